@@ -1,0 +1,170 @@
+//! The model of usage plans: what an operator declares, already checked.
+
+use std::collections::BTreeMap;
+
+use super::gcra::MicroRate;
+
+/// A text that names something: 1 to 256 characters of `A-Z a-z 0-9 . _ ~ : / -`, a letter or a digit first.
+pub type Id = std::sync::Arc<str>;
+
+/// What every resource carries beside its own fields.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct About {
+    pub display_name: String,
+    pub description: String,
+    pub labels: BTreeMap<String, String>,
+}
+
+/// A named set of entitlements.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    pub id: Id,
+    pub about: About,
+    pub entitlements: Vec<Entitlement>,
+}
+
+/// A set of targets with what may be asked of them. Its counters are shared by its targets. No limit and no quota: unlimited.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entitlement {
+    pub name: Id,
+    pub description: String,
+    pub targets: Vec<Id>,
+    pub rate_limit: Option<Rate>,
+    pub method_rate_limits: Vec<MethodRate>,
+    pub quotas: Vec<Quota>,
+    pub counter_scope: CounterScope,
+}
+
+/// Who shares the counters of an entitlement.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum CounterScope {
+    #[default]
+    Subscriber,
+    Key,
+}
+
+/// A rate limit as it was declared. `burst: None` is the default, max(1, ceil(rate)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Rate {
+    pub rate: MicroRate,
+    pub burst: Option<u64>,
+}
+
+/// A rate limit for the calls of one method and path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MethodRate {
+    /// In capitals, or `*`.
+    pub method: String,
+    /// `/users/{id}`, `/files/*`.
+    pub path: String,
+    /// Only for calls to this target.
+    pub target: Option<Id>,
+    pub rate: Rate,
+    /// In the place of the general rate limit, or beside it.
+    pub replaces_general: bool,
+}
+
+/// A number of requests in a calendar period.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Quota {
+    pub name: Id,
+    pub limit: u64,
+    pub unit: PeriodUnit,
+    /// An IANA name; `UTC` by default.
+    pub time_zone: Id,
+    pub week_start: Weekday,
+    pub on_breach: OnBreach,
+    /// `None`: 1xx to 4xx count, 5xx and no response do not.
+    pub count_statuses: Option<CountStatuses>,
+    pub charge: Charge,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum PeriodUnit {
+    Minute,
+    Hour,
+    Day,
+    Week,
+    Month,
+    Year,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Weekday {
+    #[default]
+    Monday,
+    Tuesday,
+    Wednesday,
+    Thursday,
+    Friday,
+    Saturday,
+    Sunday,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum OnBreach {
+    #[default]
+    Reject,
+    Allow,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Charge {
+    #[default]
+    AtCheck,
+    AtReport,
+}
+
+/// Which responses a quota counts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CountStatuses {
+    /// `classes[0]` is 1xx.
+    pub classes: [bool; 5],
+    /// Single codes beside the classes, sorted.
+    pub codes: Vec<u16>,
+    /// Every class that is not named by a class or a code.
+    pub others: bool,
+}
+
+/// An API deployment or stage.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    pub id: Id,
+    pub about: About,
+    pub rate_limit: Option<Rate>,
+    /// `target` is `None` in each.
+    pub method_rate_limits: Vec<MethodRate>,
+    pub open_methods: Vec<OpenMethod>,
+    pub default_plan: Option<Id>,
+}
+
+/// A call that needs no API key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenMethod {
+    pub method: String,
+    pub path: String,
+}
+
+/// A customer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subscriber {
+    pub id: Id,
+    pub about: About,
+    /// The first that covers a target decides.
+    pub plans: Vec<Id>,
+}
+
+/// A credential of a subscriber. The value is not here: the catalog keeps a keyed hash of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ApiKey {
+    pub id: Id,
+    pub subscriber: Id,
+    pub about: About,
+    pub enabled: bool,
+    /// Nanoseconds since the Unix epoch; valid from this instant on.
+    pub not_before_ns: Option<u64>,
+    /// Nanoseconds since the Unix epoch; not valid from this instant on.
+    pub expire_ns: Option<u64>,
+    /// The last four characters of the value.
+    pub last_four: String,
+}

@@ -1,0 +1,4 @@
+//! tollgate: may this caller make this call now?
+
+pub mod decide;
+pub mod grpc;
