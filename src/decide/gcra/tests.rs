@@ -134,8 +134,10 @@ proptest! {
                 }
                 Answer::NotUntil { at_ns } => {
                     prop_assert!(at_ns > now);
-                    prop_assert!(matches!(limit.check(tat, at_ns, cost), Answer::Pass { .. }));
-                    prop_assert!(matches!(limit.check(tat, at_ns - 1, cost), Answer::NotUntil { .. }));
+                    let then = limit.check(tat, at_ns, cost);
+                    prop_assert!(matches!(then, Answer::Pass { .. }), "refused at the promised instant");
+                    let before = limit.check(tat, at_ns - 1, cost);
+                    prop_assert!(matches!(before, Answer::NotUntil { .. }), "passed before the promised instant");
                     prop_assert!(limit.remaining(tat, now) < cost);
                 }
                 Answer::Never => prop_assert!(cost > burst),
