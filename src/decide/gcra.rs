@@ -70,12 +70,11 @@ impl RateLimit {
     }
 
     /// May `cost` tokens be taken from the bucket `tat` at `now_ns`? Cost 0 always passes and leaves the bucket as it is.
+    /// `tat` is one that this limit made, or one that went through [`Self::adopt`].
     pub fn check(&self, tat: u64, now_ns: u64, cost: u64) -> Answer {
         if cost > self.burst() {
             return Answer::Never;
         }
-        let tat = self.clamp(tat, now_ns);
-        // Cannot overflow: cost <= burst, and the clamp bounds the debt by one tolerance.
         let charged = tat.max(now_ns).saturating_add(cost * self.interval_ns());
         let earliest = charged.saturating_sub(self.tolerance_ns());
         if earliest <= now_ns { Answer::Pass { tat: if cost == 0 { tat } else { charged } } } else { Answer::NotUntil { at_ns: earliest } }
@@ -83,22 +82,22 @@ impl RateLimit {
 
     /// Whole tokens in the bucket.
     pub fn remaining(&self, tat: u64, now_ns: u64) -> u64 {
-        let debt = self.clamp(tat, now_ns).saturating_sub(now_ns);
-        (self.tolerance_ns() - debt) / self.interval_ns()
+        self.tolerance_ns().saturating_sub(tat.saturating_sub(now_ns)) / self.interval_ns()
     }
 
     /// Nanoseconds until the bucket is full.
     pub fn reset_after_ns(&self, tat: u64, now_ns: u64) -> u64 {
-        self.clamp(tat, now_ns).saturating_sub(now_ns)
+        tat.saturating_sub(now_ns)
     }
 
     /// Puts `tokens` back, to at most a full bucket.
     pub fn give_back(&self, tat: u64, now_ns: u64, tokens: u64) -> u64 {
-        self.clamp(tat, now_ns).saturating_sub(tokens.saturating_mul(self.interval_ns())).max(now_ns)
+        tat.saturating_sub(tokens.saturating_mul(self.interval_ns())).max(now_ns)
     }
 
-    /// A stored instant that belongs to another rate owes at most one burst of this one: an edit costs or gives no more than that.
-    pub fn clamp(&self, tat: u64, now_ns: u64) -> u64 {
+    /// The TAT to go on from after the rate or the burst was edited: it owes at most one burst of the new limit, so that an edit costs or
+    /// gives no more than that. The caller keeps it. Where nothing was edited this is `tat` itself.
+    pub fn adopt(&self, tat: u64, now_ns: u64) -> u64 {
         tat.min(now_ns.saturating_add(self.tolerance_ns()))
     }
 }

@@ -64,11 +64,15 @@ fn an_edited_rate_costs_or_gives_at_most_one_burst() {
     let slow = limit(1, 3600, 1000);
     let mut tat = 0;
     drain(&slow, &mut tat, NOW);
+    assert_eq!(slow.adopt(tat, NOW), tat);
+
     let fast = limit(10, 1, 5);
-    assert_eq!(fast.remaining(tat, NOW), 0);
-    assert_eq!(drain(&fast, &mut tat.clone(), NOW + SECOND_NS / 2).0, 5);
+    let mut edited = fast.adopt(tat, NOW);
+    assert_eq!(drain(&fast, &mut edited, NOW), (0, NOW + SECOND_NS / 10));
+    assert_eq!(drain(&fast, &mut edited, NOW + SECOND_NS / 2).0, 5);
+
     let raised = limit(1, 3600, 2000);
-    assert_eq!(raised.remaining(tat, NOW), 1000);
+    assert_eq!(raised.remaining(raised.adopt(tat, NOW), NOW), 1000);
 }
 
 #[test]
