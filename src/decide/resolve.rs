@@ -104,3 +104,6 @@ pub fn subscribe<'a>(
     Ok(Covered { key, subscriber, entitlement, target })
 }
 
+
+#[cfg(test)]
+mod tests;
