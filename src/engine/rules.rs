@@ -5,6 +5,8 @@
 //! counter of its own later starts from what its overflow counter had seen.
 
 mod counter;
+pub mod decision;
+pub mod tally;
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
