@@ -68,11 +68,10 @@ impl Marks {
 
     /// Marks a receipt.
     pub(super) fn mark(&self, receipt: &Receipt, done: Done, now: Now) -> Result<Marked, Full> {
-        let Receipt { holder, epoch, shard, seq, .. } = *receipt;
-        if self.floors.get(&(holder, epoch, shard)).is_some_and(|floor| seq < *floor) {
+        let (place, low) = place_of(receipt);
+        if self.floors.get(&(place.holder, place.epoch, place.shard)).is_some_and(|floor| receipt.seq < *floor) {
             return Ok(Marked::TooOld);
         }
-        let place = Place { holder, epoch, shard, high: seq >> 16 };
         // Threads that race here may pass the bound by their number.
         if !self.rows.contains_key(&place) && self.rows.len() >= self.max_rows {
             self.sweep(now);
@@ -85,12 +84,20 @@ impl Marks {
         let latest_ns = now.unix_ns.max(receipt.issued_us.saturating_add(1).saturating_mul(1000));
         row.expires_unix_ns = row.expires_unix_ns.max(latest_ns.saturating_add(self.ttl_ns));
         row.expires_steady_ns = now.steady_ns.saturating_add(self.ttl_ns);
-        let low = u32::try_from(seq & 0xffff).unwrap_or_default();
         let fresh = match done {
             Done::Corrected => row.corrected.insert(low),
             Done::Charged => row.charged.insert(low),
         };
         Ok(if fresh { Marked::Now } else { Marked::Before })
+    }
+
+    /// Was this done for a receipt?
+    pub(super) fn has(&self, receipt: &Receipt, done: Done) -> bool {
+        let (place, low) = place_of(receipt);
+        self.rows.get(&place).is_some_and(|row| match done {
+            Done::Corrected => row.corrected.contains(low),
+            Done::Charged => row.charged.contains(low),
+        })
     }
 
     /// Drops the rows whose receipts have all expired.
@@ -113,4 +120,10 @@ impl Marks {
     pub(super) fn refused(&self) -> u64 {
         self.refused.load(Ordering::Relaxed)
     }
+}
+
+/// The row of a receipt, and its bit there.
+fn place_of(receipt: &Receipt) -> (Place, u32) {
+    let Receipt { holder, epoch, shard, seq, .. } = *receipt;
+    (Place { holder, epoch, shard, high: seq >> 16 }, u32::try_from(seq & 0xffff).unwrap_or_default())
 }

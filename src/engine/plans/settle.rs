@@ -113,7 +113,8 @@ impl PlanEngine {
             self.apply(receipt, report, corrects, charges);
         }
         self.count_response(receipt, report, now);
-        let nothing_left = at_check.empty == at_check.of && at_report.empty == at_report.of;
+        let uncounted = at_check.empty == at_check.of && at_report.empty == at_report.of;
+        let nothing_left = uncounted && !(at_report.of > 0 && self.marks.has(receipt, Done::Charged));
         let changed_or_none = corrects || at_check.of == 0;
         Ok(match (corrects, nothing_left && changed_or_none) {
             (_, true) => Settlement::Refunded,

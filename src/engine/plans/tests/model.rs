@@ -397,7 +397,7 @@ impl Model {
             self.counts.entry(counter.clone()).or_default().0 += change;
         }
         let at_check = of(Charge::AtCheck).count();
-        let all_free = real.iter().all(|&real| real == 0);
+        let all_free = real.iter().all(|&real| real == 0) && !issued.charged;
         issued.corrected |= do_correct;
         issued.charged |= do_charge;
         match (do_correct, do_charge) {
