@@ -4,7 +4,17 @@ const KEY: [u8; 32] = [3; 32];
 
 fn receipt(quotas: u64) -> Receipt {
     let charged = |number: u64| Charged { counter: 77 + number, period_start_s: 1_795_305_600, rule: 0, at_report: number % 2 == 1 };
-    Receipt { holder: 1, epoch: 2, shard: 200, seq: 9, key: 4, target: 5, issued_us: 1_795_341_600_000_000, cost: 1, charges: (0..quotas).map(charged).collect() }
+    Receipt {
+        holder: 1,
+        epoch: 2,
+        shard: 200,
+        seq: 9,
+        key: 4,
+        target: 5,
+        issued_us: 1_795_341_600_000_000,
+        cost: 1,
+        charges: (0..quotas).map(charged).collect(),
+    }
 }
 
 fn largest(quotas: usize) -> Receipt {

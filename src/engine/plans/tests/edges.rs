@@ -6,7 +6,9 @@ use crate::decide::plan::Id;
 use crate::decide::quota::Grant;
 use crate::decide::time::SECOND_NS;
 use crate::decide::verdict::{Reason, Verdict};
-use crate::engine::plans::{CheckInput, GrantError, InvalidRequest, NotRecorded, Report, ReportSubject, Scope, Settings, Settlement, Subject};
+use crate::engine::plans::{
+    CheckInput, GrantError, InvalidRequest, NotRecorded, Report, ReportSubject, Scope, Settings, Settlement, Subject,
+};
 
 const DAY_NS: u64 = 86_400 * SECOND_NS;
 const DECLARED: &str = "
@@ -55,7 +57,9 @@ fn an_entry_is_swept_once_its_books_are_old_by_both_clocks() {
 #[test]
 fn an_entry_of_rates_alone_is_swept_once_its_buckets_are_full() {
     let mut world = World::new();
-    world.run("target a rate=1/2\nplan gold\n ent all a rate=1/1\nsub acme gold\nkey k1 acme\ncheck k1 a -> ALLOW\nwait 1s-1ns\nsweep").unwrap();
+    world
+        .run("target a rate=1/2\nplan gold\n ent all a rate=1/1\nsub acme gold\nkey k1 acme\ncheck k1 a -> ALLOW\nwait 1s-1ns\nsweep")
+        .unwrap();
     assert_eq!(world.engine.live_entries(), 1);
     world.run("check k1 a -> RATE_EXCEEDED\nwait 1ns\nsweep").unwrap();
     assert_eq!(world.engine.live_entries(), 0);
