@@ -9,6 +9,7 @@
 
 mod envoy;
 mod http;
+mod layers;
 mod process;
 mod server;
 mod upstream;
