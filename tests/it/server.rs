@@ -1,0 +1,96 @@
+//! The real tollgate, as an operator starts it.
+
+use std::net::SocketAddr;
+use std::process::{Command, ExitStatus};
+
+use tempfile::TempDir;
+
+use crate::process::{Process, Stream};
+
+/// A running tollgate on ports of its own, with a data folder of its own. It ends when it is dropped.
+#[derive(Debug)]
+pub struct Tollgate {
+    process: Process,
+    args: Vec<String>,
+    env: Vec<(String, String)>,
+    grpc: SocketAddr,
+    http: SocketAddr,
+    data: TempDir,
+}
+
+impl Tollgate {
+    /// Starts `tollgate serve` with these further arguments and environment variables, and waits until it is ready.
+    pub fn start(args: &[&str], env: &[(&str, &str)]) -> Self {
+        let args: Vec<String> = args.iter().map(|&arg| arg.to_owned()).collect();
+        let env: Vec<_> = env.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
+        let data = TempDir::new().unwrap();
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let (process, grpc, http) = serve(&args, &env, &data, any, any);
+        Self { process, args, env, grpc, http, data }
+    }
+
+    pub fn grpc_addr(&self) -> SocketAddr {
+        self.grpc
+    }
+
+    pub fn http_addr(&self) -> SocketAddr {
+        self.http
+    }
+
+    /// Ends it as a crash does.
+    pub fn kill_9(&mut self) {
+        self.process.kill_9();
+    }
+
+    /// Asks it to stop (SIGTERM), and waits until it has.
+    pub fn terminate(&mut self) -> ExitStatus {
+        self.process.terminate()
+    }
+
+    /// Starts it again, after it has ended, on the ports and the data folder that it had.
+    pub fn restart(&mut self) {
+        let (process, grpc, http) = serve(&self.args, &self.env, &self.data, self.grpc, self.http);
+        assert_eq!((grpc, http), (self.grpc, self.http));
+        self.process = process;
+    }
+
+    /// What it has written so far, on both streams.
+    pub fn log(&self) -> String {
+        self.process.log()
+    }
+}
+
+fn serve(
+    args: &[String],
+    env: &[(String, String)],
+    data: &TempDir,
+    grpc: SocketAddr,
+    http: SocketAddr,
+) -> (Process, SocketAddr, SocketAddr) {
+    let mut process = Process::spawn(
+        "tollgate",
+        Command::new(env!("CARGO_BIN_EXE_tollgate"))
+            .args(["serve", "--grpc-addr", &grpc.to_string(), "--http-addr", &http.to_string(), "--data-dir"])
+            .arg(data.path())
+            .args(args)
+            .current_dir(data.path())
+            .envs(env.iter().map(|(name, value)| (name, value))),
+    );
+    let (grpc, http) = process.wait_for("its ready line", |stream, line| if stream == Stream::Stdout { ready(line) } else { None });
+    (process, grpc, http)
+}
+
+/// `tollgate ready grpc=HOST:PORT http=HOST:PORT`
+fn ready(line: &str) -> Option<(SocketAddr, SocketAddr)> {
+    let (grpc, http) = line.strip_prefix("tollgate ready grpc=")?.split_once(" http=")?;
+    Some((grpc.parse().ok()?, http.parse().ok()?))
+}
+
+#[test]
+fn the_ready_line_names_both_ports() {
+    assert_eq!(
+        ready("tollgate ready grpc=127.0.0.1:8081 http=127.0.0.1:8080"),
+        Some((SocketAddr::from(([127, 0, 0, 1], 8081)), SocketAddr::from(([127, 0, 0, 1], 8080))))
+    );
+    assert_eq!(ready("tollgate ready grpc=127.0.0.1:8081"), None);
+}
