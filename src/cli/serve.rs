@@ -120,6 +120,7 @@ async fn serve(config: Config) -> Result<(), Failure> {
         .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         .with_service_name("envoy.service.ratelimit.v3.RateLimitService")
         .with_service_name("grpc.health.v1.Health")
+        .with_service_name("grpc.reflection.v1.ServerReflection")
         .build_v1()
         .map_err(Failure::failed)?;
 

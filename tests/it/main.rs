@@ -11,5 +11,6 @@ mod envoy;
 mod http;
 mod layers;
 mod process;
+mod ratelimit_service;
 mod server;
 mod upstream;

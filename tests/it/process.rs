@@ -76,13 +76,18 @@ impl Process {
     /// Asks the process to stop, and waits until it has.
     pub fn terminate(&mut self) -> ExitStatus {
         self.signal(Signal::TERM);
+        self.wait()
+    }
+
+    /// Waits until the process has ended.
+    pub fn wait(&mut self) -> ExitStatus {
         let deadline = Instant::now() + PATIENCE;
         loop {
             // Both streams are closed when the process has ended.
             match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
                 Ok(_) => {}
                 Err(RecvTimeoutError::Disconnected) => return self.child.wait().unwrap(),
-                Err(RecvTimeoutError::Timeout) => panic!("{} has not stopped {PATIENCE:?} after SIGTERM", self.name),
+                Err(RecvTimeoutError::Timeout) => panic!("{} has not stopped after {PATIENCE:?}", self.name),
             }
         }
     }

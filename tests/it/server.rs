@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::process::{Command, ExitStatus};
 
+use rustix::process::Signal;
 use tempfile::TempDir;
 
 use crate::process::{Process, Stream};
@@ -45,6 +46,16 @@ impl Tollgate {
     /// Asks it to stop (SIGTERM), and waits until it has.
     pub fn terminate(&mut self) -> ExitStatus {
         self.process.terminate()
+    }
+
+    /// Asks it to stop (SIGTERM), and does not wait.
+    pub fn ask_to_stop(&self) {
+        self.process.signal(Signal::TERM);
+    }
+
+    /// Waits until it has stopped.
+    pub fn wait(&mut self) -> ExitStatus {
+        self.process.wait()
     }
 
     /// Starts it again, after it has ended, on the ports and the data folder that it had.
