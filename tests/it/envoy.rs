@@ -27,14 +27,8 @@ pub struct Envoy {
 }
 
 impl Envoy {
-    /// Starts Envoy with this configuration and waits until it serves. Each replacement is made wherever its first text stands, and it
-    /// must stand somewhere.
-    pub fn start(config: &str, replacements: &[(&str, &str)]) -> Self {
-        let mut config = config.to_owned();
-        for (from, to) in replacements {
-            assert!(config.contains(from), "nothing to replace: the configuration does not hold {from:?}");
-            config = config.replace(from, to);
-        }
+    /// Starts Envoy with this configuration and waits until it serves.
+    pub fn start(config: &str) -> Self {
         let dir = TempDir::new().unwrap();
         let file = dir.path().join("envoy.yaml");
         let admin_file = dir.path().join("admin");

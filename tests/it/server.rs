@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::process::{Command, ExitStatus};
 
+use rustix::process::Signal;
 use tempfile::TempDir;
 
 use crate::process::{Process, Stream};
@@ -54,6 +55,15 @@ impl Tollgate {
         self.process = process;
     }
 
+    /// Stops it where it stands, until [`Self::resume`]: it is there, and says nothing.
+    pub fn pause(&self) {
+        self.process.signal(Signal::STOP);
+    }
+
+    pub fn resume(&self) {
+        self.process.signal(Signal::CONT);
+    }
+
     /// What it has written so far, on both streams.
     pub fn log(&self) -> String {
         self.process.log()
@@ -74,6 +84,9 @@ fn serve(
             .arg(data.path())
             .args(args)
             .current_dir(data.path())
+            // Variables such as HOST and PORT mean something to tollgate, and must not come from whoever runs the tests.
+            .env_clear()
+            .env("RUST_BACKTRACE", "1")
             .envs(env.iter().map(|(name, value)| (name, value))),
     );
     let (grpc, http) = process.wait_for("its ready line", |stream, line| if stream == Stream::Stdout { ready(line) } else { None });
