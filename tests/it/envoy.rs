@@ -20,7 +20,7 @@ const EXAMPLES: &[&str] = &["ext-authz.yaml", "ratelimit.yaml", "usage-plans.yam
 /// A running Envoy. It ends when it is dropped.
 #[derive(Debug)]
 pub struct Envoy {
-    process: Process,
+    _process: Process,
     admin: SocketAddr,
     listeners: Vec<(String, SocketAddr)>,
     _dir: TempDir,
@@ -45,7 +45,7 @@ impl Envoy {
         let admin: SocketAddr = fs::read_to_string(&admin_file).unwrap().trim().parse().unwrap();
         assert_eq!(http::get("/ready").status(admin), 200, "Envoy is not ready");
         let listeners = listeners(admin);
-        Self { process, admin, listeners, _dir: dir }
+        Self { _process: process, admin, listeners, _dir: dir }
     }
 
     /// Where the listener of this name was bound.
@@ -60,11 +60,6 @@ impl Envoy {
     pub fn stat(&self, name: &str) -> u64 {
         let text = http::get(format!("/stats?filter=^{name}$")).send(self.admin).unwrap().text();
         text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": ")?.parse().ok()).unwrap_or(0)
-    }
-
-    /// What Envoy has logged so far.
-    pub fn log(&self) -> String {
-        self.process.log()
     }
 }
 

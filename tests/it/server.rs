@@ -63,11 +63,6 @@ impl Tollgate {
     pub fn resume(&self) {
         self.process.signal(Signal::CONT);
     }
-
-    /// What it has written so far, on both streams.
-    pub fn log(&self) -> String {
-        self.process.log()
-    }
 }
 
 fn serve(
@@ -106,4 +101,14 @@ fn the_ready_line_names_both_ports() {
         Some((SocketAddr::from(([127, 0, 0, 1], 8081)), SocketAddr::from(([127, 0, 0, 1], 8080))))
     );
     assert_eq!(ready("tollgate ready grpc=127.0.0.1:8081"), None);
+}
+
+#[test]
+fn a_server_is_healthy_until_it_is_told_to_stop_and_then_stops_in_order() {
+    let mut tollgate = Tollgate::start(&[], &[]);
+    assert_eq!(crate::http::get("/healthcheck").status(tollgate.http_addr()), 200);
+    assert_eq!(tollgate.terminate().code(), Some(0));
+    assert!(crate::http::get("/healthcheck").send(tollgate.http_addr()).is_err(), "nobody listens any more");
+    tollgate.restart();
+    assert_eq!(crate::http::get("/healthcheck").status(tollgate.http_addr()), 200);
 }
