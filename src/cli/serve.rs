@@ -15,6 +15,7 @@ use tonic_health::ServingStatus;
 use tracing_subscriber::EnvFilter;
 
 use self::listen::Listeners;
+use self::signals::StopSignals;
 use super::Failure;
 use crate::clock::Clock;
 use crate::config::{Config, Flags, LogFormat};
@@ -137,9 +138,11 @@ async fn serve(config: Config) -> Result<(), Failure> {
         .serve_with_incoming_shutdown(listen::incoming(listeners.grpc), stopped(stopping.clone()));
     let grpc = tokio::spawn(grpc);
 
+    // Before the announcement: whoever reads it may ask to stop at once.
+    let mut signals = StopSignals::listen().map_err(Failure::failed)?;
     health.set(true);
     announce(grpc_addr, http_addr);
-    signals::asked_to_stop().await;
+    signals.asked_to_stop().await;
 
     tracing::info!(drain_timeout_ms = config.drain_timeout_ms, "stopping: no new calls are wanted, those in flight are answered");
     health.set(false);
@@ -154,7 +157,7 @@ async fn serve(config: Config) -> Result<(), Failure> {
     tokio::select! {
         () = drained => tracing::info!("stopped"),
         () = tokio::time::sleep(Duration::from_millis(config.drain_timeout_ms)) => tracing::warn!("stopped with calls still in flight"),
-        () = signals::asked_to_stop() => tracing::warn!("stopped at once: asked twice"),
+        () = signals.asked_to_stop() => tracing::warn!("stopped at once: asked twice"),
     }
     Ok(())
 }

@@ -20,21 +20,15 @@ const EXAMPLES: &[&str] = &["ext-authz.yaml", "ratelimit.yaml", "usage-plans.yam
 /// A running Envoy. It ends when it is dropped.
 #[derive(Debug)]
 pub struct Envoy {
-    process: Process,
+    _process: Process,
     admin: SocketAddr,
     listeners: Vec<(String, SocketAddr)>,
     _dir: TempDir,
 }
 
 impl Envoy {
-    /// Starts Envoy with this configuration and waits until it serves. Each replacement is made wherever its first text stands, and it
-    /// must stand somewhere.
-    pub fn start(config: &str, replacements: &[(&str, &str)]) -> Self {
-        let mut config = config.to_owned();
-        for (from, to) in replacements {
-            assert!(config.contains(from), "nothing to replace: the configuration does not hold {from:?}");
-            config = config.replace(from, to);
-        }
+    /// Starts Envoy with this configuration and waits until it serves.
+    pub fn start(config: &str) -> Self {
         let dir = TempDir::new().unwrap();
         let file = dir.path().join("envoy.yaml");
         let admin_file = dir.path().join("admin");
@@ -51,7 +45,7 @@ impl Envoy {
         let admin: SocketAddr = fs::read_to_string(&admin_file).unwrap().trim().parse().unwrap();
         assert_eq!(http::get("/ready").status(admin), 200, "Envoy is not ready");
         let listeners = listeners(admin);
-        Self { process, admin, listeners, _dir: dir }
+        Self { _process: process, admin, listeners, _dir: dir }
     }
 
     /// Where the listener of this name was bound.
@@ -66,11 +60,6 @@ impl Envoy {
     pub fn stat(&self, name: &str) -> u64 {
         let text = http::get(format!("/stats?filter=^{name}$")).send(self.admin).unwrap().text();
         text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": ")?.parse().ok()).unwrap_or(0)
-    }
-
-    /// What Envoy has logged so far.
-    pub fn log(&self) -> String {
-        self.process.log()
     }
 }
 

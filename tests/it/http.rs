@@ -7,7 +7,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 
-use crate::process::PATIENCE;
+use crate::patience::PATIENCE;
 
 /// A request, not sent yet.
 #[derive(Clone, Debug)]

@@ -7,9 +7,11 @@
 // Nothing outside can reach into a test binary: `pub` only says what a fixture offers.
 #![allow(unreachable_pub)]
 
+mod e2e_ratelimit;
 mod envoy;
 mod http;
 mod layers;
+mod patience;
 mod process;
 mod ratelimit_service;
 mod server;

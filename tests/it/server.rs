@@ -65,9 +65,13 @@ impl Tollgate {
         self.process = process;
     }
 
-    /// What it has written so far, on both streams.
-    pub fn log(&self) -> String {
-        self.process.log()
+    /// Stops it where it stands, until [`Self::resume`]: it is there, and says nothing.
+    pub fn pause(&self) {
+        self.process.signal(Signal::STOP);
+    }
+
+    pub fn resume(&self) {
+        self.process.signal(Signal::CONT);
     }
 }
 
@@ -85,6 +89,9 @@ fn serve(
             .arg(data.path())
             .args(args)
             .current_dir(data.path())
+            // Variables such as HOST and PORT mean something to tollgate, and must not come from whoever runs the tests.
+            .env_clear()
+            .env("RUST_BACKTRACE", "1")
             .envs(env.iter().map(|(name, value)| (name, value))),
     );
     let (grpc, http) = process.wait_for("its ready line", |stream, line| if stream == Stream::Stdout { ready(line) } else { None });
@@ -104,4 +111,14 @@ fn the_ready_line_names_both_ports() {
         Some((SocketAddr::from(([127, 0, 0, 1], 8081)), SocketAddr::from(([127, 0, 0, 1], 8080))))
     );
     assert_eq!(ready("tollgate ready grpc=127.0.0.1:8081"), None);
+}
+
+#[test]
+fn a_server_is_healthy_until_it_is_told_to_stop_and_then_stops_in_order() {
+    let mut tollgate = Tollgate::start(&[], &[]);
+    assert_eq!(crate::http::get("/healthcheck").status(tollgate.http_addr()), 200);
+    assert_eq!(tollgate.terminate().code(), Some(0));
+    assert!(crate::http::get("/healthcheck").send(tollgate.http_addr()).is_err(), "nobody listens any more");
+    tollgate.restart();
+    assert_eq!(crate::http::get("/healthcheck").status(tollgate.http_addr()), 200);
 }

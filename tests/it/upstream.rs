@@ -20,7 +20,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use tokio::runtime::Runtime;
 
-use crate::process::PATIENCE;
+use crate::patience::PATIENCE;
 
 /// What the last segment of `…/grpc/NAME` may be.
 const GRPC_STATUSES: &[(&str, u32)] = &[("ok", 0), ("not-found", 5), ("internal", 13), ("unavailable", 14)];
