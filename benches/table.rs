@@ -55,7 +55,9 @@ fn memory() {
         map.insert(key(number).into(), [number, 0]);
     });
     let dash_strings = (resident() - before) / KEYS as f64;
-    println!("bytes per counter, 2 M of 39-byte keys: table {table:.0}, DashMap by fingerprint {dash_fingerprints:.0}, DashMap by string {dash_strings:.0}");
+    println!(
+        "bytes per counter, 2 M of 39-byte keys: table {table:.0}, DashMap by fingerprint {dash_fingerprints:.0}, DashMap by string {dash_strings:.0}"
+    );
 }
 
 fn access(criterion: &mut Criterion) {
