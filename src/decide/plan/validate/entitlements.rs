@@ -2,6 +2,8 @@
 
 use std::collections::HashSet;
 
+use crate::decide::calendar::Calendar;
+
 use super::super::{Entitlement, PeriodUnit, Plan, Quota, Weekday};
 use super::{
     MAX_DESCRIPTION, MAX_ENTITLEMENTS, MAX_QUOTA_LIMIT, MAX_QUOTAS, MAX_TARGETS, Mistakes, about, at_most, first_places, id, limits, longer,
@@ -77,27 +79,11 @@ fn quota(quota: &Quota, found: &mut Mistakes) {
     if quota.limit > MAX_QUOTA_LIMIT {
         found.add("limit", format!("must be at most {MAX_QUOTA_LIMIT} (2^53), not {}", quota.limit));
     }
-    if let Some(reason) = wrong_zone(&quota.time_zone) {
-        found.add("time_zone", reason);
+    if Calendar::new(quota.unit, &quota.time_zone, Weekday::Monday).is_err() {
+        let shown: String = quota.time_zone.chars().take(64).collect();
+        found.add("time_zone", format!("must be an IANA time zone such as `Asia/Seoul`; `{shown}` is not known"));
     }
     if quota.week_start != Weekday::Monday && quota.unit != PeriodUnit::Week {
         found.add("week_start", "is only for the unit WEEK");
-    }
-}
-
-/// The zone is part of the counter's identity, so there is one spelling of it.
-fn wrong_zone(name: &str) -> Option<String> {
-    if name == "UTC" {
-        return None;
-    }
-    let shown: String = name.chars().take(64).collect();
-    let unknown = || Some(format!("is not a known time zone: `{shown}` (an IANA name such as `Asia/Seoul` is needed)"));
-    let Ok(zone) = jiff::tz::TimeZoneDatabase::bundled().get(name) else {
-        return unknown();
-    };
-    match zone.iana_name() {
-        Some(right) if right == name => None,
-        Some(right) => Some(format!("must be spelled `{right}`")),
-        None => unknown(),
     }
 }

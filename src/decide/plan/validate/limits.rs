@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use super::super::{MethodRate, Rate};
 use super::{MAX_METHODS, Mistakes, at_most, id};
 use crate::decide::gcra::{InvalidRate, MicroRate};
+use crate::decide::method::check_path;
 
 /// The highest rate: a billion requests per second, in millionths.
 const MAX_MICRO_RATE: u64 = 1_000_000_000_000_000;
@@ -83,39 +84,15 @@ pub(super) fn method(field: &str, method: &str, found: &mut Mistakes) {
     }
 }
 
-/// A path pattern: literal segments, `{name}` for one segment, and `*` as the last segment for the rest.
+/// A path pattern: literal segments, `{name}` for one segment, and `*` at the end for the rest.
 pub(super) fn path(field: &str, path: &str, found: &mut Mistakes) {
-    if let Some(reason) = wrong_path(path) {
+    if path.is_empty() {
+        found.add(field, "is needed, for example `/users/{id}`");
+    } else if path.len() > MAX_PATH {
+        found.add(field, format!("must be at most {MAX_PATH} bytes"));
+    } else if let Some(wrong) = path.chars().find(|c| c.is_whitespace() || c.is_control()) {
+        found.add(field, format!("must not hold {wrong:?}"));
+    } else if let Err(reason) = check_path(path) {
         found.add(field, reason);
-    }
-}
-
-fn wrong_path(path: &str) -> Option<String> {
-    let Some(inside) = path.strip_prefix('/') else {
-        return Some(if path.is_empty() { "is needed, for example `/users/{id}`".to_owned() } else { "must start with `/`".to_owned() });
-    };
-    if path.len() > MAX_PATH {
-        return Some(format!("must be at most {MAX_PATH} bytes"));
-    }
-    if let Some(wrong) = path.chars().find(|c| c.is_whitespace() || c.is_control() || "?#".contains(*c)) {
-        return Some(format!("must not hold {wrong:?}: a pattern is for the path without its query"));
-    }
-    let last = inside.split('/').count() - 1;
-    inside.split('/').enumerate().find_map(|(i, segment)| wrong_segment(segment, i == last))
-}
-
-fn wrong_segment(segment: &str, last: bool) -> Option<String> {
-    if segment == "*" && last {
-        return None;
-    }
-    if segment.contains('*') {
-        return Some("can have `*` only as its last segment, for example `/files/*`".to_owned());
-    }
-    let inner = segment.strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
-    match inner {
-        Some("") => Some("needs a name between `{` and `}`".to_owned()),
-        Some(name) if !name.contains(['{', '}']) => None,
-        _ if segment.contains(['{', '}']) => Some("can have `{name}` only as a whole segment, for example `/users/{id}`".to_owned()),
-        _ => None,
     }
 }
