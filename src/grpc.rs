@@ -1,7 +1,18 @@
+//! The edge: protobuf to domain types and back, one file per service, every error to a status in one place ([`status`]).
+
+pub mod observe;
+pub mod ratelimit;
+mod status;
 pub mod wire;
 
+/// The descriptors of the Envoy services that are served, for reflection and JSON.
+pub const ENVOY_DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/envoy.bin"));
+
+/// The descriptors of `tollgate.v1`.
+pub const TOLLGATE_DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/tollgate.v1.bin"));
+
 /// Generated code.
-#[allow(clippy::all, missing_docs, unreachable_pub)]
+#[allow(clippy::all, missing_debug_implementations, unreachable_pub)]
 pub mod pb {
     pub mod tollgate {
         tonic::include_proto!("tollgate.v1");

@@ -1,0 +1,175 @@
+//! `tollgate serve`: the composition root. Resolves the settings, wires the parts, binds, serves, drains.
+
+mod housekeeping;
+mod listen;
+mod signals;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tonic_health::ServingStatus;
+use tracing_subscriber::EnvFilter;
+
+use self::listen::Listeners;
+use self::signals::StopSignals;
+use super::Failure;
+use crate::clock::Clock;
+use crate::config::{Config, Flags, LogFormat};
+use crate::engine::rules::RuleEngine;
+use crate::grpc::observe::Observe;
+use crate::grpc::pb::rls::rate_limit_service_server::RateLimitServiceServer;
+use crate::grpc::ratelimit::{RateLimitGrpc, RateLimiter};
+use crate::grpc::{ENVOY_DESCRIPTORS, TOLLGATE_DESCRIPTORS};
+use crate::http::{Admin, Health};
+use crate::metrics::Metrics;
+use crate::rulebook::Rulebook;
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Where gRPC is served [default: 127.0.0.1:8081]
+    #[arg(long, value_name = "HOST:PORT")]
+    grpc_addr: Option<String>,
+    /// Where health, metrics and /json are served [default: 127.0.0.1:8080]
+    #[arg(long, value_name = "HOST:PORT")]
+    http_addr: Option<String>,
+    /// Where durable state is kept; `:memory:` keeps none [default: ./tollgate-data]
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<String>,
+    /// A rules file, or a directory of them
+    #[arg(long, value_name = "FILE|DIR")]
+    rules: Vec<String>,
+    /// A file with settings
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+impl Args {
+    fn flags(self) -> Flags {
+        let rules = (!self.rules.is_empty()).then(|| self.rules.join(","));
+        let given = [("grpc_addr", self.grpc_addr), ("http_addr", self.http_addr), ("data_dir", self.data_dir), ("rules", rules)];
+        Flags { file: self.config, settings: given.into_iter().filter_map(|(key, value)| Some((key, value?))).collect() }
+    }
+}
+
+pub(super) fn run(args: Args) -> Result<(), Failure> {
+    let config = Config::resolve(&args.flags(), &|name| std::env::var(name).ok()).map_err(Failure::unusable)?;
+    start_log(&config);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failure::failed)?;
+    let served = runtime.block_on(serve(config));
+    // Whatever still runs after the drain time-out is not waited for.
+    runtime.shutdown_background();
+    served
+}
+
+fn start_log(config: &Config) {
+    let filter = EnvFilter::try_new(&config.log_level).unwrap_or_default();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match config.log_format {
+        LogFormat::Text => log.with_ansi(false).init(),
+        LogFormat::Json => log.json().flatten_event(true).init(),
+    }
+}
+
+async fn serve(config: Config) -> Result<(), Failure> {
+    let metrics = Arc::new(Metrics::new());
+    let clock = Clock::system();
+    let rulebook = Rulebook::open(config.rules.clone(), metrics.clone()).map_err(Failure::unusable)?;
+    let rulebook = Arc::new(rulebook);
+    let engine = Arc::new(RuleEngine::new(config.max_counters).map_err(Failure::failed)?);
+    let limiter = Arc::new(RateLimiter::new(
+        engine.clone(),
+        rulebook.clone(),
+        clock.clone(),
+        metrics.clone(),
+        config.rate_limit.clone(),
+        config.grpc,
+    ));
+    let tls = listen::tls(&config).map_err(Failure::unusable)?;
+    let listeners = Listeners::bind(&config).await.map_err(Failure::failed)?;
+
+    let health = Health::default();
+    let answerer = limiter.clone();
+    let admin = Admin {
+        health: health.clone(),
+        metrics: metrics.clone(),
+        rulebook: rulebook.clone(),
+        json: Arc::new(move |body| answerer.answer_json(body).map_err(|error| error.to_string())),
+        max_body_bytes: config.grpc.max_message_bytes,
+    };
+    let (stop, stopping) = watch::channel(false);
+    housekeeping::start(&engine, &rulebook, &metrics, &clock, stopping.clone());
+    let bound = |listener: &TcpListener| listener.local_addr().map_err(Failure::failed);
+    let (grpc_addr, http_addr) = (bound(&listeners.grpc)?, bound(&listeners.http)?);
+    let mut pages = JoinSet::new();
+    if let Some(listener) = listeners.metrics {
+        pages.spawn(listen::serve_pages(listener, admin.clone().metrics_router(), stopping.clone()));
+    }
+    pages.spawn(listen::serve_pages(listeners.http, admin.router(), stopping.clone()));
+
+    let (reporter, health_service) = tonic_health::server::health_reporter();
+    for service in ["", "ratelimit"] {
+        reporter.set_service_status(service, ServingStatus::Serving).await;
+    }
+    reporter.set_serving::<RateLimitServiceServer<RateLimitGrpc>>().await;
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(ENVOY_DESCRIPTORS)
+        .register_encoded_file_descriptor_set(TOLLGATE_DESCRIPTORS)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .with_service_name("envoy.service.ratelimit.v3.RateLimitService")
+        .with_service_name("grpc.health.v1.Health")
+        .with_service_name("grpc.reflection.v1.ServerReflection")
+        .build_v1()
+        .map_err(Failure::failed)?;
+
+    let mut server = tonic::transport::Server::builder();
+    if let Some(tls) = tls {
+        server = server.tls_config(tls).map_err(Failure::unusable)?;
+    }
+    let rate_limit = RateLimitServiceServer::new(RateLimitGrpc(limiter)).max_decoding_message_size(config.grpc.max_message_bytes);
+    let grpc = server
+        .layer(Observe::new(metrics.clone(), clock.clone()))
+        .add_service(rate_limit)
+        .add_service(health_service)
+        .add_service(reflection)
+        .serve_with_incoming_shutdown(listen::incoming(listeners.grpc), stopped(stopping.clone()));
+    let grpc = tokio::spawn(grpc);
+
+    // Before the announcement: whoever reads it may ask to stop at once.
+    let mut signals = StopSignals::listen().map_err(Failure::failed)?;
+    health.set(true);
+    announce(grpc_addr, http_addr);
+    signals.asked_to_stop().await;
+
+    tracing::info!(drain_timeout_ms = config.drain_timeout_ms, "stopping: no new calls are wanted, those in flight are answered");
+    health.set(false);
+    for service in ["", "ratelimit", "envoy.service.ratelimit.v3.RateLimitService"] {
+        reporter.set_service_status(service, ServingStatus::NotServing).await;
+    }
+    stop.send_replace(true);
+    let drained = async {
+        let _ = grpc.await;
+        pages.join_all().await;
+    };
+    tokio::select! {
+        () = drained => tracing::info!("stopped"),
+        () = tokio::time::sleep(Duration::from_millis(config.drain_timeout_ms)) => tracing::warn!("stopped with calls still in flight"),
+        () = signals.asked_to_stop() => tracing::warn!("stopped at once: asked twice"),
+    }
+    Ok(())
+}
+
+/// Resolves when the process is told to stop.
+async fn stopped(mut stopping: watch::Receiver<bool>) {
+    // An error means that the sender is gone, and with it the process that wants to serve.
+    let _ = stopping.wait_for(|stop| *stop).await;
+}
+
+/// The one line on standard output.
+#[allow(clippy::print_stdout)]
+fn announce(grpc: std::net::SocketAddr, http: std::net::SocketAddr) {
+    println!("tollgate ready grpc={grpc} http={http}");
+}

@@ -1,0 +1,220 @@
+//! Settings: defaults, then a file, then the environment, then flags; the later wins. All mistakes are reported at once, and everything is
+//! resolved before any port is bound.
+
+mod layers;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+pub use self::layers::Flags;
+
+/// A setting: its key in a file, its default, what it means. In the environment it is `TOLLGATE_` and the key in capitals, dots as `_`.
+#[derive(Debug)]
+pub struct Setting {
+    pub key: &'static str,
+    pub default: &'static str,
+    pub meaning: &'static str,
+}
+
+/// Every setting there is. The README's table and the check for unknown keys come from here.
+pub const SETTINGS: &[Setting] = &[
+    setting("grpc_addr", "127.0.0.1:8081", "where gRPC is served"),
+    setting("http_addr", "127.0.0.1:8080", "where health, metrics and `/json` are served"),
+    setting("metrics_addr", "", "a second place for `/metrics` alone; empty: none"),
+    setting("data_dir", "./tollgate-data", "where durable state is kept; `:memory:` keeps none"),
+    setting("drain_timeout_ms", "10000", "how long a stop waits for calls in flight"),
+    setting("log_level", "info", "`error`, `warn`, `info`, `debug`, `trace`, or a filter such as `info,tollgate::grpc=debug`"),
+    setting("log_format", "text", "`text` or `json`, on standard error"),
+    setting("rules", "", "rules files and directories, separated by commas (a list in a file)"),
+    setting("rules_merge_domains", "false", "several files may add to one domain"),
+    setting("rules_ignore_dotfiles", "true", "files and directories that start with a dot are not read"),
+    setting("rules_any_extension", "false", "read every file of a directory, not only `.yaml` and `.yml`"),
+    setting("rules_poll_ms", "500", "how often the rules files are looked at for changes"),
+    setting("rate_limit.shadow_mode", "false", "rules are evaluated and counted, nothing is refused"),
+    setting("rate_limit.quota_mode", "false", "every rule is in quota mode"),
+    setting("rate_limit.near_limit_ratio", "0.8", "from this part of a limit on, hits count as near the limit; 0 to 1"),
+    setting("rate_limit.dynamic_metadata", "false", "answers carry the request and the rules' metadata as dynamic metadata"),
+    setting("rate_limit.headers", "false", "answers carry the three headers named below"),
+    setting("rate_limit.limit_header", "RateLimit-Limit", "name of the header with the limit"),
+    setting("rate_limit.remaining_header", "RateLimit-Remaining", "name of the header with what remains"),
+    setting("rate_limit.reset_header", "RateLimit-Reset", "name of the header with the seconds until the reset"),
+    setting("grpc.max_message_bytes", "4194304", "a larger request is refused whole; 1024 or more"),
+    setting("grpc.max_descriptors", "1000", "descriptors in one request"),
+    setting("grpc.max_entries", "100", "entries in one descriptor"),
+    setting("engine.max_counters", "10000000", "counters of rules held in memory; beyond it fresh keys of a rule share 4,096"),
+    setting("tls.cert", "", "certificate chain of the gRPC port, PEM; empty: no TLS"),
+    setting("tls.key", "", "its private key, PEM"),
+    setting("tls.client_ca", "", "certificate authority of the clients, PEM; set: clients must present a certificate"),
+];
+
+const fn setting(key: &'static str, default: &'static str, meaning: &'static str) -> Setting {
+    Setting { key, default, meaning }
+}
+
+/// The settings in force.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    pub grpc_addr: SocketAddr,
+    pub http_addr: SocketAddr,
+    pub metrics_addr: Option<SocketAddr>,
+    pub data_dir: DataDir,
+    pub drain_timeout_ms: u64,
+    pub log_level: String,
+    pub log_format: LogFormat,
+    pub rules: Rules,
+    pub rate_limit: RateLimit,
+    pub grpc: GrpcBounds,
+    pub max_counters: usize,
+    pub tls: Option<Tls>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DataDir {
+    Memory,
+    Path(PathBuf),
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    #[default]
+    Text,
+    Json,
+}
+
+/// Where rules come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rules {
+    pub paths: Vec<PathBuf>,
+    pub merge_domains: bool,
+    pub ignore_dotfiles: bool,
+    pub any_extension: bool,
+    pub poll_ms: u64,
+}
+
+/// How rate-limit rules are answered.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RateLimit {
+    pub shadow_mode: bool,
+    pub quota_mode: bool,
+    pub near_limit_ratio: f32,
+    pub dynamic_metadata: bool,
+    pub headers: Option<HeaderNames>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeaderNames {
+    pub limit: String,
+    pub remaining: String,
+    pub reset: String,
+}
+
+/// What one gRPC request may hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GrpcBounds {
+    pub max_message_bytes: usize,
+    pub max_descriptors: usize,
+    pub max_entries: usize,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tls {
+    pub cert: PathBuf,
+    pub key: PathBuf,
+    pub client_ca: Option<PathBuf>,
+}
+
+/// Everything that is wrong with the settings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mistakes(pub Vec<String>);
+
+impl fmt::Display for Mistakes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the settings cannot be used:")?;
+        self.0.iter().try_for_each(|mistake| write!(f, "\n  {mistake}"))
+    }
+}
+
+impl std::error::Error for Mistakes {}
+
+impl Config {
+    /// Resolves the settings. `env` gives the value of an environment variable.
+    ///
+    /// # Errors
+    /// All mistakes of all layers, each naming where it stands.
+    pub fn resolve(flags: &Flags, env: &dyn Fn(&str) -> Option<String>) -> Result<Self, Mistakes> {
+        let mut reader = layers::Reader::new(flags, env);
+        let tls = tls(&mut reader);
+        let headers = HeaderNames {
+            limit: reader.header("rate_limit.limit_header"),
+            remaining: reader.header("rate_limit.remaining_header"),
+            reset: reader.header("rate_limit.reset_header"),
+        };
+        let config = Self {
+            grpc_addr: reader.address("grpc_addr").unwrap_or(UNBOUND),
+            http_addr: reader.address("http_addr").unwrap_or(UNBOUND),
+            metrics_addr: reader.address("metrics_addr"),
+            data_dir: match reader.text("data_dir").as_str() {
+                ":memory:" => DataDir::Memory,
+                path => DataDir::Path(path.into()),
+            },
+            drain_timeout_ms: reader.number("drain_timeout_ms", 0..=3_600_000),
+            log_level: reader.checked("log_level", |text| match tracing_subscriber::EnvFilter::try_new(text) {
+                Ok(_) => Ok(text.to_owned()),
+                Err(error) => Err(error.to_string()),
+            }),
+            log_format: reader.checked("log_format", |text| match text {
+                "text" => Ok(LogFormat::Text),
+                "json" => Ok(LogFormat::Json),
+                _ => Err("must be `text` or `json`".to_owned()),
+            }),
+            rules: Rules {
+                paths: reader.list("rules").into_iter().map(PathBuf::from).collect(),
+                merge_domains: reader.flag("rules_merge_domains"),
+                ignore_dotfiles: reader.flag("rules_ignore_dotfiles"),
+                any_extension: reader.flag("rules_any_extension"),
+                poll_ms: reader.number("rules_poll_ms", 10..=3_600_000),
+            },
+            rate_limit: RateLimit {
+                shadow_mode: reader.flag("rate_limit.shadow_mode"),
+                quota_mode: reader.flag("rate_limit.quota_mode"),
+                near_limit_ratio: reader.checked("rate_limit.near_limit_ratio", |text| match f32::from_str(text) {
+                    Ok(ratio) if (0.0..=1.0).contains(&ratio) => Ok(ratio),
+                    _ => Err("must be a number from 0 to 1".to_owned()),
+                }),
+                dynamic_metadata: reader.flag("rate_limit.dynamic_metadata"),
+                headers: reader.flag("rate_limit.headers").then_some(headers),
+            },
+            grpc: GrpcBounds {
+                max_message_bytes: reader.number("grpc.max_message_bytes", 1024..=1 << 30),
+                max_descriptors: reader.number("grpc.max_descriptors", 1..=1_000_000),
+                max_entries: reader.number("grpc.max_entries", 1..=1_000_000),
+            },
+            max_counters: reader.number("engine.max_counters", 1..=1 << 32),
+            tls,
+        };
+        match reader.mistakes() {
+            mistakes if mistakes.is_empty() => Ok(config),
+            mistakes => Err(Mistakes(mistakes)),
+        }
+    }
+}
+
+/// Stands in for an address that could not be read; the mistake is reported, and nothing is bound.
+const UNBOUND: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
+
+fn tls(reader: &mut layers::Reader) -> Option<Tls> {
+    let mut path = |key| Some(reader.text(key)).filter(|path| !path.is_empty()).map(PathBuf::from);
+    match (path("tls.cert"), path("tls.key"), path("tls.client_ca")) {
+        (None, None, None) => None,
+        (Some(cert), Some(key), client_ca) => Some(Tls { cert, key, client_ca }),
+        _ => {
+            reader.mistake("tls.cert and tls.key are needed together, also where tls.client_ca is set".to_owned());
+            None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,113 @@
+use std::collections::HashMap;
+use std::io::Write;
+
+use super::*;
+
+fn resolve(flags: &[(&'static str, &str)], file: Option<&str>, env: &[(&str, &str)]) -> Result<Config, Vec<String>> {
+    let env: HashMap<&str, &str> = env.iter().copied().collect();
+    let mut kept = tempfile::Builder::new().suffix(".yaml").tempfile().unwrap();
+    kept.write_all(file.unwrap_or_default().as_bytes()).unwrap();
+    let flags = Flags {
+        file: file.map(|_| kept.path().to_owned()),
+        settings: flags.iter().map(|(key, value)| (*key, (*value).to_owned())).collect(),
+    };
+    let name = kept.path().display().to_string();
+    Config::resolve(&flags, &|name| env.get(name).map(|value| (*value).to_owned()))
+        .map_err(|mistakes| mistakes.0.into_iter().map(|mistake| mistake.replace(&name, "FILE")).collect())
+}
+
+#[test]
+fn the_defaults_stand_alone() {
+    let config = resolve(&[], None, &[]).unwrap();
+    assert_eq!(config.grpc_addr, "127.0.0.1:8081".parse().unwrap());
+    assert_eq!(config.http_addr, "127.0.0.1:8080".parse().unwrap());
+    assert_eq!(config.data_dir, DataDir::Path("./tollgate-data".into()));
+    assert_eq!((config.metrics_addr, config.tls, config.rate_limit.headers), (None, None, None));
+    assert!(config.rules.paths.is_empty());
+}
+
+#[test]
+fn each_layer_wins_over_the_one_before() {
+    let file = "engine: {max_counters: 1}\nrules: [a.yaml, b]\n";
+    let count = |flags: &[(&'static str, &str)], env: &[(&str, &str)]| resolve(flags, Some(file), env).unwrap().max_counters;
+    assert_eq!(count(&[], &[]), 1);
+    assert_eq!(count(&[], &[("TOLLGATE_ENGINE_MAX_COUNTERS", "2")]), 2);
+    assert_eq!(count(&[("engine.max_counters", "3")], &[("TOLLGATE_ENGINE_MAX_COUNTERS", "2")]), 3);
+    assert_eq!(resolve(&[], Some(file), &[]).unwrap().rules.paths, ["a.yaml", "b"].map(PathBuf::from));
+}
+
+#[test]
+fn all_mistakes_are_reported_at_once_with_their_origin() {
+    let mistakes = resolve(
+        &[("grpc_addr", "nowhere")],
+        Some("drain_timeout_ms: soon\ngrpc: {max_entries: 0, max_size: 3}\ntls: {cert: a.pem}"),
+        &[("TOLLGATE_RATE_LIMIT_NEAR_LIMIT_RATIO", "1.5"), ("SHADOW_MODE", "maybe"), ("LOG_FORMAT", "xml")],
+    )
+    .unwrap_err();
+    insta::assert_snapshot!(mistakes.join("\n"), @"
+    FILE: there is no setting `grpc.max_size`; see the table of settings in the README
+    tls.cert and tls.key are needed together, also where tls.client_ca is set
+    --grpc-addr: grpc_addr must be an address and a port, such as 127.0.0.1:8081, not `nowhere`
+    FILE: drain_timeout_ms must be a whole number from 0 to 3600000, not `soon`
+    LOG_FORMAT: log_format must be `text` or `json`, not `xml`
+    SHADOW_MODE: rate_limit.shadow_mode must be true or false, not `maybe`
+    TOLLGATE_RATE_LIMIT_NEAR_LIMIT_RATIO: rate_limit.near_limit_ratio must be a number from 0 to 1, not `1.5`
+    FILE: grpc.max_entries must be a whole number from 1 to 1000000, not `0`
+    ");
+}
+
+#[test]
+fn a_file_that_cannot_be_used_is_named() {
+    let missing = Flags { file: Some("no/such.yaml".into()), settings: vec![] };
+    let mistakes = Config::resolve(&missing, &|_| None).unwrap_err();
+    assert!(mistakes.0[0].starts_with("no/such.yaml: cannot be read:"), "{mistakes}");
+    assert!(resolve(&[], Some("a: [1, {b: 2}]"), &[]).unwrap_err()[0].starts_with("FILE: a must be a list of texts"));
+    assert_eq!(resolve(&[], Some("\t- :"), &[]).unwrap_err().len(), 1);
+}
+
+#[test]
+fn the_names_of_the_reference_are_understood() {
+    let config = resolve(
+        &[],
+        None,
+        &[
+            ("RUNTIME_ROOT", "/data"),
+            ("RUNTIME_SUBDIRECTORY", "ratelimit"),
+            ("RUNTIME_IGNOREDOTFILES", "false"),
+            ("HOST", "0.0.0.0"),
+            ("PORT", "18080"),
+            ("GRPC_PORT", "18081"),
+            ("LOG_LEVEL", "WARNING"),
+            ("LOG_FORMAT", "json"),
+            ("SHADOW_MODE", "1"),
+            ("QUOTA_MODE", "TRUE"),
+            ("NEAR_LIMIT_RATIO", "0.5"),
+            ("MERGE_DOMAIN_CONFIG", "true"),
+            ("LIMIT_RESPONSE_HEADERS_ENABLED", "true"),
+            ("LIMIT_LIMIT_HEADER", "X-Limit"),
+            ("RESPONSE_DYNAMIC_METADATA", "t"),
+            ("USE_PROMETHEUS", "true"),
+            ("PROMETHEUS_ADDR", ":19001"),
+            ("GRPC_SERVER_USE_TLS", "true"),
+            ("GRPC_SERVER_TLS_CERT", "c.pem"),
+            ("GRPC_SERVER_TLS_KEY", "k.pem"),
+            ("GRPC_CLIENT_TLS_CACERT", "ca.pem"),
+        ],
+    )
+    .unwrap();
+    assert_eq!(config.rules.paths, [PathBuf::from("/data/ratelimit/config")]);
+    assert!(config.rules.any_extension && !config.rules.ignore_dotfiles && config.rules.merge_domains);
+    assert_eq!(config.http_addr, "0.0.0.0:18080".parse().unwrap());
+    assert_eq!(config.grpc_addr, "127.0.0.1:18081".parse().unwrap());
+    assert_eq!((config.log_level.as_str(), config.log_format), ("warn", LogFormat::Json));
+    assert!(config.rate_limit.shadow_mode && config.rate_limit.quota_mode && config.rate_limit.dynamic_metadata);
+    assert_eq!(config.rate_limit.headers.unwrap().limit, "X-Limit");
+    assert_eq!(config.metrics_addr, Some("0.0.0.0:19001".parse().unwrap()));
+    assert_eq!(config.tls, Some(Tls { cert: "c.pem".into(), key: "k.pem".into(), client_ca: Some("ca.pem".into()) }));
+}
+
+#[test]
+fn tls_by_the_names_of_the_reference_needs_both_files() {
+    let mistakes = resolve(&[], None, &[("GRPC_SERVER_USE_TLS", "true"), ("GRPC_SERVER_TLS_CERT", "c.pem")]).unwrap_err();
+    assert_eq!(mistakes[0], "GRPC_SERVER_USE_TLS is set, so GRPC_SERVER_TLS_KEY is needed");
+}

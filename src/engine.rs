@@ -1,0 +1,4 @@
+//! The keyed state in memory. Synchronous; takes `now`; bounded.
+
+pub mod rules;
+mod table;

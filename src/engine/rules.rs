@@ -1,0 +1,279 @@
+//! The counters of rate-limit rules: fixed windows as the reference service counts them, and token buckets.
+//!
+//! Each counter lives in memory for as long as it can still refuse anything. At [`RuleEngine::max_counters`] nothing that lives is pushed out:
+//! fresh keys of a rule then share [`OVERFLOW_COUNTERS`] hashed counters, which may refuse early and never admit more. A key that gets a
+//! counter of its own later starts from what its overflow counter had seen.
+
+mod counter;
+pub mod decision;
+pub mod tally;
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use hashbrown::HashTable;
+use parking_lot::{Mutex, MutexGuard};
+use smallvec::SmallVec;
+
+use self::counter::Counter;
+pub use self::counter::{Budget, Standing};
+use super::table::{Fingerprint, Fingerprinter, Fingerprinting, Locked, Table};
+use crate::decide::time::Now;
+
+/// How many counters the fresh keys of one rule share at the bound.
+pub const OVERFLOW_COUNTERS: u64 = 4096;
+
+const SHARDS: usize = 1024;
+
+/// One counter and what is asked of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Ask {
+    counter: Fingerprint,
+    rule: Fingerprint,
+    pub budget: Budget,
+    pub hits: u64,
+    /// The hits are given back.
+    pub negative: bool,
+}
+
+/// How the asks of one request belong together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Each is charged on its own, also when it is refused (as the reference does).
+    Each,
+    /// All are charged, or, when the request is refused, none.
+    AllOrNothing,
+}
+
+/// What each ask came to, in order.
+pub type Standings = SmallVec<[Standing; 4]>;
+
+/// The counters of all rules.
+#[derive(Debug)]
+pub struct RuleEngine {
+    fingerprinter: Fingerprinter,
+    counters: Table<Counter>,
+    /// Keyed by rule and bucket; locked after, never before, a shard of `counters`.
+    overflow: Mutex<HashTable<(Bucket, Counter)>>,
+    max_counters: usize,
+    live: AtomicUsize,
+    overflow_live: AtomicUsize,
+    overflow_asks: AtomicU64,
+    next_sweep: AtomicUsize,
+}
+
+/// The identity of a counter, in the making. Levels are the descriptor's entries.
+#[derive(Debug)]
+pub struct Identity {
+    counter: Fingerprinting,
+    rule: Fingerprinting,
+}
+
+impl Identity {
+    /// One entry: what tells counters apart, and what names the rule that they belong to.
+    pub fn level(&mut self, counter: &[&[u8]], rule: &[u8]) {
+        self.counter.level(counter);
+        self.rule.level(&[rule]);
+    }
+
+    /// Asks `hits` of this counter. Changing how many requests a budget allows keeps the count; changing its window or its kind starts afresh.
+    pub fn ask(mut self, budget: Budget, hits: u64, negative: bool) -> Ask {
+        let kind = budget.identity();
+        self.counter.number(kind);
+        self.rule.number(kind);
+        Ask { counter: self.counter.finish(), rule: self.rule.finish(), budget, hits, negative }
+    }
+}
+
+impl RuleEngine {
+    /// An engine that holds at most `max_counters` counters beside the overflow counters.
+    ///
+    /// # Errors
+    /// When the operating system gives no random numbers.
+    pub fn new(max_counters: usize) -> Result<Self, getrandom::Error> {
+        Ok(Self {
+            fingerprinter: Fingerprinter::random()?,
+            counters: Table::new(SHARDS),
+            overflow: Mutex::new(HashTable::new()),
+            max_counters,
+            live: AtomicUsize::new(0),
+            overflow_live: AtomicUsize::new(0),
+            overflow_asks: AtomicU64::new(0),
+            next_sweep: AtomicUsize::new(0),
+        })
+    }
+
+    /// Starts the identity of a counter in `domain`.
+    pub fn identity(&self, domain: &[u8]) -> Identity {
+        let mut start = self.fingerprinter.start();
+        start.level(&[domain]);
+        Identity { counter: start.clone(), rule: start }
+    }
+
+    /// Decides and charges. `refuses` says of the standings (all asks checked, in order, as if charged) whether the request is refused;
+    /// it is consulted in [`Mode::AllOrNothing`] only, and then nothing is charged if it does.
+    pub fn charge(&self, asks: &[Ask], mode: Mode, now: Now, refuses: impl FnOnce(&[Standing]) -> bool) -> Standings {
+        match mode {
+            Mode::Each => asks.iter().map(|ask| self.charge_one(ask, now)).collect(),
+            Mode::AllOrNothing => self.charge_all(asks, now, refuses),
+        }
+    }
+
+    fn charge_one(&self, ask: &Ask, now: Now) -> Standing {
+        let mut held = self.hold(std::slice::from_ref(ask));
+        let place = held.place(ask);
+        let mut counter = held.read(place, ask, now);
+        let standing = counter.charge(ask, Mode::Each, now);
+        held.write(place, counter);
+        standing
+    }
+
+    fn charge_all(&self, asks: &[Ask], now: Now, refuses: impl FnOnce(&[Standing]) -> bool) -> Standings {
+        let mut held = self.hold(asks);
+        let mut staged: SmallVec<[(Place, Counter); 4]> = SmallVec::new();
+        let mut standings = Standings::new();
+        for ask in asks {
+            let place = held.place(ask);
+            // The same counter twice in one request: the second ask sees the first's charge.
+            if let Some((_, counter)) = staged.iter_mut().find(|(other, _)| *other == place) {
+                standings.push(counter.charge(ask, Mode::AllOrNothing, now));
+            } else {
+                let mut counter = held.read(place, ask, now);
+                standings.push(counter.charge(ask, Mode::AllOrNothing, now));
+                staged.push((place, counter));
+            }
+        }
+        if refuses(&standings) {
+            for (ask, standing) in asks.iter().zip(&mut standings) {
+                let place = held.place(ask);
+                *standing = held.read(place, ask, now).without(ask, *standing, now);
+            }
+        } else {
+            for (place, counter) in staged {
+                held.write(place, counter);
+            }
+        }
+        standings
+    }
+
+    fn hold(&self, asks: &[Ask]) -> Held<'_> {
+        Held { engine: self, own: self.counters.lock(asks.iter().map(|ask| ask.counter)), overflow: None }
+    }
+
+    /// Forgets the dead counters of the next shard in turn. [`Self::sweeps_per_round`] calls go once over everything.
+    pub fn sweep(&self, now: Now) {
+        let shard = self.next_sweep.fetch_add(1, Ordering::Relaxed) % self.sweeps_per_round();
+        if shard < self.counters.shard_count() {
+            let dropped = self.counters.sweep(shard, |counter| counter.is_dead(now));
+            self.live.fetch_sub(dropped, Ordering::Relaxed);
+        } else if self.overflow_live.load(Ordering::Relaxed) > 0 {
+            let mut overflow = self.overflow.lock();
+            overflow.retain(|(_, counter)| !counter.is_dead(now));
+            self.overflow_live.store(overflow.len(), Ordering::Relaxed);
+        }
+    }
+
+    /// How many calls of [`Self::sweep`] visit every counter once.
+    pub fn sweeps_per_round(&self) -> usize {
+        self.counters.shard_count() + 1
+    }
+
+    /// Counters held now, without the overflow counters.
+    pub fn live_counters(&self) -> usize {
+        self.live.load(Ordering::Relaxed)
+    }
+
+    /// Overflow counters held now.
+    pub fn overflow_counters(&self) -> usize {
+        self.overflow_live.load(Ordering::Relaxed)
+    }
+
+    /// Asks that were charged to an overflow counter since the start.
+    pub fn overflow_asks(&self) -> u64 {
+        self.overflow_asks.load(Ordering::Relaxed)
+    }
+
+    /// The bound on counters.
+    pub fn max_counters(&self) -> usize {
+        self.max_counters
+    }
+}
+
+/// Where a counter lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    Own(Fingerprint),
+    Overflow(Bucket),
+}
+
+/// An overflow counter: the rule, and which of its buckets.
+type Bucket = (Fingerprint, u64);
+
+fn bucket_of(ask: &Ask) -> Bucket {
+    (ask.rule, ask.counter.spread() % OVERFLOW_COUNTERS)
+}
+
+fn bucket_hash((rule, bucket): Bucket) -> u64 {
+    rule.spread().wrapping_add(bucket.wrapping_mul(0x9E37_79B9_7F4A_7C15))
+}
+
+/// The shards that a request needs, held until it is decided. The overflow counters are locked after the shards, never before.
+struct Held<'e> {
+    engine: &'e RuleEngine,
+    own: Locked<'e, Counter>,
+    overflow: Option<MutexGuard<'e, HashTable<(Bucket, Counter)>>>,
+}
+
+impl Held<'_> {
+    fn place(&mut self, ask: &Ask) -> Place {
+        let full = self.engine.live.load(Ordering::Relaxed) >= self.engine.max_counters;
+        if full && self.own.get(ask.counter).is_none() { Place::Overflow(bucket_of(ask)) } else { Place::Own(ask.counter) }
+    }
+
+    fn read(&mut self, place: Place, ask: &Ask, now: Now) -> Counter {
+        let kept = match place {
+            Place::Own(own) => self.own.get(own).copied(),
+            Place::Overflow(_) => None,
+        };
+        // A key without a counter may have been counted in its overflow counter before.
+        kept.or_else(|| self.overflowed(bucket_of(ask)))
+            .map_or_else(|| Counter::fresh(&ask.budget, now), |counter| counter.at(&ask.budget, now))
+    }
+
+    fn overflowed(&mut self, bucket: Bucket) -> Option<Counter> {
+        if self.overflow.is_none() && self.engine.overflow_live.load(Ordering::Acquire) == 0 {
+            return None;
+        }
+        self.overflow_table().find(bucket_hash(bucket), |(other, _)| *other == bucket).map(|(_, counter)| *counter)
+    }
+
+    fn overflow_table(&mut self) -> &mut HashTable<(Bucket, Counter)> {
+        self.overflow.get_or_insert_with(|| self.engine.overflow.lock())
+    }
+
+    fn write(&mut self, place: Place, counter: Counter) {
+        match place {
+            Place::Own(own) => {
+                if let Some(kept) = self.own.get(own) {
+                    *kept = counter;
+                } else if !counter.is_untouched() {
+                    self.own.insert(own, counter);
+                    self.engine.live.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+            Place::Overflow(bucket) => {
+                let engine = self.engine;
+                let overflow = self.overflow_table();
+                if let Some((_, kept)) = overflow.find_mut(bucket_hash(bucket), |(other, _)| *other == bucket) {
+                    *kept = counter;
+                } else if !counter.is_untouched() {
+                    overflow.insert_unique(bucket_hash(bucket), (bucket, counter), |(other, _)| bucket_hash(*other));
+                    engine.overflow_live.store(overflow.len(), Ordering::Release);
+                }
+                engine.overflow_asks.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

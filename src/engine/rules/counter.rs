@@ -1,0 +1,152 @@
+//! One counter of a rule: sixteen bytes, a fixed window or a token bucket.
+
+use super::{Ask, Mode};
+use crate::decide::gcra::{Answer, RateLimit};
+use crate::decide::time::{Now, SECOND_NS};
+
+/// How long a finished window is remembered, in case the wall clock steps back into it.
+const GRACE_S: u64 = 5;
+
+/// What a counter allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Budget {
+    /// `limit` hits in each window of `length_s` seconds, windows aligned to the Unix epoch.
+    Window { limit: u64, length_s: u64 },
+    /// A token bucket.
+    Bucket(RateLimit),
+}
+
+impl Budget {
+    /// Tells counters apart that must not share a count: kinds, and windows of different lengths.
+    pub(super) fn identity(&self) -> u64 {
+        match self {
+            Self::Window { length_s, .. } => *length_s,
+            Self::Bucket(_) => 0,
+        }
+    }
+}
+
+/// What an ask came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// The ask goes over the limit.
+    pub over: bool,
+    /// Hits in the counter before this ask.
+    pub before: u64,
+    /// Hits in the counter with this ask, as if it was charged.
+    pub after: u64,
+    /// What is left of the limit now.
+    pub remaining: u64,
+    /// Until the window ends; of a bucket, until the same ask can pass, or, where it passed or never can, until the bucket is full.
+    pub reset_ns: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Counter {
+    /// `end_s` in seconds since the Unix epoch (until the year 2106).
+    Window { end_s: u32, count: u64 },
+    /// Theoretical arrival time on the steady clock.
+    Bucket { tat: u64 },
+}
+
+impl Counter {
+    pub(super) fn fresh(budget: &Budget, now: Now) -> Self {
+        match budget {
+            Budget::Window { length_s, .. } => Self::Window { end_s: window_end_s(*length_s, now), count: 0 },
+            Budget::Bucket(_) => Self::Bucket { tat: 0 },
+        }
+    }
+
+    /// The counter as it stands now: a window that is over starts from zero.
+    ///
+    /// When the wall clock has stepped back by less than a window, the later window goes on, so that none starts from zero twice. After a
+    /// larger step it starts afresh: the clock was wrong before, and a key must not stay refused until that wrong time comes.
+    pub(super) fn at(&self, budget: &Budget, now: Now) -> Self {
+        match (self, budget) {
+            (Self::Window { end_s, .. }, Budget::Window { length_s, .. }) => {
+                let current = window_end_s(*length_s, now);
+                let goes_on = *end_s >= current && u64::from(*end_s - current) <= *length_s;
+                if goes_on { *self } else { Self::fresh(budget, now) }
+            }
+            (Self::Bucket { tat }, Budget::Bucket(limit)) => Self::Bucket { tat: limit.adopt(*tat, now.steady_ns) },
+            _ => Self::fresh(budget, now),
+        }
+    }
+
+    /// Charges an ask, as far as its mode charges it, and says what it came to.
+    ///
+    /// In [`Mode::Each`] a window behaves as the reference does: a refused ask is counted too, and a peek looks at what was counted so far.
+    /// In [`Mode::AllOrNothing`] and for buckets a peek decides as one hit would.
+    pub(super) fn charge(&mut self, ask: &Ask, mode: Mode, now: Now) -> Standing {
+        match (self, &ask.budget) {
+            (Self::Window { end_s, count }, Budget::Window { limit, .. }) => {
+                let before = *count;
+                *count = if ask.negative { before.saturating_sub(ask.hits) } else { before.saturating_add(ask.hits) };
+                let compared = match mode {
+                    Mode::AllOrNothing if ask.hits == 0 => count.saturating_add(1),
+                    _ => *count,
+                };
+                let over = !ask.negative && compared > *limit;
+                Standing { over, before, after: *count, remaining: limit.saturating_sub(*count), reset_ns: until_end_ns(*end_s, now) }
+            }
+            (Self::Bucket { tat }, Budget::Bucket(limit)) => charge_bucket(tat, limit, ask, now.steady_ns),
+            // `at` never leaves a counter of another kind than its budget.
+            (counter, budget) => {
+                *counter = Self::fresh(budget, now);
+                Standing { over: true, before: 0, after: 0, remaining: 0, reset_ns: 0 }
+            }
+        }
+    }
+
+    /// What stands where the request of this ask was refused, and so nothing of it charged.
+    pub(super) fn without(&self, ask: &Ask, would_be: Standing, now: Now) -> Standing {
+        let remaining = match (self, &ask.budget) {
+            (Self::Window { count, .. }, Budget::Window { limit, .. }) => limit.saturating_sub(*count),
+            (Self::Bucket { tat }, Budget::Bucket(limit)) => limit.remaining(*tat, now.steady_ns),
+            _ => 0,
+        };
+        Standing { remaining, ..would_be }
+    }
+
+    /// Nothing was ever charged: it need not be kept.
+    pub(super) fn is_untouched(&self) -> bool {
+        matches!(self, Self::Window { count: 0, .. } | Self::Bucket { tat: 0 })
+    }
+
+    /// It can refuse nothing any more: forgetting it changes no answer.
+    pub(super) fn is_dead(&self, now: Now) -> bool {
+        match self {
+            Self::Window { end_s, .. } => u64::from(*end_s) + GRACE_S <= now.unix_s(),
+            Self::Bucket { tat } => *tat <= now.steady_ns,
+        }
+    }
+}
+
+fn charge_bucket(tat: &mut u64, limit: &RateLimit, ask: &Ask, now_ns: u64) -> Standing {
+    let before = limit.burst() - limit.remaining(*tat, now_ns);
+    if ask.negative {
+        *tat = limit.give_back(*tat, now_ns, ask.hits);
+        let remaining = limit.remaining(*tat, now_ns);
+        return Standing { over: false, before, after: limit.burst() - remaining, remaining, reset_ns: limit.reset_after_ns(*tat, now_ns) };
+    }
+    let (over, reset_ns) = match limit.check(*tat, now_ns, ask.hits.max(1)) {
+        Answer::Pass { tat: charged } => {
+            if ask.hits > 0 {
+                *tat = charged;
+            }
+            (false, limit.reset_after_ns(*tat, now_ns))
+        }
+        Answer::NotUntil { at_ns } => (true, at_ns - now_ns),
+        Answer::Never => (true, limit.reset_after_ns(*tat, now_ns)),
+    };
+    Standing { over, before, after: before.saturating_add(ask.hits), remaining: limit.remaining(*tat, now_ns), reset_ns }
+}
+
+fn window_end_s(length_s: u64, now: Now) -> u32 {
+    let length_s = length_s.max(1);
+    u32::try_from((now.unix_s() / length_s + 1).saturating_mul(length_s)).unwrap_or(u32::MAX)
+}
+
+fn until_end_ns(end_s: u32, now: Now) -> u64 {
+    u64::from(end_s).saturating_sub(now.unix_s()).saturating_mul(SECOND_NS)
+}

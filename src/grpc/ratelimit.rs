@@ -1,0 +1,183 @@
+//! `envoy.service.ratelimit.v3.RateLimitService`, and the same answers for `/json`.
+
+mod json;
+mod response;
+
+use std::sync::Arc;
+
+use metrics::Counter;
+use smallvec::SmallVec;
+use tonic::{Request, Response, Status};
+
+use super::pb::rls::rate_limit_service_server::RateLimitService;
+use super::wire::{self, RateLimitRequest, RateLimitResponse};
+use crate::clock::Clock;
+use crate::config;
+use crate::engine::rules::RuleEngine;
+use crate::engine::rules::decision::{Decision, Descriptor, Met, Modes, override_unit};
+use crate::engine::rules::tally::Tally;
+use crate::metrics::{Metrics, RuleMeters};
+use crate::rulebook::{Edition, Rulebook};
+use crate::rules::PerUnit;
+
+pub use self::json::JsonError;
+
+/// Why a rate-limit request gets no answer. The texts of the first three are those of the reference.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RateLimitError {
+    #[error("rate limit domain must not be empty")]
+    EmptyDomain,
+    #[error("rate limit descriptor list must not be empty")]
+    NoDescriptors,
+    #[error("no rate limit configuration loaded")]
+    NothingLoaded,
+    #[error("descriptors: {count} are more than the {max} that grpc.max_descriptors allows in a request")]
+    TooManyDescriptors { count: usize, max: usize },
+    #[error("descriptors[{descriptor}].entries: {count} are more than the {max} that grpc.max_entries allows in a descriptor")]
+    TooManyEntries { descriptor: usize, count: usize, max: usize },
+    #[error("descriptors[{descriptor}].limit.unit {unit} is no unit of time: use 1 (SECOND) to 7 (WEEK)")]
+    OverrideUnit { descriptor: usize, unit: i32 },
+}
+
+/// Answers rate-limit requests from the rules in force.
+#[derive(Debug)]
+pub struct RateLimiter {
+    engine: Arc<RuleEngine>,
+    rulebook: Arc<Rulebook>,
+    clock: Clock,
+    metrics: Arc<Metrics>,
+    settings: config::RateLimit,
+    bounds: config::GrpcBounds,
+    global_shadow_mode: Counter,
+    domain_not_found: Counter,
+}
+
+impl RateLimiter {
+    pub fn new(
+        engine: Arc<RuleEngine>,
+        rulebook: Arc<Rulebook>,
+        clock: Clock,
+        metrics: Arc<Metrics>,
+        settings: config::RateLimit,
+        bounds: config::GrpcBounds,
+    ) -> Self {
+        metrics
+            .describe_counter("ratelimit_service_global_shadow_mode", "Requests over a limit that the shadow mode of all rules let pass");
+        metrics.describe_counter("ratelimit_service_domain_not_found", "Requests for a domain that no rules file defines");
+        Self {
+            global_shadow_mode: metrics.counter("ratelimit_service_global_shadow_mode", &[]),
+            domain_not_found: metrics.counter("ratelimit_service_domain_not_found", &[]),
+            engine,
+            rulebook,
+            clock,
+            metrics,
+            settings,
+            bounds,
+        }
+    }
+
+    /// Decides a request and charges it.
+    ///
+    /// # Errors
+    /// Where the gateway's request cannot be read, and where no rules are loaded. Never for bytes that a caller can choose.
+    pub fn answer(&self, request: &RateLimitRequest) -> Result<RateLimitResponse, RateLimitError> {
+        if request.domain.is_empty() {
+            return Err(RateLimitError::EmptyDomain);
+        }
+        if request.descriptors.is_empty() {
+            return Err(RateLimitError::NoDescriptors);
+        }
+        let current = self.rulebook.current();
+        let edition = current.as_ref().ok_or(RateLimitError::NothingLoaded)?;
+        let descriptors = self.read(request)?;
+        let modes = Modes { shadow_mode: self.settings.shadow_mode, quota_mode: self.settings.quota_mode };
+        let decision = self.engine.decide(&edition.rules, &request.domain, &descriptors, modes, self.clock.now());
+        self.count(edition, request, &decision);
+        Ok(response::build(request, &decision, &self.settings))
+    }
+
+    fn read<'q>(&self, request: &'q RateLimitRequest) -> Result<SmallVec<[Descriptor<'q>; 2]>, RateLimitError> {
+        let config::GrpcBounds { max_descriptors, max_entries, .. } = self.bounds;
+        if request.descriptors.len() > max_descriptors {
+            return Err(RateLimitError::TooManyDescriptors { count: request.descriptors.len(), max: max_descriptors });
+        }
+        let request_hits = u64::from(request.hits_addend.max(1));
+        let read = |(index, descriptor): (usize, &'q wire::Descriptor)| {
+            if descriptor.entries.len() > max_entries {
+                return Err(RateLimitError::TooManyEntries { descriptor: index, count: descriptor.entries.len(), max: max_entries });
+            }
+            let limit_override = descriptor.limit.map(|limit| read_override(index, limit)).transpose()?;
+            Ok(Descriptor {
+                entries: descriptor.entries.iter().map(|entry| (&*entry.key, &*entry.value)).collect(),
+                limit_override,
+                hits: descriptor.hits_addend.unwrap_or(request_hits),
+                negative: descriptor.is_negative_hits,
+            })
+        };
+        request.descriptors.iter().enumerate().map(read).collect()
+    }
+
+    fn count(&self, edition: &Edition, request: &RateLimitRequest, decision: &Decision<'_, '_>) {
+        if decision.shadowed {
+            self.global_shadow_mode.increment(1);
+        }
+        if !decision.domain_found {
+            self.domain_not_found.increment(1);
+        }
+        for (status, descriptor) in decision.statuses.iter().zip(&request.descriptors) {
+            let Met::Limit(met) = &status.met else { continue };
+            let tally = Tally::of(met, self.settings.near_limit_ratio);
+            let runtime_levels = match &met.matched {
+                Some(matched) => matched.metric_levels(),
+                None => Some(descriptor.entries.iter().map(override_level).collect()),
+            };
+            match runtime_levels {
+                Some(levels) => add(&self.metrics.dynamic_rule(&String::from_utf8_lossy(&request.domain), &levels), tally),
+                None => {
+                    if let Some(meters) = met.rule().and_then(|rule| edition.meters(rule)) {
+                        add(meters, tally);
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn read_override(descriptor: usize, limit: wire::LimitOverride) -> Result<PerUnit, RateLimitError> {
+    let unit = override_unit(limit.unit).ok_or(RateLimitError::OverrideUnit { descriptor, unit: limit.unit })?;
+    Ok(PerUnit { requests: limit.requests_per_unit, unit, multiplier: 1 })
+}
+
+fn override_level(entry: &wire::Entry) -> String {
+    let key = String::from_utf8_lossy(&entry.key);
+    if entry.value.is_empty() { key.into_owned() } else { format!("{key}_{}", String::from_utf8_lossy(&entry.value)) }
+}
+
+fn add(meters: &RuleMeters, tally: Tally) {
+    for (counter, hits) in [
+        (&meters.total_hits, tally.total_hits),
+        (&meters.over_limit, tally.over_limit),
+        (&meters.near_limit, tally.near_limit),
+        (&meters.within_limit, tally.within_limit),
+        (&meters.shadow_mode, tally.shadow_mode),
+        (&meters.total_negative_hits, tally.total_negative_hits),
+    ] {
+        if hits > 0 {
+            counter.increment(hits);
+        }
+    }
+}
+
+/// The gRPC service.
+#[derive(Clone, Debug)]
+pub struct RateLimitGrpc(pub Arc<RateLimiter>);
+
+#[tonic::async_trait]
+impl RateLimitService for RateLimitGrpc {
+    async fn should_rate_limit(&self, request: Request<RateLimitRequest>) -> Result<Response<RateLimitResponse>, Status> {
+        Ok(Response::new(self.0.answer(request.get_ref())?))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,98 @@
+//! The admin port: health, metrics, the rules in force, and rate-limit requests in JSON.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{any, get};
+
+use crate::metrics::Metrics;
+use crate::rulebook::Rulebook;
+
+/// Whether the process wants traffic. Starts as no.
+#[derive(Clone, Debug, Default)]
+pub struct Health(Arc<AtomicBool>);
+
+impl Health {
+    pub fn set(&self, serving: bool) {
+        self.0.store(serving, Ordering::Release);
+    }
+
+    pub fn is_serving(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+/// The answer to a rate-limit request in JSON: over its limit or not, and the body; or why there is none.
+pub type JsonAnswer = Result<(bool, String), String>;
+
+/// Answers `/json`.
+pub type JsonAnswerer = Arc<dyn Fn(&[u8]) -> JsonAnswer + Send + Sync>;
+
+/// What the admin port shows.
+#[derive(Clone)]
+pub struct Admin {
+    pub health: Health,
+    pub metrics: Arc<Metrics>,
+    pub rulebook: Arc<Rulebook>,
+    pub json: JsonAnswerer,
+    pub max_body_bytes: usize,
+}
+
+impl std::fmt::Debug for Admin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Admin").field("health", &self.health).finish_non_exhaustive()
+    }
+}
+
+impl Admin {
+    /// All pages.
+    pub fn router(self) -> Router {
+        let body = DefaultBodyLimit::max(self.max_body_bytes);
+        Router::new()
+            .route("/", get(index))
+            .route("/healthcheck", get(healthcheck))
+            .route("/rlconfig", get(rlconfig))
+            .route("/metrics", get(metrics))
+            // The reference takes any method here.
+            .route("/json", any(json))
+            .layer(body)
+            .with_state(self)
+    }
+
+    /// `/metrics` alone.
+    pub fn metrics_router(self) -> Router {
+        Router::new().route("/metrics", get(metrics)).with_state(self)
+    }
+}
+
+async fn index() -> &'static str {
+    "/healthcheck: 200 while traffic is wanted\n/json: a RateLimitRequest in JSON, answered\n/metrics: for Prometheus\n/rlconfig: the rules in force\n"
+}
+
+async fn healthcheck(State(admin): State<Admin>) -> Response {
+    if admin.health.is_serving() { "OK".into_response() } else { StatusCode::INTERNAL_SERVER_ERROR.into_response() }
+}
+
+async fn rlconfig(State(admin): State<Admin>) -> String {
+    admin.rulebook.describe()
+}
+
+async fn metrics(State(admin): State<Admin>) -> Response {
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], admin.metrics.render()).into_response()
+}
+
+async fn json(State(admin): State<Admin>, body: Bytes) -> Response {
+    match (admin.json)(&body) {
+        Ok((over_limit, answer)) => {
+            let status = if over_limit { StatusCode::TOO_MANY_REQUESTS } else { StatusCode::OK };
+            (status, [(header::CONTENT_TYPE, "application/json")], answer).into_response()
+        }
+        // The reference says `Bad Request` and nothing else.
+        Err(reason) => (StatusCode::BAD_REQUEST, format!("Bad Request\n{reason}\n")).into_response(),
+    }
+}

@@ -1,0 +1,173 @@
+//! What an operator can see in numbers. The names of the rate-limit rules are those that dashboards of the reference service read.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use dashmap::DashMap;
+use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+
+/// Series of rules whose labels come from requests (`detailed_metric`, `value_to_metric`, overrides). Beyond it they share one.
+const MAX_DYNAMIC_SERIES: usize = 10_000;
+
+/// From 10 µs, because a decision takes that, to the second at which every caller has given up.
+const LATENCY_BUCKETS_S: &[f64] =
+    &[0.000_01, 0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0];
+
+const METADATA: Metadata<'_> = Metadata::new("tollgate", Level::INFO, None);
+
+/// All series of the process.
+pub struct Metrics {
+    recorder: PrometheusRecorder,
+    handle: PrometheusHandle,
+    rules: DashMap<[String; 3], RuleMeters>,
+    dynamic: AtomicUsize,
+}
+
+/// The series of one rule.
+#[derive(Clone)]
+pub struct RuleMeters {
+    pub total_hits: Counter,
+    pub over_limit: Counter,
+    pub near_limit: Counter,
+    pub within_limit: Counter,
+    pub shadow_mode: Counter,
+    pub total_negative_hits: Counter,
+}
+
+impl Metrics {
+    #[must_use]
+    pub fn new() -> Self {
+        let builder = PrometheusBuilder::new();
+        // Fails only for an empty list of buckets.
+        let builder = match builder.set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), LATENCY_BUCKETS_S) {
+            Ok(builder) => builder,
+            Err(_) => PrometheusBuilder::new(),
+        };
+        let recorder = builder.build_recorder();
+        let handle = recorder.handle();
+        Self { recorder, handle, rules: DashMap::new(), dynamic: AtomicUsize::new(0) }
+    }
+
+    /// The text that Prometheus scrapes.
+    pub fn render(&self) -> String {
+        self.handle.render()
+    }
+
+    /// Folds the recorded latencies together. Call it every second or so: until then each takes memory.
+    pub fn run_upkeep(&self) {
+        self.handle.run_upkeep();
+    }
+
+    pub fn counter(&self, name: &'static str, labels: &[(&'static str, &str)]) -> Counter {
+        self.recorder.register_counter(&key(name, labels), &METADATA)
+    }
+
+    pub fn gauge(&self, name: &'static str, labels: &[(&'static str, &str)]) -> Gauge {
+        self.recorder.register_gauge(&key(name, labels), &METADATA)
+    }
+
+    pub fn histogram(&self, name: &'static str, labels: &[(&'static str, &str)]) -> Histogram {
+        self.recorder.register_histogram(&key(name, labels), &METADATA)
+    }
+
+    /// Says in the exposition what a series means.
+    pub fn describe_counter(&self, name: &'static str, meaning: &'static str) {
+        self.recorder.describe_counter(name.into(), None, meaning.into());
+    }
+
+    /// Says in the exposition what a series means.
+    pub fn describe_gauge(&self, name: &'static str, meaning: &'static str) {
+        self.recorder.describe_gauge(name.into(), None, meaning.into());
+    }
+
+    /// The series of a rule that the rules files declare.
+    pub fn declared_rule(&self, domain: &str, levels: &[String]) -> RuleMeters {
+        let labels = rule_labels(domain, levels);
+        let meters = || self.register_rule(&labels);
+        self.rules.entry(labels.clone()).or_insert_with(meters).clone()
+    }
+
+    /// The series of a rule whose name a request had a part in. Bounded: beyond the bound all share the series `other`.
+    pub fn dynamic_rule(&self, domain: &str, levels: &[String]) -> RuleMeters {
+        let labels = rule_labels(domain, levels);
+        if let Some(known) = self.rules.get(&labels) {
+            return known.clone();
+        }
+        if self.dynamic.fetch_add(1, Ordering::Relaxed) >= MAX_DYNAMIC_SERIES {
+            self.dynamic.fetch_sub(1, Ordering::Relaxed);
+            return self.declared_rule("other", &[]);
+        }
+        let meters = || self.register_rule(&labels);
+        self.rules.entry(labels.clone()).or_insert_with(meters).clone()
+    }
+
+    fn register_rule(&self, [domain, key1, key2]: &[String; 3]) -> RuleMeters {
+        let mut labels = vec![("domain", domain.as_str()), ("key1", key1.as_str())];
+        if !key2.is_empty() {
+            labels.push(("key2", key2));
+        }
+        RuleMeters {
+            total_hits: self.counter("ratelimit_service_rate_limit_total_hits", &labels),
+            over_limit: self.counter("ratelimit_service_rate_limit_over_limit", &labels),
+            near_limit: self.counter("ratelimit_service_rate_limit_near_limit", &labels),
+            within_limit: self.counter("ratelimit_service_rate_limit_within_limit", &labels),
+            shadow_mode: self.counter("ratelimit_service_rate_limit_shadow_mode", &labels),
+            total_negative_hits: self.counter("ratelimit_service_rate_limit_total_negative_hits", &labels),
+        }
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Deeper levels collapse into the first two, as they do in the reference. Values are cut so that no label grows without bound.
+fn rule_labels(domain: &str, levels: &[String]) -> [String; 3] {
+    let label = |text: &str| text.chars().take(256).collect::<String>();
+    let level = |index: usize| levels.get(index).map(|level| label(level)).unwrap_or_default();
+    [label(domain), level(0), level(1)]
+}
+
+fn key(name: &'static str, labels: &[(&'static str, &str)]) -> Key {
+    Key::from_parts(name, labels.iter().map(|(name, value)| Label::new(*name, (*value).to_owned())).collect::<Vec<_>>())
+}
+
+impl std::fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Metrics").field("rules", &self.rules.len()).finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for RuleMeters {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("RuleMeters")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn series_named_by_requests_are_bounded() {
+        let metrics = Metrics::new();
+        metrics.declared_rule("domain", &["key_value".to_owned()]).total_hits.increment(1);
+        for value in 0..MAX_DYNAMIC_SERIES + 10 {
+            metrics.dynamic_rule("domain", &[format!("key_{value}")]).total_hits.increment(1);
+        }
+        assert_eq!(metrics.rules.len(), MAX_DYNAMIC_SERIES + 2);
+        let text = metrics.render();
+        assert!(text.contains(r#"ratelimit_service_rate_limit_total_hits{domain="domain",key1="key_value"} 1"#));
+        assert!(text.contains(r#"ratelimit_service_rate_limit_total_hits{domain="other",key1=""} 10"#));
+    }
+
+    #[test]
+    fn latencies_have_buckets_below_a_millisecond() {
+        let metrics = Metrics::new();
+        metrics.histogram("some_seconds", &[]).record(0.000_03);
+        metrics.run_upkeep();
+        assert!(metrics.render().contains(r#"some_seconds_bucket{le="0.00005"} 1"#));
+    }
+}

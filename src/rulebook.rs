@@ -1,0 +1,168 @@
+//! The rules in force: read from files, swapped whole, looked at again and again.
+//!
+//! A reload replaces the rules of all domains at once. Files that cannot be used leave the old rules in force, and that shows in the log, in
+//! the metrics and on `/rlconfig`.
+
+mod files;
+
+use std::collections::HashMap;
+use std::fmt::Write;
+use std::sync::Arc;
+
+use arc_swap::ArcSwapOption;
+use metrics::Counter;
+use parking_lot::Mutex;
+
+use crate::config;
+use crate::metrics::{Metrics, RuleMeters};
+use crate::rules::{self, Limit, LoadOptions, PerUnit, Rule, RuleSet, Source, Warning};
+
+/// One load of the rules, with the series of each rule at hand.
+#[derive(Debug)]
+pub struct Edition {
+    pub rules: RuleSet,
+    /// By the address of the rule, which lives as long as the edition.
+    meters: HashMap<usize, RuleMeters>,
+    warnings: Vec<Warning>,
+}
+
+impl Edition {
+    fn new(loaded: rules::Loaded, metrics: &Metrics) -> Self {
+        let meters = loaded.rules.rules().map(|rule| (address(rule), metrics.declared_rule(&rule.domain, &rule.levels))).collect();
+        Self { rules: loaded.rules, meters, warnings: loaded.warnings }
+    }
+
+    /// The series of a rule of this edition.
+    pub fn meters(&self, rule: &Arc<Rule>) -> Option<&RuleMeters> {
+        self.meters.get(&address(rule))
+    }
+}
+
+fn address(rule: &Arc<Rule>) -> usize {
+    Arc::as_ptr(rule).addr()
+}
+
+/// The rules files and what was last made of them.
+#[derive(Debug)]
+pub struct Rulebook {
+    settings: config::Rules,
+    metrics: Arc<Metrics>,
+    current: ArcSwapOption<Edition>,
+    seen: Mutex<Seen>,
+    loads: Counter,
+    failures: Counter,
+}
+
+#[derive(Debug, Default)]
+struct Seen {
+    /// What was read last, or why it could not be. Compared with what is read next: contents are what decides, not times.
+    files: Option<Result<Vec<Source>, String>>,
+    /// Why the files that were seen last are not in force.
+    error: Option<String>,
+}
+
+impl Rulebook {
+    /// Reads the rules for the first time. Without any path there are none, and every request is told so.
+    ///
+    /// # Errors
+    /// Why the files cannot be used. A service that has never had rules must not seem to have them.
+    pub fn open(settings: config::Rules, metrics: Arc<Metrics>) -> Result<Self, String> {
+        metrics.describe_counter("ratelimit_service_config_load_success", "Loads of the rules files that came into force");
+        metrics.describe_counter("ratelimit_service_config_load_error", "Loads of the rules files that were refused");
+        let book = Self {
+            loads: metrics.counter("ratelimit_service_config_load_success", &[]),
+            failures: metrics.counter("ratelimit_service_config_load_error", &[]),
+            settings,
+            metrics,
+            current: ArcSwapOption::empty(),
+            seen: Mutex::new(Seen::default()),
+        };
+        if book.settings.paths.is_empty() {
+            return Ok(book);
+        }
+        book.refresh();
+        let error = book.seen.lock().error.take();
+        error.map_or(Ok(book), Err)
+    }
+
+    /// The rules in force.
+    pub fn current(&self) -> arc_swap::Guard<Option<Arc<Edition>>> {
+        self.current.load()
+    }
+
+    /// How often [`Self::refresh`] should be called, and whether at all.
+    pub fn poll_ms(&self) -> Option<u64> {
+        (!self.settings.paths.is_empty()).then_some(self.settings.poll_ms)
+    }
+
+    /// Reads the files, and where they differ from what was read last, tries to bring them into force. Blocks on the file system.
+    pub fn refresh(&self) {
+        let files = files::read(&self.settings);
+        let mut seen = self.seen.lock();
+        if seen.files.as_ref() == Some(&files) {
+            return;
+        }
+        let loaded = match &files {
+            Ok(sources) => {
+                rules::load(sources, &LoadOptions { merge_domains: self.settings.merge_domains }).map_err(|error| error.to_string())
+            }
+            Err(error) => Err(error.clone()),
+        };
+        seen.files = Some(files);
+        match loaded {
+            Ok(loaded) => {
+                for warning in &loaded.warnings {
+                    tracing::warn!(file = warning.file, line = warning.line, "rules: {}", warning.text);
+                }
+                let edition = Edition::new(loaded, &self.metrics);
+                tracing::info!(domains = edition.rules.domains().count(), rules = edition.rules.rules().count(), "rules loaded");
+                self.current.store(Some(Arc::new(edition)));
+                self.loads.increment(1);
+                seen.error = None;
+            }
+            Err(error) => {
+                tracing::error!("the rules were not loaded, the old ones stay in force: {error}");
+                self.failures.increment(1);
+                seen.error = Some(error);
+            }
+        }
+    }
+
+    /// The rules in force as text, a line each, in the form of the reference; before them, as comments, what is wrong with the files.
+    pub fn describe(&self) -> String {
+        let mut text = String::new();
+        if let Some(error) = &self.seen.lock().error {
+            let _ = writeln!(text, "# not in force: {error}");
+        }
+        let current = self.current.load();
+        let Some(edition) = &*current else {
+            text.push_str("# no rate limit configuration loaded\n");
+            return text;
+        };
+        for warning in &edition.warnings {
+            let _ = writeln!(text, "# warning: {warning}");
+        }
+        let mut lines: Vec<String> = edition.rules.rules().map(|rule| describe(rule)).collect();
+        lines.sort_unstable();
+        for line in lines {
+            let _ = writeln!(text, "{line}");
+        }
+        text
+    }
+}
+
+fn describe(rule: &Rule) -> String {
+    let per = |per: &PerUnit| {
+        let multiplier = if per.multiplier == 1 { String::new() } else { format!(" unit_multiplier={}", per.multiplier) };
+        format!("unit={}{multiplier} requests_per_unit={}", per.unit.name(), per.requests)
+    };
+    let limit = match &rule.limit {
+        Limit::Unlimited => "unlimited".to_owned(),
+        Limit::Window(window) => per(window),
+        Limit::Bucket { per: rate, burst } => format!("{} burst={burst}", per(rate)),
+    };
+    format!("{}: {limit}, shadow_mode: {}, quota_mode: {}", rule.path, rule.shadow_mode, rule.quota_mode)
+}
+
+#[cfg(test)]
+mod tests;

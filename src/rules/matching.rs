@@ -1,0 +1,137 @@
+//! Finding the rule of a descriptor. What it costs depends on the descriptor, and not on the number of rules; wildcards beside each other
+//! are tried one by one.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use super::pattern::Pattern;
+use super::{LevelTraits, Rule};
+
+/// A domain and its descriptors.
+#[derive(Clone, Debug)]
+pub struct Domain {
+    pub(super) name: String,
+    pub(super) all_or_nothing: bool,
+    pub(super) top: Level,
+}
+
+/// Descriptors beside each other.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Level {
+    /// By `key`, or `key_value`.
+    by_composite: HashMap<Box<[u8]>, usize>,
+    /// Those with a `*`, in the order of the file.
+    patterns: Vec<(Pattern, usize)>,
+    nodes: Vec<Node>,
+}
+
+/// A descriptor of a file.
+#[derive(Clone, Debug)]
+pub(super) struct Node {
+    pub(super) rule: Option<Arc<Rule>>,
+    pub(super) below: Level,
+}
+
+impl Domain {
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Whether the descriptors of one request are charged all or none.
+    pub fn all_or_nothing(&self) -> bool {
+        self.all_or_nothing
+    }
+
+    /// The rule for the entries (key and value) of a descriptor. At each level `key_value` is looked up, then the wildcards are tried in
+    /// the order of the file, then `key` alone is looked up; what was found is never taken back. The rule must stand at exactly the depth
+    /// of the last entry.
+    pub fn find<'r, 'q>(&'r self, entries: &'q [(&'q [u8], &'q [u8])]) -> Option<Match<'r, 'q>> {
+        let (last, before) = entries.split_last()?;
+        let mut level = &self.top;
+        for entry in before {
+            level = &level.find(*entry)?.below;
+        }
+        let rule = level.find(*last)?.rule.as_ref()?;
+        Some(Match { rule, entries })
+    }
+}
+
+impl Level {
+    pub(super) fn has(&self, composite: &str) -> bool {
+        self.by_composite.contains_key(composite.as_bytes())
+    }
+
+    /// `composite` must not be there yet.
+    pub(super) fn add(&mut self, composite: &str, node: Node) {
+        let place = self.nodes.len();
+        self.by_composite.insert(composite.as_bytes().into(), place);
+        self.patterns.extend(Pattern::new(composite).map(|pattern| (pattern, place)));
+        self.nodes.push(node);
+    }
+
+    fn find(&self, (key, value): (&[u8], &[u8])) -> Option<&Node> {
+        if self.nodes.is_empty() {
+            return None;
+        }
+        let mut composite: SmallVec<[u8; 128]> = SmallVec::with_capacity(key.len() + 1 + value.len());
+        composite.extend_from_slice(key);
+        composite.push(b'_');
+        composite.extend_from_slice(value);
+        let by_pattern = || self.patterns.iter().find(|(pattern, _)| pattern.fits(&composite)).map(|(_, place)| place);
+        let place = self.by_composite.get(&*composite).or_else(by_pattern).or_else(|| self.by_composite.get(key))?;
+        self.nodes.get(*place)
+    }
+}
+
+/// A rule, and the entries that it was found for.
+#[derive(Clone, Copy, Debug)]
+pub struct Match<'r, 'q> {
+    pub rule: &'r Arc<Rule>,
+    entries: &'q [(&'q [u8], &'q [u8])],
+}
+
+impl Match<'_, '_> {
+    /// Feeds the identity of the counter to `level`, in pieces that belong together: `key`, `_` and `value` of the request at each level,
+    /// or the wildcard where all its values share one counter. As in Envoy's service, (`a`, `b_c`) and (`a_b`, `c`) are one counter, so
+    /// nothing may be put between the pieces of one level; two levels must be kept apart by their lengths.
+    pub fn counter_levels(&self, mut level: impl FnMut(&[&[u8]])) {
+        for ((key, value), composite, traits) in self.levels() {
+            if traits.shares {
+                level(&[composite.as_bytes()]);
+            } else {
+                level(&[key, b"_", value]);
+            }
+        }
+    }
+
+    /// The levels of the metric key, where it is another than the rule's path. Bytes that are not UTF-8 are replaced.
+    pub fn metric_levels(&self) -> Option<Vec<String>> {
+        if !self.rule.has_runtime_metric() {
+            return None;
+        }
+        let detailed = self.rule.detailed_metric;
+        let metric: Vec<String> = self
+            .levels()
+            .map(|((key, value), composite, traits)| match (lossy(key), lossy(value)) {
+                _ if traits.shares => composite.to_owned(),
+                (key, value) if detailed => format!("{key}_{value}"),
+                (key, value) if traits.value_to_metric && !value.is_empty() => format!("{key}_{value}"),
+                (key, _) if traits.value_to_metric => key.into_owned(),
+                _ => composite.to_owned(),
+            })
+            .collect();
+        (metric != self.rule.levels).then_some(metric)
+    }
+
+    fn levels(&self) -> impl Iterator<Item = ((&[u8], &[u8]), &str, LevelTraits)> {
+        let declared = self.rule.levels.iter().zip(&self.rule.traits);
+        self.entries.iter().zip(declared).map(|(&entry, (composite, &traits))| (entry, composite.as_str(), traits))
+    }
+}
+
+fn lossy(bytes: &[u8]) -> Cow<'_, str> {
+    String::from_utf8_lossy(bytes)
+}
