@@ -107,7 +107,7 @@ impl Draft {
 
 /// What `id` names in `table`. An `etag` must be the current one; an empty one is none.
 fn current<T: Resource>(table: &Table<T>, id: &str, etag: &str) -> Result<Arc<Stored<T>>, EditError> {
-    let found = table.get(id).ok_or_else(|| EditError::not_found(T::KIND, id))?;
+    let found = table.find(id)?;
     let right = found.etag();
     if !etag.is_empty() && etag != right {
         return Err(EditError::Stale { kind: T::KIND, id: id.to_owned(), given: clipped(etag), current: right });

@@ -87,6 +87,11 @@ impl Catalog {
         self.subscribers_of.of(plan)
     }
 
+    /// The ids of the targets whose default plan it is, in order.
+    pub fn targets_defaulting_to(&self, plan: &str) -> impl Iterator<Item = &Id> + use<'_> {
+        self.defaults_of.of(plan)
+    }
+
     /// The ids of the plans that name a target, in order.
     pub fn plans_of(&self, target: &str) -> impl Iterator<Item = &Id> + use<'_> {
         self.plans_of.of(target)

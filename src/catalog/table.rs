@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use imbl::{HashMap, OrdSet};
 
+use super::error::EditError;
 use crate::decide::plan::{About, Id};
 
 /// What the catalog keeps of every kind.
@@ -77,6 +78,11 @@ impl<T> Clone for Table<T> {
 impl<T: Resource> Table<T> {
     pub fn get(&self, id: &str) -> Option<&Arc<Stored<T>>> {
         self.by_id.get(id)
+    }
+
+    /// The resource of this id. Errors: there is none.
+    pub fn find(&self, id: &str) -> Result<&Arc<Stored<T>>, EditError> {
+        self.get(id).ok_or_else(|| EditError::not_found(T::KIND, id))
     }
 
     pub fn len(&self) -> usize {
