@@ -29,7 +29,8 @@ fn main() -> Result<(), Box<dyn error::Error>> {
     fs::write(out.join("tollgate.v1.bin"), encode(&described))?;
     let mut served = described;
     decode_as_bytes(&mut served);
-    tonic_prost_build::configure().bytes(".").compile_fds(served)?;
+    // Ordered maps: equal messages encode alike, which tells a retry from another request.
+    tonic_prost_build::configure().bytes(".").btree_map(".").compile_fds(served)?;
 
     manual::Builder::new().compile(&[manual::Service::builder()
         .name("RateLimitService")

@@ -1,6 +1,13 @@
 //! The pure core: no clock, no I/O, no async, no lock, no protobuf, no log. Time is an argument.
 
+pub mod calendar;
+pub mod compiled;
 pub mod gcra;
 pub mod invalid;
+pub mod lookup;
+pub mod method;
+pub mod outcome;
 pub mod plan;
+pub mod resolve;
 pub mod time;
+pub mod verdict;

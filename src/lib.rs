@@ -31,6 +31,7 @@
 //! [`decide::gcra`] is the smallest whole thing. Then [`rules`], [`engine::rules`] and [`engine::rules::decision`]: the way of a rate-limit
 //! request from YAML to verdict. [`grpc::ratelimit`] puts it on the wire, `cli::serve` together.
 
+pub mod catalog;
 pub mod cli;
 pub mod clock;
 pub mod config;

@@ -3,6 +3,9 @@
 use tonic::Status;
 
 use super::ratelimit::RateLimitError;
+use super::usage_plans::BooksError;
+use crate::catalog::EditError;
+use crate::decide::invalid::Invalid;
 
 /// The reference answers UNKNOWN to all of these. What the gateway can mend is INVALID_ARGUMENT here, what passes by itself UNAVAILABLE.
 impl From<RateLimitError> for Status {
@@ -16,4 +19,32 @@ impl From<RateLimitError> for Status {
             | RateLimitError::OverrideUnit { .. } => Self::invalid_argument(error.to_string()),
         }
     }
+}
+
+impl From<EditError> for Status {
+    fn from(error: EditError) -> Self {
+        let message = error.to_string();
+        match error {
+            EditError::Invalid(_) => Self::invalid_argument(message),
+            EditError::NotFound { .. } => Self::not_found(message),
+            EditError::Exists { .. } | EditError::ValueInUse { .. } => Self::already_exists(message),
+            EditError::Stale { .. } => Self::aborted(message),
+            EditError::InUse { .. } => Self::failed_precondition(message),
+            EditError::NoRandom(_) => Self::unavailable(message),
+        }
+    }
+}
+
+impl From<BooksError> for Status {
+    fn from(error: BooksError) -> Self {
+        match error {
+            BooksError::Invalid(mistakes) => invalid(mistakes),
+            BooksError::Unavailable(why) => Self::unavailable(why),
+        }
+    }
+}
+
+/// Names every field that cannot be used.
+pub(super) fn invalid(mistakes: Vec<Invalid>) -> Status {
+    EditError::Invalid(mistakes).into()
 }

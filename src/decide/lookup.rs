@@ -1,0 +1,16 @@
+//! What a decision reads of the catalog. One decision reads one consistent state.
+
+use super::compiled::{CompiledPlan, CompiledTarget};
+use super::gcra::RateLimit;
+use super::plan::{ApiKey, Subscriber};
+
+/// A consistent view of the declarations. Answers are by exact id; every call is O(1) and without I/O.
+pub trait Lookup {
+    /// The API key with this presented value, whether or not it may be used now.
+    fn api_key(&self, presented: &[u8]) -> Option<&ApiKey>;
+    fn subscriber(&self, id: &str) -> Option<&Subscriber>;
+    fn plan(&self, id: &str) -> Option<&CompiledPlan>;
+    fn target(&self, id: &str) -> Option<&CompiledTarget>;
+    /// The rate limit of the whole service for plan traffic.
+    fn account(&self) -> Option<&RateLimit>;
+}

@@ -1,0 +1,105 @@
+//! Steps 1 and 2 of the decision: whose request is this, and which entitlement covers it?
+
+use std::sync::Arc;
+
+use super::compiled::{CompiledEntitlement, CompiledTarget};
+use super::lookup::Lookup;
+use super::plan::{ApiKey, Subscriber};
+use super::time::Now;
+use super::verdict::{Note, Reason};
+
+/// Who asks, for what.
+#[derive(Clone, Copy, Debug)]
+pub struct Call<'a> {
+    /// As it was presented. Empty: none was.
+    pub api_key: &'a [u8],
+    pub target: &'a str,
+    pub method: &'a [u8],
+    /// With or without a query.
+    pub path: &'a [u8],
+}
+
+/// What steps 1 and 2 found.
+#[derive(Clone, Debug)]
+pub enum Resolution<'a> {
+    /// A call that needs no key: only the limits of the target and of the account apply.
+    Open {
+        target: &'a CompiledTarget,
+    },
+    Covered(Covered<'a>),
+    Refused(Refused<'a>),
+}
+
+/// A subscriber's request under an entitlement.
+#[derive(Clone, Copy, Debug)]
+pub struct Covered<'a> {
+    pub key: &'a ApiKey,
+    pub subscriber: &'a Subscriber,
+    pub entitlement: &'a Arc<CompiledEntitlement>,
+    /// `None` where a plan names a target that is not registered: it has no limits of its own.
+    pub target: Option<&'a CompiledTarget>,
+}
+
+/// A request that fell at step 1 or 2.
+#[derive(Clone, Debug)]
+pub struct Refused<'a> {
+    pub reason: Reason,
+    /// Known unless the key is missing or unknown.
+    pub key: Option<&'a ApiKey>,
+    pub note: Option<Note>,
+}
+
+/// Steps 1 and 2. A target that nothing knows is refused as `NOT_SUBSCRIBED` to a valid key, and never before the key was looked at.
+pub fn resolve<'a>(lookup: &'a impl Lookup, call: &Call<'_>, now: Now) -> Resolution<'a> {
+    let target = lookup.target(call.target);
+    if let Some(target) = target.filter(|target| target.is_open(call.method, call.path)) {
+        return Resolution::Open { target };
+    }
+    match identify(lookup, call.api_key, now).and_then(|caller| subscribe(lookup, caller, call.target)) {
+        Ok(covered) => Resolution::Covered(covered),
+        Err(refused) => Resolution::Refused(refused),
+    }
+}
+
+/// Who presents this key? Step 1.
+pub fn identify<'a>(lookup: &'a impl Lookup, presented: &[u8], now: Now) -> Result<(&'a ApiKey, &'a Subscriber), Refused<'a>> {
+    let refused = |reason, key| Refused { reason, key, note: None };
+    if presented.is_empty() {
+        return Err(refused(Reason::ApiKeyMissing, None));
+    }
+    let key = lookup.api_key(presented).ok_or_else(|| refused(Reason::ApiKeyUnknown, None))?;
+    if !key.enabled {
+        return Err(refused(Reason::ApiKeyDisabled, Some(key)));
+    }
+    if key.not_before_ns.is_some_and(|from| now.unix_ns < from) {
+        return Err(refused(Reason::ApiKeyNotYetValid, Some(key)));
+    }
+    if key.expire_ns.is_some_and(|end| now.unix_ns >= end) {
+        return Err(refused(Reason::ApiKeyExpired, Some(key)));
+    }
+    let subscriber = lookup.subscriber(&key.subscriber).ok_or_else(|| {
+        let note = Note::SubscriberMissing { key: Arc::clone(&key.id), subscriber: Arc::clone(&key.subscriber) };
+        Refused { reason: Reason::ApiKeyUnknown, key: Some(key), note: Some(note) }
+    })?;
+    Ok((key, subscriber))
+}
+
+/// Which entitlement covers the target? Step 2: the first plan of the subscriber that does, else the target's default plan.
+pub fn subscribe<'a>(
+    lookup: &'a impl Lookup,
+    (key, subscriber): (&'a ApiKey, &'a Subscriber),
+    target_id: &str,
+) -> Result<Covered<'a>, Refused<'a>> {
+    let target = lookup.target(target_id);
+    let covers = |plan: &str| lookup.plan(plan).and_then(|plan| plan.entitlement_for(target_id));
+    let refused = |note| Refused { reason: Reason::NotSubscribed, key: Some(key), note };
+    if let Some(entitlement) = subscriber.plans.iter().find_map(|plan| covers(plan)) {
+        return Ok(Covered { key, subscriber, entitlement, target });
+    }
+    let Some((declared, default)) = target.and_then(|target| target.target.default_plan.as_ref().map(|plan| (&target.target, plan))) else {
+        return Err(refused(None));
+    };
+    let entitlement = covers(default)
+        .ok_or_else(|| refused(Some(Note::DefaultPlanDoesNotCover { target: Arc::clone(&declared.id), plan: Arc::clone(default) })))?;
+    Ok(Covered { key, subscriber, entitlement, target })
+}
