@@ -160,3 +160,7 @@ impl CountRule {
         }
     }
 }
+
+
+#[cfg(test)]
+mod tests;
