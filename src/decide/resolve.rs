@@ -106,6 +106,5 @@ pub fn subscribe<'a>(
     Ok(Covered { key, subscriber, entitlement, target_id, target })
 }
 
-
 #[cfg(test)]
 mod tests;
