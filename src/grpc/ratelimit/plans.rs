@@ -148,15 +148,19 @@ fn current_limit(limit: &LimitStatus<'_>) -> CurrentLimit {
 /// The smallest unit in which a rate is at least 1: 0.01 a second is 36 per HOUR.
 fn rate(burst: u64, window_ns: u64) -> (u64, i32) {
     const UNITS: [(u64, i32); 4] = [(1, 1), (60, 2), (HOUR_S, 3), (DAY_S, 4)];
+    let window = u128::from(window_ns.max(1));
+    // A token's interval is rounded up to a nanosecond, so a whole rate comes out a trace too small: to the nearest.
     let per = |unit_s: u64| {
         let tokens = u128::from(burst) * u128::from(unit_s * SECOND_NS);
-        let window = u128::from(window_ns.max(1));
-        // A token's interval is rounded up to a nanosecond, so a whole rate comes out a trace too small: to the nearest.
-        u64::try_from((tokens + window / 2) / window).unwrap_or(u64::MAX)
+        let nearest = u64::try_from((tokens + window / 2) / window).unwrap_or(u64::MAX);
+        (nearest, tokens + tokens / 1_000_000 >= window)
     };
-    let found = UNITS.into_iter().map(|(unit_s, unit)| (per(unit_s), unit)).find(|(requests, _)| *requests >= 1);
+    let found = UNITS.into_iter().find_map(|(unit_s, unit)| {
+        let (requests, at_least_one) = per(unit_s);
+        at_least_one.then_some((requests, unit))
+    });
     // Slower than one a day.
-    found.unwrap_or((per(365 * DAY_S).max(1), 6))
+    found.unwrap_or((per(365 * DAY_S).0.max(1), 6))
 }
 
 /// The unit of a calendar period by its length, which a change of the clock makes an hour shorter or longer.
@@ -238,7 +242,7 @@ mod tests {
             (20_000_000, 40, (20, 1)),
             (3_000_000, 3, (3, 1)),
             (1_000_000, 1, (1, 1)),
-            (500_000, 1, (1, 1)),
+            (500_000, 1, (30, 2)),
             (400_000, 5, (24, 2)),
             (10_000, 1, (36, 3)),
             (100, 1, (9, 4)),
