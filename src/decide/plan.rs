@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use super::gcra::MicroRate;
 
+pub mod validate;
+
 /// A text that names something: 1 to 256 characters of `A-Z a-z 0-9 . _ ~ : / -`, a letter or a digit first.
 pub type Id = std::sync::Arc<str>;
 

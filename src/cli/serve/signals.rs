@@ -1,23 +1,28 @@
 //! What tells the process to stop.
 
+use std::io;
+
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// Resolves at the next SIGTERM, SIGINT or SIGHUP.
-pub(super) async fn asked_to_stop() {
-    let listen = |kind| signal(kind).map_err(|error| tracing::error!("signals cannot be received: {error}")).ok();
-    let (mut term, mut int, mut hup) = (listen(SignalKind::terminate()), listen(SignalKind::interrupt()), listen(SignalKind::hangup()));
-    tokio::select! {
-        () = next(&mut term) => {}
-        () = next(&mut int) => {}
-        () = next(&mut hup) => {}
-    }
+/// SIGTERM, SIGINT and SIGHUP. From [`Self::listen`] on none of them ends the process by itself.
+#[derive(Debug)]
+pub(super) struct StopSignals {
+    term: Signal,
+    int: Signal,
+    hup: Signal,
 }
 
-async fn next(signal: &mut Option<Signal>) {
-    match signal {
-        Some(signal) => {
-            signal.recv().await;
+impl StopSignals {
+    pub(super) fn listen() -> io::Result<Self> {
+        Ok(Self { term: signal(SignalKind::terminate())?, int: signal(SignalKind::interrupt())?, hup: signal(SignalKind::hangup())? })
+    }
+
+    /// Resolves at the next signal.
+    pub(super) async fn asked_to_stop(&mut self) {
+        tokio::select! {
+            _ = self.term.recv() => {}
+            _ = self.int.recv() => {}
+            _ = self.hup.recv() => {}
         }
-        None => std::future::pending().await,
     }
 }

@@ -1,1 +1,251 @@
+use std::io::Write;
 
+use bytes::Bytes;
+use envoy_types::pb::google::protobuf::value::Kind;
+use envoy_types::pb::google::protobuf::{Struct, Value};
+use parking_lot::Mutex;
+use serde_json::Value as Json;
+
+use super::*;
+use crate::decide::time::{Now, SECOND_NS};
+use crate::grpc::wire::{Code, DescriptorStatus, Entry, LimitOverride};
+
+const UNITS: [&str; 8] = ["UNKNOWN", "SECOND", "MINUTE", "HOUR", "DAY", "MONTH", "YEAR", "WEEK"];
+
+/// A rate limiter over one rules text, with a clock that the test sets.
+struct Bench {
+    limiter: RateLimiter,
+    metrics: Arc<Metrics>,
+    now: Arc<Mutex<Now>>,
+}
+
+impl Bench {
+    fn new(rules: Option<&str>, settings: config::RateLimit, bounds: config::GrpcBounds) -> Self {
+        let mut file = tempfile::Builder::new().suffix(".yaml").tempfile().unwrap();
+        file.write_all(rules.unwrap_or_default().as_bytes()).unwrap();
+        let paths = rules.map(|_| file.path().to_owned()).into_iter().collect();
+        let files = config::Rules { paths, merge_domains: false, ignore_dotfiles: true, any_extension: false, poll_ms: 1000 };
+        let metrics = Arc::new(Metrics::new());
+        let rulebook = Arc::new(Rulebook::open(files, metrics.clone()).unwrap());
+        let engine = Arc::new(RuleEngine::new(1000).unwrap());
+        let now = Arc::new(Mutex::new(instant(0.0)));
+        let read = now.clone();
+        let clock = Clock::from_fn(move || *read.lock());
+        let plans = crate::grpc::plans::tests::empty(clock.clone(), &metrics);
+        Self { limiter: RateLimiter::new(engine, rulebook, clock, metrics.clone(), plans, settings, bounds), metrics, now }
+    }
+
+    fn at(&self, s: f64) {
+        *self.now.lock() = instant(s);
+    }
+}
+
+/// Seconds after the midnight that starts day 20,001.
+fn instant(s: f64) -> Now {
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    let ns = (s * 1e9).round() as u64;
+    Now { unix_ns: 20_001 * 86_400 * SECOND_NS + ns, steady_ns: 1 + ns }
+}
+
+fn settings(json: &Json) -> config::RateLimit {
+    let on = |key: &str| json.get(key).and_then(Json::as_bool).unwrap_or(false);
+    let names = config::HeaderNames {
+        limit: "RateLimit-Limit".to_owned(),
+        remaining: "RateLimit-Remaining".to_owned(),
+        reset: "RateLimit-Reset".to_owned(),
+    };
+    config::RateLimit {
+        shadow_mode: on("shadow_mode"),
+        quota_mode: on("quota_mode"),
+        near_limit_ratio: 0.8,
+        dynamic_metadata: on("dynamic_metadata"),
+        headers: on("headers").then_some(names),
+    }
+}
+
+fn bounds(json: &Json) -> config::GrpcBounds {
+    let bound = |key: &str, default| json.get(key).and_then(Json::as_u64).map_or(default, |bound| bound.try_into().unwrap());
+    config::GrpcBounds {
+        max_message_bytes: 4 << 20,
+        max_descriptors: bound("max_descriptors", 100),
+        max_entries: bound("max_entries", 100),
+    }
+}
+
+/// `d hits=3 | k=v,l=w hits=1 | …`
+fn request(text: &str) -> RateLimitRequest {
+    let mut parts = text.split('|');
+    let mut head = parts.next().unwrap().trim().split(" hits=");
+    RateLimitRequest {
+        domain: Bytes::copy_from_slice(head.next().unwrap().as_bytes()),
+        hits_addend: head.next().map_or(0, |hits| hits.parse().unwrap()),
+        descriptors: parts.map(descriptor).collect(),
+    }
+}
+
+fn descriptor(text: &str) -> wire::Descriptor {
+    let mut words = text.trim().split(' ');
+    let mut descriptor = wire::Descriptor::default();
+    for entry in words.next().unwrap().split(',').filter(|entry| !entry.is_empty()) {
+        let (key, value) = entry.split_once('=').unwrap();
+        descriptor.entries.push(Entry { key: Bytes::copy_from_slice(key.as_bytes()), value: Bytes::copy_from_slice(value.as_bytes()) });
+    }
+    for word in words {
+        match word.split_once('=') {
+            None => descriptor.is_negative_hits = word == "negative",
+            Some(("hits", hits)) => descriptor.hits_addend = Some(hits.parse().unwrap()),
+            Some((_, limit)) => {
+                let (requests, unit) = limit.split_once('/').unwrap();
+                let unit =
+                    UNITS.iter().position(|name| *name == unit).map_or_else(|| unit.parse().unwrap(), |unit| unit.try_into().unwrap());
+                descriptor.limit = Some(LimitOverride { requests_per_unit: requests.parse().unwrap(), unit });
+            }
+        }
+    }
+    descriptor
+}
+
+fn code(code: i32) -> &'static str {
+    match Code::try_from(code) {
+        Ok(Code::Ok) => "OK",
+        Ok(Code::OverLimit) => "OVER",
+        _ => "UNKNOWN",
+    }
+}
+
+fn status(status: &DescriptorStatus) -> String {
+    let code = code(status.code);
+    match (&status.current_limit, &status.duration_until_reset) {
+        (None, None) if status.limit_remaining == u32::MAX => format!("{code} unlimited"),
+        (None, None) => code.to_owned(),
+        (Some(limit), Some(reset)) => {
+            let times = limit.unit_multiplier.map(|multiplier| format!("{multiplier}x")).unwrap_or_default();
+            let unit = UNITS[usize::try_from(limit.unit).unwrap()];
+            let nanos = if reset.nanos == 0 { String::new() } else { format!(".{:09}", reset.nanos).trim_end_matches('0').to_owned() };
+            let name = if limit.name.is_empty() { String::new() } else { format!(" {}", limit.name) };
+            format!("{code} {} of {}/{times}{unit} {}{nanos}s{name}", status.limit_remaining, limit.requests_per_unit, reset.seconds)
+        }
+        _ => format!("{code} with half a limit"),
+    }
+}
+
+fn json(value: &Value) -> Json {
+    match value.kind.as_ref().unwrap() {
+        Kind::NullValue(_) => Json::Null,
+        Kind::NumberValue(value) => (*value).into(),
+        Kind::StringValue(value) => value.as_str().into(),
+        Kind::BoolValue(value) => (*value).into(),
+        Kind::StructValue(value) => object(value),
+        Kind::ListValue(value) => value.values.iter().map(json).collect(),
+    }
+}
+
+fn object(value: &Struct) -> Json {
+    value.fields.iter().map(|(key, value)| (key.clone(), json(value))).collect()
+}
+
+fn show(answer: Result<RateLimitResponse, RateLimitError>) -> String {
+    let answer = match answer {
+        Ok(answer) => answer,
+        Err(error) => {
+            let status = Status::from(error);
+            return format!("error {:?} {}", status.code(), status.message());
+        }
+    };
+    let mut text = code(answer.overall_code).to_owned();
+    for shown in answer.statuses.iter().map(status) {
+        text += &format!(" | {shown}");
+    }
+    if !answer.response_headers_to_add.is_empty() {
+        let headers: Vec<String> =
+            answer.response_headers_to_add.iter().map(|header| format!("{}: {}", header.key, header.value)).collect();
+        text += &format!(" ; headers {}", headers.join(", "));
+    }
+    if let Some(metadata) = &answer.dynamic_metadata {
+        text += &format!(" ; metadata {}", object(metadata).to_string().replace('"', "'"));
+    }
+    text
+}
+
+#[test]
+fn the_cases_hold() {
+    let cases = crate::yaml::parse(include_str!("cases.yaml")).unwrap().root.to_json().unwrap();
+    let mut failures = String::new();
+    let mut calls = 0;
+    for case in cases.as_array().unwrap() {
+        let rules = case.get("rules").map(Json::to_string);
+        let bench = Bench::new(rules.as_deref(), settings(&case["settings"]), bounds(&case["bounds"]));
+        for call in case["calls"].as_array().unwrap() {
+            let (asked, expected) = call.as_str().unwrap().split_once(" -> ").unwrap();
+            let (s, asked) = asked.split_once('|').unwrap();
+            bench.at(s.trim().parse().unwrap());
+            let answered = show(bench.limiter.answer(&request(asked)));
+            if answered != expected {
+                failures += &format!("\n{}: {call}\n  answered {answered}", case["name"]);
+            }
+            calls += 1;
+        }
+    }
+    assert!(failures.is_empty(), "{failures}");
+    assert!(calls > 100, "the table was read");
+}
+
+fn one_rule(per_minute: u32) -> Bench {
+    let rules = format!("{{domain: d, descriptors: [{{key: k, rate_limit: {{unit: minute, requests_per_unit: {per_minute}}}}}]}}");
+    Bench::new(Some(&rules), settings(&Json::Null), bounds(&Json::Null))
+}
+
+#[test]
+fn any_bytes_of_any_length_are_matched_and_counted() {
+    let bench = one_rule(1);
+    for value in [&b"\xff\xfe"[..], b"", &[0; 50_000], &[b'x'; 1_000_000], "\u{10ffff}".as_bytes()] {
+        let mut request = request("d | k=");
+        request.descriptors[0].entries[0].value = Bytes::copy_from_slice(value);
+        assert_eq!(show(bench.limiter.answer(&request)), "OK | OK 0 of 1/MINUTE 60s");
+        assert_eq!(show(bench.limiter.answer(&request)), "OVER | OVER 0 of 1/MINUTE 60s");
+    }
+    let mut unknown = request("d | k=v");
+    unknown.domain = Bytes::from_static(b"\xff");
+    assert_eq!(show(bench.limiter.answer(&unknown)), "OK | OK");
+}
+
+#[test]
+fn the_series_of_a_rule_add_up_as_in_the_reference() {
+    let bench = one_rule(10);
+    // Near starts at 8. 5: within; 4: within, 1 of them near; 3: 1 within the limit is near, 2 over; 1: over.
+    for (hits, series) in [(5, [5, 0, 0, 5]), (4, [9, 0, 1, 9]), (3, [12, 2, 2, 9]), (1, [13, 3, 2, 9])] {
+        bench.limiter.answer(&request(&format!("d | k=v hits={hits}"))).unwrap();
+        let text = bench.metrics.render();
+        for (name, value) in ["total_hits", "over_limit", "near_limit", "within_limit"].iter().zip(series) {
+            let line = format!("ratelimit_service_rate_limit_{name}{{domain=\"d\",key1=\"k\"}} {value}\n");
+            assert!(text.contains(&line), "after {hits}: {line}{text}");
+        }
+    }
+    bench.limiter.answer(&request("d | k=v hits=2 negative")).unwrap();
+    bench.limiter.answer(&request("nowhere | k=v")).unwrap();
+    let text = bench.metrics.render();
+    assert!(text.contains("ratelimit_service_rate_limit_total_negative_hits{domain=\"d\",key1=\"k\"} 2\n"));
+    assert!(text.contains("ratelimit_service_rate_limit_total_hits{domain=\"d\",key1=\"k\"} 13\n"));
+    assert!(text.contains("ratelimit_service_domain_not_found 1\n"));
+}
+
+#[test]
+fn overrides_are_counted_under_their_own_bounded_series() {
+    let bench = one_rule(10);
+    bench.limiter.answer(&request("d | k=a,l=b limit=5/MINUTE")).unwrap();
+    assert!(bench.metrics.render().contains("ratelimit_service_rate_limit_total_hits{domain=\"d\",key1=\"k_a\",key2=\"l_b\"} 1\n"));
+}
+
+#[test]
+fn json_speaks_protobufs_mapping() {
+    let bench = one_rule(1);
+    let body = r#"{"domain": "d", "hitsAddend": 1, "descriptors": [{"entries": [{"key": "k", "value": "v"}]}]}"#;
+    let (over_limit, answer) = bench.limiter.answer_json(body.as_bytes()).unwrap();
+    assert!(!over_limit);
+    let limit = r#""currentLimit":{"requestsPerUnit":1,"unit":"MINUTE"},"durationUntilReset":"60s""#;
+    assert_eq!(answer, format!(r#"{{"overallCode":"OK","statuses":[{{"code":"OK",{limit}}}]}}"#));
+    assert!(bench.limiter.answer_json(body.as_bytes()).unwrap().0);
+    for bad in ["", "{", "[]", r#"{"domains": "d"}"#, r#"{"domain": "d"}"#, r#"{"domain": 5}"#, &format!("{body} x")] {
+        assert!(bench.limiter.answer_json(bad.as_bytes()).is_err(), "{bad}");
+    }
+}

@@ -1,0 +1,110 @@
+//! Plans, targets, subscribers and API keys: the immutable snapshot that decisions read, and its edits.
+//!
+//! An edit is worked out on a [`Draft`], a copy of the snapshot that shares all but what it changes; when all of it has succeeded, the draft
+//! takes the snapshot's place in one step. A decision that holds the older snapshot goes on with it: it sees one consistent catalog.
+
+use std::sync::Arc;
+
+use arc_swap::{ArcSwap, Guard};
+use parking_lot::Mutex;
+
+use crate::decide::gcra::RateLimit;
+use crate::decide::time::Now;
+
+mod draft;
+mod error;
+mod links;
+mod list;
+mod requests;
+mod secret;
+mod snapshot;
+mod table;
+
+pub use draft::apply::{Action, Declared, DeclaredKey, DeclaredSubscriber, Difference};
+pub use draft::{Draft, NewValue};
+pub use error::{EditError, MAX_NAMED};
+pub use list::{DEFAULT_PAGE_SIZE, ListOptions, MAX_PAGE_SIZE, Page};
+pub use requests::{KEPT_NS, MAX_REQUEST_ID, MAX_REQUESTS, RequestKey, Requests};
+pub use secret::{HashKey, VALUE_PREFIX, ValueHash};
+pub use snapshot::{Catalog, KeyEntry};
+pub use table::{Kind, Resource, Stored, Table};
+
+/// How an edit is made.
+#[derive(Clone, Debug, Default)]
+pub struct EditOptions {
+    /// Makes a retry get the first answer.
+    pub request: Option<RequestKey>,
+    /// Work everything out, answer, and change nothing.
+    pub validate_only: bool,
+}
+
+/// The answer to an edit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Edited<A> {
+    pub answer: A,
+    /// A retry: this is what the first request was answered.
+    pub repeated: bool,
+}
+
+/// The catalog in memory: one snapshot for all readers, one writer at a time.
+#[derive(Debug)]
+pub struct CatalogStore {
+    current: ArcSwap<Catalog>,
+    writer: Mutex<Requests>,
+}
+
+impl CatalogStore {
+    /// An empty catalog. `account` limits the traffic of all plans together.
+    pub fn new(hash_key: HashKey, account: Option<RateLimit>) -> Self {
+        Self { current: ArcSwap::from_pointee(Catalog::new(hash_key, account)), writer: Mutex::new(Requests::default()) }
+    }
+
+    /// The snapshot of this moment, for one decision. Keep it short: it must not be held across an await.
+    pub fn load(&self) -> Guard<Arc<Catalog>> {
+        self.current.load()
+    }
+
+    /// The snapshot of this moment, to keep.
+    pub fn snapshot(&self) -> Arc<Catalog> {
+        self.current.load_full()
+    }
+
+    /// Makes an edit, all or nothing: `work` says what to do and what to answer.
+    ///
+    /// # Errors
+    /// Those of `work`, those that show when all of it is done (a default plan that does not cover its target), and a request id
+    /// that another request had.
+    pub fn edit<A: Clone + Send + 'static>(
+        &self,
+        options: EditOptions,
+        now: Now,
+        work: impl FnOnce(&mut Draft) -> Result<A, EditError>,
+    ) -> Result<Edited<A>, EditError> {
+        let mut requests = self.writer.lock();
+        if let Some(request) = &options.request
+            && let Some(answer) = requests.find(request, now).map_err(|wrong| EditError::Invalid(vec![wrong]))?
+        {
+            return Ok(Edited { answer, repeated: true });
+        }
+        let mut draft = Draft::new(&self.current.load(), now);
+        let answer = work(&mut draft)?;
+        draft.check()?;
+        if !options.validate_only {
+            self.publish(draft);
+            if let Some(request) = options.request {
+                requests.remember(request, &answer, now);
+            }
+        }
+        Ok(Edited { answer, repeated: false })
+    }
+
+    /// What a draft changed becomes what everyone reads. A ledger that must keep it first is told before this by [`Draft::changed`].
+    fn publish(&self, draft: Draft) {
+        if draft.changed().next().is_some() {
+            self.current.store(Arc::new(draft.into_catalog()));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

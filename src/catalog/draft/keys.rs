@@ -1,0 +1,112 @@
+//! Edits of API keys.
+
+use std::sync::Arc;
+
+use super::{Draft, absent, current};
+use crate::catalog::error::EditError;
+use crate::catalog::secret;
+use crate::catalog::snapshot::KeyEntry;
+use crate::catalog::table::Stored;
+use crate::decide::plan::ApiKey;
+use crate::decide::plan::validate::{self, Mistakes};
+
+/// An API key as the catalog keeps it.
+type StoredKey = Arc<Stored<KeyEntry>>;
+
+/// Where the value of a new API key comes from.
+#[derive(Clone, Copy, Debug)]
+pub enum NewValue<'a> {
+    /// 160 random bits.
+    Made,
+    /// One that callers hold already: 20 to 128 visible ASCII characters.
+    Given(&'a str),
+}
+
+impl Draft {
+    /// The API key as it is now; an `etag` that is not empty must be its current one.
+    pub fn key(&self, id: &str, etag: &str) -> Result<StoredKey, EditError> {
+        current(&self.next.keys, id, etag)
+    }
+
+    /// Adds an API key; an empty id gets one made. Its `last_four` is set here. The text is the value, which is kept nowhere.
+    pub fn create_key(&mut self, mut key: ApiKey, value: NewValue<'_>) -> Result<(StoredKey, String), EditError> {
+        if key.id.is_empty() {
+            key.id = secret::new_id()?.into();
+            if key.about.display_name.is_empty() {
+                key.about.display_name = key.id.to_string();
+            }
+        }
+        absent(&self.next.keys, &key.id)?;
+        let value = match value {
+            NewValue::Made => secret::new_value()?,
+            NewValue::Given(value) => value.to_owned(),
+        };
+        let stored = self.put_key_with_value(key, &value)?;
+        Ok((stored, value))
+    }
+
+    /// Puts `key` in the place of the one with its id, with the value that it has. Its subscriber and `last_four` stay.
+    pub fn replace_key(&mut self, mut key: ApiKey) -> Result<StoredKey, EditError> {
+        let before = self.key(&key.id, "")?;
+        if key.subscriber != before.value.key.subscriber {
+            return Err(EditError::invalid("subscriber", format!("never changes: it is `{}`", before.value.key.subscriber)));
+        }
+        key.last_four.clone_from(&before.value.key.last_four);
+        self.put_key(KeyEntry { key, hash: before.value.hash })
+    }
+
+    /// Deletes an API key. Its value is unknown from then on, and may be imported again.
+    pub fn delete_key(&mut self, id: &str, etag: &str) -> Result<(), EditError> {
+        let key = self.key(id, etag)?;
+        self.next.keys_of.remove(&key.value.key.subscriber, &key.value.key.id);
+        self.release_value(&key);
+        self.next.keys.remove(id);
+        self.note(&key.value);
+        Ok(())
+    }
+
+    /// Puts `key` with a new value in the place of what has its id, if anything.
+    pub(super) fn put_key_with_value(&mut self, mut key: ApiKey, value: &str) -> Result<StoredKey, EditError> {
+        let mut found = Mistakes::default();
+        validate::key_value("value", value, &mut found);
+        validate::api_key(&key, &mut found);
+        found.or_else(())?;
+        let hash = self.next.hash_key.hash(value.as_bytes()).ok_or_else(|| EditError::invalid("value", "cannot be used"))?;
+        key.last_four = secret::last_four(value);
+        self.put_key(KeyEntry { key, hash })
+    }
+
+    fn put_key(&mut self, entry: KeyEntry) -> Result<StoredKey, EditError> {
+        let mut found = Mistakes::default();
+        validate::api_key(&entry.key, &mut found);
+        if found.is_empty() && self.next.subscribers.get(&entry.key.subscriber).is_none() {
+            found.add("subscriber", format!("`{}` does not exist", entry.key.subscriber));
+        }
+        found.or_else(())?;
+        if let Some(other) = self.next.by_value.get(&entry.hash).filter(|other| other.value.key.id != entry.key.id) {
+            return Err(EditError::ValueInUse { id: other.value.key.id.to_string() });
+        }
+        let before = self.next.keys.get(&entry.key.id).cloned();
+        if let Some(before) = before.as_deref() {
+            self.release_value(before);
+        }
+        let stored = self.stored(entry, before.as_deref());
+        self.next.keys_of.add(&stored.value.key.subscriber, &stored.value.key.id);
+        self.next.by_value.insert(stored.value.hash, stored.clone());
+        self.next.keys.put(stored.clone());
+        self.note(&stored.value);
+        Ok(stored)
+    }
+
+    /// The value of a key is free for another, unless another has taken it since.
+    pub(super) fn release_value(&mut self, key: &Stored<KeyEntry>) {
+        if self.next.by_value.get(&key.value.hash).is_some_and(|holder| holder.value.key.id == key.value.key.id) {
+            self.next.by_value.remove(&key.value.hash);
+        }
+    }
+
+    /// The keyed hash of `value` is that of the key.
+    pub(super) fn has_value(&self, key: &KeyEntry, value: &str) -> bool {
+        self.next.hash_key.hash(value.as_bytes()) == Some(key.hash)
+    }
+}

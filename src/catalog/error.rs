@@ -1,0 +1,83 @@
+//! Why an edit was refused.
+
+use std::fmt;
+
+use super::table::Kind;
+use crate::decide::invalid::Invalid;
+
+/// Those that are named in a refusal.
+pub const MAX_NAMED: usize = 10;
+
+/// Why an edit was refused. Nothing was changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EditError {
+    /// What was declared cannot be used.
+    #[error("{}", Listed(.0))]
+    Invalid(Vec<Invalid>),
+    #[error("there is no {} `{id}`", kind.word())]
+    NotFound { kind: Kind, id: String },
+    #[error("the {} `{id}` exists already", kind.word())]
+    Exists { kind: Kind, id: String },
+    #[error("the value is in use by the key `{id}`")]
+    ValueInUse { id: String },
+    #[error("the {} `{id}` was edited since: its etag is `{current}`, not `{given}`. Read it again and repeat the edit", kind.word())]
+    Stale { kind: Kind, id: String, given: String, current: String },
+    /// Others depend on it. `by` names at most [`MAX_NAMED`] of them, `count` says how many there are.
+    #[error("the {} `{id}` {why}: {}", kind.word(), Named { by, count: *count })]
+    InUse { kind: Kind, id: String, why: &'static str, by: Vec<String>, count: usize },
+    #[error("the operating system gave no random bytes: {0}")]
+    NoRandom(String),
+}
+
+impl EditError {
+    /// One field that cannot be used.
+    pub fn invalid(field: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self::Invalid(vec![Invalid::new(field, reason)])
+    }
+
+    pub(super) fn not_found(kind: Kind, id: &str) -> Self {
+        Self::NotFound { kind, id: clipped(id) }
+    }
+}
+
+impl From<Vec<Invalid>> for EditError {
+    fn from(mistakes: Vec<Invalid>) -> Self {
+        Self::Invalid(mistakes)
+    }
+}
+
+/// Ids in messages come from callers: they are kept short.
+pub(super) fn clipped(id: &str) -> String {
+    const MOST: usize = 256;
+    if id.len() <= MOST { id.to_owned() } else { id.chars().take(MOST).chain("…".chars()).collect() }
+}
+
+struct Listed<'a>(&'a [Invalid]);
+
+impl fmt::Display for Listed<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const MOST: usize = 20;
+        for (i, mistake) in self.0.iter().take(MOST).enumerate() {
+            write!(f, "{}{mistake}", if i == 0 { "" } else { "; " })?;
+        }
+        match self.0.len().saturating_sub(MOST) {
+            0 => Ok(()),
+            more => write!(f, "; and {more} more"),
+        }
+    }
+}
+
+struct Named<'a> {
+    by: &'a [String],
+    count: usize,
+}
+
+impl fmt::Display for Named<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.by.join(", "))?;
+        match self.count.saturating_sub(self.by.len()) {
+            0 => Ok(()),
+            more => write!(f, " and {more} more"),
+        }
+    }
+}

@@ -1,0 +1,180 @@
+use super::*;
+use crate::catalog::tests::{edit, furnished, key, plan, store, subscriber, value_of};
+use crate::catalog::{CatalogStore, NewValue};
+
+fn options<'a>(filter: &'a str, order_by: &'a str) -> ListOptions<'a> {
+    ListOptions { filter, order_by, ..ListOptions::default() }
+}
+
+fn ids<T: Listed>(page: Result<Page<T>, Vec<Invalid>>) -> Vec<String> {
+    page.unwrap().items.iter().map(|stored| stored.value.id().to_string()).collect()
+}
+
+/// 25 plans `p00`.. made one a second, whose display names run the other way round.
+fn many() -> CatalogStore {
+    let store = store();
+    for i in 0..25 {
+        let mut one = plan(&format!("p{i:02}"), &[]);
+        one.about.display_name = format!("Plan {}", 25 - i);
+        edit(&store, 1 + i, |draft| draft.create_plan(one));
+    }
+    store
+}
+
+/// All pages, walked by their tokens.
+fn walk(store: &CatalogStore, size: i32, filter: &str, order_by: &str) -> Vec<Vec<String>> {
+    let (mut pages, mut token) = (Vec::new(), String::new());
+    loop {
+        let options = ListOptions { page_size: size, page_token: &token, filter, order_by };
+        let page = store.snapshot().list_plans(&options).unwrap();
+        pages.push(page.items.iter().map(|stored| stored.value.plan.id.to_string()).collect());
+        token = page.next_page_token;
+        if token.is_empty() {
+            return pages;
+        }
+    }
+}
+
+#[test]
+fn every_order_walks_everything_once() {
+    let store = many();
+    let by_id: Vec<String> = (0..25).map(|i| format!("p{i:02}")).collect();
+    let reversed: Vec<String> = by_id.iter().rev().cloned().collect();
+    let mut by_name = by_id.clone();
+    by_name.sort_by_key(|id| format!("Plan {}", 25 - id[1..].parse::<u32>().unwrap()));
+    let names_reversed: Vec<String> = by_name.iter().rev().cloned().collect();
+    let cases = [
+        ("", &by_id),
+        ("id", &by_id),
+        (" id  asc ", &by_id),
+        ("id desc", &reversed),
+        ("display_name", &by_name),
+        ("display_name desc", &names_reversed),
+        ("update_time", &by_id),
+        ("update_time desc", &reversed),
+    ];
+    for (order, expected) in cases {
+        for (size, pages) in [(1, 25), (7, 4), (24, 2), (25, 1), (26, 1), (0, 1), (5_000, 1)] {
+            let walked = walk(&store, size, "", order);
+            assert_eq!(walked.len(), pages, "{order:?} by {size}");
+            assert_eq!(walked.concat(), *expected, "{order:?} by {size}");
+        }
+        assert_eq!(walk(&store, 4, "plan", order).concat(), *expected, "{order:?} with a filter");
+    }
+}
+
+#[test]
+fn totals_are_over_all_pages() {
+    let store = many();
+    let page = |page_size, filter| store.snapshot().list_plans(&ListOptions { page_size, filter, ..ListOptions::default() }).unwrap();
+    assert_eq!((page(3, "").items.len(), page(3, "").total), (3, 25));
+    assert_eq!((page(3, "p1").items.len(), page(3, "p1").total), (3, 10));
+    assert_eq!((page(3, "nothing").items.len(), page(3, "nothing").total), (0, 0));
+    assert!(page(3, "nothing").next_page_token.is_empty());
+}
+
+#[test]
+fn page_sizes_have_a_default_and_a_bound() {
+    let store = store();
+    edit(&store, 1, |draft| (0..1_001).try_for_each(|i| draft.create_subscriber(subscriber(&format!("s{i}"), &[])).map(|_| ())));
+    let count = |page_size| store.snapshot().list_subscribers(&ListOptions { page_size, ..ListOptions::default() }).unwrap().items.len();
+    assert_eq!([count(0), count(999), count(1_000), count(1_001), count(i32::MAX)], [50, 999, 1_000, 1_000, 1_000]);
+    let wrong = store.snapshot().list_subscribers(&ListOptions { page_size: -1, ..ListOptions::default() }).unwrap_err();
+    assert_eq!(wrong[0].field, "page_size");
+}
+
+#[test]
+fn edits_between_pages_neither_repeat_nor_skip() {
+    let store = many();
+    let first = store.snapshot().list_plans(&ListOptions { page_size: 10, ..ListOptions::default() }).unwrap();
+    edit(&store, 99, |draft| {
+        draft.delete_plan("p09", "", false)?;
+        draft.create_plan(plan("p03x", &[]))
+    });
+    let next = ListOptions { page_size: 2, page_token: &first.next_page_token, ..ListOptions::default() };
+    assert_eq!(ids(store.snapshot().list_plans(&next)), ["p10", "p11"]);
+}
+
+#[test]
+fn filters_by_text_and_by_relation() {
+    let store = furnished();
+    edit(&store, 2, |draft| {
+        draft.create_key(key("zeta-1", "zeta"), NewValue::Given(&value_of("zeta-1")))?;
+        draft.create_subscriber(subscriber("idle", &[]))
+    });
+    let catalog = store.snapshot();
+    let plans: [(&str, &[&str]); 8] = [
+        ("", &["free", "gold"]),
+        ("OL", &["gold"]),
+        ("g ol", &["gold"]),
+        ("plan=free", &["free"]),
+        ("target=orders", &["free", "gold"]),
+        ("target=users", &["gold"]),
+        ("subscriber=zeta", &["gold"]),
+        ("subscriber=acme free", &["free"]),
+    ];
+    for (filter, expected) in plans {
+        assert_eq!(ids(catalog.list_plans(&options(filter, ""))), expected, "plans {filter:?}");
+    }
+    let targets: [(&str, &[&str]); 5] = [
+        ("plan=free", &["orders"]),
+        ("plan=gold", &["orders", "users"]),
+        ("target=users", &["users"]),
+        ("subscriber=acme plan=free", &["orders"]),
+        ("subscriber=nobody", &[]),
+    ];
+    for (filter, expected) in targets {
+        assert_eq!(ids(catalog.list_targets(&options(filter, ""))), expected, "targets {filter:?}");
+    }
+    let subscribers: [(&str, &[&str]); 5] = [
+        ("plan=gold", &["acme", "zeta"]),
+        ("plan=free", &["acme"]),
+        ("target=users", &["acme", "zeta"]),
+        ("subscriber=idle", &["idle"]),
+        ("\"ID\"", &["idle"]),
+    ];
+    for (filter, expected) in subscribers {
+        assert_eq!(ids(catalog.list_subscribers(&options(filter, ""))), expected, "subscribers {filter:?}");
+    }
+    let keys: [(&str, &[&str]); 4] = [
+        ("subscriber=acme", &["acme-1", "acme-2"]),
+        ("plan=gold", &["acme-1", "acme-2", "zeta-1"]),
+        ("plan=free -1", &["acme-1"]),
+        ("target=orders subscriber=zeta", &["zeta-1"]),
+    ];
+    for (filter, expected) in keys {
+        assert_eq!(ids(catalog.list_keys(&options(filter, ""))), expected, "keys {filter:?}");
+    }
+}
+
+#[test]
+fn garbage_is_refused_by_field() {
+    let store = many();
+    let catalog = store.snapshot();
+    let token = catalog.list_plans(&ListOptions { page_size: 1, ..ListOptions::default() }).unwrap().next_page_token;
+    let with = |page_token, filter, order_by| ListOptions { page_size: 1, page_token, filter, order_by };
+    let mut altered = token.clone().into_bytes();
+    altered[12] ^= 1;
+    let altered = String::from_utf8(altered).unwrap();
+    let cases = [
+        (with("garbage!", "", ""), "page_token"),
+        (with("Z2FyYmFnZQ", "", ""), "page_token"),
+        (with(&altered, "", ""), "page_token"),
+        (with(&token[..token.len() - 4], "", ""), "page_token"),
+        (with(&token, "p", ""), "page_token"),
+        (with(&token, "", "id desc"), "page_token"),
+        (with("", "colour=red", ""), "filter"),
+        (with("", "", "colour"), "order_by"),
+        (with("", "", "id up"), "order_by"),
+        (with("", "", "id desc id"), "order_by"),
+    ];
+    for (options, field) in cases {
+        let wrong = catalog.list_plans(&options).unwrap_err();
+        assert_eq!(wrong.iter().map(|one| one.field.as_str()).collect::<Vec<_>>(), [field], "{options:?}");
+    }
+    assert!(catalog.list_plans(&with(&token, "", "")).is_ok());
+    let elsewhere = catalog.list_targets(&with(&token, "", "")).unwrap_err();
+    assert_eq!(elsewhere[0].field, "page_token", "a token of another kind of resource");
+    let all = catalog.list_plans(&ListOptions { page_size: -1, page_token: "!", filter: "a=b", order_by: "x" }).unwrap_err();
+    assert_eq!(all.len(), 4, "all mistakes at once");
+}

@@ -1,0 +1,174 @@
+//! The catalog at one revision: what decisions read, and what an edit starts from.
+
+use std::sync::Arc;
+
+use super::links::Links;
+use super::secret::{ByHash, HashKey, ValueHash};
+use super::table::{Kind, Resource, Stored, Table};
+use crate::decide::compiled::{CompiledPlan, CompiledTarget};
+use crate::decide::gcra::RateLimit;
+use crate::decide::lookup::Lookup;
+use crate::decide::plan::{About, ApiKey, Id, Subscriber};
+
+/// An API key and the keyed hash of its value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyEntry {
+    pub key: ApiKey,
+    pub hash: ValueHash,
+}
+
+/// All plans, targets, subscribers and API keys at one revision. It never changes; a clone shares everything.
+#[derive(Clone, Debug)]
+pub struct Catalog {
+    pub(super) revision: u64,
+    pub(super) hash_key: HashKey,
+    pub(super) account: Option<RateLimit>,
+    pub(super) plans: Table<CompiledPlan>,
+    pub(super) targets: Table<CompiledTarget>,
+    pub(super) subscribers: Table<Subscriber>,
+    pub(super) keys: Table<KeyEntry>,
+    pub(super) by_value: ByHash<Arc<Stored<KeyEntry>>>,
+    /// Plan: the subscribers that have it.
+    pub(super) subscribers_of: Links,
+    /// Plan: the targets whose default it is.
+    pub(super) defaults_of: Links,
+    /// Target: the plans that name it.
+    pub(super) plans_of: Links,
+    /// Subscriber: its API keys.
+    pub(super) keys_of: Links,
+}
+
+impl Catalog {
+    pub(super) fn new(hash_key: HashKey, account: Option<RateLimit>) -> Self {
+        Self {
+            revision: 0,
+            hash_key,
+            account,
+            plans: Table::default(),
+            targets: Table::default(),
+            subscribers: Table::default(),
+            keys: Table::default(),
+            by_value: ByHash::default(),
+            subscribers_of: Links::default(),
+            defaults_of: Links::default(),
+            plans_of: Links::default(),
+            keys_of: Links::default(),
+        }
+    }
+
+    /// Grows by one with every edit; 0 is the empty catalog.
+    pub fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    pub fn plans(&self) -> &Table<CompiledPlan> {
+        &self.plans
+    }
+
+    pub fn targets(&self) -> &Table<CompiledTarget> {
+        &self.targets
+    }
+
+    pub fn subscribers(&self) -> &Table<Subscriber> {
+        &self.subscribers
+    }
+
+    pub fn keys(&self) -> &Table<KeyEntry> {
+        &self.keys
+    }
+
+    /// The ids of the API keys of a subscriber, in order.
+    pub fn keys_of(&self, subscriber: &str) -> impl Iterator<Item = &Id> + use<'_> {
+        self.keys_of.of(subscriber)
+    }
+
+    /// The ids of the subscribers that have a plan, in order.
+    pub fn subscribers_of(&self, plan: &str) -> impl Iterator<Item = &Id> + use<'_> {
+        self.subscribers_of.of(plan)
+    }
+
+    /// The ids of the targets whose default plan it is, in order.
+    pub fn targets_defaulting_to(&self, plan: &str) -> impl Iterator<Item = &Id> + use<'_> {
+        self.defaults_of.of(plan)
+    }
+
+    /// The ids of the plans that name a target, in order.
+    pub fn plans_of(&self, target: &str) -> impl Iterator<Item = &Id> + use<'_> {
+        self.plans_of.of(target)
+    }
+
+    pub(super) fn covers(&self, plan: &str, target: &str) -> bool {
+        self.plans.get(plan).is_some_and(|plan| plan.value.entitlement_for(target).is_some())
+    }
+}
+
+impl Lookup for Catalog {
+    fn api_key(&self, presented: &[u8]) -> Option<&ApiKey> {
+        let hash = self.hash_key.hash(presented)?;
+        self.by_value.get(&hash).map(|found| &found.value.key)
+    }
+
+    fn subscriber(&self, id: &str) -> Option<&Subscriber> {
+        self.subscribers.get(id).map(|found| &found.value)
+    }
+
+    fn plan(&self, id: &str) -> Option<&CompiledPlan> {
+        self.plans.get(id).map(|found| &found.value)
+    }
+
+    fn target(&self, id: &str) -> Option<&CompiledTarget> {
+        self.targets.get(id).map(|found| &found.value)
+    }
+
+    fn account(&self) -> Option<&RateLimit> {
+        self.account.as_ref()
+    }
+}
+
+impl Resource for CompiledPlan {
+    const KIND: Kind = Kind::Plan;
+
+    fn id(&self) -> &Id {
+        &self.plan.id
+    }
+
+    fn about(&self) -> &About {
+        &self.plan.about
+    }
+}
+
+impl Resource for CompiledTarget {
+    const KIND: Kind = Kind::Target;
+
+    fn id(&self) -> &Id {
+        &self.target.id
+    }
+
+    fn about(&self) -> &About {
+        &self.target.about
+    }
+}
+
+impl Resource for Subscriber {
+    const KIND: Kind = Kind::Subscriber;
+
+    fn id(&self) -> &Id {
+        &self.id
+    }
+
+    fn about(&self) -> &About {
+        &self.about
+    }
+}
+
+impl Resource for KeyEntry {
+    const KIND: Kind = Kind::Key;
+
+    fn id(&self) -> &Id {
+        &self.key.id
+    }
+
+    fn about(&self) -> &About {
+        &self.key.about
+    }
+}

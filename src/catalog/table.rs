@@ -1,0 +1,113 @@
+//! The resources of one kind: found by id in a few steps, walked in the order of their ids, and copied in no time.
+
+use std::ops::Bound;
+use std::sync::Arc;
+
+use imbl::{HashMap, OrdSet};
+
+use super::error::EditError;
+use crate::decide::plan::{About, Id};
+
+/// What the catalog keeps of every kind.
+pub trait Resource {
+    /// The word for this kind in messages.
+    const KIND: Kind;
+    fn id(&self) -> &Id;
+    fn about(&self) -> &About;
+}
+
+/// The kinds of resource.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    Target,
+    Plan,
+    Subscriber,
+    Key,
+}
+
+impl Kind {
+    /// The word of the contract: `plan`, `target`, `subscriber`, `key`.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Target => "target",
+            Self::Plan => "plan",
+            Self::Subscriber => "subscriber",
+            Self::Key => "key",
+        }
+    }
+}
+
+/// A resource and when it was edited.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stored<T> {
+    pub value: T,
+    /// The catalog's revision that made it what it is.
+    pub revision: u64,
+    /// Nanoseconds since the Unix epoch.
+    pub create_ns: u64,
+    /// Nanoseconds since the Unix epoch.
+    pub update_ns: u64,
+}
+
+impl<T> Stored<T> {
+    /// A text that changes with every edit, and that no other resource of this id ever had.
+    pub fn etag(&self) -> String {
+        format!("r{}", self.revision)
+    }
+}
+
+/// The resources of one kind. A clone shares everything, and an edit copies a few nodes whatever the size.
+#[derive(Debug)]
+pub struct Table<T> {
+    by_id: HashMap<Id, Arc<Stored<T>>>,
+    in_order: OrdSet<Id>,
+}
+
+impl<T> Default for Table<T> {
+    fn default() -> Self {
+        Self { by_id: HashMap::new(), in_order: OrdSet::new() }
+    }
+}
+
+impl<T> Clone for Table<T> {
+    fn clone(&self) -> Self {
+        Self { by_id: self.by_id.clone(), in_order: self.in_order.clone() }
+    }
+}
+
+impl<T: Resource> Table<T> {
+    pub fn get(&self, id: &str) -> Option<&Arc<Stored<T>>> {
+        self.by_id.get(id)
+    }
+
+    /// The resource of this id. Errors: there is none.
+    pub fn find(&self, id: &str) -> Result<&Arc<Stored<T>>, EditError> {
+        self.get(id).ok_or_else(|| EditError::not_found(T::KIND, id))
+    }
+
+    pub fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.by_id.is_empty()
+    }
+
+    /// In the order of their ids, from just after `after` on.
+    pub fn iter_after<'a>(&'a self, after: Option<&'a str>) -> impl Iterator<Item = &'a Arc<Stored<T>>> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        self.in_order.range::<_, str>((from, Bound::Unbounded)).filter_map(|id| self.by_id.get(id))
+    }
+
+    pub(super) fn put(&mut self, stored: Arc<Stored<T>>) {
+        let id = stored.value.id().clone();
+        if self.by_id.insert(id.clone(), stored).is_none() {
+            self.in_order.insert(id);
+        }
+    }
+
+    pub(super) fn remove(&mut self, id: &str) -> Option<Arc<Stored<T>>> {
+        self.in_order.remove(id);
+        self.by_id.remove(id)
+    }
+}

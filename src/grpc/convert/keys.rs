@@ -1,0 +1,83 @@
+//! API keys, without their values.
+
+use prost_types::FieldMask;
+
+use crate::catalog::{KeyEntry, Stored};
+use crate::decide::invalid::Invalid;
+use crate::decide::plan::ApiKey;
+use crate::decide::plan::validate::{self, Mistakes};
+use crate::grpc::pb::tollgate as pb;
+
+use super::mask::Mask;
+use super::{about, instant, timestamp};
+
+const EDITABLE: &[&str] = &["subscriber", "display_name", "description", "labels", "enabled", "not_before", "expire_time"];
+
+/// The API key that a message declares, or all that is wrong with it.
+pub fn api_key(wire: pb::ApiKey) -> Result<ApiKey, Vec<Invalid>> {
+    let mut found = Mistakes::default();
+    let key = read(wire, &mut found);
+    validate::api_key(&key, &mut found);
+    found.or_else(key)
+}
+
+/// The API key that a message declares; without an id it is one that the catalog makes.
+pub fn new_api_key(wire: pb::ApiKey) -> Result<ApiKey, Vec<Invalid>> {
+    let mut found = Mistakes::default();
+    let key = read(wire, &mut found);
+    if !key.id.is_empty() {
+        validate::api_key(&key, &mut found);
+    }
+    found.or_else(key)
+}
+
+/// What `current` is after an update, or all that is wrong with the update. A subscriber that is left out stays.
+pub fn updated(current: &Stored<KeyEntry>, wire: pb::ApiKey, mask: Option<FieldMask>) -> Result<ApiKey, Vec<Invalid>> {
+    let mut found = Mistakes::default();
+    let mask = Mask::read(mask, EDITABLE, &mut found);
+    let mut merged = to_wire(current);
+    let subscriber = if wire.subscriber.is_empty() { merged.subscriber.clone() } else { wire.subscriber };
+    mask.take("subscriber", &mut merged.subscriber, subscriber);
+    mask.take("display_name", &mut merged.display_name, wire.display_name);
+    mask.take("description", &mut merged.description, wire.description);
+    mask.take("labels", &mut merged.labels, wire.labels);
+    mask.take("enabled", &mut merged.enabled, wire.enabled);
+    mask.take("not_before", &mut merged.not_before, wire.not_before);
+    mask.take("expire_time", &mut merged.expire_time, wire.expire_time);
+    let key = read(merged, &mut found);
+    validate::api_key(&key, &mut found);
+    found.or_else(key)
+}
+
+fn read(wire: pb::ApiKey, found: &mut Mistakes) -> ApiKey {
+    let about = about(&wire.id, wire.display_name, wire.description, wire.labels);
+    ApiKey {
+        id: wire.id.into(),
+        subscriber: wire.subscriber.into(),
+        about,
+        enabled: wire.enabled.unwrap_or(true),
+        not_before_ns: instant("not_before", wire.not_before, found),
+        expire_ns: instant("expire_time", wire.expire_time, found),
+        last_four: String::new(),
+    }
+}
+
+/// The message that shows an API key.
+pub fn to_wire(stored: &Stored<KeyEntry>) -> pb::ApiKey {
+    let key = &stored.value.key;
+    pb::ApiKey {
+        id: key.id.to_string(),
+        subscriber: key.subscriber.to_string(),
+        display_name: key.about.display_name.clone(),
+        description: key.about.description.clone(),
+        labels: key.about.labels.clone(),
+        enabled: Some(key.enabled),
+        not_before: key.not_before_ns.map(timestamp),
+        expire_time: key.expire_ns.map(timestamp),
+        last_four: key.last_four.clone(),
+        etag: stored.etag(),
+        revision: stored.revision,
+        create_time: Some(timestamp(stored.create_ns)),
+        update_time: Some(timestamp(stored.update_ns)),
+    }
+}

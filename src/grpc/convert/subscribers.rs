@@ -1,0 +1,57 @@
+//! Subscribers.
+
+use prost_types::FieldMask;
+
+use crate::catalog::Stored;
+use crate::decide::invalid::Invalid;
+use crate::decide::plan::Subscriber;
+use crate::decide::plan::validate::{self, Mistakes};
+use crate::grpc::pb::tollgate as pb;
+
+use super::mask::Mask;
+use super::{about, ids, texts, timestamp};
+
+const EDITABLE: &[&str] = &["display_name", "description", "labels", "plans"];
+
+/// The subscriber that a message declares, or all that is wrong with it.
+pub fn subscriber(wire: pb::Subscriber) -> Result<Subscriber, Vec<Invalid>> {
+    let mut found = Mistakes::default();
+    let subscriber = read(wire, &mut found);
+    found.or_else(subscriber)
+}
+
+/// What `current` is after an update, or all that is wrong with the update.
+pub fn updated(current: &Stored<Subscriber>, wire: pb::Subscriber, mask: Option<FieldMask>) -> Result<Subscriber, Vec<Invalid>> {
+    let mut found = Mistakes::default();
+    let mask = Mask::read(mask, EDITABLE, &mut found);
+    let mut merged = to_wire(current);
+    mask.take("display_name", &mut merged.display_name, wire.display_name);
+    mask.take("description", &mut merged.description, wire.description);
+    mask.take("labels", &mut merged.labels, wire.labels);
+    mask.take("plans", &mut merged.plans, wire.plans);
+    let subscriber = read(merged, &mut found);
+    found.or_else(subscriber)
+}
+
+fn read(wire: pb::Subscriber, found: &mut Mistakes) -> Subscriber {
+    let about = about(&wire.id, wire.display_name, wire.description, wire.labels);
+    let subscriber = Subscriber { id: wire.id.into(), about, plans: ids(wire.plans) };
+    validate::subscriber(&subscriber, found);
+    subscriber
+}
+
+/// The message that shows a subscriber.
+pub fn to_wire(stored: &Stored<Subscriber>) -> pb::Subscriber {
+    let subscriber = &stored.value;
+    pb::Subscriber {
+        id: subscriber.id.to_string(),
+        display_name: subscriber.about.display_name.clone(),
+        description: subscriber.about.description.clone(),
+        labels: subscriber.about.labels.clone(),
+        plans: texts(&subscriber.plans),
+        etag: stored.etag(),
+        revision: stored.revision,
+        create_time: Some(timestamp(stored.create_ns)),
+        update_time: Some(timestamp(stored.update_ns)),
+    }
+}

@@ -1,0 +1,196 @@
+//! `tollgate.v1.UsagePlanService`: plans, targets, subscribers, API keys and their books.
+
+use std::fmt;
+use std::sync::Arc;
+
+use prost::Message;
+use tonic::{Request, Response, Status};
+
+use super::pb::tollgate as pb;
+use super::status::invalid;
+use crate::catalog::{CatalogStore, Draft, EditError, EditOptions, Edited, ListOptions, RequestKey};
+use crate::decide::invalid::Invalid;
+use crate::decide::time::Now;
+use pb::usage_plan_service_server::UsagePlanService;
+
+mod books;
+mod keys;
+mod plans;
+mod subscribers;
+mod targets;
+
+pub use books::{Books, BooksError, Days, Grant, GrantChange, Scope};
+
+/// Asks what time it is.
+pub type Clock = Arc<dyn Fn() -> Now + Send + Sync>;
+
+/// The service, over a catalog and the books of its quotas.
+pub struct UsagePlans {
+    store: Arc<CatalogStore>,
+    books: Arc<dyn Books>,
+    now: Clock,
+}
+
+impl fmt::Debug for UsagePlans {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("UsagePlans").field("store", &self.store).finish_non_exhaustive()
+    }
+}
+
+/// What is common to the requests of edits.
+struct How<'a> {
+    method: &'static str,
+    request_id: &'a str,
+    validate_only: bool,
+}
+
+impl UsagePlans {
+    /// The service over `store` and `books`; `now` is asked once per request.
+    pub fn new(store: Arc<CatalogStore>, books: Arc<dyn Books>, now: Clock) -> Self {
+        Self { store, books, now }
+    }
+
+    /// How to make the edit that `message` asks for.
+    fn options(&self, how: &How<'_>, message: &impl Message) -> Result<EditOptions, Status> {
+        Ok(EditOptions { request: request_key(how.method, how.request_id, message)?, validate_only: how.validate_only })
+    }
+
+    fn edit<A: Clone + Send + 'static>(
+        &self,
+        options: EditOptions,
+        work: impl FnOnce(&mut Draft) -> Result<A, EditError>,
+    ) -> Result<Edited<A>, Status> {
+        Ok(self.store.edit(options, (self.now)(), work)?)
+    }
+}
+
+/// What tells a retry from another request; the message is encoded only where it has a name.
+fn request_key(method: &str, request_id: &str, message: &impl Message) -> Result<Option<RequestKey>, Status> {
+    let encoded = if request_id.is_empty() { Vec::new() } else { message.encode_to_vec() };
+    RequestKey::new(request_id, method, &encoded).map_err(|wrong| invalid(vec![wrong]))
+}
+
+/// A part without which a request says nothing.
+fn needed<T>(field: &str, part: Option<T>) -> Result<T, EditError> {
+    part.ok_or_else(|| EditError::Invalid(vec![Invalid::new(field, "is needed")]))
+}
+
+fn list_options(request: &pb::ListRequest) -> ListOptions<'_> {
+    ListOptions { page_size: request.page_size, page_token: &request.page_token, filter: &request.filter, order_by: &request.order_by }
+}
+
+fn total_size(total: usize) -> i32 {
+    i32::try_from(total).unwrap_or(i32::MAX)
+}
+
+type Answer<T> = Result<Response<T>, Status>;
+
+#[tonic::async_trait]
+impl UsagePlanService for UsagePlans {
+    async fn create_usage_plan(&self, request: Request<pb::CreateUsagePlanRequest>) -> Answer<pb::UsagePlan> {
+        self.create_plan(request.into_inner()).map(Response::new)
+    }
+
+    async fn get_usage_plan(&self, request: Request<pb::GetRequest>) -> Answer<pb::UsagePlan> {
+        self.get_plan(&request.get_ref().id).map(Response::new)
+    }
+
+    async fn list_usage_plans(&self, request: Request<pb::ListRequest>) -> Answer<pb::ListUsagePlansResponse> {
+        self.list_plans(request.get_ref()).map(Response::new)
+    }
+
+    async fn update_usage_plan(&self, request: Request<pb::UpdateUsagePlanRequest>) -> Answer<pb::UsagePlan> {
+        self.update_plan(request.into_inner()).map(Response::new)
+    }
+
+    async fn delete_usage_plan(&self, request: Request<pb::DeleteRequest>) -> Answer<()> {
+        self.delete_plan(request.get_ref()).map(Response::new)
+    }
+
+    async fn create_target(&self, request: Request<pb::CreateTargetRequest>) -> Answer<pb::Target> {
+        self.create_one_target(request.into_inner()).map(Response::new)
+    }
+
+    async fn get_target(&self, request: Request<pb::GetRequest>) -> Answer<pb::Target> {
+        self.get_one_target(&request.get_ref().id).map(Response::new)
+    }
+
+    async fn list_targets(&self, request: Request<pb::ListRequest>) -> Answer<pb::ListTargetsResponse> {
+        self.list_some_targets(request.get_ref()).map(Response::new)
+    }
+
+    async fn update_target(&self, request: Request<pb::UpdateTargetRequest>) -> Answer<pb::Target> {
+        self.update_one_target(request.into_inner()).map(Response::new)
+    }
+
+    async fn delete_target(&self, request: Request<pb::DeleteRequest>) -> Answer<()> {
+        self.delete_one_target(request.get_ref()).map(Response::new)
+    }
+
+    async fn create_subscriber(&self, request: Request<pb::CreateSubscriberRequest>) -> Answer<pb::Subscriber> {
+        self.create_one_subscriber(request.into_inner()).map(Response::new)
+    }
+
+    async fn get_subscriber(&self, request: Request<pb::GetRequest>) -> Answer<pb::Subscriber> {
+        self.get_one_subscriber(&request.get_ref().id).map(Response::new)
+    }
+
+    async fn list_subscribers(&self, request: Request<pb::ListRequest>) -> Answer<pb::ListSubscribersResponse> {
+        self.list_some_subscribers(request.get_ref()).map(Response::new)
+    }
+
+    async fn update_subscriber(&self, request: Request<pb::UpdateSubscriberRequest>) -> Answer<pb::Subscriber> {
+        self.update_one_subscriber(request.into_inner()).map(Response::new)
+    }
+
+    async fn delete_subscriber(&self, request: Request<pb::DeleteRequest>) -> Answer<()> {
+        self.delete_one_subscriber(request.get_ref()).map(Response::new)
+    }
+
+    async fn create_api_key(&self, request: Request<pb::CreateApiKeyRequest>) -> Answer<pb::CreateApiKeyResponse> {
+        self.create_key(request.into_inner()).map(Response::new)
+    }
+
+    async fn import_api_key(&self, request: Request<pb::ImportApiKeyRequest>) -> Answer<pb::ApiKey> {
+        self.import_key(request.into_inner()).map(Response::new)
+    }
+
+    async fn get_api_key(&self, request: Request<pb::GetRequest>) -> Answer<pb::ApiKey> {
+        self.get_key(&request.get_ref().id).map(Response::new)
+    }
+
+    async fn list_api_keys(&self, request: Request<pb::ListRequest>) -> Answer<pb::ListApiKeysResponse> {
+        self.list_keys(request.get_ref()).map(Response::new)
+    }
+
+    async fn update_api_key(&self, request: Request<pb::UpdateApiKeyRequest>) -> Answer<pb::ApiKey> {
+        self.update_key(request.into_inner()).map(Response::new)
+    }
+
+    async fn delete_api_key(&self, request: Request<pb::DeleteRequest>) -> Answer<()> {
+        self.delete_key(request.get_ref()).map(Response::new)
+    }
+
+    async fn attach_target(&self, request: Request<pb::AttachTargetRequest>) -> Answer<pb::UsagePlan> {
+        self.attach(request.get_ref()).map(Response::new)
+    }
+
+    async fn detach_target(&self, request: Request<pb::DetachTargetRequest>) -> Answer<pb::UsagePlan> {
+        self.detach(request.get_ref()).map(Response::new)
+    }
+
+    async fn get_usage(&self, request: Request<pb::GetUsageRequest>) -> Answer<pb::GetUsageResponse> {
+        self.usage(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn grant(&self, request: Request<pb::GrantRequest>) -> Answer<pb::QuotaUsage> {
+        self.make_grant(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn apply(&self, request: Request<pb::ApplyRequest>) -> Answer<pb::ApplyResponse> {
+        self.apply_all(request.into_inner()).map(Response::new)
+    }
+}
+
+#[cfg(test)]
+mod tests;

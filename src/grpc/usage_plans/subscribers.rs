@@ -1,0 +1,50 @@
+//! Subscribers.
+
+use tonic::Status;
+
+use super::{How, UsagePlans, list_options, needed, total_size};
+use crate::grpc::convert::subscribers;
+use crate::grpc::pb::tollgate as pb;
+use crate::grpc::status::invalid;
+
+impl UsagePlans {
+    pub(super) fn create_one_subscriber(&self, request: pb::CreateSubscriberRequest) -> Result<pb::Subscriber, Status> {
+        let how = How { method: "CreateSubscriber", request_id: &request.request_id, validate_only: request.validate_only };
+        let options = self.options(&how, &request)?;
+        let subscriber = subscribers::subscriber(needed("subscriber", request.subscriber)?).map_err(invalid)?;
+        let edited = self.edit(options, |draft| draft.create_subscriber(subscriber))?;
+        Ok(subscribers::to_wire(&edited.answer))
+    }
+
+    pub(super) fn get_one_subscriber(&self, id: &str) -> Result<pb::Subscriber, Status> {
+        let catalog = self.store.snapshot();
+        let found = catalog.subscribers().find(id)?;
+        Ok(subscribers::to_wire(found))
+    }
+
+    pub(super) fn list_some_subscribers(&self, request: &pb::ListRequest) -> Result<pb::ListSubscribersResponse, Status> {
+        let page = self.store.snapshot().list_subscribers(&list_options(request)).map_err(invalid)?;
+        Ok(pb::ListSubscribersResponse {
+            subscribers: page.items.iter().map(|subscriber| subscribers::to_wire(subscriber)).collect(),
+            next_page_token: page.next_page_token,
+            total_size: total_size(page.total),
+        })
+    }
+
+    pub(super) fn update_one_subscriber(&self, request: pb::UpdateSubscriberRequest) -> Result<pb::Subscriber, Status> {
+        let how = How { method: "UpdateSubscriber", request_id: &request.request_id, validate_only: request.validate_only };
+        let options = self.options(&how, &request)?;
+        let wire = needed("subscriber", request.subscriber)?;
+        let edited = self.edit(options, |draft| {
+            let current = draft.subscriber(&wire.id, &wire.etag)?;
+            draft.replace_subscriber(subscribers::updated(&current, wire, request.update_mask)?)
+        })?;
+        Ok(subscribers::to_wire(&edited.answer))
+    }
+
+    pub(super) fn delete_one_subscriber(&self, request: &pb::DeleteRequest) -> Result<(), Status> {
+        let how = How { method: "DeleteSubscriber", request_id: &request.request_id, validate_only: request.validate_only };
+        let options = self.options(&how, request)?;
+        self.edit(options, |draft| draft.delete_subscriber(&request.id, &request.etag, request.force)).map(|_| ())
+    }
+}

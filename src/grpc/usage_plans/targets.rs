@@ -1,0 +1,50 @@
+//! Targets.
+
+use tonic::Status;
+
+use super::{How, UsagePlans, list_options, needed, total_size};
+use crate::grpc::convert::targets;
+use crate::grpc::pb::tollgate as pb;
+use crate::grpc::status::invalid;
+
+impl UsagePlans {
+    pub(super) fn create_one_target(&self, request: pb::CreateTargetRequest) -> Result<pb::Target, Status> {
+        let how = How { method: "CreateTarget", request_id: &request.request_id, validate_only: request.validate_only };
+        let options = self.options(&how, &request)?;
+        let target = targets::target(needed("target", request.target)?).map_err(invalid)?;
+        let edited = self.edit(options, |draft| draft.create_target(target))?;
+        Ok(targets::to_wire(&edited.answer))
+    }
+
+    pub(super) fn get_one_target(&self, id: &str) -> Result<pb::Target, Status> {
+        let catalog = self.store.snapshot();
+        let found = catalog.targets().find(id)?;
+        Ok(targets::to_wire(found))
+    }
+
+    pub(super) fn list_some_targets(&self, request: &pb::ListRequest) -> Result<pb::ListTargetsResponse, Status> {
+        let page = self.store.snapshot().list_targets(&list_options(request)).map_err(invalid)?;
+        Ok(pb::ListTargetsResponse {
+            targets: page.items.iter().map(|target| targets::to_wire(target)).collect(),
+            next_page_token: page.next_page_token,
+            total_size: total_size(page.total),
+        })
+    }
+
+    pub(super) fn update_one_target(&self, request: pb::UpdateTargetRequest) -> Result<pb::Target, Status> {
+        let how = How { method: "UpdateTarget", request_id: &request.request_id, validate_only: request.validate_only };
+        let options = self.options(&how, &request)?;
+        let wire = needed("target", request.target)?;
+        let edited = self.edit(options, |draft| {
+            let current = draft.target(&wire.id, &wire.etag)?;
+            draft.replace_target(targets::updated(&current, wire, request.update_mask)?)
+        })?;
+        Ok(targets::to_wire(&edited.answer))
+    }
+
+    pub(super) fn delete_one_target(&self, request: &pb::DeleteRequest) -> Result<(), Status> {
+        let how = How { method: "DeleteTarget", request_id: &request.request_id, validate_only: request.validate_only };
+        let options = self.options(&how, request)?;
+        self.edit(options, |draft| draft.delete_target(&request.id, &request.etag, request.force)).map(|_| ())
+    }
+}

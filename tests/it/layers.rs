@@ -1,0 +1,229 @@
+//! Keeps the house in order: arrows between layers point one way, pure layers stay pure, and one file reads the clock.
+
+mod source;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use source::Source;
+
+/// The layers that have a name, lowest first. A module may use itself and what stands lower.
+const RANKS: &[(u8, &[&str])] = &[(0, &["yaml"]), (1, PURE), (2, &["engine", "catalog", "ledger"]), (4, &["grpc", "http"]), (5, &["cli"])];
+
+/// Every other module at the root (`config`, `clock`, …): the edge is wired with them, and the layers below know nothing of them.
+const ROOT_MODULES: u8 = 3;
+
+/// Ranks whose modules may use each other.
+const OPEN_RANKS: &[u8] = &[1, ROOT_MODULES];
+
+/// No clock, no I/O, no async, no lock, no protobuf, no log; `yaml` beside them.
+const PURE: &[&str] = &["decide", "rules"];
+
+const IMPURE_WORDS: &[&str] = &[
+    "tokio",
+    "tonic",
+    "prost",
+    "SystemTime",
+    "Instant",
+    "parking_lot",
+    "dashmap",
+    "tracing",
+    "async",
+    "await",
+    "Mutex",
+    "RwLock",
+    "Condvar",
+];
+const IMPURE_STD: &[&str] = &["fs", "net", "io", "process", "thread", "env"];
+
+/// Wire types stop in `src/grpc`.
+const WIRE_WORDS: &[&str] = &["tonic", "prost", "envoy_types"];
+
+const CLOCKS: &[&str] = &["SystemTime", "Instant", "Timestamp", "Zoned"];
+
+const LONGEST_FILE: usize = 600;
+
+/// Names that say nothing of what is inside.
+const NO_NAMES: &[&str] = &["utils", "util", "common", "helpers", "helper", "misc"];
+
+/// All that is wrong, a line for each.
+fn check(sources: &[Source]) -> Vec<String> {
+    let roots: BTreeSet<&str> = sources.iter().filter_map(|source| source.module().first().copied()).chain(["pb"]).collect();
+    let mut wrong = Vec::new();
+    for source in sources {
+        if source.path.starts_with("src/") {
+            arrows(source, &roots, &mut wrong);
+            purity(source, &mut wrong);
+            clock(source, &mut wrong);
+            shape(source, &mut wrong);
+        }
+        leftovers(source, &mut wrong);
+    }
+    wrong
+}
+
+fn rank(module: &str) -> u8 {
+    RANKS.iter().find(|(_, modules)| modules.contains(&module)).map_or(ROOT_MODULES, |(rank, _)| *rank)
+}
+
+fn arrows(source: &Source, roots: &BTreeSet<&str>, wrong: &mut Vec<String>) {
+    // lib.rs and main.rs are in no layer: the one declares, the other starts.
+    let Some(&from) = source.module().first() else { return };
+    for named in source.named().into_iter().filter(|named| named.root == "crate") {
+        let to = named.child.as_str();
+        let place = format!("{}:{}", source.path, named.line);
+        if to != "self" && !roots.contains(to) {
+            wrong.push(format!("{place}: crate::{to} does not name the module that it comes from"));
+        } else if to != from && (rank(to) > rank(from) || rank(to) == rank(from) && !OPEN_RANKS.contains(&rank(from))) {
+            wrong.push(format!("{place}: {from} must not use {to}"));
+        }
+    }
+}
+
+fn purity(source: &Source, wrong: &mut Vec<String>) {
+    let module = source.module();
+    let Some(&layer) = module.first() else { return };
+    let words = match rank(layer) {
+        0 | 1 => IMPURE_WORDS,
+        2 => WIRE_WORDS,
+        _ => return,
+    };
+    for word in source.words.iter().filter(|word| words.contains(&word.text.as_str())) {
+        wrong.push(format!("{}:{}: {layer} must not know {}", source.path, word.line, word.text));
+    }
+    if rank(layer) <= 1 {
+        for named in source.named().into_iter().filter(|named| named.root == "std" && IMPURE_STD.contains(&named.child.as_str())) {
+            wrong.push(format!("{}:{}: {layer} must not know std::{}", source.path, named.line, named.child));
+        }
+    }
+}
+
+fn clock(source: &Source, wrong: &mut Vec<String>) {
+    if source.path == "src/clock.rs" || source.is_test() {
+        return;
+    }
+    let reads = CLOCKS.iter().flat_map(|clock| source.lines_of(&[clock, "::", "now"])).chain(source.lines_of(&[".", "elapsed", "("]));
+    for word in reads.filter(|word| !word.in_tests) {
+        wrong.push(format!("{}:{}: only src/clock.rs asks what time it is", source.path, word.line));
+    }
+}
+
+fn shape(source: &Source, wrong: &mut Vec<String>) {
+    if source.lines > LONGEST_FILE {
+        wrong.push(format!("{}: {} lines, more than {LONGEST_FILE}", source.path, source.lines));
+    }
+    for part in source.module() {
+        if NO_NAMES.contains(&part) {
+            wrong.push(format!("{}: {part} says nothing of what is inside", source.path));
+        }
+    }
+    if source.path.ends_with("/mod.rs") {
+        wrong.push(format!("{}: a module foo is foo.rs and foo/, never mod.rs", source.path));
+    }
+}
+
+fn leftovers(source: &Source, wrong: &mut Vec<String>) {
+    for sequence in [&["#", "[", "ignore"][..], &["todo", "!"], &["unimplemented", "!"], &["dbg", "!"]] {
+        for word in source.lines_of(sequence) {
+            wrong.push(format!("{}:{}: {} is for work that is not done", source.path, word.line, sequence.concat()));
+        }
+    }
+}
+
+/// Every Rust file of these folders of a repository.
+fn read(root: &Path, folders: &[&str]) -> Vec<Source> {
+    let mut sources = Vec::new();
+    let mut folders: Vec<_> = folders.iter().map(|folder| root.join(folder)).filter(|folder| folder.exists()).collect();
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let name = path.strip_prefix(root).unwrap().to_str().unwrap().to_owned();
+                sources.push(Source::read(&name, &fs::read_to_string(&path).unwrap()));
+            }
+        }
+    }
+    sources
+}
+
+#[test]
+fn the_house_is_in_order() {
+    let sources = read(Path::new(env!("CARGO_MANIFEST_DIR")), &["src", "tests", "benches", "examples"]);
+    assert!(sources.iter().any(|source| source.path == "src/decide/gcra.rs"), "the sources were not found");
+    let mut wrong = check(&sources);
+    wrong.sort();
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn what_breaks_the_order_is_found() {
+    // The file, what it holds, and the one thing that is wrong with it, if anything.
+    let cases: &[(&str, &str, Option<&str>)] = &[
+        ("src/decide/a.rs", "use crate::decide::time::Now; use std::num::NonZeroU64;", None),
+        ("src/decide/a.rs", "use crate::engine::Table;", Some("decide must not use engine")),
+        ("src/decide/a.rs", "use super::super::grpc;", Some("decide must not use grpc")),
+        ("src/decide.rs", "fn f() { super::clock::now() }", Some("decide must not use clock")),
+        ("src/rules/a.rs", "use crate::{yaml, decide::time};", None),
+        ("src/yaml.rs", "use crate::rules::Rule;", Some("yaml must not use rules")),
+        ("src/engine.rs", "use crate::rules::Rule; use crate::decide::time;", None),
+        ("src/engine/a.rs", "use crate::catalog::Plan;", Some("engine must not use catalog")),
+        ("src/ledger/a.rs", "use crate::engine::Table;", Some("ledger must not use engine")),
+        ("src/catalog.rs", "use crate::config;", Some("catalog must not use config")),
+        ("src/engine.rs", "use crate::clock;", Some("engine must not use clock")),
+        ("src/config.rs", "use crate::clock; use crate::engine::Table; use crate::rules::Rule;", None),
+        ("src/config.rs", "use crate::grpc::wire;", Some("config must not use grpc")),
+        ("src/grpc/a.rs", "use crate::{clock, config, engine, pb};", None),
+        ("src/grpc/a.rs", "use crate::http::metrics;", Some("grpc must not use http")),
+        ("src/http.rs", "use crate::grpc::wire;", Some("http must not use grpc")),
+        ("src/http.rs", "use crate::cli;", Some("http must not use cli")),
+        ("src/cli/serve.rs", "use crate::{grpc, http, engine, clock};", None),
+        ("src/engine.rs", "use crate::pb::Check;", Some("engine must not use pb")),
+        ("src/decide/a.rs", "use crate::Exported;", Some("crate::Exported does not name the module")),
+        ("src/decide/a.rs", "use crate::*;", Some("crate::* does not name the module")),
+        ("src/decide/a.rs", "// tokio\n/* std::fs */ fn f() { g(\"Instant\") }", None),
+        ("src/decide/a.rs", "fn f() { tokio::spawn(g) }", Some("decide must not know tokio")),
+        ("src/decide/a.rs", "use std::time::Instant;", Some("decide must not know Instant")),
+        ("src/rules/a.rs", "use prost::Message;", Some("rules must not know prost")),
+        ("src/rules/a.rs", "async fn f() {}", Some("rules must not know async")),
+        ("src/rules/a.rs", "fn f() { g().await }", Some("rules must not know await")),
+        ("src/rules/a.rs", "use std::{collections::HashMap, fs};", Some("rules must not know std::fs")),
+        ("src/rules/a.rs", "fn f() { std::net::lookup() }", Some("rules must not know std::net")),
+        ("src/yaml/a.rs", "use tracing::warn;", Some("yaml must not know tracing")),
+        ("src/decide/tests.rs", "use parking_lot::Once;", Some("decide must not know parking_lot")),
+        ("src/engine/a.rs", "use dashmap::DashMap; use parking_lot::Once;", None),
+        ("src/engine/a.rs", "use tonic::Status;", Some("engine must not know tonic")),
+        ("src/grpc/a.rs", "fn f() -> Instant { Instant::now() }", Some("only src/clock.rs asks")),
+        ("src/cli/a.rs", "fn f() { std::time::SystemTime::now() }", Some("only src/clock.rs asks")),
+        ("src/cli/a.rs", "fn f(t: Instant) { t.elapsed() }", Some("only src/clock.rs asks")),
+        ("src/clock.rs", "fn f() { Instant::now() }", None),
+        ("src/grpc/a.rs", "mod tests { fn f() { Instant::now() } }", None),
+        ("src/grpc/tests.rs", "fn f() { Instant::now() }", None),
+        ("src/http/utils/a.rs", "", Some("utils says nothing")),
+        ("src/http/helpers.rs", "", Some("helpers says nothing")),
+        ("src/http/mod.rs", "", Some("never mod.rs")),
+        ("tests/it/a.rs", "#[test] #[ignore] fn f() {}", Some("#[ignore is for work")),
+        ("tests/it/a.rs", "fn f() { tokio::spawn(Instant::now()) }", None),
+        ("src/cli/a.rs", "fn f() { todo!() }", Some("todo! is for work")),
+        ("benches/a.rs", "fn f() { dbg!(1) }", Some("dbg! is for work")),
+        ("src/main.rs", "fn main() { tollgate::cli::run() }", None),
+    ];
+    let modules = ["catalog", "cli", "clock", "config", "decide", "engine", "grpc", "http", "ledger", "rules", "yaml"];
+    for (path, text, expected) in cases {
+        let mut sources: Vec<_> = modules.iter().map(|module| Source::read(&format!("src/{module}.rs"), "")).collect();
+        sources.push(Source::read(path, text));
+        let wrong = check(&sources);
+        match expected {
+            Some(expected) => {
+                assert_eq!(wrong.len(), 1, "{path}: {text}: {wrong:?}");
+                assert!(wrong[0].starts_with(path) && wrong[0].contains(expected), "{path}: {text}: {wrong:?}");
+            }
+            None => assert!(wrong.is_empty(), "{path}: {text}: {wrong:?}"),
+        }
+    }
+    for (lines, allowed) in [(LONGEST_FILE, true), (LONGEST_FILE + 1, false)] {
+        assert_eq!(check(&[Source::read("src/cli.rs", &"\n".repeat(lines))]).is_empty(), allowed, "{lines} lines");
+    }
+}

@@ -1,0 +1,129 @@
+//! The real tollgate, as an operator starts it.
+
+use std::net::SocketAddr;
+use std::process::{Command, ExitStatus};
+
+use rustix::process::Signal;
+use tempfile::TempDir;
+
+use crate::process::{Process, Stream};
+
+/// A running tollgate on ports of its own, with a data folder of its own. It ends when it is dropped.
+#[derive(Debug)]
+pub struct Tollgate {
+    process: Process,
+    args: Vec<String>,
+    env: Vec<(String, String)>,
+    grpc: SocketAddr,
+    http: SocketAddr,
+    data: TempDir,
+}
+
+impl Tollgate {
+    /// Starts `tollgate serve` with these further arguments and environment variables, and waits until it is ready.
+    pub fn start(args: &[&str], env: &[(&str, &str)]) -> Self {
+        let args: Vec<String> = args.iter().map(|&arg| arg.to_owned()).collect();
+        let env: Vec<_> = env.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
+        let data = TempDir::new().unwrap();
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let (process, grpc, http) = serve(&args, &env, &data, any, any);
+        Self { process, args, env, grpc, http, data }
+    }
+
+    pub fn grpc_addr(&self) -> SocketAddr {
+        self.grpc
+    }
+
+    pub fn http_addr(&self) -> SocketAddr {
+        self.http
+    }
+
+    /// Ends it as a crash does.
+    pub fn kill_9(&mut self) {
+        self.process.kill_9();
+    }
+
+    /// Asks it to stop (SIGTERM), and waits until it has.
+    pub fn terminate(&mut self) -> ExitStatus {
+        self.process.terminate()
+    }
+
+    /// What it has written so far, on both streams.
+    pub fn log(&self) -> String {
+        self.process.log()
+    }
+
+    /// Asks it to stop (SIGTERM), and does not wait.
+    pub fn ask_to_stop(&self) {
+        self.process.signal(Signal::TERM);
+    }
+
+    /// Waits until it has stopped.
+    pub fn wait(&mut self) -> ExitStatus {
+        self.process.wait()
+    }
+
+    /// Starts it again, after it has ended, on the ports and the data folder that it had.
+    pub fn restart(&mut self) {
+        let (process, grpc, http) = serve(&self.args, &self.env, &self.data, self.grpc, self.http);
+        assert_eq!((grpc, http), (self.grpc, self.http));
+        self.process = process;
+    }
+
+    /// Stops it where it stands, until [`Self::resume`]: it is there, and says nothing.
+    pub fn pause(&self) {
+        self.process.signal(Signal::STOP);
+    }
+
+    pub fn resume(&self) {
+        self.process.signal(Signal::CONT);
+    }
+}
+
+fn serve(
+    args: &[String],
+    env: &[(String, String)],
+    data: &TempDir,
+    grpc: SocketAddr,
+    http: SocketAddr,
+) -> (Process, SocketAddr, SocketAddr) {
+    let mut process = Process::spawn(
+        "tollgate",
+        Command::new(env!("CARGO_BIN_EXE_tollgate"))
+            .args(["serve", "--grpc-addr", &grpc.to_string(), "--http-addr", &http.to_string(), "--data-dir"])
+            .arg(data.path())
+            .args(args)
+            .current_dir(data.path())
+            // Variables such as HOST and PORT mean something to tollgate, and must not come from whoever runs the tests.
+            .env_clear()
+            .env("RUST_BACKTRACE", "1")
+            .envs(env.iter().map(|(name, value)| (name, value))),
+    );
+    let (grpc, http) = process.wait_for("its ready line", |stream, line| if stream == Stream::Stdout { ready(line) } else { None });
+    (process, grpc, http)
+}
+
+/// `tollgate ready grpc=HOST:PORT http=HOST:PORT`
+fn ready(line: &str) -> Option<(SocketAddr, SocketAddr)> {
+    let (grpc, http) = line.strip_prefix("tollgate ready grpc=")?.split_once(" http=")?;
+    Some((grpc.parse().ok()?, http.parse().ok()?))
+}
+
+#[test]
+fn the_ready_line_names_both_ports() {
+    assert_eq!(
+        ready("tollgate ready grpc=127.0.0.1:8081 http=127.0.0.1:8080"),
+        Some((SocketAddr::from(([127, 0, 0, 1], 8081)), SocketAddr::from(([127, 0, 0, 1], 8080))))
+    );
+    assert_eq!(ready("tollgate ready grpc=127.0.0.1:8081"), None);
+}
+
+#[test]
+fn a_server_is_healthy_until_it_is_told_to_stop_and_then_stops_in_order() {
+    let mut tollgate = Tollgate::start(&[], &[]);
+    assert_eq!(crate::http::get("/healthcheck").status(tollgate.http_addr()), 200);
+    assert_eq!(tollgate.terminate().code(), Some(0));
+    assert!(crate::http::get("/healthcheck").send(tollgate.http_addr()).is_err(), "nobody listens any more");
+    tollgate.restart();
+    assert_eq!(crate::http::get("/healthcheck").status(tollgate.http_addr()), 200);
+}
