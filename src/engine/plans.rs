@@ -32,7 +32,7 @@ use self::meter::{Meter, QuotaAsk, QuotaAsks, RateAsk, RateAsks, Take};
 use self::names::Names;
 use self::operations::{Operations, OtherFields};
 use self::receipt::{Charged, Receipt};
-use self::usage::{Event, Usage, Who};
+use self::usage::{Event, Row as UsageRow, Usage, Who};
 use crate::decide::compiled::{CompiledEntitlement, CompiledTarget, MethodLimit};
 use crate::decide::lookup::Lookup;
 use crate::decide::outcome::CountRule;
@@ -259,19 +259,22 @@ impl PlanEngine {
         let metered = if counted {
             let (subject, owner) = self.owner(covered);
             let fingerprint = books::subject_fingerprint(&self.fingerprints, compiled.counter_scope, subject, compiled);
-            let work = |entry: &Entry, state: &mut State| self.meter(lookup, Some((compiled, entry, state)), target, request, now);
-            self.books.with(fingerprint, owner, now, work).unwrap_or_else(|books::Full| no_room())
+            let work = |entry: &Entry, state: &mut State| {
+                let metered = self.meter(lookup, Some((compiled, entry, &mut *state)), target, request, now);
+                self.tally(&mut state.last_usage, covered, request, metered.verdict, now);
+                metered
+            };
+            self.books.with(fingerprint, owner, now, work).unwrap_or_else(|books::Full| {
+                let metered = no_room();
+                self.tally(&mut None, covered, request, metered.verdict, now);
+                metered
+            })
         } else {
-            self.meter(lookup, None, target, request, now)
+            let metered = self.meter(lookup, None, target, request, now);
+            self.tally(&mut None, covered, request, metered.verdict, now);
+            metered
         };
-        let peek = request.cost == Some(0);
-        if !peek {
-            let event = metered.verdict.reason().map_or(Event::Admitted, Event::Refused);
-            let who =
-                Who { subscriber: &subscriber.id, key: &key.id, plan: &compiled.plan, entitlement: &compiled.name, target: target_id };
-            self.usage.count(&self.fingerprints, who, event, now);
-        }
-        let receipt = (metered.verdict.is_allowed() && !peek && !metered.charges.is_empty())
+        let receipt = (metered.verdict.is_allowed() && request.cost != Some(0) && !metered.charges.is_empty())
             .then(|| self.issue(&subscriber.id, &key.id, target_id, request, metered.charges, now))
             .flatten();
         Decision {
@@ -283,6 +286,18 @@ impl PlanEngine {
             receipt,
             note: None,
         }
+    }
+
+    /// Counts a decision in the statistics of its day. A peek is none.
+    fn tally(&self, last: &mut Option<Arc<UsageRow>>, covered: Covered<'_>, request: &CheckInput<'_>, verdict: Verdict, now: Now) {
+        if request.cost == Some(0) {
+            return;
+        }
+        let Covered { key, subscriber, entitlement, target_id, .. } = covered;
+        let (plan, entitlement) = (&entitlement.plan, &entitlement.name);
+        let who = Who { subscriber: &subscriber.id, key: &key.id, plan, entitlement, target: target_id };
+        let event = verdict.reason().map_or(Event::Admitted, Event::Refused);
+        self.usage.count_again(last, &self.fingerprints, who, event, now);
     }
 
     /// Whose counters a covered request meets.
