@@ -195,3 +195,4 @@ fn whole(unix_ns: u64, length_ns: u64) -> Period {
 fn clamp(nanosecond: i128) -> u64 {
     u64::try_from(nanosecond.max(0)).unwrap_or(u64::MAX)
 }
+

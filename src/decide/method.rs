@@ -161,3 +161,4 @@ pub fn check_path(path: &str) -> Result<(), &'static str> {
 fn is_parameter(segment: &str) -> bool {
     segment.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')).is_some_and(|name| !name.contains(['{', '}']))
 }
+

@@ -160,3 +160,4 @@ impl CountRule {
         }
     }
 }
+
