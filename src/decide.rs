@@ -8,6 +8,7 @@ pub mod lookup;
 pub mod method;
 pub mod outcome;
 pub mod plan;
+pub mod quota;
 pub mod resolve;
 pub mod time;
 pub mod verdict;

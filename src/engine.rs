@@ -1,4 +1,5 @@
 //! The keyed state in memory. Synchronous; takes `now`; bounded.
 
+pub mod plans;
 pub mod rules;
 mod table;

@@ -107,7 +107,13 @@ impl CompiledPlan {
 
     /// The entitlement that covers a target. At most one does.
     pub fn entitlement_for(&self, target: &str) -> Option<&Arc<CompiledEntitlement>> {
-        self.by_target.get(target).and_then(|&index| self.entitlements.get(index))
+        self.covering(target).map(|(_, entitlement)| entitlement)
+    }
+
+    /// A target as this plan names it, with the entitlement that covers it.
+    pub fn covering(&self, target: &str) -> Option<(&Id, &Arc<CompiledEntitlement>)> {
+        let (target, &index) = self.by_target.get_key_value(target)?;
+        Some((target, self.entitlements.get(index)?))
     }
 
     /// The entitlement of this name.
@@ -218,3 +224,6 @@ fn identity_of(declared: &MethodRate) -> u64 {
         .fold(0xcbf2_9ce4_8422_2325, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
 }
 
+
+#[cfg(test)]
+mod tests;

@@ -161,3 +161,6 @@ impl CountRule {
     }
 }
 
+
+#[cfg(test)]
+mod tests;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::compiled::{CompiledEntitlement, CompiledTarget};
 use super::lookup::Lookup;
-use super::plan::{ApiKey, Subscriber};
+use super::plan::{ApiKey, Id, Subscriber};
 use super::time::Now;
 use super::verdict::{Note, Reason};
 
@@ -36,6 +36,8 @@ pub struct Covered<'a> {
     pub key: &'a ApiKey,
     pub subscriber: &'a Subscriber,
     pub entitlement: &'a Arc<CompiledEntitlement>,
+    /// As the plan names it.
+    pub target_id: &'a Id,
     /// `None` where a plan names a target that is not registered: it has no limits of its own.
     pub target: Option<&'a CompiledTarget>,
 }
@@ -91,16 +93,19 @@ pub fn subscribe<'a>(
     target_id: &str,
 ) -> Result<Covered<'a>, Refused<'a>> {
     let target = lookup.target(target_id);
-    let covers = |plan: &str| lookup.plan(plan).and_then(|plan| plan.entitlement_for(target_id));
+    let covers = |plan: &str| lookup.plan(plan).and_then(|plan| plan.covering(target_id));
     let refused = |note| Refused { reason: Reason::NotSubscribed, key: Some(key), note };
-    if let Some(entitlement) = subscriber.plans.iter().find_map(|plan| covers(plan)) {
-        return Ok(Covered { key, subscriber, entitlement, target });
+    if let Some((target_id, entitlement)) = subscriber.plans.iter().find_map(|plan| covers(plan)) {
+        return Ok(Covered { key, subscriber, entitlement, target_id, target });
     }
     let Some((declared, default)) = target.and_then(|target| target.target.default_plan.as_ref().map(|plan| (&target.target, plan))) else {
         return Err(refused(None));
     };
-    let entitlement = covers(default)
+    let (target_id, entitlement) = covers(default)
         .ok_or_else(|| refused(Some(Note::DefaultPlanDoesNotCover { target: Arc::clone(&declared.id), plan: Arc::clone(default) })))?;
-    Ok(Covered { key, subscriber, entitlement, target })
+    Ok(Covered { key, subscriber, entitlement, target_id, target })
 }
 
+
+#[cfg(test)]
+mod tests;

@@ -162,7 +162,7 @@ pub enum Note {
 
 impl Decision<'_> {
     /// The same decision, owning its names.
-    pub fn into_owned(self) -> Decision<'static> {
+    pub fn into_owned<'b>(self) -> Decision<'b> {
         let owned = |name: Cow<'_, str>| Cow::Owned(name.into_owned());
         Decision {
             verdict: self.verdict,

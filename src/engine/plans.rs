@@ -1,0 +1,492 @@
+//! The counters of usage plans: checks, receipts, reports, grants and what was used.
+//!
+//! All counters of one (subject, entitlement) are one entry under one lock. A decision locks it, then the target's, then the account's; it
+//! checks everything, then charges everything, and undoes nothing.
+//!
+//! Everything that grows has a bound in [`Settings`], and says there what happens at it.
+
+mod books;
+mod fingerprint;
+mod grant;
+mod marks;
+mod meter;
+mod names;
+mod operations;
+mod receipt;
+mod settle;
+mod usage;
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use dashmap::DashMap;
+use parking_lot::Mutex;
+use siphasher::sip128::SipHasher13;
+use smallvec::SmallVec;
+
+use self::books::{Books, Entry, Owner, Rates, State};
+use self::fingerprint::Fingerprints;
+use self::marks::Marks;
+use self::meter::{Meter, QuotaAsk, QuotaAsks, RateAsk, RateAsks, Take};
+use self::names::Names;
+use self::operations::{Operations, OtherFields};
+use self::receipt::{Charged, Receipt};
+use self::usage::{Event, Usage, Who};
+use crate::decide::compiled::{CompiledEntitlement, CompiledTarget, MethodLimit};
+use crate::decide::lookup::Lookup;
+use crate::decide::outcome::CountRule;
+use crate::decide::plan::{Charge, CounterScope, Id};
+use crate::decide::quota::KEEP_NS;
+use crate::decide::resolve::{Call, Covered, Refused, Resolution, resolve};
+use crate::decide::time::{Now, SECOND_NS};
+use crate::decide::verdict::{Decision, Limits, Reason, Verdict};
+
+pub use self::grant::{GrantError, QuotaUsage, Subject};
+pub use self::operations::REMEMBERED_NS;
+pub use self::receipt::MAX_CHARS as MAX_RECEIPT_CHARS;
+pub use self::settle::{NotRecorded, Report, ReportSubject, Settlement};
+pub use self::usage::{DailyUsage, Scope};
+
+/// The longest operation id, in bytes.
+pub const MAX_OPERATION_ID: usize = 128;
+/// Sequence numbers are drawn by shard, and a subject is always in the same shard.
+const SHARDS: usize = 256;
+/// Count rules that receipts can name.
+const MAX_RULES: u32 = (1 << 13) - 1;
+/// What a check that finds no room for its counters is told to wait.
+const NO_ROOM_RETRY_NS: u64 = SECOND_NS;
+
+/// How an engine is set up.
+#[derive(Clone)]
+pub struct Settings {
+    /// Who issues the receipts, and the run of it: no two engines may use the same pair with the same receipt key.
+    pub holder: u32,
+    pub epoch: u32,
+    /// Secret key of receipts.
+    pub receipt_key: [u8; 32],
+    /// Secret key of fingerprints.
+    pub hash_key: [u8; 16],
+    /// How long a receipt can be settled, in nanoseconds.
+    pub receipts_ttl_ns: u64,
+    /// The most (subject, entitlement) entries. At the bound a check that needs a new one is refused as `LEDGER_UNAVAILABLE`; entries that live
+    /// are never pushed out.
+    pub max_entries: usize,
+    /// The most admissions that are remembered by operation id. At the bound the oldest is forgotten: its retry is charged again.
+    pub max_operations: usize,
+    /// The most rows of marks, each of 65,536 sequence numbers and 16 KiB. At the bound a correction is answered with [`NotRecorded`].
+    pub max_mark_rows: usize,
+    /// The most rows of daily statistics. At the bound new rows are not counted.
+    pub max_usage_rows: usize,
+    /// How many days statistics are kept.
+    pub usage_days: u64,
+    /// The most API keys and the most targets that receipts can name. At the bound the responses of others are missing in the statistics.
+    pub max_names: u32,
+}
+
+impl std::fmt::Debug for Settings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Settings").field("holder", &self.holder).field("epoch", &self.epoch).finish_non_exhaustive()
+    }
+}
+
+impl Settings {
+    /// The default bounds.
+    pub fn new(receipt_key: [u8; 32], hash_key: [u8; 16]) -> Self {
+        Self {
+            holder: 1,
+            epoch: 1,
+            receipt_key,
+            hash_key,
+            receipts_ttl_ns: 3600 * SECOND_NS,
+            max_entries: 10_000_000,
+            max_operations: 1_000_000,
+            max_mark_rows: 65_536,
+            max_usage_rows: 10_000_000,
+            usage_days: 62,
+            max_names: 10_000_000,
+        }
+    }
+}
+
+/// One request to decide.
+#[derive(Clone, Copy, Debug)]
+pub struct CheckInput<'a> {
+    /// As it was presented. Empty: none was.
+    pub api_key: &'a [u8],
+    pub target: &'a str,
+    pub method: &'a [u8],
+    pub path: &'a [u8],
+    /// Absent is 1, 0 is a peek.
+    pub cost: Option<u64>,
+    /// Empty: none.
+    pub operation_id: &'a [u8],
+}
+
+/// A request that cannot be decided, whoever the caller is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidRequest {
+    #[error("target must name the API deployment or stage that was called")]
+    NoTarget,
+    #[error("operation_id must be at most 128 bytes long")]
+    OperationIdTooLong,
+    #[error("operation_id was used for another request of this API key in the last 60 s: use a new id for each request")]
+    OperationIdReused,
+}
+
+/// The counters of usage plans.
+#[derive(Debug)]
+pub struct PlanEngine {
+    settings: Settings,
+    fingerprints: Fingerprints,
+    books: Books,
+    targets: DashMap<Id, Mutex<Rates>>,
+    account: Mutex<u64>,
+    operations: Operations,
+    marks: Marks,
+    usage: Usage,
+    keys: Names<Id>,
+    target_names: Names<Id>,
+    rules: Names<CountRule>,
+    sequences: Box<[Sequence]>,
+    events: Events,
+}
+
+/// Alone on its cache line.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+struct Sequence(AtomicU64);
+
+/// What happened, in units where units are meant.
+#[derive(Debug, Default)]
+struct Events {
+    expired_units: AtomicU64,
+    invalid_reports: AtomicU64,
+    dropped_settlements: AtomicU64,
+}
+
+/// What a decision needs to know after the locks are gone.
+struct Metered<'a> {
+    verdict: Verdict,
+    limits: Limits<'a>,
+    charges: SmallVec<[Charged; 4]>,
+}
+
+impl PlanEngine {
+    pub fn new(settings: Settings) -> Self {
+        let names = settings.max_names;
+        Self {
+            fingerprints: Fingerprints::new(settings.hash_key),
+            books: Books::new(settings.max_entries),
+            targets: DashMap::new(),
+            account: Mutex::new(0),
+            operations: Operations::new(settings.max_operations),
+            marks: Marks::new(settings.max_mark_rows, settings.receipts_ttl_ns),
+            usage: Usage::new(settings.max_usage_rows, settings.usage_days),
+            keys: Names::new(names),
+            target_names: Names::new(names),
+            rules: Names::new(MAX_RULES),
+            sequences: (0..SHARDS).map(|_| Sequence::default()).collect(),
+            events: Events::default(),
+            settings,
+        }
+    }
+
+    /// Decides one request, and charges it if it is admitted. A refusal is a decision, not an error.
+    pub fn check<'a>(&self, lookup: &'a impl Lookup, request: &CheckInput<'_>, now: Now) -> Result<Decision<'a>, InvalidRequest> {
+        if request.target.is_empty() {
+            return Err(InvalidRequest::NoTarget);
+        }
+        if request.operation_id.len() > MAX_OPERATION_ID {
+            return Err(InvalidRequest::OperationIdTooLong);
+        }
+        let call = Call { api_key: request.api_key, target: request.target, method: request.method, path: request.path };
+        match resolve(lookup, &call, now) {
+            Resolution::Open { target } => Ok(self.check_open(lookup, target, request, now)),
+            Resolution::Refused(refused) => Ok(self.refuse(lookup, &refused, request, now)),
+            Resolution::Covered(covered) if request.operation_id.is_empty() || request.cost == Some(0) => {
+                Ok(self.check_covered(lookup, covered, request, now))
+            }
+            Resolution::Covered(covered) => {
+                let id = self.fingerprints.of(b'o', &[covered.key.id.as_bytes(), request.operation_id]);
+                let cost = request.cost.unwrap_or(1).to_le_bytes();
+                let fields = self.fingerprints.of(b'f', &[request.target.as_bytes(), request.method, request.path, &cost]);
+                self.operations
+                    .once(id, fields, now, || self.check_covered(lookup, covered, request, now))
+                    .map_err(|OtherFields| InvalidRequest::OperationIdReused)
+            }
+        }
+    }
+
+    /// Steps 1 and 2 failed.
+    fn refuse<'a>(&self, lookup: &'a impl Lookup, refused: &Refused<'a>, request: &CheckInput<'_>, now: Now) -> Decision<'a> {
+        let nothing = Id::default();
+        if let Some(key) = refused.key {
+            // A target that is not registered is a text of the caller's, and never the name of a statistic.
+            let target = lookup.target(request.target).map_or(&nothing, |target| &target.target.id);
+            let who = Who { subscriber: &key.subscriber, key: &key.id, plan: &nothing, entitlement: &nothing, target };
+            self.usage.count(&self.fingerprints, who, Event::Refused(refused.reason), now);
+        }
+        Decision {
+            verdict: Verdict::Deny { reason: refused.reason, retry_after_ns: None },
+            plan: Cow::Borrowed(""),
+            entitlement: Cow::Borrowed(""),
+            subscriber: Cow::Borrowed(refused.key.map_or("", |key| &key.subscriber)),
+            limits: Limits::new(),
+            receipt: None,
+            note: refused.note.clone(),
+        }
+    }
+
+    /// A call that needs no key: only the limits of the target and of the account.
+    fn check_open<'a>(&self, lookup: &'a impl Lookup, target: &'a CompiledTarget, request: &CheckInput<'_>, now: Now) -> Decision<'a> {
+        let metered = self.meter(lookup, None, Some(target), request, now);
+        Decision {
+            verdict: metered.verdict,
+            plan: Cow::Borrowed(""),
+            entitlement: Cow::Borrowed(""),
+            subscriber: Cow::Borrowed(""),
+            limits: metered.limits,
+            receipt: None,
+            note: None,
+        }
+    }
+
+    fn check_covered<'a>(&self, lookup: &'a impl Lookup, covered: Covered<'a>, request: &CheckInput<'_>, now: Now) -> Decision<'a> {
+        let Covered { key, subscriber, entitlement, target_id, target } = covered;
+        let compiled: &'a CompiledEntitlement = entitlement;
+        let counted = compiled.rate.is_some() || !compiled.methods.is_empty() || !compiled.quotas.is_empty();
+        let metered = if counted {
+            let (subject, owner) = self.owner(covered);
+            let fingerprint = books::subject_fingerprint(&self.fingerprints, compiled.counter_scope, subject, compiled);
+            let work = |entry: &Entry, state: &mut State| self.meter(lookup, Some((compiled, entry, state)), target, request, now);
+            self.books.with(fingerprint, owner, now, work).unwrap_or_else(|books::Full| no_room())
+        } else {
+            self.meter(lookup, None, target, request, now)
+        };
+        let peek = request.cost == Some(0);
+        if !peek {
+            let event = metered.verdict.reason().map_or(Event::Admitted, Event::Refused);
+            let who = Who { subscriber: &subscriber.id, key: &key.id, plan: &compiled.plan, entitlement: &compiled.name, target: target_id };
+            self.usage.count(&self.fingerprints, who, event, now);
+        }
+        let receipt = (metered.verdict.is_allowed() && !peek && !metered.charges.is_empty())
+            .then(|| self.issue(&subscriber.id, &key.id, target_id, request, metered.charges, now))
+            .flatten();
+        Decision {
+            verdict: metered.verdict,
+            plan: Cow::Borrowed(&compiled.plan),
+            entitlement: Cow::Borrowed(&compiled.name),
+            subscriber: Cow::Borrowed(&subscriber.id),
+            limits: metered.limits,
+            receipt,
+            note: None,
+        }
+    }
+
+    /// Whose counters a covered request meets.
+    fn owner<'a>(&self, covered: Covered<'a>) -> (&'a str, impl FnOnce() -> Owner + use<'a>) {
+        let Covered { key, subscriber, entitlement, .. } = covered;
+        let by_key = entitlement.counter_scope == CounterScope::Key;
+        let subject: &str = if by_key { &key.id } else { &subscriber.id };
+        let owner = move || Owner {
+            subscriber: Arc::clone(&subscriber.id),
+            key: by_key.then(|| Arc::clone(&key.id)),
+            plan: Arc::clone(&entitlement.plan),
+            entitlement: Arc::clone(&entitlement.name),
+        };
+        (subject, owner)
+    }
+
+    /// Steps 3 to 6. The lock of the entry is held already; this takes the target's, then the account's.
+    fn meter<'a>(
+        &self,
+        lookup: &'a impl Lookup,
+        own: Option<(&'a CompiledEntitlement, &Entry, &mut State)>,
+        target: Option<&'a CompiledTarget>,
+        request: &CheckInput<'_>,
+        now: Now,
+    ) -> Metered<'a> {
+        let limited = target.filter(|target| target.has_limits());
+        let target_guard = limited.map(|target| self.target_rates(&target.target.id));
+        let mut target_rates;
+        let mut account_tat;
+        let mut rates = RateAsks::new();
+        let mut quotas = QuotaAsks::new();
+        let mut slots: &mut [books::Slot] = &mut [];
+        let mut entry_id = 0;
+        if let Some((entitlement, entry, state)) = own {
+            entry_id = entry.id;
+            for quota in &entitlement.quotas {
+                let Some(slot) = state.slot(quota, now, self.keep_ns()) else { return no_room() };
+                let Some(kept) = state.quotas.get(slot) else { return no_room() };
+                quotas.push(QuotaAsk { quota, slot, row: kept.count.at(&quota.calendar, now.unix_ns) });
+            }
+            slots = &mut state.quotas;
+            let method = entitlement.methods.for_call(request.target, request.method, request.path);
+            let general = entitlement.rate.as_ref().filter(|_| method.is_none_or(|method| !method.replaces_general));
+            let (general_tat, method_tat) = state.rates.buckets(method.map(|method| method.identity), now);
+            if let Some(limit) = general {
+                rates.push(RateAsk { name: "rate", reason: Reason::RateExceeded, limit, tat: general_tat });
+            }
+            push_method(&mut rates, method, method_tat, Reason::MethodRateExceeded);
+        }
+
+        target_rates = target_guard.as_ref().map(|guard| guard.value().lock());
+        if let (Some(target), Some(kept)) = (limited, &mut target_rates) {
+            let method = target.methods.for_call(request.target, request.method, request.path);
+            let (general_tat, method_tat) = kept.buckets(method.map(|method| method.identity), now);
+            push_method(&mut rates, method, method_tat, Reason::TargetRateExceeded);
+            let general = target.rate.as_ref().filter(|_| method.is_none_or(|method| !method.replaces_general));
+            if let Some(limit) = general {
+                rates.push(RateAsk { name: "target", reason: Reason::TargetRateExceeded, limit, tat: general_tat });
+            }
+        }
+        let account = lookup.account();
+        account_tat = account.map(|_| self.account.lock());
+        if let (Some(limit), Some(tat)) = (account, &mut account_tat) {
+            rates.push(RateAsk { name: "account", reason: Reason::AccountRateExceeded, limit, tat });
+        }
+
+        let charges = quotas.iter().map(|ask| self.charged(entry_id, ask)).collect();
+        let meter = Meter { rates, quotas: &quotas, slots, now, keep_ns: self.keep_ns() };
+        let (verdict, limits) = meter.decide(Take::of(request.cost));
+        Metered { verdict, limits, charges }
+    }
+
+    fn target_rates(&self, id: &Id) -> dashmap::mapref::one::Ref<'_, Id, Mutex<Rates>> {
+        if let Some(rates) = self.targets.get(id) {
+            return rates;
+        }
+        self.targets.entry(Arc::clone(id)).or_default().downgrade()
+    }
+
+    fn charged(&self, entry: u64, ask: &QuotaAsk<'_>) -> Charged {
+        let rule = if ask.quota.counts == CountRule::DEFAULT { 0 } else { self.rules.number(&ask.quota.counts, || ask.quota.counts) };
+        Charged {
+            counter: entry << 16 | u64::try_from(ask.slot).unwrap_or_default(),
+            period_start_s: ask.row.period.start_ns / SECOND_NS,
+            rule,
+            at_report: ask.quota.charge == Charge::AtReport,
+        }
+    }
+
+    fn issue(
+        &self,
+        subscriber: &Id,
+        key: &Id,
+        target: &Id,
+        request: &CheckInput<'_>,
+        charges: SmallVec<[Charged; 4]>,
+        now: Now,
+    ) -> Option<String> {
+        let shard = self.shard(subscriber);
+        let seq = self.sequences.get(usize::from(shard))?.0.fetch_add(1, Ordering::Relaxed);
+        let receipt = Receipt {
+            holder: self.settings.holder,
+            epoch: self.settings.epoch,
+            shard,
+            seq,
+            key: self.keys.number(&**key, || Arc::clone(key)),
+            target: self.target_names.number(&**target, || Arc::clone(target)),
+            issued_us: now.unix_ns / 1000,
+            cost: request.cost.unwrap_or(1),
+            charges,
+        };
+        receipt.seal(&self.settings.receipt_key)
+    }
+
+    /// Which of the ledger's shards a subscriber is in: the same for every node, so under no secret.
+    fn shard(&self, subscriber: &str) -> u8 {
+        SipHasher13::new().hash(subscriber.as_bytes()).as_bytes()[0]
+    }
+
+    /// How long rows of quotas are kept.
+    fn keep_ns(&self) -> u64 {
+        self.settings.receipts_ttl_ns.max(KEEP_NS)
+    }
+
+    /// Drops what remembers nothing any more. Call it every few seconds.
+    pub fn sweep(&self, now: Now) {
+        self.books.sweep(now, self.keep_ns());
+        self.targets.retain(|_, rates| !rates.get_mut().are_full(now));
+        self.operations.sweep(now);
+        self.marks.sweep(now);
+        self.usage.sweep(now);
+    }
+
+    /// Entries that live: one for each (subject, entitlement) that was asked for.
+    pub fn live_entries(&self) -> usize {
+        self.books.live()
+    }
+
+    /// Checks that found no room for another entry.
+    pub fn entries_refused(&self) -> u64 {
+        self.books.refused()
+    }
+
+    /// Operation ids that are remembered.
+    pub fn live_operations(&self) -> usize {
+        self.operations.len()
+    }
+
+    /// Operation ids that were forgotten before their 60 s were over.
+    pub fn operations_forgotten(&self) -> u64 {
+        self.operations.forgotten()
+    }
+
+    /// Rows of marks of corrections, each of 65,536 sequence numbers.
+    pub fn mark_rows(&self) -> usize {
+        self.marks.rows()
+    }
+
+    /// Corrections that found no room for their mark, and were not made.
+    pub fn marks_refused(&self) -> u64 {
+        self.marks.refused()
+    }
+
+    /// Rows of daily statistics.
+    pub fn usage_rows(&self) -> usize {
+        self.usage.rows()
+    }
+
+    /// Events that found no room in the statistics.
+    pub fn usage_dropped(&self) -> u64 {
+        self.usage.dropped()
+    }
+
+    /// Units that reports carried after their receipts had expired.
+    pub fn expired_units(&self) -> u64 {
+        self.events.expired_units.load(Ordering::Relaxed)
+    }
+
+    /// Reports that could not be used.
+    pub fn invalid_reports(&self) -> u64 {
+        self.events.invalid_reports.load(Ordering::Relaxed)
+    }
+
+    /// Corrections of periods whose books were dropped already.
+    pub fn dropped_settlements(&self) -> u64 {
+        self.events.dropped_settlements.load(Ordering::Relaxed)
+    }
+
+    /// Statistics by day, from the first to the last day since 1970-01-01 (UTC), both included.
+    pub fn daily_usage(&self, scope: Scope<'_>, first_day: u64, last_day: u64) -> Vec<DailyUsage> {
+        self.usage.list(scope, first_day, last_day)
+    }
+}
+
+fn push_method<'a, 's>(rates: &mut RateAsks<'a, 's>, method: Option<&'a MethodLimit>, tat: Option<&'s mut u64>, reason: Reason) {
+    if let (Some(method), Some(tat)) = (method, tat) {
+        rates.push(RateAsk { name: &method.name, reason, limit: &method.limit, tat });
+    }
+}
+
+/// The books cannot be kept: refused as when the ledger cannot answer.
+fn no_room<'a>() -> Metered<'a> {
+    let verdict = Verdict::Deny { reason: Reason::LedgerUnavailable, retry_after_ns: Some(NO_ROOM_RETRY_NS) };
+    Metered { verdict, limits: Limits::new(), charges: SmallVec::new() }
+}
+
+#[cfg(test)]
+mod tests;

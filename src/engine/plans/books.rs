@@ -1,0 +1,242 @@
+//! The counters of one subject under one entitlement: one entry under one lock.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use dashmap::DashMap;
+use parking_lot::{Mutex, MutexGuard};
+use smallvec::SmallVec;
+
+use super::fingerprint::{ByFingerprint, Fingerprint, Fingerprints};
+use crate::decide::compiled::{CompiledEntitlement, CompiledQuota, QuotaIdentity};
+use crate::decide::plan::{CounterScope, Id};
+use crate::decide::quota::QuotaCount;
+use crate::decide::time::Now;
+
+/// The most counts of quotas in one entry, those of units and zones that were edited away included.
+const MAX_SLOTS: usize = 1024;
+/// How many method counters an entry may hold before those that are full again are dropped.
+const MANY_METHODS: usize = 64;
+
+/// Whose counters these are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Owner {
+    pub(super) subscriber: Id,
+    /// Where the entitlement counts by key.
+    pub(super) key: Option<Id>,
+    pub(super) plan: Id,
+    pub(super) entitlement: Id,
+}
+
+/// One subject's counters under one entitlement.
+pub(super) struct Entry {
+    /// Names the entry in receipts. Never used twice.
+    pub(super) id: u64,
+    pub(super) owner: Owner,
+    state: Mutex<State>,
+}
+
+/// What an entry counts.
+#[derive(Debug, Default)]
+pub(super) struct State {
+    pub(super) rates: Rates,
+    /// Receipts name a slot by its place: a slot never moves.
+    pub(super) quotas: SmallVec<[Slot; 1]>,
+    /// On the steady clock.
+    touched_ns: u64,
+}
+
+/// The count of one quota.
+#[derive(Debug)]
+pub(super) struct Slot {
+    pub(super) identity: Arc<QuotaIdentity>,
+    pub(super) count: QuotaCount,
+}
+
+/// The token buckets of an entry or a target, as theoretical arrival times.
+#[derive(Debug, Default)]
+pub(super) struct Rates {
+    general: u64,
+    /// By the identity of the declared limit. Only those that were ever asked for.
+    methods: Vec<(u64, u64)>,
+}
+
+impl Rates {
+    /// The general bucket, and the one of a method limit.
+    pub(super) fn buckets(&mut self, method: Option<u64>, now: Now) -> (&mut u64, Option<&mut u64>) {
+        let Some(identity) = method else {
+            return (&mut self.general, None);
+        };
+        let place = self.methods.iter().position(|&(known, _)| known == identity);
+        let place = place.unwrap_or_else(|| {
+            if self.methods.len() >= MANY_METHODS {
+                self.methods.retain(|&(_, tat)| tat > now.steady_ns);
+            }
+            self.methods.push((identity, 0));
+            self.methods.len() - 1
+        });
+        (&mut self.general, self.methods.get_mut(place).map(|(_, tat)| tat))
+    }
+
+    /// Are all buckets full?
+    pub(super) fn are_full(&self, now: Now) -> bool {
+        self.general <= now.steady_ns && self.methods.iter().all(|&(_, tat)| tat <= now.steady_ns)
+    }
+}
+
+impl State {
+    /// The slot of a quota, made where it is missing. `None`: the entry holds too many, and none is old.
+    pub(super) fn slot(&mut self, quota: &CompiledQuota, now: Now, keep_ns: u64) -> Option<usize> {
+        if let Some(place) = self.quotas.iter().position(|slot| Arc::ptr_eq(&slot.identity, &quota.identity)) {
+            return Some(place);
+        }
+        if let Some((place, slot)) = self.quotas.iter_mut().enumerate().find(|(_, slot)| slot.identity == quota.identity) {
+            // The plan was edited: compare by address again from now on.
+            slot.identity = Arc::clone(&quota.identity);
+            return Some(place);
+        }
+        let slot = Slot { identity: Arc::clone(&quota.identity), count: QuotaCount::default() };
+        if self.quotas.len() < MAX_SLOTS {
+            self.quotas.push(slot);
+            return Some(self.quotas.len() - 1);
+        }
+        let (place, old) = self.quotas.iter_mut().enumerate().find(|(_, slot)| slot.count.is_old(now.unix_ns, keep_ns))?;
+        *old = slot;
+        Some(place)
+    }
+
+    fn is_idle(&self, now: Now, keep_ns: u64) -> bool {
+        // Both clocks must agree: one leap of the wall clock must not drop the books of everyone.
+        let untouched = self.quotas.is_empty() || now.steady_ns.saturating_sub(self.touched_ns) >= keep_ns;
+        self.rates.are_full(now) && untouched && self.quotas.iter().all(|slot| slot.count.is_old(now.unix_ns, keep_ns))
+    }
+}
+
+impl Entry {
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock()
+    }
+}
+
+impl fmt::Debug for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Entry").field("id", &self.id).field("owner", &self.owner).finish_non_exhaustive()
+    }
+}
+
+/// All entries.
+#[derive(Debug)]
+pub(super) struct Books {
+    by_subject: ByFingerprint<Arc<Entry>>,
+    by_id: DashMap<u64, Arc<Entry>>,
+    live: AtomicUsize,
+    next_id: AtomicU64,
+    max_entries: usize,
+    refused: AtomicU64,
+}
+
+/// There is no room for another entry.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Full;
+
+impl Books {
+    pub(super) fn new(max_entries: usize) -> Self {
+        Self {
+            by_subject: ByFingerprint::default(),
+            by_id: DashMap::default(),
+            live: AtomicUsize::new(0),
+            next_id: AtomicU64::new(1),
+            max_entries,
+            refused: AtomicU64::new(0),
+        }
+    }
+
+    /// Works on the locked state of an entry, which is made where it is missing. `work` must not touch the books.
+    pub(super) fn with<R>(
+        &self,
+        fingerprint: Fingerprint,
+        owner: impl FnOnce() -> Owner,
+        now: Now,
+        work: impl FnOnce(&Entry, &mut State) -> R,
+    ) -> Result<R, Full> {
+        // The guard of the shard is held meanwhile, so that a sweep cannot drop the entry under the work.
+        if let Some(entry) = self.by_subject.get(&fingerprint) {
+            return Ok(Self::touch(&entry, now, work));
+        }
+        let fresh = self.make(owner())?;
+        let entry = self.by_subject.entry(fingerprint).or_insert_with(|| Arc::clone(&fresh)).downgrade();
+        if !Arc::ptr_eq(&entry, &fresh) {
+            self.forget(fresh.id);
+        }
+        Ok(Self::touch(&entry, now, work))
+    }
+
+    fn touch<R>(entry: &Entry, now: Now, work: impl FnOnce(&Entry, &mut State) -> R) -> R {
+        let mut state = entry.lock();
+        state.touched_ns = now.steady_ns;
+        work(entry, &mut state)
+    }
+
+    fn make(&self, owner: Owner) -> Result<Arc<Entry>, Full> {
+        if self.live.fetch_add(1, Ordering::Relaxed) >= self.max_entries {
+            self.live.fetch_sub(1, Ordering::Relaxed);
+            self.refused.fetch_add(1, Ordering::Relaxed);
+            return Err(Full);
+        }
+        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let entry = Arc::new(Entry { id, owner, state: Mutex::default() });
+        self.by_id.insert(id, Arc::clone(&entry));
+        Ok(entry)
+    }
+
+    fn forget(&self, id: u64) {
+        self.by_id.remove(&id);
+        self.live.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// The entry that a receipt names.
+    pub(super) fn by_id(&self, id: u64) -> Option<Arc<Entry>> {
+        self.by_id.get(&id).map(|entry| Arc::clone(&entry))
+    }
+
+    /// Visits every entry. Others may be made and dropped meanwhile.
+    pub(super) fn each(&self, mut visit: impl FnMut(&Entry)) {
+        self.by_subject.iter().for_each(|entry| visit(&entry));
+    }
+
+    /// Drops the entries that remember nothing any more.
+    pub(super) fn sweep(&self, now: Now, keep_ns: u64) {
+        let mut gone = Vec::new();
+        self.by_subject.retain(|_, entry| {
+            let idle = entry.lock().is_idle(now, keep_ns);
+            if idle {
+                gone.push(entry.id);
+            }
+            !idle
+        });
+        gone.into_iter().for_each(|id| self.forget(id));
+    }
+
+    pub(super) fn live(&self) -> usize {
+        self.live.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
+    }
+}
+
+/// The fingerprint of an entry.
+pub(super) fn subject_fingerprint(
+    fingerprints: &Fingerprints,
+    scope: CounterScope,
+    subject: &str,
+    entitlement: &CompiledEntitlement,
+) -> Fingerprint {
+    let tag = match scope {
+        CounterScope::Subscriber => b's',
+        CounterScope::Key => b'k',
+    };
+    fingerprints.of(tag, &[subject.as_bytes(), entitlement.plan.as_bytes(), entitlement.name.as_bytes()])
+}

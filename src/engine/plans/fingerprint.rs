@@ -1,0 +1,55 @@
+//! 128-bit fingerprints of names, in the place of the names themselves as keys of maps.
+//!
+//! SipHash-1-3-128 under a secret key: two names that meet are not to be expected in the life of the universe, and cannot be aimed for.
+
+use std::hash::{BuildHasherDefault, Hasher};
+
+use dashmap::DashMap;
+use siphasher::sip128::{Hasher128, SipHasher13};
+
+pub(super) type Fingerprint = u128;
+
+/// A sharded map by fingerprint.
+pub(super) type ByFingerprint<V> = DashMap<Fingerprint, V, BuildHasherDefault<AlreadyHashed>>;
+
+/// Makes fingerprints.
+#[derive(Clone, Debug)]
+pub(super) struct Fingerprints([u8; 16]);
+
+impl Fingerprints {
+    pub(super) fn new(key: [u8; 16]) -> Self {
+        Self(key)
+    }
+
+    /// Of a list of parts; where one ends is part of it. `tag` keeps the kinds of lists apart.
+    pub(super) fn of(&self, tag: u8, parts: &[&[u8]]) -> Fingerprint {
+        let mut hasher = SipHasher13::new_with_key(&self.0);
+        hasher.write_u8(tag);
+        for part in parts {
+            hasher.write_usize(part.len());
+            hasher.write(part);
+        }
+        hasher.finish128().as_u128()
+    }
+}
+
+/// A fingerprint is as good as a hash.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct AlreadyHashed(u64);
+
+impl Hasher for AlreadyHashed {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(byte);
+        }
+    }
+
+    fn write_u128(&mut self, value: u128) {
+        let folded = value ^ (value >> 64);
+        self.0 = u64::try_from(folded & u128::from(u64::MAX)).unwrap_or_default();
+    }
+}

@@ -1,0 +1,158 @@
+//! What operators see and give: the books of quotas, by period.
+
+use std::sync::Arc;
+
+use super::PlanEngine;
+use super::books::{Owner, subject_fingerprint};
+use super::usage::Scope;
+use crate::decide::compiled::{CompiledEntitlement, CompiledQuota, QuotaIdentity};
+use crate::decide::lookup::Lookup;
+use crate::decide::plan::{CounterScope, Id};
+use crate::decide::quota::{Grant, Row};
+use crate::decide::time::Now;
+
+/// Whose counter.
+#[derive(Clone, Copy, Debug)]
+pub enum Subject<'a> {
+    Subscriber(&'a Id),
+    /// Where the entitlement counts by key.
+    Key {
+        subscriber: &'a Id,
+        key: &'a Id,
+    },
+}
+
+/// Why there is no such counter.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum GrantError {
+    #[error("there is no plan `{0}`")]
+    NoPlan(String),
+    #[error("the plan has no entitlement `{0}`")]
+    NoEntitlement(String),
+    #[error("the entitlement has no quota `{0}`")]
+    NoQuota(String),
+    #[error("the entitlement counts by API key: say which key")]
+    CountsByKey,
+    #[error("the entitlement counts by subscriber: say which subscriber")]
+    CountsBySubscriber,
+    #[error("there is no room for another counter")]
+    NoRoom,
+}
+
+/// One quota of one subject in one period.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QuotaUsage {
+    pub subscriber: Id,
+    /// Where the entitlement counts by key.
+    pub key: Option<Id>,
+    pub plan: Id,
+    pub entitlement: Id,
+    pub quota: Arc<QuotaIdentity>,
+    /// The declared limit. `None`: the quota is declared no longer.
+    pub limit: Option<u64>,
+    pub row: Row,
+}
+
+impl QuotaUsage {
+    /// What is left of the period. 0 where the quota is declared no longer.
+    pub fn remaining(&self) -> u64 {
+        self.limit.map_or(0, |limit| self.row.remaining(limit))
+    }
+}
+
+impl PlanEngine {
+    /// Changes what remains of the current period of one counter.
+    pub fn grant(
+        &self,
+        lookup: &impl Lookup,
+        subject: Subject<'_>,
+        (plan, entitlement, quota): (&str, &str, &str),
+        grant: Grant,
+        now: Now,
+    ) -> Result<QuotaUsage, GrantError> {
+        let compiled = lookup.plan(plan).ok_or_else(|| GrantError::NoPlan(plan.to_owned()))?;
+        let entitlement = compiled.entitlement(entitlement).ok_or_else(|| GrantError::NoEntitlement(entitlement.to_owned()))?;
+        let named = entitlement.quotas.iter().find(|declared| &*declared.identity.name == quota);
+        let quota = named.ok_or_else(|| GrantError::NoQuota(quota.to_owned()))?;
+        let owner = owner_of(subject, entitlement)?;
+        let id = owner.key.as_ref().unwrap_or(&owner.subscriber);
+        let fingerprint = subject_fingerprint(&self.fingerprints, entitlement.counter_scope, id, entitlement);
+        let granted = self.books.with(
+            fingerprint,
+            || owner.clone(),
+            now,
+            |_, state| {
+                let place = state.slot(quota, now, self.keep_ns())?;
+                let count = &mut state.quotas.get_mut(place)?.count;
+                let row = count.at(&quota.calendar, now.unix_ns);
+                Some(count.grant(&row, grant, quota.limit, now.unix_ns, self.keep_ns()))
+            },
+        );
+        let row = granted.ok().flatten().ok_or(GrantError::NoRoom)?;
+        Ok(describe(&owner, &quota.identity, Some(quota.limit), row))
+    }
+
+    /// The books of quotas whose periods overlap `from_ns` (included) to `until_ns` (not), in the order of names and periods.
+    ///
+    /// An entitlement that counts by subscriber has nothing to show for one key.
+    pub fn quota_usage(&self, lookup: &impl Lookup, scope: Scope<'_>, from_ns: u64, until_ns: u64) -> Vec<QuotaUsage> {
+        let mut found = Vec::new();
+        self.books.each(|entry| {
+            let owner = &entry.owner;
+            let wanted = match scope {
+                Scope::All => true,
+                Scope::Subscriber(id) => &*owner.subscriber == id,
+                Scope::Key(id) => owner.key.as_deref() == Some(id),
+                Scope::Plan(id) => &*owner.plan == id,
+            };
+            if !wanted {
+                return;
+            }
+            let declared = lookup.plan(&owner.plan).and_then(|plan| plan.entitlement(&owner.entitlement));
+            for slot in &entry.lock().quotas {
+                let limit = declared.and_then(|entitlement| declared_limit(entitlement, &slot.identity));
+                let rows = slot.count.rows().iter().filter(|row| row.period.start_ns < until_ns && from_ns < row.period.end_ns);
+                found.extend(rows.map(|row| describe(owner, &slot.identity, limit, *row)));
+            }
+        });
+        found.sort_unstable_by(|one, other| order(one).cmp(&order(other)));
+        found
+    }
+}
+
+fn owner_of(subject: Subject<'_>, entitlement: &CompiledEntitlement) -> Result<Owner, GrantError> {
+    let (subscriber, key) = match (subject, entitlement.counter_scope) {
+        (Subject::Subscriber(subscriber), CounterScope::Subscriber) => (subscriber, None),
+        (Subject::Key { subscriber, key }, CounterScope::Key) => (subscriber, Some(key)),
+        (Subject::Subscriber(_), CounterScope::Key) => return Err(GrantError::CountsByKey),
+        (Subject::Key { .. }, CounterScope::Subscriber) => return Err(GrantError::CountsBySubscriber),
+    };
+    Ok(Owner {
+        subscriber: Arc::clone(subscriber),
+        key: key.map(Arc::clone),
+        plan: Arc::clone(&entitlement.plan),
+        entitlement: Arc::clone(&entitlement.name),
+    })
+}
+
+fn declared_limit(entitlement: &CompiledEntitlement, identity: &QuotaIdentity) -> Option<u64> {
+    entitlement.quotas.iter().find(|quota: &&CompiledQuota| *quota.identity == *identity).map(|quota| quota.limit)
+}
+
+fn describe(owner: &Owner, quota: &Arc<QuotaIdentity>, limit: Option<u64>, row: Row) -> QuotaUsage {
+    QuotaUsage {
+        subscriber: Arc::clone(&owner.subscriber),
+        key: owner.key.clone(),
+        plan: Arc::clone(&owner.plan),
+        entitlement: Arc::clone(&owner.entitlement),
+        quota: Arc::clone(quota),
+        limit,
+        row,
+    }
+}
+
+type Order<'a> = (&'a str, Option<&'a str>, &'a str, &'a str, &'a str, u64);
+
+fn order(usage: &QuotaUsage) -> Order<'_> {
+    (&usage.subscriber, usage.key.as_deref(), &usage.plan, &usage.entitlement, &usage.quota.name, usage.row.period.start_ns)
+}

@@ -1,0 +1,162 @@
+//! Checks every limit that a request meets, then charges all of them, or none.
+
+use std::borrow::Cow;
+
+use smallvec::SmallVec;
+
+use super::books::Slot;
+use crate::decide::compiled::CompiledQuota;
+use crate::decide::gcra::{Answer, RateLimit};
+use crate::decide::plan::{Charge, OnBreach};
+use crate::decide::quota::Row;
+use crate::decide::time::Now;
+use crate::decide::verdict::{LimitKind, LimitStatus, Limits, Reason, Verdict};
+
+/// What a request takes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Take {
+    /// Units; a peek asks for 1.
+    pub(super) cost: u64,
+    pub(super) peek: bool,
+}
+
+impl Take {
+    /// Absent is 1, and 0 is a peek.
+    pub(super) fn of(cost: Option<u64>) -> Self {
+        match cost {
+            Some(0) => Self { cost: 1, peek: true },
+            cost => Self { cost: cost.unwrap_or(1), peek: false },
+        }
+    }
+}
+
+/// A rate limit that the request meets, and its locked bucket.
+pub(super) struct RateAsk<'a, 's> {
+    pub(super) name: &'a str,
+    pub(super) reason: Reason,
+    pub(super) limit: &'a RateLimit,
+    pub(super) tat: &'s mut u64,
+}
+
+/// A quota that the request meets: the place of its locked slot, and the row of now.
+pub(super) struct QuotaAsk<'a> {
+    pub(super) quota: &'a CompiledQuota,
+    pub(super) slot: usize,
+    pub(super) row: Row,
+}
+
+pub(super) type RateAsks<'a, 's> = SmallVec<[RateAsk<'a, 's>; 4]>;
+pub(super) type QuotaAsks<'a> = SmallVec<[QuotaAsk<'a>; 2]>;
+
+/// Everything that one request meets, in the order of the decision.
+pub(super) struct Meter<'a, 's, 'q> {
+    pub(super) rates: RateAsks<'a, 's>,
+    pub(super) quotas: &'q [QuotaAsk<'a>],
+    pub(super) slots: &'s mut [Slot],
+    pub(super) now: Now,
+    /// How long rows of quotas are kept.
+    pub(super) keep_ns: u64,
+}
+
+impl<'a> Meter<'a, '_, '_> {
+    /// Decides. Nothing is charged unless all of it passes.
+    pub(super) fn decide(mut self, take: Take) -> (Verdict, Limits<'a>) {
+        let mut answers: SmallVec<[Answer; 4]> = SmallVec::new();
+        for ask in &mut self.rates {
+            // After an edit the bucket may owe more than the new limit knows: kept, or it would be put off again at each refusal.
+            *ask.tat = ask.limit.adopt(*ask.tat, self.now.steady_ns);
+            answers.push(ask.limit.check(*ask.tat, self.now.steady_ns, take.cost));
+        }
+        let refusing = self.rates.iter().zip(&answers).find(|(_, answer)| !matches!(answer, Answer::Pass { .. })).map(|(ask, _)| ask.reason);
+        let breached = |ask: &QuotaAsk<'_>, on: OnBreach| ask.quota.on_breach == on && !fits(ask, take);
+        let refusing = refusing.or_else(|| self.quotas.iter().any(|ask| breached(ask, OnBreach::Reject)).then_some(Reason::QuotaExceeded));
+        let verdict = match refusing {
+            Some(reason) => Verdict::Deny { reason, retry_after_ns: self.retry_after_ns(&answers, take) },
+            None => Verdict::Allow { over_quota: self.quotas.iter().any(|ask| breached(ask, OnBreach::Allow)) },
+        };
+        let charged = verdict.is_allowed() && !take.peek;
+        if charged {
+            self.charge(&answers, take);
+        }
+        let limits = self.statuses(&answers, take, charged);
+        (verdict, limits)
+    }
+
+    fn charge(&mut self, answers: &[Answer], take: Take) {
+        for (ask, answer) in self.rates.iter_mut().zip(answers) {
+            if let Answer::Pass { tat } = answer {
+                *ask.tat = *tat;
+            }
+        }
+        for ask in self.quotas {
+            if let Some(slot) = self.slots.get_mut(ask.slot) {
+                // Charged at the report or at the check: the row exists from now on, and the receipt names it.
+                slot.count.charge(&ask.row, units(ask, take), self.now.unix_ns, self.keep_ns);
+            }
+        }
+    }
+
+    /// From now to when every limit passes. They are asked in turns until all agree: a quota that passes now may not pass in its next period.
+    fn retry_after_ns(&self, answers: &[Answer], take: Take) -> Option<u64> {
+        let mut wait_ns = 0;
+        for answer in answers {
+            match answer {
+                Answer::Pass { .. } => {}
+                Answer::NotUntil { at_ns } => wait_ns = wait_ns.max(at_ns - self.now.steady_ns),
+                Answer::Never => return None,
+            }
+        }
+        let enforced = || self.quotas.iter().filter(|ask| ask.quota.on_breach == OnBreach::Reject);
+        loop {
+            let before = wait_ns;
+            for ask in enforced() {
+                let from_ns = self.now.unix_ns.saturating_add(wait_ns);
+                let at_ns = self.slots.get(ask.slot)?.count.passes_at(ask.quota, from_ns, take.cost)?;
+                wait_ns = at_ns - self.now.unix_ns;
+            }
+            if wait_ns == before {
+                return Some(wait_ns);
+            }
+        }
+    }
+
+    fn statuses(&self, answers: &[Answer], take: Take, charged: bool) -> Limits<'a> {
+        let mut limits = Limits::new();
+        for (ask, answer) in self.rates.iter().zip(answers) {
+            limits.push(LimitStatus {
+                name: Cow::Borrowed(ask.name),
+                kind: LimitKind::Rate,
+                limit: ask.limit.burst(),
+                remaining: ask.limit.remaining(*ask.tat, self.now.steady_ns),
+                reset_after_ns: ask.limit.reset_after_ns(*ask.tat, self.now.steady_ns),
+                window_ns: ask.limit.tolerance_ns(),
+                violated: !matches!(answer, Answer::Pass { .. }),
+            });
+        }
+        for ask in self.quotas {
+            let used = ask.row.used.saturating_add(if charged { units(ask, take) } else { 0 });
+            limits.push(LimitStatus {
+                name: Cow::Borrowed(&ask.quota.identity.name),
+                kind: LimitKind::Quota,
+                limit: ask.row.allowance(ask.quota.limit),
+                remaining: Row { used, ..ask.row }.remaining(ask.quota.limit),
+                reset_after_ns: ask.row.period.end_ns.saturating_sub(self.now.unix_ns),
+                window_ns: ask.row.period.length_ns(),
+                violated: !fits(ask, take),
+            });
+        }
+        limits
+    }
+}
+
+fn fits(ask: &QuotaAsk<'_>, take: Take) -> bool {
+    take.cost <= ask.row.remaining(ask.quota.limit)
+}
+
+/// What a quota is charged at the check.
+fn units(ask: &QuotaAsk<'_>, take: Take) -> u64 {
+    match ask.quota.charge {
+        Charge::AtCheck => take.cost,
+        Charge::AtReport => 0,
+    }
+}

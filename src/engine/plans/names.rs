@@ -1,0 +1,47 @@
+//! Small integers for names, so that a receipt can carry them. They outlive the resources that they name.
+
+use std::borrow::Borrow;
+use std::hash::Hash;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use dashmap::DashMap;
+
+/// Integers for values, from 1 on. 0 stands for a value that found no room.
+#[derive(Debug)]
+pub(super) struct Names<T: Eq + Hash> {
+    by_value: DashMap<T, u32>,
+    by_number: DashMap<u32, T>,
+    used: AtomicU32,
+    max: u32,
+}
+
+impl<T: Eq + Hash + Clone> Names<T> {
+    pub(super) fn new(max: u32) -> Self {
+        Self { by_value: DashMap::new(), by_number: DashMap::new(), used: AtomicU32::new(0), max }
+    }
+
+    /// The number of a value: the same each time. 0: there are as many as there may be.
+    pub(super) fn number<Q: Eq + Hash + ?Sized>(&self, value: &Q, own: impl FnOnce() -> T) -> u32
+    where
+        T: Borrow<Q>,
+    {
+        if let Some(number) = self.by_value.get(value) {
+            return *number;
+        }
+        if self.used.load(Ordering::Relaxed) >= self.max {
+            return 0;
+        }
+        let owned = own();
+        *self.by_value.entry(owned.clone()).or_insert_with(|| {
+            // Threads that race here may pass the bound by their number.
+            let number = self.used.fetch_add(1, Ordering::Relaxed) + 1;
+            self.by_number.insert(number, owned);
+            number
+        })
+    }
+
+    /// The value of a number. `None` for 0.
+    pub(super) fn value(&self, number: u32) -> Option<T> {
+        self.by_number.get(&number).map(|value| value.clone())
+    }
+}

@@ -1,0 +1,5 @@
+mod cases;
+mod edges;
+mod model;
+mod threads;
+mod world;
