@@ -16,6 +16,17 @@ pub(super) enum Done {
     Charged,
 }
 
+/// Whether something was to be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Marked {
+    /// It is marked now.
+    Now,
+    /// It was marked before.
+    Before,
+    /// The marks of its time were dropped: the receipt is too old, although the wall clock, stepped back, does not show it.
+    TooOld,
+}
+
 /// 65,536 sequence numbers of one shard of one epoch of one holder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Place {
@@ -39,6 +50,8 @@ struct Row {
 #[derive(Debug)]
 pub(super) struct Marks {
     rows: DashMap<Place, Row>,
+    /// By holder, epoch and shard: marks below this sequence number were dropped. They are drawn in the order of time.
+    floors: DashMap<(u32, u32, u8), u64>,
     max_rows: usize,
     ttl_ns: u64,
     refused: AtomicU64,
@@ -50,13 +63,15 @@ pub(super) struct Full;
 
 impl Marks {
     pub(super) fn new(max_rows: usize, ttl_ns: u64) -> Self {
-        Self { rows: DashMap::new(), max_rows, ttl_ns, refused: AtomicU64::new(0) }
+        Self { rows: DashMap::new(), floors: DashMap::new(), max_rows, ttl_ns, refused: AtomicU64::new(0) }
     }
 
-    /// Marks a receipt. `false`: it was marked so before.
-    pub(super) fn mark(&self, receipt: &Receipt, done: Done, now: Now) -> Result<bool, Full> {
-        let Receipt { holder, epoch, shard, seq, .. } = *receipt;
-        let place = Place { holder, epoch, shard, high: seq >> 16 };
+    /// Marks a receipt.
+    pub(super) fn mark(&self, receipt: &Receipt, done: Done, now: Now) -> Result<Marked, Full> {
+        let (place, low) = place_of(receipt);
+        if self.floors.get(&(place.holder, place.epoch, place.shard)).is_some_and(|floor| receipt.seq < *floor) {
+            return Ok(Marked::TooOld);
+        }
         // Threads that race here may pass the bound by their number.
         if !self.rows.contains_key(&place) && self.rows.len() >= self.max_rows {
             self.sweep(now);
@@ -69,16 +84,33 @@ impl Marks {
         let latest_ns = now.unix_ns.max(receipt.issued_us.saturating_add(1).saturating_mul(1000));
         row.expires_unix_ns = row.expires_unix_ns.max(latest_ns.saturating_add(self.ttl_ns));
         row.expires_steady_ns = now.steady_ns.saturating_add(self.ttl_ns);
-        let low = u32::try_from(seq & 0xffff).unwrap_or_default();
-        Ok(match done {
+        let fresh = match done {
             Done::Corrected => row.corrected.insert(low),
             Done::Charged => row.charged.insert(low),
+        };
+        Ok(if fresh { Marked::Now } else { Marked::Before })
+    }
+
+    /// Was this done for a receipt?
+    pub(super) fn has(&self, receipt: &Receipt, done: Done) -> bool {
+        let (place, low) = place_of(receipt);
+        self.rows.get(&place).is_some_and(|row| match done {
+            Done::Corrected => row.corrected.contains(low),
+            Done::Charged => row.charged.contains(low),
         })
     }
 
     /// Drops the rows whose receipts have all expired.
     pub(super) fn sweep(&self, now: Now) {
-        self.rows.retain(|_, row| now.unix_ns < row.expires_unix_ns || now.steady_ns < row.expires_steady_ns);
+        self.rows.retain(|place, row| {
+            let live = now.unix_ns < row.expires_unix_ns || now.steady_ns < row.expires_steady_ns;
+            if !live {
+                let last = row.corrected.max().max(row.charged.max()).unwrap_or_default();
+                let mut floor = self.floors.entry((place.holder, place.epoch, place.shard)).or_default();
+                *floor = (*floor).max((place.high << 16 | u64::from(last)) + 1);
+            }
+            live
+        });
     }
 
     pub(super) fn rows(&self) -> usize {
@@ -88,4 +120,10 @@ impl Marks {
     pub(super) fn refused(&self) -> u64 {
         self.refused.load(Ordering::Relaxed)
     }
+}
+
+/// The row of a receipt, and its bit there.
+fn place_of(receipt: &Receipt) -> (Place, u32) {
+    let Receipt { holder, epoch, shard, seq, .. } = *receipt;
+    (Place { holder, epoch, shard, high: seq >> 16 }, u32::try_from(seq & 0xffff).unwrap_or_default())
 }

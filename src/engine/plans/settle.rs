@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::books::{Entry, subject_fingerprint};
-use super::marks::{Done, Full};
+use super::marks::{Done, Full, Marked};
 use super::receipt::{Charged, Receipt};
 use super::usage::{Event, Who};
 use super::{Covered, PlanEngine};
@@ -96,13 +96,16 @@ impl PlanEngine {
         let age_ns = now.unix_ns.saturating_sub(receipt.issued_us.saturating_mul(1000));
         let ours = (receipt.holder, receipt.epoch) == (self.settings.holder, self.settings.epoch);
         if age_ns >= self.settings.receipts_ttl_ns || !ours {
-            self.events.expired_units.fetch_add(report.cost.unwrap_or(receipt.cost), Ordering::Relaxed);
-            return Ok(Settlement::Expired);
+            return Ok(self.expired(receipt, report));
         }
         let at_check = self.wanted(receipt, report, false);
         let at_report = self.wanted(receipt, report, true);
-        let corrects = at_check.changes > 0 && self.marks.mark(receipt, Done::Corrected, now)?;
-        let charges = at_report.changes > 0 && self.marks.mark(receipt, Done::Charged, now)?;
+        let mark = |wanted: Wanted, done| if wanted.changes > 0 { self.marks.mark(receipt, done, now) } else { Ok(Marked::Before) };
+        let marked = [mark(at_check, Done::Corrected)?, mark(at_report, Done::Charged)?];
+        if marked.contains(&Marked::TooOld) {
+            return Ok(self.expired(receipt, report));
+        }
+        let [corrects, charges] = marked.map(|marked| marked == Marked::Now);
         if !corrects && !charges && at_check.changes + at_report.changes > 0 {
             return Ok(Settlement::Duplicate);
         }
@@ -110,13 +113,19 @@ impl PlanEngine {
             self.apply(receipt, report, corrects, charges);
         }
         self.count_response(receipt, report, now);
-        let nothing_left = at_check.empty == at_check.of && at_report.empty == at_report.of;
+        let uncounted = at_check.empty == at_check.of && at_report.empty == at_report.of;
+        let nothing_left = uncounted && !(at_report.of > 0 && self.marks.has(receipt, Done::Charged));
         let changed_or_none = corrects || at_check.of == 0;
         Ok(match (corrects, nothing_left && changed_or_none) {
             (_, true) => Settlement::Refunded,
             (true, false) => Settlement::Corrected,
             (false, false) => Settlement::Counted,
         })
+    }
+
+    fn expired(&self, receipt: &Receipt, report: &Report<'_>) -> Settlement {
+        self.events.expired_units.fetch_add(report.cost.unwrap_or(receipt.cost), Ordering::Relaxed);
+        Settlement::Expired
     }
 
     fn wanted(&self, receipt: &Receipt, report: &Report<'_>, at_report: bool) -> Wanted {

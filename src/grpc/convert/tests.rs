@@ -52,7 +52,8 @@ fn store() -> CatalogStore {
         ..pb::Target::default()
     })
     .unwrap();
-    let subscriber = subscribers::subscriber(pb::Subscriber { id: "acme".into(), plans: vec!["gold".into()], ..Default::default() }).unwrap();
+    let subscriber =
+        subscribers::subscriber(pb::Subscriber { id: "acme".into(), plans: vec!["gold".into()], ..Default::default() }).unwrap();
     let now = Now { unix_ns: 1_500_000_000, steady_ns: 1 };
     let filled = store.edit(EditOptions::default(), now, |draft| {
         draft.create_plan(plans::plan(wire_plan(full())).unwrap())?;
@@ -173,7 +174,8 @@ fn instants_have_bounds() {
         (i64::try_from(last).unwrap(), 709_551_616, None),
     ];
     for (seconds, nanos, expected) in cases {
-        let key = pb::ApiKey { id: "k".into(), subscriber: "s".into(), expire_time: Some(Timestamp { seconds, nanos }), ..Default::default() };
+        let key =
+            pb::ApiKey { id: "k".into(), subscriber: "s".into(), expire_time: Some(Timestamp { seconds, nanos }), ..Default::default() };
         match (keys::api_key(key), expected) {
             (Ok(key), Some(at_ns)) => assert_eq!(key.expire_ns, Some(at_ns)),
             (Err(mistakes), None) => assert_eq!(fields(&mistakes), ["expire_time"]),
@@ -219,7 +221,8 @@ fn every_field_can_be_updated_alone() {
         assert_eq!(kept, expected, "{field}");
     }
     let acme = catalog.subscribers().get("acme").unwrap();
-    let updated = subscribers::updated(acme, pb::Subscriber { description: "d".into(), ..Default::default() }, mask(&["description"])).unwrap();
+    let updated =
+        subscribers::updated(acme, pb::Subscriber { description: "d".into(), ..Default::default() }, mask(&["description"])).unwrap();
     assert_eq!((updated.about.description.as_str(), updated.plans.len()), ("d", 1));
 
     let key = catalog.keys().get("k").unwrap();

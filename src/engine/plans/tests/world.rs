@@ -286,7 +286,7 @@ impl World {
     }
 
     fn check_line(&mut self, words: &[&str], expected: &[&str]) -> Result<(), String> {
-        let plain: Vec<&str> = words.iter().copied().filter(|word| !word.contains('=')).map(|word| if word == "-" { "" } else { word }).collect();
+        let plain: Vec<&str> = words.iter().copied().filter(|word| !["cost=", "op=", "as="].iter().any(|name| word.starts_with(name))).map(|word| if word == "-" { "" } else { word }).collect();
         let cost = option(words, "cost").map(|cost| cost.parse().unwrap());
         let receipt = match self.ask(&plain, cost, option(words, "op").unwrap_or_default()) {
             Ok(decision) => {
@@ -359,6 +359,8 @@ fn verify(decision: &Decision<'_>, expected: &[&str]) -> Result<(), String> {
     };
     for detail in details {
         let (name, value) = detail.split_once('=').unwrap_or((detail, ""));
+        // `_` stands for the blank in the name of a method limit.
+        let value = &*value.replace('_', " ");
         match name {
             "over" => same("over_quota", decision.verdict, Verdict::Allow { over_quota: true })?,
             "under" => same("over_quota", decision.verdict, Verdict::Allow { over_quota: false })?,
