@@ -102,11 +102,11 @@ fn package_dir(name: &str) -> Result<PathBuf, Box<dyn error::Error>> {
         return Err(format!("cargo metadata: {}", String::from_utf8_lossy(&output.stderr)).into());
     }
     let metadata: serde_json::Value = serde_json::from_slice(&output.stdout)?;
-    let packages = metadata["packages"].as_array().ok_or("cargo metadata names no packages")?;
+    let packages = metadata.get("packages").and_then(serde_json::Value::as_array).ok_or("cargo metadata names no packages")?;
     let manifest = packages
         .iter()
-        .find(|package| package["name"] == name)
-        .and_then(|package| package["manifest_path"].as_str())
+        .find(|package| package.get("name").is_some_and(|found| found == name))
+        .and_then(|package| package.get("manifest_path")?.as_str())
         .ok_or_else(|| format!("{name} is not a dependency"))?;
     Ok(Path::new(manifest).parent().ok_or("a manifest without a folder")?.to_owned())
 }

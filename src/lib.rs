@@ -1,4 +1,36 @@
 //! tollgate: may this caller make this call now?
+//!
+//! A gRPC decision service for API gateways. Two kinds of rule over one house: the rate-limit rules of Envoy's global rate limit service,
+//! and usage plans.
+//!
+//! # Layers
+//!
+//! Arrows point one way, and a test (`tests/it/layers.rs`) reads every `use` to keep it so:
+//!
+//! ```text
+//! main → cli → {grpc, http} → {engine, catalog, ledger} → {decide, rules} → std
+//! ```
+//!
+//! - [`decide`] and [`rules`] (with the leaf [`yaml`]) are **pure**: no clock, no I/O, no async, no lock, no protobuf, no log. Time is an argument.
+//! - [`engine`] is the keyed state in memory: sharded, synchronous, bounded. It takes `now`, and never waits.
+//! - [`grpc`] and [`http`] are the edge: wire types stop there, and errors become a status in one place.
+//! - [`cli`] is one file per command; `cli::serve` is the composition root, the only place where the parts know each other.
+//! - Beside the layers: [`clock`] (the only place that asks what time it is), [`config`] (all settings, all mistakes at once), [`metrics`], and
+//!   [`rulebook`] (the rules in force, swapped whole).
+//!
+//! # Invariants
+//!
+//! - Everything is checked before anything is charged. What is refused is charged nowhere, but where the reference's tables say otherwise.
+//! - One reading of the clock a request, taken at the edge.
+//! - No lock is held across an await. Several counters are locked in one order, always.
+//! - An RPC error is a bypass, because gateways fail open on it: bytes that a caller controls never cause one.
+//! - Everything that grows has a bound, a metric, and a stated behaviour at the bound.
+//!
+//! # Reading order
+//!
+//! [`decide::gcra`] is the smallest whole thing. Then [`rules`], [`engine::rules`] and [`engine::rules::decision`]: the way of a rate-limit
+//! request from YAML to verdict. [`grpc::ratelimit`] puts it on the wire, `cli::serve` together.
+
 pub mod catalog;
 pub mod cli;
 pub mod clock;

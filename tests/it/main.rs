@@ -14,5 +14,6 @@ mod layers;
 mod patience;
 mod process;
 mod ratelimit_service;
+mod readme;
 mod server;
 mod upstream;

@@ -24,7 +24,7 @@ use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
 use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
 
 use crate::http::get;
-use crate::process::PATIENCE;
+use crate::patience::PATIENCE;
 use crate::server::Tollgate;
 
 const RULES: &str = "

@@ -48,6 +48,11 @@ impl Tollgate {
         self.process.terminate()
     }
 
+    /// What it has written so far, on both streams.
+    pub fn log(&self) -> String {
+        self.process.log()
+    }
+
     /// Asks it to stop (SIGTERM), and does not wait.
     pub fn ask_to_stop(&self) {
         self.process.signal(Signal::TERM);
