@@ -14,12 +14,14 @@ use crate::decide::time::Now;
 use pb::usage_plan_service_server::UsagePlanService;
 
 mod books;
+mod engine_books;
 mod keys;
 mod plans;
 mod subscribers;
 mod targets;
 
-pub use books::{Books, BooksError, Days, Grant, GrantChange, Scope};
+pub use books::{Books, BooksError, Grant, Usage};
+pub use engine_books::EngineBooks;
 
 /// Asks what time it is.
 pub type Clock = Arc<dyn Fn() -> Now + Send + Sync>;

@@ -41,7 +41,7 @@ fn a_quota_of_1000_takes_exactly_1000_successes_while_a_third_fails() {
                             continue;
                         };
                         admitted.fetch_add(1, Ordering::SeqCst);
-                        if next(&mut random) % 3 == 0 {
+                        if next(&mut random).is_multiple_of(3) {
                             assert_eq!(world.report(&receipt, Outcome::http(503), None), Settlement::Refunded);
                             assert_eq!(world.report(&receipt, Outcome::http(503), None), Settlement::Duplicate);
                             refunded.fetch_add(1, Ordering::SeqCst);
@@ -104,7 +104,7 @@ fn limits_that_many_share_hold_while_entries_are_made_and_swept() {
                 for _ in 0..200 {
                     let key = format!("k{}", next(&mut random) % 32);
                     admitted.fetch_add(u64::from(world.check(&key, "a", None).verdict.is_allowed()), Ordering::SeqCst);
-                    if next(&mut random) % 16 == 0 {
+                    if next(&mut random).is_multiple_of(16) {
                         world.engine.sweep(world.now);
                     }
                 }
