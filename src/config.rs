@@ -9,6 +9,8 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 pub use self::layers::Flags;
+use crate::decide::gcra;
+use crate::decide::plan::validate::micro_rate;
 
 /// A setting: its key in a file, its default, what it means. In the environment it is `TOLLGATE_` and the key in capitals, dots as `_`.
 #[derive(Debug)]
@@ -40,6 +42,20 @@ pub const SETTINGS: &[Setting] = &[
     setting("rate_limit.limit_header", "RateLimit-Limit", "name of the header with the limit"),
     setting("rate_limit.remaining_header", "RateLimit-Remaining", "name of the header with what remains"),
     setting("rate_limit.reset_header", "RateLimit-Reset", "name of the header with the seconds until the reset"),
+    setting("account.rate_limit", "", "requests per second over all traffic of usage plans; empty: no limit"),
+    setting("account.burst", "", "the most of them at once; empty: the rate rounded up"),
+    setting("receipts.ttl", "1h", "how long a response can be reported, `30m`, `1h`, up to `7d`"),
+    setting("headers.retry_after", "true", "refusals by a plan carry `Retry-After`"),
+    setting("headers.ratelimit", "true", "answers by a plan carry `RateLimit-Policy` and `RateLimit`"),
+    setting("headers.x_ratelimit", "true", "answers by a plan carry `X-RateLimit-Limit`, `-Remaining` and `-Reset`"),
+    setting("envoy.x_ratelimit_headers", "false", "the same for the domain `envoy.check_domain`, where Envoy can write them itself"),
+    setting("envoy.check_domain", "tollgate", "the domain of Envoy's rate limit service in which plans decide"),
+    setting("envoy.report_domain", "tollgate-report", "the domain in which responses are reported"),
+    setting(
+        "ext_authz.key_headers",
+        "x-api-key,authorization",
+        "headers that hold an API key for `ext_authz`, in this order; `authorization` as `Bearer`",
+    ),
     setting("grpc.max_message_bytes", "4194304", "a larger request is refused whole; 1024 or more"),
     setting("grpc.max_descriptors", "1000", "descriptors in one request"),
     setting("grpc.max_entries", "100", "entries in one descriptor"),
@@ -65,6 +81,7 @@ pub struct Config {
     pub log_format: LogFormat,
     pub rules: Rules,
     pub rate_limit: RateLimit,
+    pub plans: Plans,
     pub grpc: GrpcBounds,
     pub max_counters: usize,
     pub tls: Option<Tls>,
@@ -110,6 +127,30 @@ pub struct HeaderNames {
     pub reset: String,
 }
 
+/// How usage plans are asked about and answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plans {
+    /// The limit of all their traffic.
+    pub account: Option<gcra::RateLimit>,
+    pub receipts_ttl_ns: u64,
+    pub check_domain: String,
+    pub report_domain: String,
+    /// In lower case.
+    pub key_headers: Vec<String>,
+    pub headers: HeaderSets,
+    /// For `check_domain`.
+    pub envoy_headers: HeaderSets,
+}
+
+/// Which response headers are sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeaderSets {
+    pub retry_after: bool,
+    /// Of draft-ietf-httpapi-ratelimit-headers-10.
+    pub ratelimit: bool,
+    pub x_ratelimit: bool,
+}
+
 /// What one gRPC request may hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GrpcBounds {
@@ -146,6 +187,7 @@ impl Config {
     pub fn resolve(flags: &Flags, env: &dyn Fn(&str) -> Option<String>) -> Result<Self, Mistakes> {
         let mut reader = layers::Reader::new(flags, env);
         let tls = tls(&mut reader);
+        let plans = plans(&mut reader);
         let headers = HeaderNames {
             limit: reader.header("rate_limit.limit_header"),
             remaining: reader.header("rate_limit.remaining_header"),
@@ -186,6 +228,7 @@ impl Config {
                 dynamic_metadata: reader.flag("rate_limit.dynamic_metadata"),
                 headers: reader.flag("rate_limit.headers").then_some(headers),
             },
+            plans,
             grpc: GrpcBounds {
                 max_message_bytes: reader.number("grpc.max_message_bytes", 1024..=1 << 30),
                 max_descriptors: reader.number("grpc.max_descriptors", 1..=1_000_000),
@@ -203,6 +246,49 @@ impl Config {
 
 /// Stands in for an address that could not be read; the mistake is reported, and nothing is bound.
 const UNBOUND: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
+
+fn plans(reader: &mut layers::Reader) -> Plans {
+    let headers = HeaderSets {
+        retry_after: reader.flag("headers.retry_after"),
+        ratelimit: reader.flag("headers.ratelimit"),
+        x_ratelimit: reader.flag("headers.x_ratelimit"),
+    };
+    Plans {
+        account: account(reader),
+        receipts_ttl_ns: reader.checked("receipts.ttl", ttl_ns),
+        check_domain: reader.text("envoy.check_domain"),
+        report_domain: reader.text("envoy.report_domain"),
+        key_headers: reader.list("ext_authz.key_headers").iter().map(|name| name.to_lowercase()).collect(),
+        headers,
+        envoy_headers: HeaderSets { x_ratelimit: reader.flag("envoy.x_ratelimit_headers"), ..headers },
+    }
+}
+
+fn account(reader: &mut layers::Reader) -> Option<gcra::RateLimit> {
+    let burst = reader.checked("account.burst", |text| match text {
+        "" => Ok(None),
+        text => text.parse().map(Some).map_err(|_| "must be a whole number, 1 or more".to_owned()),
+    });
+    reader.checked("account.rate_limit", |text| {
+        if text.is_empty() {
+            return Ok(None);
+        }
+        let rate = text.parse().map_err(|_| "must be a number of requests per second".to_owned());
+        let rate = micro_rate(rate?)?;
+        rate.limit(burst).map(Some).map_err(|error| error.to_string())
+    })
+}
+
+const SEVEN_DAYS_S: f64 = 7.0 * 86_400.0;
+
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+fn ttl_ns(text: &str) -> Result<u64, String> {
+    let seconds = text.parse::<jiff::Span>().and_then(|span| span.total((jiff::Unit::Second, jiff::SpanRelativeTo::days_are_24_hours())));
+    match seconds {
+        Ok(seconds) if (1.0..=SEVEN_DAYS_S).contains(&seconds) => Ok((seconds * 1e9) as u64),
+        _ => Err("must be a time from `1s` to `7d`, such as `1h`".to_owned()),
+    }
+}
 
 fn tls(reader: &mut layers::Reader) -> Option<Tls> {
     let mut path = |key| Some(reader.text(key)).filter(|path| !path.is_empty()).map(PathBuf::from);

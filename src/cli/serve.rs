@@ -2,6 +2,8 @@
 
 mod housekeeping;
 mod listen;
+mod parts;
+mod services;
 mod signals;
 
 use std::path::PathBuf;
@@ -15,18 +17,11 @@ use tonic_health::ServingStatus;
 use tracing_subscriber::EnvFilter;
 
 use self::listen::Listeners;
+use self::parts::Parts;
 use self::signals::StopSignals;
 use super::Failure;
-use crate::clock::Clock;
 use crate::config::{Config, Flags, LogFormat};
-use crate::engine::rules::RuleEngine;
-use crate::grpc::observe::Observe;
-use crate::grpc::pb::rls::rate_limit_service_server::RateLimitServiceServer;
-use crate::grpc::ratelimit::{RateLimitGrpc, RateLimiter};
-use crate::grpc::{ENVOY_DESCRIPTORS, TOLLGATE_DESCRIPTORS};
 use crate::http::{Admin, Health};
-use crate::metrics::Metrics;
-use crate::rulebook::Rulebook;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -75,67 +70,31 @@ fn start_log(config: &Config) {
 }
 
 async fn serve(config: Config) -> Result<(), Failure> {
-    let metrics = Arc::new(Metrics::new());
-    let clock = Clock::system();
-    let rulebook = Rulebook::open(config.rules.clone(), metrics.clone()).map_err(Failure::unusable)?;
-    let rulebook = Arc::new(rulebook);
-    let engine = Arc::new(RuleEngine::new(config.max_counters).map_err(Failure::failed)?);
-    let limiter = Arc::new(RateLimiter::new(
-        engine.clone(),
-        rulebook.clone(),
-        clock.clone(),
-        metrics.clone(),
-        config.rate_limit.clone(),
-        config.grpc,
-    ));
+    let parts = Parts::assemble(&config)?;
     let tls = listen::tls(&config).map_err(Failure::unusable)?;
+    let (services, reporter) = services::grpc(&parts, &config, tls)?;
     let listeners = Listeners::bind(&config).await.map_err(Failure::failed)?;
+    let bound = |listener: &TcpListener| listener.local_addr().map_err(Failure::failed);
+    let (grpc_addr, http_addr) = (bound(&listeners.grpc)?, bound(&listeners.http)?);
 
     let health = Health::default();
-    let answerer = limiter.clone();
+    let limiter = parts.limiter.clone();
     let admin = Admin {
         health: health.clone(),
-        metrics: metrics.clone(),
-        rulebook: rulebook.clone(),
-        json: Arc::new(move |body| answerer.answer_json(body).map_err(|error| error.to_string())),
+        metrics: parts.metrics.clone(),
+        rulebook: parts.rulebook.clone(),
+        json: Arc::new(move |body| limiter.answer_json(body).map_err(|error| error.to_string())),
         max_body_bytes: config.grpc.max_message_bytes,
     };
     let (stop, stopping) = watch::channel(false);
-    housekeeping::start(&engine, &rulebook, &metrics, &clock, stopping.clone());
-    let bound = |listener: &TcpListener| listener.local_addr().map_err(Failure::failed);
-    let (grpc_addr, http_addr) = (bound(&listeners.grpc)?, bound(&listeners.http)?);
+    housekeeping::start(&parts, &stopping);
     let mut pages = JoinSet::new();
     if let Some(listener) = listeners.metrics {
         pages.spawn(listen::serve_pages(listener, admin.clone().metrics_router(), stopping.clone()));
     }
     pages.spawn(listen::serve_pages(listeners.http, admin.router(), stopping.clone()));
-
-    let (reporter, health_service) = tonic_health::server::health_reporter();
-    for service in ["", "ratelimit"] {
-        reporter.set_service_status(service, ServingStatus::Serving).await;
-    }
-    reporter.set_serving::<RateLimitServiceServer<RateLimitGrpc>>().await;
-    let reflection = tonic_reflection::server::Builder::configure()
-        .register_encoded_file_descriptor_set(ENVOY_DESCRIPTORS)
-        .register_encoded_file_descriptor_set(TOLLGATE_DESCRIPTORS)
-        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-        .with_service_name("envoy.service.ratelimit.v3.RateLimitService")
-        .with_service_name("grpc.health.v1.Health")
-        .with_service_name("grpc.reflection.v1.ServerReflection")
-        .build_v1()
-        .map_err(Failure::failed)?;
-
-    let mut server = tonic::transport::Server::builder();
-    if let Some(tls) = tls {
-        server = server.tls_config(tls).map_err(Failure::unusable)?;
-    }
-    let rate_limit = RateLimitServiceServer::new(RateLimitGrpc(limiter)).max_decoding_message_size(config.grpc.max_message_bytes);
-    let grpc = server
-        .layer(Observe::new(metrics.clone(), clock.clone()))
-        .add_service(rate_limit)
-        .add_service(health_service)
-        .add_service(reflection)
-        .serve_with_incoming_shutdown(listen::incoming(listeners.grpc), stopped(stopping.clone()));
+    services::report_health(&reporter, ServingStatus::Serving).await;
+    let grpc = services.serve_with_incoming_shutdown(listen::incoming(listeners.grpc), stopped(stopping));
     let grpc = tokio::spawn(grpc);
 
     // Before the announcement: whoever reads it may ask to stop at once.
@@ -146,9 +105,7 @@ async fn serve(config: Config) -> Result<(), Failure> {
 
     tracing::info!(drain_timeout_ms = config.drain_timeout_ms, "stopping: no new calls are wanted, those in flight are answered");
     health.set(false);
-    for service in ["", "ratelimit", "envoy.service.ratelimit.v3.RateLimitService"] {
-        reporter.set_service_status(service, ServingStatus::NotServing).await;
-    }
+    services::report_health(&reporter, ServingStatus::NotServing).await;
     stop.send_replace(true);
     let drained = async {
         let _ = grpc.await;

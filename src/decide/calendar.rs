@@ -196,6 +196,5 @@ fn clamp(nanosecond: i128) -> u64 {
     u64::try_from(nanosecond.max(0)).unwrap_or(u64::MAX)
 }
 
-
 #[cfg(test)]
 mod tests;

@@ -224,6 +224,5 @@ fn identity_of(declared: &MethodRate) -> u64 {
         .fold(0xcbf2_9ce4_8422_2325, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
 }
 
-
 #[cfg(test)]
 mod tests;

@@ -162,6 +162,5 @@ fn is_parameter(segment: &str) -> bool {
     segment.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')).is_some_and(|name| !name.contains(['{', '}']))
 }
 
-
 #[cfg(test)]
 mod tests;

@@ -161,6 +161,5 @@ impl CountRule {
     }
 }
 
-
 #[cfg(test)]
 mod tests;

@@ -151,7 +151,7 @@ impl QuotaCount {
         let may_go = self.rows.len().saturating_sub(ALWAYS_KEPT);
         let old = self.rows.iter().take(may_go).take_while(|row| row.period.end_ns.saturating_add(keep_ns) <= now_ns).count();
         let gone = old.max((self.rows.len() + 1).saturating_sub(MAX_ROWS));
-        if let Some(last) = self.rows.drain(..gone).last() {
+        if let Some(last) = self.rows.drain(..gone).next_back() {
             self.floor_ns = self.floor_ns.max(last.period.end_ns);
         }
     }

@@ -105,7 +105,3 @@ pub fn subscribe<'a>(
         .ok_or_else(|| refused(Some(Note::DefaultPlanDoesNotCover { target: Arc::clone(&declared.id), plan: Arc::clone(default) })))?;
     Ok(Covered { key, subscriber, entitlement, target_id, target })
 }
-
-
-#[cfg(test)]
-mod tests;

@@ -267,7 +267,8 @@ impl PlanEngine {
         let peek = request.cost == Some(0);
         if !peek {
             let event = metered.verdict.reason().map_or(Event::Admitted, Event::Refused);
-            let who = Who { subscriber: &subscriber.id, key: &key.id, plan: &compiled.plan, entitlement: &compiled.name, target: target_id };
+            let who =
+                Who { subscriber: &subscriber.id, key: &key.id, plan: &compiled.plan, entitlement: &compiled.name, target: target_id };
             self.usage.count(&self.fingerprints, who, event, now);
         }
         let receipt = (metered.verdict.is_allowed() && !peek && !metered.charges.is_empty())

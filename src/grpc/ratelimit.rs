@@ -1,6 +1,7 @@
 //! `envoy.service.ratelimit.v3.RateLimitService`, and the same answers for `/json`.
 
 mod json;
+mod plans;
 mod response;
 
 use std::sync::Arc;
@@ -10,9 +11,11 @@ use smallvec::SmallVec;
 use tonic::{Request, Response, Status};
 
 use super::pb::rls::rate_limit_service_server::RateLimitService;
+use super::plans::Plans;
 use super::wire::{self, RateLimitRequest, RateLimitResponse};
 use crate::clock::Clock;
 use crate::config;
+use crate::engine::plans::{InvalidRequest, NotRecorded};
 use crate::engine::rules::RuleEngine;
 use crate::engine::rules::decision::{Decision, Descriptor, Met, Modes, override_unit};
 use crate::engine::rules::tally::Tally;
@@ -21,6 +24,8 @@ use crate::rulebook::{Edition, Rulebook};
 use crate::rules::PerUnit;
 
 pub use self::json::JsonError;
+pub(super) use self::plans::metadata as plan_metadata;
+pub(super) use self::response::string_struct;
 
 /// Why a rate-limit request gets no answer. The texts of the first three are those of the reference.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -37,6 +42,10 @@ pub enum RateLimitError {
     TooManyEntries { descriptor: usize, count: usize, max: usize },
     #[error("descriptors[{descriptor}].limit.unit {unit} is no unit of time: use 1 (SECOND) to 7 (WEEK)")]
     OverrideUnit { descriptor: usize, unit: i32 },
+    #[error(transparent)]
+    Check(InvalidRequest),
+    #[error(transparent)]
+    Report(NotRecorded),
 }
 
 /// Answers rate-limit requests from the rules in force.
@@ -46,6 +55,7 @@ pub struct RateLimiter {
     rulebook: Arc<Rulebook>,
     clock: Clock,
     metrics: Arc<Metrics>,
+    plans: Arc<Plans>,
     settings: config::RateLimit,
     bounds: config::GrpcBounds,
     global_shadow_mode: Counter,
@@ -58,6 +68,7 @@ impl RateLimiter {
         rulebook: Arc<Rulebook>,
         clock: Clock,
         metrics: Arc<Metrics>,
+        plans: Arc<Plans>,
         settings: config::RateLimit,
         bounds: config::GrpcBounds,
     ) -> Self {
@@ -71,6 +82,7 @@ impl RateLimiter {
             rulebook,
             clock,
             metrics,
+            plans,
             settings,
             bounds,
         }
@@ -87,34 +99,29 @@ impl RateLimiter {
         if request.descriptors.is_empty() {
             return Err(RateLimitError::NoDescriptors);
         }
+        self.check_bounds(request)?;
+        if let Some(answer) = plans::answer(&self.plans, request) {
+            return answer;
+        }
         let current = self.rulebook.current();
         let edition = current.as_ref().ok_or(RateLimitError::NothingLoaded)?;
-        let descriptors = self.read(request)?;
+        let descriptors = read(request)?;
         let modes = Modes { shadow_mode: self.settings.shadow_mode, quota_mode: self.settings.quota_mode };
         let decision = self.engine.decide(&edition.rules, &request.domain, &descriptors, modes, self.clock.now());
         self.count(edition, request, &decision);
         Ok(response::build(request, &decision, &self.settings))
     }
 
-    fn read<'q>(&self, request: &'q RateLimitRequest) -> Result<SmallVec<[Descriptor<'q>; 2]>, RateLimitError> {
+    fn check_bounds(&self, request: &RateLimitRequest) -> Result<(), RateLimitError> {
         let config::GrpcBounds { max_descriptors, max_entries, .. } = self.bounds;
         if request.descriptors.len() > max_descriptors {
             return Err(RateLimitError::TooManyDescriptors { count: request.descriptors.len(), max: max_descriptors });
         }
-        let request_hits = u64::from(request.hits_addend.max(1));
-        let read = |(index, descriptor): (usize, &'q wire::Descriptor)| {
-            if descriptor.entries.len() > max_entries {
-                return Err(RateLimitError::TooManyEntries { descriptor: index, count: descriptor.entries.len(), max: max_entries });
-            }
-            let limit_override = descriptor.limit.map(|limit| read_override(index, limit)).transpose()?;
-            Ok(Descriptor {
-                entries: descriptor.entries.iter().map(|entry| (&*entry.key, &*entry.value)).collect(),
-                limit_override,
-                hits: descriptor.hits_addend.unwrap_or(request_hits),
-                negative: descriptor.is_negative_hits,
-            })
-        };
-        request.descriptors.iter().enumerate().map(read).collect()
+        let too_long = request.descriptors.iter().position(|descriptor| descriptor.entries.len() > max_entries);
+        match too_long.and_then(|index| Some((index, request.descriptors.get(index)?))) {
+            Some((descriptor, found)) => Err(RateLimitError::TooManyEntries { descriptor, count: found.entries.len(), max: max_entries }),
+            None => Ok(()),
+        }
     }
 
     fn count(&self, edition: &Edition, request: &RateLimitRequest, decision: &Decision<'_, '_>) {
@@ -141,6 +148,22 @@ impl RateLimiter {
             }
         }
     }
+}
+
+fn read(request: &RateLimitRequest) -> Result<SmallVec<[Descriptor<'_>; 2]>, RateLimitError> {
+    let request_hits = u64::from(request.hits_addend.max(1));
+    let descriptors = request.descriptors.iter().enumerate();
+    descriptors
+        .map(|(index, descriptor)| {
+            let limit_override = descriptor.limit.map(|limit| read_override(index, limit)).transpose()?;
+            Ok(Descriptor {
+                entries: descriptor.entries.iter().map(|entry| (&*entry.key, &*entry.value)).collect(),
+                limit_override,
+                hits: descriptor.hits_addend.unwrap_or(request_hits),
+                negative: descriptor.is_negative_hits,
+            })
+        })
+        .collect()
 }
 
 fn read_override(descriptor: usize, limit: wire::LimitOverride) -> Result<PerUnit, RateLimitError> {

@@ -6,6 +6,7 @@ use super::ratelimit::RateLimitError;
 use super::usage_plans::BooksError;
 use crate::catalog::EditError;
 use crate::decide::invalid::Invalid;
+use crate::engine::plans::{InvalidRequest, NotRecorded};
 
 /// The reference answers UNKNOWN to all of these. What the gateway can mend is INVALID_ARGUMENT here, what passes by itself UNAVAILABLE.
 impl From<RateLimitError> for Status {
@@ -17,6 +18,33 @@ impl From<RateLimitError> for Status {
             | RateLimitError::TooManyDescriptors { .. }
             | RateLimitError::TooManyEntries { .. }
             | RateLimitError::OverrideUnit { .. } => Self::invalid_argument(error.to_string()),
+            RateLimitError::Check(error) => error.into(),
+            RateLimitError::Report(error) => ReportError::from(error).into(),
+        }
+    }
+}
+
+impl From<InvalidRequest> for Status {
+    fn from(error: InvalidRequest) -> Self {
+        Self::invalid_argument(error.to_string())
+    }
+}
+
+/// Why a report as a whole gets no answer.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ReportError {
+    #[error(transparent)]
+    Unreadable(Invalid),
+    #[error(transparent)]
+    NotRecorded(#[from] NotRecorded),
+}
+
+impl From<ReportError> for Status {
+    fn from(error: ReportError) -> Self {
+        match error {
+            ReportError::Unreadable(wrong) => invalid(vec![wrong]),
+            // Gateways report again on this, and on nothing else.
+            ReportError::NotRecorded(error) => Self::unavailable(error.to_string()),
         }
     }
 }

@@ -67,7 +67,8 @@ impl<'a> Meter<'a, '_, '_> {
             *ask.tat = ask.limit.adopt(*ask.tat, self.now.steady_ns);
             answers.push(ask.limit.check(*ask.tat, self.now.steady_ns, take.cost));
         }
-        let refusing = self.rates.iter().zip(&answers).find(|(_, answer)| !matches!(answer, Answer::Pass { .. })).map(|(ask, _)| ask.reason);
+        let refusing =
+            self.rates.iter().zip(&answers).find(|(_, answer)| !matches!(answer, Answer::Pass { .. })).map(|(ask, _)| ask.reason);
         let breached = |ask: &QuotaAsk<'_>, on: OnBreach| ask.quota.on_breach == on && !fits(ask, take);
         let refusing = refusing.or_else(|| self.quotas.iter().any(|ask| breached(ask, OnBreach::Reject)).then_some(Reason::QuotaExceeded));
         let verdict = match refusing {

@@ -183,7 +183,9 @@ impl PlanEngine {
             let fingerprint = subject_fingerprint(&self.fingerprints, entitlement.counter_scope, subject, entitlement);
             let units = report.cost.unwrap_or(1);
             let charged = self.books.with(fingerprint, owner, now, |_, state| {
-                for quota in entitlement.quotas.iter().filter(|quota| quota.charge == Charge::AtReport && quota.counts.counts(&report.outcome)) {
+                for quota in
+                    entitlement.quotas.iter().filter(|quota| quota.charge == Charge::AtReport && quota.counts.counts(&report.outcome))
+                {
                     let place = state.slot(quota, now, self.keep_ns());
                     if let Some(slot) = place.and_then(|place| state.quotas.get_mut(place)) {
                         let row = slot.count.at(&quota.calendar, now.unix_ns);

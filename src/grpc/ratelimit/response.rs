@@ -49,7 +49,7 @@ fn remaining(met: &LimitMet<'_, '_>) -> u32 {
     u32::try_from(met.standing.remaining).unwrap_or(u32::MAX)
 }
 
-fn duration(ns: u64) -> Duration {
+pub(super) fn duration(ns: u64) -> Duration {
     Duration { seconds: i64::try_from(ns / SECOND_NS).unwrap_or(i64::MAX), nanos: i32::try_from(ns % SECOND_NS).unwrap_or(0) }
 }
 
@@ -182,4 +182,9 @@ fn list(values: impl Iterator<Item = Value>) -> Value {
 
 fn object(fields: BTreeMap<String, Value>) -> Value {
     Value { kind: Some(Kind::StructValue(Struct { fields: fields.into_iter().collect() })) }
+}
+
+/// Texts by key.
+pub(crate) fn string_struct<'t>(texts: impl Iterator<Item = (&'static str, &'t str)>) -> Struct {
+    Struct { fields: texts.map(|(key, value)| (key.to_owned(), string(value.to_owned()))).collect() }
 }

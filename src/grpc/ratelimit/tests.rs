@@ -31,7 +31,8 @@ impl Bench {
         let now = Arc::new(Mutex::new(instant(0.0)));
         let read = now.clone();
         let clock = Clock::from_fn(move || *read.lock());
-        Self { limiter: RateLimiter::new(engine, rulebook, clock, metrics.clone(), settings, bounds), metrics, now }
+        let plans = crate::grpc::plans::tests::empty(clock.clone(), &metrics);
+        Self { limiter: RateLimiter::new(engine, rulebook, clock, metrics.clone(), plans, settings, bounds), metrics, now }
     }
 
     fn at(&self, s: f64) {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use jiff::tz::TimeZone;
+use jiff::tz::TimeZoneDatabase;
 use proptest::prelude::*;
 
 use super::world::*;
@@ -100,7 +100,12 @@ fn edit() -> impl Strategy<Value = Edit> {
         (pq(), 0..4usize).prop_map(|((plan, quota), rule)| Edit::Statuses { plan, quota, rule }),
         (0..2usize, 1u64..20, 1u64..6).prop_map(|(plan, rate, burst)| Edit::Rate { plan, rate, burst }),
         (0..2usize).prop_map(|plan| Edit::NoRate { plan }),
-        (0..2usize, 1u64..20, 1u64..4, any::<bool>()).prop_map(|(plan, rate, burst, beside)| Edit::MethodRate { plan, rate, burst, beside }),
+        (0..2usize, 1u64..20, 1u64..4, any::<bool>()).prop_map(|(plan, rate, burst, beside)| Edit::MethodRate {
+            plan,
+            rate,
+            burst,
+            beside
+        }),
         rate().prop_map(|rate| Edit::Target { rate }),
         rate().prop_map(|rate| Edit::Account { rate }),
         (0..2usize, 0..4usize).prop_map(|(subscriber, order)| Edit::Order { subscriber, order }),
@@ -149,8 +154,12 @@ impl Declared {
             Edit::Limit { plan, quota, limit } => self.quota(plan, quota).limit = limit,
             Edit::Unit { plan, quota, unit } => self.quota(plan, quota).unit = UNITS[unit],
             Edit::Zone { plan, quota, zone } => self.quota(plan, quota).time_zone = Id::from(ZONES[zone]),
-            Edit::Breach { plan, quota, allow } => self.quota(plan, quota).on_breach = if allow { OnBreach::Allow } else { OnBreach::Reject },
-            Edit::Charge { plan, quota, at_report } => self.quota(plan, quota).charge = if at_report { Charge::AtReport } else { Charge::AtCheck },
+            Edit::Breach { plan, quota, allow } => {
+                self.quota(plan, quota).on_breach = if allow { OnBreach::Allow } else { OnBreach::Reject }
+            }
+            Edit::Charge { plan, quota, at_report } => {
+                self.quota(plan, quota).charge = if at_report { Charge::AtReport } else { Charge::AtCheck }
+            }
             Edit::Statuses { plan, quota, rule } => self.quota(plan, quota).count_statuses = RULES[rule].map(count_statuses),
             Edit::Rate { plan, rate, burst } => self.plans[plan].entitlements[0].rate_limit = Some(tenths(rate, burst)),
             Edit::NoRate { plan } => self.plans[plan].entitlements[0].rate_limit = None,
@@ -162,7 +171,8 @@ impl Declared {
                     rate: tenths(rate, burst),
                     replaces_general: !beside,
                 };
-                self.plans[plan].entitlements[0].method_rate_limits = vec![one("/files/*", None), one("/users/{id}", None), one("/users/me", Some("b"))];
+                self.plans[plan].entitlements[0].method_rate_limits =
+                    vec![one("/files/*", None), one("/users/{id}", None), one("/users/me", Some("b"))];
             }
             Edit::Target { rate } => self.target = rate.map(|(rate, burst)| tenths(rate, burst)),
             Edit::Account { rate } => self.account = rate.map(|(rate, burst)| tenths(rate, burst)),
@@ -250,7 +260,7 @@ struct Met {
 }
 
 fn period_start(unit: PeriodUnit, zone: &str, unix_ns: u64) -> u64 {
-    let local = Timestamp::from_nanosecond(unix_ns.into()).unwrap().to_zoned(TimeZone::get(zone).unwrap());
+    let local = Timestamp::from_nanosecond(unix_ns.into()).unwrap().to_zoned(TimeZoneDatabase::bundled().get(zone).unwrap());
     let start = match unit {
         PeriodUnit::Minute => local.with().second(0).subsec_nanosecond(0).build().unwrap(),
         PeriodUnit::Hour => local.with().minute(0).second(0).subsec_nanosecond(0).build().unwrap(),
@@ -343,7 +353,8 @@ impl Model {
         let mut counters = vec![];
         for quota in &covering.quotas {
             let start = period_start(quota.unit, &quota.time_zone, now.unix_ns);
-            let counter = (subject.clone(), PLANS[place].to_owned(), quota.name.to_string(), quota.unit, quota.time_zone.to_string(), start);
+            let counter =
+                (subject.clone(), PLANS[place].to_owned(), quota.name.to_string(), quota.unit, quota.time_zone.to_string(), start);
             let bad = i128::from(ask) > self.left(&counter, quota.limit);
             violated.push(bad);
             if bad && quota.on_breach == OnBreach::Reject {
@@ -382,8 +393,11 @@ impl Model {
         if now.unix_ns.saturating_sub(issued.at / 1000 * 1000) >= TTL {
             return Settlement::Expired;
         }
-        let real: Vec<u64> =
-            issued.charges.iter().map(|(_, rule, _)| if counts(rule.as_ref(), outcome) { cost.unwrap_or(issued.cost) } else { 0 }).collect();
+        let real: Vec<u64> = issued
+            .charges
+            .iter()
+            .map(|(_, rule, _)| if counts(rule.as_ref(), outcome) { cost.unwrap_or(issued.cost) } else { 0 })
+            .collect();
         let of = |kind: Charge| issued.charges.iter().zip(&real).filter(move |((_, _, charge), _)| *charge == kind);
         let corrects = of(Charge::AtCheck).any(|(_, &real)| real != issued.cost);
         let charges = of(Charge::AtReport).any(|(_, &real)| real != 0);
@@ -512,7 +526,15 @@ impl Run {
         if let Some(text) = decision.receipt {
             prop_assert!(text.len() <= 160);
             let charges = met.counters.into_iter().map(|(counter, quota)| (counter, quota.count_statuses, quota.charge)).collect();
-            self.issued.push(Issued { text, at: self.now.unix_ns, steady: self.now.steady_ns, cost: cost.unwrap_or(1), charges, corrected: false, charged: false });
+            self.issued.push(Issued {
+                text,
+                at: self.now.unix_ns,
+                steady: self.now.steady_ns,
+                cost: cost.unwrap_or(1),
+                charges,
+                corrected: false,
+                charged: false,
+            });
         }
         Ok(())
     }
@@ -528,7 +550,8 @@ impl Run {
         }
         let declared = &self.declared.plans[0].entitlements[0].quotas[quota];
         let start = period_start(declared.unit, &declared.time_zone, self.now.unix_ns);
-        let counter = (subject.to_string(), "p0".to_owned(), QUOTAS[quota].to_owned(), declared.unit, declared.time_zone.to_string(), start);
+        let counter =
+            (subject.to_string(), "p0".to_owned(), QUOTAS[quota].to_owned(), declared.unit, declared.time_zone.to_string(), start);
         let (used, granted) = self.model.counts.entry(counter).or_default();
         let limit = i128::from(declared.limit);
         *granted = match grant {
@@ -545,7 +568,8 @@ impl Run {
         for usage in self.engine.quota_usage(&self.catalog, Scope::All, 0, u64::MAX) {
             let subject = usage.key.unwrap_or(usage.subscriber).to_string();
             let zone = usage.quota.time_zone.to_string();
-            let counter = (subject, usage.plan.to_string(), usage.quota.name.to_string(), usage.quota.unit, zone, usage.row.period.start_ns);
+            let counter =
+                (subject, usage.plan.to_string(), usage.quota.name.to_string(), usage.quota.unit, zone, usage.row.period.start_ns);
             books.insert(counter, (usage.row.used.into(), usage.row.granted.into()));
         }
         books.retain(|_, books| *books != (0, 0));

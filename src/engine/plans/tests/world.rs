@@ -29,7 +29,9 @@ use crate::decide::plan::*;
 use crate::decide::quota::Grant;
 use crate::decide::time::{Now, SECOND_NS};
 use crate::decide::verdict::{Decision, Verdict};
-use crate::engine::plans::{CheckInput, InvalidRequest, PlanEngine, QuotaUsage, Report, ReportSubject, Scope, Settings, Settlement, Subject};
+use crate::engine::plans::{
+    CheckInput, InvalidRequest, PlanEngine, QuotaUsage, Report, ReportSubject, Scope, Settings, Settlement, Subject,
+};
 
 /// 2026-11-22 10:00:00 UTC, a Sunday.
 pub(crate) const START_S: u64 = 1_795_341_600;
@@ -124,7 +126,14 @@ pub(crate) fn quota(name: &str, limit: u64, unit: PeriodUnit) -> Quota {
 }
 
 pub(crate) fn target(id: &str) -> Target {
-    Target { id: Id::from(id), about: About::default(), rate_limit: None, method_rate_limits: vec![], open_methods: vec![], default_plan: None }
+    Target {
+        id: Id::from(id),
+        about: About::default(),
+        rate_limit: None,
+        method_rate_limits: vec![],
+        open_methods: vec![],
+        default_plan: None,
+    }
 }
 
 /// Declarations, an engine and two clocks.
@@ -286,7 +295,12 @@ impl World {
     }
 
     fn check_line(&mut self, words: &[&str], expected: &[&str]) -> Result<(), String> {
-        let plain: Vec<&str> = words.iter().copied().filter(|word| !["cost=", "op=", "as="].iter().any(|name| word.starts_with(name))).map(|word| if word == "-" { "" } else { word }).collect();
+        let plain: Vec<&str> = words
+            .iter()
+            .copied()
+            .filter(|word| !["cost=", "op=", "as="].iter().any(|name| word.starts_with(name)))
+            .map(|word| if word == "-" { "" } else { word })
+            .collect();
         let cost = option(words, "cost").map(|cost| cost.parse().unwrap());
         let receipt = match self.ask(&plain, cost, option(words, "op").unwrap_or_default()) {
             Ok(decision) => {
@@ -330,10 +344,14 @@ impl World {
             word if word.starts_with('+') => Grant::Add(word[1..].parse().unwrap()),
             word => Grant::SetRemaining(word[1..].parse().unwrap()),
         };
-        let (subscriber, key) = words[0].split_once(':').map_or((Id::from(words[0]), None), |(one, key)| (Id::from(one), Some(Id::from(key))));
+        let (subscriber, key) =
+            words[0].split_once(':').map_or((Id::from(words[0]), None), |(one, key)| (Id::from(one), Some(Id::from(key))));
         let subject = key.as_ref().map_or(Subject::Subscriber(&subscriber), |key| Subject::Key { subscriber: &subscriber, key });
         let names: Vec<&str> = words[1].split('/').collect();
-        self.engine.grant(&self.catalog, subject, (names[0], names[1], names[2]), change, self.now).map(drop).map_err(|error| error.to_string())
+        self.engine
+            .grant(&self.catalog, subject, (names[0], names[1], names[2]), change, self.now)
+            .map(drop)
+            .map_err(|error| error.to_string())
     }
 
     /// What was used of the running period.

@@ -1,0 +1,90 @@
+//! What the engines hold, and what did not fit.
+
+use crate::engine::plans::PlanEngine;
+use crate::engine::rules::RuleEngine;
+use crate::metrics::Metrics;
+
+type Read<E> = fn(&E) -> u64;
+
+/// Series with how they are read: what is held now, and what has happened since the start.
+const RULE_GAUGES: [(&str, &str, Read<RuleEngine>); 3] = [
+    ("tollgate_counters", "Counters of rules in memory, overflow counters apart", |engine| count(engine.live_counters())),
+    ("tollgate_counters_max", "The bound on them (engine.max_counters)", |engine| count(engine.max_counters())),
+    ("tollgate_overflow_counters", "Counters that fresh keys share because the bound is reached", |engine| {
+        count(engine.overflow_counters())
+    }),
+];
+const RULE_COUNTERS: [(&str, &str, Read<RuleEngine>); 1] =
+    [("tollgate_overflow_asks", "Hits charged to a shared counter", RuleEngine::overflow_asks)];
+const PLAN_GAUGES: [(&str, &str, Read<PlanEngine>); 4] = [
+    ("tollgate_plan_entries", "Subjects of entitlements with counters in memory", |engine| count(engine.live_entries())),
+    ("tollgate_operations", "Operation ids remembered", |engine| count(engine.live_operations())),
+    ("tollgate_mark_rows", "Rows of marks of corrections, each of 65,536 receipts", |engine| count(engine.mark_rows())),
+    ("tollgate_usage_rows", "Rows of daily statistics", |engine| count(engine.usage_rows())),
+];
+const PLAN_COUNTERS: [(&str, &str, Read<PlanEngine>); 7] = [
+    ("tollgate_plan_entries_refused", "Checks refused because no further subject fits in memory", PlanEngine::entries_refused),
+    ("tollgate_operations_forgotten", "Operation ids forgotten before their 60 s were over", PlanEngine::operations_forgotten),
+    ("tollgate_marks_refused", "Corrections refused because their mark found no room", PlanEngine::marks_refused),
+    ("tollgate_usage_dropped", "Events that found no room in the statistics", PlanEngine::usage_dropped),
+    ("tollgate_expired_units", "Units in reports whose receipts had expired", PlanEngine::expired_units),
+    (
+        "tollgate_invalid_reports",
+        "Reports that could not be used: forged, altered or truncated receipts among them",
+        PlanEngine::invalid_reports,
+    ),
+    ("tollgate_dropped_settlements", "Corrections of periods whose books were dropped already", PlanEngine::dropped_settlements),
+];
+
+fn count(size: usize) -> u64 {
+    u64::try_from(size).unwrap_or(u64::MAX)
+}
+
+pub(super) struct Gauges {
+    rule_gauges: Vec<(metrics::Gauge, Read<RuleEngine>)>,
+    rule_counters: Vec<(metrics::Counter, Read<RuleEngine>)>,
+    plan_gauges: Vec<(metrics::Gauge, Read<PlanEngine>)>,
+    plan_counters: Vec<(metrics::Counter, Read<PlanEngine>)>,
+}
+
+impl Gauges {
+    pub(super) fn new(metrics: &Metrics) -> Self {
+        Self {
+            rule_gauges: gauges(metrics, &RULE_GAUGES),
+            rule_counters: counters(metrics, &RULE_COUNTERS),
+            plan_gauges: gauges(metrics, &PLAN_GAUGES),
+            plan_counters: counters(metrics, &PLAN_COUNTERS),
+        }
+    }
+
+    pub(super) fn set(&self, rules: &RuleEngine, plans: &PlanEngine) {
+        set(&self.rule_gauges, &self.rule_counters, rules);
+        set(&self.plan_gauges, &self.plan_counters, plans);
+    }
+}
+
+fn gauges<E>(metrics: &Metrics, series: &[(&'static str, &'static str, Read<E>)]) -> Vec<(metrics::Gauge, Read<E>)> {
+    let register = |(name, meaning, read): &(&'static str, &'static str, Read<E>)| {
+        metrics.describe_gauge(name, meaning);
+        (metrics.gauge(name, &[]), *read)
+    };
+    series.iter().map(register).collect()
+}
+
+fn counters<E>(metrics: &Metrics, series: &[(&'static str, &'static str, Read<E>)]) -> Vec<(metrics::Counter, Read<E>)> {
+    let register = |(name, meaning, read): &(&'static str, &'static str, Read<E>)| {
+        metrics.describe_counter(name, meaning);
+        (metrics.counter(name, &[]), *read)
+    };
+    series.iter().map(register).collect()
+}
+
+#[allow(clippy::cast_precision_loss)]
+fn set<E>(gauges: &[(metrics::Gauge, Read<E>)], counters: &[(metrics::Counter, Read<E>)], engine: &E) {
+    for (gauge, read) in gauges {
+        gauge.set(read(engine) as f64);
+    }
+    for (counter, read) in counters {
+        counter.absolute(read(engine));
+    }
+}

@@ -1,0 +1,77 @@
+//! What is served over gRPC.
+
+use std::sync::Arc;
+
+use envoy_types::pb::envoy::service::auth::v3::authorization_server::AuthorizationServer;
+use tonic::server::NamedService;
+use tonic::transport::server::Router;
+use tonic::transport::{Server, ServerTlsConfig};
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
+use tower::layer::util::{Identity, Stack};
+
+use super::parts::Parts;
+use crate::cli::Failure;
+use crate::config::Config;
+use crate::grpc::books::EngineBooks;
+use crate::grpc::decision::Decisions;
+use crate::grpc::ext_authz::ExternalAuthorization;
+use crate::grpc::observe::Observe;
+use crate::grpc::pb::rls::rate_limit_service_server::RateLimitServiceServer;
+use crate::grpc::pb::tollgate::decision_service_server::DecisionServiceServer;
+use crate::grpc::pb::tollgate::usage_plan_service_server::UsagePlanServiceServer;
+use crate::grpc::ratelimit::RateLimitGrpc;
+use crate::grpc::usage_plans::UsagePlans;
+use crate::grpc::{ENVOY_DESCRIPTORS, TOLLGATE_DESCRIPTORS};
+
+/// The services that take traffic.
+const SERVED: [&str; 4] = [
+    RateLimitServiceServer::<RateLimitGrpc>::NAME,
+    AuthorizationServer::<ExternalAuthorization>::NAME,
+    DecisionServiceServer::<Decisions>::NAME,
+    UsagePlanServiceServer::<UsagePlans>::NAME,
+];
+
+/// All services on one port, and who says whether they are healthy.
+pub(super) fn grpc(
+    parts: &Parts,
+    config: &Config,
+    tls: Option<ServerTlsConfig>,
+) -> Result<(Router<Stack<Observe, Identity>>, HealthReporter), Failure> {
+    let mut server = Server::builder();
+    if let Some(tls) = tls {
+        server = server.tls_config(tls).map_err(Failure::unusable)?;
+    }
+    let (reporter, health) = tonic_health::server::health_reporter();
+    let mut reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(ENVOY_DESCRIPTORS)
+        .register_encoded_file_descriptor_set(TOLLGATE_DESCRIPTORS)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .with_service_name("grpc.health.v1.Health")
+        .with_service_name("grpc.reflection.v1.ServerReflection");
+    for service in SERVED {
+        reflection = reflection.with_service_name(service);
+    }
+    let reflection = reflection.build_v1().map_err(Failure::failed)?;
+
+    let max = config.grpc.max_message_bytes;
+    let clock = parts.clock.clone();
+    let books = Arc::new(EngineBooks::new(parts.plan_engine.clone(), parts.catalog.clone()));
+    let usage_plans = UsagePlans::new(parts.catalog.clone(), books, Arc::new(move || clock.now()));
+    let router = server
+        .layer(Observe::new(parts.metrics.clone(), parts.clock.clone()))
+        .add_service(RateLimitServiceServer::new(RateLimitGrpc(parts.limiter.clone())).max_decoding_message_size(max))
+        .add_service(AuthorizationServer::new(ExternalAuthorization(parts.plans.clone())).max_decoding_message_size(max))
+        .add_service(DecisionServiceServer::new(Decisions(parts.plans.clone())).max_decoding_message_size(max))
+        .add_service(UsagePlanServiceServer::new(usage_plans).max_decoding_message_size(max))
+        .add_service(health)
+        .add_service(reflection);
+    Ok((router, reporter))
+}
+
+/// Tells everyone who asks or watches. `ratelimit` is what probes of the reference ask for.
+pub(super) async fn report_health(reporter: &HealthReporter, status: ServingStatus) {
+    for service in ["", "ratelimit"].into_iter().chain(SERVED) {
+        reporter.set_service_status(service, status).await;
+    }
+}
