@@ -111,9 +111,12 @@ fn a_declarative_file_becomes_a_set_to_apply() {
     assert_eq!(declared(Value::Null).unwrap().message, pb::ApplyRequest::default());
 }
 
+/// What is spoilt, and what the error must say.
+type Case = (fn(&mut Value), &'static str);
+
 #[test]
 fn an_error_in_a_file_names_the_place_in_the_file() {
-    let cases: &[(fn(&mut Value), &str)] = &[
+    let cases: &[Case] = &[
         (|f| f["plan"] = json!([]), "plan is not known"),
         (|f| f["targets"][0]["rateLimit"]["perSecond"] = json!(1), "targets[0]: rateLimit.perSecond is not a field of RateLimit"),
         (|f| f["targets"] = json!({}), "targets must be a list, not an object"),

@@ -90,9 +90,12 @@ fn both_vocabularies_mix() {
     assert_eq!(quotas, [("daily", Some(7)), ("yearly", Some(9))]);
 }
 
+/// What is spoilt, and what the error must say.
+type Case = (fn(&mut Value), &'static str);
+
 #[test]
 fn what_cannot_be_said_here_is_refused_by_field() {
-    let cases: &[(fn(&mut Value), &str)] = &[
+    let cases: &[Case] = &[
         (|p| p["entitlements"][0]["rateLimit"]["unit"] = json!("MINUTE"), "entitlements[0].rateLimit.unit must be SECOND, not \"MINUTE\""),
         (
             |p| p["entitlements"][0]["rateLimit"]["requestsPerSecond"] = json!(1),
