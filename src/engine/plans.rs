@@ -7,12 +7,14 @@
 
 mod books;
 mod fingerprint;
+mod gauges;
 mod grant;
 mod marks;
 mod meter;
 mod names;
 mod operations;
 mod receipt;
+mod settings;
 mod settle;
 mod usage;
 
@@ -32,7 +34,7 @@ use self::meter::{Meter, QuotaAsk, QuotaAsks, RateAsk, RateAsks, Take};
 use self::names::Names;
 use self::operations::{Operations, OtherFields};
 use self::receipt::{Charged, Receipt};
-use self::usage::{Event, Usage, Who};
+use self::usage::{Event, Row as UsageRow, Usage, Who};
 use crate::decide::compiled::{CompiledEntitlement, CompiledTarget, MethodLimit};
 use crate::decide::lookup::Lookup;
 use crate::decide::outcome::CountRule;
@@ -45,6 +47,7 @@ use crate::decide::verdict::{Decision, Limits, Reason, Verdict};
 pub use self::grant::{GrantError, QuotaUsage, Subject};
 pub use self::operations::REMEMBERED_NS;
 pub use self::receipt::MAX_CHARS as MAX_RECEIPT_CHARS;
+pub use self::settings::Settings;
 pub use self::settle::{NotRecorded, Report, ReportSubject, Settlement};
 pub use self::usage::{DailyUsage, Scope};
 
@@ -56,58 +59,6 @@ const SHARDS: usize = 256;
 const MAX_RULES: u32 = (1 << 13) - 1;
 /// What a check that finds no room for its counters is told to wait.
 const NO_ROOM_RETRY_NS: u64 = SECOND_NS;
-
-/// How an engine is set up.
-#[derive(Clone)]
-pub struct Settings {
-    /// Who issues the receipts, and the run of it: no two engines may use the same pair with the same receipt key.
-    pub holder: u32,
-    pub epoch: u32,
-    /// Secret key of receipts.
-    pub receipt_key: [u8; 32],
-    /// Secret key of fingerprints.
-    pub hash_key: [u8; 16],
-    /// How long a receipt can be settled, in nanoseconds.
-    pub receipts_ttl_ns: u64,
-    /// The most (subject, entitlement) entries. At the bound a check that needs a new one is refused as `LEDGER_UNAVAILABLE`; entries that live
-    /// are never pushed out.
-    pub max_entries: usize,
-    /// The most admissions that are remembered by operation id. At the bound the oldest is forgotten: its retry is charged again.
-    pub max_operations: usize,
-    /// The most rows of marks, each of 65,536 sequence numbers and 16 KiB. At the bound a correction is answered with [`NotRecorded`].
-    pub max_mark_rows: usize,
-    /// The most rows of daily statistics. At the bound new rows are not counted.
-    pub max_usage_rows: usize,
-    /// How many days statistics are kept.
-    pub usage_days: u64,
-    /// The most API keys and the most targets that receipts can name. At the bound the responses of others are missing in the statistics.
-    pub max_names: u32,
-}
-
-impl std::fmt::Debug for Settings {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Settings").field("holder", &self.holder).field("epoch", &self.epoch).finish_non_exhaustive()
-    }
-}
-
-impl Settings {
-    /// The default bounds.
-    pub fn new(receipt_key: [u8; 32], hash_key: [u8; 16]) -> Self {
-        Self {
-            holder: 1,
-            epoch: 1,
-            receipt_key,
-            hash_key,
-            receipts_ttl_ns: 3600 * SECOND_NS,
-            max_entries: 10_000_000,
-            max_operations: 1_000_000,
-            max_mark_rows: 65_536,
-            max_usage_rows: 10_000_000,
-            usage_days: 62,
-            max_names: 10_000_000,
-        }
-    }
-}
 
 /// One request to decide.
 #[derive(Clone, Copy, Debug)]
@@ -259,19 +210,22 @@ impl PlanEngine {
         let metered = if counted {
             let (subject, owner) = self.owner(covered);
             let fingerprint = books::subject_fingerprint(&self.fingerprints, compiled.counter_scope, subject, compiled);
-            let work = |entry: &Entry, state: &mut State| self.meter(lookup, Some((compiled, entry, state)), target, request, now);
-            self.books.with(fingerprint, owner, now, work).unwrap_or_else(|books::Full| no_room())
+            let work = |entry: &Entry, state: &mut State| {
+                let metered = self.meter(lookup, Some((compiled, entry, &mut *state)), target, request, now);
+                self.tally(&mut state.last_usage, covered, request, metered.verdict, now);
+                metered
+            };
+            self.books.with(fingerprint, owner, now, work).unwrap_or_else(|books::Full| {
+                let metered = no_room();
+                self.tally(&mut None, covered, request, metered.verdict, now);
+                metered
+            })
         } else {
-            self.meter(lookup, None, target, request, now)
+            let metered = self.meter(lookup, None, target, request, now);
+            self.tally(&mut None, covered, request, metered.verdict, now);
+            metered
         };
-        let peek = request.cost == Some(0);
-        if !peek {
-            let event = metered.verdict.reason().map_or(Event::Admitted, Event::Refused);
-            let who =
-                Who { subscriber: &subscriber.id, key: &key.id, plan: &compiled.plan, entitlement: &compiled.name, target: target_id };
-            self.usage.count(&self.fingerprints, who, event, now);
-        }
-        let receipt = (metered.verdict.is_allowed() && !peek && !metered.charges.is_empty())
+        let receipt = (metered.verdict.is_allowed() && request.cost != Some(0) && !metered.charges.is_empty())
             .then(|| self.issue(&subscriber.id, &key.id, target_id, request, metered.charges, now))
             .flatten();
         Decision {
@@ -283,6 +237,18 @@ impl PlanEngine {
             receipt,
             note: None,
         }
+    }
+
+    /// Counts a decision in the statistics of its day. A peek is none.
+    fn tally(&self, last: &mut Option<Arc<UsageRow>>, covered: Covered<'_>, request: &CheckInput<'_>, verdict: Verdict, now: Now) {
+        if request.cost == Some(0) {
+            return;
+        }
+        let Covered { key, subscriber, entitlement, target_id, .. } = covered;
+        let (plan, entitlement) = (&entitlement.plan, &entitlement.name);
+        let who = Who { subscriber: &subscriber.id, key: &key.id, plan, entitlement, target: target_id };
+        let event = verdict.reason().map_or(Event::Admitted, Event::Refused);
+        self.usage.count_again(last, &self.fingerprints, who, event, now);
     }
 
     /// Whose counters a covered request meets.
@@ -414,61 +380,6 @@ impl PlanEngine {
         self.operations.sweep(now);
         self.marks.sweep(now);
         self.usage.sweep(now);
-    }
-
-    /// Entries that live: one for each (subject, entitlement) that was asked for.
-    pub fn live_entries(&self) -> usize {
-        self.books.live()
-    }
-
-    /// Checks that found no room for another entry.
-    pub fn entries_refused(&self) -> u64 {
-        self.books.refused()
-    }
-
-    /// Operation ids that are remembered.
-    pub fn live_operations(&self) -> usize {
-        self.operations.len()
-    }
-
-    /// Operation ids that were forgotten before their 60 s were over.
-    pub fn operations_forgotten(&self) -> u64 {
-        self.operations.forgotten()
-    }
-
-    /// Rows of marks of corrections, each of 65,536 sequence numbers.
-    pub fn mark_rows(&self) -> usize {
-        self.marks.rows()
-    }
-
-    /// Corrections that found no room for their mark, and were not made.
-    pub fn marks_refused(&self) -> u64 {
-        self.marks.refused()
-    }
-
-    /// Rows of daily statistics.
-    pub fn usage_rows(&self) -> usize {
-        self.usage.rows()
-    }
-
-    /// Events that found no room in the statistics.
-    pub fn usage_dropped(&self) -> u64 {
-        self.usage.dropped()
-    }
-
-    /// Units that reports carried after their receipts had expired.
-    pub fn expired_units(&self) -> u64 {
-        self.events.expired_units.load(Ordering::Relaxed)
-    }
-
-    /// Reports that could not be used.
-    pub fn invalid_reports(&self) -> u64 {
-        self.events.invalid_reports.load(Ordering::Relaxed)
-    }
-
-    /// Corrections of periods whose books were dropped already.
-    pub fn dropped_settlements(&self) -> u64 {
-        self.events.dropped_settlements.load(Ordering::Relaxed)
     }
 
     /// Statistics by day, from the first to the last day since 1970-01-01 (UTC), both included.

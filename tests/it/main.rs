@@ -12,6 +12,7 @@ mod envoy;
 mod http;
 mod layers;
 mod patience;
+mod plans;
 mod process;
 mod ratelimit_service;
 mod readme;

@@ -9,6 +9,7 @@ use parking_lot::{Mutex, MutexGuard};
 use smallvec::SmallVec;
 
 use super::fingerprint::{ByFingerprint, Fingerprint, Fingerprints};
+use super::usage::Row as UsageRow;
 use crate::decide::compiled::{CompiledEntitlement, CompiledQuota, QuotaIdentity};
 use crate::decide::plan::{CounterScope, Id};
 use crate::decide::quota::QuotaCount;
@@ -43,6 +44,8 @@ pub(super) struct State {
     pub(super) rates: Rates,
     /// Receipts name a slot by its place: a slot never moves.
     pub(super) quotas: SmallVec<[Slot; 1]>,
+    /// The statistics that the last request of the entry was counted in.
+    pub(super) last_usage: Option<Arc<UsageRow>>,
     /// On the steady clock.
     touched_ns: u64,
 }

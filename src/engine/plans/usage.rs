@@ -56,10 +56,24 @@ pub enum Scope<'a> {
     Plan(&'a str),
 }
 
+/// The row that the days of one key under one entitlement to one target are counted in. Counted without a lock.
+#[derive(Debug)]
+pub(super) struct Row {
+    day: u64,
+    subscriber: Id,
+    key: Id,
+    plan: Id,
+    entitlement: Id,
+    target: Id,
+    admitted: AtomicU64,
+    refused: [AtomicU64; Reason::ALL.len()],
+    responses: [AtomicU64; Class::ALL.len()],
+}
+
 /// Days of everyone.
 #[derive(Debug)]
 pub(super) struct Usage {
-    rows: ByFingerprint<DailyUsage>,
+    rows: ByFingerprint<Arc<Row>>,
     max_rows: usize,
     keep_days: u64,
     dropped: AtomicU64,
@@ -71,24 +85,38 @@ impl Usage {
     }
 
     pub(super) fn count(&self, fingerprints: &Fingerprints, who: Who<'_>, event: Event, now: Now) {
-        let day = now.unix_ns / SECOND_NS / DAY_S;
+        self.count_again(&mut None, fingerprints, who, event, now);
+    }
+
+    /// Counts in the row of the last time, if it is the one, or finds the row and keeps it for the next time.
+    pub(super) fn count_again(&self, last: &mut Option<Arc<Row>>, fingerprints: &Fingerprints, who: Who<'_>, event: Event, now: Now) {
+        let day = day_of(now);
+        if last.as_ref().is_none_or(|row| !row.is_of(who, day)) {
+            *last = self.row(fingerprints, who, day);
+        }
+        match last {
+            Some(row) => row.count(event),
+            None => drop(self.dropped.fetch_add(1, Ordering::Relaxed)),
+        }
+    }
+
+    fn row(&self, fingerprints: &Fingerprints, who: Who<'_>, day: u64) -> Option<Arc<Row>> {
         let names = [who.subscriber, who.key, who.plan, who.entitlement, who.target].map(|name| name.as_bytes());
         let [subscriber, key, plan, entitlement, target] = names;
         let fingerprint = fingerprints.of(b'd', &[&day.to_le_bytes(), subscriber, key, plan, entitlement, target]);
-        if let Some(mut row) = self.rows.get_mut(&fingerprint) {
-            return row.count(event);
+        if let Some(row) = self.rows.get(&fingerprint) {
+            return Some(Arc::clone(&row));
         }
         // Threads that race here may pass the bound by their number.
         if self.rows.len() >= self.max_rows {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
-            return;
+            return None;
         }
-        self.rows.entry(fingerprint).or_insert_with(|| DailyUsage::new(day, who)).count(event);
+        Some(Arc::clone(&self.rows.entry(fingerprint).or_insert_with(|| Arc::new(Row::new(day, who)))))
     }
 
     /// The rows of a scope, from the first to the last day, both included, in the order of day and names.
     pub(super) fn list(&self, scope: Scope<'_>, first_day: u64, last_day: u64) -> Vec<DailyUsage> {
-        let wanted = |row: &DailyUsage| {
+        let wanted = |row: &Row| {
             (first_day..=last_day).contains(&row.day)
                 && match scope {
                     Scope::All => true,
@@ -97,14 +125,14 @@ impl Usage {
                     Scope::Plan(id) => &*row.plan == id,
                 }
         };
-        let mut rows: Vec<DailyUsage> = self.rows.iter().filter(|row| wanted(row)).map(|row| row.clone()).collect();
+        let mut rows: Vec<DailyUsage> = self.rows.iter().filter(|row| wanted(row)).map(|row| row.read()).collect();
         rows.sort_unstable_by(|one, other| one.order().cmp(&other.order()));
         rows
     }
 
     /// Drops days that are older than they are kept.
     pub(super) fn sweep(&self, now: Now) {
-        let today = now.unix_ns / SECOND_NS / DAY_S;
+        let today = day_of(now);
         self.rows.retain(|_, row| row.day.saturating_add(self.keep_days) > today);
     }
 
@@ -118,7 +146,11 @@ impl Usage {
     }
 }
 
-impl DailyUsage {
+fn day_of(now: Now) -> u64 {
+    now.unix_ns / SECOND_NS / DAY_S
+}
+
+impl Row {
     fn new(day: u64, who: Who<'_>) -> Self {
         Self {
             day,
@@ -127,23 +159,45 @@ impl DailyUsage {
             plan: Arc::clone(who.plan),
             entitlement: Arc::clone(who.entitlement),
             target: Arc::clone(who.target),
-            admitted: 0,
+            admitted: AtomicU64::new(0),
             refused: Default::default(),
             responses: Default::default(),
         }
     }
 
-    fn count(&mut self, event: Event) {
+    /// Is it the row of this key and target on this day? Asked of a row that an entry keeps: plan and entitlement are the entry's own.
+    fn is_of(&self, who: Who<'_>, day: u64) -> bool {
+        let same = |kept: &Id, asked: &Id| Arc::ptr_eq(kept, asked) || kept == asked;
+        self.day == day && same(&self.key, who.key) && same(&self.target, who.target) && same(&self.subscriber, who.subscriber)
+    }
+
+    fn count(&self, event: Event) {
         let counter = match event {
-            Event::Admitted => Some(&mut self.admitted),
-            Event::Refused(reason) => Reason::ALL.iter().position(|&known| known == reason).and_then(|place| self.refused.get_mut(place)),
-            Event::Response(class) => Class::ALL.iter().position(|&known| known == class).and_then(|place| self.responses.get_mut(place)),
+            Event::Admitted => Some(&self.admitted),
+            Event::Refused(reason) => Reason::ALL.iter().position(|&known| known == reason).and_then(|place| self.refused.get(place)),
+            Event::Response(class) => Class::ALL.iter().position(|&known| known == class).and_then(|place| self.responses.get(place)),
         };
         if let Some(counter) = counter {
-            *counter += 1;
+            counter.fetch_add(1, Ordering::Relaxed);
         }
     }
 
+    fn read(&self) -> DailyUsage {
+        DailyUsage {
+            day: self.day,
+            subscriber: Arc::clone(&self.subscriber),
+            key: Arc::clone(&self.key),
+            plan: Arc::clone(&self.plan),
+            entitlement: Arc::clone(&self.entitlement),
+            target: Arc::clone(&self.target),
+            admitted: self.admitted.load(Ordering::Relaxed),
+            refused: self.refused.each_ref().map(|count| count.load(Ordering::Relaxed)),
+            responses: self.responses.each_ref().map(|count| count.load(Ordering::Relaxed)),
+        }
+    }
+}
+
+impl DailyUsage {
     fn order(&self) -> (u64, &str, &str, &str, &str, &str) {
         (self.day, &self.subscriber, &self.key, &self.plan, &self.entitlement, &self.target)
     }

@@ -1,0 +1,62 @@
+//! How full the engine is, and what did not fit: for metrics.
+
+use std::sync::atomic::Ordering;
+
+use super::PlanEngine;
+
+impl PlanEngine {
+    /// Entries that live: one for each (subject, entitlement) that was asked for.
+    pub fn live_entries(&self) -> usize {
+        self.books.live()
+    }
+
+    /// Checks that found no room for another entry.
+    pub fn entries_refused(&self) -> u64 {
+        self.books.refused()
+    }
+
+    /// Operation ids that are remembered.
+    pub fn live_operations(&self) -> usize {
+        self.operations.len()
+    }
+
+    /// Operation ids that were forgotten before their 60 s were over.
+    pub fn operations_forgotten(&self) -> u64 {
+        self.operations.forgotten()
+    }
+
+    /// Rows of marks of corrections, each of 65,536 sequence numbers.
+    pub fn mark_rows(&self) -> usize {
+        self.marks.rows()
+    }
+
+    /// Corrections that found no room for their mark, and were not made.
+    pub fn marks_refused(&self) -> u64 {
+        self.marks.refused()
+    }
+
+    /// Rows of daily statistics.
+    pub fn usage_rows(&self) -> usize {
+        self.usage.rows()
+    }
+
+    /// Events that found no room in the statistics.
+    pub fn usage_dropped(&self) -> u64 {
+        self.usage.dropped()
+    }
+
+    /// Units that reports carried after their receipts had expired.
+    pub fn expired_units(&self) -> u64 {
+        self.events.expired_units.load(Ordering::Relaxed)
+    }
+
+    /// Reports that could not be used.
+    pub fn invalid_reports(&self) -> u64 {
+        self.events.invalid_reports.load(Ordering::Relaxed)
+    }
+
+    /// Corrections of periods whose books were dropped already.
+    pub fn dropped_settlements(&self) -> u64 {
+        self.events.dropped_settlements.load(Ordering::Relaxed)
+    }
+}

@@ -1,0 +1,57 @@
+//! How an engine of plans is set up: secrets, names and bounds.
+
+use std::fmt;
+
+use crate::decide::time::SECOND_NS;
+
+/// How an engine is set up.
+#[derive(Clone)]
+pub struct Settings {
+    /// Who issues the receipts, and the run of it: no two engines may use the same pair with the same receipt key.
+    pub holder: u32,
+    pub epoch: u32,
+    /// Secret key of receipts.
+    pub receipt_key: [u8; 32],
+    /// Secret key of fingerprints.
+    pub hash_key: [u8; 16],
+    /// How long a receipt can be settled, in nanoseconds.
+    pub receipts_ttl_ns: u64,
+    /// The most (subject, entitlement) entries. At the bound a check that needs a new one is refused as `LEDGER_UNAVAILABLE`; entries that live
+    /// are never pushed out.
+    pub max_entries: usize,
+    /// The most admissions that are remembered by operation id. At the bound the oldest is forgotten: its retry is charged again.
+    pub max_operations: usize,
+    /// The most rows of marks, each of 65,536 sequence numbers and 16 KiB. At the bound a correction is answered with [`super::NotRecorded`].
+    pub max_mark_rows: usize,
+    /// The most rows of daily statistics. At the bound new rows are not counted.
+    pub max_usage_rows: usize,
+    /// How many days statistics are kept.
+    pub usage_days: u64,
+    /// The most API keys and the most targets that receipts can name. At the bound the responses of others are missing in the statistics.
+    pub max_names: u32,
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settings").field("holder", &self.holder).field("epoch", &self.epoch).finish_non_exhaustive()
+    }
+}
+
+impl Settings {
+    /// The default bounds.
+    pub fn new(receipt_key: [u8; 32], hash_key: [u8; 16]) -> Self {
+        Self {
+            holder: 1,
+            epoch: 1,
+            receipt_key,
+            hash_key,
+            receipts_ttl_ns: 3600 * SECOND_NS,
+            max_entries: 10_000_000,
+            max_operations: 1_000_000,
+            max_mark_rows: 65_536,
+            max_usage_rows: 10_000_000,
+            usage_days: 62,
+            max_names: 10_000_000,
+        }
+    }
+}
