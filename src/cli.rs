@@ -1,15 +1,27 @@
-//! The command line: one file per command.
+//! The command line: one file per command. What the commands that talk to a server share is in [`client`].
 
+mod apply;
+mod check;
+mod client;
+mod grant;
+mod key;
+mod plan;
+mod report;
 mod rules;
 mod serve;
+mod subscriber;
+mod target;
+mod usage;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use self::client::{Under, With};
+
 /// May this caller make this call now? A gRPC decision service for API gateways.
 #[derive(Debug, Parser)]
-#[command(version, args_conflicts_with_subcommands = true)]
+#[command(version, args_conflicts_with_subcommands = true, after_help = EXIT_CODES)]
 pub struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
@@ -24,34 +36,93 @@ enum Command {
     /// Look at rules files.
     #[command(subcommand)]
     Rules(rules::Command),
+    /// Usage plans: what a subscriber may use.
+    #[command(after_help = EXIT_CODES)]
+    Plan(Under<plan::Command>),
+    /// Targets: the API deployments and stages that a gateway serves.
+    #[command(after_help = EXIT_CODES)]
+    Target(Under<target::Command>),
+    /// Subscribers: customers, each with plans and API keys.
+    #[command(after_help = EXIT_CODES)]
+    Subscriber(Under<subscriber::Command>),
+    /// API keys of subscribers.
+    #[command(after_help = EXIT_CODES)]
+    Key(Under<key::Command>),
+    /// Apply files of targets, plans, subscribers and keys: all or nothing.
+    #[command(after_help = EXIT_CODES)]
+    Apply(With<apply::Args>),
+    /// What was used, by quota and period, and by day.
+    #[command(after_help = EXIT_CODES)]
+    Usage(With<usage::Args>),
+    /// Give units of a quota to a subscriber or a key, for the current period.
+    #[command(after_help = EXIT_CODES)]
+    Grant(With<grant::Args>),
+    /// Ask for one decision, as a gateway does. Exits with 0 when it is admitted, with 3 when it is denied.
+    #[command(after_help = EXIT_CODES)]
+    Check(With<check::Args>),
+    /// Report how an admitted request ended, as a gateway does.
+    #[command(after_help = EXIT_CODES)]
+    Report(With<report::Args>),
 }
 
 /// The command could not do its work: a port in use, a server that does not answer.
 const FAILED: u8 = 1;
 /// What it was given cannot be used: flags, settings, files.
 const UNUSABLE: u8 = 2;
+/// `check` was answered DENY.
+const DENIED: u8 = 3;
+/// There is no resource of that id.
+const NOT_FOUND: u8 = 4;
+/// The resource exists already, was edited since, or is in use.
+const CONFLICT: u8 = 5;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  it could not be done: the server cannot be reached, or failed
+  2  what was given cannot be used: flags, files, fields
+  3  `check`: the request is denied
+  4  there is no such resource
+  5  conflict: it exists already, was edited since, or is in use";
 
 impl Cli {
-    /// Runs the command. 0: done; 1: it could not be done; 2: what was given cannot be used.
+    /// Runs the command. The exit codes are those that `--help` lists.
     pub fn run(self) -> ExitCode {
-        let result = match self.command.unwrap_or(Command::Serve(self.serve)) {
-            Command::Serve(args) => serve::run(args),
-            Command::Rules(command) => rules::run(command),
-        };
-        match result {
+        match self.command.unwrap_or(Command::Serve(self.serve)).run() {
             Ok(()) => ExitCode::SUCCESS,
             Err(failure) => {
-                eprintln!("tollgate: {}", failure.text);
+                if !failure.text.is_empty() {
+                    eprintln!("tollgate: {}", failure.text);
+                }
                 ExitCode::from(failure.code)
             }
         }
     }
 }
 
+impl Command {
+    fn run(self) -> Result<(), Failure> {
+        match self {
+            Self::Serve(args) => serve::run(args),
+            Self::Rules(command) => rules::run(command),
+            Self::Plan(Under { server, command }) => client::run(server, async |client| plan::run(command, client).await),
+            Self::Target(Under { server, command }) => client::run(server, async |client| target::run(command, client).await),
+            Self::Subscriber(Under { server, command }) => client::run(server, async |client| subscriber::run(command, client).await),
+            Self::Key(Under { server, command }) => client::run(server, async |client| key::run(command, client).await),
+            Self::Apply(With { server, args }) => client::run(server, async |client| apply::run(args, client).await),
+            Self::Usage(With { server, args }) => client::run(server, async |client| usage::run(args, client).await),
+            Self::Grant(With { server, args }) => client::run(server, async |client| grant::run(args, client).await),
+            Self::Check(With { server, args }) => client::run(server, async |client| check::run(args, client).await),
+            Self::Report(With { server, args }) => client::run(server, async |client| report::run(args, client).await),
+        }
+    }
+}
+
 /// Why a command ended early, in words, with its exit code.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 struct Failure {
     code: u8,
+    /// Empty where standard output says it.
     text: String,
 }
 
@@ -64,3 +135,6 @@ impl Failure {
         Self { code: UNUSABLE, text: text.to_string() }
     }
 }
+
+#[cfg(test)]
+mod tests;

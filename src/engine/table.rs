@@ -124,10 +124,13 @@ impl<V> std::fmt::Debug for Table<V> {
     }
 }
 
+type Guard<'t, V> = MutexGuard<'t, HashTable<Slot<V>>>;
+
 /// Some shards, held together.
 pub(crate) struct Locked<'t, V> {
     table: &'t Table<V>,
-    guards: SmallVec<[(usize, MutexGuard<'t, HashTable<Slot<V>>>); 2]>,
+    /// By the index of the shard.
+    guards: SmallVec<[(usize, Guard<'t, V>); 2]>,
 }
 
 impl<V> Locked<'_, V> {

@@ -17,6 +17,7 @@ pub mod plans;
 mod quotas;
 pub mod subscribers;
 pub mod targets;
+pub mod usage;
 
 #[cfg(test)]
 mod tests;

@@ -125,6 +125,3 @@ fn wire_reason(reason: Reason) -> pb::Reason {
         Reason::InvalidRequest => pb::Reason::InvalidRequest,
     }
 }
-
-#[cfg(test)]
-mod tests;

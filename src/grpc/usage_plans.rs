@@ -7,19 +7,21 @@ use prost::Message;
 use tonic::{Request, Response, Status};
 
 use super::pb::tollgate as pb;
-use super::status::invalid;
-use crate::catalog::{CatalogStore, Draft, EditError, EditOptions, Edited, ListOptions, RequestKey};
+use super::status::{invalid, unfinished};
+use crate::catalog::{Catalog, CatalogStore, Draft, EditError, EditOptions, Edited, ListOptions, Page, RequestKey};
 use crate::decide::invalid::Invalid;
 use crate::decide::time::Now;
 use pb::usage_plan_service_server::UsagePlanService;
 
 mod books;
+mod engine_books;
 mod keys;
 mod plans;
 mod subscribers;
 mod targets;
 
-pub use books::{Books, BooksError, Days, Grant, GrantChange, Scope};
+pub use books::{Books, BooksError, Grant, Usage};
+pub use engine_books::EngineBooks;
 
 /// Asks what time it is.
 pub type Clock = Arc<dyn Fn() -> Now + Send + Sync>;
@@ -33,7 +35,7 @@ pub struct UsagePlans {
 
 impl fmt::Debug for UsagePlans {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("UsagePlans").field("store", &self.store).finish_non_exhaustive()
+        f.debug_struct("UsagePlans").finish_non_exhaustive()
     }
 }
 
@@ -51,17 +53,37 @@ impl UsagePlans {
     }
 
     /// How to make the edit that `message` asks for.
-    fn options(&self, how: &How<'_>, message: &impl Message) -> Result<EditOptions, Status> {
+    fn options(how: &How<'_>, message: &impl Message) -> Result<EditOptions, Status> {
         Ok(EditOptions { request: request_key(how.method, how.request_id, message)?, validate_only: how.validate_only })
     }
 
-    fn edit<A: Clone + Send + 'static>(
+    /// Makes an edit. It waits for those before it, and a large one takes its time, so it is no work for a thread that serves calls.
+    async fn edit<A: Clone + Send + 'static>(
         &self,
         options: EditOptions,
-        work: impl FnOnce(&mut Draft) -> Result<A, EditError>,
+        work: impl FnOnce(&mut Draft) -> Result<A, EditError> + Send + 'static,
     ) -> Result<Edited<A>, Status> {
-        Ok(self.store.edit(options, (self.now)(), work)?)
+        let (store, now) = (Arc::clone(&self.store), (self.now)());
+        apart(move || Ok(store.edit(options, now, work)?)).await
     }
+
+    /// A page of a list. A filter may look at every resource.
+    async fn page<T: Send + Sync + 'static>(&self, request: pb::ListRequest, list: List<T>) -> Result<Page<T>, Status> {
+        let catalog = self.store.snapshot();
+        let page = move || {
+            let pb::ListRequest { page_size, page_token, filter, order_by } = &request;
+            list(&catalog, &ListOptions { page_size: *page_size, page_token, filter, order_by }).map_err(invalid)
+        };
+        apart(page).await
+    }
+}
+
+/// How the catalog lists one kind of resource.
+type List<T> = fn(&Catalog, &ListOptions<'_>) -> Result<Page<T>, Vec<Invalid>>;
+
+/// Does work that may take long on a thread that serves no calls.
+async fn apart<T: Send + 'static>(work: impl FnOnce() -> Result<T, Status> + Send + 'static) -> Result<T, Status> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(unfinished(&error)))
 }
 
 /// What tells a retry from another request; the message is encoded only where it has a name.
@@ -75,10 +97,6 @@ fn needed<T>(field: &str, part: Option<T>) -> Result<T, EditError> {
     part.ok_or_else(|| EditError::Invalid(vec![Invalid::new(field, "is needed")]))
 }
 
-fn list_options(request: &pb::ListRequest) -> ListOptions<'_> {
-    ListOptions { page_size: request.page_size, page_token: &request.page_token, filter: &request.filter, order_by: &request.order_by }
-}
-
 fn total_size(total: usize) -> i32 {
     i32::try_from(total).unwrap_or(i32::MAX)
 }
@@ -88,7 +106,7 @@ type Answer<T> = Result<Response<T>, Status>;
 #[tonic::async_trait]
 impl UsagePlanService for UsagePlans {
     async fn create_usage_plan(&self, request: Request<pb::CreateUsagePlanRequest>) -> Answer<pb::UsagePlan> {
-        self.create_plan(request.into_inner()).map(Response::new)
+        self.create_plan(request.into_inner()).await.map(Response::new)
     }
 
     async fn get_usage_plan(&self, request: Request<pb::GetRequest>) -> Answer<pb::UsagePlan> {
@@ -96,19 +114,19 @@ impl UsagePlanService for UsagePlans {
     }
 
     async fn list_usage_plans(&self, request: Request<pb::ListRequest>) -> Answer<pb::ListUsagePlansResponse> {
-        self.list_plans(request.get_ref()).map(Response::new)
+        self.list_plans(request.into_inner()).await.map(Response::new)
     }
 
     async fn update_usage_plan(&self, request: Request<pb::UpdateUsagePlanRequest>) -> Answer<pb::UsagePlan> {
-        self.update_plan(request.into_inner()).map(Response::new)
+        self.update_plan(request.into_inner()).await.map(Response::new)
     }
 
     async fn delete_usage_plan(&self, request: Request<pb::DeleteRequest>) -> Answer<()> {
-        self.delete_plan(request.get_ref()).map(Response::new)
+        self.delete_plan(request.into_inner()).await.map(Response::new)
     }
 
     async fn create_target(&self, request: Request<pb::CreateTargetRequest>) -> Answer<pb::Target> {
-        self.create_one_target(request.into_inner()).map(Response::new)
+        self.create_one_target(request.into_inner()).await.map(Response::new)
     }
 
     async fn get_target(&self, request: Request<pb::GetRequest>) -> Answer<pb::Target> {
@@ -116,19 +134,19 @@ impl UsagePlanService for UsagePlans {
     }
 
     async fn list_targets(&self, request: Request<pb::ListRequest>) -> Answer<pb::ListTargetsResponse> {
-        self.list_some_targets(request.get_ref()).map(Response::new)
+        self.list_some_targets(request.into_inner()).await.map(Response::new)
     }
 
     async fn update_target(&self, request: Request<pb::UpdateTargetRequest>) -> Answer<pb::Target> {
-        self.update_one_target(request.into_inner()).map(Response::new)
+        self.update_one_target(request.into_inner()).await.map(Response::new)
     }
 
     async fn delete_target(&self, request: Request<pb::DeleteRequest>) -> Answer<()> {
-        self.delete_one_target(request.get_ref()).map(Response::new)
+        self.delete_one_target(request.into_inner()).await.map(Response::new)
     }
 
     async fn create_subscriber(&self, request: Request<pb::CreateSubscriberRequest>) -> Answer<pb::Subscriber> {
-        self.create_one_subscriber(request.into_inner()).map(Response::new)
+        self.create_one_subscriber(request.into_inner()).await.map(Response::new)
     }
 
     async fn get_subscriber(&self, request: Request<pb::GetRequest>) -> Answer<pb::Subscriber> {
@@ -136,23 +154,23 @@ impl UsagePlanService for UsagePlans {
     }
 
     async fn list_subscribers(&self, request: Request<pb::ListRequest>) -> Answer<pb::ListSubscribersResponse> {
-        self.list_some_subscribers(request.get_ref()).map(Response::new)
+        self.list_some_subscribers(request.into_inner()).await.map(Response::new)
     }
 
     async fn update_subscriber(&self, request: Request<pb::UpdateSubscriberRequest>) -> Answer<pb::Subscriber> {
-        self.update_one_subscriber(request.into_inner()).map(Response::new)
+        self.update_one_subscriber(request.into_inner()).await.map(Response::new)
     }
 
     async fn delete_subscriber(&self, request: Request<pb::DeleteRequest>) -> Answer<()> {
-        self.delete_one_subscriber(request.get_ref()).map(Response::new)
+        self.delete_one_subscriber(request.into_inner()).await.map(Response::new)
     }
 
     async fn create_api_key(&self, request: Request<pb::CreateApiKeyRequest>) -> Answer<pb::CreateApiKeyResponse> {
-        self.create_key(request.into_inner()).map(Response::new)
+        self.create_key(request.into_inner()).await.map(Response::new)
     }
 
     async fn import_api_key(&self, request: Request<pb::ImportApiKeyRequest>) -> Answer<pb::ApiKey> {
-        self.import_key(request.into_inner()).map(Response::new)
+        self.import_key(request.into_inner()).await.map(Response::new)
     }
 
     async fn get_api_key(&self, request: Request<pb::GetRequest>) -> Answer<pb::ApiKey> {
@@ -160,23 +178,23 @@ impl UsagePlanService for UsagePlans {
     }
 
     async fn list_api_keys(&self, request: Request<pb::ListRequest>) -> Answer<pb::ListApiKeysResponse> {
-        self.list_keys(request.get_ref()).map(Response::new)
+        self.list_keys(request.into_inner()).await.map(Response::new)
     }
 
     async fn update_api_key(&self, request: Request<pb::UpdateApiKeyRequest>) -> Answer<pb::ApiKey> {
-        self.update_key(request.into_inner()).map(Response::new)
+        self.update_key(request.into_inner()).await.map(Response::new)
     }
 
     async fn delete_api_key(&self, request: Request<pb::DeleteRequest>) -> Answer<()> {
-        self.delete_key(request.get_ref()).map(Response::new)
+        self.delete_key(request.into_inner()).await.map(Response::new)
     }
 
     async fn attach_target(&self, request: Request<pb::AttachTargetRequest>) -> Answer<pb::UsagePlan> {
-        self.attach(request.get_ref()).map(Response::new)
+        self.attach(request.into_inner()).await.map(Response::new)
     }
 
     async fn detach_target(&self, request: Request<pb::DetachTargetRequest>) -> Answer<pb::UsagePlan> {
-        self.detach(request.get_ref()).map(Response::new)
+        self.detach(request.into_inner()).await.map(Response::new)
     }
 
     async fn get_usage(&self, request: Request<pb::GetUsageRequest>) -> Answer<pb::GetUsageResponse> {
@@ -188,7 +206,7 @@ impl UsagePlanService for UsagePlans {
     }
 
     async fn apply(&self, request: Request<pb::ApplyRequest>) -> Answer<pb::ApplyResponse> {
-        self.apply_all(request.into_inner()).map(Response::new)
+        self.apply_all(request.into_inner()).await.map(Response::new)
     }
 }
 

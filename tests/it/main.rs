@@ -7,11 +7,13 @@
 // Nothing outside can reach into a test binary: `pub` only says what a fixture offers.
 #![allow(unreachable_pub)]
 
+mod cli;
 mod e2e_ratelimit;
 mod envoy;
 mod http;
 mod layers;
 mod patience;
+mod plans;
 mod process;
 mod ratelimit_service;
 mod readme;

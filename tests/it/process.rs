@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Instant;
 
-use rustix::process::{Pid, Signal};
+use rustix::process::{Pid, Signal, WaitOptions};
 
 use crate::patience::PATIENCE;
 
@@ -89,6 +89,18 @@ impl Process {
                 Err(RecvTimeoutError::Timeout) => panic!("{} has not stopped after {PATIENCE:?}", self.name),
             }
         }
+    }
+
+    /// Stops the process where it stands, until [`Self::resume`].
+    pub fn pause(&self) {
+        self.signal(Signal::STOP);
+        // The signal takes a moment to reach every thread.
+        let stopped = rustix::process::waitpid(Some(Pid::from_child(&self.child)), WaitOptions::UNTRACED).unwrap();
+        assert!(stopped.is_some_and(|(_, status)| status.stopped()), "{} ended instead of stopping", self.name);
+    }
+
+    pub fn resume(&self) {
+        self.signal(Signal::CONT);
     }
 
     pub fn signal(&self, signal: Signal) {

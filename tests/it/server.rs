@@ -72,11 +72,11 @@ impl Tollgate {
 
     /// Stops it where it stands, until [`Self::resume`]: it is there, and says nothing.
     pub fn pause(&self) {
-        self.process.signal(Signal::STOP);
+        self.process.pause();
     }
 
     pub fn resume(&self) {
-        self.process.signal(Signal::CONT);
+        self.process.resume();
     }
 }
 

@@ -131,9 +131,12 @@ fn values_move_between_keys_in_any_order() {
     super::consistent::check(&store.snapshot());
 }
 
+/// What is spoilt, and the fields that must be named.
+type Case = (fn(&mut Declared), &'static [&'static str]);
+
 #[test]
 fn all_mistakes_are_reported_and_nothing_is_done() {
-    let cases: &[(fn(&mut Declared), &[&str])] = &[
+    let cases: &[Case] = &[
         (|d| d.targets.push(target("orders")), &["targets[1].id"]),
         (|d| d.plans[1].id = "gold".into(), &["usage_plans[1].id"]),
         (|d| d.subscribers[1].subscriber.id = "acme".into(), &["subscribers[1].subscriber.id"]),

@@ -77,7 +77,7 @@ impl Mistakes {
 /// A target's own declaration. Whether its default plan covers it is the catalog's to say.
 pub fn target(target: &Target, found: &mut Mistakes) {
     id("id", &target.id, found);
-    about(&target.about, found);
+    about(&target.id, &target.about, found);
     if let Some(limit) = &target.rate_limit {
         limits::rate("rate_limit", limit, found);
     }
@@ -104,7 +104,7 @@ fn open_methods(open: &[OpenMethod], found: &mut Mistakes) {
 /// A subscriber's own declaration. Whether its plans exist is the catalog's to say.
 pub fn subscriber(subscriber: &Subscriber, found: &mut Mistakes) {
     id("id", &subscriber.id, found);
-    about(&subscriber.about, found);
+    about(&subscriber.id, &subscriber.about, found);
     at_most("plans", subscriber.plans.len(), MAX_PLANS, found);
     let mut seen = HashSet::new();
     for (i, plan) in subscriber.plans.iter().take(MAX_PLANS).enumerate() {
@@ -119,7 +119,7 @@ pub fn subscriber(subscriber: &Subscriber, found: &mut Mistakes) {
 pub fn api_key(key: &ApiKey, found: &mut Mistakes) {
     id("id", &key.id, found);
     id("subscriber", &key.subscriber, found);
-    about(&key.about, found);
+    about(&key.id, &key.about, found);
     if let (Some(from), Some(to)) = (key.not_before_ns, key.expire_ns)
         && to <= from
     {
@@ -157,10 +157,13 @@ fn wrong_id(text: &str) -> Option<String> {
     Some(format!("must not hold {wrong:?}: use A-Z a-z 0-9 . _ ~ : / -"))
 }
 
-fn about(about: &About, found: &mut Mistakes) {
+fn about(id: &str, about: &About, found: &mut Mistakes) {
     let name = &about.display_name;
     if name.is_empty() {
-        found.add("display_name", "must not be empty");
+        // A name that was left out is the id: a missing id is one mistake, not two.
+        if !id.is_empty() {
+            found.add("display_name", "must not be empty");
+        }
     } else if !longer("display_name", name, MAX_DISPLAY_NAME, found) && name.chars().any(char::is_control) {
         found.add("display_name", "must not hold control characters");
     }

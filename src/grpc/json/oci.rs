@@ -86,7 +86,11 @@ fn labels(plan: &mut Object, found: &mut Mistakes) {
     if made.is_empty() {
         return;
     }
-    let Value::Object(labels) = plan.entry("labels").or_insert_with(|| json!({})) else { return };
+    if plan.get("labels").is_none_or(Value::is_null) {
+        plan.insert("labels".to_owned(), json!({}));
+    }
+    // Labels that are no object are refused when the plan is read.
+    let Some(Value::Object(labels)) = plan.get_mut("labels") else { return };
     for (field, key, value) in made {
         if labels.get(&key).is_some_and(|other| *other != value) {
             found.add(field, format!("becomes the label `{key}`, which has another value already"));

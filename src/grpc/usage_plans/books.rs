@@ -1,110 +1,97 @@
 //! What was used, and grants.
 
-use std::sync::Arc;
+use std::ops::RangeInclusive;
 
 use jiff::civil::Date;
 use tonic::Status;
 
 use super::{UsagePlans, request_key};
 use crate::catalog::{Catalog, EditError, RequestKey};
-use crate::decide::compiled::{CompiledEntitlement, CompiledPlan};
+use crate::decide::compiled::CompiledPlan;
 use crate::decide::invalid::Invalid;
 use crate::decide::plan::validate::{MAX_QUOTA_LIMIT, Mistakes};
 use crate::decide::plan::{CounterScope, Id};
+use crate::decide::quota::Grant as GrantChange;
 use crate::decide::time::Now;
+use crate::engine::plans::{DailyUsage, QuotaUsage, Scope};
+use crate::grpc::convert::usage;
 use crate::grpc::pb::tollgate as pb;
 use crate::grpc::status::invalid;
 use pb::get_usage_request::Scope as WireScope;
 use pb::grant_request::{Change, Subject};
 
-/// Whose usage is asked for.
+const DAY_S: u64 = 86_400;
+
+/// A change of the current period of one counter that the catalog knows.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Scope {
-    All,
-    Subscriber(Id),
-    Key(Id),
-    Plan(Id),
-}
-
-/// Days of UTC, both included.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Days {
-    pub first: Date,
-    pub last: Date,
-}
-
-/// A change of the current period of one counter that exists in the catalog.
-#[derive(Clone, Debug)]
 pub struct Grant {
     pub subscriber: Id,
     /// Set where the entitlement counts by key.
     pub key: Option<Id>,
-    /// As it is at this moment. It knows its plan.
-    pub entitlement: Arc<CompiledEntitlement>,
-    /// The name of one of its quotas.
+    pub plan: Id,
+    pub entitlement: Id,
     pub quota: Id,
+    /// At most 2^53 units.
     pub change: GrantChange,
     /// A retry must get the first answer and grant nothing ([`Requests`](crate::catalog::Requests) remembers them).
     pub request: Option<RequestKey>,
 }
 
-/// What a grant does to the current period.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum GrantChange {
-    /// So many units more: 1 to 2^53.
-    Add(u64),
-    /// Exactly so many units remain: 0 to 2^53.
-    SetRemaining(u64),
-    /// The whole limit remains.
-    Reset,
+/// What the books say.
+#[derive(Clone, Debug, Default)]
+pub struct Usage {
+    pub quotas: Vec<QuotaUsage>,
+    pub days: Vec<DailyUsage>,
 }
 
-/// Why the books cannot answer.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+/// Why the books do not answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BooksError {
-    #[error("the request cannot be used: {0:?}")]
     Invalid(Vec<Invalid>),
-    /// Says why, and passes by itself.
-    #[error("{0}")]
+    /// Says why. It may pass by itself.
     Unavailable(String),
 }
 
 /// The books of the quotas: who used what, and grants.
 #[tonic::async_trait]
 pub trait Books: Send + Sync + 'static {
-    /// The periods that overlap the days, and the days themselves, in any order.
-    async fn usage(&self, scope: &Scope, days: Days, now: Now) -> Result<pb::GetUsageResponse, BooksError>;
+    /// The periods that overlap the days (since 1970-01-01, UTC, both included), and those days.
+    async fn usage(&self, scope: Scope<'_>, days: RangeInclusive<u64>, now: Now) -> Result<Usage, BooksError>;
 
     /// Makes a grant; the answer is the counter's period after it.
-    async fn grant(&self, grant: Grant, now: Now) -> Result<pb::QuotaUsage, BooksError>;
+    async fn grant(&self, grant: Grant, now: Now) -> Result<QuotaUsage, BooksError>;
 }
 
 impl UsagePlans {
     pub(super) async fn usage(&self, request: pb::GetUsageRequest) -> Result<pb::GetUsageResponse, Status> {
         let now = (self.now)();
         let days = days(&request, now).map_err(invalid)?;
-        let scope = match request.scope {
+        let scope = match &request.scope {
             None => Scope::All,
-            Some(WireScope::Subscriber(id)) => Scope::Subscriber(id.into()),
-            Some(WireScope::ApiKey(id)) => Scope::Key(id.into()),
-            Some(WireScope::Plan(id)) => Scope::Plan(id.into()),
+            Some(WireScope::Subscriber(id)) => Scope::Subscriber(id),
+            Some(WireScope::ApiKey(id)) => Scope::Key(id),
+            Some(WireScope::Plan(id)) => Scope::Plan(id),
         };
-        let usage = self.books.usage(&scope, days, now).await?;
-        if usage.quotas.is_empty() && usage.days.is_empty() {
-            // What was deleted still has books; what has neither is a mistake.
-            known(&self.store.load(), &scope)?;
+        let found = self.books.usage(scope, days, now).await?;
+        if found.quotas.is_empty() && found.days.is_empty() {
+            // What was deleted may still have books; what has neither is a mistake.
+            known(&self.store.load(), scope)?;
         }
-        Ok(usage)
+        Ok(pb::GetUsageResponse {
+            quotas: found.quotas.iter().map(usage::quota_to_wire).collect(),
+            days: found.days.iter().map(usage::day_to_wire).collect(),
+        })
     }
 
     pub(super) async fn make_grant(&self, request: pb::GrantRequest) -> Result<pb::QuotaUsage, Status> {
         let key = request_key("Grant", &request.request_id, &request)?;
         let grant = grant(&self.store.snapshot(), request, key)?;
-        Ok(self.books.grant(grant, (self.now)()).await?)
+        let granted = self.books.grant(grant, (self.now)()).await?;
+        Ok(usage::quota_to_wire(&granted))
     }
 }
 
-fn known(catalog: &Catalog, scope: &Scope) -> Result<(), EditError> {
+fn known(catalog: &Catalog, scope: Scope<'_>) -> Result<(), EditError> {
     match scope {
         Scope::All => Ok(()),
         Scope::Subscriber(id) => catalog.subscribers().find(id).map(|_| ()),
@@ -113,31 +100,34 @@ fn known(catalog: &Catalog, scope: &Scope) -> Result<(), EditError> {
     }
 }
 
-/// The days that are asked for; today (UTC) where they are left out, and a single end is both.
-fn days(request: &pb::GetUsageRequest, now: Now) -> Result<Days, Vec<Invalid>> {
+/// The days that are asked for, today where they are left out. A first day alone reaches to today, and a last day alone is the only one.
+fn days(request: &pb::GetUsageRequest, now: Now) -> Result<RangeInclusive<u64>, Vec<Invalid>> {
     let mut found = Mistakes::default();
     let first = day("start_date", &request.start_date, &mut found);
     let last = day("end_date", &request.end_date, &mut found);
-    let today = i64::try_from(now.unix_ns)
-        .ok()
-        .map_or(jiff::Timestamp::MAX, |at_ns| jiff::Timestamp::from_nanosecond(i128::from(at_ns)).unwrap_or(jiff::Timestamp::MAX));
-    let today = today.to_zoned(jiff::tz::TimeZone::UTC).date();
-    let first = first.unwrap_or_else(|| last.map_or(today, |last| last.min(today)));
-    let last = last.unwrap_or_else(|| first.max(today));
+    let today = now.unix_s() / DAY_S;
+    let first = first.or(last).unwrap_or(today);
+    let last = last.unwrap_or_else(|| today.max(first));
     if found.is_empty() && last < first {
-        found.add("end_date", format!("must not be before `start_date`, {first}"));
+        found.add("end_date", format!("must not be before `start_date`, {}", request.start_date));
     }
-    found.or_else(Days { first, last })
+    found.or_else(first..=last)
 }
 
-fn day(field: &str, text: &str, found: &mut Mistakes) -> Option<Date> {
+/// Days since 1970-01-01. `None` for an empty text, and for one that is no date, which is a mistake.
+fn day(field: &str, text: &str, found: &mut Mistakes) -> Option<u64> {
+    if text.is_empty() {
+        return None;
+    }
     // Jiff reads other forms too; the contract has one.
     let plain = text.len() == 10 && text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-');
-    let date = text.parse().ok().filter(|_| plain);
-    if date.is_none() && !text.is_empty() {
+    let date = text.parse::<Date>().ok().filter(|_| plain);
+    let day =
+        date.and_then(|date| u64::try_from(date.duration_since(Date::constant(1970, 1, 1)).as_secs()).ok()).map(|second| second / DAY_S);
+    if day.is_none() {
         found.add(field, "must be a date such as 2026-11-22");
     }
-    date
+    day
 }
 
 fn grant(catalog: &Catalog, wire: pb::GrantRequest, request: Option<RequestKey>) -> Result<Grant, EditError> {
@@ -166,7 +156,7 @@ fn grant(catalog: &Catalog, wire: pb::GrantRequest, request: Option<RequestKey>)
     let quota = quota.cloned().ok_or_else(|| unknown("quota", &wire.quota, plan))?;
     served(catalog, &subscriber, &plan.plan.id)?;
     let change = change(wire.change)?;
-    Ok(Grant { subscriber, key, entitlement, quota, change, request })
+    Ok(Grant { subscriber, key, plan: plan.plan.id.clone(), entitlement: entitlement.name.clone(), quota, change, request })
 }
 
 fn unknown(field: &str, name: &str, plan: &CompiledPlan) -> EditError {

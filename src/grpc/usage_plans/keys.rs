@@ -1,36 +1,42 @@
 //! API keys.
 
+use std::sync::{Arc, OnceLock};
+
 use tonic::Status;
 
-use super::{How, UsagePlans, list_options, needed, total_size};
+use super::{How, UsagePlans, needed, total_size};
+use crate::catalog::Catalog;
 use crate::catalog::NewValue;
 use crate::grpc::convert::keys;
 use crate::grpc::pb::tollgate as pb;
 use crate::grpc::status::invalid;
 
 impl UsagePlans {
-    pub(super) fn create_key(&self, request: pb::CreateApiKeyRequest) -> Result<pb::CreateApiKeyResponse, Status> {
+    pub(super) async fn create_key(&self, request: pb::CreateApiKeyRequest) -> Result<pb::CreateApiKeyResponse, Status> {
         let how = How { method: "CreateApiKey", request_id: &request.request_id, validate_only: request.validate_only };
-        let options = self.options(&how, &request)?;
+        let options = Self::options(&how, &request)?;
         let key = keys::new_api_key(needed("api_key", request.api_key)?).map_err(invalid)?;
         // The value leaves by this answer alone: what is remembered for a retry does not hold it.
-        let mut value = String::new();
-        let edited = self.edit(options, |draft| {
-            let (stored, made) = draft.create_key(key, NewValue::Made)?;
-            value = made;
-            Ok(stored)
-        })?;
-        if request.validate_only {
-            value.clear();
-        }
+        let value = Arc::new(OnceLock::new());
+        let made = Arc::clone(&value);
+        let edited = self
+            .edit(options, move |draft| {
+                let (stored, value) = draft.create_key(key, NewValue::Made)?;
+                // A draft is made once, so there is no other value.
+                made.get_or_init(|| value);
+                Ok(stored)
+            })
+            .await?;
+        let value = value.get().filter(|_| !request.validate_only).cloned().unwrap_or_default();
         Ok(pb::CreateApiKeyResponse { api_key: Some(keys::to_wire(&edited.answer)), value })
     }
 
-    pub(super) fn import_key(&self, request: pb::ImportApiKeyRequest) -> Result<pb::ApiKey, Status> {
+    pub(super) async fn import_key(&self, request: pb::ImportApiKeyRequest) -> Result<pb::ApiKey, Status> {
         let how = How { method: "ImportApiKey", request_id: &request.request_id, validate_only: request.validate_only };
-        let options = self.options(&how, &request)?;
+        let options = Self::options(&how, &request)?;
         let key = keys::new_api_key(needed("api_key", request.api_key)?).map_err(invalid)?;
-        let edited = self.edit(options, |draft| draft.create_key(key, NewValue::Given(&request.value)).map(|(stored, _)| stored))?;
+        let edited =
+            self.edit(options, move |draft| draft.create_key(key, NewValue::Given(&request.value)).map(|(stored, _)| stored)).await?;
         Ok(keys::to_wire(&edited.answer))
     }
 
@@ -40,8 +46,8 @@ impl UsagePlans {
         Ok(keys::to_wire(found))
     }
 
-    pub(super) fn list_keys(&self, request: &pb::ListRequest) -> Result<pb::ListApiKeysResponse, Status> {
-        let page = self.store.snapshot().list_keys(&list_options(request)).map_err(invalid)?;
+    pub(super) async fn list_keys(&self, request: pb::ListRequest) -> Result<pb::ListApiKeysResponse, Status> {
+        let page = self.page(request, Catalog::list_keys).await?;
         Ok(pb::ListApiKeysResponse {
             api_keys: page.items.iter().map(|key| keys::to_wire(key)).collect(),
             next_page_token: page.next_page_token,
@@ -49,20 +55,22 @@ impl UsagePlans {
         })
     }
 
-    pub(super) fn update_key(&self, request: pb::UpdateApiKeyRequest) -> Result<pb::ApiKey, Status> {
+    pub(super) async fn update_key(&self, request: pb::UpdateApiKeyRequest) -> Result<pb::ApiKey, Status> {
         let how = How { method: "UpdateApiKey", request_id: &request.request_id, validate_only: request.validate_only };
-        let options = self.options(&how, &request)?;
+        let options = Self::options(&how, &request)?;
         let wire = needed("api_key", request.api_key)?;
-        let edited = self.edit(options, |draft| {
-            let current = draft.key(&wire.id, &wire.etag)?;
-            draft.replace_key(keys::updated(&current, wire, request.update_mask)?)
-        })?;
+        let edited = self
+            .edit(options, move |draft| {
+                let current = draft.key(&wire.id, &wire.etag)?;
+                draft.replace_key(keys::updated(&current, wire, request.update_mask)?)
+            })
+            .await?;
         Ok(keys::to_wire(&edited.answer))
     }
 
-    pub(super) fn delete_key(&self, request: &pb::DeleteRequest) -> Result<(), Status> {
+    pub(super) async fn delete_key(&self, request: pb::DeleteRequest) -> Result<(), Status> {
         let how = How { method: "DeleteApiKey", request_id: &request.request_id, validate_only: request.validate_only };
-        let options = self.options(&how, request)?;
-        self.edit(options, |draft| draft.delete_key(&request.id, &request.etag)).map(|_| ())
+        let options = Self::options(&how, &request)?;
+        self.edit(options, move |draft| draft.delete_key(&request.id, &request.etag)).await.map(|_| ())
     }
 }

@@ -2,18 +2,18 @@
 
 use tonic::Status;
 
-use super::{How, UsagePlans, list_options, needed, total_size};
-use crate::catalog::EditError;
+use super::{How, UsagePlans, apart, needed, total_size};
+use crate::catalog::Catalog;
 use crate::grpc::convert::{apply, plans};
 use crate::grpc::pb::tollgate as pb;
 use crate::grpc::status::invalid;
 
 impl UsagePlans {
-    pub(super) fn create_plan(&self, request: pb::CreateUsagePlanRequest) -> Result<pb::UsagePlan, Status> {
+    pub(super) async fn create_plan(&self, request: pb::CreateUsagePlanRequest) -> Result<pb::UsagePlan, Status> {
         let how = How { method: "CreateUsagePlan", request_id: &request.request_id, validate_only: request.validate_only };
-        let options = self.options(&how, &request)?;
+        let options = Self::options(&how, &request)?;
         let plan = plans::plan(needed("usage_plan", request.usage_plan)?).map_err(invalid)?;
-        let edited = self.edit(options, |draft| draft.create_plan(plan))?;
+        let edited = self.edit(options, move |draft| draft.create_plan(plan)).await?;
         Ok(plans::to_wire(&edited.answer))
     }
 
@@ -23,8 +23,8 @@ impl UsagePlans {
         Ok(plans::to_wire(found))
     }
 
-    pub(super) fn list_plans(&self, request: &pb::ListRequest) -> Result<pb::ListUsagePlansResponse, Status> {
-        let page = self.store.snapshot().list_plans(&list_options(request)).map_err(invalid)?;
+    pub(super) async fn list_plans(&self, request: pb::ListRequest) -> Result<pb::ListUsagePlansResponse, Status> {
+        let page = self.page(request, Catalog::list_plans).await?;
         Ok(pb::ListUsagePlansResponse {
             usage_plans: page.items.iter().map(|plan| plans::to_wire(plan)).collect(),
             next_page_token: page.next_page_token,
@@ -32,43 +32,46 @@ impl UsagePlans {
         })
     }
 
-    pub(super) fn update_plan(&self, request: pb::UpdateUsagePlanRequest) -> Result<pb::UsagePlan, Status> {
+    pub(super) async fn update_plan(&self, request: pb::UpdateUsagePlanRequest) -> Result<pb::UsagePlan, Status> {
         let how = How { method: "UpdateUsagePlan", request_id: &request.request_id, validate_only: request.validate_only };
-        let options = self.options(&how, &request)?;
+        let options = Self::options(&how, &request)?;
         let wire = needed("usage_plan", request.usage_plan)?;
-        let edited = self.edit(options, |draft| {
-            let current = draft.plan(&wire.id, &wire.etag)?;
-            draft.replace_plan(plans::updated(&current, wire, request.update_mask)?)
-        })?;
+        let edited = self
+            .edit(options, move |draft| {
+                let current = draft.plan(&wire.id, &wire.etag)?;
+                draft.replace_plan(plans::updated(&current, wire, request.update_mask)?)
+            })
+            .await?;
         Ok(plans::to_wire(&edited.answer))
     }
 
-    pub(super) fn delete_plan(&self, request: &pb::DeleteRequest) -> Result<(), Status> {
+    pub(super) async fn delete_plan(&self, request: pb::DeleteRequest) -> Result<(), Status> {
         let how = How { method: "DeleteUsagePlan", request_id: &request.request_id, validate_only: request.validate_only };
-        let options = self.options(&how, request)?;
-        self.edit(options, |draft| draft.delete_plan(&request.id, &request.etag, request.force)).map(|_| ())
+        let options = Self::options(&how, &request)?;
+        self.edit(options, move |draft| draft.delete_plan(&request.id, &request.etag, request.force)).await.map(|_| ())
     }
 
-    pub(super) fn attach(&self, request: &pb::AttachTargetRequest) -> Result<pb::UsagePlan, Status> {
+    pub(super) async fn attach(&self, request: pb::AttachTargetRequest) -> Result<pb::UsagePlan, Status> {
         let how = How { method: "AttachTarget", request_id: &request.request_id, validate_only: request.validate_only };
-        let options = self.options(&how, request)?;
-        let edited =
-            self.edit(options, |draft| draft.attach_target(&request.plan, &request.entitlement, &request.target, &request.etag))?;
+        let options = Self::options(&how, &request)?;
+        let edited = self
+            .edit(options, move |draft| draft.attach_target(&request.plan, &request.entitlement, &request.target, &request.etag))
+            .await?;
         Ok(plans::to_wire(&edited.answer))
     }
 
-    pub(super) fn detach(&self, request: &pb::DetachTargetRequest) -> Result<pb::UsagePlan, Status> {
+    pub(super) async fn detach(&self, request: pb::DetachTargetRequest) -> Result<pb::UsagePlan, Status> {
         let how = How { method: "DetachTarget", request_id: &request.request_id, validate_only: request.validate_only };
-        let options = self.options(&how, request)?;
-        let edited = self.edit(options, |draft| draft.detach_target(&request.plan, &request.target, &request.etag))?;
+        let options = Self::options(&how, &request)?;
+        let edited = self.edit(options, move |draft| draft.detach_target(&request.plan, &request.target, &request.etag)).await?;
         Ok(plans::to_wire(&edited.answer))
     }
 
-    pub(super) fn apply_all(&self, request: pb::ApplyRequest) -> Result<pb::ApplyResponse, Status> {
+    pub(super) async fn apply_all(&self, request: pb::ApplyRequest) -> Result<pb::ApplyResponse, Status> {
         let how = How { method: "Apply", request_id: &request.request_id, validate_only: request.validate_only };
-        let options = self.options(&how, &request)?;
-        let declared = apply::declared(request).map_err(EditError::Invalid)?;
-        let edited = self.edit(options, |draft| draft.apply(&declared))?;
+        let options = Self::options(&how, &request)?;
+        let declared = apart(move || apply::declared(request).map_err(invalid)).await?;
+        let edited = self.edit(options, move |draft| draft.apply(&declared)).await?;
         Ok(pb::ApplyResponse { changes: apply::changes_to_wire(&edited.answer) })
     }
 }

@@ -2,17 +2,18 @@
 
 use tonic::Status;
 
-use super::{How, UsagePlans, list_options, needed, total_size};
+use super::{How, UsagePlans, needed, total_size};
+use crate::catalog::Catalog;
 use crate::grpc::convert::subscribers;
 use crate::grpc::pb::tollgate as pb;
 use crate::grpc::status::invalid;
 
 impl UsagePlans {
-    pub(super) fn create_one_subscriber(&self, request: pb::CreateSubscriberRequest) -> Result<pb::Subscriber, Status> {
+    pub(super) async fn create_one_subscriber(&self, request: pb::CreateSubscriberRequest) -> Result<pb::Subscriber, Status> {
         let how = How { method: "CreateSubscriber", request_id: &request.request_id, validate_only: request.validate_only };
-        let options = self.options(&how, &request)?;
+        let options = Self::options(&how, &request)?;
         let subscriber = subscribers::subscriber(needed("subscriber", request.subscriber)?).map_err(invalid)?;
-        let edited = self.edit(options, |draft| draft.create_subscriber(subscriber))?;
+        let edited = self.edit(options, move |draft| draft.create_subscriber(subscriber)).await?;
         Ok(subscribers::to_wire(&edited.answer))
     }
 
@@ -22,8 +23,8 @@ impl UsagePlans {
         Ok(subscribers::to_wire(found))
     }
 
-    pub(super) fn list_some_subscribers(&self, request: &pb::ListRequest) -> Result<pb::ListSubscribersResponse, Status> {
-        let page = self.store.snapshot().list_subscribers(&list_options(request)).map_err(invalid)?;
+    pub(super) async fn list_some_subscribers(&self, request: pb::ListRequest) -> Result<pb::ListSubscribersResponse, Status> {
+        let page = self.page(request, Catalog::list_subscribers).await?;
         Ok(pb::ListSubscribersResponse {
             subscribers: page.items.iter().map(|subscriber| subscribers::to_wire(subscriber)).collect(),
             next_page_token: page.next_page_token,
@@ -31,20 +32,22 @@ impl UsagePlans {
         })
     }
 
-    pub(super) fn update_one_subscriber(&self, request: pb::UpdateSubscriberRequest) -> Result<pb::Subscriber, Status> {
+    pub(super) async fn update_one_subscriber(&self, request: pb::UpdateSubscriberRequest) -> Result<pb::Subscriber, Status> {
         let how = How { method: "UpdateSubscriber", request_id: &request.request_id, validate_only: request.validate_only };
-        let options = self.options(&how, &request)?;
+        let options = Self::options(&how, &request)?;
         let wire = needed("subscriber", request.subscriber)?;
-        let edited = self.edit(options, |draft| {
-            let current = draft.subscriber(&wire.id, &wire.etag)?;
-            draft.replace_subscriber(subscribers::updated(&current, wire, request.update_mask)?)
-        })?;
+        let edited = self
+            .edit(options, move |draft| {
+                let current = draft.subscriber(&wire.id, &wire.etag)?;
+                draft.replace_subscriber(subscribers::updated(&current, wire, request.update_mask)?)
+            })
+            .await?;
         Ok(subscribers::to_wire(&edited.answer))
     }
 
-    pub(super) fn delete_one_subscriber(&self, request: &pb::DeleteRequest) -> Result<(), Status> {
+    pub(super) async fn delete_one_subscriber(&self, request: pb::DeleteRequest) -> Result<(), Status> {
         let how = How { method: "DeleteSubscriber", request_id: &request.request_id, validate_only: request.validate_only };
-        let options = self.options(&how, request)?;
-        self.edit(options, |draft| draft.delete_subscriber(&request.id, &request.etag, request.force)).map(|_| ())
+        let options = Self::options(&how, &request)?;
+        self.edit(options, move |draft| draft.delete_subscriber(&request.id, &request.etag, request.force)).await.map(|_| ())
     }
 }

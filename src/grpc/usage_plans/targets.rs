@@ -2,17 +2,18 @@
 
 use tonic::Status;
 
-use super::{How, UsagePlans, list_options, needed, total_size};
+use super::{How, UsagePlans, needed, total_size};
+use crate::catalog::Catalog;
 use crate::grpc::convert::targets;
 use crate::grpc::pb::tollgate as pb;
 use crate::grpc::status::invalid;
 
 impl UsagePlans {
-    pub(super) fn create_one_target(&self, request: pb::CreateTargetRequest) -> Result<pb::Target, Status> {
+    pub(super) async fn create_one_target(&self, request: pb::CreateTargetRequest) -> Result<pb::Target, Status> {
         let how = How { method: "CreateTarget", request_id: &request.request_id, validate_only: request.validate_only };
-        let options = self.options(&how, &request)?;
+        let options = Self::options(&how, &request)?;
         let target = targets::target(needed("target", request.target)?).map_err(invalid)?;
-        let edited = self.edit(options, |draft| draft.create_target(target))?;
+        let edited = self.edit(options, move |draft| draft.create_target(target)).await?;
         Ok(targets::to_wire(&edited.answer))
     }
 
@@ -22,8 +23,8 @@ impl UsagePlans {
         Ok(targets::to_wire(found))
     }
 
-    pub(super) fn list_some_targets(&self, request: &pb::ListRequest) -> Result<pb::ListTargetsResponse, Status> {
-        let page = self.store.snapshot().list_targets(&list_options(request)).map_err(invalid)?;
+    pub(super) async fn list_some_targets(&self, request: pb::ListRequest) -> Result<pb::ListTargetsResponse, Status> {
+        let page = self.page(request, Catalog::list_targets).await?;
         Ok(pb::ListTargetsResponse {
             targets: page.items.iter().map(|target| targets::to_wire(target)).collect(),
             next_page_token: page.next_page_token,
@@ -31,20 +32,22 @@ impl UsagePlans {
         })
     }
 
-    pub(super) fn update_one_target(&self, request: pb::UpdateTargetRequest) -> Result<pb::Target, Status> {
+    pub(super) async fn update_one_target(&self, request: pb::UpdateTargetRequest) -> Result<pb::Target, Status> {
         let how = How { method: "UpdateTarget", request_id: &request.request_id, validate_only: request.validate_only };
-        let options = self.options(&how, &request)?;
+        let options = Self::options(&how, &request)?;
         let wire = needed("target", request.target)?;
-        let edited = self.edit(options, |draft| {
-            let current = draft.target(&wire.id, &wire.etag)?;
-            draft.replace_target(targets::updated(&current, wire, request.update_mask)?)
-        })?;
+        let edited = self
+            .edit(options, move |draft| {
+                let current = draft.target(&wire.id, &wire.etag)?;
+                draft.replace_target(targets::updated(&current, wire, request.update_mask)?)
+            })
+            .await?;
         Ok(targets::to_wire(&edited.answer))
     }
 
-    pub(super) fn delete_one_target(&self, request: &pb::DeleteRequest) -> Result<(), Status> {
+    pub(super) async fn delete_one_target(&self, request: pb::DeleteRequest) -> Result<(), Status> {
         let how = How { method: "DeleteTarget", request_id: &request.request_id, validate_only: request.validate_only };
-        let options = self.options(&how, request)?;
-        self.edit(options, |draft| draft.delete_target(&request.id, &request.etag, request.force)).map(|_| ())
+        let options = Self::options(&how, &request)?;
+        self.edit(options, move |draft| draft.delete_target(&request.id, &request.etag, request.force)).await.map(|_| ())
     }
 }

@@ -82,8 +82,11 @@ fn mistakes_of<T>(value: &T, check: fn(&T, &mut Mistakes)) -> Vec<Invalid> {
     found.or_else(()).err().unwrap_or_default()
 }
 
+/// What is spoilt, the field that must be named, and a part of the reason.
+type Case<T> = (fn(&mut T), &'static str, &'static str);
+
 /// Each case breaks one thing; the answer must be exactly one mistake, in that field, whose reason holds that text.
-fn refuses<T>(make: fn() -> T, check: fn(&T, &mut Mistakes), cases: &[(fn(&mut T), &str, &str)]) {
+fn refuses<T>(make: fn() -> T, check: fn(&T, &mut Mistakes), cases: &[Case<T>]) {
     assert_eq!(mistakes_of(&make(), check), [], "the declaration that the cases start from");
     for (row, (spoil, field, reason)) in cases.iter().enumerate() {
         let mut value = make();

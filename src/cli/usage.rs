@@ -1,0 +1,132 @@
+//! `tollgate usage`: what was used.
+
+use super::Failure;
+use super::client::connect::Client;
+use super::client::quota::unit_word;
+use super::client::table::Table;
+use super::client::words;
+use crate::grpc::pb::tollgate::get_usage_request::Scope;
+use crate::grpc::pb::tollgate::{DailyUsage, GetUsageRequest, GetUsageResponse, QuotaUsage};
+
+#[derive(Debug, clap::Args)]
+#[group(skip)]
+pub(super) struct Args {
+    #[command(flatten)]
+    scope: ScopeArgs,
+    /// The first day, of UTC, such as 2026-11-22 [default: today]
+    #[arg(long, value_name = "DATE", default_value = "", hide_default_value = true)]
+    from: String,
+    /// The last day, included [default: today]
+    #[arg(long, value_name = "DATE", default_value = "", hide_default_value = true)]
+    to: String,
+}
+
+#[derive(Debug, clap::Args)]
+#[group(multiple = false)]
+struct ScopeArgs {
+    /// What this subscriber used [default: everything]
+    #[arg(long, value_name = "ID")]
+    subscriber: Option<String>,
+    /// What this API key used
+    #[arg(long, value_name = "ID")]
+    key: Option<String>,
+    /// What was used of this plan
+    #[arg(long, value_name = "ID")]
+    plan: Option<String>,
+}
+
+pub(super) async fn run(args: Args, client: &Client) -> Result<(), Failure> {
+    let ScopeArgs { subscriber, key, plan } = args.scope;
+    let scope = subscriber.map(Scope::Subscriber).or(key.map(Scope::ApiKey)).or(plan.map(Scope::Plan));
+    let request = GetUsageRequest { scope, start_date: args.from, end_date: args.to };
+    let usage = client.answer(client.usage_plans().get_usage(request)).await?;
+    client.show("tollgate.v1.GetUsageResponse", &usage, tables)
+}
+
+fn tables(usage: &GetUsageResponse) -> String {
+    let quotas = if usage.quotas.is_empty() { "no quota was used\n".to_owned() } else { self::quotas(&usage.quotas) };
+    let days = if usage.days.is_empty() { "no request was seen\n".to_owned() } else { days(&usage.days) };
+    format!("{quotas}\n{days}")
+}
+
+/// A row for each period of a quota; `grant` shows one.
+pub(super) fn quotas(quotas: &[QuotaUsage]) -> String {
+    let mut table =
+        Table::new(["SUBSCRIBER", "KEY", "PLAN", "ENTITLEMENT", "QUOTA", "PERIOD", "FROM", "UNTIL", "USED", "LIMIT", "REMAINING", "LOST"]);
+    for quota in quotas {
+        let limit = match quota.granted {
+            0 => quota.limit.to_string(),
+            granted => format!("{}, {granted:+} granted", quota.limit),
+        };
+        table.row([
+            &quota.subscriber,
+            &words::or(&quota.api_key, "all keys"),
+            &quota.plan,
+            &quota.entitlement,
+            &quota.quota,
+            unit_word(quota.unit()),
+            &words::instant(quota.period_start.as_ref(), "?"),
+            &words::instant(quota.period_end.as_ref(), "?"),
+            &quota.used.to_string(),
+            &limit,
+            &quota.remaining.to_string(),
+            &quota.lost.to_string(),
+        ]);
+    }
+    table.render()
+}
+
+fn days(days: &[DailyUsage]) -> String {
+    let mut table = Table::new(["DATE", "SUBSCRIBER", "KEY", "PLAN", "ENTITLEMENT", "TARGET", "ADMITTED", "REFUSED", "RESPONSES"]);
+    for day in days {
+        table.row([
+            &day.date,
+            &day.subscriber,
+            &day.api_key,
+            &day.plan,
+            &day.entitlement,
+            &day.target,
+            &day.admitted.to_string(),
+            &words::pairs(&day.refused),
+            &words::pairs(&day.responses),
+        ]);
+    }
+    table.render()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::tables;
+    use crate::grpc::json;
+
+    #[test]
+    fn usage_is_a_table_of_periods_and_one_of_days() {
+        let usage = json::from_json(
+            "tollgate.v1.GetUsageResponse",
+            serde_json::json!({
+                "quotas": [
+                    {"subscriber": "acme", "plan": "gold", "entitlement": "all", "quota": "daily", "unit": "DAY", "limit": 100, "granted": -5,
+                     "used": 12, "remaining": 83, "periodStart": "2026-11-22T00:00:00Z", "periodEnd": "2026-11-23T00:00:00Z"},
+                    {"subscriber": "acme", "apiKey": "acme-1", "plan": "gold", "entitlement": "each", "quota": "m", "unit": "MONTH", "limit": 7,
+                     "granted": 3, "used": 1, "remaining": 8, "lost": 1, "periodStart": "2026-10-31T15:00:00Z", "periodEnd": "2026-11-30T15:00:00Z"},
+                ],
+                "days": [{"date": "2026-11-22", "subscriber": "acme", "apiKey": "acme-1", "plan": "gold", "entitlement": "all",
+                    "target": "orders/prod", "admitted": 13, "refused": {"QUOTA_EXCEEDED": 2, "RATE_EXCEEDED": 1}, "responses": {"2xx": 12}}],
+            }),
+        )
+        .unwrap();
+        insta::assert_snapshot!(tables(&usage), @r"
+        SUBSCRIBER  KEY       PLAN  ENTITLEMENT  QUOTA  PERIOD  FROM                  UNTIL                 USED  LIMIT            REMAINING  LOST
+        acme        all keys  gold  all          daily  day     2026-11-22T00:00:00Z  2026-11-23T00:00:00Z  12    100, -5 granted  83         0
+        acme        acme-1    gold  each         m      month   2026-10-31T15:00:00Z  2026-11-30T15:00:00Z  1     7, +3 granted    8          1
+
+        DATE        SUBSCRIBER  KEY     PLAN  ENTITLEMENT  TARGET       ADMITTED  REFUSED                            RESPONSES
+        2026-11-22  acme        acme-1  gold  all          orders/prod  13        QUOTA_EXCEEDED=2, RATE_EXCEEDED=1  2xx=12
+        ");
+    }
+
+    #[test]
+    fn nothing_is_said_in_words() {
+        assert_eq!(tables(&Default::default()), "no quota was used\n\nno request was seen\n");
+    }
+}

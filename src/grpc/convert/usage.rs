@@ -1,0 +1,65 @@
+//! What was used, as messages show it.
+
+use jiff::Span;
+use jiff::civil::Date;
+
+use super::plans::unit_to_wire;
+use super::timestamp;
+use crate::decide::outcome::Class;
+use crate::decide::verdict::Reason;
+use crate::engine::plans::{DailyUsage, QuotaUsage};
+use crate::grpc::pb::tollgate as pb;
+
+/// One quota in one period.
+pub fn quota_to_wire(usage: &QuotaUsage) -> pb::QuotaUsage {
+    pb::QuotaUsage {
+        subscriber: usage.subscriber.to_string(),
+        api_key: usage.key.as_deref().unwrap_or_default().to_owned(),
+        plan: usage.plan.to_string(),
+        entitlement: usage.entitlement.to_string(),
+        quota: usage.quota.name.to_string(),
+        unit: unit_to_wire(usage.quota.unit).into(),
+        period_start: Some(timestamp(usage.row.period.start_ns)),
+        period_end: Some(timestamp(usage.row.period.end_ns)),
+        limit: usage.limit.unwrap_or_default(),
+        granted: usage.row.granted,
+        used: usage.row.used,
+        remaining: usage.remaining(),
+        // Books in memory lose all or nothing.
+        lost: 0,
+    }
+}
+
+/// One day of one caller. What is 0 is left out.
+pub fn day_to_wire(usage: &DailyUsage) -> pb::DailyUsage {
+    let refused = Reason::ALL.iter().map(|reason| (reason.name(), usage.refused_for(*reason)));
+    let responses = Class::ALL.iter().map(|class| (class.name(), usage.ended_in(*class)));
+    pb::DailyUsage {
+        date: date(usage.day),
+        subscriber: usage.subscriber.to_string(),
+        api_key: usage.key.to_string(),
+        plan: usage.plan.to_string(),
+        entitlement: usage.entitlement.to_string(),
+        target: usage.target.to_string(),
+        admitted: usage.admitted,
+        refused: refused.filter(|(_, count)| *count > 0).map(|(name, count)| (name.to_owned(), count)).collect(),
+        responses: responses.filter(|(_, count)| *count > 0).map(|(name, count)| (name.to_owned(), count)).collect(),
+    }
+}
+
+/// A day since 1970-01-01 as `2026-11-22`.
+fn date(day: u64) -> String {
+    let span = i64::try_from(day).ok().and_then(|days| Span::new().try_days(days).ok());
+    let date = span.and_then(|span| Date::constant(1970, 1, 1).checked_add(span).ok());
+    date.unwrap_or(Date::MAX).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::date;
+
+    #[test]
+    fn days_have_dates() {
+        assert_eq!([date(0), date(11_016), date(20_779), date(u64::MAX)], ["1970-01-01", "2000-02-29", "2026-11-22", "9999-12-31"]);
+    }
+}

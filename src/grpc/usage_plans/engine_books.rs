@@ -1,0 +1,76 @@
+//! The books of an engine in memory.
+
+use std::fmt;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::books::{Books, BooksError, Grant, Usage};
+use crate::catalog::{CatalogStore, Requests};
+use crate::decide::invalid::Invalid;
+use crate::decide::time::{Now, SECOND_NS};
+use crate::engine::plans::{GrantError, PlanEngine, QuotaUsage, Scope, Subject};
+
+const DAY_NS: u64 = 86_400 * SECOND_NS;
+
+/// The books of an engine in memory, whose quotas a catalog declares.
+pub struct EngineBooks {
+    engine: Arc<PlanEngine>,
+    store: Arc<CatalogStore>,
+    /// Held while a grant is made, so that a retry that comes meanwhile waits for its answer.
+    granted: Mutex<Requests>,
+}
+
+impl fmt::Debug for EngineBooks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EngineBooks").finish_non_exhaustive()
+    }
+}
+
+impl EngineBooks {
+    /// The books of `engine`, as `store` declares them.
+    pub fn new(engine: Arc<PlanEngine>, store: Arc<CatalogStore>) -> Self {
+        Self { engine, store, granted: Mutex::new(Requests::default()) }
+    }
+
+    fn make(&self, grant: &Grant, now: Now) -> Result<QuotaUsage, BooksError> {
+        let subject = match &grant.key {
+            Some(key) => Subject::Key { subscriber: &grant.subscriber, key },
+            None => Subject::Subscriber(&grant.subscriber),
+        };
+        let names = (&*grant.plan, &*grant.entitlement, &*grant.quota);
+        self.engine.grant(&*self.store.snapshot(), subject, names, grant.change, now).map_err(|error| {
+            let reason = format!("cannot be used: {error}");
+            match error {
+                GrantError::NoRoom => BooksError::Unavailable(error.to_string()),
+                GrantError::NoPlan(_) => BooksError::Invalid(vec![Invalid::new("plan", reason)]),
+                GrantError::NoEntitlement(_) => BooksError::Invalid(vec![Invalid::new("entitlement", reason)]),
+                GrantError::NoQuota(_) => BooksError::Invalid(vec![Invalid::new("quota", reason)]),
+                GrantError::CountsByKey => BooksError::Invalid(vec![Invalid::new("subscriber", reason)]),
+                GrantError::CountsBySubscriber => BooksError::Invalid(vec![Invalid::new("api_key", reason)]),
+            }
+        })
+    }
+}
+
+#[tonic::async_trait]
+impl Books for EngineBooks {
+    async fn usage(&self, scope: Scope<'_>, days: RangeInclusive<u64>, _now: Now) -> Result<Usage, BooksError> {
+        let (first, last) = days.into_inner();
+        let until_ns = last.saturating_add(1).saturating_mul(DAY_NS);
+        let quotas = self.engine.quota_usage(&*self.store.snapshot(), scope, first.saturating_mul(DAY_NS), until_ns);
+        Ok(Usage { quotas, days: self.engine.daily_usage(scope, first, last) })
+    }
+
+    async fn grant(&self, grant: Grant, now: Now) -> Result<QuotaUsage, BooksError> {
+        let Some(request) = &grant.request else { return self.make(&grant, now) };
+        let mut granted = self.granted.lock();
+        if let Some(first) = granted.find(request, now).map_err(|wrong| BooksError::Invalid(vec![wrong]))? {
+            return Ok(first);
+        }
+        let usage = self.make(&grant, now)?;
+        granted.remember(request.clone(), &usage, now);
+        Ok(usage)
+    }
+}
