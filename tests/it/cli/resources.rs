@@ -40,7 +40,9 @@ fn an_update_by_flags_leaves_the_other_entitlements() {
     let shell = Shell::start();
     shell.ok("plan create --from-json examples/plans/gold-oci.json");
     shell.refused("plan update gold --rate 5", 2, "say which entitlement is meant with --entitlement: shop, reports");
-    let plan = shell.json("plan update gold --entitlement reports --burst 9");
+    let update = "plan update gold --entitlement reports --burst 9 --request-id twice";
+    shell.ok(update);
+    let plan = shell.json(update);
     assert_eq!(plan["entitlements"][1]["rateLimit"], serde_json::json!({"requestsPerSecond": 2.0, "burst": 9}));
     assert_eq!(plan["entitlements"][0]["quotas"][0]["limit"], 1000);
     assert_eq!(plan["displayName"], "Gold");
