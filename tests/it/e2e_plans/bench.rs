@@ -18,7 +18,7 @@ use crate::upstream::Upstream;
 
 /// Limits that nothing replenishes while a test runs.
 const PLANS: &str = r#"
-targets: [{id: orders/prod}, {id: users/prod}, {id: rpc/prod}]
+targets: [{id: orders/prod, openMethods: [{method: GET, path: /orders/open}]}, {id: users/prod}, {id: rpc/prod}]
 plans:
 - id: quota-of-10
   entitlements: [{name: all, targets: [orders/prod, rpc/prod], quotas: [{name: yearly, limit: 10, unit: YEAR}]}]
@@ -71,7 +71,6 @@ impl Wiring {
 }
 
 pub struct Bench {
-    pub wiring: Wiring,
     pub upstream: Upstream,
     pub tollgate: Tollgate,
     pub envoy: Envoy,
@@ -113,7 +112,7 @@ impl Bench {
             config = format!("{before}- name: tollgate_report\n{reports}");
         }
         let envoy = Envoy::start(&edit(&config, PATIENT));
-        Self { wiring, upstream, tollgate, envoy, runtime, relay, plans, marks: Cell::new(0) }
+        Self { upstream, tollgate, envoy, runtime, relay, plans, marks: Cell::new(0) }
     }
 
     /// A request of a subscriber.

@@ -5,6 +5,7 @@ use super::bench::{Bench, Wiring, key};
 in_both_wirings! {
     a_5xx_is_not_charged_to_the_quota_and_everything_else_is
     no_answer_of_the_upstream_is_not_charged_and_a_caller_that_hangs_up_is
+    a_4xx_is_charged_only_where_the_upstream_made_it
     a_grpc_call_is_charged_by_the_status_in_its_trailers
 }
 
@@ -53,19 +54,50 @@ fn no_answer_of_the_upstream_is_not_charged_and_a_caller_that_hangs_up_is(wiring
     bench.wait_for_reports(3);
 }
 
+/// A filter behind tollgate's that has something to say against a request.
+const VALIDATION: (&str, &str) = (
+    "          - name: envoy.filters.http.router\n",
+    "          - name: validation
+            typed_config:
+              \"@type\": type.googleapis.com/envoy.extensions.filters.http.lua.v3.Lua
+              default_source_code:
+                inline_string: |
+                  function envoy_on_request(request)
+                    local status = request:headers():get(\"x-make\")
+                    if status ~= nil then
+                      request:respond({[\":status\"] = status}, \"made by the gateway\")
+                    end
+                  end
+          - name: envoy.filters.http.router
+",
+);
+
+fn a_4xx_is_charged_only_where_the_upstream_made_it(wiring: Wiring) {
+    let bench = Bench::start(wiring, &[("caller", "plenty"), ("gateway", "plenty")], &[VALIDATION]);
+    assert_eq!(bench.get("/orders/status/400", "caller").status, 400);
+    let made = bench.send(&bench.request("/orders/made", "gateway").header("x-make", "400"));
+    assert_eq!((made.status, made.text().as_str()), (400, "made by the gateway"));
+    bench.wait_for_reports(2);
+    assert_eq!(bench.usage("caller"), "1 used, 1 4xx, 1 admitted");
+    assert_eq!(bench.usage("gateway"), "0 used, 1 4xx, 1 admitted");
+    assert_eq!(bench.upstream.hits("/orders/made"), 0);
+}
+
 fn a_grpc_call_is_charged_by_the_status_in_its_trailers(wiring: Wiring) {
     let cases = [
         ("ok", 0, "1 used, 1 2xx, 1 admitted"),
         ("not-found", 5, "1 used, 1 4xx, 1 admitted"),
         ("internal", 13, "0 used, 1 5xx, 1 admitted"),
         ("unavailable", 14, "0 used, 1 5xx, 1 admitted"),
+        ("reset", 14, "0 used, 1 5xx, 1 admitted"),
     ];
     let bench = Bench::start(wiring, &cases.map(|(subscriber, ..)| (subscriber, "quota-of-10")), &[]);
     for (name, status, _) in cases {
-        let ended = bench.grpc(&format!("/any.Service/grpc/{name}"), &[("x-api-key", &key(name))]);
+        let path = if name == "reset" { "/any.Service/reset".to_owned() } else { format!("/any.Service/grpc/{name}") };
+        let ended = bench.grpc(&path, &[("x-api-key", &key(name))]);
         assert_eq!(ended, Some(status), "{name}");
     }
-    bench.wait_for_reports(4);
+    bench.wait_for_reports(5);
     for (name, _, usage) in cases {
         assert_eq!(bench.usage(name), usage, "{name}");
     }

@@ -4,12 +4,14 @@ use serde_json::Value;
 
 use super::bench::{Bench, Wiring, key};
 use crate::http::{self, Response};
+use crate::patience::until;
 
 in_both_wirings! {
     a_caller_without_a_usable_key_or_a_subscription_is_forbidden
     a_caller_over_a_rate_or_a_quota_is_told_when_to_come_again
     what_a_caller_sends_does_not_get_past_a_limit
     what_authentication_refuses_is_counted_nowhere
+    an_open_method_needs_no_key
     a_tollgate_that_is_away_lets_pass_or_refuses_as_configured
 }
 
@@ -38,7 +40,8 @@ fn a_caller_without_a_usable_key_or_a_subscription_is_forbidden(wiring: Wiring) 
         ("a key with an overlong form", with(b"\xc0\xaf"), "API_KEY_UNKNOWN"),
         ("a known key and a byte more", with(&[key("alice").as_bytes(), b"\xff"].concat()), "API_KEY_UNKNOWN"),
         ("a long key", with(&vec![b'k'; 50_000]), "API_KEY_UNKNOWN"),
-        ("two keys", with(key("alice").as_bytes()).header("x-api-key", key("dora")), "API_KEY_UNKNOWN"),
+        // Envoy's rate-limit filter passes on the first of them, external authorization all of them with commas between.
+        ("an unknown key and a known one", with(key("nobody").as_bytes()).header("x-api-key", key("alice")), "API_KEY_UNKNOWN"),
         ("a disabled key", with(key("dora").as_bytes()), "API_KEY_DISABLED"),
         ("a target not subscribed", http::get("/users/a").header("x-api-key", key("alice")), "NOT_SUBSCRIBED"),
         ("a long path", http::get(format!("/orders/{}", "x".repeat(50_000))).header("x-api-key", b"\xff"), "API_KEY_UNKNOWN"),
@@ -92,8 +95,7 @@ fn a_caller_over_a_rate_or_a_quota_is_told_when_to_come_again(wiring: Wiring) {
     assert_eq!(bench.usage("quentin"), "2 used, 2 2xx, 2 admitted, 1 QUOTA_EXCEEDED");
 
     let by_grpc = bench.grpc("/orders/grpc/ok", &[("x-api-key", &key("quentin"))]);
-    // RESOURCE_EXHAUSTED. Envoy has no choice of it for external authorization: a 429 of there is an UNAVAILABLE.
-    assert_eq!(by_grpc, Some(if wiring == Wiring::ExtAuthz { 14 } else { 8 }));
+    assert_eq!(by_grpc, Some(8), "RESOURCE_EXHAUSTED");
     bench.wait_for_reports(4);
 }
 
@@ -161,6 +163,46 @@ fn what_authentication_refuses_is_counted_nowhere(wiring: Wiring) {
     bench.wait_for_reports(2);
     assert_eq!(bench.usage("alice"), "2 used, 2 2xx, 2 admitted, 1 QUOTA_EXCEEDED");
     assert_eq!(bench.upstream.hits("/orders/a"), 2);
+}
+
+fn an_open_method_needs_no_key(wiring: Wiring) {
+    let bench = Bench::start(wiring, &[], &[]);
+    let without_key = |path: &str| bench.send(&http::get(path)).status;
+    assert_eq!(without_key("/orders/open"), 200);
+    for other in ["/orders/open/", "/orders/Open", "/orders/open/../secret", "/orders/secret?/orders/open"] {
+        assert_eq!(without_key(other), 403, "{other}");
+    }
+    // Envoy reports what tollgate has no use for.
+    until("an answer to the report", || (bench.envoy.stat("cluster.tollgate_report.upstream_rq_completed") == 1).then_some(()));
+    assert_eq!(bench.metric("tollgate_reports", ""), 0);
+}
+
+/// A gateway may let a request say what it costs.
+const COST: (&str, &str) = (
+    "                - request_headers: { header_name: \":path\", descriptor_key: path }\n",
+    "                - request_headers: { header_name: \":path\", descriptor_key: path }
+                - request_headers: { header_name: x-cost, descriptor_key: cost, skip_if_absent: true }
+",
+);
+
+/// External authorization has no cost.
+#[test]
+fn a_cost_is_charged_and_a_bad_one_is_a_bad_request() {
+    let bench = Bench::start(Wiring::RateLimitFilters, &[("alice", "quota-of-10")], &[COST]);
+    let costing = |cost: &[u8]| bench.send(&bench.request("/orders/a", "alice").header("x-cost", cost));
+    assert_eq!(costing(b"7").status, 200);
+    for bad in [b"-1".as_slice(), b"1.5", b"", b"\xff", b"18446744073709551616"] {
+        let refused = costing(bad);
+        assert_eq!((refused.status, problem(&refused)["reason"].as_str()), (400, Some("INVALID_REQUEST")), "{bad:?}");
+    }
+    let too_much = costing(b"11");
+    assert_eq!((too_much.status, too_much.header("retry-after")), (429, None), "waiting does not help");
+    assert_eq!(costing(b"4").status, 429);
+    assert_eq!(costing(b"3").status, 200);
+    let by_grpc = bench.grpc("/orders/grpc/ok", &[("x-api-key", &key("alice")), ("x-cost", "much")]);
+    assert_eq!(by_grpc, Some(3), "INVALID_ARGUMENT");
+    bench.wait_for_reports(2);
+    assert_eq!(bench.usage("alice"), "10 used, 2 2xx, 2 admitted, 2 QUOTA_EXCEEDED");
 }
 
 fn a_tollgate_that_is_away_lets_pass_or_refuses_as_configured(wiring: Wiring) {
