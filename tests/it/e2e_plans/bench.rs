@@ -10,7 +10,7 @@ use tollgate::grpc::pb::tollgate::{GetUsageRequest, get_usage_request};
 use tonic::transport::{Channel, Endpoint};
 
 use super::relay::Relay;
-use crate::envoy::{self, Envoy};
+use crate::envoy::{self, Envoy, edit};
 use crate::http::{self, Response};
 use crate::patience::until;
 use crate::server::Tollgate;
@@ -53,6 +53,12 @@ const MARK: &str = "mark";
 /// Envoy must not give up on tollgate, nor on the upstream, because a machine is slow.
 const PATIENT: &[(&str, &str)] =
     &[("timeout: 0.1s", "timeout: 20s"), ("timeout: 5s", "timeout: 50s"), ("connect_timeout: 0.5s", "connect_timeout: 20s")];
+
+/// An edit after which requests for users are given up early.
+pub const SHORT_FOR_USERS: (&str, &str) = (
+    "tollgate: { target: users/prod } } }\n                route: { cluster: upstream, timeout: 5s }",
+    "tollgate: { target: users/prod } } }\n                route: { cluster: upstream, timeout: 0.6s }",
+);
 
 /// How Envoy asks about a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -213,14 +219,4 @@ async fn declare(tollgate: &Tollgate, subscribers: &[(&str, &str)]) -> UsagePlan
     let mut plans = UsagePlanServiceClient::new(connect(tollgate).await);
     plans.apply(declared(document).unwrap().message).await.unwrap();
     plans
-}
-
-/// Every replacement is made wherever its first text stands, and it must stand somewhere.
-fn edit(text: &str, edits: &[(&str, &str)]) -> String {
-    let mut text = text.to_owned();
-    for (from, to) in edits {
-        assert!(text.contains(from), "there is no {from:?} to replace");
-        text = text.replace(from, to);
-    }
-    text
 }

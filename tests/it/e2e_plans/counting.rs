@@ -1,6 +1,6 @@
 //! What a request costs, by how it ended.
 
-use super::bench::{Bench, Wiring, key};
+use super::bench::{Bench, SHORT_FOR_USERS, Wiring, key};
 
 in_both_wirings! {
     a_5xx_is_not_charged_to_the_quota_and_everything_else_is
@@ -8,12 +8,6 @@ in_both_wirings! {
     a_4xx_is_charged_only_where_the_upstream_made_it
     a_grpc_call_is_charged_by_the_status_in_its_trailers
 }
-
-/// Requests for users are given up early. Both examples hold this.
-const SHORT_FOR_USERS: (&str, &str) = (
-    "tollgate: { target: users/prod } } }\n                route: { cluster: upstream, timeout: 5s }",
-    "tollgate: { target: users/prod } } }\n                route: { cluster: upstream, timeout: 0.2s }",
-);
 
 fn a_5xx_is_not_charged_to_the_quota_and_everything_else_is(wiring: Wiring) {
     let plan_of = [("ok", "quota-of-10"), ("missing", "quota-of-10"), ("failing", "quota-of-10"), ("limited", "burst-of-10")];

@@ -8,7 +8,7 @@ use envoy_types::pb::google::protobuf::value::Kind;
 use tollgate::grpc::pb::rls::rate_limit_service_client::RateLimitServiceClient;
 use tollgate::grpc::wire::{Descriptor, Entry, RateLimitRequest};
 
-use super::bench::{Bench, Wiring, key};
+use super::bench::{Bench, SHORT_FOR_USERS, Wiring, key};
 use crate::patience::until;
 
 in_both_wirings! {
@@ -18,11 +18,10 @@ in_both_wirings! {
 }
 
 fn a_report_waits_for_a_tollgate_that_hangs(wiring: Wiring) {
-    let short = ("route: { cluster: upstream, timeout: 5s }", "route: { cluster: upstream, timeout: 1s }");
-    let bench = Bench::start(wiring, &[("alice", "plenty")], &[short]);
-    let pending = bench.request("/orders/hang", "alice").open(bench.envoy.listener("api")).unwrap();
+    let bench = Bench::start(wiring, &[("alice", "plenty")], &[SHORT_FOR_USERS]);
+    let pending = bench.request("/users/hang", "alice").open(bench.envoy.listener("api")).unwrap();
     // Decided, and not ended yet.
-    bench.upstream.wait_for_hits("/orders/hang", 1);
+    bench.upstream.wait_for_hits("/users/hang", 1);
     bench.tollgate.pause();
     assert_eq!(pending.answer().unwrap().status, 504, "nobody waits for a report");
     until("the report on its way", || (bench.envoy.stat("cluster.tollgate_report.upstream_rq_total") == 1).then_some(()));
