@@ -3,6 +3,7 @@
 //! An edit is worked out on a [`Draft`], a copy of the snapshot that shares all but what it changes; when all of it has succeeded, the draft
 //! takes the snapshot's place in one step. A decision that holds the older snapshot goes on with it: it sees one consistent catalog.
 
+use std::fmt;
 use std::sync::Arc;
 
 use arc_swap::{ArcSwap, Guard};
@@ -47,10 +48,16 @@ pub struct Edited<A> {
 }
 
 /// The catalog in memory: one snapshot for all readers, one writer at a time.
-#[derive(Debug)]
 pub struct CatalogStore {
     current: ArcSwap<Catalog>,
     writer: Mutex<Requests>,
+}
+
+/// The catalog itself would fill the log.
+impl fmt::Debug for CatalogStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CatalogStore").field("revision", &self.load().revision()).finish_non_exhaustive()
+    }
 }
 
 impl CatalogStore {

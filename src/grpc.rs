@@ -1,4 +1,4 @@
-//! The edge: protobuf to domain types and back, one file per service, every error to a status in one place ([`status`]).
+//! The edge: protobuf to domain types and back, one file per service, every error to a status in one place (`status`).
 
 pub mod books;
 pub mod convert;

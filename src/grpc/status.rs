@@ -76,3 +76,8 @@ impl From<BooksError> for Status {
 pub(super) fn invalid(mistakes: Vec<Invalid>) -> Status {
     EditError::Invalid(mistakes).into()
 }
+
+/// Work on a thread of its own that panicked, or that the end of the process cut short.
+pub(super) fn unfinished(error: &tokio::task::JoinError) -> Status {
+    Status::internal(format!("the work was not finished: {error}"))
+}
