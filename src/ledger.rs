@@ -19,9 +19,14 @@ use crate::decide::compiled::QuotaIdentity;
 use crate::decide::plan::Id;
 use crate::decide::quota::Grant;
 
+mod balance;
 mod error;
+mod listing;
+mod memory;
+mod operations;
 
 pub use error::LedgerError;
+pub use memory::MemoryLedger;
 
 /// Who leases: a service, and which of its starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
