@@ -4,8 +4,8 @@
 //! it has spent but what it *may* spend: it leases units, which adds them to `charged`, and then admits requests from them in memory. A crash
 //! therefore never forgets a charge; it wastes at most what was leased and not spent, shown as `lost`.
 //!
-//! One interface ([`Ledger`]), two implementations (in memory, and SQLite), and nothing that assumes one holder: each names itself
-//! and its epoch, amounts are cumulative so that a repeat is harmless, and every operation is about the counters of one subject. A thread
+//! One interface ([`Ledger`]), two implementations ([`MemoryLedger`], [`SqliteLedger`]), and nothing that assumes one holder: each names itself
+//! and its epoch, amounts are cumulative so that a repeat is harmless, and every operation is about the counters of one subject. [`LedgerThread`]
 //! stands in front: it commits all that is waiting in one transaction, and answers by callbacks.
 //!
 //! A holder sends the operations on one counter in order, and repeats one only before it sends the next.
@@ -24,9 +24,13 @@ mod error;
 mod listing;
 mod memory;
 mod operations;
+pub mod sqlite;
+mod thread;
 
 pub use error::LedgerError;
 pub use memory::MemoryLedger;
+pub use sqlite::SqliteLedger;
+pub use thread::{Callback, LedgerStatus, LedgerThread, Request};
 
 /// Who leases: a service, and which of its starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -420,4 +424,9 @@ pub trait Ledger: Send + Sync + fmt::Debug {
 
     /// Called when nothing is waiting, or much was written: a time for work that must not delay a commit.
     fn tidy(&self) -> Result<(), LedgerError>;
+
+    /// Was so much written that [`Self::tidy`] should be called although operations are waiting?
+    fn wants_tidying(&self) -> bool {
+        false
+    }
 }
