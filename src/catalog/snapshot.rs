@@ -123,6 +123,10 @@ impl Lookup for Catalog {
     fn account(&self) -> Option<&RateLimit> {
         self.account.as_ref()
     }
+
+    fn revision(&self) -> u64 {
+        self.revision
+    }
 }
 
 impl Resource for CompiledPlan {

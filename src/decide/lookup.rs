@@ -13,4 +13,8 @@ pub trait Lookup {
     fn target(&self, id: &str) -> Option<&CompiledTarget>;
     /// The rate limit of the whole service for plan traffic.
     fn account(&self) -> Option<&RateLimit>;
+    /// Which state this is: an edit makes it greater. 0 where the declarations are never edited.
+    fn revision(&self) -> u64 {
+        0
+    }
 }

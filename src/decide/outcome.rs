@@ -132,6 +132,16 @@ impl CountRule {
         rule
     }
 
+    /// One bit for each status from 100 on, as [`Self::of_bits`] reads them.
+    pub fn bits(&self) -> [u64; 8] {
+        self.0
+    }
+
+    /// The rule that was written so.
+    pub fn of_bits(bits: [u64; 8]) -> Self {
+        Self(bits)
+    }
+
     fn add(&mut self, status: u16) {
         if let Some((word, bit)) = Self::place(status)
             && let Some(word) = self.0.get_mut(word)

@@ -139,6 +139,16 @@ impl QuotaCount {
         self.rows.insert(place, row);
     }
 
+    /// Takes over what is known elsewhere of a period. Nothing where its row was dropped.
+    pub fn tell(&mut self, told: Row, now_ns: u64, keep_ns: u64) {
+        self.change(&told, now_ns, keep_ns, |row| *row = told);
+    }
+
+    /// The kept row of the period with this start.
+    pub fn row(&self, start_ns: u64) -> Option<&Row> {
+        self.rows.get(self.find(start_ns)?)
+    }
+
     /// Where the row of the period with this start is.
     fn find(&self, start_ns: u64) -> Option<usize> {
         let last = self.rows.len().checked_sub(1)?;

@@ -9,8 +9,11 @@ mod books;
 mod fingerprint;
 mod gauges;
 mod grant;
+mod held;
+pub mod lease;
 mod marks;
 mod meter;
+mod metering;
 mod names;
 mod operations;
 mod receipt;
@@ -20,7 +23,7 @@ mod usage;
 
 use std::borrow::Cow;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use dashmap::DashMap;
 use parking_lot::Mutex;
@@ -29,25 +32,26 @@ use smallvec::SmallVec;
 
 use self::books::{Books, Entry, Owner, Rates, State};
 use self::fingerprint::Fingerprints;
+use self::lease::{Checked, GiveBack, Need, Shortage};
 use self::marks::Marks;
-use self::meter::{Meter, QuotaAsk, QuotaAsks, RateAsk, RateAsks, Take};
+use self::metering::no_room;
 use self::names::Names;
 use self::operations::{Operations, OtherFields};
 use self::receipt::{Charged, Receipt};
 use self::usage::{Event, Row as UsageRow, Usage, Who};
-use crate::decide::compiled::{CompiledEntitlement, CompiledTarget, MethodLimit};
+use crate::decide::compiled::{CompiledEntitlement, CompiledTarget};
 use crate::decide::lookup::Lookup;
 use crate::decide::outcome::CountRule;
-use crate::decide::plan::{Charge, CounterScope, Id};
+use crate::decide::plan::{CounterScope, Id};
 use crate::decide::quota::KEEP_NS;
 use crate::decide::resolve::{Call, Covered, Refused, Resolution, resolve};
-use crate::decide::time::{Now, SECOND_NS};
-use crate::decide::verdict::{Decision, Limits, Reason, Verdict};
+use crate::decide::time::Now;
+use crate::decide::verdict::{Decision, Limits, Verdict};
 
 pub use self::grant::{GrantError, QuotaUsage, Subject};
 pub use self::operations::REMEMBERED_NS;
 pub use self::receipt::MAX_CHARS as MAX_RECEIPT_CHARS;
-pub use self::settings::Settings;
+pub use self::settings::{LeaseSettings, Settings};
 pub use self::settle::{NotRecorded, Report, ReportSubject, Settlement};
 pub use self::usage::{DailyUsage, Scope};
 
@@ -57,8 +61,6 @@ pub const MAX_OPERATION_ID: usize = 128;
 const SHARDS: usize = 256;
 /// Count rules that receipts can name.
 const MAX_RULES: u32 = (1 << 13) - 1;
-/// What a check that finds no room for its counters is told to wait.
-const NO_ROOM_RETRY_NS: u64 = SECOND_NS;
 
 /// One request to decide.
 #[derive(Clone, Copy, Debug)]
@@ -100,6 +102,9 @@ pub struct PlanEngine {
     target_names: Names<Id>,
     rules: Names<CountRule>,
     sequences: Box<[Sequence]>,
+    prefetches: Mutex<Vec<Need>>,
+    has_prefetches: AtomicBool,
+    ended: Mutex<Vec<GiveBack>>,
     events: Events,
 }
 
@@ -114,13 +119,8 @@ struct Events {
     expired_units: AtomicU64,
     invalid_reports: AtomicU64,
     dropped_settlements: AtomicU64,
-}
-
-/// What a decision needs to know after the locks are gone.
-struct Metered<'a> {
-    verdict: Verdict,
-    limits: Limits<'a>,
-    charges: SmallVec<[Charged; 4]>,
+    dropped_prefetches: AtomicU64,
+    without_receipt: AtomicU64,
 }
 
 impl PlanEngine {
@@ -138,13 +138,31 @@ impl PlanEngine {
             target_names: Names::new(names),
             rules: Names::new(MAX_RULES),
             sequences: (0..SHARDS).map(|_| Sequence::default()).collect(),
+            prefetches: Mutex::default(),
+            has_prefetches: AtomicBool::new(false),
+            ended: Mutex::default(),
             events: Events::default(),
             settings,
         }
     }
 
-    /// Decides one request, and charges it if it is admitted. A refusal is a decision, not an error.
+    /// Decides one request, and charges it if it is admitted. A refusal is a decision, not an error. Where units would have to be leased first,
+    /// it is refused as `LEDGER_UNAVAILABLE`.
     pub fn check<'a>(&self, lookup: &'a impl Lookup, request: &CheckInput<'_>, now: Now) -> Result<Decision<'a>, InvalidRequest> {
+        match self.check_or_need(lookup, request, Shortage::Deny, now)? {
+            Checked::Decided(decision) => Ok(decision),
+            Checked::Needs(_) => Ok(decision(no_room(), "", "", "", None)),
+        }
+    }
+
+    /// Decides one request, or says what it needs from the ledger first; then it has charged nothing.
+    pub fn check_or_need<'a>(
+        &self,
+        lookup: &'a impl Lookup,
+        request: &CheckInput<'_>,
+        shortage: Shortage,
+        now: Now,
+    ) -> Result<Checked<'a>, InvalidRequest> {
         if request.target.is_empty() {
             return Err(InvalidRequest::NoTarget);
         }
@@ -153,17 +171,17 @@ impl PlanEngine {
         }
         let call = Call { api_key: request.api_key, target: request.target, method: request.method, path: request.path };
         match resolve(lookup, &call, now) {
-            Resolution::Open { target } => Ok(self.check_open(lookup, target, request, now)),
-            Resolution::Refused(refused) => Ok(self.refuse(lookup, &refused, request, now)),
+            Resolution::Open { target } => Ok(Checked::Decided(self.check_open(lookup, target, request, now))),
+            Resolution::Refused(refused) => Ok(Checked::Decided(self.refuse(lookup, &refused, request, now))),
             Resolution::Covered(covered) if request.operation_id.is_empty() || request.cost == Some(0) => {
-                Ok(self.check_covered(lookup, covered, request, now))
+                Ok(self.check_covered(lookup, covered, request, shortage, now))
             }
             Resolution::Covered(covered) => {
                 let id = self.fingerprints.of(b'o', &[covered.key.id.as_bytes(), request.operation_id]);
                 let cost = request.cost.unwrap_or(1).to_le_bytes();
                 let fields = self.fingerprints.of(b'f', &[request.target.as_bytes(), request.method, request.path, &cost]);
                 self.operations
-                    .once(id, fields, now, || self.check_covered(lookup, covered, request, now))
+                    .once(id, fields, now, || self.check_covered(lookup, covered, request, shortage, now))
                     .map_err(|OtherFields| InvalidRequest::OperationIdReused)
             }
         }
@@ -191,52 +209,47 @@ impl PlanEngine {
 
     /// A call that needs no key: only the limits of the target and of the account.
     fn check_open<'a>(&self, lookup: &'a impl Lookup, target: &'a CompiledTarget, request: &CheckInput<'_>, now: Now) -> Decision<'a> {
-        let metered = self.meter(lookup, None, Some(target), request, now);
-        Decision {
-            verdict: metered.verdict,
-            plan: Cow::Borrowed(""),
-            entitlement: Cow::Borrowed(""),
-            subscriber: Cow::Borrowed(""),
-            limits: metered.limits,
-            receipt: None,
-            note: None,
-        }
+        // Rates need nothing from the ledger.
+        let metered = self.meter(lookup, None, Some(target), request, Shortage::Deny, now).unwrap_or_else(|_| no_room());
+        decision(metered, "", "", "", None)
     }
 
-    fn check_covered<'a>(&self, lookup: &'a impl Lookup, covered: Covered<'a>, request: &CheckInput<'_>, now: Now) -> Decision<'a> {
+    fn check_covered<'a>(
+        &self,
+        lookup: &'a impl Lookup,
+        covered: Covered<'a>,
+        request: &CheckInput<'_>,
+        shortage: Shortage,
+        now: Now,
+    ) -> Checked<'a> {
         let Covered { key, subscriber, entitlement, target_id, target } = covered;
         let compiled: &'a CompiledEntitlement = entitlement;
         let counted = compiled.rate.is_some() || !compiled.methods.is_empty() || !compiled.quotas.is_empty();
         let metered = if counted {
             let (subject, owner) = self.owner(covered);
-            let fingerprint = books::subject_fingerprint(&self.fingerprints, compiled.counter_scope, subject, compiled);
+            let names = (&*compiled.plan, &*compiled.name);
+            let fingerprint = books::subject_fingerprint(&self.fingerprints, compiled.counter_scope, subject, names);
             let work = |entry: &Entry, state: &mut State| {
-                let metered = self.meter(lookup, Some((compiled, entry, &mut *state)), target, request, now);
+                let metered = self.meter(lookup, Some((compiled, entry, &mut *state)), target, request, shortage, now)?;
                 self.tally(&mut state.last_usage, covered, request, metered.verdict, now);
-                metered
+                Ok(metered)
             };
             self.books.with(fingerprint, owner, now, work).unwrap_or_else(|books::Full| {
                 let metered = no_room();
                 self.tally(&mut None, covered, request, metered.verdict, now);
-                metered
+                Ok(metered)
             })
         } else {
-            let metered = self.meter(lookup, None, target, request, now);
-            self.tally(&mut None, covered, request, metered.verdict, now);
-            metered
+            let metered = self.meter(lookup, None, target, request, shortage, now);
+            metered.inspect(|metered| self.tally(&mut None, covered, request, metered.verdict, now))
         };
-        let receipt = (metered.verdict.is_allowed() && request.cost != Some(0) && !metered.charges.is_empty())
-            .then(|| self.issue(&subscriber.id, &key.id, target_id, request, metered.charges, now))
-            .flatten();
-        Decision {
-            verdict: metered.verdict,
-            plan: Cow::Borrowed(&compiled.plan),
-            entitlement: Cow::Borrowed(&compiled.name),
-            subscriber: Cow::Borrowed(&subscriber.id),
-            limits: metered.limits,
-            receipt,
-            note: None,
-        }
+        let mut metered = match metered {
+            Ok(metered) => metered,
+            Err(needs) => return Checked::Needs(needs),
+        };
+        let charges = std::mem::take(&mut metered.charges);
+        let receipt = (!charges.is_empty()).then(|| self.issue(&subscriber.id, &key.id, target_id, request, charges, now)).flatten();
+        Checked::Decided(decision(metered, &compiled.plan, &compiled.name, &subscriber.id, receipt))
     }
 
     /// Counts a decision in the statistics of its day. A peek is none.
@@ -263,79 +276,6 @@ impl PlanEngine {
             entitlement: Arc::clone(&entitlement.name),
         };
         (subject, owner)
-    }
-
-    /// Steps 3 to 6. The lock of the entry is held already; this takes the target's, then the account's.
-    fn meter<'a>(
-        &self,
-        lookup: &'a impl Lookup,
-        own: Option<(&'a CompiledEntitlement, &Entry, &mut State)>,
-        target: Option<&'a CompiledTarget>,
-        request: &CheckInput<'_>,
-        now: Now,
-    ) -> Metered<'a> {
-        let limited = target.filter(|target| target.has_limits());
-        let target_guard = limited.map(|target| self.target_rates(&target.target.id));
-        let mut target_rates;
-        let mut account_tat;
-        let mut rates = RateAsks::new();
-        let mut quotas = QuotaAsks::new();
-        let mut slots: &mut [books::Slot] = &mut [];
-        let mut entry_id = 0;
-        if let Some((entitlement, entry, state)) = own {
-            entry_id = entry.id;
-            for quota in &entitlement.quotas {
-                let Some(slot) = state.slot(quota, now, self.keep_ns()) else { return no_room() };
-                let Some(kept) = state.quotas.get(slot) else { return no_room() };
-                quotas.push(QuotaAsk { quota, slot, row: kept.count.at(&quota.calendar, now.unix_ns) });
-            }
-            slots = &mut state.quotas;
-            let method = entitlement.methods.for_call(request.target, request.method, request.path);
-            let general = entitlement.rate.as_ref().filter(|_| method.is_none_or(|method| !method.replaces_general));
-            let (general_tat, method_tat) = state.rates.buckets(method.map(|method| method.identity), now);
-            if let Some(limit) = general {
-                rates.push(RateAsk { name: "rate", reason: Reason::RateExceeded, limit, tat: general_tat });
-            }
-            push_method(&mut rates, method, method_tat, Reason::MethodRateExceeded);
-        }
-
-        target_rates = target_guard.as_ref().map(|guard| guard.value().lock());
-        if let (Some(target), Some(kept)) = (limited, &mut target_rates) {
-            let method = target.methods.for_call(request.target, request.method, request.path);
-            let (general_tat, method_tat) = kept.buckets(method.map(|method| method.identity), now);
-            push_method(&mut rates, method, method_tat, Reason::TargetRateExceeded);
-            let general = target.rate.as_ref().filter(|_| method.is_none_or(|method| !method.replaces_general));
-            if let Some(limit) = general {
-                rates.push(RateAsk { name: "target", reason: Reason::TargetRateExceeded, limit, tat: general_tat });
-            }
-        }
-        let account = lookup.account();
-        account_tat = account.map(|_| self.account.lock());
-        if let (Some(limit), Some(tat)) = (account, &mut account_tat) {
-            rates.push(RateAsk { name: "account", reason: Reason::AccountRateExceeded, limit, tat });
-        }
-
-        let charges = quotas.iter().map(|ask| self.charged(entry_id, ask)).collect();
-        let meter = Meter { rates, quotas: &quotas, slots, now, keep_ns: self.keep_ns() };
-        let (verdict, limits) = meter.decide(Take::of(request.cost));
-        Metered { verdict, limits, charges }
-    }
-
-    fn target_rates(&self, id: &Id) -> dashmap::mapref::one::Ref<'_, Id, Mutex<Rates>> {
-        if let Some(rates) = self.targets.get(id) {
-            return rates;
-        }
-        self.targets.entry(Arc::clone(id)).or_default().downgrade()
-    }
-
-    fn charged(&self, entry: u64, ask: &QuotaAsk<'_>) -> Charged {
-        let rule = if ask.quota.counts == CountRule::DEFAULT { 0 } else { self.rules.number(&ask.quota.counts, || ask.quota.counts) };
-        Charged {
-            counter: entry << 16 | u64::try_from(ask.slot).unwrap_or_default(),
-            period_start_s: ask.row.period.start_ns / SECOND_NS,
-            rule,
-            at_report: ask.quota.charge == Charge::AtReport,
-        }
     }
 
     fn issue(
@@ -375,6 +315,9 @@ impl PlanEngine {
 
     /// Drops what remembers nothing any more. Call it every few seconds.
     pub fn sweep(&self, now: Now) {
+        if self.settings.lease.is_some() {
+            self.sweep_leases(now);
+        }
         self.books.sweep(now, self.keep_ns());
         self.targets.retain(|_, rates| !rates.get_mut().are_full(now));
         self.operations.sweep(now);
@@ -388,16 +331,22 @@ impl PlanEngine {
     }
 }
 
-fn push_method<'a, 's>(rates: &mut RateAsks<'a, 's>, method: Option<&'a MethodLimit>, tat: Option<&'s mut u64>, reason: Reason) {
-    if let (Some(method), Some(tat)) = (method, tat) {
-        rates.push(RateAsk { name: &method.name, reason, limit: &method.limit, tat });
+fn decision<'a>(
+    metered: metering::Metered<'a>,
+    plan: &'a str,
+    entitlement: &'a str,
+    subscriber: &'a str,
+    receipt: Option<String>,
+) -> Decision<'a> {
+    Decision {
+        verdict: metered.verdict,
+        plan: Cow::Borrowed(plan),
+        entitlement: Cow::Borrowed(entitlement),
+        subscriber: Cow::Borrowed(subscriber),
+        limits: metered.limits,
+        receipt,
+        note: None,
     }
-}
-
-/// The books cannot be kept: refused as when the ledger cannot answer.
-fn no_room<'a>() -> Metered<'a> {
-    let verdict = Verdict::Deny { reason: Reason::LedgerUnavailable, retry_after_ns: Some(NO_ROOM_RETRY_NS) };
-    Metered { verdict, limits: Limits::new(), charges: SmallVec::new() }
 }
 
 #[cfg(test)]

@@ -9,8 +9,9 @@ use parking_lot::{Mutex, MutexGuard};
 use smallvec::SmallVec;
 
 use super::fingerprint::{ByFingerprint, Fingerprint, Fingerprints, SHARDS, by_fingerprint};
+use super::held::Leases;
 use super::usage::Row as UsageRow;
-use crate::decide::compiled::{CompiledEntitlement, CompiledQuota, QuotaIdentity};
+use crate::decide::compiled::QuotaIdentity;
 use crate::decide::plan::{CounterScope, Id};
 use crate::decide::quota::QuotaCount;
 use crate::decide::time::Now;
@@ -48,6 +49,7 @@ pub(super) struct State {
     pub(super) last_usage: Option<Arc<UsageRow>>,
     /// On the steady clock.
     touched_ns: u64,
+    floor_ns: u64,
 }
 
 /// The count of one quota.
@@ -55,6 +57,7 @@ pub(super) struct State {
 pub(super) struct Slot {
     pub(super) identity: Arc<QuotaIdentity>,
     pub(super) count: QuotaCount,
+    pub(super) leases: Leases,
 }
 
 /// The token buckets of an entry or a target, as theoretical arrival times.
@@ -90,29 +93,52 @@ impl Rates {
 
 impl State {
     /// The slot of a quota, made where it is missing. `None`: the entry holds too many, and none is old.
-    pub(super) fn slot(&mut self, quota: &CompiledQuota, now: Now, keep_ns: u64) -> Option<usize> {
-        if let Some(place) = self.quotas.iter().position(|slot| Arc::ptr_eq(&slot.identity, &quota.identity)) {
+    pub(super) fn slot(&mut self, identity: &Arc<QuotaIdentity>, now: Now, keep_ns: u64) -> Option<usize> {
+        if let Some(place) = self.quotas.iter().position(|slot| Arc::ptr_eq(&slot.identity, identity)) {
             return Some(place);
         }
-        if let Some((place, slot)) = self.quotas.iter_mut().enumerate().find(|(_, slot)| slot.identity == quota.identity) {
-            // The plan was edited: compare by address again from now on.
-            slot.identity = Arc::clone(&quota.identity);
+        if let Some((place, slot)) = self.quotas.iter_mut().enumerate().find(|(_, slot)| slot.identity == *identity) {
+            // The plan was edited: compare by address again from now on. What statuses the quota counts may be another.
+            slot.identity = Arc::clone(identity);
+            slot.leases.rule = None;
             return Some(place);
         }
-        let slot = Slot { identity: Arc::clone(&quota.identity), count: QuotaCount::default() };
+        let slot = Slot { identity: Arc::clone(identity), count: QuotaCount::default(), leases: Leases::default() };
         if self.quotas.len() < MAX_SLOTS {
             self.quotas.push(slot);
             return Some(self.quotas.len() - 1);
         }
         let (place, old) = self.quotas.iter_mut().enumerate().find(|(_, slot)| slot.count.is_old(now.unix_ns, keep_ns))?;
+        self.floor_ns = self.floor_ns.max(old.last_end_ns());
         *old = slot;
         Some(place)
+    }
+
+    /// The slot of a quota, where it has one.
+    pub(super) fn find(&mut self, identity: &QuotaIdentity) -> Option<&mut Slot> {
+        self.quotas.iter_mut().find(|slot| *slot.identity == *identity)
+    }
+
+    /// The slot of a counter of the ledger.
+    pub(super) fn numbered(&mut self, counter: u64) -> Option<&mut Slot> {
+        self.quotas.iter_mut().find(|slot| slot.leases.counter == counter)
+    }
+
+    /// Slots whose periods had all ended by then were dropped.
+    pub(super) fn floor_ns(&self) -> u64 {
+        self.floor_ns
     }
 
     fn is_idle(&self, now: Now, keep_ns: u64) -> bool {
         // Both clocks must agree: one leap of the wall clock must not drop the books of everyone.
         let untouched = self.quotas.is_empty() || now.steady_ns.saturating_sub(self.touched_ns) >= keep_ns;
         self.rates.are_full(now) && untouched && self.quotas.iter().all(|slot| slot.count.is_old(now.unix_ns, keep_ns))
+    }
+}
+
+impl Slot {
+    fn last_end_ns(&self) -> u64 {
+        self.count.rows().last().map_or(0, |row| row.period.end_ns)
     }
 }
 
@@ -133,10 +159,12 @@ impl fmt::Debug for Entry {
 pub(super) struct Books {
     by_subject: ByFingerprint<Arc<Entry>>,
     by_id: DashMap<u64, Arc<Entry>>,
+    by_counter: DashMap<u64, Arc<Entry>>,
     live: AtomicUsize,
     next_id: AtomicU64,
     max_entries: usize,
     refused: AtomicU64,
+    floor_ns: AtomicU64,
 }
 
 /// There is no room for another entry.
@@ -148,10 +176,12 @@ impl Books {
         Self {
             by_subject: by_fingerprint(),
             by_id: DashMap::with_shard_amount(SHARDS),
+            by_counter: DashMap::with_shard_amount(SHARDS),
             live: AtomicUsize::new(0),
             next_id: AtomicU64::new(1),
             max_entries,
             refused: AtomicU64::new(0),
+            floor_ns: AtomicU64::new(0),
         }
     }
 
@@ -203,6 +233,26 @@ impl Books {
         self.by_id.get(&id).map(|entry| Arc::clone(&entry))
     }
 
+    /// The entry of a fingerprint.
+    pub(super) fn find(&self, fingerprint: Fingerprint) -> Option<Arc<Entry>> {
+        self.by_subject.get(&fingerprint).map(|entry| Arc::clone(&entry))
+    }
+
+    /// Lets an entry be found by a number of the ledger's, which is not one of [`Entry::id`].
+    pub(super) fn number(&self, counter: u64, entry: &Arc<Entry>) {
+        self.by_counter.insert(counter, Arc::clone(entry));
+    }
+
+    /// The entry of a counter of the ledger.
+    pub(super) fn by_counter(&self, counter: u64) -> Option<Arc<Entry>> {
+        self.by_counter.get(&counter).map(|entry| Arc::clone(&entry))
+    }
+
+    /// Entries whose periods had all ended by then were dropped: what was counted in such periods is no longer known.
+    pub(super) fn floor_ns(&self) -> u64 {
+        self.floor_ns.load(Ordering::Relaxed)
+    }
+
     /// Visits every entry. Others may be made and dropped meanwhile.
     pub(super) fn each(&self, mut visit: impl FnMut(&Entry)) {
         self.by_subject.iter().for_each(|entry| visit(&entry));
@@ -210,15 +260,20 @@ impl Books {
 
     /// Drops the entries that remember nothing any more.
     pub(super) fn sweep(&self, now: Now, keep_ns: u64) {
-        let mut gone = Vec::new();
+        let (mut gone, mut counters) = (Vec::new(), Vec::new());
         self.by_subject.retain(|_, entry| {
-            let idle = entry.lock().is_idle(now, keep_ns);
+            let state = entry.lock();
+            let idle = state.is_idle(now, keep_ns);
             if idle {
+                let last_ns = state.quotas.iter().map(Slot::last_end_ns).max().unwrap_or_default();
+                self.floor_ns.fetch_max(last_ns, Ordering::Relaxed);
                 gone.push(entry.id);
+                counters.extend(state.quotas.iter().map(|slot| slot.leases.counter).filter(|&counter| counter != 0));
             }
             !idle
         });
         gone.into_iter().for_each(|id| self.forget(id));
+        counters.into_iter().for_each(|counter| drop(self.by_counter.remove(&counter)));
     }
 
     pub(super) fn live(&self) -> usize {
@@ -235,11 +290,11 @@ pub(super) fn subject_fingerprint(
     fingerprints: &Fingerprints,
     scope: CounterScope,
     subject: &str,
-    entitlement: &CompiledEntitlement,
+    (plan, entitlement): (&str, &str),
 ) -> Fingerprint {
     let tag = match scope {
         CounterScope::Subscriber => b's',
         CounterScope::Key => b'k',
     };
-    fingerprints.of(tag, &[subject.as_bytes(), entitlement.plan.as_bytes(), entitlement.name.as_bytes()])
+    fingerprints.of(tag, &[subject.as_bytes(), plan.as_bytes(), entitlement.as_bytes()])
 }

@@ -59,4 +59,14 @@ impl PlanEngine {
     pub fn dropped_settlements(&self) -> u64 {
         self.events.dropped_settlements.load(Ordering::Relaxed)
     }
+
+    /// Units that were to be leased ahead of use, and found no room in the queue.
+    pub fn prefetches_dropped(&self) -> u64 {
+        self.events.dropped_prefetches.load(Ordering::Relaxed)
+    }
+
+    /// Admissions that got no receipt, because the ledger had not numbered their counter yet.
+    pub fn without_receipt(&self) -> u64 {
+        self.events.without_receipt.load(Ordering::Relaxed)
+    }
 }

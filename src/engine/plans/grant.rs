@@ -76,13 +76,13 @@ impl PlanEngine {
         let quota = named.ok_or_else(|| GrantError::NoQuota(quota.to_owned()))?;
         let owner = owner_of(subject, entitlement)?;
         let id = owner.key.as_ref().unwrap_or(&owner.subscriber);
-        let fingerprint = subject_fingerprint(&self.fingerprints, entitlement.counter_scope, id, entitlement);
+        let fingerprint = subject_fingerprint(&self.fingerprints, entitlement.counter_scope, id, (&entitlement.plan, &entitlement.name));
         let granted = self.books.with(
             fingerprint,
             || owner.clone(),
             now,
             |_, state| {
-                let place = state.slot(quota, now, self.keep_ns())?;
+                let place = state.slot(&quota.identity, now, self.keep_ns())?;
                 let count = &mut state.quotas.get_mut(place)?.count;
                 let row = count.at(&quota.calendar, now.unix_ns);
                 Some(count.grant(&row, grant, quota.limit, now.unix_ns, self.keep_ns()))
@@ -99,13 +99,7 @@ impl PlanEngine {
         let mut found = Vec::new();
         self.books.each(|entry| {
             let owner = &entry.owner;
-            let wanted = match scope {
-                Scope::All => true,
-                Scope::Subscriber(id) => &*owner.subscriber == id,
-                Scope::Key(id) => owner.key.as_deref() == Some(id),
-                Scope::Plan(id) => &*owner.plan == id,
-            };
-            if !wanted {
+            if !scope.holds(&owner.subscriber, owner.key.as_deref(), &owner.plan) {
                 return;
             }
             let declared = lookup.plan(&owner.plan).and_then(|plan| plan.entitlement(&owner.entitlement));

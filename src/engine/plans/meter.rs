@@ -5,6 +5,9 @@ use std::borrow::Cow;
 use smallvec::SmallVec;
 
 use super::books::Slot;
+use super::held::Held;
+use super::lease::Shortage;
+use super::settings::LeaseSettings;
 use crate::decide::compiled::CompiledQuota;
 use crate::decide::gcra::{Answer, RateLimit};
 use crate::decide::plan::{Charge, OnBreach};
@@ -45,6 +48,24 @@ pub(super) struct QuotaAsk<'a> {
     pub(super) row: Row,
 }
 
+impl QuotaAsk<'_> {
+    /// Its period was forgotten, and has nothing left: nothing is counted in it any more.
+    pub(super) fn is_forgotten(&self) -> bool {
+        self.row.used == u64::MAX
+    }
+}
+
+/// Where quotas are spent from leases.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Leasing<'s> {
+    pub(super) settings: &'s LeaseSettings,
+    pub(super) shortage: Shortage,
+}
+
+/// Places, among the quotas that were asked, of those that need something from the ledger first. Nothing was charged.
+#[derive(Debug)]
+pub(super) struct Short(pub(super) SmallVec<[usize; 4]>);
+
 pub(super) type RateAsks<'a, 's> = SmallVec<[RateAsk<'a, 's>; 4]>;
 pub(super) type QuotaAsks<'a> = SmallVec<[QuotaAsk<'a>; 2]>;
 
@@ -56,11 +77,13 @@ pub(super) struct Meter<'a, 's, 'q> {
     pub(super) now: Now,
     /// How long rows of quotas are kept.
     pub(super) keep_ns: u64,
+    /// `None`: memory is all there is.
+    pub(super) leasing: Option<Leasing<'s>>,
 }
 
 impl<'a> Meter<'a, '_, '_> {
     /// Decides. Nothing is charged unless all of it passes.
-    pub(super) fn decide(mut self, take: Take) -> (Verdict, Limits<'a>) {
+    pub(super) fn decide(mut self, take: Take) -> Result<(Verdict, Limits<'a>), Short> {
         let mut answers: SmallVec<[Answer; 4]> = SmallVec::new();
         for ask in &mut self.rates {
             // After an edit the bucket may owe more than the new limit knows: kept, or it would be put off again at each refusal.
@@ -70,8 +93,18 @@ impl<'a> Meter<'a, '_, '_> {
         let refusing =
             self.rates.iter().zip(&answers).find(|(_, answer)| !matches!(answer, Answer::Pass { .. })).map(|(ask, _)| ask.reason);
         let breached = |ask: &QuotaAsk<'_>, on: OnBreach| ask.quota.on_breach == on && !fits(ask, take);
-        let refusing = refusing.or_else(|| self.quotas.iter().any(|ask| breached(ask, OnBreach::Reject)).then_some(Reason::QuotaExceeded));
+        let refusing = refusing.or_else(|| {
+            let certain = |ask: &QuotaAsk<'_>| breached(ask, OnBreach::Reject) && !self.must_ask(ask);
+            self.quotas.iter().any(certain).then_some(Reason::QuotaExceeded)
+        });
+        let refusing = match (refusing, self.leasing) {
+            (None, Some(leasing)) => self.short_of(leasing, take)?,
+            (refusing, _) => refusing,
+        };
         let verdict = match refusing {
+            Some(Reason::LedgerUnavailable) => {
+                Verdict::Deny { reason: Reason::LedgerUnavailable, retry_after_ns: Some(super::metering::NO_ROOM_RETRY_NS) }
+            }
             Some(reason) => Verdict::Deny { reason, retry_after_ns: self.retry_after_ns(&answers, take) },
             None => Verdict::Allow { over_quota: self.quotas.iter().any(|ask| breached(ask, OnBreach::Allow)) },
         };
@@ -80,7 +113,53 @@ impl<'a> Meter<'a, '_, '_> {
             self.charge(&answers, take);
         }
         let limits = self.statuses(&answers, take, charged);
-        (verdict, limits)
+        Ok((verdict, limits))
+    }
+
+    /// Would a refusal by this quota be one by a balance that may be wrong?
+    fn must_ask(&self, ask: &QuotaAsk<'_>) -> bool {
+        let asks = self.leasing.is_some_and(|leasing| leasing.shortage != Shortage::Allow);
+        asks && self.held(ask, |held| held.is_some_and(|held| held.unsure))
+    }
+
+    fn held<R>(&self, ask: &QuotaAsk<'_>, read: impl FnOnce(Option<&Held>) -> R) -> R {
+        read(self.slots.get(ask.slot).and_then(|slot| slot.leases.held(ask.row.period.start_ns)))
+    }
+
+    /// A request that nothing refuses, as far as is known, may be short of units, or of what a receipt needs to know.
+    fn short_of(&self, leasing: Leasing<'_>, take: Take) -> Result<Option<Reason>, Short> {
+        let places = |short: &dyn Fn(&QuotaAsk<'_>) -> bool| -> SmallVec<[usize; 4]> {
+            self.quotas.iter().enumerate().filter(|(_, ask)| short(ask)).map(|(place, _)| place).collect()
+        };
+        // First to be sure that it is not refused anyway.
+        let mut short = places(&|ask| ask.quota.on_breach == OnBreach::Reject && !fits(ask, take));
+        if short.is_empty() && !take.peek {
+            short = places(&|ask| self.is_short(ask, leasing.settings, take));
+        }
+        match leasing.shortage {
+            _ if short.is_empty() => Ok(None),
+            Shortage::Ask => Err(Short(short)),
+            Shortage::Deny => Ok(Some(Reason::LedgerUnavailable)),
+            Shortage::Allow => Ok(None),
+        }
+    }
+
+    fn is_short(&self, ask: &QuotaAsk<'_>, settings: &LeaseSettings, take: Take) -> bool {
+        let Some(leases) = self.slots.get(ask.slot).map(|slot| &slot.leases) else { return false };
+        if ask.is_forgotten() {
+            return false;
+        }
+        let unnamed = leases.counter == 0 || leases.rule.is_none();
+        match ask.quota.charge {
+            Charge::AtReport => unnamed,
+            Charge::AtCheck => {
+                let covers = match leases.held(ask.row.period.start_ns) {
+                    Some(held) => held.covers(take.cost, settings),
+                    None => take.cost <= settings.optimistic_units,
+                };
+                !covers || (unnamed && settings.optimistic_units == 0)
+            }
+        }
     }
 
     fn charge(&mut self, answers: &[Answer], take: Take) {
@@ -90,9 +169,14 @@ impl<'a> Meter<'a, '_, '_> {
             }
         }
         for ask in self.quotas {
-            if let Some(slot) = self.slots.get_mut(ask.slot) {
-                // Charged at the report or at the check: the row exists from now on, and the receipt names it.
-                slot.count.charge(&ask.row, units(ask, take), self.now.unix_ns, self.keep_ns);
+            let Some(Slot { count, leases, .. }) = self.slots.get_mut(ask.slot) else { continue };
+            let units = units(ask, take);
+            // Charged at the report or at the check: the row exists from now on, and the receipt names it.
+            count.charge(&ask.row, units, self.now.unix_ns, self.keep_ns);
+            if let Some(leasing) = self.leasing.filter(|_| ask.quota.charge == Charge::AtCheck && !ask.is_forgotten()) {
+                let held = leases.hold(ask.row.period.start_ns, |start_ns| count.row(start_ns).is_some());
+                held.spent = held.spent.saturating_add(units);
+                leases.pace.count(units, self.now.steady_ns, leasing.settings.chunk_ns);
             }
         }
     }

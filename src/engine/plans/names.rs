@@ -40,7 +40,20 @@ impl<T: Eq + Hash + Clone> Names<T> {
         })
     }
 
-    /// The value of a number. `None` for 0.
+    /// Takes over a number that was drawn elsewhere.
+    pub(super) fn learn(&self, number: u32, value: &T) {
+        if self.by_number.get(&number).is_none_or(|known| *known != *value) {
+            self.by_number.insert(number, value.clone());
+            self.by_value.insert(value.clone(), number);
+        }
+    }
+
+    /// The number of a value, if it has one.
+    pub(super) fn known(&self, value: &T) -> Option<u32> {
+        self.by_value.get(value).map(|number| *number)
+    }
+
+    /// The value of a number. `None` for 0, unless it was learned.
     pub(super) fn value(&self, number: u32) -> Option<T> {
         self.by_number.get(&number).map(|value| value.clone())
     }

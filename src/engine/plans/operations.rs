@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 
 use super::fingerprint::{ByFingerprint, Fingerprint};
+use super::lease::Checked;
 use crate::decide::time::{Now, SECOND_NS};
 use crate::decide::verdict::Decision;
 
@@ -55,8 +56,8 @@ impl Operations {
         id: Fingerprint,
         fields: Fingerprint,
         now: Now,
-        decide: impl FnOnce() -> Decision<'a>,
-    ) -> Result<Decision<'a>, OtherFields> {
+        decide: impl FnOnce() -> Checked<'a>,
+    ) -> Result<Checked<'a>, OtherFields> {
         loop {
             let shared = Arc::clone(&self.slots.entry(id).or_default());
             let mut slot = shared.lock();
@@ -64,19 +65,21 @@ impl Operations {
                 Slot::Abandoned => {}
                 Slot::Admitted { until_ns, .. } if *until_ns <= now.steady_ns => self.abandon(id, &shared, &mut slot),
                 Slot::Admitted { fields: first, decision, .. } => {
-                    return if *first == fields { Ok(Decision::clone(decision).into_owned()) } else { Err(OtherFields) };
+                    return if *first == fields { Ok(Checked::Decided(Decision::clone(decision).into_owned())) } else { Err(OtherFields) };
                 }
                 Slot::Undecided => {
-                    let decision = decide();
-                    if decision.verdict.is_allowed() {
-                        let until_ns = now.steady_ns.saturating_add(REMEMBERED_NS);
-                        *slot = Slot::Admitted { fields, decision: Box::new(decision.clone().into_owned()), until_ns };
-                        drop(slot);
-                        self.remember(id, until_ns, shared, now);
-                    } else {
-                        self.abandon(id, &shared, &mut slot);
+                    let checked = decide();
+                    match &checked {
+                        Checked::Decided(decision) if decision.verdict.is_allowed() => {
+                            let until_ns = now.steady_ns.saturating_add(REMEMBERED_NS);
+                            *slot = Slot::Admitted { fields, decision: Box::new(decision.clone().into_owned()), until_ns };
+                            drop(slot);
+                            self.remember(id, until_ns, shared, now);
+                        }
+                        // Undecided: whoever of those that ask at once comes first with the units decides.
+                        Checked::Decided(_) | Checked::Needs(_) => self.abandon(id, &shared, &mut slot),
                     }
-                    return Ok(decision);
+                    return Ok(checked);
                 }
             }
         }

@@ -29,6 +29,39 @@ pub struct Settings {
     pub usage_days: u64,
     /// The most API keys and the most targets that receipts can name. At the bound the responses of others are missing in the statistics.
     pub max_names: u32,
+    /// Quotas are spent from leases of a ledger. `None`: this engine's memory is all there is.
+    pub lease: Option<LeaseSettings>,
+}
+
+/// How units of quotas are leased from a ledger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LeaseSettings {
+    /// A lease is for about so long, in nanoseconds.
+    pub chunk_ns: u64,
+    /// The most of limit + grants that may be held unspent, in percent. 2 units always may.
+    pub waste_percent: u64,
+    /// The most units that one lease may bring for decisions that wait together, where the bounds above are lower. What one request costs is
+    /// always leased.
+    pub max_waiting_units: u64,
+    /// Units that are admitted before the first lease of a period has come. 0: the first request waits.
+    pub optimistic_units: u64,
+    /// How long an answer is waited for before more is asked for ahead of use again, in nanoseconds.
+    pub answer_ns: u64,
+    /// The most requests for units ahead of use that are kept. At the bound they are dropped: somebody will wait instead.
+    pub max_prefetches: usize,
+}
+
+impl Default for LeaseSettings {
+    fn default() -> Self {
+        Self {
+            chunk_ns: SECOND_NS / 2,
+            waste_percent: 1,
+            max_waiting_units: 256,
+            optimistic_units: 0,
+            answer_ns: SECOND_NS,
+            max_prefetches: 65_536,
+        }
+    }
 }
 
 impl fmt::Debug for Settings {
@@ -52,6 +85,7 @@ impl Settings {
             max_usage_rows: 10_000_000,
             usage_days: 62,
             max_names: 10_000_000,
+            lease: None,
         }
     }
 }

@@ -181,13 +181,14 @@ impl PlanEngine {
         let Covered { key, subscriber, entitlement, target_id, .. } = covered;
         if entitlement.quotas.iter().any(|quota| quota.charge == Charge::AtReport) {
             let (subject, owner) = self.owner(covered);
-            let fingerprint = subject_fingerprint(&self.fingerprints, entitlement.counter_scope, subject, entitlement);
+            let names = (&*entitlement.plan, &*entitlement.name);
+            let fingerprint = subject_fingerprint(&self.fingerprints, entitlement.counter_scope, subject, names);
             let units = report.cost.unwrap_or(1);
             let charged = self.books.with(fingerprint, owner, now, |_, state| {
                 for quota in
                     entitlement.quotas.iter().filter(|quota| quota.charge == Charge::AtReport && quota.counts.counts(&report.outcome))
                 {
-                    let place = state.slot(quota, now, self.keep_ns());
+                    let place = state.slot(&quota.identity, now, self.keep_ns());
                     if let Some(slot) = place.and_then(|place| state.quotas.get_mut(place)) {
                         let row = slot.count.at(&quota.calendar, now.unix_ns);
                         slot.count.charge(&row, units, now.unix_ns, self.keep_ns());

@@ -56,6 +56,17 @@ pub enum Scope<'a> {
     Plan(&'a str),
 }
 
+impl Scope<'_> {
+    pub(super) fn holds(&self, subscriber: &str, key: Option<&str>, plan: &str) -> bool {
+        match *self {
+            Self::All => true,
+            Self::Subscriber(id) => subscriber == id,
+            Self::Key(id) => key == Some(id),
+            Self::Plan(id) => plan == id,
+        }
+    }
+}
+
 /// The row that the days of one key under one entitlement to one target are counted in. Counted without a lock.
 #[derive(Debug)]
 pub(super) struct Row {
@@ -116,15 +127,7 @@ impl Usage {
 
     /// The rows of a scope, from the first to the last day, both included, in the order of day and names.
     pub(super) fn list(&self, scope: Scope<'_>, first_day: u64, last_day: u64) -> Vec<DailyUsage> {
-        let wanted = |row: &Row| {
-            (first_day..=last_day).contains(&row.day)
-                && match scope {
-                    Scope::All => true,
-                    Scope::Subscriber(id) => &*row.subscriber == id,
-                    Scope::Key(id) => &*row.key == id,
-                    Scope::Plan(id) => &*row.plan == id,
-                }
-        };
+        let wanted = |row: &Row| (first_day..=last_day).contains(&row.day) && scope.holds(&row.subscriber, Some(&row.key), &row.plan);
         let mut rows: Vec<DailyUsage> = self.rows.iter().filter(|row| wanted(row)).map(|row| row.read()).collect();
         rows.sort_unstable_by(|one, other| one.order().cmp(&other.order()));
         rows

@@ -1,0 +1,181 @@
+//! What is held of the ledger's units: leased by this engine, spent from that, and how much more to ask for.
+//!
+//! Amounts are cumulative over the life of the engine, for each period. An answer of the ledger may arrive late, twice, or behind another one,
+//! so it is told apart by the round that it was asked in: units count only while nothing was given back since, and the balance only while
+//! nothing was corrected or granted since.
+
+use smallvec::SmallVec;
+
+use super::settings::LeaseSettings;
+
+/// What a slot knows of its counter in the ledger.
+#[derive(Debug, Default)]
+pub(super) struct Leases {
+    /// The ledger's number of the counter. 0: not known yet.
+    pub(super) counter: u64,
+    /// The ledger's number of the count rule.
+    pub(super) rule: Option<u16>,
+    pub(super) pace: Pace,
+    /// By period. At most one for each row of the count.
+    held: SmallVec<[Held; 1]>,
+}
+
+/// The units of one period.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Held {
+    pub(super) start_ns: u64,
+    /// Admitted here in this period, all together.
+    pub(super) spent: u64,
+    /// Leased in this period, all together. Below `spent` only where requests were admitted without a lease.
+    pub(super) leased: u64,
+    /// Units that decisions wait for.
+    pub(super) waiting: u64,
+    /// Until then, by the steady clock, an answer is expected, and nothing is asked for ahead of use.
+    pub(super) asked_until_ns: u64,
+    pub(super) round: Round,
+    /// The balance may be wrong until the ledger tells it: a refusal is asked about first.
+    pub(super) unsure: bool,
+    /// The ledger may have leased more than is known here.
+    pub(super) stray: bool,
+    /// The first units of the next period were asked for.
+    pub(super) ahead: bool,
+}
+
+/// How often something happened that makes earlier answers old.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Round {
+    /// Units were given back: what an earlier answer leased may be gone.
+    backs: u32,
+    /// The balance was corrected, granted to, or given back to: an earlier answer tells an old one.
+    turns: u32,
+}
+
+/// How many units are spent in [`LeaseSettings::chunk_ns`], about.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Pace {
+    since_ns: u64,
+    units: u64,
+    before: u64,
+}
+
+/// What there is to share out in a period.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Room {
+    /// The limit with its grants.
+    pub(super) allowance: u64,
+    pub(super) remaining: u64,
+    pub(super) may_pass: bool,
+}
+
+impl Leases {
+    pub(super) fn held(&self, start_ns: u64) -> Option<&Held> {
+        self.held.iter().rev().find(|held| held.start_ns == start_ns)
+    }
+
+    pub(super) fn held_mut(&mut self, start_ns: u64) -> Option<&mut Held> {
+        self.held.iter_mut().rev().find(|held| held.start_ns == start_ns)
+    }
+
+    /// What is held of a period, from now on. `kept` tells whether the count still has a row of a period: what belongs to none is dropped.
+    pub(super) fn hold(&mut self, start_ns: u64, kept: impl Fn(u64) -> bool) -> &mut Held {
+        let place = self.held.iter().position(|held| held.start_ns == start_ns).unwrap_or_else(|| {
+            self.held.retain(|held| kept(held.start_ns) || held.asked_until_ns != 0);
+            self.held.push(Held { start_ns, ..Held::default() });
+            self.held.len() - 1
+        });
+        // The place was just found or made.
+        #[allow(clippy::indexing_slicing)]
+        &mut self.held[place]
+    }
+
+    pub(super) fn all_mut(&mut self) -> impl Iterator<Item = &mut Held> {
+        self.held.iter_mut()
+    }
+
+    /// The most units that may be held unspent.
+    pub(super) fn bound(&self, settings: &LeaseSettings, room: Room) -> u64 {
+        let share = (room.allowance / 100).saturating_mul(settings.waste_percent);
+        // Past a limit that may be passed there is no last unit to give out exactly.
+        let rest = if room.may_pass && room.remaining == 0 { u64::MAX } else { room.remaining / 8 };
+        self.pace.units_per_chunk().min(share).min(rest).max(2)
+    }
+
+    /// What to have leased, all together, so that `held` has its bound unspent, or what waits for it.
+    pub(super) fn want(&self, settings: &LeaseSettings, room: Room, held: &Held, cost: u64) -> u64 {
+        let waiting = held.waiting.min(settings.max_waiting_units).max(cost);
+        let units = self.bound(settings, room).max(waiting);
+        let units = if room.may_pass { units } else { units.min(room.remaining) };
+        held.spent.saturating_add(units)
+    }
+}
+
+impl Held {
+    /// May so many units be spent without asking?
+    pub(super) fn covers(&self, cost: u64, settings: &LeaseSettings) -> bool {
+        let allowed = if self.leased == 0 { settings.optimistic_units } else { self.leased };
+        self.spent.checked_add(cost).is_some_and(|spent| spent <= allowed)
+    }
+
+    pub(super) fn unspent(&self) -> u64 {
+        self.leased.saturating_sub(self.spent)
+    }
+
+    /// Is it time to ask for more, so that nobody has to wait?
+    pub(super) fn runs_low(&self, bound: u64, steady_ns: u64) -> bool {
+        self.asked_until_ns <= steady_ns && self.unspent() < bound.div_ceil(2)
+    }
+
+    pub(super) fn ask(&mut self, until_ns: u64) {
+        self.asked_until_ns = until_ns;
+        self.stray = true;
+    }
+
+    /// Takes an answer, or its failure, off the books.
+    pub(super) fn answered(&mut self) {
+        self.asked_until_ns = 0;
+        self.waiting = 0;
+    }
+
+    /// Takes over what the ledger has leased, unless units were given back since it was asked.
+    pub(super) fn lease(&mut self, leased: u64, asked: Round) {
+        if self.round.backs == asked.backs {
+            self.leased = self.leased.max(leased);
+            self.stray = false;
+        } else {
+            self.stray = true;
+        }
+    }
+
+    /// The balance has changed.
+    pub(super) fn turn(&mut self) {
+        self.round.turns = self.round.turns.wrapping_add(1);
+        self.unsure = true;
+    }
+
+    /// Lets go of what is not spent. Are there units that the ledger should be told of?
+    pub(super) fn give_back(&mut self) -> bool {
+        let tell = self.leased > self.spent || self.stray;
+        self.leased = self.leased.min(self.spent);
+        self.round.backs = self.round.backs.wrapping_add(1);
+        self.round.turns = self.round.turns.wrapping_add(1);
+        tell
+    }
+}
+
+impl Pace {
+    pub(super) fn count(&mut self, units: u64, steady_ns: u64, chunk_ns: u64) {
+        let passed_ns = steady_ns.saturating_sub(self.since_ns);
+        if passed_ns >= chunk_ns {
+            let mean = self.before / 2 + self.units / 2;
+            // Each chunk of time without any halves it again.
+            let idle = (passed_ns / chunk_ns.max(1)).saturating_sub(1);
+            self.before = u32::try_from(idle).ok().and_then(|idle| mean.checked_shr(idle)).unwrap_or(0);
+            (self.units, self.since_ns) = (0, steady_ns);
+        }
+        self.units = self.units.saturating_add(units);
+    }
+
+    fn units_per_chunk(&self) -> u64 {
+        self.before.max(self.units)
+    }
+}

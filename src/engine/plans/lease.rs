@@ -1,0 +1,379 @@
+//! Units of quotas come from a ledger, in leases. This side of it: what is asked for, what an answer changes, and what is given back.
+//!
+//! The engine does no I/O. A check that needs units says so ([`Checked::Needs`]) and has charged nothing; its caller asks the ledger, applies
+//! the answer ([`PlanEngine::apply_lease`]) and checks again, with a new `now`. Units ahead of use are asked for through
+//! [`PlanEngine::take_prefetches`], and nobody waits for them.
+//!
+//! One (counter, period) is never admitted more than the ledger leased, whatever is lost, late or repeated in between. Give-backs and leases of
+//! one counter must reach the ledger in the order in which the engine made them.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::books::{Owner, Slot, State, subject_fingerprint};
+use super::fingerprint::Fingerprint;
+use super::held::{Held, Leases, Room, Round};
+use super::usage::Scope;
+use super::{LeaseSettings, PlanEngine};
+use crate::decide::calendar::Period;
+use crate::decide::compiled::{CompiledQuota, QuotaIdentity};
+use crate::decide::outcome::CountRule;
+use crate::decide::plan::{CounterScope, Id};
+use crate::decide::quota::Row;
+use crate::decide::time::{Now, SECOND_NS};
+use crate::decide::verdict::Decision;
+
+/// How long after the end of a period its unspent units are given back. The wall clock may step back by less.
+const LINGER_NS: u64 = 60 * SECOND_NS;
+/// The most units of ended periods that one sweep gives back.
+const MANY_GIVE_BACKS: usize = 65_536;
+
+/// What a check came to.
+// Decisions are made and taken apart at once: a box would cost more than the bytes.
+#[allow(clippy::large_enum_variant)]
+#[derive(Debug)]
+pub enum Checked<'a> {
+    Decided(Decision<'a>),
+    /// Undecided, and nothing is charged: ask the ledger for all of these, then check again.
+    Needs(Vec<Need>),
+}
+
+/// What a check does where units are missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shortage {
+    /// It says what it needs.
+    Ask,
+    /// It is refused as `LEDGER_UNAVAILABLE`.
+    Deny,
+    /// It is admitted, and the next lease has to cover it. It gets no receipt if its counter has no number yet.
+    Allow,
+}
+
+/// Which counter: an edit of any of these is another count.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Counter {
+    pub subscriber: Id,
+    /// Where the entitlement counts by key.
+    pub key: Option<Id>,
+    pub plan: Id,
+    pub entitlement: Id,
+    pub quota: Arc<QuotaIdentity>,
+}
+
+/// What to ask the ledger for. It is handed back with the answer.
+#[derive(Clone, Debug)]
+pub struct Need {
+    pub counter: Counter,
+    /// The ledger's number of the counter, once it is known.
+    pub number: Option<u64>,
+    pub period: Period,
+    /// Units that this engine wants to have leased in this period since its start, all together. 0, or what is leased already, asks for the
+    /// balance alone.
+    pub want: u64,
+    /// Units of them that it has spent.
+    pub spent: u64,
+    /// Units in a period, without grants.
+    pub limit: u64,
+    /// The lease may pass limit + grants.
+    pub may_pass: bool,
+    /// The catalog's revision that the limit is of.
+    pub revision: u64,
+    /// Which statuses the quota counts.
+    pub rule: CountRule,
+    round: Round,
+}
+
+/// The ledger's answer to a [`Need`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Granted {
+    /// The ledger's number of the counter: not 0, below 2^49.
+    pub counter: u64,
+    /// The ledger's number of the count rule, below 2^13.
+    pub rule: u16,
+    /// Units that this engine has leased in this period since its start, all together. Less than wanted: there are no more.
+    pub leased: u64,
+    /// Units charged in this period over all holders.
+    pub charged: u64,
+    /// Units that operators gave beside the limit.
+    pub granted: i64,
+}
+
+/// Unspent units to return to the ledger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GiveBack {
+    /// The ledger's number of the counter.
+    pub counter: u64,
+    pub period_start_s: u64,
+    /// Units that this engine has spent in this period since its start, all together: the lease becomes this.
+    pub spent: u64,
+}
+
+/// What the ledger kept of a counter in a running period.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Restored {
+    pub counter: Counter,
+    /// The ledger's number of the counter.
+    pub number: u64,
+    pub period: Period,
+    pub charged: u64,
+    pub granted: i64,
+}
+
+impl Counter {
+    pub(super) fn of(owner: &Owner, quota: &Arc<QuotaIdentity>) -> Self {
+        let Owner { subscriber, key, plan, entitlement } = owner.clone();
+        Self { subscriber, key, plan, entitlement, quota: Arc::clone(quota) }
+    }
+
+    fn owner(&self) -> Owner {
+        let Self { subscriber, key, plan, entitlement, .. } = self.clone();
+        Owner { subscriber, key, plan, entitlement }
+    }
+}
+
+impl Room {
+    pub(super) fn of(row: &Row, quota: &CompiledQuota) -> Self {
+        let may_pass = quota.on_breach == crate::decide::plan::OnBreach::Allow;
+        Self { allowance: row.allowance(quota.limit), remaining: row.remaining(quota.limit), may_pass }
+    }
+}
+
+/// For one check: whose counters, by which edit.
+#[derive(Clone, Copy)]
+pub(super) struct Asking<'e> {
+    pub(super) owner: &'e Owner,
+    pub(super) revision: u64,
+    pub(super) settings: &'e LeaseSettings,
+    pub(super) now: Now,
+}
+
+impl Asking<'_> {
+    /// Writes a need, and that it was asked for.
+    pub(super) fn need(self, quota: &CompiledQuota, number: u64, held: &mut Held, period: Period, want: u64) -> Need {
+        held.ask(self.now.steady_ns.saturating_add(self.settings.answer_ns));
+        Need {
+            counter: Counter::of(self.owner, &quota.identity),
+            number: (number != 0).then_some(number),
+            period,
+            want,
+            spent: held.spent,
+            limit: quota.limit,
+            may_pass: quota.on_breach == crate::decide::plan::OnBreach::Allow,
+            revision: self.revision,
+            rule: quota.counts,
+            round: held.round,
+        }
+    }
+
+    /// Asks for more after an admission, before anyone has to wait, and at the end of a period for the first units of the next.
+    pub(super) fn look_ahead(self, quota: &CompiledQuota, slot: &mut Slot, period: Period, mut push: impl FnMut(Need)) {
+        let Slot { count, leases, .. } = slot;
+        let Some(room) = count.row(period.start_ns).map(|row| Room::of(row, quota)) else { return };
+        let bound = leases.bound(self.settings, room);
+        let number = leases.counter;
+        let Some(held) = leases.held(period.start_ns) else { return };
+        let more = room.may_pass || room.remaining > held.unspent();
+        if more && held.runs_low(bound, self.now.steady_ns) {
+            let want = leases.want(self.settings, room, held, 0);
+            if let Some(held) = leases.held_mut(period.start_ns).filter(|held| want > held.leased) {
+                push(self.need(quota, number, held, period, want));
+            }
+        }
+        if number != 0 && period.end_ns.saturating_sub(self.now.unix_ns) <= lead_ns(number, period) {
+            self.next_period(quota, slot, period, push);
+        }
+    }
+
+    fn next_period(self, quota: &CompiledQuota, slot: &mut Slot, period: Period, mut push: impl FnMut(Need)) {
+        let Slot { count, leases, .. } = slot;
+        match leases.held_mut(period.start_ns) {
+            Some(held) if !held.ahead => held.ahead = true,
+            _ => return,
+        }
+        let next = quota.calendar.period(period.end_ns);
+        let row = count.at(&quota.calendar, period.end_ns);
+        let room = Room::of(&row, quota);
+        if room.remaining == 0 && !room.may_pass {
+            return;
+        }
+        let (number, bound) = (leases.counter, leases.bound(self.settings, room));
+        let held = leases.hold(next.start_ns, |start_ns| count.row(start_ns).is_some());
+        if held.unspent() == 0 {
+            let want = held.spent.saturating_add(if room.may_pass { bound } else { bound.min(room.remaining) });
+            push(self.need(quota, number, held, next, want));
+        }
+    }
+}
+
+/// How long before the end of a period the next one's first units are asked for: spread over the last 5 minutes, or the last tenth.
+fn lead_ns(number: u64, period: Period) -> u64 {
+    let spread_ns = (period.length_ns() / 10).min(300 * SECOND_NS);
+    let place = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 54;
+    spread_ns / 1024 * (place + 1)
+}
+
+impl PlanEngine {
+    fn fingerprint_of(&self, counter: &Counter) -> Fingerprint {
+        let (scope, subject) = match &counter.key {
+            Some(key) => (CounterScope::Key, key),
+            None => (CounterScope::Subscriber, &counter.subscriber),
+        };
+        subject_fingerprint(&self.fingerprints, scope, subject, (&counter.plan, &counter.entitlement))
+    }
+
+    /// Takes over what the ledger answered. Answers may come late, in any order, and more than once.
+    pub fn apply_lease(&self, need: &Need, lease: &Granted, now: Now) {
+        self.rules.learn(u32::from(lease.rule), &need.rule);
+        let Some(entry) = self.books.find(self.fingerprint_of(&need.counter)) else { return };
+        let fresh = {
+            let mut state = entry.lock();
+            let Some(slot) = state.find(&need.counter.quota) else { return };
+            let fresh = slot.leases.counter != lease.counter;
+            slot.leases.counter = lease.counter;
+            if Arc::ptr_eq(&slot.identity, &need.counter.quota) {
+                slot.leases.rule = Some(lease.rule);
+            }
+            self.take_over(slot, need, lease, now);
+            fresh
+        };
+        if fresh {
+            self.books.number(lease.counter, &entry);
+        }
+    }
+
+    fn take_over(&self, slot: &mut Slot, need: &Need, lease: &Granted, now: Now) {
+        let Slot { count, leases, .. } = slot;
+        let held = leases.hold(need.period.start_ns, |start_ns| count.row(start_ns).is_some());
+        held.answered();
+        held.lease(lease.leased, need.round);
+        let kept = count.row(need.period.start_ns);
+        let told = if held.round == need.round {
+            held.unsure = false;
+            let used = i128::from(lease.charged) - i128::from(lease.leased) + i128::from(held.spent);
+            let used = u64::try_from(used.max(0)).unwrap_or(u64::MAX);
+            Some(Row { period: need.period, used, granted: lease.granted })
+        } else {
+            // An older balance. The row is made all the same: units without a row would be forgotten.
+            held.unsure = true;
+            kept.is_none().then_some(Row { period: need.period, used: held.spent, granted: lease.granted })
+        };
+        if let Some(told) = told.filter(|told| kept != Some(told)) {
+            count.tell(told, now.unix_ns, self.keep_ns());
+        }
+    }
+
+    /// The ledger did not answer, or refused: what was asked for may be asked for again at once.
+    pub fn lease_failed(&self, need: &Need) {
+        if let Some(entry) = self.books.find(self.fingerprint_of(&need.counter))
+            && let Some(slot) = entry.lock().find(&need.counter.quota)
+            && let Some(held) = slot.leases.held_mut(need.period.start_ns)
+        {
+            held.answered();
+        }
+    }
+
+    pub(super) fn queue_prefetch(&self, need: Need, most: usize) {
+        let mut queue = self.prefetches.lock();
+        if queue.len() < most {
+            queue.push(need);
+            self.has_prefetches.store(true, Ordering::Release);
+        } else {
+            self.events.dropped_prefetches.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Is there something for [`Self::take_prefetches`]? Costs nothing: ask it after every admission.
+    pub fn has_prefetches(&self) -> bool {
+        self.has_prefetches.load(Ordering::Acquire)
+    }
+
+    /// What should be leased ahead of use since the last call. Nobody waits for it.
+    pub fn take_prefetches(&self) -> Vec<Need> {
+        let mut queue = self.prefetches.lock();
+        self.has_prefetches.store(false, Ordering::Release);
+        std::mem::take(&mut *queue)
+    }
+
+    /// Lets go of all unspent units of a scope, and tells which: for an edit that lowers, before it is acknowledged. Answers of the ledger that
+    /// are on their way bring no units any more. Checks that come later lease again.
+    pub fn take_back(&self, scope: Scope<'_>) -> Vec<GiveBack> {
+        let mut found = Vec::new();
+        self.books.each(|entry| {
+            if scope.holds(&entry.owner.subscriber, entry.owner.key.as_deref(), &entry.owner.plan) {
+                let mut state = entry.lock();
+                state.quotas.iter_mut().for_each(|slot| give_back_all(&mut slot.leases, &mut found));
+            }
+        });
+        found
+    }
+
+    /// Lets go of everything unspent, for a clean stop. Stop checks, wait for the answers to what was asked, then call this.
+    pub fn give_backs(&self) -> Vec<GiveBack> {
+        self.take_back(Scope::All)
+    }
+
+    /// Unspent units of periods that are over, found by [`Self::sweep`] since the last call.
+    pub fn take_ended(&self) -> Vec<GiveBack> {
+        std::mem::take(&mut *self.ended.lock())
+    }
+
+    /// Takes over a running period from the ledger, at start.
+    ///
+    /// # Errors
+    /// There is no room for another entry, or for another count in it.
+    pub fn restore(&self, row: &Restored, now: Now) -> Result<(), super::GrantError> {
+        let fingerprint = self.fingerprint_of(&row.counter);
+        let keep_ns = self.keep_ns();
+        let work = |state: &mut State| {
+            let place = state.slot(&row.counter.quota, now, keep_ns)?;
+            let slot = state.quotas.get_mut(place)?;
+            slot.leases.counter = row.number;
+            let used = slot.leases.held(row.period.start_ns).map_or(row.charged, |held| row.charged.saturating_add(held.spent));
+            slot.count.tell(Row { period: row.period, used, granted: row.granted }, now.unix_ns, keep_ns);
+            Some(())
+        };
+        let restored = self.books.with(fingerprint, || row.counter.owner(), now, |_, state| work(state));
+        restored.ok().flatten().ok_or(super::GrantError::NoRoom)?;
+        if let Some(entry) = self.books.find(fingerprint) {
+            self.books.number(row.number, &entry);
+        }
+        Ok(())
+    }
+
+    /// Takes over the ledger's number of a count rule, at start: receipts name it.
+    pub fn restore_rule(&self, number: u16, rule: CountRule) {
+        self.rules.learn(u32::from(number), &rule);
+    }
+
+    /// Finds unspent units of periods that have been over for a minute.
+    pub(super) fn sweep_leases(&self, now: Now) {
+        let mut found = self.ended.lock();
+        self.books.each(|entry| {
+            if found.len() >= MANY_GIVE_BACKS {
+                return;
+            }
+            for slot in &mut entry.lock().quotas {
+                let Slot { count, leases, .. } = slot;
+                let number = leases.counter;
+                for held in leases.all_mut().filter(|held| held.unspent() > 0) {
+                    let over = |row: &Row| row.period.end_ns.saturating_add(LINGER_NS) <= now.unix_ns;
+                    if count.row(held.start_ns).is_some_and(over) {
+                        give_back(number, held, &mut found);
+                    }
+                }
+            }
+        });
+    }
+}
+
+fn give_back_all(leases: &mut Leases, found: &mut Vec<GiveBack>) {
+    let number = leases.counter;
+    leases.all_mut().for_each(|held| give_back(number, held, found));
+}
+
+pub(super) fn give_back(number: u64, held: &mut Held, found: &mut Vec<GiveBack>) {
+    // Without a number nothing was ever answered.
+    if held.give_back() && number != 0 {
+        found.push(GiveBack { counter: number, period_start_s: held.start_ns / SECOND_NS, spent: held.spent });
+    }
+}

@@ -1,0 +1,200 @@
+//! Steps 3 to 6 of the decision: finds the counters that a request meets, locks them, and has them metered.
+
+use std::sync::atomic::Ordering;
+
+use dashmap::mapref::one::Ref;
+use parking_lot::Mutex;
+use smallvec::SmallVec;
+
+use super::books::{Entry, Rates, Slot, State};
+use super::held::Room;
+use super::lease::{Asking, Need, Shortage};
+use super::meter::{Leasing, Meter, QuotaAsk, QuotaAsks, RateAsk, RateAsks, Short, Take};
+use super::receipt::Charged;
+use super::{CheckInput, PlanEngine};
+use crate::decide::compiled::{CompiledEntitlement, CompiledQuota, CompiledTarget, MethodLimit};
+use crate::decide::lookup::Lookup;
+use crate::decide::outcome::CountRule;
+use crate::decide::plan::{Charge, Id};
+use crate::decide::time::{Now, SECOND_NS};
+use crate::decide::verdict::{Limits, Reason, Verdict};
+
+/// What a check that finds no room for its counters, or no ledger, is told to wait.
+pub(super) const NO_ROOM_RETRY_NS: u64 = SECOND_NS;
+
+/// What a decision needs to know after the locks are gone.
+pub(super) struct Metered<'a> {
+    pub(super) verdict: Verdict,
+    pub(super) limits: Limits<'a>,
+    pub(super) charges: SmallVec<[Charged; 4]>,
+}
+
+/// The counters of a subject under an entitlement, locked.
+pub(super) type Own<'a, 's> = (&'a CompiledEntitlement, &'s Entry, &'s mut State);
+
+impl PlanEngine {
+    /// Steps 3 to 6. The lock of the entry is held already; this takes the target's, then the account's. An error is what is needed from the
+    /// ledger first: then nothing is charged.
+    pub(super) fn meter<'a>(
+        &self,
+        lookup: &'a impl Lookup,
+        own: Option<Own<'a, '_>>,
+        target: Option<&'a CompiledTarget>,
+        request: &CheckInput<'_>,
+        shortage: Shortage,
+        now: Now,
+    ) -> Result<Metered<'a>, Vec<Need>> {
+        let limited = target.filter(|target| target.has_limits());
+        let target_guard = limited.map(|target| self.target_rates(&target.target.id));
+        let mut target_rates;
+        let mut account_tat;
+        let mut rates = RateAsks::new();
+        let mut quotas = QuotaAsks::new();
+        let mut slots: &mut [Slot] = &mut [];
+        let mut entry = None;
+        if let Some((entitlement, own_entry, state)) = own {
+            entry = Some(own_entry);
+            for quota in &entitlement.quotas {
+                let Some(ask) = self.ask(quota, state, now) else { return Ok(no_room()) };
+                quotas.push(ask);
+            }
+            slots = &mut state.quotas;
+            let method = entitlement.methods.for_call(request.target, request.method, request.path);
+            let general = entitlement.rate.as_ref().filter(|_| method.is_none_or(|method| !method.replaces_general));
+            let (general_tat, method_tat) = state.rates.buckets(method.map(|method| method.identity), now);
+            if let Some(limit) = general {
+                rates.push(RateAsk { name: "rate", reason: Reason::RateExceeded, limit, tat: general_tat });
+            }
+            push_method(&mut rates, method, method_tat, Reason::MethodRateExceeded);
+        }
+
+        target_rates = target_guard.as_ref().map(|guard| guard.value().lock());
+        if let (Some(target), Some(kept)) = (limited, &mut target_rates) {
+            let method = target.methods.for_call(request.target, request.method, request.path);
+            let (general_tat, method_tat) = kept.buckets(method.map(|method| method.identity), now);
+            push_method(&mut rates, method, method_tat, Reason::TargetRateExceeded);
+            let general = target.rate.as_ref().filter(|_| method.is_none_or(|method| !method.replaces_general));
+            if let Some(limit) = general {
+                rates.push(RateAsk { name: "target", reason: Reason::TargetRateExceeded, limit, tat: general_tat });
+            }
+        }
+        let account = lookup.account();
+        account_tat = account.map(|_| self.account.lock());
+        if let (Some(limit), Some(tat)) = (account, &mut account_tat) {
+            rates.push(RateAsk { name: "account", reason: Reason::AccountRateExceeded, limit, tat });
+        }
+
+        let take = Take::of(request.cost);
+        let leasing = self.settings.lease.as_ref().map(|settings| Leasing { settings, shortage });
+        let meter = Meter { rates, quotas: &quotas, slots: &mut *slots, now, keep_ns: self.keep_ns(), leasing };
+        let decided = meter.decide(take);
+        drop((account_tat, target_rates));
+        let asking = entry.zip(self.settings.lease.as_ref());
+        let asking = asking.map(|(entry, settings)| Asking { owner: &entry.owner, revision: lookup.revision(), settings, now });
+        match (decided, asking) {
+            (Err(short), Some(asking)) => Err(needs(asking, &short, &quotas, slots, take)),
+            // Without leases nothing is ever short.
+            (Err(Short(_)), None) => Ok(no_room()),
+            (Ok((verdict, limits)), asking) => {
+                let charged = verdict.is_allowed() && !take.peek;
+                if let Some(asking) = asking.filter(|_| charged) {
+                    self.look_ahead(asking, &quotas, slots);
+                }
+                let charges = entry.filter(|_| charged).map(|entry| self.charges(entry.id, &quotas, slots)).unwrap_or_default();
+                Ok(Metered { verdict, limits, charges })
+            }
+        }
+    }
+
+    /// What one quota has now. `None`: there is no room for its count.
+    fn ask<'a>(&self, quota: &'a CompiledQuota, state: &mut State, now: Now) -> Option<QuotaAsk<'a>> {
+        let place = state.slot(&quota.identity, now, self.keep_ns())?;
+        let floor_ns = state.floor_ns();
+        let slot = state.quotas.get_mut(place)?;
+        let mut row = slot.count.at(&quota.calendar, now.unix_ns);
+        if self.settings.lease.is_some() {
+            let leases = &mut slot.leases;
+            if leases.rule.is_none() && leases.counter != 0 {
+                leases.rule = self.rules.known(&quota.counts).and_then(|number| u16::try_from(number).ok());
+            }
+            // Units of a period that was forgotten may be spent, although the ledger holds them for us.
+            let forgotten = row.period.end_ns <= floor_ns.max(self.books.floor_ns());
+            if forgotten && slot.count.row(row.period.start_ns).is_none() {
+                row.used = u64::MAX;
+            }
+        }
+        Some(QuotaAsk { quota, slot: place, row })
+    }
+
+    fn look_ahead(&self, asking: Asking<'_>, quotas: &[QuotaAsk<'_>], slots: &mut [Slot]) {
+        for ask in quotas.iter().filter(|ask| ask.quota.charge == Charge::AtCheck && !ask.is_forgotten()) {
+            if let Some(slot) = slots.get_mut(ask.slot) {
+                asking.look_ahead(ask.quota, slot, ask.row.period, |need| self.queue_prefetch(need, asking.settings.max_prefetches));
+            }
+        }
+    }
+
+    fn target_rates(&self, id: &Id) -> Ref<'_, Id, Mutex<Rates>> {
+        if let Some(rates) = self.targets.get(id) {
+            return rates;
+        }
+        self.targets.entry(std::sync::Arc::clone(id)).or_default().downgrade()
+    }
+
+    /// For the receipt. None where the ledger has not numbered a counter yet: a receipt that names some would refund some.
+    fn charges(&self, entry: u64, quotas: &[QuotaAsk<'_>], slots: &[Slot]) -> SmallVec<[Charged; 4]> {
+        let leased = self.settings.lease.is_some();
+        let one = |ask: &QuotaAsk<'_>| {
+            let (counter, rule) = if leased {
+                let leases = &slots.get(ask.slot)?.leases;
+                (Some(leases.counter).filter(|&counter| counter != 0)?, leases.rule.map(u32::from)?)
+            } else {
+                let counts = ask.quota.counts;
+                let rule = if counts == CountRule::DEFAULT { 0 } else { self.rules.number(&counts, || counts) };
+                (entry << 16 | u64::try_from(ask.slot).unwrap_or_default(), rule)
+            };
+            let period_start_s = ask.row.period.start_ns / SECOND_NS;
+            Some(Charged { counter, period_start_s, rule, at_report: ask.quota.charge == Charge::AtReport })
+        };
+        let charges: Option<SmallVec<[Charged; 4]>> = quotas.iter().map(one).collect();
+        if charges.is_none() {
+            self.events.without_receipt.fetch_add(1, Ordering::Relaxed);
+        }
+        charges.unwrap_or_default()
+    }
+}
+
+/// What a check that is short asks the ledger for.
+fn needs(asking: Asking<'_>, short: &Short, quotas: &[QuotaAsk<'_>], slots: &mut [Slot], take: Take) -> Vec<Need> {
+    let one = |ask: &QuotaAsk<'_>| {
+        let Slot { count, leases, .. } = slots.get_mut(ask.slot)?;
+        let room = Room::of(&ask.row, ask.quota);
+        let start_ns = ask.row.period.start_ns;
+        let held = leases.hold(start_ns, |start_ns| count.row(start_ns).is_some());
+        let units_wanted = ask.quota.charge == Charge::AtCheck && !held.covers(take.cost, asking.settings);
+        let may_have_them = room.may_pass || take.cost <= room.remaining;
+        let want = if units_wanted && may_have_them && !take.peek {
+            held.waiting = held.waiting.saturating_add(take.cost);
+            let held = leases.held(start_ns)?;
+            leases.want(asking.settings, room, held, take.cost)
+        } else {
+            // Only to know where the counter stands, and its number.
+            held.spent.min(held.leased)
+        };
+        let number = leases.counter;
+        Some(asking.need(ask.quota, number, leases.held_mut(start_ns)?, ask.row.period, want))
+    };
+    short.0.iter().filter_map(|&place| quotas.get(place)).filter_map(one).collect()
+}
+
+fn push_method<'a, 's>(rates: &mut RateAsks<'a, 's>, method: Option<&'a MethodLimit>, tat: Option<&'s mut u64>, reason: Reason) {
+    if let (Some(method), Some(tat)) = (method, tat) {
+        rates.push(RateAsk { name: &method.name, reason, limit: &method.limit, tat });
+    }
+}
+
+/// The books cannot be kept: refused as when the ledger cannot answer.
+pub(super) fn no_room<'a>() -> Metered<'a> {
+    let verdict = Verdict::Deny { reason: Reason::LedgerUnavailable, retry_after_ns: Some(NO_ROOM_RETRY_NS) };
+    Metered { verdict, limits: Limits::new(), charges: SmallVec::new() }
+}
