@@ -136,7 +136,11 @@ impl CatalogStore {
             writer.unsure = kept.is_err();
             kept.map_err(EditError::NotKept)?;
         }
+        let changed: Vec<_> = draft.changed().cloned().collect();
         self.current.store(Arc::new(draft.into_catalog()));
+        if let Some(keeper) = &self.keeper {
+            keeper.published(&changed);
+        }
         Ok(())
     }
 

@@ -7,10 +7,12 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 pub use self::layers::Flags;
 use crate::decide::gcra;
 use crate::decide::plan::validate::micro_rate;
+use crate::engine::plans::{LeaseSettings, Shortage};
 
 /// A setting: its key in a file, its default, what it means. In the environment it is `TOLLGATE_` and the key in capitals, dots as `_`.
 #[derive(Debug)]
@@ -45,6 +47,11 @@ pub const SETTINGS: &[Setting] = &[
     setting("account.rate_limit", "", "requests per second over all traffic of usage plans; empty: no limit"),
     setting("account.burst", "", "the most of them at once; empty: the rate rounded up"),
     setting("receipts.ttl", "1h", "how long a response can be reported, `30m`, `1h`, up to `7d`"),
+    setting("ledger.max_wait_ms", "100", "how long a decision waits for the ledger at most, and never past its call's deadline"),
+    setting("ledger.on_failure", "deny", "`deny` or `allow` what the ledger cannot answer for in time"),
+    setting("ledger.cold_start", "wait", "`wait` for the first lease of a counter, or be `optimistic` and admit a few before it has come"),
+    setting("ledger.chunk_ms", "500", "a lease is for about so long"),
+    setting("ledger.waste_percent", "1", "the most of a quota that a crash may cost, in percent; 2 units always may"),
     setting("headers.retry_after", "true", "refusals by a plan carry `Retry-After`"),
     setting("headers.ratelimit", "true", "answers by a plan carry `RateLimit-Policy` and `RateLimit`"),
     setting("headers.x_ratelimit", "true", "answers by a plan carry `X-RateLimit-Limit`, `-Remaining` and `-Reset`"),
@@ -133,6 +140,11 @@ pub struct Plans {
     /// The limit of all their traffic.
     pub account: Option<gcra::RateLimit>,
     pub receipts_ttl_ns: u64,
+    pub lease: LeaseSettings,
+    /// How long a decision waits for the ledger at most.
+    pub max_wait: Duration,
+    /// What becomes of it then.
+    pub on_failure: Shortage,
     pub check_domain: String,
     pub report_domain: String,
     /// In lower case.
@@ -256,6 +268,14 @@ fn plans(reader: &mut layers::Reader) -> Plans {
     Plans {
         account: account(reader),
         receipts_ttl_ns: reader.checked("receipts.ttl", ttl_ns),
+        lease: LeaseSettings {
+            chunk_ns: reader.number("ledger.chunk_ms", 1..=60_000_u64) * 1_000_000,
+            waste_percent: reader.number("ledger.waste_percent", 0..=100),
+            optimistic_units: reader.one_of("ledger.cold_start", &[("wait", 0), ("optimistic", OPTIMISTIC_UNITS)]).unwrap_or_default(),
+            ..LeaseSettings::default()
+        },
+        max_wait: Duration::from_millis(reader.number("ledger.max_wait_ms", 0..=60_000)),
+        on_failure: reader.one_of("ledger.on_failure", &[("deny", Shortage::Deny), ("allow", Shortage::Allow)]).unwrap_or(Shortage::Deny),
         check_domain: reader.text("envoy.check_domain"),
         report_domain: reader.text("envoy.report_domain"),
         key_headers: reader.list("ext_authz.key_headers").iter().map(|name| name.to_lowercase()).collect(),
@@ -263,6 +283,9 @@ fn plans(reader: &mut layers::Reader) -> Plans {
         envoy_headers: HeaderSets { x_ratelimit: reader.flag("envoy.x_ratelimit_headers"), ..headers },
     }
 }
+
+/// As many as a crash may always cost.
+const OPTIMISTIC_UNITS: u64 = 2;
 
 fn account(reader: &mut layers::Reader) -> Option<gcra::RateLimit> {
     let burst = reader.checked("account.burst", |text| match text {

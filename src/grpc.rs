@@ -2,6 +2,7 @@
 
 pub mod books;
 pub mod convert;
+mod deadline;
 pub mod decision;
 pub mod ext_authz;
 pub mod json;

@@ -1,5 +1,6 @@
 //! The admin port: health, metrics, the rules in force, and rate-limit requests in JSON.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -31,7 +32,7 @@ impl Health {
 pub type JsonAnswer = Result<(bool, String), String>;
 
 /// Answers `/json`.
-pub type JsonAnswerer = Arc<dyn Fn(&[u8]) -> JsonAnswer + Send + Sync>;
+pub type JsonAnswerer = Arc<dyn Fn(Bytes) -> Pin<Box<dyn Future<Output = JsonAnswer> + Send>> + Send + Sync>;
 
 /// What the admin port shows.
 #[derive(Clone)]
@@ -87,7 +88,7 @@ async fn metrics(State(admin): State<Admin>) -> Response {
 }
 
 async fn json(State(admin): State<Admin>, body: Bytes) -> Response {
-    match (admin.json)(&body) {
+    match (admin.json)(body).await {
         Ok((over_limit, answer)) => {
             let status = if over_limit { StatusCode::TOO_MANY_REQUESTS } else { StatusCode::OK };
             (status, [(header::CONTENT_TYPE, "application/json")], answer).into_response()

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use super::draft::Draft;
 use super::secret::HashKey;
 use super::snapshot::{Catalog, KeyEntry};
-use super::table::Stored;
+use super::table::{Kind, Stored};
 use crate::decide::compiled::{CompiledPlan, CompiledTarget};
 use crate::decide::gcra::RateLimit;
 use crate::decide::invalid::Invalid;
-use crate::decide::plan::{Plan, Subscriber, Target};
+use crate::decide::plan::{Id, Plan, Subscriber, Target};
 
 /// All resources as they were kept.
 #[derive(Clone, Debug, Default)]
@@ -28,6 +28,9 @@ pub trait Keeper: Send + Sync + std::fmt::Debug {
     /// # Errors
     /// Why it is not known to be kept. It is not acknowledged then, and the next edit starts from [`Self::load`].
     fn keep(&self, expected: u64, edit: &Draft) -> Result<(), String>;
+
+    /// An edit that was kept is what decisions read from now on, and is not acknowledged yet.
+    fn published(&self, changed: &[(Kind, Id)]);
 
     /// What was kept.
     ///

@@ -21,6 +21,7 @@ use self::parts::Parts;
 use self::signals::StopSignals;
 use super::Failure;
 use crate::config::{Config, Flags, LogFormat};
+use crate::engine::plans::Scope;
 use crate::http::{Admin, Health};
 
 #[derive(Debug, clap::Args)]
@@ -83,7 +84,10 @@ async fn serve(config: Config) -> Result<(), Failure> {
         health: health.clone(),
         metrics: parts.metrics.clone(),
         rulebook: parts.rulebook.clone(),
-        json: Arc::new(move |body| limiter.answer_json(body).map_err(|error| error.to_string())),
+        json: Arc::new(move |body| {
+            let limiter = limiter.clone();
+            Box::pin(async move { limiter.answer_json(&body).await.map_err(|error| error.to_string()) })
+        }),
         max_body_bytes: config.grpc.max_message_bytes,
     };
     let (stop, stopping) = watch::channel(false);
@@ -107,9 +111,14 @@ async fn serve(config: Config) -> Result<(), Failure> {
     health.set(false);
     services::report_health(&reporter, ServingStatus::NotServing).await;
     stop.send_replace(true);
+    let desk = parts.desk.clone();
     let drained = async {
         let _ = grpc.await;
         pages.join_all().await;
+        // With nothing in flight any more: a clean stop wastes nothing.
+        if let Ok(Err(error)) = tokio::task::spawn_blocking(move || desk.take_back(Scope::All)).await {
+            tracing::warn!("unspent units were not handed back, and count as lost: {error}");
+        }
     };
     tokio::select! {
         () = drained => tracing::info!("stopped"),

@@ -132,6 +132,14 @@ impl Reader {
         })
     }
 
+    /// The value that a word stands for.
+    pub(super) fn one_of<T: Copy>(&mut self, key: &str, words: &[(&str, T)]) -> Option<T> {
+        self.try_checked(key, |text| {
+            let known = words.iter().map(|(word, _)| format!("`{word}`")).collect::<Vec<_>>().join(" or ");
+            words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value).ok_or_else(|| format!("must be {known}"))
+        })
+    }
+
     pub(super) fn header(&mut self, key: &str) -> String {
         self.checked(key, |text| match axum::http::HeaderName::from_str(text) {
             Ok(_) => Ok(text.to_owned()),

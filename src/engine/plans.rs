@@ -32,7 +32,7 @@ use smallvec::SmallVec;
 
 use self::books::{Books, Entry, Owner, Rates, State};
 use self::fingerprint::Fingerprints;
-use self::lease::{Checked, GiveBack, Need, Shortage};
+pub use self::lease::{Checked, Counter, GiveBack, Granted, Need, Restored, Shortage};
 use self::marks::Marks;
 use self::metering::no_room;
 use self::names::Names;

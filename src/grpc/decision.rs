@@ -10,6 +10,7 @@ use prost_types::Duration;
 use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Response, Status, Streaming};
 
+use super::deadline::time_left;
 use super::pb::tollgate as pb;
 use super::plans::{Plans, headers};
 use crate::decide::time::SECOND_NS;
@@ -29,6 +30,7 @@ type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 #[tonic::async_trait]
 impl DecisionService for Decisions {
     async fn check(&self, request: Request<pb::CheckRequest>) -> Result<Response<pb::CheckResponse>, Status> {
+        let time_left = time_left(request.metadata());
         let request = request.get_ref();
         let input = CheckInput {
             api_key: &request.api_key,
@@ -38,7 +40,7 @@ impl DecisionService for Decisions {
             cost: request.cost,
             operation_id: &request.operation_id,
         };
-        let answered = self.0.check(&input, |decision| respond(decision, &self.0));
+        let answered = self.0.check(&input, time_left, |decision| respond(decision, &self.0)).await;
         Ok(Response::new(answered?))
     }
 
@@ -47,7 +49,10 @@ impl DecisionService for Decisions {
     // A batch is read when the answers before it have gone out: a client that does not read its answers is not read either.
     async fn check_stream(&self, request: Request<Streaming<pb::CheckBatch>>) -> Result<Response<Self::CheckStreamStream>, Status> {
         let plans = self.0.clone();
-        let answers = request.into_inner().map(move |batch| Ok(batch::answer(&plans, &batch?)));
+        let answers = request.into_inner().then(move |batch| {
+            let plans = plans.clone();
+            async move { Ok(batch::answer(&plans, &batch?).await) }
+        });
         Ok(Response::new(Box::pin(answers)))
     }
 

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Duration;
 
 use envoy_types::pb::envoy::config::core::v3::{HeaderValue, HeaderValueOption};
 use envoy_types::pb::envoy::service::auth::v3::attribute_context::HttpRequest;
@@ -12,6 +13,7 @@ use envoy_types::pb::envoy::r#type::v3::HttpStatus;
 use envoy_types::pb::google::rpc;
 use tonic::{Code, Request, Response, Status};
 
+use super::deadline::time_left;
 use super::plans::{Plans, headers};
 use super::ratelimit::{plan_metadata, string_struct};
 use crate::decide::verdict::Decision;
@@ -24,15 +26,16 @@ pub struct ExternalAuthorization(pub Arc<Plans>);
 #[tonic::async_trait]
 impl Authorization for ExternalAuthorization {
     async fn check(&self, request: Request<CheckRequest>) -> Result<Response<CheckResponse>, Status> {
+        let time_left = time_left(request.metadata());
         let attributes = request.into_inner().attributes.unwrap_or_default();
         let http = attributes.request.and_then(|request| request.http).unwrap_or_default();
         let target = attributes.context_extensions.get("target").map(String::as_str).unwrap_or_default();
-        Ok(Response::new(self.decide(target, &http)?))
+        Ok(Response::new(self.decide(target, &http, time_left).await?))
     }
 }
 
 impl ExternalAuthorization {
-    fn decide(&self, target: &str, http: &HttpRequest) -> Result<CheckResponse, InvalidRequest> {
+    async fn decide(&self, target: &str, http: &HttpRequest, time_left: Option<Duration>) -> Result<CheckResponse, InvalidRequest> {
         let api_key = self.api_key(http);
         let input = CheckInput {
             api_key: &api_key,
@@ -42,7 +45,7 @@ impl ExternalAuthorization {
             cost: None,
             operation_id: &[],
         };
-        self.0.check(&input, |decision| respond(decision, &self.0))
+        self.0.check(&input, time_left, |decision| respond(decision, &self.0)).await
     }
 
     /// The first of the headers that hold API keys. `authorization` holds one only as `Bearer`.

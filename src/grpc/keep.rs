@@ -7,9 +7,12 @@ use prost::Message;
 
 use super::convert::{keys, plans, subscribers, targets};
 use super::pb::tollgate as pb;
+use super::plans::desk::Desk;
 use crate::catalog::{Catalog, Draft, Image, Keeper, KeyEntry, Kind, Stored, ValueHash};
 use crate::decide::invalid::Invalid;
+use crate::decide::plan::Id;
 use crate::decide::time::SECOND_NS;
+use crate::engine::plans::Scope;
 use crate::ledger::{CatalogChange, CatalogEdit, CatalogResource, LedgerThread};
 
 /// How values are written. Another way gets another number, and this one stays readable.
@@ -18,22 +21,40 @@ const HASH_BYTES: usize = 32;
 
 /// Keeps the catalog in a ledger.
 #[derive(Debug)]
-pub struct LedgerKeeper(pub Arc<LedgerThread>);
+pub struct LedgerKeeper {
+    ledger: Arc<LedgerThread>,
+    desk: Desk,
+}
+
+impl LedgerKeeper {
+    /// `desk` hands back what was leased by limits that an edit may have lowered.
+    pub fn new(ledger: Arc<LedgerThread>, desk: Desk) -> Self {
+        Self { ledger, desk }
+    }
+}
 
 impl Keeper for LedgerKeeper {
     fn keep(&self, expected: u64, edit: &Draft) -> Result<(), String> {
         let catalog = edit.catalog();
         let change = |(kind, id): &(Kind, _)| CatalogChange { kind: number(*kind), id: Arc::clone(id), value: write(catalog, *kind, id) };
         let edit = CatalogEdit { expected, revision: catalog.revision(), changes: edit.changed().map(change).collect() };
-        match self.0.call(edit) {
+        match self.ledger.call(edit) {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(conflict)) => Err(conflict.to_string()),
             Err(error) => Err(error.to_string()),
         }
     }
 
+    fn published(&self, changed: &[(Kind, Id)]) {
+        for (_, id) in changed.iter().filter(|(kind, _)| *kind == Kind::Plan) {
+            if let Err(error) = self.desk.take_back(Scope::Plan(id)) {
+                tracing::warn!(plan = &**id, "unspent units of the plan were not handed back: {error}");
+            }
+        }
+    }
+
     fn load(&self) -> Result<Image, String> {
-        let kept = self.0.ledger().load_catalog().map_err(|error| error.to_string())?;
+        let kept = self.ledger.ledger().load_catalog().map_err(|error| error.to_string())?;
         let mut image = Image { revision: kept.revision, ..Image::default() };
         for resource in &kept.resources {
             read(resource, &mut image).map_err(|reason| {
@@ -126,8 +147,10 @@ fn stored<T>(value: T, revision: u64, create: Option<prost_types::Timestamp>, up
 mod tests {
     use super::*;
     use crate::catalog::{CatalogStore, EditOptions, HashKey};
+    use crate::clock::Clock;
     use crate::decide::lookup::Lookup;
     use crate::decide::time::Now;
+    use crate::engine::plans::{PlanEngine, Settings};
     use crate::grpc::{convert, json};
     use crate::ledger::{Ledger, SqliteLedger};
 
@@ -136,8 +159,11 @@ mod tests {
     fn open(folder: &std::path::Path) -> CatalogStore {
         let ledger: Arc<dyn Ledger> = Arc::new(SqliteLedger::open(folder).unwrap());
         let secrets = ledger.secrets().unwrap();
+        let holder = ledger.join(1).unwrap();
         let thread = Arc::new(LedgerThread::start(ledger, 16).unwrap());
-        CatalogStore::kept(HashKey(secrets.key_hash), None, Arc::new(LedgerKeeper(thread))).unwrap()
+        let engine = Arc::new(PlanEngine::new(Settings::new(secrets.receipt_key, secrets.fingerprint)));
+        let desk = Desk::new(engine, thread.clone(), holder, Clock::from_fn(|| NOW));
+        CatalogStore::kept(HashKey(secrets.key_hash), None, Arc::new(LedgerKeeper::new(thread, desk))).unwrap()
     }
 
     fn declared(file: &str) -> crate::catalog::Declared {

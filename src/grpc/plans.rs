@@ -1,16 +1,21 @@
 //! Usage plans as every service of the edge asks about them: one way in to the engine, with the catalog and the clock of one moment.
 
+pub mod desk;
 pub mod headers;
 
+use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Duration;
 
 use metrics::Counter;
 
+use self::desk::Desk;
 use crate::catalog::CatalogStore;
 use crate::clock::Clock;
 use crate::config;
-use crate::decide::verdict::{Decision, Reason};
-use crate::engine::plans::{CheckInput, InvalidRequest, NotRecorded, PlanEngine, Report, Settlement};
+use crate::decide::time::SECOND_NS;
+use crate::decide::verdict::{Decision, Reason, Verdict};
+use crate::engine::plans::{CheckInput, Checked, InvalidRequest, Need, NotRecorded, PlanEngine, Report, Settlement, Shortage};
 use crate::metrics::Metrics;
 
 /// Decides and settles by usage plans.
@@ -20,7 +25,30 @@ pub struct Plans {
     catalog: Arc<CatalogStore>,
     clock: Clock,
     settings: config::Plans,
+    /// `None`: counters live in this engine's memory alone.
+    desk: Option<Desk>,
     meters: Meters,
+}
+
+/// What a try came to.
+enum Tried<R, F> {
+    Answered(R),
+    /// Nothing is decided, and the answer not made.
+    Needs(Vec<Need>, F),
+}
+
+/// The ledger cannot answer.
+fn unavailable() -> Decision<'static> {
+    let nothing = Cow::Borrowed("");
+    Decision {
+        verdict: Verdict::Deny { reason: Reason::LedgerUnavailable, retry_after_ns: Some(SECOND_NS) },
+        plan: nothing.clone(),
+        entitlement: nothing.clone(),
+        subscriber: nothing,
+        limits: smallvec::SmallVec::new(),
+        receipt: None,
+        note: None,
+    }
 }
 
 struct Meters {
@@ -41,8 +69,15 @@ const SETTLEMENTS: [(Settlement, &str); 6] = [
 ];
 
 impl Plans {
-    pub fn new(engine: Arc<PlanEngine>, catalog: Arc<CatalogStore>, clock: Clock, settings: config::Plans, metrics: &Metrics) -> Self {
-        Self { engine, catalog, clock, settings, meters: Meters::new(metrics) }
+    pub fn new(
+        engine: Arc<PlanEngine>,
+        catalog: Arc<CatalogStore>,
+        clock: Clock,
+        settings: config::Plans,
+        desk: Option<Desk>,
+        metrics: &Metrics,
+    ) -> Self {
+        Self { engine, catalog, clock, settings, desk, meters: Meters::new(metrics) }
     }
 
     /// How plans are asked about.
@@ -50,13 +85,66 @@ impl Plans {
         &self.settings
     }
 
-    /// Decides one request. What is made of the decision is made while the catalog that it was made by is still there.
+    /// Decides one request, within `time_left`. What is made of the decision is made while the catalog that it was made by is still there.
+    ///
+    /// With a lease in hand nothing is waited for. Else the ledger is asked, and the request starts again at the first step, with a new `now`:
+    /// while it waits it holds no lock and has charged nothing, so a call that is cancelled meanwhile costs nothing.
     ///
     /// # Errors
     /// Where the gateway's request cannot be decided, whoever the caller is.
-    pub fn check<R>(&self, request: &CheckInput<'_>, answer: impl FnOnce(&Decision<'_>) -> R) -> Result<R, InvalidRequest> {
+    pub async fn check<R>(
+        &self,
+        request: &CheckInput<'_>,
+        time_left: Option<Duration>,
+        answer: impl FnOnce(&Decision<'_>) -> R,
+    ) -> Result<R, InvalidRequest> {
+        let Some(desk) = &self.desk else {
+            return match self.decide(request, Shortage::Deny, answer)? {
+                Tried::Answered(answered) => Ok(answered),
+                // A refusal does not ask for anything.
+                Tried::Needs(_, answer) => Ok(answer(&unavailable())),
+            };
+        };
+        let patience = time_left.map_or(self.settings.max_wait, |left| left.min(self.settings.max_wait));
+        let started_ns = self.clock.now().steady_ns;
+        let mut answer = answer;
+        loop {
+            let waited = Duration::from_nanos(self.clock.now().steady_ns.saturating_sub(started_ns));
+            let shortage = if waited < patience { Shortage::Ask } else { self.settings.on_failure };
+            match self.decide(request, shortage, answer)? {
+                Tried::Answered(answered) => {
+                    if self.engine.has_prefetches() {
+                        desk.prefetch();
+                    }
+                    return Ok(answered);
+                }
+                Tried::Needs(needs, unused) => {
+                    answer = unused;
+                    if desk.is_failing() {
+                        // It would only cost the caller's time.
+                        return match self.decide(request, self.settings.on_failure, answer)? {
+                            Tried::Answered(answered) => Ok(answered),
+                            Tried::Needs(_, answer) => Ok(answer(&unavailable())),
+                        };
+                    }
+                    desk.draw(needs, patience.saturating_sub(waited)).await;
+                }
+            }
+        }
+    }
+
+    /// One try, by the catalog of this moment.
+    fn decide<R, F: FnOnce(&Decision<'_>) -> R>(
+        &self,
+        request: &CheckInput<'_>,
+        shortage: Shortage,
+        answer: F,
+    ) -> Result<Tried<R, F>, InvalidRequest> {
         let catalog = self.catalog.load();
-        let decision = self.engine.check(&**catalog, request, self.clock.now())?;
+        let decision = match self.engine.check_or_need(&**catalog, request, shortage, self.clock.now())? {
+            Checked::Decided(decision) => decision,
+            Checked::Needs(needs) => return Ok(Tried::Needs(needs, answer)),
+        };
         if let Some(note) = &decision.note {
             tracing::debug!(target = request.target, "{note}");
         }
@@ -64,7 +152,7 @@ impl Plans {
             None => self.meters.admitted.increment(1),
             Some(reason) => self.meters.refused(reason),
         }
-        Ok(answer(&decision))
+        Ok(Tried::Answered(answer(&decision)))
     }
 
     /// Settles one report.

@@ -5,11 +5,13 @@ mod plans;
 mod response;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use metrics::Counter;
 use smallvec::SmallVec;
 use tonic::{Request, Response, Status};
 
+use super::deadline::time_left;
 use super::pb::rls::rate_limit_service_server::RateLimitService;
 use super::plans::Plans;
 use super::wire::{self, RateLimitRequest, RateLimitResponse};
@@ -92,7 +94,7 @@ impl RateLimiter {
     ///
     /// # Errors
     /// Where the gateway's request cannot be read, and where no rules are loaded. Never for bytes that a caller can choose.
-    pub fn answer(&self, request: &RateLimitRequest) -> Result<RateLimitResponse, RateLimitError> {
+    pub async fn answer(&self, request: &RateLimitRequest, time_left: Option<Duration>) -> Result<RateLimitResponse, RateLimitError> {
         if request.domain.is_empty() {
             return Err(RateLimitError::EmptyDomain);
         }
@@ -100,7 +102,7 @@ impl RateLimiter {
             return Err(RateLimitError::NoDescriptors);
         }
         self.check_bounds(request)?;
-        if let Some(answer) = plans::answer(&self.plans, request) {
+        if let Some(answer) = plans::answer(&self.plans, request, time_left).await {
             return answer;
         }
         let current = self.rulebook.current();
@@ -198,7 +200,8 @@ pub struct RateLimitGrpc(pub Arc<RateLimiter>);
 #[tonic::async_trait]
 impl RateLimitService for RateLimitGrpc {
     async fn should_rate_limit(&self, request: Request<RateLimitRequest>) -> Result<Response<RateLimitResponse>, Status> {
-        Ok(Response::new(self.0.answer(request.get_ref())?))
+        let time_left = time_left(request.metadata());
+        Ok(Response::new(self.0.answer(request.get_ref(), time_left).await?))
     }
 }
 

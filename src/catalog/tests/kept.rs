@@ -3,8 +3,9 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use parking_lot::Mutex as Lock;
 
 use super::*;
-use crate::catalog::{Catalog, Image, Keeper, Stored};
+use crate::catalog::{Catalog, Image, Keeper, Kind, Stored};
 use crate::decide::lookup::Lookup;
+use crate::decide::plan::Id;
 
 const WORKS: u8 = 0;
 const FAILS: u8 = 1;
@@ -26,6 +27,10 @@ impl Keeper for Shelf {
         assert_eq!(self.kept.lock().revision, expected, "edits are kept one after the other");
         *self.kept.lock() = image(edit.catalog());
         if mood == FAILS_AFTERWARDS { Err("nobody knows".to_owned()) } else { Ok(()) }
+    }
+
+    fn published(&self, changed: &[(Kind, Id)]) {
+        assert!(!changed.is_empty());
     }
 
     fn load(&self) -> Result<Image, String> {
@@ -81,7 +86,7 @@ fn what_was_acknowledged_is_there_after_a_restart() {
     assert_eq!(after.api_key(VALUE.as_bytes()).unwrap().id, "acme-1".into());
     consistent::check(&after);
     let indexes = |catalog: &Catalog| {
-        let texts = |ids: Vec<&crate::decide::plan::Id>| ids.into_iter().map(ToString::to_string).collect::<Vec<_>>();
+        let texts = |ids: Vec<&Id>| ids.into_iter().map(ToString::to_string).collect::<Vec<_>>();
         [
             texts(catalog.keys_of("acme").collect()),
             texts(catalog.subscribers_of("gold").collect()),

@@ -38,10 +38,15 @@ pub(super) fn start(parts: &Parts, stopping: &watch::Receiver<bool>) {
             }
         }
     });
-    let (engine, clock) = (parts.plan_engine.clone(), parts.clock.clone());
+    let (engine, desk, clock) = (parts.plan_engine.clone(), parts.desk.clone(), parts.clock.clone());
     every(SWEEP_ROUND, stopping.clone(), move || {
-        let (engine, clock) = (engine.clone(), clock.clone());
-        blocking(move || engine.sweep(clock.now()))
+        let (engine, desk, clock) = (engine.clone(), desk.clone(), clock.clone());
+        blocking(move || {
+            engine.sweep(clock.now());
+            if let Err(error) = desk.return_ended() {
+                tracing::debug!("units of ended periods were not handed back: {error}");
+            }
+        })
     });
     let gauges = Gauges::new(&parts.metrics);
     let (rules, plans, metrics) = (parts.rule_engine.clone(), parts.plan_engine.clone(), parts.metrics.clone());

@@ -10,6 +10,7 @@ use crate::engine::plans::{PlanEngine, Settings};
 use crate::engine::rules::RuleEngine;
 use crate::grpc::keep::LedgerKeeper;
 use crate::grpc::plans::Plans;
+use crate::grpc::plans::desk::Desk;
 use crate::grpc::ratelimit::RateLimiter;
 use crate::ledger::{Holder, Ledger, LedgerError, LedgerThread, MemoryLedger, Secrets, SqliteLedger};
 use crate::metrics::Metrics;
@@ -23,6 +24,7 @@ pub(super) struct Parts {
     pub(super) catalog: Arc<CatalogStore>,
     pub(super) plan_engine: Arc<PlanEngine>,
     pub(super) plans: Arc<Plans>,
+    pub(super) desk: Desk,
     pub(super) limiter: Arc<RateLimiter>,
 }
 
@@ -33,17 +35,22 @@ impl Parts {
         let rulebook = Arc::new(Rulebook::open(config.rules.clone(), metrics.clone()).map_err(Failure::unusable)?);
         let rule_engine = Arc::new(RuleEngine::new(config.max_counters).map_err(Failure::failed)?);
         let (ledger, secrets, holder) = open_ledger(config)?;
-        let keeper = Arc::new(LedgerKeeper(ledger.clone()));
-        let catalog = CatalogStore::kept(HashKey(secrets.key_hash), config.plans.account, keeper);
-        let catalog = Arc::new(catalog.map_err(Failure::unusable)?);
         let settings = Settings {
             holder: holder.id,
             epoch: holder.epoch,
             receipts_ttl_ns: config.plans.receipts_ttl_ns,
+            lease: Some(config.plans.lease),
             ..Settings::new(secrets.receipt_key, secrets.fingerprint)
         };
         let plan_engine = Arc::new(PlanEngine::new(settings));
-        let plans = Arc::new(Plans::new(plan_engine.clone(), catalog.clone(), clock.clone(), config.plans.clone(), &metrics));
+        let desk = Desk::new(plan_engine.clone(), ledger.clone(), holder, clock.clone());
+        let keeper = Arc::new(LedgerKeeper::new(ledger, desk.clone()));
+        let catalog = CatalogStore::kept(HashKey(secrets.key_hash), config.plans.account, keeper);
+        let catalog = Arc::new(catalog.map_err(Failure::unusable)?);
+        let restored = desk.restore().map_err(unopened)?;
+        tracing::info!(revision = catalog.load().revision(), counters = restored, "the ledger is open");
+        let plans = Plans::new(plan_engine.clone(), catalog.clone(), clock.clone(), config.plans.clone(), Some(desk.clone()), &metrics);
+        let plans = Arc::new(plans);
         let limiter = Arc::new(RateLimiter::new(
             rule_engine.clone(),
             rulebook.clone(),
@@ -53,7 +60,7 @@ impl Parts {
             config.rate_limit.clone(),
             config.grpc,
         ));
-        Ok(Self { metrics, clock, rulebook, rule_engine, catalog, plan_engine, plans, limiter })
+        Ok(Self { metrics, clock, rulebook, rule_engine, catalog, plan_engine, plans, desk, limiter })
     }
 }
 

@@ -6,7 +6,7 @@ use crate::engine::plans::CheckInput;
 use crate::grpc::pb::tollgate as pb;
 use crate::grpc::plans::Plans;
 
-pub(super) fn answer(plans: &Plans, batch: &pb::CheckBatch) -> pb::CheckBatchResponse {
+pub(super) async fn answer(plans: &Plans, batch: &pb::CheckBatch) -> pb::CheckBatchResponse {
     if let Some(error) = unreadable(batch) {
         return pb::CheckBatchResponse { id: batch.id, error, ..pb::CheckBatchResponse::default() };
     }
@@ -20,7 +20,7 @@ pub(super) fn answer(plans: &Plans, batch: &pb::CheckBatch) -> pb::CheckBatchRes
             cost: item(&batch.costs, index).copied(),
             operation_id: item(&batch.operation_ids, index).map_or(&[], |id| id),
         };
-        if plans.check(&input, |decision| answers.push(decision)).is_err() {
+        if plans.check(&input, None, |decision| answers.push(decision)).await.is_err() {
             plans.reject_check();
             answers.refuse(Reason::InvalidRequest, None);
         }

@@ -14,5 +14,5 @@ pub(crate) fn settings() -> config::Plans {
 pub(crate) fn empty(clock: Clock, metrics: &Metrics) -> Arc<Plans> {
     let catalog = Arc::new(CatalogStore::new(HashKey([1; 32]), None));
     let engine = Arc::new(PlanEngine::new(Settings::new([2; 32], [3; 16])));
-    Arc::new(Plans::new(engine, catalog, clock, settings(), metrics))
+    Arc::new(Plans::new(engine, catalog, clock, settings(), None, metrics))
 }

@@ -30,14 +30,14 @@ impl RateLimiter {
     ///
     /// # Errors
     /// Where the body is not a request, and where [`Self::answer`] errs.
-    pub fn answer_json(&self, body: &[u8]) -> Result<(bool, String), JsonError> {
+    pub async fn answer_json(&self, body: &[u8]) -> Result<(bool, String), JsonError> {
         let unknown = || JsonError::Answer("the descriptors are not there".to_owned());
         let (request, response) = MESSAGES.as_ref().ok_or_else(unknown)?;
         let mut reader = serde_json::Deserializer::from_slice(body);
         let message = DynamicMessage::deserialize(request.clone(), &mut reader)?;
         reader.end()?;
         let request = RateLimitRequest::decode(message.encode_to_vec().as_slice()).map_err(|error| JsonError::Answer(error.to_string()))?;
-        let answer = self.answer(&request)?;
+        let answer = self.answer(&request, None).await?;
         let over_limit = answer.overall_code == i32::from(Code::OverLimit);
         Ok((over_limit, to_json(response, &answer)?))
     }

@@ -2,6 +2,7 @@
 //! rate-limit filters.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use envoy_types::pb::envoy::config::core::v3::HeaderValue;
 use prost::bytes::Bytes;
@@ -16,10 +17,14 @@ use crate::grpc::plans::{Plans, headers};
 use crate::grpc::wire::{Code, CurrentLimit, Descriptor, DescriptorStatus, RateLimitRequest, RateLimitResponse};
 
 /// Answers a request in one of the two domains. `None`: the domain is not ours.
-pub(super) fn answer(plans: &Plans, request: &RateLimitRequest) -> Option<Result<RateLimitResponse, RateLimitError>> {
+pub(super) async fn answer(
+    plans: &Plans,
+    request: &RateLimitRequest,
+    time_left: Option<Duration>,
+) -> Option<Result<RateLimitResponse, RateLimitError>> {
     let settings = plans.settings();
     if request.domain == settings.check_domain {
-        Some(check(plans, request))
+        Some(check(plans, request, time_left).await)
     } else if request.domain == settings.report_domain {
         Some(report(plans, request))
     } else {
@@ -33,7 +38,7 @@ fn entry<'q>(descriptors: &'q [Descriptor], key: &str) -> Option<&'q [u8]> {
     entries.find(|entry| entry.key == key).map(|entry| &*entry.value)
 }
 
-fn check(plans: &Plans, request: &RateLimitRequest) -> Result<RateLimitResponse, RateLimitError> {
+async fn check(plans: &Plans, request: &RateLimitRequest, time_left: Option<Duration>) -> Result<RateLimitResponse, RateLimitError> {
     let value = |key| entry(&request.descriptors, key);
     let Ok(cost) = cost(request) else {
         // A caller may have a hand in the cost: a bad one is a refusal and not an error, on which Envoy would let the request pass.
@@ -50,7 +55,7 @@ fn check(plans: &Plans, request: &RateLimitRequest) -> Result<RateLimitResponse,
         cost,
         operation_id: &[],
     };
-    plans.check(&input, |decision| respond(decision, plans)).map_err(RateLimitError::Check)
+    plans.check(&input, time_left, |decision| respond(decision, plans)).await.map_err(RateLimitError::Check)
 }
 
 /// The entry `cost`, or the descriptor's `hits_addend`, or the request's.

@@ -1,0 +1,55 @@
+//! How long a caller waits for its answer.
+
+use std::time::Duration;
+
+use tonic::metadata::MetadataMap;
+
+/// What the answer needs to get back to the caller.
+const WAY_BACK: Duration = Duration::from_millis(2);
+
+/// The time that is left for a decision by the call's own deadline, which starts when the call does. `None`: it has none.
+pub(super) fn time_left(metadata: &MetadataMap) -> Option<Duration> {
+    let text = metadata.get("grpc-timeout")?.to_str().ok()?;
+    Some(timeout(text)?.saturating_sub(WAY_BACK))
+}
+
+/// The header `grpc-timeout`: at most eight digits and a unit.
+fn timeout(text: &str) -> Option<Duration> {
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    let plain = (1..=8).contains(&digits.len()) && digits.bytes().all(|digit| digit.is_ascii_digit());
+    let number: u64 = digits.parse().ok().filter(|_| plain)?;
+    Some(match unit {
+        "H" => Duration::from_secs(number * 3600),
+        "M" => Duration::from_secs(number * 60),
+        "S" => Duration::from_secs(number),
+        "m" => Duration::from_millis(number),
+        "u" => Duration::from_micros(number),
+        "n" => Duration::from_nanos(number),
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn timeouts_are_read_as_grpc_writes_them() {
+        for (text, ms) in [("20m", 20), ("20000u", 20), ("1S", 1000), ("2M", 120_000), ("1H", 3_600_000), ("5000000n", 5), ("0S", 0)] {
+            assert_eq!(timeout(text), Some(Duration::from_millis(ms)), "{text}");
+        }
+        for text in ["", "S", "1", "1s", "-1S", "123456789S", "1 S", "+1S", "é"] {
+            assert_eq!(timeout(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_way_back_is_kept_free() {
+        let mut metadata = MetadataMap::new();
+        assert_eq!(time_left(&metadata), None);
+        metadata.insert("grpc-timeout", "20m".parse().unwrap());
+        assert_eq!(time_left(&metadata), Some(Duration::from_millis(18)));
+        metadata.insert("grpc-timeout", "1m".parse().unwrap());
+        assert_eq!(time_left(&metadata), Some(Duration::ZERO));
+    }
+}
