@@ -125,7 +125,7 @@ impl Counter {
         Self { subscriber, key, plan, entitlement, quota: Arc::clone(quota) }
     }
 
-    fn owner(&self) -> Owner {
+    pub(super) fn owner(&self) -> Owner {
         let Self { subscriber, key, plan, entitlement, .. } = self.clone();
         Owner { subscriber, key, plan, entitlement }
     }
@@ -213,7 +213,7 @@ fn lead_ns(number: u64, period: Period) -> u64 {
 }
 
 impl PlanEngine {
-    fn fingerprint_of(&self, counter: &Counter) -> Fingerprint {
+    pub(super) fn fingerprint_of(&self, counter: &Counter) -> Fingerprint {
         let (scope, subject) = match &counter.key {
             Some(key) => (CounterScope::Key, key),
             None => (CounterScope::Subscriber, &counter.subscriber),

@@ -91,6 +91,15 @@ impl Marks {
         Ok(if fresh { Marked::Now } else { Marked::Before })
     }
 
+    /// What is known here of a receipt, without marking it. `None`: nothing.
+    pub(super) fn seen(&self, receipt: &Receipt, done: Done) -> Option<Marked> {
+        let (place, _) = place_of(receipt);
+        if self.floors.get(&(place.holder, place.epoch, place.shard)).is_some_and(|floor| receipt.seq < *floor) {
+            return Some(Marked::TooOld);
+        }
+        self.has(receipt, done).then_some(Marked::Before)
+    }
+
     /// Was this done for a receipt?
     pub(super) fn has(&self, receipt: &Receipt, done: Done) -> bool {
         let (place, low) = place_of(receipt);
