@@ -6,6 +6,7 @@
 //! Everything that grows has a bound in [`Settings`], and says there what happens at it.
 
 mod books;
+pub mod correction;
 mod fingerprint;
 mod gauges;
 mod grant;
@@ -48,7 +49,7 @@ use crate::decide::resolve::{Call, Covered, Refused, Resolution, resolve};
 use crate::decide::time::Now;
 use crate::decide::verdict::{Decision, Limits, Verdict};
 
-pub use self::grant::{GrantError, QuotaUsage, Subject};
+pub use self::grant::{GrantError, GrantPlan, QuotaUsage, Subject};
 pub use self::operations::REMEMBERED_NS;
 pub use self::receipt::MAX_CHARS as MAX_RECEIPT_CHARS;
 pub use self::settings::{LeaseSettings, Settings};

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use super::PlanEngine;
-use super::books::{Owner, subject_fingerprint};
+use super::books::{Owner, Slot, State};
+use super::lease::{Counter, GiveBack, give_back};
 use super::usage::Scope;
+use crate::decide::calendar::Period;
 use crate::decide::compiled::{CompiledEntitlement, CompiledQuota, QuotaIdentity};
 use crate::decide::lookup::Lookup;
 use crate::decide::plan::{CounterScope, Id};
@@ -53,6 +55,19 @@ pub struct QuotaUsage {
     pub row: Row,
 }
 
+/// What the ledger has to do for a grant, in this order: the give-back, if there is one, and the change.
+#[derive(Clone, Debug)]
+pub struct GrantPlan {
+    pub counter: Counter,
+    /// The ledger's number of the counter, once it is known.
+    pub number: Option<u64>,
+    pub period: Period,
+    /// Units in a period, without grants.
+    pub limit: u64,
+    pub change: Grant,
+    pub give_back: Option<GiveBack>,
+}
+
 impl QuotaUsage {
     /// What is left of the period. 0 where the quota is declared no longer.
     pub fn remaining(&self) -> u64 {
@@ -61,35 +76,81 @@ impl QuotaUsage {
 }
 
 impl PlanEngine {
-    /// Changes what remains of the current period of one counter.
+    /// Changes what remains of the current period of one counter, in memory. Where a ledger keeps the books: [`Self::prepare_grant`].
     pub fn grant(
         &self,
         lookup: &impl Lookup,
         subject: Subject<'_>,
-        (plan, entitlement, quota): (&str, &str, &str),
+        names: (&str, &str, &str),
         grant: Grant,
         now: Now,
     ) -> Result<QuotaUsage, GrantError> {
-        let compiled = lookup.plan(plan).ok_or_else(|| GrantError::NoPlan(plan.to_owned()))?;
-        let entitlement = compiled.entitlement(entitlement).ok_or_else(|| GrantError::NoEntitlement(entitlement.to_owned()))?;
-        let named = entitlement.quotas.iter().find(|declared| &*declared.identity.name == quota);
-        let quota = named.ok_or_else(|| GrantError::NoQuota(quota.to_owned()))?;
-        let owner = owner_of(subject, entitlement)?;
-        let id = owner.key.as_ref().unwrap_or(&owner.subscriber);
-        let fingerprint = subject_fingerprint(&self.fingerprints, entitlement.counter_scope, id, (&entitlement.plan, &entitlement.name));
-        let granted = self.books.with(
+        let (owner, quota) = granted_to(lookup, subject, names)?;
+        let row = self.granting(&owner, quota, now, |slot| {
+            let row = slot.count.at(&quota.calendar, now.unix_ns);
+            slot.count.grant(&row, grant, quota.limit, now.unix_ns, self.keep_ns())
+        })?;
+        Ok(describe(&owner, &quota.identity, Some(quota.limit), row))
+    }
+
+    /// What the ledger has to do for a grant. First it takes the give-back, so that what nobody has spent does not count as used; then it
+    /// grants; then [`Self::apply_grant`]. A grant that only adds gives nothing back.
+    pub fn prepare_grant(
+        &self,
+        lookup: &impl Lookup,
+        subject: Subject<'_>,
+        names: (&str, &str, &str),
+        change: Grant,
+        now: Now,
+    ) -> Result<GrantPlan, GrantError> {
+        let (owner, quota) = granted_to(lookup, subject, names)?;
+        let (number, period, back) = self.granting(&owner, quota, now, |slot| {
+            let Slot { count, leases, .. } = slot;
+            let period = count.at(&quota.calendar, now.unix_ns).period;
+            let mut backs = Vec::new();
+            let number = leases.counter;
+            if let Some(held) = leases.held_mut(period.start_ns).filter(|_| !matches!(change, Grant::Add(_))) {
+                give_back(number, held, &mut backs);
+            }
+            (number, period, backs.pop())
+        })?;
+        let counter = Counter::of(&owner, &quota.identity);
+        let number = (number != 0).then_some(number);
+        Ok(GrantPlan { counter, number, period, limit: quota.limit, change, give_back: back })
+    }
+
+    /// The ledger has granted. `granted`: units that operators gave beside the limit in this period, all together.
+    pub fn apply_grant(&self, plan: &GrantPlan, granted: i64, now: Now) -> Result<QuotaUsage, GrantError> {
+        let work = |state: &mut State| {
+            let place = state.slot(&plan.counter.quota, now, self.keep_ns())?;
+            let Slot { count, leases, .. } = state.quotas.get_mut(place)?;
+            let row = count.row(plan.period.start_ns).copied().unwrap_or(Row { period: plan.period, used: 0, granted: 0 });
+            let row = Row { granted, ..row };
+            count.tell(row, now.unix_ns, self.keep_ns());
+            // An answer that is on its way may know nothing of it.
+            if let Some(held) = leases.held_mut(plan.period.start_ns) {
+                held.turn();
+            }
+            Some(row)
+        };
+        let owner = plan.counter.owner();
+        let row = self.books.with(self.fingerprint_of(&plan.counter), || owner.clone(), now, |_, state| work(state));
+        let row = row.ok().flatten().ok_or(GrantError::NoRoom)?;
+        Ok(describe(&owner, &plan.counter.quota, Some(plan.limit), row))
+    }
+
+    fn granting<R>(&self, owner: &Owner, quota: &CompiledQuota, now: Now, work: impl FnOnce(&mut Slot) -> R) -> Result<R, GrantError> {
+        let fingerprint = self.fingerprint_of(&Counter::of(owner, &quota.identity));
+        let worked = self.books.with(
             fingerprint,
             || owner.clone(),
             now,
             |_, state| {
                 let place = state.slot(&quota.identity, now, self.keep_ns())?;
-                let count = &mut state.quotas.get_mut(place)?.count;
-                let row = count.at(&quota.calendar, now.unix_ns);
-                Some(count.grant(&row, grant, quota.limit, now.unix_ns, self.keep_ns()))
+                Some(work(state.quotas.get_mut(place)?))
             },
         );
-        let row = granted.ok().flatten().ok_or(GrantError::NoRoom)?;
-        Ok(describe(&owner, &quota.identity, Some(quota.limit), row))
+        worked.ok().flatten().ok_or(GrantError::NoRoom)
     }
 
     /// The books of quotas whose periods overlap `from_ns` (included) to `until_ns` (not), in the order of names and periods.
@@ -112,6 +173,18 @@ impl PlanEngine {
         found.sort_unstable_by(|one, other| order(one).cmp(&order(other)));
         found
     }
+}
+
+fn granted_to<'a>(
+    lookup: &'a impl Lookup,
+    subject: Subject<'_>,
+    (plan, entitlement, quota): (&str, &str, &str),
+) -> Result<(Owner, &'a CompiledQuota), GrantError> {
+    let compiled = lookup.plan(plan).ok_or_else(|| GrantError::NoPlan(plan.to_owned()))?;
+    let entitlement = compiled.entitlement(entitlement).ok_or_else(|| GrantError::NoEntitlement(entitlement.to_owned()))?;
+    let named = entitlement.quotas.iter().find(|declared| &*declared.identity.name == quota);
+    let quota = named.ok_or_else(|| GrantError::NoQuota(quota.to_owned()))?;
+    Ok((owner_of(subject, entitlement)?, quota))
 }
 
 fn owner_of(subject: Subject<'_>, entitlement: &CompiledEntitlement) -> Result<Owner, GrantError> {

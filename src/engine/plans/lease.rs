@@ -12,7 +12,7 @@ use std::sync::atomic::Ordering;
 
 use super::books::{Owner, Slot, State, subject_fingerprint};
 use super::fingerprint::Fingerprint;
-use super::held::{Held, Leases, Room, Round};
+use super::held::{Held, Room, Round};
 use super::usage::Scope;
 use super::{LeaseSettings, PlanEngine};
 use crate::decide::calendar::Period;
@@ -125,7 +125,7 @@ impl Counter {
         Self { subscriber, key, plan, entitlement, quota: Arc::clone(quota) }
     }
 
-    fn owner(&self) -> Owner {
+    pub(super) fn owner(&self) -> Owner {
         let Self { subscriber, key, plan, entitlement, .. } = self.clone();
         Owner { subscriber, key, plan, entitlement }
     }
@@ -213,7 +213,7 @@ fn lead_ns(number: u64, period: Period) -> u64 {
 }
 
 impl PlanEngine {
-    fn fingerprint_of(&self, counter: &Counter) -> Fingerprint {
+    pub(super) fn fingerprint_of(&self, counter: &Counter) -> Fingerprint {
         let (scope, subject) = match &counter.key {
             Some(key) => (CounterScope::Key, key),
             None => (CounterScope::Subscriber, &counter.subscriber),
@@ -300,16 +300,23 @@ impl PlanEngine {
         let mut found = Vec::new();
         self.books.each(|entry| {
             if scope.holds(&entry.owner.subscriber, entry.owner.key.as_deref(), &entry.owner.plan) {
-                let mut state = entry.lock();
-                state.quotas.iter_mut().for_each(|slot| give_back_all(&mut slot.leases, &mut found));
+                each_held(&mut entry.lock(), |number, held| give_back(number, held, &mut found));
             }
         });
         found
     }
 
-    /// Lets go of everything unspent, for a clean stop. Stop checks, wait for the answers to what was asked, then call this.
+    /// Lets go of everything, for a clean stop, and tells what was spent of each lease. Stop checks, wait for the answers to what was asked,
+    /// then call this. It also sets right what the ledger leased without this engine ever hearing of it.
     pub fn give_backs(&self) -> Vec<GiveBack> {
-        self.take_back(Scope::All)
+        let mut found = Vec::new();
+        self.books.each(|entry| {
+            each_held(&mut entry.lock(), |number, held| {
+                held.stray = true;
+                give_back(number, held, &mut found);
+            });
+        });
+        found
     }
 
     /// Unspent units of periods that are over, found by [`Self::sweep`] since the last call.
@@ -366,9 +373,11 @@ impl PlanEngine {
     }
 }
 
-fn give_back_all(leases: &mut Leases, found: &mut Vec<GiveBack>) {
-    let number = leases.counter;
-    leases.all_mut().for_each(|held| give_back(number, held, found));
+fn each_held(state: &mut State, mut visit: impl FnMut(u64, &mut Held)) {
+    for Slot { leases, .. } in &mut state.quotas {
+        let number = leases.counter;
+        leases.all_mut().for_each(|held| visit(number, held));
+    }
 }
 
 pub(super) fn give_back(number: u64, held: &mut Held, found: &mut Vec<GiveBack>) {

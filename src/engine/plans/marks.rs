@@ -96,6 +96,14 @@ impl Marks {
         self.floors.get(&(receipt.holder, receipt.epoch, receipt.shard)).is_some_and(|floor| receipt.seq < *floor)
     }
 
+    /// What is known here of a receipt, without marking it. `None`: nothing.
+    pub(super) fn seen(&self, receipt: &Receipt, done: Done) -> Option<Marked> {
+        if self.were_dropped(receipt) {
+            return Some(Marked::TooOld);
+        }
+        self.has(receipt, done).then_some(Marked::Before)
+    }
+
     /// Was this done for a receipt?
     pub(super) fn has(&self, receipt: &Receipt, done: Done) -> bool {
         let (place, low) = place_of(receipt);

@@ -3,11 +3,14 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::books::{Entry, subject_fingerprint};
+use super::books::{Entry, Owner, subject_fingerprint};
+use super::correction::{Change, Settled};
+use super::lease::Counter;
 use super::marks::{Done, Full, Marked};
 use super::receipt::{Charged, Receipt};
 use super::usage::{Event, Who};
 use super::{Covered, PlanEngine};
+use crate::decide::compiled::CompiledQuota;
 use crate::decide::lookup::Lookup;
 use crate::decide::outcome::{CountRule, Outcome};
 use crate::decide::plan::{Charge, Id};
@@ -61,78 +64,117 @@ impl From<Full> for NotRecorded {
     }
 }
 
+/// How a request ended, of a report that may be gone.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ended {
+    outcome: Outcome,
+    cost: Option<u64>,
+}
+
 /// What a report asks of the quotas of one kind of charge.
 #[derive(Clone, Copy, Debug, Default)]
-struct Wanted {
+pub(super) struct Wanted {
     /// Quotas of this kind.
     of: usize,
     /// Those of them that change.
-    changes: usize,
+    pub(super) changes: usize,
     /// Those of them that end with nothing charged.
     empty: usize,
 }
 
 impl PlanEngine {
-    /// Settles one report.
+    /// Settles one report, in memory. Where a ledger has to commit something first, it is not recorded: see [`Self::settle_or_commit`].
     ///
     /// A report that changes nothing seals nothing. Of those that would change charges made at the check, the first one does, and likewise of
     /// those that charge at the report.
     pub fn settle(&self, lookup: &impl Lookup, report: &Report<'_>, now: Now) -> Result<Settlement, NotRecorded> {
-        let settlement = match report.subject {
-            _ if report.outcome.class().is_none() => Settlement::Invalid,
-            ReportSubject::Receipt(sealed) => match Receipt::open(sealed, &self.settings.receipt_key) {
-                Some(receipt) => self.settle_receipt(&receipt, report, now)?,
-                None => Settlement::Invalid,
-            },
-            ReportSubject::Caller { api_key, target } => self.settle_caller(lookup, api_key, target, report, now),
-        };
-        if settlement == Settlement::Invalid {
-            self.events.invalid_reports.fetch_add(1, Ordering::Relaxed);
+        match self.settle_or_commit(lookup, report, now)? {
+            Settled::Done(settlement) => Ok(settlement),
+            Settled::Commit(_) => Err(NotRecorded),
         }
-        Ok(settlement)
     }
 
-    fn settle_receipt(&self, receipt: &Receipt, report: &Report<'_>, now: Now) -> Result<Settlement, NotRecorded> {
-        let age_ns = now.unix_ns.saturating_sub(receipt.issued_us.saturating_mul(1000));
-        let ours = (receipt.holder, receipt.epoch) == (self.settings.holder, self.settings.epoch);
-        if age_ns >= self.settings.receipts_ttl_ns || !ours {
-            return Ok(self.expired(receipt, report));
+    /// Settles one report, or says what the ledger has to commit for it first; then nothing has changed.
+    pub fn settle_or_commit(&self, lookup: &impl Lookup, report: &Report<'_>, now: Now) -> Result<Settled, NotRecorded> {
+        let ended = Ended { outcome: report.outcome, cost: report.cost };
+        let settled = match report.subject {
+            _ if report.outcome.class().is_none() => Settled::Done(Settlement::Invalid),
+            ReportSubject::Receipt(sealed) => match Receipt::open(sealed, &self.settings.receipt_key) {
+                Some(receipt) => self.settle_receipt(receipt, ended, now)?,
+                None => Settled::Done(Settlement::Invalid),
+            },
+            ReportSubject::Caller { api_key, target } => self.settle_caller(lookup, api_key, target, ended, now),
+        };
+        if matches!(settled, Settled::Done(Settlement::Invalid)) {
+            self.events.invalid_reports.fetch_add(1, Ordering::Relaxed);
         }
-        let at_check = self.wanted(receipt, report, false);
-        let at_report = self.wanted(receipt, report, true);
-        let mark = |wanted: Wanted, done| if wanted.changes > 0 { self.marks.mark(receipt, done, now) } else { Ok(Marked::Before) };
+        Ok(settled)
+    }
+
+    fn settle_receipt(&self, receipt: Receipt, ended: Ended, now: Now) -> Result<Settled, NotRecorded> {
+        let age_ns = now.unix_ns.saturating_sub(receipt.issued_us.saturating_mul(1000));
+        let leased = self.settings.lease.is_some();
+        // With a ledger any engine can settle any receipt.
+        if age_ns >= self.settings.receipts_ttl_ns || !(leased || self.issued(&receipt)) {
+            return Ok(Settled::Done(self.expired(&receipt, ended)));
+        }
+        let at_check = self.wanted(&receipt, ended, false);
+        let at_report = self.wanted(&receipt, ended, true);
+        let changes = at_check.changes + at_report.changes;
+        if leased && changes > 0 {
+            return Ok(self.correction(receipt, ended, at_check, at_report));
+        }
+        let mark = |wanted: Wanted, done| if wanted.changes > 0 { self.marks.mark(&receipt, done, now) } else { Ok(Marked::Before) };
         let marked = [mark(at_check, Done::Corrected)?, mark(at_report, Done::Charged)?];
         // Without a change to make, only a charge at the report needs to know what was done before.
-        if marked.contains(&Marked::TooOld) || (at_report.of > 0 && self.marks.were_dropped(receipt)) {
-            return Ok(self.expired(receipt, report));
+        if marked.contains(&Marked::TooOld) || (at_report.of > 0 && self.marks.were_dropped(&receipt)) {
+            return Ok(Settled::Done(self.expired(&receipt, ended)));
         }
-        let [corrects, charges] = marked.map(|marked| marked == Marked::Now);
+        let done = marked.map(|marked| marked == Marked::Now);
+        if done.contains(&true) {
+            self.apply(&receipt, ended, done);
+        }
+        Ok(Settled::Done(self.conclude(&receipt, ended, at_check, at_report, done, now)))
+    }
+
+    /// What a report did, once it is done: `corrects` charges of the check, `charges` at the report.
+    pub(super) fn conclude(
+        &self,
+        receipt: &Receipt,
+        ended: Ended,
+        at_check: Wanted,
+        at_report: Wanted,
+        [corrects, charges]: [bool; 2],
+        now: Now,
+    ) -> Settlement {
         if !corrects && !charges && at_check.changes + at_report.changes > 0 {
-            return Ok(Settlement::Duplicate);
+            return Settlement::Duplicate;
         }
-        if corrects || charges {
-            self.apply(receipt, report, corrects, charges);
-        }
-        self.count_response(receipt, report, now);
+        self.count_response(receipt, ended, now);
         let uncounted = at_check.empty == at_check.of && at_report.empty == at_report.of;
         let nothing_left = uncounted && !(at_report.of > 0 && self.marks.has(receipt, Done::Charged));
         let changed_or_none = corrects || at_check.of == 0;
-        Ok(match (corrects, nothing_left && changed_or_none) {
+        match (corrects, nothing_left && changed_or_none) {
             (_, true) => Settlement::Refunded,
             (true, false) => Settlement::Corrected,
             (false, false) => Settlement::Counted,
-        })
+        }
     }
 
-    fn expired(&self, receipt: &Receipt, report: &Report<'_>) -> Settlement {
-        self.events.expired_units.fetch_add(report.cost.unwrap_or(receipt.cost), Ordering::Relaxed);
+    /// Is the receipt of this engine?
+    fn issued(&self, receipt: &Receipt) -> bool {
+        (receipt.holder, receipt.epoch) == (self.settings.holder, self.settings.epoch)
+    }
+
+    pub(super) fn expired(&self, receipt: &Receipt, ended: Ended) -> Settlement {
+        self.events.expired_units.fetch_add(ended.cost.unwrap_or(receipt.cost), Ordering::Relaxed);
         Settlement::Expired
     }
 
-    fn wanted(&self, receipt: &Receipt, report: &Report<'_>, at_report: bool) -> Wanted {
+    fn wanted(&self, receipt: &Receipt, ended: Ended, at_report: bool) -> Wanted {
         let mut wanted = Wanted::default();
         for charged in receipt.charges.iter().filter(|charged| charged.at_report == at_report) {
-            let real = self.real_units(charged, receipt, report);
+            let real = self.real_units(charged, receipt, ended);
             wanted.of += 1;
             wanted.changes += usize::from(real != before(charged, receipt));
             wanted.empty += usize::from(real == 0);
@@ -141,14 +183,14 @@ impl PlanEngine {
     }
 
     /// What one quota is charged for a request that ended so.
-    fn real_units(&self, charged: &Charged, receipt: &Receipt, report: &Report<'_>) -> u64 {
+    pub(super) fn real_units(&self, charged: &Charged, receipt: &Receipt, ended: Ended) -> u64 {
         let rule = self.rules.value(charged.rule).unwrap_or(CountRule::DEFAULT);
-        if rule.counts(&report.outcome) { report.cost.unwrap_or(receipt.cost) } else { 0 }
+        if rule.counts(&ended.outcome) { ended.cost.unwrap_or(receipt.cost) } else { 0 }
     }
 
-    fn apply(&self, receipt: &Receipt, report: &Report<'_>, corrects: bool, charges: bool) {
+    fn apply(&self, receipt: &Receipt, ended: Ended, [corrects, charges]: [bool; 2]) {
         for charged in receipt.charges.iter().filter(|charged| if charged.at_report { charges } else { corrects }) {
-            let real = self.real_units(charged, receipt, report);
+            let real = self.real_units(charged, receipt, ended);
             let Some(entry) = self.books.by_id(charged.counter >> 16) else {
                 self.events.dropped_settlements.fetch_add(1, Ordering::Relaxed);
                 continue;
@@ -159,10 +201,16 @@ impl PlanEngine {
         }
     }
 
-    fn count_response(&self, receipt: &Receipt, report: &Report<'_>, now: Now) {
+    fn count_response(&self, receipt: &Receipt, ended: Ended, now: Now) {
+        if !self.issued(receipt) {
+            // Its key and target have other numbers here.
+            return;
+        }
         let nothing = Id::default();
-        let entry = receipt.charges.first().and_then(|charged| self.books.by_id(charged.counter >> 16));
-        let (Some(entry), Some(key), Some(class)) = (entry, self.keys.value(receipt.key), report.outcome.class()) else {
+        let leased = self.settings.lease.is_some();
+        let entry_of = |counter: u64| if leased { self.books.by_counter(counter) } else { self.books.by_id(counter >> 16) };
+        let entry = receipt.charges.first().and_then(|charged| entry_of(charged.counter));
+        let (Some(entry), Some(key), Some(class)) = (entry, self.keys.value(receipt.key), ended.outcome.class()) else {
             return;
         };
         let target = self.target_names.value(receipt.target);
@@ -173,21 +221,26 @@ impl PlanEngine {
     }
 
     /// A report without a receipt.
-    fn settle_caller(&self, lookup: &impl Lookup, api_key: &[u8], target: &str, report: &Report<'_>, now: Now) -> Settlement {
+    fn settle_caller(&self, lookup: &impl Lookup, api_key: &[u8], target: &str, ended: Ended, now: Now) -> Settled {
         let caller = lookup.api_key(api_key).and_then(|key| Some((key, lookup.subscriber(&key.subscriber)?)));
         let Some(covered) = caller.and_then(|caller| subscribe(lookup, caller, target).ok()) else {
-            return Settlement::Invalid;
+            return Settled::Done(Settlement::Invalid);
         };
         let Covered { key, subscriber, entitlement, target_id, .. } = covered;
-        if entitlement.quotas.iter().any(|quota| quota.charge == Charge::AtReport) {
+        let charged = |quota: &&CompiledQuota| quota.charge == Charge::AtReport && quota.counts.counts(&ended.outcome);
+        let mut charged = entitlement.quotas.iter().filter(charged).peekable();
+        let units = ended.cost.unwrap_or(1);
+        if charged.peek().is_some() {
             let (subject, owner) = self.owner(covered);
+            if self.settings.lease.is_some() && units > 0 {
+                let owner = owner();
+                let changes = charged.map(|quota| self.charge_at_report(quota, &owner, units, now)).collect();
+                return self.charge_of(changes, owner, &key.id, target_id, ended.outcome.class());
+            }
             let names = (&*entitlement.plan, &*entitlement.name);
             let fingerprint = subject_fingerprint(&self.fingerprints, entitlement.counter_scope, subject, names);
-            let units = report.cost.unwrap_or(1);
-            let charged = self.books.with(fingerprint, owner, now, |_, state| {
-                for quota in
-                    entitlement.quotas.iter().filter(|quota| quota.charge == Charge::AtReport && quota.counts.counts(&report.outcome))
-                {
+            let counted = self.books.with(fingerprint, owner, now, |_, state| {
+                for quota in charged {
                     let place = state.slot(&quota.identity, now, self.keep_ns());
                     if let Some(slot) = place.and_then(|place| state.quotas.get_mut(place)) {
                         let row = slot.count.at(&quota.calendar, now.unix_ns);
@@ -195,21 +248,28 @@ impl PlanEngine {
                     }
                 }
             });
-            if charged.is_err() {
+            if counted.is_err() {
                 self.events.dropped_settlements.fetch_add(1, Ordering::Relaxed);
             }
         }
-        if let Some(class) = report.outcome.class() {
+        if let Some(class) = ended.outcome.class() {
             let (plan, entitlement) = (&entitlement.plan, &entitlement.name);
             let who = Who { subscriber: &subscriber.id, key: &key.id, plan, entitlement, target: target_id };
             self.usage.count(&self.fingerprints, who, Event::Response(class), now);
         }
-        Settlement::Counted
+        Settled::Done(Settlement::Counted)
+    }
+
+    fn charge_at_report(&self, quota: &CompiledQuota, owner: &Owner, units: u64, now: Now) -> Change {
+        let counter = Counter::of(owner, &quota.identity);
+        let entry = self.books.find(self.fingerprint_of(&counter));
+        let number = entry.and_then(|entry| entry.lock().find(&quota.identity).map(|slot| slot.leases.counter));
+        Change::Charge { counter, number: number.filter(|&number| number != 0), period: quota.calendar.period(now.unix_ns), units }
     }
 }
 
 /// What a quota was charged before any report.
-fn before(charged: &Charged, receipt: &Receipt) -> u64 {
+pub(super) fn before(charged: &Charged, receipt: &Receipt) -> u64 {
     if charged.at_report { 0 } else { receipt.cost }
 }
 

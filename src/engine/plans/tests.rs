@@ -1,5 +1,6 @@
 mod cases;
 mod edges;
+mod leases;
 mod model;
 mod threads;
 mod world;

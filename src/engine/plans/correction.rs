@@ -1,0 +1,199 @@
+//! Settlements that a ledger has to commit first: the mark of the receipt and its changes together, or neither.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::PlanEngine;
+use super::books::{Owner, Slot, State};
+use super::lease::Counter;
+use super::marks::{Done, Marked};
+use super::receipt::Receipt;
+use super::settle::{Ended, Settlement, Wanted, before};
+use super::usage::{Event, Who};
+use crate::decide::calendar::Period;
+use crate::decide::outcome::Class;
+use crate::decide::plan::Id;
+use crate::decide::quota::Row;
+use crate::decide::time::{Now, SECOND_NS};
+
+/// What a report came to.
+#[derive(Debug)]
+pub enum Settled {
+    Done(Settlement),
+    /// Nothing has changed yet: have the ledger commit all changes, then hand them to [`PlanEngine::apply_correction`]. If it cannot, the report
+    /// is answered as not recorded, and may come again.
+    Commit(Correction),
+}
+
+/// Changes for the ledger to commit, in one transaction or one for each.
+#[derive(Debug)]
+pub struct Correction {
+    pub changes: Vec<Change>,
+    then: Then,
+}
+
+/// One change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Unless the mark is set: set it, and change what is charged.
+    Settle { mark: Mark, deltas: Vec<Delta> },
+    /// Charge units past any limit: there is no receipt, and so no mark.
+    Charge { counter: Counter, number: Option<u64>, period: Period, units: u64 },
+}
+
+/// Names a receipt, and what is done for it at most once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Mark {
+    /// Who issued it, and in which epoch: not always this engine.
+    pub holder: u32,
+    pub epoch: u32,
+    pub shard: u8,
+    pub seq: u64,
+    pub kind: MarkKind,
+    /// When it was issued.
+    pub issued_s: u64,
+}
+
+/// What is done for a receipt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum MarkKind {
+    /// Charges that were made at the check were refunded or corrected.
+    Corrected,
+    /// Quotas that are charged at the report were charged.
+    Charged,
+}
+
+/// A change of one counter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Delta {
+    /// The ledger's number of the counter, which this engine need not hold.
+    pub counter: u64,
+    pub period_start_s: u64,
+    /// Units more (they may pass the limit), or less.
+    pub units: i64,
+}
+
+/// What the ledger made of a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Committed {
+    Done,
+    /// The mark was set before, and nothing changed.
+    Duplicate,
+    /// Marks of that time were dropped, and nothing changed.
+    TooOld,
+}
+
+/// What is left to do after the commit.
+#[derive(Debug)]
+enum Then {
+    Receipt { receipt: Receipt, ended: Ended, at_check: Wanted, at_report: Wanted },
+    Caller { owner: Owner, key: Id, target: Id, class: Option<Class> },
+}
+
+impl MarkKind {
+    fn done(self) -> Done {
+        match self {
+            Self::Corrected => Done::Corrected,
+            Self::Charged => Done::Charged,
+        }
+    }
+}
+
+impl PlanEngine {
+    /// What the ledger must commit for a receipt. Some of its quotas change.
+    pub(super) fn correction(&self, receipt: Receipt, ended: Ended, at_check: Wanted, at_report: Wanted) -> Settled {
+        let mut changes = Vec::new();
+        for (kind, wanted) in [(MarkKind::Corrected, at_check), (MarkKind::Charged, at_report)] {
+            // Marks that this engine knows of need not be asked for; the ledger has them all.
+            match self.marks.seen(&receipt, kind.done()) {
+                Some(Marked::TooOld) if wanted.changes > 0 => return Settled::Done(self.expired(&receipt, ended)),
+                None if wanted.changes > 0 => changes.push(self.change(&receipt, ended, kind)),
+                _ => {}
+            }
+        }
+        if changes.is_empty() {
+            return Settled::Done(Settlement::Duplicate);
+        }
+        Settled::Commit(Correction { changes, then: Then::Receipt { receipt, ended, at_check, at_report } })
+    }
+
+    fn change(&self, receipt: &Receipt, ended: Ended, kind: MarkKind) -> Change {
+        let Receipt { holder, epoch, shard, seq, issued_us, .. } = *receipt;
+        let mark = Mark { holder, epoch, shard, seq, kind, issued_s: issued_us / 1_000_000 };
+        let of_kind = receipt.charges.iter().filter(|charged| charged.at_report == (kind == MarkKind::Charged));
+        let deltas = of_kind.filter_map(|charged| {
+            let units = i128::from(self.real_units(charged, receipt, ended)) - i128::from(before(charged, receipt));
+            let units = i64::try_from(units).unwrap_or(if units < 0 { i64::MIN } else { i64::MAX });
+            (units != 0).then_some(Delta { counter: charged.counter, period_start_s: charged.period_start_s, units })
+        });
+        Change::Settle { mark, deltas: deltas.collect() }
+    }
+
+    /// A report without a receipt, of quotas that are charged at the report.
+    pub(super) fn charge_of(&self, changes: Vec<Change>, owner: Owner, key: &Id, target: &Id, class: Option<Class>) -> Settled {
+        Settled::Commit(Correction { changes, then: Then::Caller { owner, key: Arc::clone(key), target: Arc::clone(target), class } })
+    }
+
+    /// The ledger has committed a correction: what it refunds is spendable from now on. `committed` says of each change what came of it.
+    pub fn apply_correction(&self, correction: &Correction, committed: &[Committed], now: Now) -> Settlement {
+        let mut done = [false; 2];
+        for (change, _) in correction.changes.iter().zip(committed).filter(|(_, committed)| **committed == Committed::Done) {
+            match change {
+                Change::Settle { mark, deltas } => {
+                    done[usize::from(mark.kind == MarkKind::Charged)] = true;
+                    deltas.iter().for_each(|delta| self.apply_delta(delta));
+                }
+                Change::Charge { counter, period, units, .. } => self.apply_charge(counter, *period, *units, now),
+            }
+        }
+        match &correction.then {
+            Then::Receipt { receipt, ended, .. } if committed.contains(&Committed::TooOld) => self.expired(receipt, *ended),
+            Then::Receipt { receipt, ended, at_check, at_report } => {
+                for change in &correction.changes {
+                    if let Change::Settle { mark, .. } = change {
+                        // Without room for it a second report asks the ledger, which knows.
+                        let _ = self.marks.mark(receipt, mark.kind.done(), now);
+                    }
+                }
+                self.conclude(receipt, *ended, *at_check, *at_report, done, now)
+            }
+            Then::Caller { owner, key, target, class } => {
+                if let Some(class) = class {
+                    let Owner { subscriber, plan, entitlement, .. } = owner;
+                    self.usage.count(&self.fingerprints, Who { subscriber, key, plan, entitlement, target }, Event::Response(*class), now);
+                }
+                Settlement::Counted
+            }
+        }
+    }
+
+    /// Where the counter is held: what is not held here is read from the ledger when it is.
+    fn apply_delta(&self, delta: &Delta) {
+        let Some(entry) = self.books.by_counter(delta.counter) else { return };
+        let mut state = entry.lock();
+        let Some(Slot { count, leases, .. }) = state.numbered(delta.counter) else { return };
+        let units = delta.units.unsigned_abs();
+        let (charged, real) = if delta.units < 0 { (units, 0) } else { (0, units) };
+        if !count.settle(delta.period_start_s, charged, real) {
+            self.events.dropped_settlements.fetch_add(1, Ordering::Relaxed);
+        }
+        leases.all_mut().filter(|held| held.start_ns / SECOND_NS == delta.period_start_s).for_each(|held| held.turn());
+    }
+
+    fn apply_charge(&self, counter: &Counter, period: Period, units: u64, now: Now) {
+        let work = |state: &mut State| {
+            let place = state.slot(&counter.quota, now, self.keep_ns())?;
+            let Slot { count, leases, .. } = state.quotas.get_mut(place)?;
+            let row = count.row(period.start_ns).copied().unwrap_or(Row { period, used: 0, granted: 0 });
+            count.charge(&row, units, now.unix_ns, self.keep_ns());
+            if let Some(held) = leases.held_mut(period.start_ns) {
+                held.turn();
+            }
+            Some(())
+        };
+        let charged = self.books.with(self.fingerprint_of(counter), || counter.owner(), now, |_, state| work(state));
+        if charged.ok().flatten().is_none() {
+            self.events.dropped_settlements.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
