@@ -75,10 +75,13 @@ fn files_of_others_are_refused_and_left_as_they_are() {
         sql.execute_batch("CREATE TABLE cooking (recipe TEXT); PRAGMA user_version = 1").unwrap();
     };
     let text = |path: &Path| fs::write(path, "Dear diary").unwrap();
-    let cases: [(fn(&Path), &str); 2] = [(text, "it is no SQLite file"), (other, "it is a SQLite file of another program")];
-    for (make, why) in cases {
+    for (is_sqlite, why) in [(false, "it is no SQLite file"), (true, "it is a SQLite file of another program")] {
         let folder = TempDir::new().unwrap();
-        make(&file(&folder));
+        if is_sqlite {
+            other(&file(&folder))
+        } else {
+            text(&file(&folder))
+        }
         let before = fs::read(file(&folder)).unwrap();
         let refused = refusal(&folder);
         assert_eq!(refused, LedgerError::Foreign { path: file(&folder), what: why.to_owned() });

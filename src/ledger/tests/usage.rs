@@ -6,6 +6,7 @@ on_both![
     what_was_given_back_is_not_lost,
     refunds_are_not_used,
     books_are_listed_by_scope_and_range_in_order,
+    every_list_shows_the_same_of_one_book,
     running_periods_are_loaded_last_active_first,
 ];
 
@@ -98,4 +99,34 @@ fn running_periods_are_loaded_last_active_first(bench: &Bench) {
     assert_eq!(live(DAY.start_s), all);
     assert_eq!(live(DAY.end_s - 1), all);
     assert_eq!(live(DAY.end_s), []);
+}
+
+/// Counters with no lease, one or several, in one period or two.
+fn every_list_shows_the_same_of_one_book(bench: &Bench) {
+    let dead = bench.join(1);
+    let holders = [bench.join(1), bench.join(2), dead];
+    let tomorrow = LedgerPeriod { start_s: DAY.end_s, end_s: DAY.end_s + 86_400 };
+    let names: Vec<_> = (0..8).map(|number| format!("s{number}")).collect();
+    for (number, name) in (0..8usize).zip(&names) {
+        for (place, &holder) in (0..).zip(&holders).filter(|(place, _)| number & (1 << place) != 0) {
+            for period in [tomorrow, DAY] {
+                bench.one(LeaseRequest { counter: Counter::Named(identity(name)), period, ..lease(holder, 1 + place) }).unwrap();
+            }
+        }
+        if number == 0 {
+            bench.one(LeaseRequest { counter: Counter::Named(identity(name)), ..lease(dead, 0) }).unwrap();
+        }
+    }
+    let all = bench.ledger.usage(&LedgerScope::All, 0, u64::MAX).unwrap();
+    assert_eq!(all.len(), 15);
+    for (number, row) in [0].into_iter().chain((1..8).flat_map(|number| [number, number])).zip(&all) {
+        let expected = (u64::from(number & 4 != 0) * 3, u64::from(number & 1 != 0) + u64::from(number & 2 != 0) * 2);
+        assert_eq!((row.lost, row.held, row.charged), (expected.0, expected.1, expected.0 + expected.1), "{row:?}");
+    }
+    let one_by_one = names.iter().flat_map(|name| bench.ledger.usage(&LedgerScope::Subscriber((**name).into()), 0, u64::MAX).unwrap());
+    assert_eq!(one_by_one.collect::<Vec<_>>(), all);
+    let mut live = Vec::new();
+    bench.ledger.load_live(0, &mut |row| live.push(row)).unwrap();
+    live.sort_by(|one, other| one.order().cmp(&other.order()));
+    assert_eq!(live, all);
 }
