@@ -93,10 +93,22 @@ fn envoy_descriptors() -> Result<FileDescriptorSet, Box<dyn error::Error>> {
 }
 
 /// Where cargo keeps the sources of a dependency.
+///
+/// Asked of a package that depends on nothing else: all of that is there by now. Of this package there may be parts that are not, such as
+/// what only tests or other platforms need, and a build must not fetch anything.
 fn package_dir(name: &str) -> Result<PathBuf, Box<dyn error::Error>> {
+    let root = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?);
+    let asking = PathBuf::from(env::var("OUT_DIR")?).join("locate");
+    fs::create_dir_all(asking.join("src"))?;
+    fs::write(asking.join("src/lib.rs"), "")?;
+    let manifest = format!("[package]\nname = \"locate\"\nedition = \"2024\"\n[dependencies]\n{name} = \"*\"\n[workspace]\n");
+    fs::write(asking.join("Cargo.toml"), manifest)?;
+    // The version is the one that is built.
+    fs::copy(root.join("Cargo.lock"), asking.join("Cargo.lock"))?;
     let output = Command::new(env::var("CARGO")?)
-        .args(["metadata", "--format-version=1", "--offline", "--locked"])
-        .current_dir(env::var("CARGO_MANIFEST_DIR")?)
+        .args(["metadata", "--format-version=1", "--offline", "--filter-platform", &env::var("TARGET")?, "--manifest-path"])
+        .arg(asking.join("Cargo.toml"))
+        .current_dir(root)
         .output()?;
     if !output.status.success() {
         return Err(format!("cargo metadata: {}", String::from_utf8_lossy(&output.stderr)).into());

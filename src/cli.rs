@@ -1,4 +1,4 @@
-//! The command line: one file per command. What the commands that talk to a server share is in [`client`].
+//! The command line: one file per command. What the commands that talk to a server share is in `client`.
 
 mod apply;
 mod check;

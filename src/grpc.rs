@@ -1,10 +1,11 @@
-//! The edge: protobuf to domain types and back, one file per service, every error to a status in one place ([`status`]).
+//! The edge: protobuf to domain types and back, one file per service, every error to a status in one place (`status`).
 
 pub mod books;
 pub mod convert;
 pub mod decision;
 pub mod ext_authz;
 pub mod json;
+pub mod keep;
 pub mod observe;
 pub mod plans;
 pub mod ratelimit;

@@ -38,7 +38,7 @@ struct Credential {
     #[arg(long, value_name = "FILE|-")]
     key_file: Option<PathBuf>,
     /// The API key's value; others on this machine may see it while the command runs
-    #[arg(long, value_name = "VALUE")]
+    #[arg(long, value_name = "VALUE", allow_hyphen_values = true)]
     key: Option<String>,
 }
 

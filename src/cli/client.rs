@@ -27,9 +27,10 @@ pub(super) struct Under<C: clap::Subcommand> {
 #[derive(Debug, clap::Args)]
 pub(super) struct With<A: clap::Args> {
     #[command(flatten)]
-    pub(super) server: connect::Args,
-    #[command(flatten)]
     pub(super) args: A,
+    // The last, for its heading in the help stands over all that follows.
+    #[command(flatten)]
+    pub(super) server: connect::Args,
 }
 
 /// Runs a command that talks to a server. Nothing is connected before the command makes its first call, so that files and flags that cannot

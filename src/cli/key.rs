@@ -81,7 +81,7 @@ pub(super) struct Value {
     #[arg(long, value_name = "FILE|-")]
     value_file: Option<PathBuf>,
     /// The value itself; others on this machine may see it while the command runs
-    #[arg(long)]
+    #[arg(long, allow_hyphen_values = true)]
     value: Option<String>,
 }
 

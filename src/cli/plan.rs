@@ -81,7 +81,7 @@ async fn create(draft: draft::Draft, edit: Edit, client: &Client) -> Result<(), 
 }
 
 /// Where flags say what an entitlement gives, the others of the plan stay: they are read first, and the etag of that reading keeps what
-/// others edit in between.
+/// others edit in between. Such a request is another one after each edit, and to make it twice changes nothing more: it goes without its id.
 async fn update(draft: draft::Draft, etag: edit::Etag, edit: Edit, client: &Client) -> Result<(), Failure> {
     let draft = draft.read()?;
     let (entitlements, read_etag) = if draft.needs_entitlements() {
@@ -90,16 +90,13 @@ async fn update(draft: draft::Draft, etag: edit::Etag, edit: Edit, client: &Clie
     } else {
         (Vec::new(), None)
     };
+    let request_id = if read_etag.is_some() { String::new() } else { edit.request_id.clone() };
     let (mut plan, given) = draft.over(entitlements)?;
     if let Some(etag) = etag.etag.or(read_etag) {
         plan.etag = etag;
     }
-    let request = UpdateUsagePlanRequest {
-        usage_plan: Some(plan),
-        update_mask: Some(given.mask()?),
-        request_id: edit.request_id.clone(),
-        validate_only: edit.validate_only,
-    };
+    let request =
+        UpdateUsagePlanRequest { usage_plan: Some(plan), update_mask: Some(given.mask()?), request_id, validate_only: edit.validate_only };
     let plan = client.answer(client.usage_plans().update_usage_plan(request)).await?;
     edit.note_if_validated();
     show(&plan, client)

@@ -10,7 +10,7 @@ use crate::grpc::pb::tollgate::{Outcome, ReportRequest, Settlement};
 #[group(skip)]
 pub(super) struct Args {
     /// The receipt that the check handed out
-    #[arg(long)]
+    #[arg(long, allow_hyphen_values = true)]
     receipt: String,
     #[command(flatten)]
     ended: EndedArgs,

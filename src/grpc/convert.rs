@@ -1,5 +1,5 @@
 //! Messages of `tollgate.v1` to resources and back. What a message says that no resource can be is a mistake with the name of its field;
-//! all mistakes of a message are found at once, with those of [`validate`].
+//! all mistakes of a message are found at once, with those of [`crate::decide::plan::validate`].
 
 use std::collections::BTreeMap;
 

@@ -58,7 +58,7 @@ impl From<EditError> for Status {
             EditError::Exists { .. } | EditError::ValueInUse { .. } => Self::already_exists(message),
             EditError::Stale { .. } => Self::aborted(message),
             EditError::InUse { .. } => Self::failed_precondition(message),
-            EditError::NoRandom(_) => Self::unavailable(message),
+            EditError::NoRandom(_) | EditError::NotKept(_) => Self::unavailable(message),
         }
     }
 }
@@ -75,4 +75,9 @@ impl From<BooksError> for Status {
 /// Names every field that cannot be used.
 pub(super) fn invalid(mistakes: Vec<Invalid>) -> Status {
     EditError::Invalid(mistakes).into()
+}
+
+/// Work on a thread of its own that panicked, or that the end of the process cut short.
+pub(super) fn unfinished(error: &tokio::task::JoinError) -> Status {
+    Status::internal(format!("the work was not finished: {error}"))
 }

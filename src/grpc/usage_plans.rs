@@ -7,7 +7,7 @@ use prost::Message;
 use tonic::{Request, Response, Status};
 
 use super::pb::tollgate as pb;
-use super::status::invalid;
+use super::status::{invalid, unfinished};
 use crate::catalog::{Catalog, CatalogStore, Draft, EditError, EditOptions, Edited, ListOptions, Page, RequestKey};
 use crate::decide::invalid::Invalid;
 use crate::decide::time::Now;
@@ -35,7 +35,7 @@ pub struct UsagePlans {
 
 impl fmt::Debug for UsagePlans {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("UsagePlans").field("store", &self.store).finish_non_exhaustive()
+        f.debug_struct("UsagePlans").finish_non_exhaustive()
     }
 }
 
@@ -53,7 +53,7 @@ impl UsagePlans {
     }
 
     /// How to make the edit that `message` asks for.
-    fn options(&self, how: &How<'_>, message: &impl Message) -> Result<EditOptions, Status> {
+    fn options(how: &How<'_>, message: &impl Message) -> Result<EditOptions, Status> {
         Ok(EditOptions { request: request_key(how.method, how.request_id, message)?, validate_only: how.validate_only })
     }
 
@@ -83,7 +83,7 @@ type List<T> = fn(&Catalog, &ListOptions<'_>) -> Result<Page<T>, Vec<Invalid>>;
 
 /// Does work that may take long on a thread that serves no calls.
 async fn apart<T: Send + 'static>(work: impl FnOnce() -> Result<T, Status> + Send + 'static) -> Result<T, Status> {
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(Status::internal(format!("the work was not finished: {error}"))))
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(unfinished(&error)))
 }
 
 /// What tells a retry from another request; the message is encoded only where it has a name.

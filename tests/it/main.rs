@@ -7,6 +7,9 @@
 // Nothing outside can reach into a test binary: `pub` only says what a fixture offers.
 #![allow(unreachable_pub)]
 
+mod cli;
+mod durable;
+mod e2e_plans;
 mod e2e_ratelimit;
 mod envoy;
 mod http;

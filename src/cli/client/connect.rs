@@ -10,8 +10,8 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 use tonic::{Request, Response, Status};
 
-use super::failure;
 use super::output::{Output, print};
+use super::{failure, file};
 use crate::cli::Failure;
 use crate::grpc::json;
 use crate::grpc::pb::tollgate::decision_service_client::DecisionServiceClient;
@@ -28,7 +28,7 @@ pub(in crate::cli) struct Args {
     #[arg(long, global = true, env = "TOLLGATE_SERVER", value_name = "HOST:PORT", default_value = "127.0.0.1:8081")]
     server: String,
     /// A token that the server asks for, sent as `authorization: Bearer`
-    #[arg(long, global = true, env = "TOLLGATE_TOKEN", hide_env_values = true)]
+    #[arg(long, global = true, env = "TOLLGATE_TOKEN", hide_env_values = true, allow_hyphen_values = true)]
     token: Option<String>,
     /// How long to wait for each answer of the server
     #[arg(long, global = true, value_name = "MS", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..=86_400_000))]
@@ -64,7 +64,8 @@ impl Client {
         let timeout = Duration::from_millis(args.timeout_ms);
         let scheme = if args.tls_ca.is_some() { "https" } else { "http" };
         let not_an_address = || Failure::unusable(format!("--server: `{}` is not HOST:PORT, such as 127.0.0.1:8081", args.server));
-        if args.server.contains('/') || !args.server.contains(':') {
+        let (host, port) = args.server.rsplit_once(':').ok_or_else(not_an_address)?;
+        if host.is_empty() || host.contains('/') || port.parse::<u16>().is_err() {
             return Err(not_an_address());
         }
         let mut endpoint =
@@ -88,8 +89,9 @@ impl Client {
     pub(in crate::cli) async fn answer<T>(&self, call: impl Future<Output = Result<Response<T>, Status>>) -> Result<T, Failure> {
         match tokio::time::timeout(Duration::from_millis(self.timeout_ms), call).await {
             Ok(Ok(response)) => Ok(response.into_inner()),
-            Ok(Err(status)) => Err(failure::of(&status, &self.server)),
-            Err(_) => Err(Failure::failed(format!(
+            // The server is told how long too, so that either side may be the first to give up.
+            Ok(Err(status)) if !failure::is_timeout(&status) => Err(failure::of(&status, &self.server)),
+            Ok(Err(_)) | Err(_) => Err(Failure::failed(format!(
                 "the server at {} has not answered in {} ms (--timeout-ms waits longer)",
                 self.server, self.timeout_ms
             ))),
@@ -134,13 +136,18 @@ fn bearer(token: &str) -> Result<MetadataValue<Ascii>, Failure> {
 
 fn tls(args: &Args) -> Result<Option<ClientTlsConfig>, Failure> {
     let Some(authority) = &args.tls_ca else { return Ok(None) };
-    let mut tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem(authority)?));
+    let mut tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem(authority, "CERTIFICATE")?));
     if let (Some(cert), Some(key)) = (&args.tls_cert, &args.tls_key) {
-        tls = tls.identity(Identity::from_pem(pem(cert)?, pem(key)?));
+        tls = tls.identity(Identity::from_pem(pem(cert, "CERTIFICATE")?, pem(key, "PRIVATE KEY")?));
     }
     Ok(Some(tls))
 }
 
-fn pem(path: &Path) -> Result<Vec<u8>, Failure> {
-    std::fs::read(path).map_err(|error| Failure::unusable(format!("{}: {error}", path.display())))
+/// The text of a PEM file, which must hold something of that kind: a file without any would be taken for one that trusts nobody.
+fn pem(path: &Path, kind: &str) -> Result<String, Failure> {
+    let text = file::read(path)?;
+    if text.contains(&format!("{kind}-----")) {
+        return Ok(text);
+    }
+    Err(Failure::unusable(format!("{}: holds no {} in PEM", file::name(path), kind.to_lowercase())))
 }

@@ -2,7 +2,7 @@
 
 use std::error::Error;
 
-use tonic::{Code, Status};
+use tonic::{Code, Status, TimeoutExpired};
 
 use crate::cli::{CONFLICT, FAILED, Failure, NOT_FOUND, UNUSABLE};
 
@@ -28,6 +28,18 @@ pub(super) fn exit_code(code: Code) -> u8 {
         | Code::DataLoss
         | Code::Unauthenticated => FAILED,
     }
+}
+
+/// Has the answer come too late, whoever noticed?
+pub(super) fn is_timeout(status: &Status) -> bool {
+    let mut source = status.source();
+    while let Some(error) = source {
+        if error.is::<TimeoutExpired>() {
+            return true;
+        }
+        source = error.source();
+    }
+    status.code() == Code::DeadlineExceeded || (status.code() == Code::Cancelled && status.message() == "Timeout expired")
 }
 
 fn text(status: &Status, server: &str) -> String {

@@ -19,7 +19,7 @@ pub(in crate::cli) struct Args {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..))]
     page_size: Option<i32>,
     /// The page that the page before named, instead of everything
-    #[arg(long, value_name = "TOKEN")]
+    #[arg(long, value_name = "TOKEN", allow_hyphen_values = true)]
     page_token: Option<String>,
 }
 

@@ -14,6 +14,8 @@ use crate::grpc::pb::tollgate::{Entitlement, Quota, RateLimit, UsagePlan};
 /// The entitlement that flags make where no name is given.
 const ENTITLEMENT: &str = "default";
 
+const GIVES: &str = "What it gives (one entitlement; a file can have several)";
+
 /// What becomes labels in a file of OCI.
 const LABELS_OF_OCI: [&str; 3] = ["freeformTags", "definedTags", "compartmentId"];
 
@@ -32,28 +34,27 @@ pub(in crate::cli) struct Draft {
 
 /// What one entitlement gives.
 #[derive(Clone, Debug, Default, clap::Args)]
-#[command(next_help_heading = "What it gives (one entitlement; a file can have several)")]
 struct Gives {
     /// Which entitlement the flags below are about [default: the only one, or a new one called `default`]
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, help_heading = GIVES, value_name = "NAME")]
     entitlement: Option<String>,
     /// A target that it covers, repeatable; together they replace those that it covers
-    #[arg(long = "target", value_name = "ID", value_delimiter = ',')]
+    #[arg(long = "target", help_heading = GIVES, value_name = "ID", value_delimiter = ',')]
     targets: Vec<String>,
     /// Requests per second
-    #[arg(long, value_name = "N", conflicts_with = "no_rate")]
+    #[arg(long, help_heading = GIVES, value_name = "N", conflicts_with = "no_rate")]
     rate: Option<f64>,
     /// The most that can pass at once [default: the rate rounded up]
-    #[arg(long, value_name = "N", conflicts_with = "no_rate")]
+    #[arg(long, help_heading = GIVES, value_name = "N", conflicts_with = "no_rate")]
     burst: Option<u64>,
     /// Take the rate limit away
-    #[arg(long)]
+    #[arg(long, help_heading = GIVES)]
     no_rate: bool,
     /// A quota, repeatable; together they replace those that it has. For example daily=100/day, month=2000/month@Asia/Seoul:allow
-    #[arg(long = "quota", value_name = "NAME=LIMIT/UNIT[@ZONE][:allow]", value_parser = quota::parse, conflicts_with = "no_quotas")]
+    #[arg(long = "quota", help_heading = GIVES, value_name = "NAME=LIMIT/UNIT[@ZONE][:allow]", value_parser = quota::parse, conflicts_with = "no_quotas")]
     quotas: Vec<Quota>,
     /// Take all quotas away
-    #[arg(long)]
+    #[arg(long, help_heading = GIVES)]
     no_quotas: bool,
 }
 

@@ -8,7 +8,7 @@ use dashmap::DashMap;
 use parking_lot::{Mutex, MutexGuard};
 use smallvec::SmallVec;
 
-use super::fingerprint::{ByFingerprint, Fingerprint, Fingerprints};
+use super::fingerprint::{ByFingerprint, Fingerprint, Fingerprints, SHARDS, by_fingerprint};
 use super::usage::Row as UsageRow;
 use crate::decide::compiled::{CompiledEntitlement, CompiledQuota, QuotaIdentity};
 use crate::decide::plan::{CounterScope, Id};
@@ -146,8 +146,8 @@ pub(super) struct Full;
 impl Books {
     pub(super) fn new(max_entries: usize) -> Self {
         Self {
-            by_subject: ByFingerprint::default(),
-            by_id: DashMap::default(),
+            by_subject: by_fingerprint(),
+            by_id: DashMap::with_shard_amount(SHARDS),
             live: AtomicUsize::new(0),
             next_id: AtomicU64::new(1),
             max_entries,

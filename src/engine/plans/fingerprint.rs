@@ -12,6 +12,14 @@ pub(super) type Fingerprint = u128;
 /// A sharded map by fingerprint.
 pub(super) type ByFingerprint<V> = DashMap<Fingerprint, V, BuildHasherDefault<AlreadyHashed>>;
 
+/// Many, so that a sweep, which locks one at a time, keeps nobody waiting.
+pub(super) const SHARDS: usize = 256;
+
+/// An empty map.
+pub(super) fn by_fingerprint<V>() -> ByFingerprint<V> {
+    DashMap::with_hasher_and_shard_amount(BuildHasherDefault::default(), SHARDS)
+}
+
 /// Makes fingerprints.
 #[derive(Clone, Debug)]
 pub(super) struct Fingerprints([u8; 16]);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::fingerprint::{ByFingerprint, Fingerprints};
+use super::fingerprint::{ByFingerprint, Fingerprints, by_fingerprint};
 use crate::decide::outcome::Class;
 use crate::decide::plan::Id;
 use crate::decide::time::{Now, SECOND_NS};
@@ -81,7 +81,7 @@ pub(super) struct Usage {
 
 impl Usage {
     pub(super) fn new(max_rows: usize, keep_days: u64) -> Self {
-        Self { rows: ByFingerprint::default(), max_rows, keep_days, dropped: AtomicU64::new(0) }
+        Self { rows: by_fingerprint(), max_rows, keep_days, dropped: AtomicU64::new(0) }
     }
 
     pub(super) fn count(&self, fingerprints: &Fingerprints, who: Who<'_>, event: Event, now: Now) {

@@ -14,7 +14,7 @@ use crate::grpc::status::invalid;
 impl UsagePlans {
     pub(super) async fn create_key(&self, request: pb::CreateApiKeyRequest) -> Result<pb::CreateApiKeyResponse, Status> {
         let how = How { method: "CreateApiKey", request_id: &request.request_id, validate_only: request.validate_only };
-        let options = self.options(&how, &request)?;
+        let options = Self::options(&how, &request)?;
         let key = keys::new_api_key(needed("api_key", request.api_key)?).map_err(invalid)?;
         // The value leaves by this answer alone: what is remembered for a retry does not hold it.
         let value = Arc::new(OnceLock::new());
@@ -33,7 +33,7 @@ impl UsagePlans {
 
     pub(super) async fn import_key(&self, request: pb::ImportApiKeyRequest) -> Result<pb::ApiKey, Status> {
         let how = How { method: "ImportApiKey", request_id: &request.request_id, validate_only: request.validate_only };
-        let options = self.options(&how, &request)?;
+        let options = Self::options(&how, &request)?;
         let key = keys::new_api_key(needed("api_key", request.api_key)?).map_err(invalid)?;
         let edited =
             self.edit(options, move |draft| draft.create_key(key, NewValue::Given(&request.value)).map(|(stored, _)| stored)).await?;
@@ -57,7 +57,7 @@ impl UsagePlans {
 
     pub(super) async fn update_key(&self, request: pb::UpdateApiKeyRequest) -> Result<pb::ApiKey, Status> {
         let how = How { method: "UpdateApiKey", request_id: &request.request_id, validate_only: request.validate_only };
-        let options = self.options(&how, &request)?;
+        let options = Self::options(&how, &request)?;
         let wire = needed("api_key", request.api_key)?;
         let edited = self
             .edit(options, move |draft| {
@@ -70,7 +70,7 @@ impl UsagePlans {
 
     pub(super) async fn delete_key(&self, request: pb::DeleteRequest) -> Result<(), Status> {
         let how = How { method: "DeleteApiKey", request_id: &request.request_id, validate_only: request.validate_only };
-        let options = self.options(&how, &request)?;
+        let options = Self::options(&how, &request)?;
         self.edit(options, move |draft| draft.delete_key(&request.id, &request.etag)).await.map(|_| ())
     }
 }

@@ -11,7 +11,7 @@ use crate::grpc::status::invalid;
 impl UsagePlans {
     pub(super) async fn create_plan(&self, request: pb::CreateUsagePlanRequest) -> Result<pb::UsagePlan, Status> {
         let how = How { method: "CreateUsagePlan", request_id: &request.request_id, validate_only: request.validate_only };
-        let options = self.options(&how, &request)?;
+        let options = Self::options(&how, &request)?;
         let plan = plans::plan(needed("usage_plan", request.usage_plan)?).map_err(invalid)?;
         let edited = self.edit(options, move |draft| draft.create_plan(plan)).await?;
         Ok(plans::to_wire(&edited.answer))
@@ -34,7 +34,7 @@ impl UsagePlans {
 
     pub(super) async fn update_plan(&self, request: pb::UpdateUsagePlanRequest) -> Result<pb::UsagePlan, Status> {
         let how = How { method: "UpdateUsagePlan", request_id: &request.request_id, validate_only: request.validate_only };
-        let options = self.options(&how, &request)?;
+        let options = Self::options(&how, &request)?;
         let wire = needed("usage_plan", request.usage_plan)?;
         let edited = self
             .edit(options, move |draft| {
@@ -47,13 +47,13 @@ impl UsagePlans {
 
     pub(super) async fn delete_plan(&self, request: pb::DeleteRequest) -> Result<(), Status> {
         let how = How { method: "DeleteUsagePlan", request_id: &request.request_id, validate_only: request.validate_only };
-        let options = self.options(&how, &request)?;
+        let options = Self::options(&how, &request)?;
         self.edit(options, move |draft| draft.delete_plan(&request.id, &request.etag, request.force)).await.map(|_| ())
     }
 
     pub(super) async fn attach(&self, request: pb::AttachTargetRequest) -> Result<pb::UsagePlan, Status> {
         let how = How { method: "AttachTarget", request_id: &request.request_id, validate_only: request.validate_only };
-        let options = self.options(&how, &request)?;
+        let options = Self::options(&how, &request)?;
         let edited = self
             .edit(options, move |draft| draft.attach_target(&request.plan, &request.entitlement, &request.target, &request.etag))
             .await?;
@@ -62,14 +62,14 @@ impl UsagePlans {
 
     pub(super) async fn detach(&self, request: pb::DetachTargetRequest) -> Result<pb::UsagePlan, Status> {
         let how = How { method: "DetachTarget", request_id: &request.request_id, validate_only: request.validate_only };
-        let options = self.options(&how, &request)?;
+        let options = Self::options(&how, &request)?;
         let edited = self.edit(options, move |draft| draft.detach_target(&request.plan, &request.target, &request.etag)).await?;
         Ok(plans::to_wire(&edited.answer))
     }
 
     pub(super) async fn apply_all(&self, request: pb::ApplyRequest) -> Result<pb::ApplyResponse, Status> {
         let how = How { method: "Apply", request_id: &request.request_id, validate_only: request.validate_only };
-        let options = self.options(&how, &request)?;
+        let options = Self::options(&how, &request)?;
         let declared = apart(move || apply::declared(request).map_err(invalid)).await?;
         let edited = self.edit(options, move |draft| draft.apply(&declared)).await?;
         Ok(pb::ApplyResponse { changes: apply::changes_to_wire(&edited.answer) })

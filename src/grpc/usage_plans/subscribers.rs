@@ -11,7 +11,7 @@ use crate::grpc::status::invalid;
 impl UsagePlans {
     pub(super) async fn create_one_subscriber(&self, request: pb::CreateSubscriberRequest) -> Result<pb::Subscriber, Status> {
         let how = How { method: "CreateSubscriber", request_id: &request.request_id, validate_only: request.validate_only };
-        let options = self.options(&how, &request)?;
+        let options = Self::options(&how, &request)?;
         let subscriber = subscribers::subscriber(needed("subscriber", request.subscriber)?).map_err(invalid)?;
         let edited = self.edit(options, move |draft| draft.create_subscriber(subscriber)).await?;
         Ok(subscribers::to_wire(&edited.answer))
@@ -34,7 +34,7 @@ impl UsagePlans {
 
     pub(super) async fn update_one_subscriber(&self, request: pb::UpdateSubscriberRequest) -> Result<pb::Subscriber, Status> {
         let how = How { method: "UpdateSubscriber", request_id: &request.request_id, validate_only: request.validate_only };
-        let options = self.options(&how, &request)?;
+        let options = Self::options(&how, &request)?;
         let wire = needed("subscriber", request.subscriber)?;
         let edited = self
             .edit(options, move |draft| {
@@ -47,7 +47,7 @@ impl UsagePlans {
 
     pub(super) async fn delete_one_subscriber(&self, request: pb::DeleteRequest) -> Result<(), Status> {
         let how = How { method: "DeleteSubscriber", request_id: &request.request_id, validate_only: request.validate_only };
-        let options = self.options(&how, &request)?;
+        let options = Self::options(&how, &request)?;
         self.edit(options, move |draft| draft.delete_subscriber(&request.id, &request.etag, request.force)).await.map(|_| ())
     }
 }

@@ -11,7 +11,7 @@ use crate::grpc::status::invalid;
 impl UsagePlans {
     pub(super) async fn create_one_target(&self, request: pb::CreateTargetRequest) -> Result<pb::Target, Status> {
         let how = How { method: "CreateTarget", request_id: &request.request_id, validate_only: request.validate_only };
-        let options = self.options(&how, &request)?;
+        let options = Self::options(&how, &request)?;
         let target = targets::target(needed("target", request.target)?).map_err(invalid)?;
         let edited = self.edit(options, move |draft| draft.create_target(target)).await?;
         Ok(targets::to_wire(&edited.answer))
@@ -34,7 +34,7 @@ impl UsagePlans {
 
     pub(super) async fn update_one_target(&self, request: pb::UpdateTargetRequest) -> Result<pb::Target, Status> {
         let how = How { method: "UpdateTarget", request_id: &request.request_id, validate_only: request.validate_only };
-        let options = self.options(&how, &request)?;
+        let options = Self::options(&how, &request)?;
         let wire = needed("target", request.target)?;
         let edited = self
             .edit(options, move |draft| {
@@ -47,7 +47,7 @@ impl UsagePlans {
 
     pub(super) async fn delete_one_target(&self, request: pb::DeleteRequest) -> Result<(), Status> {
         let how = How { method: "DeleteTarget", request_id: &request.request_id, validate_only: request.validate_only };
-        let options = self.options(&how, &request)?;
+        let options = Self::options(&how, &request)?;
         self.edit(options, move |draft| draft.delete_target(&request.id, &request.etag, request.force)).await.map(|_| ())
     }
 }

@@ -396,7 +396,9 @@ proptest! {
         let mut run = Run::new(start * SECOND_NS);
         for (place, act) in acts.iter().enumerate() {
             run.act(act).map_err(|wrong| TestCaseError::fail(format!("act {place}, {act:?}: {wrong}")))?;
-            run.engine.sweep(run.now);
+            if place % 8 == 7 {
+                run.engine.sweep(run.now);
+            }
         }
         run.compare()?;
     }

@@ -35,7 +35,11 @@ fn a_quota_of_1000_takes_exactly_1000_successes_while_a_third_fails() {
                 scope.spawn(move || {
                     let mut random = seed;
                     start.wait();
-                    while successes.load(Ordering::SeqCst) < 1000 {
+                    // Enough turns to see the end; a lost refund must not make this wait for ever.
+                    for _ in 0..200_000 {
+                        if successes.load(Ordering::SeqCst) >= 1000 {
+                            break;
+                        }
                         let Some(receipt) = world.check("k1", "a", None).receipt else {
                             thread::yield_now();
                             continue;
@@ -59,9 +63,10 @@ fn a_quota_of_1000_takes_exactly_1000_successes_while_a_third_fails() {
                 assert!(world.used("acme", "gold/all/q") <= 1000, "charged past the limit");
             }
         });
-        callers.into_iter().for_each(|caller| caller.join().unwrap());
+        let ended: Vec<_> = callers.into_iter().map(thread::ScopedJoinHandle::join).collect();
         done.store(true, Ordering::SeqCst);
         observer.join().unwrap();
+        ended.into_iter().for_each(|ended| ended.unwrap());
     });
     assert_eq!(admitted.load(Ordering::SeqCst) - refunded.load(Ordering::SeqCst), 1000);
     assert_eq!(successes.load(Ordering::SeqCst), 1000);
