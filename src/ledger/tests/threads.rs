@@ -118,3 +118,19 @@ fn a_panic_of_the_ledger_is_a_failure() {
     assert_eq!(thread.call(lease(holder, 2)).unwrap_err(), broken());
     assert_eq!(thread.call(lease(holder, 2)).unwrap().unwrap().leased, 2);
 }
+
+#[test]
+fn a_callback_may_hold_the_last_reference() {
+    let (open, ledger, thread) = gated(|_| Fault::None);
+    let (tell, told) = channel();
+    let thread = Arc::new(thread);
+    let last = Arc::clone(&thread);
+    thread.submit(lease(Holder { id: 1, epoch: 1 }, 1), move |done| {
+        drop(last);
+        tell.send(done.is_ok()).unwrap();
+    });
+    drop(thread);
+    open.send(()).unwrap();
+    assert_eq!(told.recv(), Ok(true));
+    assert_eq!(ledger.commits(), 1);
+}
