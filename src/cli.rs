@@ -5,6 +5,7 @@ mod check;
 mod client;
 mod grant;
 mod key;
+mod ledger;
 mod plan;
 mod report;
 mod rules;
@@ -33,6 +34,9 @@ pub struct Cli {
 enum Command {
     /// Serve decisions (the default).
     Serve(serve::Args),
+    /// Look after the ledger: the file that holds what must not be lost.
+    #[command(subcommand)]
+    Ledger(ledger::Command),
     /// Look at rules files.
     #[command(subcommand)]
     Rules(rules::Command),
@@ -104,6 +108,7 @@ impl Command {
     fn run(self) -> Result<(), Failure> {
         match self {
             Self::Serve(args) => serve::run(args),
+            Self::Ledger(command) => ledger::run(command),
             Self::Rules(command) => rules::run(command),
             Self::Plan(Under { server, command }) => client::run(server, async |client| plan::run(command, client).await),
             Self::Target(Under { server, command }) => client::run(server, async |client| target::run(command, client).await),

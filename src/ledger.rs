@@ -21,6 +21,7 @@ use crate::decide::quota::Grant;
 
 mod balance;
 mod error;
+pub mod faults;
 mod listing;
 mod memory;
 mod operations;
@@ -430,3 +431,6 @@ pub trait Ledger: Send + Sync + fmt::Debug {
         false
     }
 }
+
+#[cfg(test)]
+mod tests;

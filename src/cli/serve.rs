@@ -18,6 +18,7 @@ use tracing_subscriber::EnvFilter;
 
 use self::listen::Listeners;
 use self::parts::Parts;
+pub(super) use self::parts::unopened;
 use self::signals::StopSignals;
 use super::Failure;
 use crate::config::{Config, Flags, LogFormat};

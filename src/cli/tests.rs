@@ -87,6 +87,9 @@ fn every_command_of_the_contract_is_there() {
         "plan list --server h:1 --token t --output json --timeout-ms 5",
         "usage --server h:1 --tls-ca ca.pem --tls-cert c.pem --tls-key k.pem",
         "rules check .",
+        "ledger check",
+        "ledger check --file copy.sqlite",
+        "ledger backup copy.sqlite --data-dir d --config c.yaml",
     ] {
         if let Err(error) = parse(line) {
             panic!("{line}: {error}");
@@ -134,6 +137,9 @@ fn what_contradicts_itself_or_lacks_a_part_is_refused() {
         "report --receipt r --status 600",
         "report --receipt r --status 99",
         "report --receipt r --grpc-status 17",
+        "ledger",
+        "ledger backup",
+        "ledger check --file copy.sqlite --data-dir d",
         "--grpc-addr 127.0.0.1:0 plan list",
     ] {
         match parse(line) {

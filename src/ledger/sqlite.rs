@@ -110,6 +110,12 @@ impl SqliteLedger {
     pub(super) fn set_max_pages(&self, pages: u32) {
         self.write(|writer| writer.connection.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(()))).unwrap();
     }
+
+    /// Lets the connection that is open write nothing more: a read-only disk for tests.
+    #[cfg(test)]
+    pub(super) fn refuse_writing(&self) {
+        self.write(|writer| writer.connection.pragma_update(None, "query_only", true)).unwrap();
+    }
 }
 
 impl Ledger for SqliteLedger {

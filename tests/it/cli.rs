@@ -1,6 +1,7 @@
 //! The commands that talk to a server, as a person and a script use them: the real binary against a real server.
 
 mod files;
+mod ledger;
 mod resources;
 mod server;
 mod traffic;

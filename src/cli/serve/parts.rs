@@ -81,7 +81,7 @@ fn open_ledger(config: &Config) -> Result<(Arc<LedgerThread>, Secrets, Holder), 
 }
 
 /// A file that is not a ledger of this version is unusable however often it is tried; what else is wrong may pass.
-fn unopened(error: LedgerError) -> Failure {
+pub(in crate::cli) fn unopened(error: LedgerError) -> Failure {
     match error {
         LedgerError::Damaged { .. } | LedgerError::Foreign { .. } | LedgerError::Newer { .. } => Failure::unusable(error),
         error => Failure::failed(error),

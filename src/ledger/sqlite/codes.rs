@@ -4,7 +4,8 @@ use rusqlite::types::{FromSqlError, ValueRef};
 use rusqlite::{Error, Row};
 
 use crate::decide::plan::{PeriodUnit, Weekday};
-use crate::ledger::MarkKind;
+use crate::ledger::balance::Share;
+use crate::ledger::{Holder, MarkKind};
 
 const UNITS: [(PeriodUnit, &str); 6] = [
     (PeriodUnit::Minute, "minute"),
@@ -74,6 +75,18 @@ pub(super) fn pack(values: &[u64]) -> Vec<u8> {
     values.iter().flat_map(|value| value.to_le_bytes()).collect()
 }
 
-pub(super) fn unpack(bytes: &[u8]) -> Vec<u64> {
-    bytes.chunks_exact(8).map(|bytes| u64::from_le_bytes(bytes.try_into().unwrap_or_default())).collect()
+/// Numbers that [`pack`] wrote.
+pub(super) fn read_packed(row: &Row<'_>, column: usize) -> rusqlite::Result<Vec<u64>> {
+    let found = row.get_ref(column)?;
+    let (numbers, rest) = found.as_blob().map_err(|wrong| unreadable(column, found, wrong))?.as_chunks();
+    if !rest.is_empty() {
+        return Err(unreadable(column, found, FromSqlError::InvalidType));
+    }
+    Ok(numbers.iter().map(|bytes| u64::from_le_bytes(*bytes)).collect())
+}
+
+/// Holder, epoch, leased and spent, from a column on.
+pub(super) fn read_share(row: &Row<'_>, first: usize) -> rusqlite::Result<(Holder, Share)> {
+    let holder = Holder { id: row.get(first)?, epoch: row.get(first + 1)? };
+    Ok((holder, Share { leased: read_int(row, first + 2)?, spent: read_int(row, first + 3)? }))
 }

@@ -1,7 +1,7 @@
 //! Opening: the folder, the lock, the file, and a connection that commits to the disk.
 
 use std::fs::{DirBuilder, File, OpenOptions, Permissions, TryLockError};
-use std::io::{ErrorKind, Read};
+use std::io::{self, ErrorKind, Read};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -21,7 +21,18 @@ const BUSY_MS: u64 = 2_000;
 const STATEMENTS: usize = 64;
 
 pub(super) fn make_folder(folder: &Path) -> Result<(), LedgerError> {
-    DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(folder).map_err(|wrong| from_io(folder, &wrong))
+    let ours = |wrong| from_io(folder, &wrong);
+    if folder.is_dir() {
+        return Ok(());
+    }
+    DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(folder).map_err(ours)?;
+    sync_folder(folder.parent().unwrap_or(folder)).map_err(ours)
+}
+
+/// Brings the names in a folder to the disk. SQLite does it for its own files.
+pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    File::open(folder)?.sync_all()
 }
 
 /// Locks the ledger for this process. The lock ends with the file handle, also when the process is killed.

@@ -8,7 +8,7 @@ use std::path::Path;
 use rusqlite::Connection;
 use rusqlite::backup::{Backup, StepResult};
 
-use super::connect::{check_header, open_to_read};
+use super::connect::{check_header, open_to_read, sync_folder};
 use super::failure::{classify, from_io};
 use crate::ledger::LedgerError;
 
@@ -28,7 +28,10 @@ pub fn backup(from: &Path, to: &Path) -> Result<(), LedgerError> {
     let mut unfinished = to.as_os_str().to_owned();
     unfinished.push(".unfinished");
     let unfinished = Path::new(&unfinished);
-    let copied = copy(from, &source, unfinished).and_then(|()| rename(unfinished, to).map_err(|wrong| from_io(to, &wrong)));
+    let copied = copy(from, &source, unfinished).and_then(|()| {
+        let named = rename(unfinished, to).and_then(|()| sync_folder(to.parent().unwrap_or(to)));
+        named.map_err(|wrong| from_io(to, &wrong))
+    });
     if copied.is_err() {
         match remove_file(unfinished) {
             Ok(()) => {}

@@ -6,7 +6,7 @@ use roaring::RoaringBitmap;
 use rusqlite::types::Type;
 use rusqlite::{Error, OptionalExtension, Result, params};
 
-use super::codes::{int, kind, pack, read_int, unit, unpack, weekday};
+use super::codes::{int, kind, pack, read_int, read_share, unit, weekday};
 use crate::ledger::balance::{Account, Share};
 use crate::ledger::operations::{MarkPlace, Rows};
 use crate::ledger::{CatalogChange, CounterId, CounterIdentity, DailyCounts, DailyKey, Expire, Expired, Holder, MAX_COUNT_RULES};
@@ -195,10 +195,7 @@ impl Rows for Transaction<'_> {
     fn shares(&mut self, counter: CounterId, start_s: u64) -> Result<Vec<(Holder, Share)>> {
         let sql = "SELECT holder, epoch, leased, spent FROM shares WHERE counter = ?1 AND start_s = ?2";
         let mut statement = self.sql.prepare_cached(sql)?;
-        let shares = statement.query_map([int(counter.0), int(start_s)], |row| {
-            let holder = Holder { id: row.get(0)?, epoch: row.get(1)? };
-            Ok((holder, Share { leased: read_int(row, 2)?, spent: read_int(row, 3)? }))
-        })?;
+        let shares = statement.query_map([int(counter.0), int(start_s)], |row| read_share(row, 0))?;
         shares.collect()
     }
 
@@ -279,9 +276,4 @@ fn columns(identity: &CounterIdentity) -> [&str; 8] {
     let CounterIdentity { subscriber, key, plan, entitlement, quota } = identity;
     let key = key.as_deref().unwrap_or_default();
     [subscriber, key, plan, entitlement, &quota.name, unit(quota.unit), &quota.time_zone, weekday(quota.week_start)]
-}
-
-/// Numbers of 64 bits of a column.
-pub(super) fn read_packed(row: &rusqlite::Row<'_>, column: usize) -> Result<Vec<u64>> {
-    Ok(unpack(row.get_ref(column)?.as_blob().unwrap_or_default()))
 }

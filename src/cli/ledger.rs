@@ -1,0 +1,74 @@
+//! `tollgate ledger`: look after the file that holds what must not be lost. Both commands work beside a running service, and without one.
+
+use std::path::PathBuf;
+
+use super::Failure;
+use super::client::output::{note, print};
+use super::serve::unopened;
+use crate::config::{Config, DataDir, Flags};
+use crate::ledger::sqlite::{FILE, backup, check};
+
+#[derive(Debug, clap::Subcommand)]
+pub(super) enum Command {
+    /// Read the whole ledger, and say what is wrong with it.
+    Check {
+        #[command(flatten)]
+        of: Of,
+    },
+    /// Copy the ledger to a new file, as it stands at one moment. To restore: stop the service, put the copy in the place of
+    /// `ledger.sqlite`, and remove `ledger.sqlite-wal` and `ledger.sqlite-shm`.
+    Backup {
+        /// The file to make
+        #[arg(value_name = "FILE")]
+        to: PathBuf,
+        #[command(flatten)]
+        of: Of,
+    },
+}
+
+/// Which ledger.
+#[derive(Debug, clap::Args)]
+pub(super) struct Of {
+    /// The folder of the service [default: as `serve` finds it]
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<String>,
+    /// A file with the settings of the service
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// A ledger in any place, such as a backup
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["data_dir", "config"])]
+    file: Option<PathBuf>,
+}
+
+pub(super) fn run(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Check { of } => {
+            let path = of.path()?;
+            let mistakes = check(&path).map_err(unopened)?;
+            if mistakes.is_empty() {
+                return print(&format!("{} is sound\n", path.display()));
+            }
+            Err(Failure::unusable(format!("the ledger {} is damaged:\n  {}", path.display(), mistakes.join("\n  "))))
+        }
+        Command::Backup { to, of } => {
+            backup(&of.path()?, &to).map_err(unopened)?;
+            note(&format!("copied to {}", to.display()));
+            Ok(())
+        }
+    }
+}
+
+impl Of {
+    fn path(self) -> Result<PathBuf, Failure> {
+        if let Some(file) = self.file {
+            return Ok(file);
+        }
+        let settings = self.data_dir.map(|folder| ("data_dir", folder)).into_iter().collect();
+        let config =
+            Config::resolve(&Flags { file: self.config, settings }, &|name| std::env::var(name).ok()).map_err(Failure::unusable)?;
+        match config.data_dir {
+            DataDir::Path(folder) => Ok(folder.join(FILE)),
+            DataDir::Memory => Err(Failure::unusable("the service keeps its ledger in memory (`data_dir`): there is no file")),
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! A ledger that fails on purpose: what a full disk, a slow one or a crash does to those who use it can be tried out.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::Receiver;
+
+use parking_lot::Mutex;
+
+use super::{Answer, CatalogImage, DailyCounts, DailyKey, Holder, Ledger, LedgerError, LedgerScope, Operation, PeriodRow, Secrets};
+
+/// What happens to one commit.
+#[derive(Debug)]
+pub enum Fault {
+    /// Nothing special.
+    None,
+    /// It fails, and nothing is done.
+    Before(LedgerError),
+    /// All is done, but it answers that it failed.
+    After(LedgerError),
+    /// It waits until it is told to go on, or the sender is gone.
+    Wait(Receiver<()>),
+    /// All is done, nobody is told, and nothing works from then on.
+    Die,
+}
+
+/// Decides for each commit, by its number from 1.
+type Plan = Box<dyn FnMut(u64) -> Fault + Send>;
+
+/// A ledger with faults.
+pub struct FaultyLedger {
+    inner: Arc<dyn Ledger>,
+    plan: Mutex<Plan>,
+    commits: AtomicU64,
+    dead: AtomicBool,
+}
+
+impl FaultyLedger {
+    /// `plan` decides what happens to each commit, by its number from 1.
+    pub fn new(inner: Arc<dyn Ledger>, plan: impl FnMut(u64) -> Fault + Send + 'static) -> Self {
+        Self { inner, plan: Mutex::new(Box::new(plan)), commits: AtomicU64::new(0), dead: AtomicBool::new(false) }
+    }
+
+    /// How many commits were asked for.
+    pub fn commits(&self) -> u64 {
+        self.commits.load(Ordering::Relaxed)
+    }
+
+    fn alive(&self) -> Result<&dyn Ledger, LedgerError> {
+        if self.dead.load(Ordering::Acquire) { Err(LedgerError::Stopped) } else { Ok(&*self.inner) }
+    }
+}
+
+impl fmt::Debug for FaultyLedger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FaultyLedger").field("inner", &self.inner).field("commits", &self.commits()).finish_non_exhaustive()
+    }
+}
+
+impl Ledger for FaultyLedger {
+    fn join(&self, holder_id: u32) -> Result<Holder, LedgerError> {
+        self.alive()?.join(holder_id)
+    }
+
+    fn secrets(&self) -> Result<Secrets, LedgerError> {
+        self.alive()?.secrets()
+    }
+
+    fn commit(&self, operations: &[Operation]) -> Result<Vec<Answer>, LedgerError> {
+        let inner = self.alive()?;
+        let number = self.commits.fetch_add(1, Ordering::Relaxed) + 1;
+        let fault = (self.plan.lock())(number);
+        match fault {
+            Fault::None => inner.commit(operations),
+            Fault::Before(wrong) => Err(wrong),
+            Fault::After(wrong) => inner.commit(operations).and(Err(wrong)),
+            Fault::Wait(until) => {
+                // Told, or left alone: both let it go on.
+                let _ = until.recv();
+                inner.commit(operations)
+            }
+            Fault::Die => {
+                self.dead.store(true, Ordering::Release);
+                inner.commit(operations).and(Err(LedgerError::Stopped))
+            }
+        }
+    }
+
+    fn load_catalog(&self) -> Result<CatalogImage, LedgerError> {
+        self.alive()?.load_catalog()
+    }
+
+    fn load_count_rules(&self) -> Result<Vec<(u16, [u64; 8])>, LedgerError> {
+        self.alive()?.load_count_rules()
+    }
+
+    fn load_live(&self, now_s: u64, visit: &mut dyn FnMut(PeriodRow)) -> Result<(), LedgerError> {
+        self.alive()?.load_live(now_s, visit)
+    }
+
+    fn usage(&self, scope: &LedgerScope, from_s: u64, until_s: u64) -> Result<Vec<PeriodRow>, LedgerError> {
+        self.alive()?.usage(scope, from_s, until_s)
+    }
+
+    fn daily(&self, scope: &LedgerScope, first_day: u64, last_day: u64) -> Result<Vec<(DailyKey, DailyCounts)>, LedgerError> {
+        self.alive()?.daily(scope, first_day, last_day)
+    }
+
+    fn tidy(&self) -> Result<(), LedgerError> {
+        self.alive()?.tidy()
+    }
+
+    fn wants_tidying(&self) -> bool {
+        self.inner.wants_tidying()
+    }
+}

@@ -1,0 +1,79 @@
+use super::*;
+
+on_both![
+    counts_of_a_day_replace_those_of_the_same_epoch,
+    epochs_and_holders_add_up,
+    places_that_were_added_count_from_nothing,
+    days_are_listed_by_scope_and_range_in_order,
+];
+
+fn key(day: u64, subscriber: &str, key: &str, plan: &str) -> DailyKey {
+    let target = "orders/prod".into();
+    DailyKey { day, subscriber: subscriber.into(), key: key.into(), plan: plan.into(), entitlement: "everything".into(), target }
+}
+
+fn counts(admitted: u64, refused: &[u64]) -> DailyCounts {
+    DailyCounts { admitted, refused: refused.to_vec(), responses: vec![admitted, u64::MAX] }
+}
+
+fn report(bench: &Bench, holder: Holder, rows: &[(DailyKey, DailyCounts)]) {
+    bench.one(DailyReport { holder, rows: rows.to_vec() });
+}
+
+fn all(bench: &Bench) -> Vec<(DailyKey, DailyCounts)> {
+    bench.ledger.daily(&LedgerScope::All, 0, u64::MAX).unwrap()
+}
+
+fn counts_of_a_day_replace_those_of_the_same_epoch(bench: &Bench) {
+    let holder = bench.join(1);
+    let acme = key(5, "acme", "acme-1", "gold");
+    report(bench, holder, &[(acme.clone(), counts(1, &[0, 1]))]);
+    for _ in 0..2 {
+        report(bench, holder, &[(acme.clone(), counts(3, &[2, 1]))]);
+    }
+    assert_eq!(all(bench), [(acme, counts(3, &[2, 1]))]);
+}
+
+fn epochs_and_holders_add_up(bench: &Bench) {
+    let acme = key(5, "acme", "acme-1", "gold");
+    for (holder, admitted) in [(1, 10), (2, 20), (1, 30)] {
+        report(bench, bench.join(holder), &[(acme.clone(), counts(admitted, &[1]))]);
+    }
+    assert_eq!(all(bench), [(acme, counts(60, &[3]))]);
+}
+
+fn places_that_were_added_count_from_nothing(bench: &Bench) {
+    let acme = key(5, "acme", "acme-1", "gold");
+    report(bench, bench.join(1), &[(acme.clone(), counts(1, &[1]))]);
+    report(bench, bench.join(1), &[(acme.clone(), counts(1, &[1, 4, 2]))]);
+    assert_eq!(all(bench), [(acme, counts(2, &[2, 4, 2]))]);
+}
+
+fn days_are_listed_by_scope_and_range_in_order(bench: &Bench) {
+    let keys = [
+        key(4, "umbrella", "u-1", "gold"),
+        key(5, "acme", "acme-1", "gold"),
+        key(5, "acme", "acme-2", "silver"),
+        key(5, "umbrella", "", ""),
+        key(6, "acme", "acme-1", "gold"),
+    ];
+    let rows: Vec<_> = keys.iter().rev().map(|key| (key.clone(), counts(1, &[]))).collect();
+    report(bench, bench.join(1), &rows);
+    // Scope, first and last day, and which of the rows.
+    let cases: &[(LedgerScope, u64, u64, &[usize])] = &[
+        (LedgerScope::All, 0, u64::MAX, &[0, 1, 2, 3, 4]),
+        (LedgerScope::All, 5, 5, &[1, 2, 3]),
+        (LedgerScope::All, 7, 9, &[]),
+        (LedgerScope::All, 6, 5, &[]),
+        (LedgerScope::Subscriber("acme".into()), 0, 9, &[1, 2, 4]),
+        (LedgerScope::Subscriber("acme".into()), 6, 6, &[4]),
+        (LedgerScope::Key("acme-1".into()), 0, 9, &[1, 4]),
+        (LedgerScope::Plan("gold".into()), 0, 5, &[0, 1]),
+        (LedgerScope::Plan("none".into()), 0, 9, &[]),
+    ];
+    for (scope, first, last, expected) in cases {
+        let listed: Vec<_> = bench.ledger.daily(scope, *first, *last).unwrap().into_iter().map(|(key, _)| key).collect();
+        let expected: Vec<_> = expected.iter().map(|&place| keys[place].clone()).collect();
+        assert_eq!(listed, expected, "{scope:?} {first} {last}");
+    }
+}

@@ -1,0 +1,274 @@
+use std::fs::{self, OpenOptions, Permissions};
+use std::io::{Seek, SeekFrom, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use rusqlite::Connection;
+
+use super::*;
+
+fn file(folder: &TempDir) -> PathBuf {
+    folder.path().join(sqlite::FILE)
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).unwrap().permissions().mode() & 0o777
+}
+
+/// A ledger with some counters, closed.
+fn filled(counters: u64) -> TempDir {
+    let folder = TempDir::new().unwrap();
+    let ledger = SqliteLedger::open(folder.path()).unwrap();
+    fill(&ledger, counters);
+    ledger.tidy().unwrap();
+    folder
+}
+
+fn fill(ledger: &dyn Ledger, counters: u64) {
+    let holder = ledger.join(1).unwrap();
+    let named = |number| LeaseRequest { counter: Counter::Named(identity(&format!("subscriber-{number}"))), ..lease(holder, 3) };
+    ledger.commit(&(0..counters).map(|number| Operation::Lease(named(number))).collect::<Vec<_>>()).unwrap();
+}
+
+fn charged(ledger: &dyn Ledger) -> u64 {
+    ledger.usage(&LedgerScope::All, 0, u64::MAX).unwrap().iter().map(|row| row.charged).sum()
+}
+
+fn refusal(folder: &TempDir) -> LedgerError {
+    SqliteLedger::open(folder.path()).unwrap_err()
+}
+
+#[test]
+fn only_its_owner_can_read_the_ledger() {
+    let outer = TempDir::new().unwrap();
+    let folder = outer.path().join("a/b");
+    let ledger = SqliteLedger::open(&folder).unwrap();
+    fill(&ledger, 1);
+    assert_eq!(mode(&folder), 0o700);
+    for name in ["ledger.sqlite", "ledger.sqlite-wal", "ledger.sqlite-shm", "ledger.lock"] {
+        assert_eq!(mode(&folder.join(name)), 0o600, "{name}");
+    }
+    drop(ledger);
+    fs::set_permissions(folder.join(sqlite::FILE), Permissions::from_mode(0o644)).unwrap();
+    let ledger = SqliteLedger::open(&folder).unwrap();
+    fill(&ledger, 1);
+    for name in ["ledger.sqlite", "ledger.sqlite-wal", "ledger.sqlite-shm"] {
+        assert_eq!(mode(&folder.join(name)), 0o600, "{name}");
+    }
+}
+
+#[test]
+fn a_second_process_is_refused_until_the_first_has_ended() {
+    let folder = filled(1);
+    let first = SqliteLedger::open(folder.path()).unwrap();
+    let refused = refusal(&folder);
+    assert_eq!(refused, LedgerError::InUse(folder.path().to_owned()));
+    assert!(refused.to_string().contains("is used by another process: one tollgate for one data folder"));
+    drop(first);
+    SqliteLedger::open(folder.path()).unwrap();
+}
+
+#[test]
+fn files_of_others_are_refused_and_left_as_they_are() {
+    let other = |path: &Path| {
+        let sql = Connection::open(path).unwrap();
+        sql.execute_batch("CREATE TABLE cooking (recipe TEXT); PRAGMA user_version = 1").unwrap();
+    };
+    let text = |path: &Path| fs::write(path, "Dear diary").unwrap();
+    for (is_sqlite, why) in [(false, "it is no SQLite file"), (true, "it is a SQLite file of another program")] {
+        let folder = TempDir::new().unwrap();
+        if is_sqlite {
+            other(&file(&folder))
+        } else {
+            text(&file(&folder))
+        }
+        let before = fs::read(file(&folder)).unwrap();
+        let refused = refusal(&folder);
+        assert_eq!(refused, LedgerError::Foreign { path: file(&folder), what: why.to_owned() });
+        assert!(refused.to_string().contains("is not a ledger of tollgate"));
+        assert_eq!(fs::read(file(&folder)).unwrap(), before);
+        assert!(sqlite::check(&file(&folder)).is_err());
+        assert!(sqlite::backup(&file(&folder), &folder.path().join("copy")).is_err());
+    }
+}
+
+#[test]
+fn a_file_of_a_newer_version_is_refused() {
+    let folder = filled(1);
+    let newest: i64 = Connection::open(file(&folder)).unwrap().pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
+    Connection::open(file(&folder)).unwrap().pragma_update(None, "user_version", newest + 1).unwrap();
+    let refused = refusal(&folder);
+    assert_eq!(refused, LedgerError::Newer { path: file(&folder), found: newest + 1, known: newest });
+    assert!(refused.to_string().contains("written by a newer tollgate"), "{refused}");
+    Connection::open(file(&folder)).unwrap().pragma_update(None, "user_version", newest).unwrap();
+    assert_eq!(charged(&SqliteLedger::open(folder.path()).unwrap()), 3);
+}
+
+#[test]
+fn every_older_version_is_brought_forward_with_what_it_holds() {
+    let folder = filled(2);
+    let sql = Connection::open(file(&folder)).unwrap();
+    sql.execute_batch("DROP TABLE days; PRAGMA user_version = 1").unwrap();
+    drop(sql);
+    let ledger = SqliteLedger::open(folder.path()).unwrap();
+    assert_eq!(charged(&ledger), 6);
+    let holder = ledger.join(1).unwrap();
+    assert_eq!(holder.epoch, 2);
+    one(&ledger, DailyReport { holder, rows: vec![] }).unwrap();
+    assert_eq!(ledger.daily(&LedgerScope::All, 0, 9).unwrap(), []);
+}
+
+#[test]
+fn an_empty_file_is_a_new_ledger() {
+    let folder = TempDir::new().unwrap();
+    fs::write(file(&folder), "").unwrap();
+    let ledger = SqliteLedger::open(folder.path()).unwrap();
+    fill(&ledger, 1);
+    assert_eq!(charged(&ledger), 3);
+}
+
+#[test]
+fn a_file_that_is_cut_off_is_damaged() {
+    for keep in [50u64, 4096, 40_960] {
+        let folder = filled(1_000);
+        let length = fs::metadata(file(&folder)).unwrap().len();
+        assert!(keep < length);
+        OpenOptions::new().write(true).open(file(&folder)).unwrap().set_len(keep).unwrap();
+        let refused = refusal(&folder);
+        assert!(matches!(refused, LedgerError::Damaged { .. }), "{keep}: {refused}");
+        assert!(refused.to_string().contains("restore a backup"), "{refused}");
+    }
+}
+
+#[test]
+fn a_file_with_wrong_pages_is_found_by_a_check_and_by_use() {
+    let folder = filled(2_000);
+    assert_eq!(sqlite::check(&file(&folder)).unwrap(), Vec::<String>::new());
+    let mut open = OpenOptions::new().write(true).open(file(&folder)).unwrap();
+    let length = open.metadata().unwrap().len();
+    open.seek(SeekFrom::Start(length / 3 / 4096 * 4096)).unwrap();
+    open.write_all(&vec![0xa5; usize::try_from(length / 3).unwrap()]).unwrap();
+    drop(open);
+    match sqlite::check(&file(&folder)) {
+        Ok(mistakes) => assert!(!mistakes.is_empty()),
+        Err(wrong) => assert!(matches!(wrong, LedgerError::Damaged { .. }), "{wrong}"),
+    }
+    let found = SqliteLedger::open(folder.path()).and_then(|ledger| ledger.usage(&LedgerScope::All, 0, u64::MAX).map(drop));
+    assert!(matches!(found, Err(LedgerError::Damaged { .. })), "{found:?}");
+}
+
+#[test]
+fn a_full_disk_fails_the_commit_whole_and_the_next_one_works_when_there_is_room() {
+    let folder = TempDir::new().unwrap();
+    let ledger = SqliteLedger::open(folder.path()).unwrap();
+    fill(&ledger, 10);
+    ledger.set_max_pages(1);
+    let holder = Holder { id: 1, epoch: 1 };
+    let edit = CatalogEdit {
+        expected: 0,
+        revision: 1,
+        changes: vec![CatalogChange { kind: 1, id: "gold".into(), value: Some(vec![0; 1_000_000]) }],
+    };
+    let both = [Operation::Lease(lease(holder, 50)), Operation::Edit(edit)];
+    let failed = ledger.commit(&both).unwrap_err();
+    assert_eq!(failed, LedgerError::Full(file(&folder)));
+    assert!(failed.to_string().contains("free some disk space"));
+    assert_eq!((charged(&ledger), ledger.load_catalog().unwrap().revision), (30, 0));
+    // The connection that failed is gone, and its limit with it: the disk has room again.
+    ledger.commit(&both).unwrap();
+    assert_eq!((charged(&ledger), ledger.load_catalog().unwrap().revision), (80, 1));
+}
+
+#[test]
+fn a_file_that_cannot_be_written_fails_the_commit() {
+    let folder = TempDir::new().unwrap();
+    let ledger = SqliteLedger::open(folder.path()).unwrap();
+    ledger.refuse_writing();
+    let failed = one(&ledger, lease(Holder { id: 1, epoch: 1 }, 1)).unwrap_err();
+    assert_eq!(failed, LedgerError::ReadOnly(file(&folder)));
+    assert!(failed.to_string().contains("check the permissions"));
+    assert_eq!(one(&ledger, lease(Holder { id: 1, epoch: 1 }, 1)).unwrap().unwrap().leased, 1);
+}
+
+/// What is on the disk at this moment, as a process that is killed leaves it.
+fn as_killed(folder: &TempDir) -> TempDir {
+    let left = TempDir::new().unwrap();
+    for name in ["ledger.sqlite", "ledger.sqlite-wal"] {
+        fs::copy(folder.path().join(name), left.path().join(name)).unwrap();
+    }
+    left
+}
+
+#[test]
+fn what_was_answered_is_there_after_a_kill_whether_it_was_written_back_or_not() {
+    let folder = TempDir::new().unwrap();
+    let ledger = SqliteLedger::open(folder.path()).unwrap();
+    let holder = ledger.join(1).unwrap();
+    for want in 1..=30 {
+        assert_eq!(one(&ledger, lease(holder, want)).unwrap().unwrap().leased, want);
+        if want % 7 == 0 {
+            ledger.tidy().unwrap();
+        }
+        let left = as_killed(&folder);
+        // A commit that was cut short behind it.
+        let mut log = OpenOptions::new().append(true).open(left.path().join("ledger.sqlite-wal")).unwrap();
+        log.write_all(&[0x5a; 3_000]).unwrap();
+        let found = SqliteLedger::open(left.path()).unwrap();
+        assert_eq!(charged(&found), want);
+        assert_eq!(found.secrets().unwrap(), ledger.secrets().unwrap());
+        assert_eq!(found.join(1).unwrap().epoch, 2);
+    }
+}
+
+#[test]
+fn tidying_writes_the_log_back_into_the_file() {
+    let folder = TempDir::new().unwrap();
+    let ledger = SqliteLedger::open(folder.path()).unwrap();
+    let before = fs::metadata(file(&folder)).unwrap().len();
+    fill(&ledger, 1_000);
+    assert_eq!(fs::metadata(file(&folder)).unwrap().len(), before, "commits write the log only");
+    assert!(!ledger.wants_tidying());
+    fill(&ledger, 12_000);
+    assert!(ledger.wants_tidying());
+    ledger.tidy().unwrap();
+    assert!(fs::metadata(file(&folder)).unwrap().len() > before);
+    assert!(!ledger.wants_tidying());
+}
+
+#[test]
+fn a_backup_is_a_whole_ledger_of_one_moment_while_others_write() {
+    let folder = TempDir::new().unwrap();
+    let ledger = SqliteLedger::open(folder.path()).unwrap();
+    fill(&ledger, 500);
+    let copies = TempDir::new().unwrap();
+    let copy = file(&copies);
+    let holder = ledger.join(2).unwrap();
+    std::thread::scope(|scope| {
+        let copying = scope.spawn(|| sqlite::backup(&file(&folder), &copy));
+        let mut want = 0;
+        while !copying.is_finished() {
+            want += 1;
+            // Two leases of one transaction: a copy has both or none.
+            let other = LeaseRequest { counter: Counter::Named(identity("umbrella")), ..lease(holder, want) };
+            ledger.commit(&[Operation::Lease(lease(holder, want)), Operation::Lease(other)]).unwrap();
+        }
+        copying.join().unwrap().unwrap();
+    });
+    assert_eq!(mode(&copy), 0o600);
+    assert_eq!(fs::read_dir(copies.path()).unwrap().count(), 1, "nothing unfinished is left");
+    assert_eq!(sqlite::check(&copy).unwrap(), Vec::<String>::new());
+    let copied = SqliteLedger::open(copies.path()).unwrap();
+    assert_eq!(copied.secrets().unwrap(), ledger.secrets().unwrap());
+    assert_eq!((charged(&copied) - 1_500) % 2, 0);
+    drop(copied);
+    assert!(sqlite::backup(&file(&folder), &copy).unwrap_err().to_string().contains("exists already"));
+}
+
+#[test]
+fn a_backup_that_cannot_be_written_leaves_nothing() {
+    let folder = filled(1);
+    let nowhere = folder.path().join("no/such/folder");
+    assert!(matches!(sqlite::backup(&file(&folder), &nowhere), Err(LedgerError::Io { .. })));
+    assert!(matches!(sqlite::backup(&folder.path().join("none"), &folder.path().join("copy")), Err(LedgerError::Io { .. })));
+    assert!(!folder.path().join("copy").exists());
+}
