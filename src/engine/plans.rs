@@ -49,6 +49,7 @@ use crate::decide::resolve::{Call, Covered, Refused, Resolution, resolve};
 use crate::decide::time::Now;
 use crate::decide::verdict::{Decision, Limits, Verdict};
 
+pub use self::correction::{Change, Committed, Correction, Delta, Mark, MarkKind, Settled};
 pub use self::grant::{GrantError, GrantPlan, QuotaUsage, Subject};
 pub use self::operations::REMEMBERED_NS;
 pub use self::receipt::MAX_CHARS as MAX_RECEIPT_CHARS;

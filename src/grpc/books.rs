@@ -3,8 +3,9 @@
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
+use tokio::sync::Mutex;
 
+use super::plans::desk::{Desk, GrantFailed};
 use super::usage_plans::{Books, BooksError, Grant, Usage};
 use crate::catalog::{CatalogStore, Requests};
 use crate::decide::invalid::Invalid;
@@ -18,26 +19,42 @@ const DAY_NS: u64 = 86_400 * SECOND_NS;
 pub struct EngineBooks {
     engine: Arc<PlanEngine>,
     catalog: Arc<CatalogStore>,
+    desk: Option<Desk>,
     requests: Mutex<Requests>,
 }
 
 impl EngineBooks {
-    pub fn new(engine: Arc<PlanEngine>, catalog: Arc<CatalogStore>) -> Self {
-        Self { engine, catalog, requests: Mutex::new(Requests::default()) }
+    /// Without a desk, the engine's memory is all there is.
+    pub fn new(engine: Arc<PlanEngine>, catalog: Arc<CatalogStore>, desk: Option<Desk>) -> Self {
+        Self { engine, catalog, desk, requests: Mutex::new(Requests::default()) }
     }
 
-    fn make(&self, grant: &Grant, now: Now) -> Result<QuotaUsage, BooksError> {
+    async fn make(&self, grant: &Grant, now: Now) -> Result<QuotaUsage, BooksError> {
         let subject = match &grant.key {
             Some(key) => Subject::Key { subscriber: &grant.subscriber, key },
             None => Subject::Subscriber(&grant.subscriber),
         };
         let counter = (&*grant.plan, &*grant.entitlement, &*grant.quota);
-        let catalog = self.catalog.load();
-        self.engine.grant(&**catalog, subject, counter, grant.change, now).map_err(|error| match error {
-            GrantError::NoRoom => BooksError::Unavailable(error.to_string()),
-            // The plan was edited since the request was read.
-            gone => BooksError::Invalid(vec![Invalid::new("plan", format!("has changed meanwhile: {gone}"))]),
+        let Some(desk) = &self.desk else {
+            let catalog = self.catalog.load();
+            return self.engine.grant(&**catalog, subject, counter, grant.change, now).map_err(refused);
+        };
+        let prepared = {
+            let catalog = self.catalog.load();
+            self.engine.prepare_grant(&**catalog, subject, counter, grant.change, now).map_err(refused)?
+        };
+        desk.grant(prepared).await.map_err(|failed| match failed {
+            GrantFailed::Engine(error) => refused(error),
+            GrantFailed::Ledger(error) => BooksError::Unavailable(error.to_string()),
         })
+    }
+}
+
+fn refused(error: GrantError) -> BooksError {
+    match error {
+        GrantError::NoRoom => BooksError::Unavailable(error.to_string()),
+        // The plan was edited since the request was read.
+        gone => BooksError::Invalid(vec![Invalid::new("plan", format!("has changed meanwhile: {gone}"))]),
     }
 }
 
@@ -45,22 +62,27 @@ impl EngineBooks {
 impl Books for EngineBooks {
     async fn usage(&self, scope: Scope<'_>, days: RangeInclusive<u64>, _now: Now) -> Result<Usage, BooksError> {
         let (first, last) = days.into_inner();
-        let catalog = self.catalog.load();
-        let until_ns = last.saturating_add(1).saturating_mul(DAY_NS);
-        Ok(Usage {
-            quotas: self.engine.quota_usage(&**catalog, scope, first.saturating_mul(DAY_NS), until_ns),
-            days: self.engine.daily_usage(scope, first, last),
-        })
+        let (from_ns, until_ns) = (first.saturating_mul(DAY_NS), last.saturating_add(1).saturating_mul(DAY_NS));
+        let held = {
+            let catalog = self.catalog.load();
+            self.engine.quota_usage(&**catalog, scope, from_ns, until_ns)
+        };
+        let quotas = match &self.desk {
+            Some(desk) => tokio::task::block_in_place(|| desk.usage(held, scope, from_ns, until_ns))
+                .map_err(|error| BooksError::Unavailable(error.to_string()))?,
+            None => held,
+        };
+        Ok(Usage { quotas, days: self.engine.daily_usage(scope, first, last) })
     }
 
     async fn grant(&self, grant: Grant, now: Now) -> Result<QuotaUsage, BooksError> {
-        let Some(request) = &grant.request else { return self.make(&grant, now) };
+        let Some(request) = &grant.request else { return self.make(&grant, now).await };
         // Held over the grant, so that a retry that overtakes its first try waits for it.
-        let mut requests = self.requests.lock();
+        let mut requests = self.requests.lock().await;
         if let Some(first) = requests.find(request, now).map_err(|wrong| BooksError::Invalid(vec![wrong]))? {
             return Ok(first);
         }
-        let answer = self.make(&grant, now)?;
+        let answer = self.make(&grant, now).await?;
         requests.remember(request.clone(), &answer, now);
         Ok(answer)
     }

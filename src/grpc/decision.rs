@@ -57,14 +57,17 @@ impl DecisionService for Decisions {
     }
 
     async fn report(&self, request: Request<pb::ReportRequest>) -> Result<Response<pb::ReportResponse>, Status> {
-        Ok(Response::new(outcome::settle_all(&self.0, request.get_ref())?))
+        Ok(Response::new(outcome::settle_all(&self.0, request.get_ref()).await?))
     }
 
     type ReportStreamStream = Answers<pb::ReportResponse>;
 
     async fn report_stream(&self, request: Request<Streaming<pb::ReportRequest>>) -> Result<Response<Self::ReportStreamStream>, Status> {
         let plans = self.0.clone();
-        let answers = request.into_inner().map(move |report| Ok(outcome::settle_all(&plans, &report?)?));
+        let answers = request.into_inner().then(move |report| {
+            let plans = plans.clone();
+            async move { Ok(outcome::settle_all(&plans, &report?).await?) }
+        });
         Ok(Response::new(Box::pin(answers)))
     }
 }

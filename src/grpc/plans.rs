@@ -15,7 +15,8 @@ use crate::clock::Clock;
 use crate::config;
 use crate::decide::time::SECOND_NS;
 use crate::decide::verdict::{Decision, Reason, Verdict};
-use crate::engine::plans::{CheckInput, Checked, InvalidRequest, Need, NotRecorded, PlanEngine, Report, Settlement, Shortage};
+use crate::engine::plans::{CheckInput, Checked, InvalidRequest, Need, NotRecorded, PlanEngine, Report, Settled, Settlement, Shortage};
+use crate::ledger::LedgerError;
 use crate::metrics::Metrics;
 
 /// Decides and settles by usage plans.
@@ -28,6 +29,15 @@ pub struct Plans {
     /// `None`: counters live in this engine's memory alone.
     desk: Option<Desk>,
     meters: Meters,
+}
+
+/// Why a report was not settled. It may come again.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotSettled {
+    #[error(transparent)]
+    NoRoom(#[from] NotRecorded),
+    #[error("the correction was not recorded: {0}. Send the report again")]
+    Ledger(#[from] LedgerError),
 }
 
 /// What a try came to.
@@ -155,13 +165,22 @@ impl Plans {
         Ok(Tried::Answered(answer(&decision)))
     }
 
-    /// Settles one report.
+    /// Settles one report. A correction is answered when the ledger has committed it, its mark with it; a report that changes nothing waits for
+    /// nothing.
     ///
     /// # Errors
-    /// Where the correction could not be recorded. Nothing has changed, and the gateway should report again.
-    pub fn settle(&self, report: &Report<'_>) -> Result<Settlement, NotRecorded> {
-        let catalog = self.catalog.load();
-        let settlement = self.engine.settle(&**catalog, report, self.clock.now())?;
+    /// Where the correction could not be recorded. The gateway should report again.
+    pub async fn settle(&self, report: &Report<'_>) -> Result<Settlement, NotSettled> {
+        let settled = {
+            let catalog = self.catalog.load();
+            self.engine.settle_or_commit(&**catalog, report, self.clock.now())?
+        };
+        let settlement = match (settled, &self.desk) {
+            (Settled::Done(settlement), _) => settlement,
+            (Settled::Commit(correction), Some(desk)) => desk.correct(correction).await?,
+            // An engine without leases has nothing to commit.
+            (Settled::Commit(_), None) => return Err(NotRecorded.into()),
+        };
         let place = SETTLEMENTS.iter().position(|(known, _)| *known == settlement);
         if let Some(counter) = place.and_then(|place| self.meters.reports.get(place)) {
             counter.increment(1);

@@ -13,11 +13,11 @@ use tonic::{Request, Response, Status};
 
 use super::deadline::time_left;
 use super::pb::rls::rate_limit_service_server::RateLimitService;
-use super::plans::Plans;
+use super::plans::{NotSettled, Plans};
 use super::wire::{self, RateLimitRequest, RateLimitResponse};
 use crate::clock::Clock;
 use crate::config;
-use crate::engine::plans::{InvalidRequest, NotRecorded};
+use crate::engine::plans::InvalidRequest;
 use crate::engine::rules::RuleEngine;
 use crate::engine::rules::decision::{Decision, Descriptor, Met, Modes, override_unit};
 use crate::engine::rules::tally::Tally;
@@ -47,7 +47,7 @@ pub enum RateLimitError {
     #[error(transparent)]
     Check(InvalidRequest),
     #[error(transparent)]
-    Report(NotRecorded),
+    Report(NotSettled),
 }
 
 /// Answers rate-limit requests from the rules in force.

@@ -2,11 +2,12 @@
 
 use tonic::Status;
 
+use super::plans::NotSettled;
 use super::ratelimit::RateLimitError;
 use super::usage_plans::BooksError;
 use crate::catalog::EditError;
 use crate::decide::invalid::Invalid;
-use crate::engine::plans::{InvalidRequest, NotRecorded};
+use crate::engine::plans::InvalidRequest;
 
 /// The reference answers UNKNOWN to all of these. What the gateway can mend is INVALID_ARGUMENT here, what passes by itself UNAVAILABLE.
 impl From<RateLimitError> for Status {
@@ -36,7 +37,7 @@ pub(super) enum ReportError {
     #[error(transparent)]
     Unreadable(Invalid),
     #[error(transparent)]
-    NotRecorded(#[from] NotRecorded),
+    NotSettled(#[from] NotSettled),
 }
 
 impl From<ReportError> for Status {
@@ -44,7 +45,7 @@ impl From<ReportError> for Status {
         match error {
             ReportError::Unreadable(wrong) => invalid(vec![wrong]),
             // Gateways report again on this, and on nothing else.
-            ReportError::NotRecorded(error) => Self::unavailable(error.to_string()),
+            ReportError::NotSettled(error) => Self::unavailable(error.to_string()),
         }
     }
 }

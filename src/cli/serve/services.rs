@@ -56,7 +56,7 @@ pub(super) fn grpc(
 
     let max = config.grpc.max_message_bytes;
     let clock = parts.clock.clone();
-    let books = Arc::new(EngineBooks::new(parts.plan_engine.clone(), parts.catalog.clone()));
+    let books = Arc::new(EngineBooks::new(parts.plan_engine.clone(), parts.catalog.clone(), Some(parts.desk.clone())));
     let usage_plans = UsagePlans::new(parts.catalog.clone(), books, Arc::new(move || clock.now()));
     let router = server
         .layer(Observe::new(parts.metrics.clone(), parts.clock.clone()))

@@ -53,6 +53,8 @@ pub struct QuotaUsage {
     /// The declared limit. `None`: the quota is declared no longer.
     pub limit: Option<u64>,
     pub row: Row,
+    /// Units that crashes left unaccounted for. They are not in `row`.
+    pub lost: u64,
 }
 
 /// What the ledger has to do for a grant, in this order: the give-back, if there is one, and the change.
@@ -71,7 +73,7 @@ pub struct GrantPlan {
 impl QuotaUsage {
     /// What is left of the period. 0 where the quota is declared no longer.
     pub fn remaining(&self) -> u64 {
-        self.limit.map_or(0, |limit| self.row.remaining(limit))
+        self.limit.map_or(0, |limit| self.row.remaining(limit).saturating_sub(self.lost))
     }
 }
 
@@ -215,6 +217,7 @@ fn describe(owner: &Owner, quota: &Arc<QuotaIdentity>, limit: Option<u64>, row: 
         quota: Arc::clone(quota),
         limit,
         row,
+        lost: 0,
     }
 }
 

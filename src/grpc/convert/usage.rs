@@ -25,8 +25,7 @@ pub fn quota_to_wire(usage: &QuotaUsage) -> pb::QuotaUsage {
         granted: usage.row.granted,
         used: usage.row.used,
         remaining: usage.remaining(),
-        // Books in memory lose all or nothing.
-        lost: 0,
+        lost: usage.lost,
     }
 }
 

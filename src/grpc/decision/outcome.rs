@@ -9,23 +9,24 @@ use crate::grpc::plans::Plans;
 use crate::grpc::status::ReportError;
 use pb::outcome::{Result as WireResult, Subject};
 
-pub(super) fn settle_all(plans: &Plans, request: &pb::ReportRequest) -> Result<pb::ReportResponse, ReportError> {
+pub(super) async fn settle_all(plans: &Plans, request: &pb::ReportRequest) -> Result<pb::ReportResponse, ReportError> {
     if request.outcomes.len() > MAX_BATCH {
         let reason = format!("has {} entries, more than the {MAX_BATCH} of a report", request.outcomes.len());
         return Err(ReportError::Unreadable(Invalid::new("outcomes", reason)));
     }
-    let results = request.outcomes.iter().map(|outcome| settle(plans, outcome)).collect::<Result<_, _>>()?;
+    // All at once: corrections that wait for the ledger then share a commit.
+    let results = futures_util::future::try_join_all(request.outcomes.iter().map(|outcome| settle(plans, outcome))).await?;
     Ok(pb::ReportResponse { results })
 }
 
-fn settle(plans: &Plans, wire: &pb::Outcome) -> Result<i32, ReportError> {
+async fn settle(plans: &Plans, wire: &pb::Outcome) -> Result<i32, ReportError> {
     let report = subject(wire).zip(ending(wire)).map(|(subject, ending)| Report {
         subject,
         outcome: Outcome { ending, made_by_gateway: wire.made_by_gateway },
         cost: wire.cost,
     });
     let settlement = match report {
-        Some(report) => plans.settle(&report)?,
+        Some(report) => plans.settle(&report).await?,
         None => plans.reject_report(),
     };
     Ok(wire_settlement(settlement).into())

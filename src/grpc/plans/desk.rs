@@ -1,14 +1,20 @@
 //! Between the engine, which does no I/O, and the ledger, which does nothing else: draws leases, hands unspent units back.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 
 use crate::clock::Clock;
+use crate::decide::calendar::Period;
 use crate::decide::outcome::CountRule;
+use crate::decide::quota::Row;
 use crate::decide::time::SECOND_NS;
-use crate::engine::plans::{Counter, GiveBack, Granted, Need, PlanEngine, Restored, Scope};
+use crate::engine::plans::{
+    Change, Committed, Correction, Counter, Delta, GiveBack, GrantError, GrantPlan, Granted, Mark, MarkKind, Need, PlanEngine, QuotaUsage,
+    Restored, Scope, Settlement,
+};
 use crate::ledger::{self, CounterIdentity, Holder, LeaseRequest, LedgerError, LedgerPeriod, LedgerThread};
 
 /// Give-backs that are handed over before the answers are waited for.
@@ -85,12 +91,9 @@ impl Desk {
 
     fn request(&self, need: &Need) -> LeaseRequest {
         LeaseRequest {
-            counter: match need.number {
-                Some(number) => ledger::Counter::Known(ledger::CounterId(number)),
-                None => ledger::Counter::Named(identity(&need.counter)),
-            },
+            counter: wire_counter(&need.counter, need.number),
             count_rule: need.rule.bits(),
-            period: LedgerPeriod { start_s: need.period.start_ns / SECOND_NS, end_s: need.period.end_ns.div_ceil(SECOND_NS) },
+            period: wire_period(need.period),
             holder: self.holder,
             want: need.want,
             spent: need.spent,
@@ -99,6 +102,104 @@ impl Desk {
             revision: need.revision,
             now_s: self.clock.now().unix_s(),
         }
+    }
+
+    /// Has the ledger commit a correction, and makes it count here. Once begun it goes on, also when the report's caller has gone: what the
+    /// ledger refunds must be spendable here too.
+    ///
+    /// # Errors
+    /// The ledger did not commit it, or not all of it. The same report may come again.
+    pub async fn correct(&self, correction: Correction) -> Result<Settlement, LedgerError> {
+        let desk = self.clone();
+        let done = tokio::spawn(async move {
+            let answers: Vec<_> = correction.changes.iter().map(|change| desk.commit(change)).collect();
+            let mut committed = Vec::with_capacity(answers.len());
+            for answer in answers {
+                committed.push(answer.await?);
+            }
+            Ok(desk.engine.apply_correction(&correction, &committed, desk.clock.now()))
+        });
+        done.await.unwrap_or(Err(LedgerError::Stopped))
+    }
+
+    fn commit(&self, change: &Change) -> Pin<Box<dyn Future<Output = Result<Committed, LedgerError>> + Send>> {
+        match change {
+            Change::Settle { mark, deltas } => {
+                let settle = self.call(ledger::Settle { mark: wire_mark(mark), deltas: deltas.iter().map(wire_delta).collect() });
+                Box::pin(async move {
+                    Ok(match settle.await? {
+                        ledger::Settled::Done(_) => Committed::Done,
+                        ledger::Settled::Duplicate => Committed::Duplicate,
+                        ledger::Settled::TooOld => Committed::TooOld,
+                    })
+                })
+            }
+            Change::Charge { counter, number, period, units } => {
+                let charge = self.call(ledger::ChargeRequest {
+                    counter: wire_counter(counter, *number),
+                    period: wire_period(*period),
+                    units: *units,
+                    now_s: self.clock.now().unix_s(),
+                });
+                Box::pin(async move { charge.await?.map(|_| Committed::Done).map_err(|refused| LedgerError::Fault(refused.to_string())) })
+            }
+        }
+    }
+
+    /// Makes a grant: unspent units go back first, so that they do not count as used.
+    ///
+    /// # Errors
+    /// The ledger did not make it.
+    pub async fn grant(&self, plan: GrantPlan) -> Result<QuotaUsage, GrantFailed> {
+        let desk = self.clone();
+        let done = tokio::spawn(async move {
+            if let Some(unspent) = plan.give_back {
+                desk.call(desk.give_back(unspent)).await?;
+            }
+            let request = ledger::GrantRequest {
+                counter: wire_counter(&plan.counter, plan.number),
+                period: wire_period(plan.period),
+                change: plan.change,
+                limit: plan.limit,
+                now_s: desk.clock.now().unix_s(),
+            };
+            let balance = desk.call(request).await?.map_err(|refused| LedgerError::Fault(refused.to_string()))?;
+            Ok(desk.engine.apply_grant(&plan, balance.granted, desk.clock.now())?)
+        });
+        done.await.unwrap_or(Err(GrantFailed::Ledger(LedgerError::Stopped)))
+    }
+
+    fn call<R: ledger::Request>(&self, request: R) -> impl Future<Output = Result<R::Answer, LedgerError>> + Send + use<R> {
+        let (tell, told) = oneshot::channel();
+        self.ledger.submit(request, move |answer| drop(tell.send(answer)));
+        async move { told.await.unwrap_or(Err(LedgerError::Stopped)) }
+    }
+
+    /// The books of a scope: the ledger's, and where this engine holds a lease, what it has spent of it. Blocks on the ledger's file.
+    ///
+    /// # Errors
+    /// The ledger cannot be read.
+    pub fn usage(&self, mut held: Vec<QuotaUsage>, scope: Scope<'_>, from_ns: u64, until_ns: u64) -> Result<Vec<QuotaUsage>, LedgerError> {
+        let scope = match scope {
+            Scope::All => ledger::LedgerScope::All,
+            Scope::Subscriber(id) => ledger::LedgerScope::Subscriber(id.into()),
+            Scope::Key(id) => ledger::LedgerScope::Key(id.into()),
+            Scope::Plan(id) => ledger::LedgerScope::Plan(id.into()),
+        };
+        for kept in self.ledger.ledger().usage(&scope, from_ns / SECOND_NS, until_ns.div_ceil(SECOND_NS))? {
+            let same =
+                |usage: &&mut QuotaUsage| usage.row.period.start_ns / SECOND_NS == kept.period.start_s && is_of(&kept.identity, usage);
+            if let Some(usage) = held.iter_mut().find(same) {
+                usage.lost = kept.lost;
+                usage.row.used = usage.row.used.saturating_sub(kept.lost);
+            } else {
+                let period = Period { start_ns: kept.period.start_s * SECOND_NS, end_ns: kept.period.end_s * SECOND_NS };
+                let row = Row { period, used: kept.used(), granted: kept.granted };
+                let CounterIdentity { subscriber, key, plan, entitlement, quota } = kept.identity;
+                held.push(QuotaUsage { subscriber, key, plan, entitlement, quota, limit: None, row, lost: kept.lost });
+            }
+        }
+        Ok(held)
     }
 
     /// Lets go of the unspent units of a scope, and waits until the ledger has them: for an edit that may have lowered something.
@@ -154,7 +255,7 @@ impl Desk {
             let counter = row.identity;
             let row = Restored {
                 number: row.counter.0,
-                period: crate::decide::calendar::Period { start_ns: row.period.start_s * SECOND_NS, end_ns: row.period.end_s * SECOND_NS },
+                period: Period { start_ns: row.period.start_s * SECOND_NS, end_ns: row.period.end_s * SECOND_NS },
                 charged: row.charged,
                 granted: row.granted,
                 counter: Counter {
@@ -172,8 +273,44 @@ impl Desk {
     }
 }
 
-/// The ledger's name of a counter.
-fn identity(counter: &Counter) -> CounterIdentity {
+fn wire_counter(counter: &Counter, number: Option<u64>) -> ledger::Counter {
     let Counter { subscriber, key, plan, entitlement, quota } = counter.clone();
-    CounterIdentity { subscriber, key, plan, entitlement, quota }
+    number.map_or_else(
+        || ledger::Counter::Named(CounterIdentity { subscriber, key, plan, entitlement, quota }),
+        |number| ledger::Counter::Known(ledger::CounterId(number)),
+    )
+}
+
+fn wire_period(period: Period) -> LedgerPeriod {
+    LedgerPeriod { start_s: period.start_ns / SECOND_NS, end_s: period.end_ns.div_ceil(SECOND_NS) }
+}
+
+fn wire_mark(mark: &Mark) -> ledger::Mark {
+    let Mark { holder, epoch, shard, seq, kind, issued_s } = *mark;
+    let kind = match kind {
+        MarkKind::Corrected => ledger::MarkKind::Corrected,
+        MarkKind::Charged => ledger::MarkKind::Charged,
+    };
+    ledger::Mark { holder: Holder { id: holder, epoch }, shard, seq, kind, issued_s }
+}
+
+fn wire_delta(delta: &Delta) -> ledger::Delta {
+    ledger::Delta { counter: ledger::CounterId(delta.counter), period_start_s: delta.period_start_s, units: delta.units }
+}
+
+fn is_of(identity: &CounterIdentity, usage: &QuotaUsage) -> bool {
+    identity.subscriber == usage.subscriber
+        && identity.key == usage.key
+        && identity.plan == usage.plan
+        && identity.entitlement == usage.entitlement
+        && identity.quota == usage.quota
+}
+
+/// Why a grant was not made.
+#[derive(Debug, thiserror::Error)]
+pub enum GrantFailed {
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    #[error(transparent)]
+    Engine(#[from] GrantError),
 }

@@ -26,7 +26,7 @@ pub(super) async fn answer(
     if request.domain == settings.check_domain {
         Some(check(plans, request, time_left).await)
     } else if request.domain == settings.report_domain {
-        Some(report(plans, request))
+        Some(report(plans, request).await)
     } else {
         None
     }
@@ -180,9 +180,9 @@ fn period_unit(window_ns: u64) -> i32 {
     }
 }
 
-fn report(plans: &Plans, request: &RateLimitRequest) -> Result<RateLimitResponse, RateLimitError> {
+async fn report(plans: &Plans, request: &RateLimitRequest) -> Result<RateLimitResponse, RateLimitError> {
     for descriptor in &request.descriptors {
-        settle(plans, std::slice::from_ref(descriptor))?;
+        settle(plans, std::slice::from_ref(descriptor)).await?;
     }
     let status = || DescriptorStatus { code: Code::Ok.into(), ..DescriptorStatus::default() };
     let statuses = request.descriptors.iter().map(|_| status()).collect();
@@ -190,7 +190,7 @@ fn report(plans: &Plans, request: &RateLimitRequest) -> Result<RateLimitResponse
     Ok(RateLimitResponse { overall_code: Code::Ok.into(), statuses, ..RateLimitResponse::default() })
 }
 
-fn settle(plans: &Plans, descriptor: &[Descriptor]) -> Result<(), RateLimitError> {
+async fn settle(plans: &Plans, descriptor: &[Descriptor]) -> Result<(), RateLimitError> {
     let value = |key| entry(descriptor, key);
     let target = value("target").map(String::from_utf8_lossy).unwrap_or_default();
     let subject = match (value("receipt"), value("api_key")) {
@@ -201,7 +201,9 @@ fn settle(plans: &Plans, descriptor: &[Descriptor]) -> Result<(), RateLimitError
     };
     let report = subject.zip(outcome(descriptor)).zip(real_cost(descriptor));
     match report {
-        Some(((subject, outcome), cost)) => plans.settle(&Report { subject, outcome, cost }).map(drop).map_err(RateLimitError::Report),
+        Some(((subject, outcome), cost)) => {
+            plans.settle(&Report { subject, outcome, cost }).await.map(drop).map_err(RateLimitError::Report)
+        }
         None => {
             plans.reject_report();
             Ok(())
