@@ -8,6 +8,7 @@
 #![allow(unreachable_pub)]
 
 mod cli;
+mod crash;
 mod durable;
 mod e2e_plans;
 mod e2e_ratelimit;
