@@ -112,19 +112,21 @@ async fn serve(config: Config) -> Result<(), Failure> {
     health.set(false);
     services::report_health(&reporter, ServingStatus::NotServing).await;
     stop.send_replace(true);
-    let desk = parts.desk.clone();
     let drained = async {
         let _ = grpc.await;
         pages.join_all().await;
-        // With nothing in flight any more: a clean stop wastes nothing.
-        if let Ok(Err(error)) = tokio::task::spawn_blocking(move || desk.take_back(Scope::All)).await {
-            tracing::warn!("unspent units were not handed back, and count as lost: {error}");
-        }
     };
     tokio::select! {
-        () = drained => tracing::info!("stopped"),
-        () = tokio::time::sleep(Duration::from_millis(config.drain_timeout_ms)) => tracing::warn!("stopped with calls still in flight"),
-        () = signals.asked_to_stop() => tracing::warn!("stopped at once: asked twice"),
+        () = drained => tracing::info!("drained"),
+        () = tokio::time::sleep(Duration::from_millis(config.drain_timeout_ms)) => tracing::warn!("stopping with calls still in flight"),
+        () = signals.asked_to_stop() => tracing::warn!("stopping at once: asked twice"),
+    }
+    // The engine lets go of them first, so that nothing which still runs can spend them: a clean stop wastes nothing.
+    let desk = parts.desk.clone();
+    match tokio::task::spawn_blocking(move || desk.take_back(Scope::All)).await {
+        Ok(Ok(())) => tracing::info!("stopped"),
+        Ok(Err(error)) => tracing::warn!("stopped; unspent units were not handed back, and count as lost: {error}"),
+        Err(error) => tracing::error!("stopped; unspent units were not handed back: {error}"),
     }
     Ok(())
 }
