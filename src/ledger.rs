@@ -423,7 +423,8 @@ pub trait Ledger: Send + Sync + fmt::Debug {
     /// The daily usage of a scope from the first to the last day, both included, summed over holders and epochs, in the order of its keys.
     fn daily(&self, scope: &LedgerScope, first_day: u64, last_day: u64) -> Result<Vec<(DailyKey, DailyCounts)>, LedgerError>;
 
-    /// Called when nothing is waiting, or much was written: a time for work that must not delay a commit.
+    /// Called when nothing is waiting, or much was written, on a thread of its own: for work that must not delay a commit. Commits go on
+    /// meanwhile.
     fn tidy(&self) -> Result<(), LedgerError>;
 
     /// Was so much written that [`Self::tidy`] should be called although operations are waiting?

@@ -13,6 +13,7 @@
 //!
 //! - [`decide`] and [`rules`] (with the leaf [`yaml`]) are **pure**: no clock, no I/O, no async, no lock, no protobuf, no log. Time is an argument.
 //! - [`engine`] is the keyed state in memory: sharded, synchronous, bounded. It takes `now`, and never waits.
+//! - [`ledger`] is who may spend what, durably: leases, corrections with their marks, the catalog, daily usage. One interface, SQLite and memory.
 //! - [`grpc`] and [`http`] are the edge: wire types stop there, and errors become a status in one place.
 //! - [`cli`] is one file per command; `cli::serve` is the composition root, the only place where the parts know each other.
 //! - Beside the layers: [`clock`] (the only place that asks what time it is), [`config`] (all settings, all mistakes at once), [`metrics`], and

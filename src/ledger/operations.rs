@@ -8,7 +8,7 @@ use super::{
 };
 
 /// How many rows of each kind one [`Expire`] drops at most, so that it keeps nobody waiting.
-pub(super) const MAX_EXPIRED: u64 = 5_000;
+pub(super) const MAX_EXPIRED: u64 = 1_000;
 
 /// 65,536 sequence numbers of one kind of mark.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -2,10 +2,12 @@
 //!
 //! Write-ahead log, `synchronous=FULL`: what is answered is on the disk. One connection writes; another reads for lists, and keeps no writer
 //! waiting. After a failure the writing connection is closed, and the next commit opens another: nothing is ever retried on a handle whose
-//! fsync failed. Checkpoints are made by [`Ledger::tidy`], between commits.
+//! fsync failed. Checkpoints are made by [`Ledger::tidy`], beside the commits: a third connection writes nearly all of the log back while commits
+//! go on, and the writing one the little that came meanwhile, so that the log can start again from its beginning.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
@@ -28,7 +30,7 @@ pub use copy::{backup, check};
 pub const FILE: &str = "ledger.sqlite";
 /// Locked by the process that uses the ledger.
 const LOCK_FILE: &str = "ledger.lock";
-/// After how many operations the log is written back into the file although commits are waiting.
+/// After how many rows the log is written back into the file although commits are waiting.
 const MUCH_WRITTEN: u64 = 20_000;
 
 /// A ledger in a file.
@@ -36,17 +38,13 @@ const MUCH_WRITTEN: u64 = 20_000;
 pub struct SqliteLedger {
     path: PathBuf,
     /// `None` after a failure.
-    writer: Mutex<Option<Writer>>,
+    writer: Mutex<Option<Connection>>,
     reader: Mutex<Option<Connection>>,
+    tidier: Mutex<Option<Connection>>,
+    /// Rows that were written since the log was written back.
+    written: AtomicU64,
     /// Held as long as the ledger is: dropped last, it lets the next process in.
     _lock: File,
-}
-
-#[derive(Debug)]
-struct Writer {
-    connection: Connection,
-    /// Operations since the last checkpoint.
-    written: u64,
 }
 
 impl SqliteLedger {
@@ -59,8 +57,8 @@ impl SqliteLedger {
         let lock = connect::lock(&folder.join(LOCK_FILE))?;
         let path = folder.join(FILE);
         connect::make_file(&path)?;
-        let connection = connect::open(&path)?;
-        let ledger = Self { path, writer: Mutex::new(Some(Writer { connection, written: 0 })), reader: Mutex::new(None), _lock: lock };
+        let writer = Mutex::new(Some(connect::open(&path)?));
+        let ledger = Self { path, writer, reader: Mutex::default(), tidier: Mutex::default(), written: AtomicU64::new(0), _lock: lock };
         ledger.secrets()?;
         Ok(ledger)
     }
@@ -70,51 +68,54 @@ impl SqliteLedger {
         &self.path
     }
 
-    /// Works on the writing connection, which is opened where it is missing, and closed when the work fails.
-    fn write<R>(&self, work: impl FnOnce(&mut Writer) -> rusqlite::Result<R>) -> Result<R, LedgerError> {
-        let mut writer = self.writer.lock();
-        let mut open = match writer.take() {
-            Some(open) => open,
-            None => Writer { connection: connect::open(&self.path)?, written: 0 },
+    /// Works on the connection of a place, which is opened where it is missing, and closed when the work fails.
+    fn with<R>(
+        &self,
+        place: &Mutex<Option<Connection>>,
+        open: fn(&Path) -> Result<Connection, LedgerError>,
+        work: impl FnOnce(&mut Connection) -> rusqlite::Result<R>,
+    ) -> Result<R, LedgerError> {
+        let mut place = place.lock();
+        let mut connection = match place.take() {
+            Some(connection) => connection,
+            None => open(&self.path)?,
         };
-        let done = work(&mut open).map_err(|wrong| failure::classify(&self.path, &wrong))?;
-        *writer = Some(open);
+        let done = work(&mut connection).map_err(|wrong| failure::classify(&self.path, &wrong))?;
+        *place = Some(connection);
         Ok(done)
+    }
+
+    fn write<R>(&self, work: impl FnOnce(&mut Connection) -> rusqlite::Result<R>) -> Result<R, LedgerError> {
+        self.with(&self.writer, connect::open, work)
+    }
+
+    fn read<R>(&self, work: impl FnOnce(&Connection) -> rusqlite::Result<R>) -> Result<R, LedgerError> {
+        self.with(&self.reader, connect::open_to_read, |connection| work(connection))
     }
 
     /// Works in a transaction: all of it is on the disk, or none.
     fn transact<R>(&self, work: impl FnOnce(&mut Transaction<'_>) -> rusqlite::Result<R>) -> Result<R, LedgerError> {
-        self.write(|writer| {
-            let sql = writer.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        self.write(|connection| {
+            let sql = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             let mut transaction = Transaction::new(&sql);
             let done = work(&mut transaction)?;
-            writer.written += transaction.finish()?;
+            let written = transaction.finish()?;
             sql.commit()?;
+            self.written.fetch_add(written, Ordering::Relaxed);
             Ok(done)
         })
-    }
-
-    fn read<R>(&self, work: impl FnOnce(&Connection) -> rusqlite::Result<R>) -> Result<R, LedgerError> {
-        let mut reader = self.reader.lock();
-        let open = match reader.take() {
-            Some(open) => open,
-            None => connect::open_to_read(&self.path)?,
-        };
-        let done = work(&open).map_err(|wrong| failure::classify(&self.path, &wrong))?;
-        *reader = Some(open);
-        Ok(done)
     }
 
     /// Lets no transaction make the file larger than this: a full disk for tests.
     #[cfg(test)]
     pub(super) fn set_max_pages(&self, pages: u32) {
-        self.write(|writer| writer.connection.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(()))).unwrap();
+        self.write(|writer| writer.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(()))).unwrap();
     }
 
     /// Lets the connection that is open write nothing more: a read-only disk for tests.
     #[cfg(test)]
     pub(super) fn refuse_writing(&self) {
-        self.write(|writer| writer.connection.pragma_update(None, "query_only", true)).unwrap();
+        self.write(|writer| writer.pragma_update(None, "query_only", true)).unwrap();
     }
 }
 
@@ -168,16 +169,19 @@ impl Ledger for SqliteLedger {
     }
 
     fn tidy(&self) -> Result<(), LedgerError> {
-        self.write(|writer| {
-            if writer.written > 0 {
-                connect::checkpoint(&writer.connection, "PASSIVE")?;
-                writer.written = 0;
-            }
-            Ok(())
-        })
+        let written = self.written.swap(0, Ordering::Relaxed);
+        if written == 0 {
+            return Ok(());
+        }
+        let bulk = self.with(&self.tidier, connect::open_beside, |tidier| connect::checkpoint(tidier, "PASSIVE"));
+        let done = bulk.and_then(|()| self.write(|writer| connect::checkpoint(writer, "PASSIVE")));
+        if done.is_err() {
+            self.written.fetch_add(written, Ordering::Relaxed);
+        }
+        done
     }
 
     fn wants_tidying(&self) -> bool {
-        self.writer.lock().as_ref().is_some_and(|writer| writer.written >= MUCH_WRITTEN)
+        self.written.load(Ordering::Relaxed) >= MUCH_WRITTEN
     }
 }

@@ -1,4 +1,5 @@
 //! The thread in front of a ledger: callers never wait for the disk, and what waits together is committed together.
+//! A second thread tidies.
 
 use std::any::Any;
 use std::fmt;
@@ -105,9 +106,9 @@ impl LedgerThread {
     pub fn start(ledger: Arc<dyn Ledger>, max_waiting: usize) -> Result<Self, LedgerError> {
         let (queue, jobs) = sync_channel(max_waiting);
         let counts = Arc::new(Counts::default());
-        let work = Worker { ledger: Arc::clone(&ledger), jobs, counts: Arc::clone(&counts) };
-        let thread = std::thread::Builder::new().name("ledger".to_owned()).spawn(move || work.run());
-        let thread = thread.map_err(|wrong| LedgerError::Fault(format!("the system gives no thread: {wrong}")))?;
+        let tidier = Tidier::start(&ledger, &counts)?;
+        let work = Worker { ledger: Arc::clone(&ledger), jobs, counts: Arc::clone(&counts), tidier };
+        let thread = spawn("ledger", move || work.run())?;
         Ok(Self { ledger, queue: Some(queue), thread: Some(thread), counts })
     }
 
@@ -176,10 +177,50 @@ impl fmt::Debug for LedgerThread {
     }
 }
 
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, LedgerError> {
+    let thread = std::thread::Builder::new().name(name.to_owned()).spawn(work);
+    thread.map_err(|wrong| LedgerError::Fault(format!("the system gives no thread: {wrong}")))
+}
+
+/// A second thread, so that tidying keeps no commit waiting.
+struct Tidier {
+    wake: SyncSender<()>,
+    thread: JoinHandle<()>,
+}
+
+impl Tidier {
+    fn start(ledger: &Arc<dyn Ledger>, counts: &Arc<Counts>) -> Result<Self, LedgerError> {
+        let (wake, woken) = sync_channel(1);
+        let (ledger, counts) = (Arc::clone(ledger), Arc::clone(counts));
+        let thread = spawn("ledger-tidier", move || {
+            for () in woken {
+                if let Err(wrong) = guarded(|| ledger.tidy()) {
+                    *counts.last_failure.lock() = Some(wrong);
+                }
+            }
+        })?;
+        Ok(Self { wake, thread })
+    }
+
+    /// Does nothing where it was woken already.
+    fn wake(&self) {
+        let _ = self.wake.try_send(());
+    }
+
+    /// Tidies a last time.
+    fn stop(self) {
+        // An error means that the thread is gone.
+        let _ = self.wake.send(());
+        drop(self.wake);
+        drop(self.thread.join());
+    }
+}
+
 struct Worker {
     ledger: Arc<dyn Ledger>,
     jobs: Receiver<Job>,
     counts: Arc<Counts>,
+    tidier: Tidier,
 }
 
 impl Worker {
@@ -187,11 +228,11 @@ impl Worker {
         loop {
             match self.jobs.recv_timeout(IDLE) {
                 Ok(first) => self.commit(first),
-                Err(RecvTimeoutError::Timeout) => self.tidy(),
-                Err(RecvTimeoutError::Disconnected) => return self.tidy(),
+                Err(RecvTimeoutError::Timeout) => self.tidier.wake(),
+                Err(RecvTimeoutError::Disconnected) => return self.tidier.stop(),
             }
             if self.ledger.wants_tidying() {
-                self.tidy();
+                self.tidier.wake();
             }
         }
     }
@@ -223,12 +264,6 @@ impl Worker {
             Err(_) => drop(self.counts.failures.fetch_add(1, Ordering::Relaxed)),
         }
         *self.counts.last_failure.lock() = done.as_ref().err().cloned();
-    }
-
-    fn tidy(&self) {
-        if let Err(wrong) = guarded(|| self.ledger.tidy()) {
-            *self.counts.last_failure.lock() = Some(wrong);
-        }
     }
 }
 

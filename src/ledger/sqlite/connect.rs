@@ -103,13 +103,11 @@ fn check_version(path: &Path, found: i64) -> Result<(), LedgerError> {
 
 /// A connection that writes. What the log of a run that ended early holds is written back, and on the disk, before this returns.
 pub(super) fn open(path: &Path) -> Result<Connection, LedgerError> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let ours = |wrong| classify(path, &wrong);
-    let mut connection = Connection::open_with_flags(path, flags).map_err(ours)?;
+    let mut connection = open_beside(path)?;
     if connection.is_readonly("main").map_err(ours)? {
         return Err(LedgerError::ReadOnly(path.to_owned()));
     }
-    prepare(&connection).map_err(ours)?;
     let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(ours)?;
     check_version(path, version)?;
     if version < newest() {
@@ -137,6 +135,15 @@ fn log_ahead(connection: &Connection) -> rusqlite::Result<()> {
 /// Writes the log back into the file.
 pub(super) fn checkpoint(connection: &Connection, mode: &str) -> rusqlite::Result<()> {
     connection.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |_| Ok(()))
+}
+
+/// A second connection that may write, to a ledger that another one has opened.
+pub(super) fn open_beside(path: &Path) -> Result<Connection, LedgerError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let ours = |wrong| classify(path, &wrong);
+    let connection = Connection::open_with_flags(path, flags).map_err(ours)?;
+    prepare(&connection).map_err(ours)?;
+    Ok(connection)
 }
 
 /// A connection that only reads. The file must be there.

@@ -236,6 +236,33 @@ fn tidying_writes_the_log_back_into_the_file() {
 }
 
 #[test]
+fn the_log_starts_again_when_it_was_written_back_while_commits_went_on() {
+    let folder = TempDir::new().unwrap();
+    let ledger = SqliteLedger::open(folder.path()).unwrap();
+    let log = || fs::metadata(folder.path().join("ledger.sqlite-wal")).unwrap().len();
+    let holder = ledger.join(1).unwrap();
+    let named = |number| LeaseRequest { counter: Counter::Named(identity(&format!("s{}", number % 50))), ..lease(holder, number / 50) };
+    let (rounds, commits) = (20u64, 100u64);
+    let mut longest = 0;
+    for round in 0..rounds {
+        std::thread::scope(|scope| {
+            let tidying = scope.spawn(|| (0..5).try_for_each(|_| ledger.tidy()));
+            for number in 0..commits {
+                one(&ledger, named(round * commits + number)).unwrap().unwrap();
+            }
+            tidying.join().unwrap().unwrap();
+        });
+        ledger.tidy().unwrap();
+        longest = if round == 0 { log() } else { longest };
+    }
+    assert!(log() < 3 * longest, "{} bytes, {longest} after the first round", log());
+    let left = as_killed(&folder);
+    assert_eq!(charged(&SqliteLedger::open(left.path()).unwrap()), charged(&ledger));
+    // Each of the 50 counters wanted up to this many.
+    assert_eq!(charged(&ledger), 50 * ((rounds * commits - 1) / 50));
+}
+
+#[test]
 fn a_backup_is_a_whole_ledger_of_one_moment_while_others_write() {
     let folder = TempDir::new().unwrap();
     let ledger = SqliteLedger::open(folder.path()).unwrap();

@@ -17,6 +17,7 @@ on_both![
     a_number_that_was_never_given_is_refused,
     names_that_differ_in_anything_have_numbers_of_their_own,
     count_rules_keep_their_numbers,
+    as_many_count_rules_as_a_receipt_can_name_are_numbered,
     periods_are_counted_apart,
     amounts_beyond_any_counter_stand_for_the_greatest,
     grants_are_leased_after_the_limit,
@@ -182,6 +183,19 @@ fn count_rules_keep_their_numbers(bench: &Bench) {
         assert_eq!(leased(bench, LeaseRequest { count_rule: rules[usize::from(rule)], ..lease(holder, want) }).rule, rule);
     }
     assert_eq!(bench.ledger.load_count_rules().unwrap(), [(0, rules[0]), (1, rules[1]), (2, rules[2])]);
+}
+
+fn as_many_count_rules_as_a_receipt_can_name_are_numbered(bench: &Bench) {
+    let holder = bench.join(1);
+    let with = |rule: u64| LeaseRequest { count_rule: [rule; 8], ..lease(holder, 1) };
+    let all: Vec<_> = (0..u64::from(MAX_COUNT_RULES)).map(|rule| Operation::Lease(with(rule))).collect();
+    let last = bench.ledger.commit(&all).unwrap().pop();
+    assert!(matches!(last, Some(Answer::Lease(Ok(lease))) if lease.rule == MAX_COUNT_RULES - 1), "{last:?}");
+    let many = u64::from(MAX_COUNT_RULES);
+    let before = bench.row();
+    assert_eq!(bench.one(LeaseRequest { want: 50, ..with(many) }), Err(Refused::TooManyCountRules));
+    assert_eq!(bench.row(), before);
+    assert_eq!(leased(bench, LeaseRequest { want: 2, ..with(many - 1) }).leased, 2, "those that have a number go on");
 }
 
 fn periods_are_counted_apart(bench: &Bench) {
