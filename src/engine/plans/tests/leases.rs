@@ -1,7 +1,7 @@
 //! Quotas that are spent from leases.
 
 mod property;
-mod site;
+pub(super) mod site;
 
 use std::collections::BTreeSet;
 use std::sync::Barrier;

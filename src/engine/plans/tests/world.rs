@@ -29,8 +29,13 @@ use crate::decide::plan::*;
 use crate::decide::quota::Grant;
 use crate::decide::time::{Now, SECOND_NS};
 use crate::decide::verdict::{Decision, Verdict};
+use parking_lot::Mutex;
+
+use super::leases::site::Ledger;
+use crate::engine::plans::correction::Settled;
+use crate::engine::plans::lease::{Checked, Shortage};
 use crate::engine::plans::{
-    CheckInput, InvalidRequest, PlanEngine, QuotaUsage, Report, ReportSubject, Scope, Settings, Settlement, Subject,
+    CheckInput, InvalidRequest, LeaseSettings, PlanEngine, QuotaUsage, Report, ReportSubject, Scope, Settings, Settlement, Subject,
 };
 
 /// 2026-11-22 10:00:00 UTC, a Sunday.
@@ -146,6 +151,8 @@ pub(crate) struct World {
     /// What `method`, `open` and `quota` lines add to.
     open: Option<Open>,
     receipts: HashMap<String, String>,
+    /// Where quotas are leased: it answers at once.
+    ledger: Option<Mutex<Ledger>>,
 }
 
 enum Open {
@@ -167,7 +174,14 @@ impl World {
             targets: BTreeMap::new(),
             open: None,
             receipts: HashMap::new(),
+            ledger: None,
         }
+    }
+
+    /// Its quotas are spent from leases.
+    pub(crate) fn leased() -> Self {
+        let world = Self::with(Settings { lease: Some(LeaseSettings::default()), ..settings() });
+        Self { ledger: Some(Mutex::default()), ..world }
     }
 
     /// Does a script, and says which line failed.
@@ -291,7 +305,16 @@ impl World {
             cost,
             operation_id: operation.as_bytes(),
         };
-        self.engine.check(&self.catalog, &input, self.now)
+        let Some(ledger) = &self.ledger else { return self.engine.check(&self.catalog, &input, self.now) };
+        loop {
+            let needs = match self.engine.check_or_need(&self.catalog, &input, Shortage::Ask, self.now)? {
+                Checked::Decided(decision) => return Ok(decision),
+                Checked::Needs(needs) => needs,
+            };
+            for need in needs.into_iter().chain(self.engine.take_prefetches()) {
+                self.engine.apply_lease(&need, &ledger.lock().lease(1, &need), self.now);
+            }
+        }
     }
 
     fn check_line(&mut self, words: &[&str], expected: &[&str]) -> Result<(), String> {
@@ -316,8 +339,17 @@ impl World {
     }
 
     pub(crate) fn report(&self, receipt: &str, outcome: Outcome, cost: Option<u64>) -> Settlement {
-        let report = Report { subject: ReportSubject::Receipt(receipt.as_bytes()), outcome, cost };
-        self.engine.settle(&self.catalog, &report, self.now).unwrap()
+        self.settle(&Report { subject: ReportSubject::Receipt(receipt.as_bytes()), outcome, cost })
+    }
+
+    fn settle(&self, report: &Report<'_>) -> Settlement {
+        match self.engine.settle_or_commit(&self.catalog, report, self.now).unwrap() {
+            Settled::Done(settlement) => settlement,
+            Settled::Commit(correction) => {
+                let committed = self.ledger.as_ref().unwrap().lock().commit(&correction);
+                self.engine.apply_correction(&correction, &committed, self.now)
+            }
+        }
     }
 
     fn report_line(&mut self, words: &[&str], expected: &[&str]) -> Result<(), String> {
@@ -325,7 +357,7 @@ impl World {
         let cost = option(words, "cost").map(|cost| cost.parse().unwrap());
         let settlement = if let Some((key, target)) = words[0].split_once('@') {
             let subject = ReportSubject::Caller { api_key: key.as_bytes(), target };
-            self.engine.settle(&self.catalog, &Report { subject, outcome, cost }, self.now).unwrap()
+            self.settle(&Report { subject, outcome, cost })
         } else {
             let name = words[0].trim_end_matches('!');
             let mut receipt = self.receipts.get(name).ok_or("no such receipt")?.clone();
@@ -348,10 +380,13 @@ impl World {
             words[0].split_once(':').map_or((Id::from(words[0]), None), |(one, key)| (Id::from(one), Some(Id::from(key))));
         let subject = key.as_ref().map_or(Subject::Subscriber(&subscriber), |key| Subject::Key { subscriber: &subscriber, key });
         let names: Vec<&str> = words[1].split('/').collect();
-        self.engine
-            .grant(&self.catalog, subject, (names[0], names[1], names[2]), change, self.now)
-            .map(drop)
-            .map_err(|error| error.to_string())
+        let names = (names[0], names[1], names[2]);
+        let Some(ledger) = &self.ledger else {
+            return self.engine.grant(&self.catalog, subject, names, change, self.now).map(drop).map_err(|error| error.to_string());
+        };
+        let plan = self.engine.prepare_grant(&self.catalog, subject, names, change, self.now).map_err(|error| error.to_string())?;
+        plan.give_back.iter().for_each(|back| ledger.lock().give_back(1, back));
+        self.engine.apply_grant(&plan, ledger.lock().grant(&plan), self.now).map(drop).map_err(|error| error.to_string())
     }
 
     /// What was used of the running period.
