@@ -18,7 +18,7 @@ use super::{LeaseSettings, PlanEngine};
 use crate::decide::calendar::Period;
 use crate::decide::compiled::{CompiledQuota, QuotaIdentity};
 use crate::decide::outcome::CountRule;
-use crate::decide::plan::{CounterScope, Id};
+use crate::decide::plan::{Charge, CounterScope, Id, OnBreach};
 use crate::decide::quota::Row;
 use crate::decide::time::{Now, SECOND_NS};
 use crate::decide::verdict::Decision;
@@ -133,7 +133,7 @@ impl Counter {
 
 impl Room {
     pub(super) fn of(row: &Row, quota: &CompiledQuota) -> Self {
-        let may_pass = quota.on_breach == crate::decide::plan::OnBreach::Allow;
+        let may_pass = quota.on_breach == OnBreach::Allow;
         Self { allowance: row.allowance(quota.limit), remaining: row.remaining(quota.limit), may_pass }
     }
 }
@@ -158,7 +158,7 @@ impl Asking<'_> {
             want,
             spent: held.spent,
             limit: quota.limit,
-            may_pass: quota.on_breach == crate::decide::plan::OnBreach::Allow,
+            may_pass: quota.on_breach == OnBreach::Allow,
             revision: self.revision,
             rule: quota.counts,
             round: held.round,
@@ -172,7 +172,8 @@ impl Asking<'_> {
         let bound = leases.bound(self.settings, room);
         let number = leases.counter;
         let Some(held) = leases.held(period.start_ns) else { return };
-        let more = room.may_pass || room.remaining > held.unspent();
+        let at_check = quota.charge == Charge::AtCheck;
+        let more = at_check && (room.may_pass || room.remaining > held.unspent());
         if more && held.runs_low(bound, self.now.steady_ns) {
             let want = leases.want(self.settings, room, held, 0);
             if let Some(held) = leases.held_mut(period.start_ns).filter(|held| want > held.leased) {
@@ -193,13 +194,17 @@ impl Asking<'_> {
         let next = quota.calendar.period(period.end_ns);
         let row = count.at(&quota.calendar, period.end_ns);
         let room = Room::of(&row, quota);
-        if room.remaining == 0 && !room.may_pass {
-            return;
-        }
         let (number, bound) = (leases.counter, leases.bound(self.settings, room));
+        let units = if quota.charge == Charge::AtReport {
+            0
+        } else if room.may_pass {
+            bound
+        } else {
+            bound.min(room.remaining)
+        };
         let held = leases.hold(next.start_ns, |start_ns| count.row(start_ns).is_some());
-        if held.unspent() == 0 {
-            let want = held.spent.saturating_add(if room.may_pass { bound } else { bound.min(room.remaining) });
+        if !held.known {
+            let want = held.spent.saturating_add(units);
             push(self.need(quota, number, held, next, want));
         }
     }
@@ -245,6 +250,7 @@ impl PlanEngine {
         let Slot { count, leases, .. } = slot;
         let held = leases.hold(need.period.start_ns, |start_ns| count.row(start_ns).is_some());
         held.answered();
+        held.known = true;
         held.lease(lease.leased, need.round);
         let kept = count.row(need.period.start_ns);
         let told = if held.round == need.round {
@@ -324,7 +330,7 @@ impl PlanEngine {
         std::mem::take(&mut *self.ended.lock())
     }
 
-    /// Takes over a running period from the ledger, at start.
+    /// Takes over a running period from the ledger, at start, before anything is checked.
     ///
     /// # Errors
     /// There is no room for another entry, or for another count in it.
@@ -334,9 +340,10 @@ impl PlanEngine {
         let work = |state: &mut State| {
             let place = state.slot(&row.counter.quota, now, keep_ns)?;
             let slot = state.quotas.get_mut(place)?;
-            slot.leases.counter = row.number;
-            let used = slot.leases.held(row.period.start_ns).map_or(row.charged, |held| row.charged.saturating_add(held.spent));
-            slot.count.tell(Row { period: row.period, used, granted: row.granted }, now.unix_ns, keep_ns);
+            let Slot { count, leases, .. } = slot;
+            leases.counter = row.number;
+            count.tell(Row { period: row.period, used: row.charged, granted: row.granted }, now.unix_ns, keep_ns);
+            leases.hold(row.period.start_ns, |start_ns| count.row(start_ns).is_some()).known = true;
             Some(())
         };
         let restored = self.books.with(fingerprint, || row.counter.owner(), now, |_, state| work(state));

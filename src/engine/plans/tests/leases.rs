@@ -418,7 +418,7 @@ fn what_a_quota_counts_is_learned_again_after_an_edit() {
 #[test]
 fn a_quota_of_1000_takes_exactly_1000_successes_while_a_third_fails() {
     let site = Site::new("1000 day");
-    let (engine, catalog, now) = (&site.world.engine, &site.world.catalog, site.now());
+    let (engine, catalog, now) = (&*site.world.engine, &site.world.catalog, site.now());
     let ledger = Mutex::new(Ledger::default());
     let start = Barrier::new(16);
     let (admitted, refunded, turn) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));

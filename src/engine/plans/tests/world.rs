@@ -21,6 +21,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use super::desk::Desk;
 use crate::decide::compiled::{CompiledPlan, CompiledTarget};
 use crate::decide::gcra::{MicroRate, RateLimit};
 use crate::decide::lookup::Lookup;
@@ -29,14 +30,7 @@ use crate::decide::plan::*;
 use crate::decide::quota::Grant;
 use crate::decide::time::{Now, SECOND_NS};
 use crate::decide::verdict::{Decision, Verdict};
-use parking_lot::Mutex;
-
-use super::leases::site::Ledger;
-use crate::engine::plans::correction::Settled;
-use crate::engine::plans::lease::{Checked, Shortage};
-use crate::engine::plans::{
-    CheckInput, InvalidRequest, LeaseSettings, PlanEngine, QuotaUsage, Report, ReportSubject, Scope, Settings, Settlement, Subject,
-};
+use crate::engine::plans::{CheckInput, InvalidRequest, QuotaUsage, Report, ReportSubject, Scope, Settings, Settlement, Subject};
 
 /// 2026-11-22 10:00:00 UTC, a Sunday.
 pub(crate) const START_S: u64 = 1_795_341_600;
@@ -144,15 +138,13 @@ pub(crate) fn target(id: &str) -> Target {
 /// Declarations, an engine and two clocks.
 pub(crate) struct World {
     pub(crate) catalog: Catalog,
-    pub(crate) engine: PlanEngine,
+    pub(crate) engine: Desk,
     pub(crate) now: Now,
     plans: BTreeMap<String, Plan>,
     targets: BTreeMap<String, Target>,
     /// What `method`, `open` and `quota` lines add to.
     open: Option<Open>,
     receipts: HashMap<String, String>,
-    /// Where quotas are leased: it answers at once.
-    ledger: Option<Mutex<Ledger>>,
 }
 
 enum Open {
@@ -168,20 +160,18 @@ impl World {
     pub(crate) fn with(settings: Settings) -> Self {
         Self {
             catalog: Catalog::default(),
-            engine: PlanEngine::new(settings),
+            engine: Desk::new(settings),
             now: Now { unix_ns: START_S * SECOND_NS, steady_ns: 1_000 * SECOND_NS },
             plans: BTreeMap::new(),
             targets: BTreeMap::new(),
             open: None,
             receipts: HashMap::new(),
-            ledger: None,
         }
     }
 
     /// Its quotas are spent from leases.
     pub(crate) fn leased() -> Self {
-        let world = Self::with(Settings { lease: Some(LeaseSettings::default()), ..settings() });
-        Self { ledger: Some(Mutex::default()), ..world }
+        Self { engine: Desk::leased(settings()), ..Self::new() }
     }
 
     /// Does a script, and says which line failed.
@@ -305,16 +295,7 @@ impl World {
             cost,
             operation_id: operation.as_bytes(),
         };
-        let Some(ledger) = &self.ledger else { return self.engine.check(&self.catalog, &input, self.now) };
-        loop {
-            let needs = match self.engine.check_or_need(&self.catalog, &input, Shortage::Ask, self.now)? {
-                Checked::Decided(decision) => return Ok(decision),
-                Checked::Needs(needs) => needs,
-            };
-            for need in needs.into_iter().chain(self.engine.take_prefetches()) {
-                self.engine.apply_lease(&need, &ledger.lock().lease(1, &need), self.now);
-            }
-        }
+        self.engine.check(&self.catalog, &input, self.now)
     }
 
     fn check_line(&mut self, words: &[&str], expected: &[&str]) -> Result<(), String> {
@@ -343,13 +324,7 @@ impl World {
     }
 
     fn settle(&self, report: &Report<'_>) -> Settlement {
-        match self.engine.settle_or_commit(&self.catalog, report, self.now).unwrap() {
-            Settled::Done(settlement) => settlement,
-            Settled::Commit(correction) => {
-                let committed = self.ledger.as_ref().unwrap().lock().commit(&correction);
-                self.engine.apply_correction(&correction, &committed, self.now)
-            }
-        }
+        self.engine.settle(&self.catalog, report, self.now).unwrap()
     }
 
     fn report_line(&mut self, words: &[&str], expected: &[&str]) -> Result<(), String> {
@@ -381,12 +356,7 @@ impl World {
         let subject = key.as_ref().map_or(Subject::Subscriber(&subscriber), |key| Subject::Key { subscriber: &subscriber, key });
         let names: Vec<&str> = words[1].split('/').collect();
         let names = (names[0], names[1], names[2]);
-        let Some(ledger) = &self.ledger else {
-            return self.engine.grant(&self.catalog, subject, names, change, self.now).map(drop).map_err(|error| error.to_string());
-        };
-        let plan = self.engine.prepare_grant(&self.catalog, subject, names, change, self.now).map_err(|error| error.to_string())?;
-        plan.give_back.iter().for_each(|back| ledger.lock().give_back(1, back));
-        self.engine.apply_grant(&plan, ledger.lock().grant(&plan), self.now).map(drop).map_err(|error| error.to_string())
+        self.engine.grant(&self.catalog, subject, names, change, self.now).map(drop).map_err(|error| error.to_string())
     }
 
     /// What was used of the running period.
