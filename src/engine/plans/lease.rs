@@ -17,6 +17,7 @@ use super::usage::Scope;
 use super::{LeaseSettings, PlanEngine};
 use crate::decide::calendar::Period;
 use crate::decide::compiled::{CompiledQuota, QuotaIdentity};
+use crate::decide::lookup::Lookup;
 use crate::decide::outcome::CountRule;
 use crate::decide::plan::{Charge, CounterScope, Id, OnBreach};
 use crate::decide::quota::Row;
@@ -352,6 +353,24 @@ impl PlanEngine {
             self.books.number(row.number, &entry);
         }
         Ok(())
+    }
+
+    /// The first units of a counter that was restored, so that its first request need not wait. `None`: it needs none.
+    pub fn warm(&self, lookup: &impl Lookup, row: &Restored, now: Now) -> Option<Need> {
+        let settings = self.settings.lease.as_ref()?;
+        let Counter { plan, entitlement, quota, .. } = &row.counter;
+        let entitlement = lookup.plan(plan)?.entitlement(entitlement)?;
+        let quota = entitlement.quotas.iter().find(|declared| *declared.identity == **quota)?;
+        let entry = self.books.find(self.fingerprint_of(&row.counter))?;
+        let mut state = entry.lock();
+        let Slot { count, leases, .. } = state.find(&quota.identity)?;
+        let room = Room::of(count.row(row.period.start_ns)?, quota);
+        if quota.charge == Charge::AtReport || !row.period.contains(now.unix_ns) || (room.remaining == 0 && !room.may_pass) {
+            return None;
+        }
+        let want = leases.want(settings, room, leases.held(row.period.start_ns)?, 0);
+        let asking = Asking { owner: &entry.owner, revision: lookup.revision(), settings, now };
+        Some(asking.need(quota, row.number, leases.held_mut(row.period.start_ns)?, row.period, want))
     }
 
     /// Takes over the ledger's number of a count rule, at start: receipts name it.

@@ -43,6 +43,7 @@ pub(crate) struct Catalog {
     pub(crate) subscribers: BTreeMap<String, Subscriber>,
     pub(crate) keys: BTreeMap<String, ApiKey>,
     pub(crate) account: Option<RateLimit>,
+    pub(crate) revision: u64,
 }
 
 impl Lookup for Catalog {
@@ -60,6 +61,9 @@ impl Lookup for Catalog {
     }
     fn account(&self) -> Option<&RateLimit> {
         self.account.as_ref()
+    }
+    fn revision(&self) -> u64 {
+        self.revision
     }
 }
 

@@ -218,11 +218,19 @@ impl Site {
         for (number, rule) in self.ledger.rules.iter().enumerate() {
             self.world.engine.restore_rule(number.try_into().unwrap(), *rule);
         }
-        for ((number, _), kept) in self.ledger.rows.iter().filter(|(_, kept)| kept.period.end_ns > self.world.now.unix_ns) {
-            let Kept { counter, period, charged, granted, .. } = kept;
-            let row = Restored { counter: counter.clone(), number: *number, period: *period, charged: *charged, granted: *granted };
+        for row in self.restored() {
             self.world.engine.restore(&row, self.world.now).unwrap();
         }
+    }
+
+    /// The running periods, as the ledger kept them.
+    pub(crate) fn restored(&self) -> Vec<Restored> {
+        let live = self.ledger.rows.iter().filter(|(_, kept)| kept.period.end_ns > self.world.now.unix_ns);
+        live.map(|((number, _), kept)| {
+            let Kept { counter, period, charged, granted, .. } = kept;
+            Restored { counter: counter.clone(), number: *number, period: *period, charged: *charged, granted: *granted }
+        })
+        .collect()
     }
 
     /// What the engine shows of the running period.
