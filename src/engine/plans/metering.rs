@@ -6,9 +6,10 @@ use dashmap::mapref::one::Ref;
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 
+use super::asking::Asking;
 use super::books::{Entry, Rates, Slot, State};
 use super::held::Room;
-use super::lease::{Asking, Need, Shortage};
+use super::lease::{Need, Shortage};
 use super::meter::{Leasing, Meter, QuotaAsk, QuotaAsks, RateAsk, RateAsks, Short, Take};
 use super::receipt::Charged;
 use super::{CheckInput, PlanEngine};
