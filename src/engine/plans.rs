@@ -5,6 +5,7 @@
 //!
 //! Everything that grows has a bound in [`Settings`], and says there what happens at it.
 
+mod asking;
 mod books;
 pub mod correction;
 mod fingerprint;
@@ -18,6 +19,7 @@ mod metering;
 mod names;
 mod operations;
 mod receipt;
+mod restore;
 mod settings;
 mod settle;
 mod usage;

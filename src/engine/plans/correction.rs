@@ -22,7 +22,7 @@ pub enum Settled {
     Done(Settlement),
     /// Nothing has changed yet: have the ledger commit all changes, then hand them to [`PlanEngine::apply_correction`]. If it cannot, the report
     /// is answered as not recorded, and may come again.
-    Commit(Correction),
+    Commit(Box<Correction>),
 }
 
 /// Changes for the ledger to commit, in one transaction or one for each.
@@ -114,7 +114,7 @@ impl PlanEngine {
         if changes.is_empty() {
             return Settled::Done(Settlement::Duplicate);
         }
-        Settled::Commit(Correction { changes, then: Then::Receipt { receipt, ended, at_check, at_report } })
+        Settled::Commit(Box::new(Correction { changes, then: Then::Receipt { receipt, ended, at_check, at_report } }))
     }
 
     fn change(&self, receipt: &Receipt, ended: Ended, kind: MarkKind) -> Change {
@@ -131,16 +131,22 @@ impl PlanEngine {
 
     /// A report without a receipt, of quotas that are charged at the report.
     pub(super) fn charge_of(&self, changes: Vec<Change>, owner: Owner, key: &Id, target: &Id, class: Option<Class>) -> Settled {
-        Settled::Commit(Correction { changes, then: Then::Caller { owner, key: Arc::clone(key), target: Arc::clone(target), class } })
+        Settled::Commit(Box::new(Correction {
+            changes,
+            then: Then::Caller { owner, key: Arc::clone(key), target: Arc::clone(target), class },
+        }))
     }
 
     /// The ledger has committed a correction: what it refunds is spendable from now on. `committed` says of each change what came of it.
     pub fn apply_correction(&self, correction: &Correction, committed: &[Committed], now: Now) -> Settlement {
-        let mut done = [false; 2];
+        let (mut corrects, mut charges) = (false, false);
         for (change, _) in correction.changes.iter().zip(committed).filter(|(_, committed)| **committed == Committed::Done) {
             match change {
                 Change::Settle { mark, deltas } => {
-                    done[usize::from(mark.kind == MarkKind::Charged)] = true;
+                    match mark.kind {
+                        MarkKind::Corrected => corrects = true,
+                        MarkKind::Charged => charges = true,
+                    }
                     deltas.iter().for_each(|delta| self.apply_delta(delta));
                 }
                 Change::Charge { counter, period, units, .. } => self.apply_charge(counter, *period, *units, now),
@@ -155,7 +161,7 @@ impl PlanEngine {
                         let _ = self.marks.mark(receipt, mark.kind.done(), now);
                     }
                 }
-                self.conclude(receipt, *ended, *at_check, *at_report, done, now)
+                self.conclude(receipt, *ended, *at_check, *at_report, [corrects, charges], now)
             }
             Then::Caller { owner, key, target, class } => {
                 if let Some(class) = class {

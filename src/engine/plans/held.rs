@@ -39,6 +39,8 @@ pub(super) struct Held {
     pub(super) stray: bool,
     /// The first units of the next period were asked for.
     pub(super) ahead: bool,
+    /// The ledger has told of this period, so it keeps a row that corrections can change.
+    pub(super) known: bool,
 }
 
 /// How often something happened that makes earlier answers old.
@@ -130,7 +132,7 @@ impl Held {
         self.stray = true;
     }
 
-    /// Takes an answer, or its failure, off the books.
+    /// Takes an answer, or its failure, off what is waited for.
     pub(super) fn answered(&mut self) {
         self.asked_until_ns = 0;
         self.waiting = 0;

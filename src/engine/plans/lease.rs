@@ -10,13 +10,13 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::PlanEngine;
 use super::books::{Owner, Slot, State, subject_fingerprint};
 use super::fingerprint::Fingerprint;
-use super::held::{Held, Room, Round};
+use super::held::{Held, Round};
 use super::usage::Scope;
-use super::{LeaseSettings, PlanEngine};
 use crate::decide::calendar::Period;
-use crate::decide::compiled::{CompiledQuota, QuotaIdentity};
+use crate::decide::compiled::QuotaIdentity;
 use crate::decide::outcome::CountRule;
 use crate::decide::plan::{CounterScope, Id};
 use crate::decide::quota::Row;
@@ -80,7 +80,7 @@ pub struct Need {
     pub revision: u64,
     /// Which statuses the quota counts.
     pub rule: CountRule,
-    round: Round,
+    pub(super) round: Round,
 }
 
 /// The ledger's answer to a [`Need`].
@@ -131,87 +131,6 @@ impl Counter {
     }
 }
 
-impl Room {
-    pub(super) fn of(row: &Row, quota: &CompiledQuota) -> Self {
-        let may_pass = quota.on_breach == crate::decide::plan::OnBreach::Allow;
-        Self { allowance: row.allowance(quota.limit), remaining: row.remaining(quota.limit), may_pass }
-    }
-}
-
-/// For one check: whose counters, by which edit.
-#[derive(Clone, Copy)]
-pub(super) struct Asking<'e> {
-    pub(super) owner: &'e Owner,
-    pub(super) revision: u64,
-    pub(super) settings: &'e LeaseSettings,
-    pub(super) now: Now,
-}
-
-impl Asking<'_> {
-    /// Writes a need, and that it was asked for.
-    pub(super) fn need(self, quota: &CompiledQuota, number: u64, held: &mut Held, period: Period, want: u64) -> Need {
-        held.ask(self.now.steady_ns.saturating_add(self.settings.answer_ns));
-        Need {
-            counter: Counter::of(self.owner, &quota.identity),
-            number: (number != 0).then_some(number),
-            period,
-            want,
-            spent: held.spent,
-            limit: quota.limit,
-            may_pass: quota.on_breach == crate::decide::plan::OnBreach::Allow,
-            revision: self.revision,
-            rule: quota.counts,
-            round: held.round,
-        }
-    }
-
-    /// Asks for more after an admission, before anyone has to wait, and at the end of a period for the first units of the next.
-    pub(super) fn look_ahead(self, quota: &CompiledQuota, slot: &mut Slot, period: Period, mut push: impl FnMut(Need)) {
-        let Slot { count, leases, .. } = slot;
-        let Some(room) = count.row(period.start_ns).map(|row| Room::of(row, quota)) else { return };
-        let bound = leases.bound(self.settings, room);
-        let number = leases.counter;
-        let Some(held) = leases.held(period.start_ns) else { return };
-        let more = room.may_pass || room.remaining > held.unspent();
-        if more && held.runs_low(bound, self.now.steady_ns) {
-            let want = leases.want(self.settings, room, held, 0);
-            if let Some(held) = leases.held_mut(period.start_ns).filter(|held| want > held.leased) {
-                push(self.need(quota, number, held, period, want));
-            }
-        }
-        if number != 0 && period.end_ns.saturating_sub(self.now.unix_ns) <= lead_ns(number, period) {
-            self.next_period(quota, slot, period, push);
-        }
-    }
-
-    fn next_period(self, quota: &CompiledQuota, slot: &mut Slot, period: Period, mut push: impl FnMut(Need)) {
-        let Slot { count, leases, .. } = slot;
-        match leases.held_mut(period.start_ns) {
-            Some(held) if !held.ahead => held.ahead = true,
-            _ => return,
-        }
-        let next = quota.calendar.period(period.end_ns);
-        let row = count.at(&quota.calendar, period.end_ns);
-        let room = Room::of(&row, quota);
-        if room.remaining == 0 && !room.may_pass {
-            return;
-        }
-        let (number, bound) = (leases.counter, leases.bound(self.settings, room));
-        let held = leases.hold(next.start_ns, |start_ns| count.row(start_ns).is_some());
-        if held.unspent() == 0 {
-            let want = held.spent.saturating_add(if room.may_pass { bound } else { bound.min(room.remaining) });
-            push(self.need(quota, number, held, next, want));
-        }
-    }
-}
-
-/// How long before the end of a period the next one's first units are asked for: spread over the last 5 minutes, or the last tenth.
-fn lead_ns(number: u64, period: Period) -> u64 {
-    let spread_ns = (period.length_ns() / 10).min(300 * SECOND_NS);
-    let place = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 54;
-    spread_ns / 1024 * (place + 1)
-}
-
 impl PlanEngine {
     pub(super) fn fingerprint_of(&self, counter: &Counter) -> Fingerprint {
         let (scope, subject) = match &counter.key {
@@ -245,6 +164,7 @@ impl PlanEngine {
         let Slot { count, leases, .. } = slot;
         let held = leases.hold(need.period.start_ns, |start_ns| count.row(start_ns).is_some());
         held.answered();
+        held.known = true;
         held.lease(lease.leased, need.round);
         let kept = count.row(need.period.start_ns);
         let told = if held.round == need.round {
@@ -322,34 +242,6 @@ impl PlanEngine {
     /// Unspent units of periods that are over, found by [`Self::sweep`] since the last call.
     pub fn take_ended(&self) -> Vec<GiveBack> {
         std::mem::take(&mut *self.ended.lock())
-    }
-
-    /// Takes over a running period from the ledger, at start.
-    ///
-    /// # Errors
-    /// There is no room for another entry, or for another count in it.
-    pub fn restore(&self, row: &Restored, now: Now) -> Result<(), super::GrantError> {
-        let fingerprint = self.fingerprint_of(&row.counter);
-        let keep_ns = self.keep_ns();
-        let work = |state: &mut State| {
-            let place = state.slot(&row.counter.quota, now, keep_ns)?;
-            let slot = state.quotas.get_mut(place)?;
-            slot.leases.counter = row.number;
-            let used = slot.leases.held(row.period.start_ns).map_or(row.charged, |held| row.charged.saturating_add(held.spent));
-            slot.count.tell(Row { period: row.period, used, granted: row.granted }, now.unix_ns, keep_ns);
-            Some(())
-        };
-        let restored = self.books.with(fingerprint, || row.counter.owner(), now, |_, state| work(state));
-        restored.ok().flatten().ok_or(super::GrantError::NoRoom)?;
-        if let Some(entry) = self.books.find(fingerprint) {
-            self.books.number(row.number, &entry);
-        }
-        Ok(())
-    }
-
-    /// Takes over the ledger's number of a count rule, at start: receipts name it.
-    pub fn restore_rule(&self, number: u16, rule: CountRule) {
-        self.rules.learn(u32::from(number), &rule);
     }
 
     /// Finds unspent units of periods that have been over for a minute.

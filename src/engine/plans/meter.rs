@@ -149,14 +149,12 @@ impl<'a> Meter<'a, '_, '_> {
         if ask.is_forgotten() {
             return false;
         }
-        let unnamed = leases.counter == 0 || leases.rule.is_none();
+        let held = leases.held(ask.row.period.start_ns);
+        let unnamed = leases.counter == 0 || leases.rule.is_none() || held.is_none_or(|held| !held.known);
         match ask.quota.charge {
             Charge::AtReport => unnamed,
             Charge::AtCheck => {
-                let covers = match leases.held(ask.row.period.start_ns) {
-                    Some(held) => held.covers(take.cost, settings),
-                    None => take.cost <= settings.optimistic_units,
-                };
+                let covers = held.map_or(take.cost <= settings.optimistic_units, |held| held.covers(take.cost, settings));
                 !covers || (unnamed && settings.optimistic_units == 0)
             }
         }

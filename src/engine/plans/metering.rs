@@ -6,9 +6,10 @@ use dashmap::mapref::one::Ref;
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 
+use super::asking::Asking;
 use super::books::{Entry, Rates, Slot, State};
 use super::held::Room;
-use super::lease::{Asking, Need, Shortage};
+use super::lease::{Need, Shortage};
 use super::meter::{Leasing, Meter, QuotaAsk, QuotaAsks, RateAsk, RateAsks, Short, Take};
 use super::receipt::Charged;
 use super::{CheckInput, PlanEngine};
@@ -127,7 +128,7 @@ impl PlanEngine {
     }
 
     fn look_ahead(&self, asking: Asking<'_>, quotas: &[QuotaAsk<'_>], slots: &mut [Slot]) {
-        for ask in quotas.iter().filter(|ask| ask.quota.charge == Charge::AtCheck && !ask.is_forgotten()) {
+        for ask in quotas.iter().filter(|ask| !ask.is_forgotten()) {
             if let Some(slot) = slots.get_mut(ask.slot) {
                 asking.look_ahead(ask.quota, slot, ask.row.period, |need| self.queue_prefetch(need, asking.settings.max_prefetches));
             }
@@ -141,12 +142,13 @@ impl PlanEngine {
         self.targets.entry(std::sync::Arc::clone(id)).or_default().downgrade()
     }
 
-    /// For the receipt. None where the ledger has not numbered a counter yet: a receipt that names some would refund some.
+    /// For the receipt. None where the ledger does not keep a counter and its period yet: a receipt that names some would refund some.
     fn charges(&self, entry: u64, quotas: &[QuotaAsk<'_>], slots: &[Slot]) -> SmallVec<[Charged; 4]> {
         let leased = self.settings.lease.is_some();
         let one = |ask: &QuotaAsk<'_>| {
             let (counter, rule) = if leased {
                 let leases = &slots.get(ask.slot)?.leases;
+                leases.held(ask.row.period.start_ns).filter(|held| held.known)?;
                 (Some(leases.counter).filter(|&counter| counter != 0)?, leases.rule.map(u32::from)?)
             } else {
                 let counts = ask.quota.counts;

@@ -1,4 +1,5 @@
 mod cases;
+mod desk;
 mod edges;
 mod leases;
 mod model;

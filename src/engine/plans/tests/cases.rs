@@ -30,8 +30,11 @@ fn cases(text: &str) -> Vec<(String, String)> {
 /// Runs all cases of a file; gives how many there were.
 fn check(text: &str) -> usize {
     let cases = cases(text);
-    let failed: Vec<String> =
-        cases.iter().filter_map(|(title, script)| World::new().run(script).err().map(|wrong| format!("{title}: {wrong}"))).collect();
+    let mut failed = vec![];
+    for (title, script) in &cases {
+        failed.extend(World::new().run(script).err().map(|wrong| format!("{title}: {wrong}")));
+        failed.extend(World::leased().run(script).err().map(|wrong| format!("{title}, from leases: {wrong}")));
+    }
     assert!(failed.is_empty(), "{} of {} cases failed:\n{}", failed.len(), cases.len(), failed.join("\n"));
     cases.len()
 }
@@ -61,6 +64,7 @@ fn responses_count_as_the_table_says() {
              check k1 a as=r -> ALLOW left:q=9\nreport r {outcome} -> {settled}\ncheck k1 a -> ALLOW left:rate=8 left:q={left}"
         );
         World::new().run(&script).unwrap_or_else(|wrong| panic!("{row}: {wrong}"));
+        World::leased().run(&script).unwrap_or_else(|wrong| panic!("{row}, from leases: {wrong}"));
     }
 }
 

@@ -1,7 +1,7 @@
 //! Quotas that are spent from leases.
 
 mod property;
-mod site;
+pub(super) mod site;
 
 use std::collections::BTreeSet;
 use std::sync::Barrier;
@@ -385,6 +385,30 @@ fn a_crash_wastes_what_was_held_and_a_clean_stop_nothing() {
 }
 
 #[test]
+fn a_restored_counter_gets_its_first_units_before_anyone_asks() {
+    let site = &mut Site::new("3 day");
+    assert!(site.admits());
+    site.crash();
+    site.world.catalog.revision = 7;
+    let rows = site.restored();
+    let need = site.world.engine.warm(&site.world.catalog, &rows[0], site.now()).unwrap();
+    assert_eq!((need.number, need.want, need.limit, need.revision), (Some(1), 1, 3, 7));
+    site.lease(&need);
+    assert!(site.decided(None).verdict.is_allowed());
+    // Two are spent or lost, the last one is spent now: nothing is left to warm.
+    assert_eq!(site.decided(None).verdict.reason(), Some(Reason::QuotaExceeded));
+    site.crash();
+    assert!(site.world.engine.warm(&site.world.catalog, &site.restored()[0], site.now()).is_none());
+}
+
+#[test]
+fn a_need_carries_the_revision_that_its_limit_is_of() {
+    let mut site = Site::new("100 day");
+    site.world.catalog.revision = 42;
+    assert_eq!(site.needs(None)[0].revision, 42);
+}
+
+#[test]
 fn an_operation_that_waits_for_units_is_charged_once() {
     let site = &mut Site::new("100 day");
     let input = CheckInput { api_key: b"k1", target: "a", method: b"GET", path: b"/", cost: None, operation_id: b"one" };
@@ -418,7 +442,7 @@ fn what_a_quota_counts_is_learned_again_after_an_edit() {
 #[test]
 fn a_quota_of_1000_takes_exactly_1000_successes_while_a_third_fails() {
     let site = Site::new("1000 day");
-    let (engine, catalog, now) = (&site.world.engine, &site.world.catalog, site.now());
+    let (engine, catalog, now) = (&*site.world.engine, &site.world.catalog, site.now());
     let ledger = Mutex::new(Ledger::default());
     let start = Barrier::new(16);
     let (admitted, refunded, turn) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));

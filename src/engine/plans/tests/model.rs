@@ -9,6 +9,7 @@ use jiff::tz::TimeZoneDatabase;
 use proptest::prelude::*;
 
 use self::acts::*;
+use super::desk::Desk;
 use super::world::*;
 use crate::decide::gcra::RateLimit;
 use crate::decide::outcome::{Ending, Outcome};
@@ -16,7 +17,7 @@ use crate::decide::plan::*;
 use crate::decide::quota::Grant;
 use crate::decide::time::{Now, SECOND_NS};
 use crate::decide::verdict::{Reason, Verdict};
-use crate::engine::plans::{CheckInput, PlanEngine, Report, ReportSubject, Scope, Settlement, Subject};
+use crate::engine::plans::{CheckInput, Report, ReportSubject, Scope, Settlement, Subject};
 
 const HOUR: u64 = 3600 * SECOND_NS;
 /// The wall clock stays in this span, in which no row may be dropped.
@@ -228,7 +229,7 @@ impl Model {
 struct Run {
     declared: Declared,
     catalog: Catalog,
-    engine: PlanEngine,
+    engine: Desk,
     model: Model,
     issued: Vec<Issued>,
     now: Now,
@@ -236,12 +237,12 @@ struct Run {
 }
 
 impl Run {
-    fn new(start: u64) -> Self {
+    fn new(start: u64, engine: Desk) -> Self {
         let declared = Declared::new();
         Self {
             catalog: declared.catalog(),
             declared,
-            engine: PlanEngine::new(settings()),
+            engine,
             model: Model::default(),
             issued: vec![],
             now: Now { unix_ns: start, steady_ns: 1_000 * SECOND_NS },
@@ -393,21 +394,29 @@ proptest! {
 
     #[test]
     fn the_engine_agrees_with_the_sequential_model(start in prop::sample::select(STARTS.to_vec()), acts in prop::collection::vec(act(), 1..120)) {
-        let mut run = Run::new(start * SECOND_NS);
-        for (place, act) in acts.iter().enumerate() {
-            run.act(act).map_err(|wrong| TestCaseError::fail(format!("act {place}, {act:?}: {wrong}")))?;
-            if place % 8 == 7 {
-                run.engine.sweep(run.now);
-            }
-        }
-        run.compare()?;
+        agrees(Run::new(start * SECOND_NS, Desk::new(settings())), &acts)?;
     }
+
+    #[test]
+    fn an_engine_that_leases_agrees_with_the_sequential_model(start in prop::sample::select(STARTS.to_vec()), acts in prop::collection::vec(act(), 1..120)) {
+        agrees(Run::new(start * SECOND_NS, Desk::leased(settings())), &acts)?;
+    }
+}
+
+fn agrees(mut run: Run, acts: &[Act]) -> Result<(), TestCaseError> {
+    for (place, act) in acts.iter().enumerate() {
+        run.act(act).map_err(|wrong| TestCaseError::fail(format!("act {place}, {act:?}: {wrong}")))?;
+        if place % 8 == 7 {
+            run.engine.sweep(run.now);
+        }
+    }
+    run.compare()
 }
 
 /// The model must be able to fail: an engine that charged twice would not pass.
 #[test]
 fn the_model_notices_one_charge_too_many() {
-    let mut run = Run::new(START_S * SECOND_NS);
+    let mut run = Run::new(START_S * SECOND_NS, Desk::new(settings()));
     run.check(0, "a", "/other", None).unwrap();
     run.compare().unwrap();
     let input = CheckInput { api_key: b"k0", target: "a", method: b"GET", path: b"/", cost: None, operation_id: b"" };

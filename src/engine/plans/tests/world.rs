@@ -21,6 +21,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use super::desk::Desk;
 use crate::decide::compiled::{CompiledPlan, CompiledTarget};
 use crate::decide::gcra::{MicroRate, RateLimit};
 use crate::decide::lookup::Lookup;
@@ -29,9 +30,7 @@ use crate::decide::plan::*;
 use crate::decide::quota::Grant;
 use crate::decide::time::{Now, SECOND_NS};
 use crate::decide::verdict::{Decision, Verdict};
-use crate::engine::plans::{
-    CheckInput, InvalidRequest, PlanEngine, QuotaUsage, Report, ReportSubject, Scope, Settings, Settlement, Subject,
-};
+use crate::engine::plans::{CheckInput, InvalidRequest, QuotaUsage, Report, ReportSubject, Scope, Settings, Settlement, Subject};
 
 /// 2026-11-22 10:00:00 UTC, a Sunday.
 pub(crate) const START_S: u64 = 1_795_341_600;
@@ -44,6 +43,7 @@ pub(crate) struct Catalog {
     pub(crate) subscribers: BTreeMap<String, Subscriber>,
     pub(crate) keys: BTreeMap<String, ApiKey>,
     pub(crate) account: Option<RateLimit>,
+    pub(crate) revision: u64,
 }
 
 impl Lookup for Catalog {
@@ -61,6 +61,9 @@ impl Lookup for Catalog {
     }
     fn account(&self) -> Option<&RateLimit> {
         self.account.as_ref()
+    }
+    fn revision(&self) -> u64 {
+        self.revision
     }
 }
 
@@ -139,7 +142,7 @@ pub(crate) fn target(id: &str) -> Target {
 /// Declarations, an engine and two clocks.
 pub(crate) struct World {
     pub(crate) catalog: Catalog,
-    pub(crate) engine: PlanEngine,
+    pub(crate) engine: Desk,
     pub(crate) now: Now,
     plans: BTreeMap<String, Plan>,
     targets: BTreeMap<String, Target>,
@@ -161,13 +164,18 @@ impl World {
     pub(crate) fn with(settings: Settings) -> Self {
         Self {
             catalog: Catalog::default(),
-            engine: PlanEngine::new(settings),
+            engine: Desk::new(settings),
             now: Now { unix_ns: START_S * SECOND_NS, steady_ns: 1_000 * SECOND_NS },
             plans: BTreeMap::new(),
             targets: BTreeMap::new(),
             open: None,
             receipts: HashMap::new(),
         }
+    }
+
+    /// Its quotas are spent from leases.
+    pub(crate) fn leased() -> Self {
+        Self { engine: Desk::leased(settings()), ..Self::new() }
     }
 
     /// Does a script, and says which line failed.
@@ -316,8 +324,11 @@ impl World {
     }
 
     pub(crate) fn report(&self, receipt: &str, outcome: Outcome, cost: Option<u64>) -> Settlement {
-        let report = Report { subject: ReportSubject::Receipt(receipt.as_bytes()), outcome, cost };
-        self.engine.settle(&self.catalog, &report, self.now).unwrap()
+        self.settle(&Report { subject: ReportSubject::Receipt(receipt.as_bytes()), outcome, cost })
+    }
+
+    fn settle(&self, report: &Report<'_>) -> Settlement {
+        self.engine.settle(&self.catalog, report, self.now).unwrap()
     }
 
     fn report_line(&mut self, words: &[&str], expected: &[&str]) -> Result<(), String> {
@@ -325,7 +336,7 @@ impl World {
         let cost = option(words, "cost").map(|cost| cost.parse().unwrap());
         let settlement = if let Some((key, target)) = words[0].split_once('@') {
             let subject = ReportSubject::Caller { api_key: key.as_bytes(), target };
-            self.engine.settle(&self.catalog, &Report { subject, outcome, cost }, self.now).unwrap()
+            self.settle(&Report { subject, outcome, cost })
         } else {
             let name = words[0].trim_end_matches('!');
             let mut receipt = self.receipts.get(name).ok_or("no such receipt")?.clone();
@@ -348,10 +359,8 @@ impl World {
             words[0].split_once(':').map_or((Id::from(words[0]), None), |(one, key)| (Id::from(one), Some(Id::from(key))));
         let subject = key.as_ref().map_or(Subject::Subscriber(&subscriber), |key| Subject::Key { subscriber: &subscriber, key });
         let names: Vec<&str> = words[1].split('/').collect();
-        self.engine
-            .grant(&self.catalog, subject, (names[0], names[1], names[2]), change, self.now)
-            .map(drop)
-            .map_err(|error| error.to_string())
+        let names = (names[0], names[1], names[2]);
+        self.engine.grant(&self.catalog, subject, names, change, self.now).map(drop).map_err(|error| error.to_string())
     }
 
     /// What was used of the running period.

@@ -84,7 +84,7 @@ struct Run {
     tallies: BTreeMap<(u64, u64), Tally>,
     receipts: Vec<String>,
     answers: Vec<(Need, Granted)>,
-    unlearned: Vec<(Correction, Vec<Committed>)>,
+    unlearned: Vec<(Box<Correction>, Vec<Committed>)>,
 }
 
 fn script(limit: u64) -> String {

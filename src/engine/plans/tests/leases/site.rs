@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use super::super::desk::Desk;
 use super::super::world::{World, settings};
 use crate::decide::outcome::{CountRule, Outcome};
 use crate::decide::quota::{Grant, Row};
@@ -9,7 +10,7 @@ use crate::decide::time::{Now, SECOND_NS};
 use crate::decide::verdict::Decision;
 use crate::engine::plans::correction::{Change, Committed, Correction, Mark, Settled};
 use crate::engine::plans::lease::{Checked, Counter, GiveBack, Granted, Need, Restored, Shortage};
-use crate::engine::plans::{CheckInput, GrantPlan, LeaseSettings, PlanEngine, Report, ReportSubject, Settings, Settlement};
+use crate::engine::plans::{CheckInput, GrantPlan, LeaseSettings, Report, ReportSubject, Settings, Settlement};
 
 /// A ledger in maps. It does what it is told, in order, at once.
 #[derive(Debug, Default)]
@@ -213,15 +214,23 @@ impl Site {
     /// The engine is gone; another starts from what the ledger kept.
     pub(crate) fn crash(&mut self) {
         self.epoch += 1;
-        self.world.engine = PlanEngine::new(leased(self.lease, self.epoch));
+        self.world.engine = Desk::new(leased(self.lease, self.epoch));
         for (number, rule) in self.ledger.rules.iter().enumerate() {
             self.world.engine.restore_rule(number.try_into().unwrap(), *rule);
         }
-        for ((number, _), kept) in self.ledger.rows.iter().filter(|(_, kept)| kept.period.end_ns > self.world.now.unix_ns) {
-            let Kept { counter, period, charged, granted, .. } = kept;
-            let row = Restored { counter: counter.clone(), number: *number, period: *period, charged: *charged, granted: *granted };
+        for row in self.restored() {
             self.world.engine.restore(&row, self.world.now).unwrap();
         }
+    }
+
+    /// The running periods, as the ledger kept them.
+    pub(crate) fn restored(&self) -> Vec<Restored> {
+        let live = self.ledger.rows.iter().filter(|(_, kept)| kept.period.end_ns > self.world.now.unix_ns);
+        live.map(|((number, _), kept)| {
+            let Kept { counter, period, charged, granted, .. } = kept;
+            Restored { counter: counter.clone(), number: *number, period: *period, charged: *charged, granted: *granted }
+        })
+        .collect()
     }
 
     /// What the engine shows of the running period.

@@ -1,0 +1,97 @@
+//! Asking for units: what is written into a need, and when more is asked for than one check takes.
+
+use super::LeaseSettings;
+use super::books::{Owner, Slot};
+use super::held::{Held, Room};
+use super::lease::{Counter, Need};
+use crate::decide::calendar::Period;
+use crate::decide::compiled::CompiledQuota;
+use crate::decide::plan::{Charge, OnBreach};
+use crate::decide::quota::Row;
+use crate::decide::time::{Now, SECOND_NS};
+
+impl Room {
+    pub(super) fn of(row: &Row, quota: &CompiledQuota) -> Self {
+        let may_pass = quota.on_breach == OnBreach::Allow;
+        Self { allowance: row.allowance(quota.limit), remaining: row.remaining(quota.limit), may_pass }
+    }
+}
+
+/// For one check: whose counters, by which edit.
+#[derive(Clone, Copy)]
+pub(super) struct Asking<'e> {
+    pub(super) owner: &'e Owner,
+    pub(super) revision: u64,
+    pub(super) settings: &'e LeaseSettings,
+    pub(super) now: Now,
+}
+
+impl Asking<'_> {
+    /// Writes a need, and that it was asked for.
+    pub(super) fn need(self, quota: &CompiledQuota, number: u64, held: &mut Held, period: Period, want: u64) -> Need {
+        held.ask(self.now.steady_ns.saturating_add(self.settings.answer_ns));
+        Need {
+            counter: Counter::of(self.owner, &quota.identity),
+            number: (number != 0).then_some(number),
+            period,
+            want,
+            spent: held.spent,
+            limit: quota.limit,
+            may_pass: quota.on_breach == OnBreach::Allow,
+            revision: self.revision,
+            rule: quota.counts,
+            round: held.round,
+        }
+    }
+
+    /// Asks for more after an admission, before anyone has to wait, and at the end of a period for the first units of the next.
+    pub(super) fn look_ahead(self, quota: &CompiledQuota, slot: &mut Slot, period: Period, mut push: impl FnMut(Need)) {
+        let Slot { count, leases, .. } = slot;
+        let Some(room) = count.row(period.start_ns).map(|row| Room::of(row, quota)) else { return };
+        let bound = leases.bound(self.settings, room);
+        let number = leases.counter;
+        let Some(held) = leases.held(period.start_ns) else { return };
+        let at_check = quota.charge == Charge::AtCheck;
+        let more = at_check && (room.may_pass || room.remaining > held.unspent());
+        if more && held.runs_low(bound, self.now.steady_ns) {
+            let want = leases.want(self.settings, room, held, 0);
+            if let Some(held) = leases.held_mut(period.start_ns).filter(|held| want > held.leased) {
+                push(self.need(quota, number, held, period, want));
+            }
+        }
+        if number != 0 && period.end_ns.saturating_sub(self.now.unix_ns) <= lead_ns(number, period) {
+            self.next_period(quota, slot, period, push);
+        }
+    }
+
+    fn next_period(self, quota: &CompiledQuota, slot: &mut Slot, period: Period, mut push: impl FnMut(Need)) {
+        let Slot { count, leases, .. } = slot;
+        match leases.held_mut(period.start_ns) {
+            Some(held) if !held.ahead => held.ahead = true,
+            _ => return,
+        }
+        let next = quota.calendar.period(period.end_ns);
+        let row = count.at(&quota.calendar, period.end_ns);
+        let room = Room::of(&row, quota);
+        let (number, bound) = (leases.counter, leases.bound(self.settings, room));
+        let units = if quota.charge == Charge::AtReport {
+            0
+        } else if room.may_pass {
+            bound
+        } else {
+            bound.min(room.remaining)
+        };
+        let held = leases.hold(next.start_ns, |start_ns| count.row(start_ns).is_some());
+        if !held.known {
+            let want = held.spent.saturating_add(units);
+            push(self.need(quota, number, held, next, want));
+        }
+    }
+}
+
+/// How long before the end of a period the next one's first units are asked for: spread over the last 5 minutes, or the last tenth.
+fn lead_ns(number: u64, period: Period) -> u64 {
+    let spread_ns = (period.length_ns() / 10).min(300 * SECOND_NS);
+    let place = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 54;
+    spread_ns / 1024 * (place + 1)
+}

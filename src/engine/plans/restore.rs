@@ -1,0 +1,61 @@
+//! What an engine takes over from the ledger at start.
+
+use super::asking::Asking;
+use super::books::{Slot, State};
+use super::held::Room;
+use super::lease::{Counter, Need, Restored};
+use super::{GrantError, PlanEngine};
+use crate::decide::lookup::Lookup;
+use crate::decide::outcome::CountRule;
+use crate::decide::plan::Charge;
+use crate::decide::quota::Row;
+use crate::decide::time::Now;
+
+impl PlanEngine {
+    /// Takes over a running period from the ledger, at start, before anything is checked.
+    ///
+    /// # Errors
+    /// There is no room for another entry, or for another count in it.
+    pub fn restore(&self, row: &Restored, now: Now) -> Result<(), GrantError> {
+        let fingerprint = self.fingerprint_of(&row.counter);
+        let keep_ns = self.keep_ns();
+        let work = |state: &mut State| {
+            let place = state.slot(&row.counter.quota, now, keep_ns)?;
+            let slot = state.quotas.get_mut(place)?;
+            let Slot { count, leases, .. } = slot;
+            leases.counter = row.number;
+            count.tell(Row { period: row.period, used: row.charged, granted: row.granted }, now.unix_ns, keep_ns);
+            leases.hold(row.period.start_ns, |start_ns| count.row(start_ns).is_some()).known = true;
+            Some(())
+        };
+        let restored = self.books.with(fingerprint, || row.counter.owner(), now, |_, state| work(state));
+        restored.ok().flatten().ok_or(GrantError::NoRoom)?;
+        if let Some(entry) = self.books.find(fingerprint) {
+            self.books.number(row.number, &entry);
+        }
+        Ok(())
+    }
+
+    /// The first units of a counter that was restored, so that its first request need not wait. `None`: it needs none.
+    pub fn warm(&self, lookup: &impl Lookup, row: &Restored, now: Now) -> Option<Need> {
+        let settings = self.settings.lease.as_ref()?;
+        let Counter { plan, entitlement, quota, .. } = &row.counter;
+        let entitlement = lookup.plan(plan)?.entitlement(entitlement)?;
+        let quota = entitlement.quotas.iter().find(|declared| *declared.identity == **quota)?;
+        let entry = self.books.find(self.fingerprint_of(&row.counter))?;
+        let mut state = entry.lock();
+        let Slot { count, leases, .. } = state.find(&quota.identity)?;
+        let room = Room::of(count.row(row.period.start_ns)?, quota);
+        if quota.charge == Charge::AtReport || !row.period.contains(now.unix_ns) || (room.remaining == 0 && !room.may_pass) {
+            return None;
+        }
+        let want = leases.want(settings, room, leases.held(row.period.start_ns)?, 0);
+        let asking = Asking { owner: &entry.owner, revision: lookup.revision(), settings, now };
+        Some(asking.need(quota, row.number, leases.held_mut(row.period.start_ns)?, row.period, want))
+    }
+
+    /// Takes over the ledger's number of a count rule, at start: receipts name it.
+    pub fn restore_rule(&self, number: u16, rule: CountRule) {
+        self.rules.learn(u32::from(number), &rule);
+    }
+}

@@ -1,0 +1,89 @@
+//! An engine, with a ledger that answers at once where quotas are leased: the same questions, and the same answers.
+
+use std::ops::Deref;
+
+use parking_lot::Mutex;
+
+use super::leases::site::Ledger;
+use crate::decide::lookup::Lookup;
+use crate::decide::quota::Grant;
+use crate::decide::time::Now;
+use crate::decide::verdict::Decision;
+use crate::engine::plans::correction::Settled;
+use crate::engine::plans::lease::{Checked, Need, Shortage};
+use crate::engine::plans::{
+    CheckInput, GrantError, InvalidRequest, LeaseSettings, NotRecorded, PlanEngine, QuotaUsage, Report, Settings, Settlement, Subject,
+};
+
+const EPOCH: u32 = 1;
+
+pub(crate) struct Desk {
+    engine: PlanEngine,
+    ledger: Option<Mutex<Ledger>>,
+}
+
+impl Deref for Desk {
+    type Target = PlanEngine;
+
+    fn deref(&self) -> &PlanEngine {
+        &self.engine
+    }
+}
+
+impl Desk {
+    pub(crate) fn new(settings: Settings) -> Self {
+        Self { engine: PlanEngine::new(settings), ledger: None }
+    }
+
+    /// Its quotas are spent from leases.
+    pub(crate) fn leased(settings: Settings) -> Self {
+        let lease = Some(LeaseSettings::default());
+        Self { engine: PlanEngine::new(Settings { lease, ..settings }), ledger: Some(Mutex::default()) }
+    }
+
+    pub(crate) fn check<'a>(&self, lookup: &'a impl Lookup, request: &CheckInput<'_>, now: Now) -> Result<Decision<'a>, InvalidRequest> {
+        let Some(ledger) = &self.ledger else { return self.engine.check(lookup, request, now) };
+        let lease = |need: Need| self.engine.apply_lease(&need, &ledger.lock().lease(EPOCH, &need), now);
+        loop {
+            let checked = self.engine.check_or_need(lookup, request, Shortage::Ask, now)?;
+            self.engine.take_prefetches().into_iter().for_each(lease);
+            match checked {
+                Checked::Decided(decision) => return Ok(decision),
+                Checked::Needs(needs) => needs.into_iter().for_each(lease),
+            }
+        }
+    }
+
+    pub(crate) fn settle(&self, lookup: &impl Lookup, report: &Report<'_>, now: Now) -> Result<Settlement, NotRecorded> {
+        let Some(ledger) = &self.ledger else { return self.engine.settle(lookup, report, now) };
+        Ok(match self.engine.settle_or_commit(lookup, report, now)? {
+            Settled::Done(settlement) => settlement,
+            Settled::Commit(correction) => {
+                let committed = ledger.lock().commit(&correction);
+                self.engine.apply_correction(&correction, &committed, now)
+            }
+        })
+    }
+
+    pub(crate) fn grant(
+        &self,
+        lookup: &impl Lookup,
+        subject: Subject<'_>,
+        names: (&str, &str, &str),
+        change: Grant,
+        now: Now,
+    ) -> Result<QuotaUsage, GrantError> {
+        let Some(ledger) = &self.ledger else { return self.engine.grant(lookup, subject, names, change, now) };
+        let plan = self.engine.prepare_grant(lookup, subject, names, change, now)?;
+        let mut ledger = ledger.lock();
+        plan.give_back.iter().for_each(|back| ledger.give_back(EPOCH, back));
+        self.engine.apply_grant(&plan, ledger.grant(&plan), now)
+    }
+
+    pub(crate) fn sweep(&self, now: Now) {
+        self.engine.sweep(now);
+        if let Some(ledger) = &self.ledger {
+            self.engine.take_ended().iter().for_each(|back| ledger.lock().give_back(EPOCH, back));
+        }
+    }
+}
