@@ -25,6 +25,9 @@ use crate::config::{Config, Flags, LogFormat};
 use crate::engine::plans::Scope;
 use crate::http::{Admin, Health};
 
+/// How long a start waits for the first leases. Those that come later are of use all the same.
+const WARM_AT_MOST: Duration = Duration::from_secs(2);
+
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Where gRPC is served [default: 127.0.0.1:8081]
@@ -72,7 +75,8 @@ fn start_log(config: &Config) {
 }
 
 async fn serve(config: Config) -> Result<(), Failure> {
-    let parts = Parts::assemble(&config)?;
+    let mut parts = Parts::assemble(&config)?;
+    parts.desk.draw(std::mem::take(&mut parts.warm), WARM_AT_MOST).await;
     let tls = listen::tls(&config).map_err(Failure::unusable)?;
     let (services, reporter) = services::grpc(&parts, &config, tls)?;
     let listeners = Listeners::bind(&config).await.map_err(Failure::failed)?;

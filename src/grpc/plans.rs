@@ -177,7 +177,7 @@ impl Plans {
         };
         let settlement = match (settled, &self.desk) {
             (Settled::Done(settlement), _) => settlement,
-            (Settled::Commit(correction), Some(desk)) => desk.correct(correction).await?,
+            (Settled::Commit(correction), Some(desk)) => desk.correct(*correction).await?,
             // An engine without leases has nothing to commit.
             (Settled::Commit(_), None) => return Err(NotRecorded.into()),
         };

@@ -1,6 +1,7 @@
 //! What has to happen now and then: dead counters swept, rules files looked at, gauges set.
 
 mod gauges;
+mod upkeep;
 
 use std::time::Duration;
 
@@ -8,12 +9,15 @@ use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 
 use self::gauges::Gauges;
+use self::upkeep::Upkeep;
 use super::parts::Parts;
 use super::stopped;
 
 /// In this time every counter is visited once.
 const SWEEP_ROUND: Duration = Duration::from_secs(10);
 const SWEEP_STEP: Duration = Duration::from_millis(100);
+/// How often the ledger lets go of what is old.
+const UPKEEP_ROUND: Duration = Duration::from_secs(60);
 
 /// Starts the tasks. They end when `stopping` says so.
 pub(super) fn start(parts: &Parts, stopping: &watch::Receiver<bool>) {
@@ -48,10 +52,13 @@ pub(super) fn start(parts: &Parts, stopping: &watch::Receiver<bool>) {
             }
         })
     });
+    let mut upkeep = Upkeep::new(parts);
+    every(UPKEEP_ROUND, stopping.clone(), move || upkeep.round());
     let gauges = Gauges::new(&parts.metrics);
-    let (rules, plans, metrics) = (parts.rule_engine.clone(), parts.plan_engine.clone(), parts.metrics.clone());
+    let (rules, plans, ledger) = (parts.rule_engine.clone(), parts.plan_engine.clone(), parts.ledger.clone());
+    let metrics = parts.metrics.clone();
     every(Duration::from_secs(1), stopping.clone(), move || {
-        gauges.set(&rules, &plans);
+        gauges.set(&rules, &plans, &ledger.status());
         metrics.run_upkeep();
         std::future::ready(())
     });

@@ -6,7 +6,7 @@ use crate::catalog::{CatalogStore, HashKey};
 use crate::cli::Failure;
 use crate::clock::Clock;
 use crate::config::{Config, DataDir};
-use crate::engine::plans::{PlanEngine, Settings};
+use crate::engine::plans::{Need, PlanEngine, Settings};
 use crate::engine::rules::RuleEngine;
 use crate::grpc::keep::LedgerKeeper;
 use crate::grpc::plans::Plans;
@@ -25,6 +25,9 @@ pub(super) struct Parts {
     pub(super) plan_engine: Arc<PlanEngine>,
     pub(super) plans: Arc<Plans>,
     pub(super) desk: Desk,
+    /// What to lease before anyone asks.
+    pub(super) warm: Vec<Need>,
+    pub(super) ledger: Arc<LedgerThread>,
     pub(super) limiter: Arc<RateLimiter>,
 }
 
@@ -44,11 +47,11 @@ impl Parts {
         };
         let plan_engine = Arc::new(PlanEngine::new(settings));
         let desk = Desk::new(plan_engine.clone(), ledger.clone(), holder, clock.clone());
-        let keeper = Arc::new(LedgerKeeper::new(ledger, desk.clone()));
+        let keeper = Arc::new(LedgerKeeper::new(ledger.clone(), desk.clone()));
         let catalog = CatalogStore::kept(HashKey(secrets.key_hash), config.plans.account, keeper);
         let catalog = Arc::new(catalog.map_err(Failure::unusable)?);
-        let restored = desk.restore().map_err(unopened)?;
-        tracing::info!(revision = catalog.load().revision(), counters = restored, "the ledger is open");
+        let warm = desk.restore(&**catalog.load()).map_err(unopened)?;
+        tracing::info!(revision = catalog.load().revision(), counters = plan_engine.live_entries(), "the ledger is open");
         let plans = Plans::new(plan_engine.clone(), catalog.clone(), clock.clone(), config.plans.clone(), Some(desk.clone()), &metrics);
         let plans = Arc::new(plans);
         let limiter = Arc::new(RateLimiter::new(
@@ -60,7 +63,7 @@ impl Parts {
             config.rate_limit.clone(),
             config.grpc,
         ));
-        Ok(Self { metrics, clock, rulebook, rule_engine, catalog, plan_engine, plans, desk, limiter })
+        Ok(Self { metrics, clock, rulebook, rule_engine, catalog, plan_engine, plans, desk, warm, ledger, limiter })
     }
 }
 

@@ -8,6 +8,7 @@ use tokio::sync::oneshot;
 
 use crate::clock::Clock;
 use crate::decide::calendar::Period;
+use crate::decide::lookup::Lookup;
 use crate::decide::outcome::CountRule;
 use crate::decide::quota::Row;
 use crate::decide::time::SECOND_NS;
@@ -17,6 +18,8 @@ use crate::engine::plans::{
 };
 use crate::ledger::{self, CounterIdentity, Holder, LeaseRequest, LedgerError, LedgerPeriod, LedgerThread};
 
+/// Counters that get a lease at start.
+const MAX_WARM: usize = 50_000;
 /// Give-backs that are handed over before the answers are waited for.
 const AT_ONCE: usize = 4_096;
 
@@ -241,16 +244,17 @@ impl Desk {
         }
     }
 
-    /// Takes over the running periods, at start: an exhausted counter then answers from memory. Gives the number of them.
+    /// Takes over the running periods, at start: an exhausted counter then answers from memory. Gives what should be leased before anyone
+    /// asks, for the counters that were active last.
     ///
     /// # Errors
     /// The ledger cannot be read.
-    pub fn restore(&self) -> Result<usize, LedgerError> {
+    pub fn restore(&self, lookup: &impl Lookup) -> Result<Vec<Need>, LedgerError> {
         for (number, bits) in self.ledger.ledger().load_count_rules()? {
             self.engine.restore_rule(number, CountRule::of_bits(bits));
         }
         let now = self.clock.now();
-        let mut restored = 0;
+        let mut needs = Vec::new();
         self.ledger.ledger().load_live(now.unix_s(), &mut |row| {
             let counter = row.identity;
             let row = Restored {
@@ -267,9 +271,11 @@ impl Desk {
                 },
             };
             // No room: the counter is cold then, and asks the ledger when it is touched.
-            restored += usize::from(self.engine.restore(&row, now).is_ok());
+            if self.engine.restore(&row, now).is_ok() && needs.len() < MAX_WARM {
+                needs.extend(self.engine.warm(lookup, &row, now));
+            }
         })?;
-        Ok(restored)
+        Ok(needs)
     }
 }
 

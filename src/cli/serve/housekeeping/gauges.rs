@@ -2,6 +2,7 @@
 
 use crate::engine::plans::PlanEngine;
 use crate::engine::rules::RuleEngine;
+use crate::ledger::LedgerStatus;
 use crate::metrics::Metrics;
 
 type Read<E> = fn(&E) -> u64;
@@ -36,6 +37,18 @@ const PLAN_COUNTERS: [(&str, &str, Read<PlanEngine>); 7] = [
     ("tollgate_dropped_settlements", "Corrections of periods whose books were dropped already", PlanEngine::dropped_settlements),
 ];
 
+const LEDGER_GAUGES: [(&str, &str, Read<LedgerStatus>); 2] = [
+    ("tollgate_ledger_waiting", "Operations that wait for a transaction of the ledger", |status| status.waiting),
+    ("tollgate_ledger_failing", "1 while the last transaction of the ledger failed; the log says why", |status| {
+        status.failing.is_some().into()
+    }),
+];
+const LEDGER_COUNTERS: [(&str, &str, Read<LedgerStatus>); 3] = [
+    ("tollgate_ledger_operations", "Operations that the ledger has committed", |status| status.operations),
+    ("tollgate_ledger_commits", "Transactions that the ledger has committed", |status| status.commits),
+    ("tollgate_ledger_failures", "Transactions of the ledger that failed", |status| status.failures),
+];
+
 fn count(size: usize) -> u64 {
     u64::try_from(size).unwrap_or(u64::MAX)
 }
@@ -45,6 +58,8 @@ pub(super) struct Gauges {
     rule_counters: Vec<(metrics::Counter, Read<RuleEngine>)>,
     plan_gauges: Vec<(metrics::Gauge, Read<PlanEngine>)>,
     plan_counters: Vec<(metrics::Counter, Read<PlanEngine>)>,
+    ledger_gauges: Vec<(metrics::Gauge, Read<LedgerStatus>)>,
+    ledger_counters: Vec<(metrics::Counter, Read<LedgerStatus>)>,
 }
 
 impl Gauges {
@@ -54,12 +69,15 @@ impl Gauges {
             rule_counters: counters(metrics, &RULE_COUNTERS),
             plan_gauges: gauges(metrics, &PLAN_GAUGES),
             plan_counters: counters(metrics, &PLAN_COUNTERS),
+            ledger_gauges: gauges(metrics, &LEDGER_GAUGES),
+            ledger_counters: counters(metrics, &LEDGER_COUNTERS),
         }
     }
 
-    pub(super) fn set(&self, rules: &RuleEngine, plans: &PlanEngine) {
+    pub(super) fn set(&self, rules: &RuleEngine, plans: &PlanEngine, ledger: &LedgerStatus) {
         set(&self.rule_gauges, &self.rule_counters, rules);
         set(&self.plan_gauges, &self.plan_counters, plans);
+        set(&self.ledger_gauges, &self.ledger_counters, ledger);
     }
 }
 
