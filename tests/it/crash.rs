@@ -104,7 +104,7 @@ impl Log {
                 continue;
             }
             self.admitted[place].fetch_add(1, Ordering::SeqCst);
-            if call / TARGETS.len() % 3 == 0 {
+            if (call / TARGETS.len()).is_multiple_of(3) {
                 self.refund(&mut client, place, answer.receipt, false).await;
             }
         }
