@@ -96,7 +96,7 @@ impl PlanEngine {
     }
 
     /// What the ledger has to do for a grant. First it takes the give-back, so that what nobody has spent does not count as used; then it
-    /// grants; then [`Self::apply_grant`]. A grant that only adds gives nothing back.
+    /// grants; then [`Self::apply_grant`], or [`Self::gave_back`] where the ledger failed. A grant that only adds gives nothing back.
     pub fn prepare_grant(
         &self,
         lookup: &impl Lookup,
@@ -132,6 +132,9 @@ impl PlanEngine {
             // An answer that is on its way may know nothing of it.
             if let Some(held) = leases.held_mut(plan.period.start_ns) {
                 held.turn();
+                if plan.give_back.is_some() {
+                    held.gave_back();
+                }
             }
             Some(row)
         };

@@ -37,6 +37,8 @@ pub(super) struct Held {
     pub(super) unsure: bool,
     /// The ledger may have leased more than is known here.
     pub(super) stray: bool,
+    /// Give-backs that are on their way to the ledger: until they are there, no answer tells what may still be spent.
+    pub(super) giving: u32,
     /// The first units of the next period were asked for.
     pub(super) ahead: bool,
     /// The ledger has told of this period, so it keeps a row that corrections can change.
@@ -138,9 +140,9 @@ impl Held {
         self.waiting = 0;
     }
 
-    /// Takes over what the ledger has leased, unless units were given back since it was asked.
+    /// Takes over what the ledger has leased, unless units were given back since it was asked, or are on their way.
     pub(super) fn lease(&mut self, leased: u64, asked: Round) {
-        if self.round.backs == asked.backs {
+        if self.round.backs == asked.backs && self.giving == 0 {
             self.leased = self.leased.max(leased);
             self.stray = false;
         } else {
@@ -161,6 +163,13 @@ impl Held {
         self.round.backs = self.round.backs.wrapping_add(1);
         self.round.turns = self.round.turns.wrapping_add(1);
         tell
+    }
+
+    /// The ledger has one of them.
+    pub(super) fn gave_back(&mut self) {
+        self.giving = self.giving.saturating_sub(1);
+        // What was asked in the meantime may have been answered before.
+        self.round.backs = self.round.backs.wrapping_add(1);
     }
 }
 

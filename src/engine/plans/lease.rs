@@ -4,8 +4,8 @@
 //! the answer ([`PlanEngine::apply_lease`]) and checks again, with a new `now`. Units ahead of use are asked for through
 //! [`PlanEngine::take_prefetches`], and nobody waits for them.
 //!
-//! One (counter, period) is never admitted more than the ledger leased, whatever is lost, late or repeated in between. Give-backs and leases of
-//! one counter must reach the ledger in the order in which the engine made them.
+//! One (counter, period) is never admitted more than the ledger leased, whatever is lost, late or repeated in between. A give-back must not be
+//! sent to the ledger again once [`PlanEngine::gave_back`] was told of it.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -215,7 +215,7 @@ impl PlanEngine {
     }
 
     /// Lets go of all unspent units of a scope, and tells which: for an edit that lowers, before it is acknowledged. Answers of the ledger that
-    /// are on their way bring no units any more. Checks that come later lease again.
+    /// are on their way bring no units any more. Checks lease again after [`Self::gave_back`].
     pub fn take_back(&self, scope: Scope<'_>) -> Vec<GiveBack> {
         let mut found = Vec::new();
         self.books.each(|entry| {
@@ -239,7 +239,19 @@ impl PlanEngine {
         found
     }
 
-    /// Unspent units of periods that are over, found by [`Self::sweep`] since the last call.
+    /// The ledger has taken these back, or failed to and will not try again: from now on their counters lease again. Until then a check that
+    /// needs units of them finds none, whatever is answered: a give-back that passes a lease on its way would take away what was leased.
+    pub fn gave_back(&self, backs: &[GiveBack]) {
+        for back in backs {
+            let Some(entry) = self.books.by_counter(back.counter) else { continue };
+            let mut state = entry.lock();
+            let Some(slot) = state.numbered(back.counter) else { continue };
+            let of_period = |held: &&mut Held| held.start_ns / SECOND_NS == back.period_start_s;
+            slot.leases.all_mut().filter(of_period).for_each(Held::gave_back);
+        }
+    }
+
+    /// Unspent units of periods that are over, found by [`Self::sweep`] since the last call. Then [`Self::gave_back`].
     pub fn take_ended(&self) -> Vec<GiveBack> {
         std::mem::take(&mut *self.ended.lock())
     }
@@ -275,6 +287,7 @@ fn each_held(state: &mut State, mut visit: impl FnMut(u64, &mut Held)) {
 pub(super) fn give_back(number: u64, held: &mut Held, found: &mut Vec<GiveBack>) {
     // Without a number nothing was ever answered.
     if held.give_back() && number != 0 {
+        held.giving = held.giving.saturating_add(1);
         found.push(GiveBack { counter: number, period_start_s: held.start_ns / SECOND_NS, spent: held.spent });
     }
 }

@@ -83,7 +83,9 @@ impl Desk {
     pub(crate) fn sweep(&self, now: Now) {
         self.engine.sweep(now);
         if let Some(ledger) = &self.ledger {
-            self.engine.take_ended().iter().for_each(|back| ledger.lock().give_back(EPOCH, back));
+            let backs = self.engine.take_ended();
+            backs.iter().for_each(|back| ledger.lock().give_back(EPOCH, back));
+            self.engine.gave_back(&backs);
         }
     }
 }

@@ -235,6 +235,31 @@ fn a_lowered_limit_takes_unspent_units_back_and_late_answers_bring_none() {
 }
 
 #[test]
+fn while_a_give_back_is_on_its_way_no_answer_brings_units() {
+    let site = &mut Site::new("1000 day");
+    assert!(site.admits());
+    let backs = site.world.engine.take_back(Scope::All);
+    assert_eq!(backs.len(), 1);
+    // Another edit at the same time: both must have arrived.
+    let again = site.world.engine.take_back(Scope::All);
+    // A check asks again before the ledger has the give-back: it is answered with the very units that go back.
+    let early = site.needs(None);
+    let granted = site.ledger.lease(1, &early[0]);
+    assert_eq!(granted.leased, 3);
+    site.world.engine.apply_lease(&early[0], &granted, site.now());
+    site.give_back(&again);
+    let late = site.needs(None);
+    let second = site.ledger.lease(1, &late[0]);
+    site.world.engine.apply_lease(&late[0], &second, site.now());
+    assert!(matches!(site.ask("k1", None, Shortage::Ask), Checked::Needs(_)), "units that go back were spent");
+    site.give_back(&backs);
+    site.world.engine.apply_lease(&late[0], &second, site.now());
+    assert!(matches!(site.ask("k1", None, Shortage::Ask), Checked::Needs(_)), "units that went back were spent");
+    assert_eq!(site.charged(), 1);
+    assert!(site.admits());
+}
+
+#[test]
 fn answers_that_come_twice_late_or_not_at_all_bring_nothing_twice() {
     let site = &mut Site::new("4 day");
     let first = site.needs(None);

@@ -10,7 +10,7 @@ use crate::decide::plan::Id;
 use crate::decide::quota::Grant;
 use crate::decide::time::SECOND_NS;
 use crate::engine::plans::correction::{Change, Committed, Correction, Settled};
-use crate::engine::plans::lease::{Checked, Granted, Need, Shortage};
+use crate::engine::plans::lease::{Checked, GiveBack, Granted, Need, Shortage};
 use crate::engine::plans::{LeaseSettings, Scope, Subject};
 
 /// What a request may cost.
@@ -34,6 +34,8 @@ enum Act {
     Learn(usize),
     Grant(Grant),
     Limit(u64),
+    /// A give-back that is on its way arrives.
+    Arrive,
     Wait(u64),
     Crash,
     Stop,
@@ -60,6 +62,7 @@ fn act() -> impl Strategy<Value = Act> {
         3 => any::<usize>().prop_map(Act::Learn),
         1 => grant.prop_map(Act::Grant),
         1 => (0u64..40).prop_map(Act::Limit),
+        2 => Just(Act::Arrive),
         3 => (1u64..20 * SECOND_NS).prop_map(Act::Wait),
         1 => Just(Act::Crash),
         1 => Just(Act::Stop),
@@ -85,6 +88,7 @@ struct Run {
     receipts: Vec<String>,
     answers: Vec<(Need, Granted)>,
     unlearned: Vec<(Box<Correction>, Vec<Committed>)>,
+    backs: Vec<GiveBack>,
 }
 
 fn script(limit: u64) -> String {
@@ -96,7 +100,7 @@ impl Run {
         // No more than one request's cost beyond the bound, so that the waste of a crash can be told.
         let lease = LeaseSettings { max_waiting_units: MOST, ..LeaseSettings::default() };
         let site = Site::with(&script(limit), lease);
-        Self { site, limit, tallies: BTreeMap::new(), receipts: vec![], answers: vec![], unlearned: vec![] }
+        Self { site, limit, tallies: BTreeMap::new(), receipts: vec![], answers: vec![], unlearned: vec![], backs: vec![] }
     }
 
     fn ask(&mut self, need: &Need, fate: Fate) {
@@ -190,6 +194,7 @@ impl Run {
     }
 
     fn grant(&mut self, change: Grant) {
+        self.arrive();
         let (acme, names) = (Id::from("acme"), ("gold", "all", "q"));
         let engine = &self.site.world.engine;
         let plan = engine.prepare_grant(&self.site.world.catalog, Subject::Subscriber(&acme), names, change, self.site.world.now).unwrap();
@@ -201,7 +206,12 @@ impl Run {
     fn limit(&mut self, limit: u64) {
         self.limit = limit;
         self.site.world.run(&script(limit)).unwrap();
-        let backs = self.site.world.engine.take_back(Scope::Plan("gold"));
+        self.arrive();
+        self.backs = self.site.world.engine.take_back(Scope::Plan("gold"));
+    }
+
+    fn arrive(&mut self) {
+        let backs = std::mem::take(&mut self.backs);
         self.site.give_back(&backs);
     }
 
@@ -212,7 +222,7 @@ impl Run {
             prop_assert!(lost <= MOST.max(4), "{lost} lost");
             (tally.lost, tally.spent) = (tally.lost + lost, 0);
         }
-        (self.answers, self.unlearned) = (vec![], vec![]);
+        (self.answers, self.unlearned, self.backs) = (vec![], vec![], vec![]);
         self.site.crash();
         Ok(())
     }
@@ -224,6 +234,7 @@ impl Run {
         while !self.unlearned.is_empty() {
             self.learn(0);
         }
+        self.arrive();
         let backs = self.site.world.engine.give_backs();
         self.site.give_back(&backs);
         for (key, kept) in &self.site.ledger.rows {
@@ -243,6 +254,7 @@ impl Run {
             Act::Learn(place) => self.learn(place),
             Act::Grant(change) => self.grant(change),
             Act::Limit(limit) => self.limit(limit),
+            Act::Arrive => self.arrive(),
             Act::Wait(ns) => self.site.world.wait(ns),
             Act::Crash => self.crash()?,
             Act::Stop => self.stop()?,

@@ -209,6 +209,7 @@ impl Site {
     /// Gives back what a list says.
     pub(crate) fn give_back(&mut self, backs: &[GiveBack]) {
         backs.iter().for_each(|back| self.ledger.give_back(self.epoch, back));
+        self.world.engine.gave_back(backs);
     }
 
     /// The engine is gone; another starts from what the ledger kept.
