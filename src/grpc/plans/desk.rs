@@ -156,20 +156,32 @@ impl Desk {
     pub async fn grant(&self, plan: GrantPlan) -> Result<QuotaUsage, GrantFailed> {
         let desk = self.clone();
         let done = tokio::spawn(async move {
-            if let Some(unspent) = plan.give_back {
-                desk.call(desk.give_back(unspent)).await?;
+            let granted = desk.give_back_and_grant(&plan).await;
+            match granted {
+                Ok(granted) => Ok(desk.engine.apply_grant(&plan, granted, desk.clock.now())?),
+                Err(error) => {
+                    desk.engine.gave_back(plan.give_back.as_slice());
+                    Err(error.into())
+                }
             }
-            let request = ledger::GrantRequest {
-                counter: wire_counter(&plan.counter, plan.number),
-                period: wire_period(plan.period),
-                change: plan.change,
-                limit: plan.limit,
-                now_s: desk.clock.now().unix_s(),
-            };
-            let balance = desk.call(request).await?.map_err(|refused| LedgerError::Fault(refused.to_string()))?;
-            Ok(desk.engine.apply_grant(&plan, balance.granted, desk.clock.now())?)
         });
         done.await.unwrap_or(Err(GrantFailed::Ledger(LedgerError::Stopped)))
+    }
+
+    /// Gives what operators gave beside the limit in this period, all together.
+    async fn give_back_and_grant(&self, plan: &GrantPlan) -> Result<i64, LedgerError> {
+        if let Some(unspent) = plan.give_back {
+            self.call(self.give_back(unspent)).await?;
+        }
+        let request = ledger::GrantRequest {
+            counter: wire_counter(&plan.counter, plan.number),
+            period: wire_period(plan.period),
+            change: plan.change,
+            limit: plan.limit,
+            now_s: self.clock.now().unix_s(),
+        };
+        let balance = self.call(request).await?.map_err(|refused| LedgerError::Fault(refused.to_string()))?;
+        Ok(balance.granted)
     }
 
     fn call<R: ledger::Request>(&self, request: R) -> impl Future<Output = Result<R::Answer, LedgerError>> + Send + use<R> {
@@ -223,6 +235,7 @@ impl Desk {
 
     /// Through the ledger's thread, behind the leases that were asked for before: they go back too.
     fn return_all(&self, units: Vec<GiveBack>) -> Result<(), LedgerError> {
+        let mut returned = Ok(());
         for some in units.chunks(AT_ONCE) {
             let (tell, told) = std::sync::mpsc::channel();
             for unspent in some {
@@ -230,9 +243,12 @@ impl Desk {
                 self.ledger.submit(self.give_back(*unspent), move |answer| drop(tell.send(answer)));
             }
             drop(tell);
-            told.into_iter().try_for_each(|answer| answer.map(drop))?;
+            let answers: Vec<_> = told.into_iter().collect();
+            // Also where it failed: these are not sent again, and their counters may lease again.
+            self.engine.gave_back(some);
+            returned = answers.into_iter().fold(returned, |returned, answer| returned.and(answer.map(drop)));
         }
-        Ok(())
+        returned
     }
 
     fn give_back(&self, unspent: GiveBack) -> ledger::GiveBack {
