@@ -113,9 +113,10 @@ impl Desk {
     /// # Errors
     /// The ledger did not commit it, or not all of it. The same report may come again.
     pub async fn correct(&self, correction: Correction) -> Result<Settlement, LedgerError> {
+        // Handed over before anything is waited for: of two reports for one receipt the first corrects.
+        let answers: Vec<_> = correction.changes.iter().map(|change| self.commit(change)).collect();
         let desk = self.clone();
         let done = tokio::spawn(async move {
-            let answers: Vec<_> = correction.changes.iter().map(|change| desk.commit(change)).collect();
             let mut committed = Vec::with_capacity(answers.len());
             for answer in answers {
                 committed.push(answer.await?);
