@@ -17,6 +17,7 @@ mod error;
 mod links;
 mod list;
 mod requests;
+mod restore;
 mod secret;
 mod snapshot;
 mod table;
@@ -26,6 +27,7 @@ pub use draft::{Draft, NewValue};
 pub use error::{EditError, MAX_NAMED};
 pub use list::{DEFAULT_PAGE_SIZE, ListOptions, MAX_PAGE_SIZE, Page};
 pub use requests::{KEPT_NS, MAX_REQUEST_ID, MAX_REQUESTS, RequestKey, Requests};
+pub use restore::{Image, Keeper};
 pub use secret::{HashKey, VALUE_PREFIX, ValueHash};
 pub use snapshot::{Catalog, KeyEntry};
 pub use table::{Kind, Resource, Stored, Table};
@@ -50,7 +52,16 @@ pub struct Edited<A> {
 /// The catalog in memory: one snapshot for all readers, one writer at a time.
 pub struct CatalogStore {
     current: ArcSwap<Catalog>,
-    writer: Mutex<Requests>,
+    writer: Mutex<Writer>,
+    keeper: Option<Arc<dyn Keeper>>,
+}
+
+/// What edits take turns at.
+#[derive(Debug, Default)]
+struct Writer {
+    requests: Requests,
+    /// It is not known whether the last edit was kept.
+    unsure: bool,
 }
 
 /// The catalog itself would fill the log.
@@ -61,9 +72,18 @@ impl fmt::Debug for CatalogStore {
 }
 
 impl CatalogStore {
-    /// An empty catalog. `account` limits the traffic of all plans together.
+    /// An empty catalog that nobody keeps. `account` limits the traffic of all plans together.
     pub fn new(hash_key: HashKey, account: Option<RateLimit>) -> Self {
-        Self { current: ArcSwap::from_pointee(Catalog::new(hash_key, account)), writer: Mutex::new(Requests::default()) }
+        Self { current: ArcSwap::from_pointee(Catalog::new(hash_key, account)), writer: Mutex::default(), keeper: None }
+    }
+
+    /// The catalog that `keeper` has kept; from now on an edit is acknowledged when it is kept.
+    ///
+    /// # Errors
+    /// Why what was kept cannot be used.
+    pub fn kept(hash_key: HashKey, account: Option<RateLimit>, keeper: Arc<dyn Keeper>) -> Result<Self, String> {
+        let catalog = Catalog::restore(hash_key, account, keeper.load()?).map_err(|wrong| wrong.to_string())?;
+        Ok(Self { current: ArcSwap::from_pointee(catalog), writer: Mutex::default(), keeper: Some(keeper) })
     }
 
     /// The snapshot of this moment, for one decision. Keep it short: it must not be held across an await.
@@ -80,16 +100,17 @@ impl CatalogStore {
     ///
     /// # Errors
     /// Those of `work`, those that show when all of it is done (a default plan that does not cover its target), and a request id
-    /// that another request had.
+    /// that another request had; and [`EditError::NotKept`].
     pub fn edit<A: Clone + Send + 'static>(
         &self,
         options: EditOptions,
         now: Now,
         work: impl FnOnce(&mut Draft) -> Result<A, EditError>,
     ) -> Result<Edited<A>, EditError> {
-        let mut requests = self.writer.lock();
+        let mut writer = self.writer.lock();
+        self.make_sure(&mut writer)?;
         if let Some(request) = &options.request
-            && let Some(answer) = requests.find(request, now).map_err(|wrong| EditError::Invalid(vec![wrong]))?
+            && let Some(answer) = writer.requests.find(request, now).map_err(|wrong| EditError::Invalid(vec![wrong]))?
         {
             return Ok(Edited { answer, repeated: true });
         }
@@ -97,19 +118,37 @@ impl CatalogStore {
         let answer = work(&mut draft)?;
         draft.check()?;
         if !options.validate_only {
-            self.publish(draft);
+            self.publish(draft, &mut writer)?;
             if let Some(request) = options.request {
-                requests.remember(request, &answer, now);
+                writer.requests.remember(request, &answer, now);
             }
         }
         Ok(Edited { answer, repeated: false })
     }
 
-    /// What a draft changed becomes what everyone reads. A ledger that must keep it first is told before this by [`Draft::changed`].
-    fn publish(&self, draft: Draft) {
-        if draft.changed().next().is_some() {
-            self.current.store(Arc::new(draft.into_catalog()));
+    /// What a draft changed becomes what everyone reads, once it is kept.
+    fn publish(&self, draft: Draft, writer: &mut Writer) -> Result<(), EditError> {
+        if draft.changed().next().is_none() {
+            return Ok(());
         }
+        if let Some(keeper) = &self.keeper {
+            let kept = keeper.keep(self.current.load().revision(), &draft);
+            writer.unsure = kept.is_err();
+            kept.map_err(EditError::NotKept)?;
+        }
+        self.current.store(Arc::new(draft.into_catalog()));
+        Ok(())
+    }
+
+    /// After a failure the edit may have been kept all the same: goes on from what was.
+    fn make_sure(&self, writer: &mut Writer) -> Result<(), EditError> {
+        let (true, Some(keeper)) = (writer.unsure, &self.keeper) else { return Ok(()) };
+        let current = self.current.load();
+        let image = keeper.load().map_err(EditError::NotKept)?;
+        let catalog = Catalog::restore(current.hash_key.clone(), current.account, image);
+        self.current.store(Arc::new(catalog.map_err(|wrong| EditError::NotKept(wrong.to_string()))?));
+        writer.unsure = false;
+        Ok(())
     }
 }
 

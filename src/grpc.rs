@@ -5,6 +5,7 @@ pub mod convert;
 pub mod decision;
 pub mod ext_authz;
 pub mod json;
+pub mod keep;
 pub mod observe;
 pub mod plans;
 pub mod ratelimit;

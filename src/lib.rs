@@ -39,6 +39,7 @@ pub mod decide;
 pub mod engine;
 pub mod grpc;
 pub mod http;
+pub mod ledger;
 pub mod metrics;
 pub mod rulebook;
 pub mod rules;

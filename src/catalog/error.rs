@@ -25,6 +25,9 @@ pub enum EditError {
     /// Others depend on it. `by` names at most [`MAX_NAMED`] of them, `count` says how many there are.
     #[error("the {} `{id}` {why}: {}", kind.word(), Named { by, count: *count })]
     InUse { kind: Kind, id: String, why: &'static str, by: Vec<String>, count: usize },
+    /// It is not known to be kept. It may be: reading the resource tells.
+    #[error("the edit could not be kept: {0}. Read the resource, and repeat the edit if it is not there")]
+    NotKept(String),
     #[error("the operating system gave no random bytes: {0}")]
     NoRandom(String),
 }

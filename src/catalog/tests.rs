@@ -6,6 +6,7 @@ use crate::decide::time::SECOND_NS;
 mod applied;
 mod consistent;
 mod edits;
+mod kept;
 mod keys;
 mod references;
 

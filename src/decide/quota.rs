@@ -54,7 +54,8 @@ impl Row {
         self.allowance(limit).saturating_sub(self.used)
     }
 
-    fn grant(&mut self, grant: Grant, limit: u64) {
+    /// Changes what remains.
+    pub fn grant(&mut self, grant: Grant, limit: u64) {
         let leaving = |units: u64| clamp(i128::from(self.used) + i128::from(units) - i128::from(limit));
         self.granted = match grant {
             Grant::Add(units) => clamp(i128::from(self.granted) + i128::from(units)),

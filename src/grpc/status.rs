@@ -58,7 +58,7 @@ impl From<EditError> for Status {
             EditError::Exists { .. } | EditError::ValueInUse { .. } => Self::already_exists(message),
             EditError::Stale { .. } => Self::aborted(message),
             EditError::InUse { .. } => Self::failed_precondition(message),
-            EditError::NoRandom(_) => Self::unavailable(message),
+            EditError::NoRandom(_) | EditError::NotKept(_) => Self::unavailable(message),
         }
     }
 }

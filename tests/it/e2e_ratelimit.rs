@@ -8,7 +8,7 @@ use std::thread;
 
 use tempfile::TempDir;
 
-use crate::envoy::{self, Envoy};
+use crate::envoy::{self, Envoy, edit};
 use crate::http::{self, Response};
 use crate::patience::{PATIENCE, until};
 use crate::server::Tollgate;
@@ -51,16 +51,6 @@ impl Bench {
     fn statuses(&self, count: usize, path: impl AsRef<[u8]>, api_key: impl AsRef<[u8]>) -> Vec<u16> {
         (0..count).map(|_| self.get(&path, &api_key).status).collect()
     }
-}
-
-/// Every replacement is made wherever its first text stands, and it must stand somewhere.
-fn edit(text: &str, edits: &[(&str, &str)]) -> String {
-    let mut text = text.to_owned();
-    for (from, to) in edits {
-        assert!(text.contains(from), "there is no {from:?} to replace");
-        text = text.replace(from, to);
-    }
-    text
 }
 
 /// Envoy was told by tollgate, and did not let the request pass for want of an answer.

@@ -84,6 +84,16 @@ pub fn example(name: &str, servers: &[(u16, SocketAddr)]) -> String {
     out + rest
 }
 
+/// Every replacement is made wherever its first text stands, and it must stand somewhere.
+pub fn edit(text: &str, edits: &[(&str, &str)]) -> String {
+    let mut text = text.to_owned();
+    for (from, to) in edits {
+        assert!(text.contains(from), "there is no {from:?} to replace");
+        text = text.replace(from, to);
+    }
+    text
+}
+
 fn example_path(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/envoy").join(name)
 }

@@ -8,6 +8,8 @@
 #![allow(unreachable_pub)]
 
 mod cli;
+mod durable;
+mod e2e_plans;
 mod e2e_ratelimit;
 mod envoy;
 mod http;

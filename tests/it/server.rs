@@ -34,6 +34,10 @@ impl Tollgate {
         self.grpc
     }
 
+    pub fn data_dir(&self) -> &std::path::Path {
+        self.data.path()
+    }
+
     pub fn http_addr(&self) -> SocketAddr {
         self.http
     }

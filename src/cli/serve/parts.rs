@@ -5,11 +5,13 @@ use std::sync::Arc;
 use crate::catalog::{CatalogStore, HashKey};
 use crate::cli::Failure;
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, DataDir};
 use crate::engine::plans::{PlanEngine, Settings};
 use crate::engine::rules::RuleEngine;
+use crate::grpc::keep::LedgerKeeper;
 use crate::grpc::plans::Plans;
 use crate::grpc::ratelimit::RateLimiter;
+use crate::ledger::{Holder, Ledger, LedgerError, LedgerThread, MemoryLedger, Secrets, SqliteLedger};
 use crate::metrics::Metrics;
 use crate::rulebook::Rulebook;
 
@@ -30,8 +32,16 @@ impl Parts {
         let clock = Clock::system();
         let rulebook = Arc::new(Rulebook::open(config.rules.clone(), metrics.clone()).map_err(Failure::unusable)?);
         let rule_engine = Arc::new(RuleEngine::new(config.max_counters).map_err(Failure::failed)?);
-        let catalog = Arc::new(CatalogStore::new(HashKey(secret()?), config.plans.account));
-        let settings = Settings { receipts_ttl_ns: config.plans.receipts_ttl_ns, ..Settings::new(secret()?, secret()?) };
+        let (ledger, secrets, holder) = open_ledger(config)?;
+        let keeper = Arc::new(LedgerKeeper(ledger.clone()));
+        let catalog = CatalogStore::kept(HashKey(secrets.key_hash), config.plans.account, keeper);
+        let catalog = Arc::new(catalog.map_err(Failure::unusable)?);
+        let settings = Settings {
+            holder: holder.id,
+            epoch: holder.epoch,
+            receipts_ttl_ns: config.plans.receipts_ttl_ns,
+            ..Settings::new(secrets.receipt_key, secrets.fingerprint)
+        };
         let plan_engine = Arc::new(PlanEngine::new(settings));
         let plans = Arc::new(Plans::new(plan_engine.clone(), catalog.clone(), clock.clone(), config.plans.clone(), &metrics));
         let limiter = Arc::new(RateLimiter::new(
@@ -47,9 +57,26 @@ impl Parts {
     }
 }
 
-/// Random bytes that nobody else knows.
-fn secret<const N: usize>() -> Result<[u8; N], Failure> {
-    let mut bytes = [0; N];
-    getrandom::fill(&mut bytes).map_err(Failure::failed)?;
-    Ok(bytes)
+/// The one holder of an embedded ledger.
+const HOLDER: u32 = 1;
+/// Operations that may wait for the ledger's thread.
+const MAX_WAITING: usize = 65_536;
+
+fn open_ledger(config: &Config) -> Result<(Arc<LedgerThread>, Secrets, Holder), Failure> {
+    let ledger: Arc<dyn Ledger> = match &config.data_dir {
+        DataDir::Memory => Arc::new(MemoryLedger::new().map_err(Failure::failed)?),
+        DataDir::Path(folder) => Arc::new(SqliteLedger::open(folder).map_err(unopened)?),
+    };
+    let secrets = ledger.secrets().map_err(unopened)?;
+    let holder = ledger.join(HOLDER).map_err(unopened)?;
+    let thread = LedgerThread::start(ledger, MAX_WAITING).map_err(Failure::failed)?;
+    Ok((Arc::new(thread), secrets, holder))
+}
+
+/// A file that is not a ledger of this version is unusable however often it is tried; what else is wrong may pass.
+fn unopened(error: LedgerError) -> Failure {
+    match error {
+        LedgerError::Damaged { .. } | LedgerError::Foreign { .. } | LedgerError::Newer { .. } => Failure::unusable(error),
+        error => Failure::failed(error),
+    }
 }

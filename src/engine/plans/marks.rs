@@ -68,10 +68,10 @@ impl Marks {
 
     /// Marks a receipt.
     pub(super) fn mark(&self, receipt: &Receipt, done: Done, now: Now) -> Result<Marked, Full> {
-        let (place, low) = place_of(receipt);
-        if self.floors.get(&(place.holder, place.epoch, place.shard)).is_some_and(|floor| receipt.seq < *floor) {
+        if self.were_dropped(receipt) {
             return Ok(Marked::TooOld);
         }
+        let (place, low) = place_of(receipt);
         // Threads that race here may pass the bound by their number.
         if !self.rows.contains_key(&place) && self.rows.len() >= self.max_rows {
             self.sweep(now);
@@ -93,11 +93,15 @@ impl Marks {
 
     /// What is known here of a receipt, without marking it. `None`: nothing.
     pub(super) fn seen(&self, receipt: &Receipt, done: Done) -> Option<Marked> {
-        let (place, _) = place_of(receipt);
-        if self.floors.get(&(place.holder, place.epoch, place.shard)).is_some_and(|floor| receipt.seq < *floor) {
+        if self.were_dropped(receipt) {
             return Some(Marked::TooOld);
         }
         self.has(receipt, done).then_some(Marked::Before)
+    }
+
+    /// The marks of the receipt's time were dropped: what was done for it is not known any more.
+    pub(super) fn were_dropped(&self, receipt: &Receipt) -> bool {
+        self.floors.get(&(receipt.holder, receipt.epoch, receipt.shard)).is_some_and(|floor| receipt.seq < *floor)
     }
 
     /// Was this done for a receipt?

@@ -126,7 +126,8 @@ impl PlanEngine {
         }
         let mark = |wanted: Wanted, done| if wanted.changes > 0 { self.marks.mark(&receipt, done, now) } else { Ok(Marked::Before) };
         let marked = [mark(at_check, Done::Corrected)?, mark(at_report, Done::Charged)?];
-        if marked.contains(&Marked::TooOld) {
+        // Without a change to make, only a charge at the report needs to know what was done before.
+        if marked.contains(&Marked::TooOld) || (at_report.of > 0 && self.marks.were_dropped(&receipt)) {
             return Ok(Settled::Done(self.expired(&receipt, ended)));
         }
         let done = marked.map(|marked| marked == Marked::Now);

@@ -1,0 +1,77 @@
+//! Keeping a catalog: what an edit hands over before anyone sees it, and a catalog made again from what was kept.
+
+use std::sync::Arc;
+
+use super::draft::Draft;
+use super::secret::HashKey;
+use super::snapshot::{Catalog, KeyEntry};
+use super::table::Stored;
+use crate::decide::compiled::{CompiledPlan, CompiledTarget};
+use crate::decide::gcra::RateLimit;
+use crate::decide::invalid::Invalid;
+use crate::decide::plan::{Plan, Subscriber, Target};
+
+/// All resources as they were kept.
+#[derive(Clone, Debug, Default)]
+pub struct Image {
+    pub revision: u64,
+    pub plans: Vec<Stored<Plan>>,
+    pub targets: Vec<Stored<Target>>,
+    pub subscribers: Vec<Stored<Subscriber>>,
+    pub keys: Vec<Stored<KeyEntry>>,
+}
+
+/// Keeps edits, so that what was acknowledged is there after a restart.
+pub trait Keeper: Send + Sync + std::fmt::Debug {
+    /// Keeps an edit of the catalog of revision `expected`. Blocks until it is safe.
+    ///
+    /// # Errors
+    /// Why it is not known to be kept. It is not acknowledged then, and the next edit starts from [`Self::load`].
+    fn keep(&self, expected: u64, edit: &Draft) -> Result<(), String>;
+
+    /// What was kept.
+    ///
+    /// # Errors
+    /// Why it cannot be read.
+    fn load(&self) -> Result<Image, String>;
+}
+
+impl Catalog {
+    /// The catalog that an image is of.
+    ///
+    /// # Errors
+    /// A resource that cannot be prepared for deciding: it was kept by a version that knew more.
+    pub fn restore(hash_key: HashKey, account: Option<RateLimit>, image: Image) -> Result<Self, Invalid> {
+        let mut catalog = Self::new(hash_key, account);
+        catalog.revision = image.revision;
+        for target in image.targets {
+            let compiled = target.prepared(|target| CompiledTarget::new(Arc::new(target)))?;
+            let declared = &compiled.value.target;
+            catalog.defaults_of.change(&declared.id, std::iter::empty(), declared.default_plan.iter());
+            catalog.targets.put(Arc::new(compiled));
+        }
+        for plan in image.plans {
+            let compiled = plan.prepared(|plan| CompiledPlan::new(Arc::new(plan)))?;
+            let targets = compiled.value.plan.entitlements.iter().flat_map(|one| &one.targets);
+            catalog.plans_of.change(&compiled.value.plan.id, std::iter::empty(), targets);
+            catalog.plans.put(Arc::new(compiled));
+        }
+        for subscriber in image.subscribers {
+            catalog.subscribers_of.change(&subscriber.value.id, std::iter::empty(), subscriber.value.plans.iter());
+            catalog.subscribers.put(Arc::new(subscriber));
+        }
+        for key in image.keys.into_iter().map(Arc::new) {
+            catalog.keys_of.add(&key.value.key.subscriber, &key.value.key.id);
+            catalog.by_value.insert(key.value.hash, key.clone());
+            catalog.keys.put(key);
+        }
+        Ok(catalog)
+    }
+}
+
+impl<T> Stored<T> {
+    /// The same record of something made from the value.
+    fn prepared<U>(self, make: impl FnOnce(T) -> Result<U, Invalid>) -> Result<Stored<U>, Invalid> {
+        Ok(Stored { value: make(self.value)?, revision: self.revision, create_ns: self.create_ns, update_ns: self.update_ns })
+    }
+}

@@ -1,0 +1,123 @@
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use parking_lot::Mutex as Lock;
+
+use super::*;
+use crate::catalog::{Catalog, Image, Keeper, Stored};
+use crate::decide::lookup::Lookup;
+
+const WORKS: u8 = 0;
+const FAILS: u8 = 1;
+const FAILS_AFTERWARDS: u8 = 2;
+
+/// Keeps whole catalogs, or fails before or after it has.
+#[derive(Debug, Default)]
+struct Shelf {
+    kept: Lock<Image>,
+    mood: AtomicU8,
+}
+
+impl Keeper for Shelf {
+    fn keep(&self, expected: u64, edit: &Draft) -> Result<(), String> {
+        let mood = self.mood.load(Ordering::Relaxed);
+        if mood == FAILS {
+            return Err("the disk is full".to_owned());
+        }
+        assert_eq!(self.kept.lock().revision, expected, "edits are kept one after the other");
+        *self.kept.lock() = image(edit.catalog());
+        if mood == FAILS_AFTERWARDS { Err("nobody knows".to_owned()) } else { Ok(()) }
+    }
+
+    fn load(&self) -> Result<Image, String> {
+        if self.mood.load(Ordering::Relaxed) == FAILS { Err("the disk is full".to_owned()) } else { Ok(self.kept.lock().clone()) }
+    }
+}
+
+fn record<T, U>(stored: &Stored<T>, value: U) -> Stored<U> {
+    Stored { value, revision: stored.revision, create_ns: stored.create_ns, update_ns: stored.update_ns }
+}
+
+fn image(catalog: &Catalog) -> Image {
+    Image {
+        revision: catalog.revision(),
+        plans: catalog.plans().iter_after(None).map(|stored| record(stored, (*stored.value.plan).clone())).collect(),
+        targets: catalog.targets().iter_after(None).map(|stored| record(stored, (*stored.value.target).clone())).collect(),
+        subscribers: catalog.subscribers().iter_after(None).map(|stored| (**stored).clone()).collect(),
+        keys: catalog.keys().iter_after(None).map(|stored| (**stored).clone()).collect(),
+    }
+}
+
+fn store(shelf: &Arc<Shelf>) -> CatalogStore {
+    CatalogStore::kept(HashKey([9; 32]), None, shelf.clone()).unwrap()
+}
+
+fn tried(store: &CatalogStore, work: impl FnOnce(&mut Draft) -> Result<(), EditError>) -> Result<(), EditError> {
+    store.edit(EditOptions::default(), at(1), work).map(|edited| edited.answer)
+}
+
+const VALUE: &str = "a-value-of-twenty-characters";
+
+fn fill(store: &CatalogStore) {
+    tried(store, |draft| {
+        draft.create_plan(plan("gold", &["orders", "users"]))?;
+        draft.create_plan(plan("free", &["orders"]))?;
+        draft.replace_target(Target { default_plan: Some("free".into()), ..target("orders") })?;
+        draft.create_subscriber(subscriber("acme", &["gold", "free"]))?;
+        draft.create_key(key("acme-1", "acme"), NewValue::Given(VALUE)).map(|_| ())
+    })
+    .unwrap();
+    tried(store, |draft| draft.replace_plan(plan("gold", &["orders"])).map(|_| ())).unwrap();
+}
+
+#[test]
+fn what_was_acknowledged_is_there_after_a_restart() {
+    let shelf = Arc::new(Shelf::default());
+    let before = store(&shelf);
+    fill(&before);
+    let after = store(&shelf);
+    let (before, after) = (before.snapshot(), after.snapshot());
+    assert_eq!(image(&before).revision, image(&after).revision);
+    assert_eq!(format!("{:?}", image(&before)), format!("{:?}", image(&after)));
+    assert_eq!(after.api_key(VALUE.as_bytes()).unwrap().id, "acme-1".into());
+    consistent::check(&after);
+    let indexes = |catalog: &Catalog| {
+        let texts = |ids: Vec<&crate::decide::plan::Id>| ids.into_iter().map(ToString::to_string).collect::<Vec<_>>();
+        [
+            texts(catalog.keys_of("acme").collect()),
+            texts(catalog.subscribers_of("gold").collect()),
+            texts(catalog.targets_defaulting_to("free").collect()),
+            texts(catalog.plans_of("orders").collect()),
+            texts(catalog.plans_of("users").collect()),
+        ]
+    };
+    assert_eq!(indexes(&before), indexes(&after));
+    assert_eq!(indexes(&after), [vec!["acme-1"], vec!["acme"], vec!["orders"], vec!["free", "gold"], vec![]]);
+}
+
+#[test]
+fn what_could_not_be_kept_is_not_acknowledged_and_not_seen() {
+    let shelf = Arc::new(Shelf::default());
+    let store = store(&shelf);
+    fill(&store);
+    shelf.mood.store(FAILS, Ordering::Relaxed);
+    let work = |draft: &mut Draft| draft.create_subscriber(subscriber("other", &["gold"])).map(|_| ());
+    for _ in 0..2 {
+        assert_eq!(tried(&store, work).unwrap_err(), EditError::NotKept("the disk is full".to_owned()));
+        assert!(store.load().subscriber("other").is_none());
+    }
+    shelf.mood.store(WORKS, Ordering::Relaxed);
+    tried(&store, work).unwrap();
+    assert!(store.load().subscriber("other").is_some());
+}
+
+#[test]
+fn an_edit_that_was_kept_although_it_failed_is_seen_by_the_next() {
+    let shelf = Arc::new(Shelf::default());
+    let store = store(&shelf);
+    fill(&store);
+    shelf.mood.store(FAILS_AFTERWARDS, Ordering::Relaxed);
+    let work = |draft: &mut Draft| draft.create_subscriber(subscriber("other", &["gold"])).map(|_| ());
+    assert!(matches!(tried(&store, work), Err(EditError::NotKept(_))));
+    shelf.mood.store(WORKS, Ordering::Relaxed);
+    assert!(matches!(tried(&store, work), Err(EditError::Exists { .. })));
+}

@@ -1,0 +1,196 @@
+//! Keeps the catalog in the ledger. A resource is written as the message that shows it, behind a byte that says how; an API key with its hash
+//! between the two.
+
+use std::sync::Arc;
+
+use prost::Message;
+
+use super::convert::{keys, plans, subscribers, targets};
+use super::pb::tollgate as pb;
+use crate::catalog::{Catalog, Draft, Image, Keeper, KeyEntry, Kind, Stored, ValueHash};
+use crate::decide::invalid::Invalid;
+use crate::decide::time::SECOND_NS;
+use crate::ledger::{CatalogChange, CatalogEdit, CatalogResource, LedgerThread};
+
+/// How values are written. Another way gets another number, and this one stays readable.
+const WRITTEN_AS: u8 = 1;
+const HASH_BYTES: usize = 32;
+
+/// Keeps the catalog in a ledger.
+#[derive(Debug)]
+pub struct LedgerKeeper(pub Arc<LedgerThread>);
+
+impl Keeper for LedgerKeeper {
+    fn keep(&self, expected: u64, edit: &Draft) -> Result<(), String> {
+        let catalog = edit.catalog();
+        let change = |(kind, id): &(Kind, _)| CatalogChange { kind: number(*kind), id: Arc::clone(id), value: write(catalog, *kind, id) };
+        let edit = CatalogEdit { expected, revision: catalog.revision(), changes: edit.changed().map(change).collect() };
+        match self.0.call(edit) {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(conflict)) => Err(conflict.to_string()),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    fn load(&self) -> Result<Image, String> {
+        let kept = self.0.ledger().load_catalog().map_err(|error| error.to_string())?;
+        let mut image = Image { revision: kept.revision, ..Image::default() };
+        for resource in &kept.resources {
+            read(resource, &mut image).map_err(|reason| {
+                format!("the ledger holds a resource that cannot be read (kind {}, `{}`): {reason}", resource.kind, resource.id)
+            })?;
+        }
+        Ok(image)
+    }
+}
+
+/// Numbers in the ledger never change.
+fn number(kind: Kind) -> u8 {
+    match kind {
+        Kind::Target => 1,
+        Kind::Plan => 2,
+        Kind::Subscriber => 3,
+        Kind::Key => 4,
+    }
+}
+
+/// `None`: it was deleted.
+fn write(catalog: &Catalog, kind: Kind, id: &str) -> Option<Vec<u8>> {
+    let mut value = vec![WRITTEN_AS];
+    match kind {
+        Kind::Target => value.extend(targets::to_wire(catalog.targets().get(id)?).encode_to_vec()),
+        Kind::Plan => value.extend(plans::to_wire(catalog.plans().get(id)?).encode_to_vec()),
+        Kind::Subscriber => value.extend(subscribers::to_wire(catalog.subscribers().get(id)?).encode_to_vec()),
+        Kind::Key => {
+            let key = catalog.keys().get(id)?;
+            value.extend(key.value.hash.0);
+            value.extend(keys::to_wire(key).encode_to_vec());
+        }
+    }
+    Some(value)
+}
+
+fn read(resource: &CatalogResource, image: &mut Image) -> Result<(), String> {
+    let (&written_as, value) = resource.value.split_first().ok_or("it is empty")?;
+    if written_as != WRITTEN_AS {
+        return Err(format!("it is written in the way {written_as}, this program knows {WRITTEN_AS}: run a newer one"));
+    }
+    match resource.kind {
+        1 => {
+            let wire: pb::Target = message(value)?;
+            let (revision, create, update) = (wire.revision, wire.create_time, wire.update_time);
+            image.targets.push(stored(targets::target(wire).map_err(listed)?, revision, create, update));
+        }
+        2 => {
+            let wire: pb::UsagePlan = message(value)?;
+            let (revision, create, update) = (wire.revision, wire.create_time, wire.update_time);
+            image.plans.push(stored(plans::plan(wire).map_err(listed)?, revision, create, update));
+        }
+        3 => {
+            let wire: pb::Subscriber = message(value)?;
+            let (revision, create, update) = (wire.revision, wire.create_time, wire.update_time);
+            image.subscribers.push(stored(subscribers::subscriber(wire).map_err(listed)?, revision, create, update));
+        }
+        4 => {
+            let (hash, value) = value.split_first_chunk::<HASH_BYTES>().ok_or("its hash is cut off")?;
+            let wire: pb::ApiKey = message(value)?;
+            let (revision, create, update) = (wire.revision, wire.create_time, wire.update_time);
+            let last_four = wire.last_four.clone();
+            let mut key = keys::api_key(wire).map_err(listed)?;
+            key.last_four = last_four;
+            image.keys.push(stored(KeyEntry { key, hash: ValueHash(*hash) }, revision, create, update));
+        }
+        kind => return Err(format!("this program knows no kind {kind}: run a newer one")),
+    }
+    Ok(())
+}
+
+fn message<M: Message + Default>(value: &[u8]) -> Result<M, String> {
+    M::decode(value).map_err(|error| error.to_string())
+}
+
+fn listed(mistakes: Vec<Invalid>) -> String {
+    mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
+
+fn stored<T>(value: T, revision: u64, create: Option<prost_types::Timestamp>, update: Option<prost_types::Timestamp>) -> Stored<T> {
+    let ns = |time: Option<prost_types::Timestamp>| {
+        let time = time.unwrap_or_default();
+        let seconds = u64::try_from(time.seconds).unwrap_or_default();
+        seconds.saturating_mul(SECOND_NS).saturating_add(u64::try_from(time.nanos).unwrap_or_default())
+    };
+    Stored { value, revision, create_ns: ns(create), update_ns: ns(update) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::{CatalogStore, EditOptions, HashKey};
+    use crate::decide::lookup::Lookup;
+    use crate::decide::time::Now;
+    use crate::grpc::{convert, json};
+    use crate::ledger::{Ledger, SqliteLedger};
+
+    const NOW: Now = Now { unix_ns: 1_795_341_600_123_456_789, steady_ns: 1 };
+
+    fn open(folder: &std::path::Path) -> CatalogStore {
+        let ledger: Arc<dyn Ledger> = Arc::new(SqliteLedger::open(folder).unwrap());
+        let secrets = ledger.secrets().unwrap();
+        let thread = Arc::new(LedgerThread::start(ledger, 16).unwrap());
+        CatalogStore::kept(HashKey(secrets.key_hash), None, Arc::new(LedgerKeeper(thread))).unwrap()
+    }
+
+    fn declared(file: &str) -> crate::catalog::Declared {
+        let document = crate::yaml::parse(file).unwrap().root.to_json().unwrap();
+        convert::apply::declared(json::declared(document).unwrap().message).unwrap()
+    }
+
+    #[test]
+    fn everything_that_can_be_declared_comes_back_from_the_file_as_it_was() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = r#"
+targets: [{id: orders/prod, displayName: Orders, labels: {a: b}, rateLimit: {requestsPerSecond: 0.1, burst: 7}, defaultPlan: gold,
+  methodRateLimits: [{method: GET, path: "/a/{id}/*", requestsPerSecond: 3}], openMethods: [{method: "*", path: /open}]}]
+plans: [{id: gold, description: text, entitlements: [{name: all, counterScope: KEY, targets: [orders/prod, users/prod], rateLimit: {requestsPerSecond: 0.29},
+  methodRateLimits: [{method: PUT, path: /x, target: users/prod, requestsPerSecond: 1, burst: 2, replacesGeneral: false}],
+  quotas: [{name: d, limit: 0, unit: DAY}, {name: w, limit: 9007199254740992, unit: WEEK, weekStart: SUNDAY, timeZone: Asia/Seoul, onBreach: ALLOW,
+            countStatuses: [2xx, "404", others], charge: AT_REPORT}]}]}, {id: empty}]
+subscribers: [{id: acme, plans: [gold, empty], keys: [{id: one, value: a-value-of-twenty-characters, enabled: false, notBefore: "2026-01-01T00:00:00.5Z"}]}]
+"#;
+        let declared = declared(file);
+        let before = {
+            let store = open(folder.path());
+            store.edit(EditOptions::default(), NOW, |draft| draft.apply(&declared)).unwrap();
+            store.edit(EditOptions::default(), NOW, |draft| draft.delete_target("users/prod", "", true)).unwrap();
+            store.snapshot()
+        };
+        let store = open(folder.path());
+        let after = store.snapshot();
+        let shown = |catalog: &Catalog| {
+            let plans: Vec<_> = catalog.plans().iter_after(None).map(|plan| plans::to_wire(plan)).collect();
+            let targets: Vec<_> = catalog.targets().iter_after(None).map(|target| targets::to_wire(target)).collect();
+            let subscribers: Vec<_> = catalog.subscribers().iter_after(None).map(|subscriber| subscribers::to_wire(subscriber)).collect();
+            let keys: Vec<_> = catalog.keys().iter_after(None).map(|key| keys::to_wire(key)).collect();
+            format!("{} {plans:?} {targets:?} {subscribers:?} {keys:?}", catalog.revision())
+        };
+        assert_eq!(shown(&before), shown(&after));
+        assert_eq!(&*after.api_key(b"a-value-of-twenty-characters").unwrap().id, "one");
+        // The second time nothing differs, and nothing is written.
+        assert!(
+            store.edit(EditOptions::default(), NOW, |draft| draft.apply(&declared)).unwrap().answer.len() <= 2,
+            "only what was deleted since"
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_named() {
+        let mut image = Image::default();
+        let mut tried =
+            |kind, value: &[u8]| read(&CatalogResource { kind, id: "x".into(), value: value.to_vec() }, &mut image).unwrap_err();
+        assert!(tried(1, b"").contains("empty"));
+        assert!(tried(1, b"\x02").contains("run a newer one"));
+        assert!(tried(9, b"\x01").contains("no kind 9"));
+        assert!(tried(4, b"\x01short").contains("hash is cut off"));
+        assert!(tried(2, b"\x01\xff").contains("invalid"));
+    }
+}

@@ -1,0 +1,50 @@
+//! Why a ledger cannot do its work, in words for an operator.
+
+use std::path::PathBuf;
+
+/// The ledger failed. A state, not a crash: when the cause is gone, the next operation works again.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum LedgerError {
+    #[error("there is no room left for the ledger {}: free some disk space", .0.display())]
+    Full(PathBuf),
+    #[error("the ledger {} cannot be written: check the permissions of the file and its folder, and whether the disk is mounted read-only", .0.display())]
+    ReadOnly(PathBuf),
+    #[error("the ledger {} cannot be read or written: {what}", path.display())]
+    Io { path: PathBuf, what: String },
+    #[error("the ledger {} is damaged: {what}. Stop the service and restore a backup, or move the file away to start with an empty ledger", path.display())]
+    Damaged { path: PathBuf, what: String },
+    #[error("{} is not a ledger of tollgate: {what}. Choose another data folder, or move the file away", path.display())]
+    Foreign { path: PathBuf, what: String },
+    #[error(
+        "the ledger {} was written by a newer tollgate (its schema is {found}, this program knows up to {known}): run that version, or a newer one",
+        path.display()
+    )]
+    Newer { path: PathBuf, found: i64, known: i64 },
+    #[error("the ledger {} is used by another process: one tollgate for one data folder", .0.display())]
+    InUse(PathBuf),
+    #[error("too many operations wait for the ledger")]
+    Busy,
+    #[error("the ledger has stopped")]
+    Stopped,
+    #[error("the ledger has a fault: {0}")]
+    Fault(String),
+}
+
+impl LedgerError {
+    /// A word for metrics.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Full(_) => "full",
+            Self::ReadOnly(_) => "read_only",
+            Self::Io { .. } => "io",
+            Self::Damaged { .. } => "damaged",
+            Self::Foreign { .. } => "foreign",
+            Self::Newer { .. } => "newer",
+            Self::InUse(_) => "in_use",
+            Self::Busy => "busy",
+            Self::Stopped => "stopped",
+            Self::Fault(_) => "fault",
+        }
+    }
+}

@@ -1,0 +1,286 @@
+//! A ledger without a file: it ends with the process.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashMap};
+use std::convert::Infallible;
+
+use parking_lot::Mutex;
+use roaring::RoaringBitmap;
+
+use super::balance::{Account, Share};
+use super::operations::{MarkPlace, Rows, add_counts, perform, unspent};
+use super::{
+    Answer, CatalogChange, CatalogImage, CatalogResource, CounterId, CounterIdentity, DailyCounts, DailyKey, Expire, Expired, Holder,
+    Ledger, LedgerError, LedgerPeriod, LedgerScope, MAX_COUNT_RULES, Operation, PeriodRow, Secrets,
+};
+use crate::decide::plan::Id;
+
+/// Keeps everything in memory.
+#[derive(Debug)]
+pub struct MemoryLedger {
+    secrets: Secrets,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    epochs: HashMap<u32, u32>,
+    by_name: HashMap<CounterIdentity, CounterId>,
+    counters: BTreeMap<CounterId, CounterState>,
+    /// The number given last.
+    last_counter: u64,
+    count_rules: Vec<[u64; 8]>,
+    accounts_dropped_to_s: u64,
+    marks: HashMap<MarkPlace, MarkRow>,
+    marks_dropped_to_s: Option<u64>,
+    catalog_revision: u64,
+    catalog: BTreeMap<(u8, Id), Vec<u8>>,
+    days: BTreeMap<DailyKey, HashMap<Holder, DailyCounts>>,
+}
+
+#[derive(Debug)]
+struct CounterState {
+    identity: CounterIdentity,
+    limit_revision: u64,
+    /// By the start of the period.
+    periods: BTreeMap<u64, (Account, Vec<(Holder, Share)>)>,
+}
+
+#[derive(Debug, Default)]
+struct MarkRow {
+    bits: RoaringBitmap,
+    newest_s: u64,
+}
+
+impl MemoryLedger {
+    /// An empty ledger with fresh secrets.
+    ///
+    /// # Errors
+    /// The operating system gives no random bytes.
+    pub fn new() -> Result<Self, LedgerError> {
+        Ok(Self { secrets: Secrets::generate()?, state: Mutex::default() })
+    }
+}
+
+impl Ledger for MemoryLedger {
+    fn join(&self, holder_id: u32) -> Result<Holder, LedgerError> {
+        let mut state = self.state.lock();
+        let epoch = state.epochs.entry(holder_id).or_default();
+        *epoch += 1;
+        Ok(Holder { id: holder_id, epoch: *epoch })
+    }
+
+    fn secrets(&self) -> Result<Secrets, LedgerError> {
+        Ok(self.secrets.clone())
+    }
+
+    fn commit(&self, operations: &[Operation]) -> Result<Vec<Answer>, LedgerError> {
+        let mut state = self.state.lock();
+        Ok(operations.iter().map(|operation| perform(&mut *state, operation).unwrap_or_else(|never| match never {})).collect())
+    }
+
+    fn load_catalog(&self) -> Result<CatalogImage, LedgerError> {
+        let state = self.state.lock();
+        let resource = |((kind, id), value): (&(u8, Id), &Vec<u8>)| CatalogResource { kind: *kind, id: id.clone(), value: value.clone() };
+        Ok(CatalogImage { revision: state.catalog_revision, resources: state.catalog.iter().map(resource).collect() })
+    }
+
+    fn load_count_rules(&self) -> Result<Vec<(u16, [u64; 8])>, LedgerError> {
+        Ok((0..).zip(self.state.lock().count_rules.iter().copied()).collect())
+    }
+
+    fn load_live(&self, now_s: u64, visit: &mut dyn FnMut(PeriodRow)) -> Result<(), LedgerError> {
+        let mut rows = self.state.lock().list(&LedgerScope::All, |period| period.end_s > now_s);
+        rows.sort_by_key(|row| Reverse(row.active_s));
+        rows.into_iter().for_each(visit);
+        Ok(())
+    }
+
+    fn usage(&self, scope: &LedgerScope, from_s: u64, until_s: u64) -> Result<Vec<PeriodRow>, LedgerError> {
+        let mut rows = self.state.lock().list(scope, |period| period.start_s < until_s && from_s < period.end_s);
+        rows.sort_by(|one, other| one.order().cmp(&other.order()));
+        Ok(rows)
+    }
+
+    fn daily(&self, scope: &LedgerScope, first_day: u64, last_day: u64) -> Result<Vec<(DailyKey, DailyCounts)>, LedgerError> {
+        let state = self.state.lock();
+        let wanted = state.days.iter().filter(|(key, _)| (first_day..=last_day).contains(&key.day) && scope.has_day(key));
+        let sum = |epochs: &HashMap<Holder, DailyCounts>| {
+            epochs.values().fold(DailyCounts::default(), |mut sum, counts| {
+                add_counts(&mut sum, counts);
+                sum
+            })
+        };
+        Ok(wanted.map(|(key, epochs)| (key.clone(), sum(epochs))).collect())
+    }
+
+    fn tidy(&self) -> Result<(), LedgerError> {
+        Ok(())
+    }
+}
+
+impl State {
+    fn list(&self, scope: &LedgerScope, wanted: impl Fn(LedgerPeriod) -> bool) -> Vec<PeriodRow> {
+        let mut rows = Vec::new();
+        for (&counter, state) in self.counters.iter().filter(|(_, state)| scope.has(&state.identity)) {
+            for (&start_s, (account, shares)) in &state.periods {
+                let period = LedgerPeriod { start_s, end_s: account.end_s };
+                if !wanted(period) {
+                    continue;
+                }
+                let (lost, held) = unspent(shares.iter().copied(), |id| self.epochs.get(&id).copied().unwrap_or_default());
+                let Account { charged, granted, active_s, .. } = *account;
+                rows.push(PeriodRow { counter, identity: state.identity.clone(), period, charged, granted, lost, held, active_s });
+            }
+        }
+        rows
+    }
+
+    fn expire_marks(&mut self, before_s: u64, most: usize) -> u64 {
+        let old = self.marks.iter().filter(|(_, row)| row.newest_s < before_s).map(|(place, row)| (*place, row.newest_s));
+        let old: Vec<_> = old.take(most).collect();
+        for (place, newest_s) in &old {
+            self.marks.remove(place);
+            self.marks_dropped_to_s = self.marks_dropped_to_s.max(Some(*newest_s));
+        }
+        old.len().try_into().unwrap_or(u64::MAX)
+    }
+
+    fn expire_periods(&mut self, ended_by_s: u64, most: usize) -> (u64, u64) {
+        let periods = self.counters.iter().flat_map(|(counter, state)| {
+            state
+                .periods
+                .iter()
+                .map(|(start_s, (account, _))| (account.end_s, *counter, *start_s))
+                .filter(|(end_s, ..)| *end_s <= ended_by_s)
+        });
+        let old: Vec<_> = periods.take(most).collect();
+        let mut counters = 0;
+        for (end_s, counter, start_s) in &old {
+            self.accounts_dropped_to_s = self.accounts_dropped_to_s.max(*end_s);
+            let Some(state) = self.counters.get_mut(counter) else { continue };
+            state.periods.remove(start_s);
+            if state.periods.is_empty() {
+                self.by_name.remove(&state.identity);
+                self.counters.remove(counter);
+                counters += 1;
+            }
+        }
+        (old.len().try_into().unwrap_or(u64::MAX), counters)
+    }
+}
+
+impl Rows for State {
+    type Error = Infallible;
+
+    fn find_counter(&mut self, identity: &CounterIdentity) -> Result<Option<CounterId>, Infallible> {
+        Ok(self.by_name.get(identity).copied())
+    }
+
+    fn make_counter(&mut self, identity: &CounterIdentity) -> Result<CounterId, Infallible> {
+        self.last_counter += 1;
+        let id = CounterId(self.last_counter);
+        self.by_name.insert(identity.clone(), id);
+        self.counters.insert(id, CounterState { identity: identity.clone(), limit_revision: 0, periods: BTreeMap::new() });
+        Ok(id)
+    }
+
+    fn limit_revision(&mut self, counter: CounterId) -> Result<Option<u64>, Infallible> {
+        Ok(self.counters.get(&counter).map(|state| state.limit_revision))
+    }
+
+    fn set_limit_revision(&mut self, counter: CounterId, revision: u64) -> Result<(), Infallible> {
+        if let Some(state) = self.counters.get_mut(&counter) {
+            state.limit_revision = revision;
+        }
+        Ok(())
+    }
+
+    fn count_rule(&mut self, bits: &[u64; 8]) -> Result<Option<u16>, Infallible> {
+        if let Some(place) = self.count_rules.iter().position(|known| known == bits) {
+            return Ok(u16::try_from(place).ok());
+        }
+        let place = u16::try_from(self.count_rules.len()).ok().filter(|place| *place < MAX_COUNT_RULES);
+        if place.is_some() {
+            self.count_rules.push(*bits);
+        }
+        Ok(place)
+    }
+
+    fn account(&mut self, counter: CounterId, start_s: u64) -> Result<Option<Account>, Infallible> {
+        Ok(self.counters.get(&counter).and_then(|state| state.periods.get(&start_s)).map(|(account, _)| *account))
+    }
+
+    fn put_account(&mut self, counter: CounterId, start_s: u64, account: &Account) -> Result<(), Infallible> {
+        if let Some(state) = self.counters.get_mut(&counter) {
+            state.periods.entry(start_s).or_insert_with(|| (*account, Vec::new())).0 = *account;
+        }
+        Ok(())
+    }
+
+    fn shares(&mut self, counter: CounterId, start_s: u64) -> Result<Vec<(Holder, Share)>, Infallible> {
+        let period = self.counters.get(&counter).and_then(|state| state.periods.get(&start_s));
+        Ok(period.map(|(_, shares)| shares.clone()).unwrap_or_default())
+    }
+
+    fn put_share(&mut self, counter: CounterId, start_s: u64, holder: Holder, share: &Share) -> Result<(), Infallible> {
+        let period = self.counters.get_mut(&counter).and_then(|state| state.periods.get_mut(&start_s));
+        if let Some((_, shares)) = period {
+            shares.retain(|(other, _)| *other != holder);
+            shares.push((holder, *share));
+        }
+        Ok(())
+    }
+
+    fn accounts_dropped_to_s(&mut self) -> Result<u64, Infallible> {
+        Ok(self.accounts_dropped_to_s)
+    }
+
+    fn is_marked(&mut self, place: MarkPlace, low: u16) -> Result<bool, Infallible> {
+        Ok(self.marks.get(&place).is_some_and(|row| row.bits.contains(low.into())))
+    }
+
+    fn put_mark(&mut self, place: MarkPlace, low: u16, issued_s: u64) -> Result<(), Infallible> {
+        let row = self.marks.entry(place).or_default();
+        row.bits.insert(low.into());
+        row.newest_s = row.newest_s.max(issued_s);
+        Ok(())
+    }
+
+    fn marks_dropped_to_s(&mut self) -> Result<Option<u64>, Infallible> {
+        Ok(self.marks_dropped_to_s)
+    }
+
+    fn catalog_revision(&mut self) -> Result<u64, Infallible> {
+        Ok(self.catalog_revision)
+    }
+
+    fn set_catalog_revision(&mut self, revision: u64) -> Result<(), Infallible> {
+        self.catalog_revision = revision;
+        Ok(())
+    }
+
+    fn put_resource(&mut self, change: &CatalogChange) -> Result<(), Infallible> {
+        let name = (change.kind, change.id.clone());
+        match &change.value {
+            Some(value) => self.catalog.insert(name, value.clone()),
+            None => self.catalog.remove(&name),
+        };
+        Ok(())
+    }
+
+    fn put_day(&mut self, key: &DailyKey, holder: Holder, counts: &DailyCounts) -> Result<(), Infallible> {
+        self.days.entry(key.clone()).or_default().insert(holder, counts.clone());
+        Ok(())
+    }
+
+    fn expire(&mut self, expire: &Expire, most: u64) -> Result<Expired, Infallible> {
+        let limit = usize::try_from(most).unwrap_or(usize::MAX);
+        let mark_rows = self.expire_marks(expire.marks_issued_before_s, limit);
+        let (periods, counters) = self.expire_periods(expire.periods_ended_by_s, limit);
+        let old: Vec<_> = self.days.keys().take_while(|key| key.day < expire.days_before).take(limit).cloned().collect();
+        old.iter().for_each(|key| drop(self.days.remove(key)));
+        let days = u64::try_from(old.len()).unwrap_or(u64::MAX);
+        Ok(Expired { mark_rows, periods, counters, days, more: [mark_rows, periods, days].contains(&most) })
+    }
+}

@@ -1,0 +1,229 @@
+//! What each operation does, over rows that a ledger in memory or SQLite keeps.
+
+use super::balance::{Account, MAX_UNITS, Share};
+use super::{
+    Answer, Balance, CatalogChange, CatalogEdit, ChargeRequest, Counter, CounterId, CounterIdentity, DailyCounts, DailyKey, Delta, Expire,
+    Expired, GiveBack, GivenBack, GrantRequest, Holder, Lease, LeaseRequest, LedgerPeriod, Mark, MarkKind, Operation, Refused,
+    RevisionConflict, Settle, Settled,
+};
+
+/// How many rows of each kind one [`Expire`] drops at most, so that it keeps nobody waiting.
+pub(super) const MAX_EXPIRED: u64 = 5_000;
+
+/// 65,536 sequence numbers of one kind of mark.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct MarkPlace {
+    pub(super) holder: Holder,
+    pub(super) shard: u8,
+    pub(super) kind: MarkKind,
+    pub(super) high: u64,
+}
+
+/// The rows of a ledger, within a transaction.
+pub(super) trait Rows {
+    type Error;
+
+    fn find_counter(&mut self, identity: &CounterIdentity) -> Result<Option<CounterId>, Self::Error>;
+    fn make_counter(&mut self, identity: &CounterIdentity) -> Result<CounterId, Self::Error>;
+    /// The newest revision of a counter's limit that was seen. `None`: there is no such counter.
+    fn limit_revision(&mut self, counter: CounterId) -> Result<Option<u64>, Self::Error>;
+    fn set_limit_revision(&mut self, counter: CounterId, revision: u64) -> Result<(), Self::Error>;
+    /// The number of a count rule, made where it is missing. `None`: there are too many.
+    fn count_rule(&mut self, bits: &[u64; 8]) -> Result<Option<u16>, Self::Error>;
+
+    fn account(&mut self, counter: CounterId, start_s: u64) -> Result<Option<Account>, Self::Error>;
+    fn put_account(&mut self, counter: CounterId, start_s: u64, account: &Account) -> Result<(), Self::Error>;
+    fn shares(&mut self, counter: CounterId, start_s: u64) -> Result<Vec<(Holder, Share)>, Self::Error>;
+    fn put_share(&mut self, counter: CounterId, start_s: u64, holder: Holder, share: &Share) -> Result<(), Self::Error>;
+    /// Accounts of periods that ended by then may have been dropped.
+    fn accounts_dropped_to_s(&mut self) -> Result<u64, Self::Error>;
+
+    fn is_marked(&mut self, place: MarkPlace, low: u16) -> Result<bool, Self::Error>;
+    fn put_mark(&mut self, place: MarkPlace, low: u16, issued_s: u64) -> Result<(), Self::Error>;
+    /// Marks of receipts that were issued by then may have been dropped.
+    fn marks_dropped_to_s(&mut self) -> Result<Option<u64>, Self::Error>;
+
+    fn catalog_revision(&mut self) -> Result<u64, Self::Error>;
+    fn set_catalog_revision(&mut self, revision: u64) -> Result<(), Self::Error>;
+    fn put_resource(&mut self, change: &CatalogChange) -> Result<(), Self::Error>;
+
+    fn put_day(&mut self, key: &DailyKey, holder: Holder, counts: &DailyCounts) -> Result<(), Self::Error>;
+
+    /// Drops at most `most` rows of each kind.
+    fn expire(&mut self, expire: &Expire, most: u64) -> Result<Expired, Self::Error>;
+}
+
+/// Does one operation.
+pub(super) fn perform<R: Rows>(rows: &mut R, operation: &Operation) -> Result<Answer, R::Error> {
+    Ok(match operation {
+        Operation::Lease(request) => Answer::Lease(lease(rows, request)?),
+        Operation::GiveBack(request) => Answer::GiveBack(give_back(rows, request)?),
+        Operation::Settle(request) => Answer::Settle(settle(rows, request)?),
+        Operation::Charge(request) => Answer::Charge(charge(rows, request)?),
+        Operation::Grant(request) => Answer::Grant(grant(rows, request)?),
+        Operation::Edit(edit) => Answer::Edit(edit_catalog(rows, edit)?),
+        Operation::Daily(report) => {
+            for (key, counts) in &report.rows {
+                rows.put_day(key, report.holder, counts)?;
+            }
+            Answer::Daily(())
+        }
+        Operation::Expire(request) => Answer::Expire(rows.expire(request, MAX_EXPIRED)?),
+    })
+}
+
+fn resolve<R: Rows>(rows: &mut R, counter: &Counter) -> Result<Result<CounterId, Refused>, R::Error> {
+    match counter {
+        Counter::Known(id) => Ok(rows.limit_revision(*id)?.map(|_| *id).ok_or(Refused::UnknownCounter)),
+        Counter::Named(identity) => Ok(Ok(match rows.find_counter(identity)? {
+            Some(id) => id,
+            None => rows.make_counter(identity)?,
+        })),
+    }
+}
+
+/// The account of a period, new where it was never touched. `None`: it was dropped, or may have been: it must not start from 0 again.
+fn open<R: Rows>(rows: &mut R, counter: CounterId, period: LedgerPeriod) -> Result<Option<Account>, R::Error> {
+    if let Some(account) = rows.account(counter, period.start_s)? {
+        return Ok(Some(account));
+    }
+    let dropped = period.end_s <= rows.accounts_dropped_to_s()?;
+    Ok((!dropped).then(|| Account::new(period)))
+}
+
+fn lease<R: Rows>(rows: &mut R, request: &LeaseRequest) -> Result<Result<Lease, Refused>, R::Error> {
+    let counter = match resolve(rows, &request.counter)? {
+        Ok(counter) => counter,
+        Err(refused) => return Ok(Err(refused)),
+    };
+    let newest = rows.limit_revision(counter)?.unwrap_or_default();
+    if request.revision < newest {
+        return Ok(Err(Refused::StaleLimit { newest }));
+    }
+    let Some(rule) = rows.count_rule(&request.count_rule)? else { return Ok(Err(Refused::TooManyCountRules)) };
+    if request.revision > newest {
+        rows.set_limit_revision(counter, request.revision)?;
+    }
+    let start_s = request.period.start_s;
+    let account = open(rows, counter, request.period)?.or(request.may_pass.then(|| Account::new(request.period)));
+    let Some(mut account) = account else {
+        let balance = Balance { charged: MAX_UNITS, ..Balance::default() };
+        return Ok(Ok(Lease { counter, rule, leased: 0, balance }));
+    };
+    let shares = rows.shares(counter, start_s)?;
+    let known = find(&shares, request.holder);
+    let mut share = known.unwrap_or_default();
+    account.lease(&mut share, request.want, request.spent, request.limit, request.may_pass);
+    account.active_s = request.now_s.min(MAX_UNITS);
+    rows.put_account(counter, start_s, &account)?;
+    if known.unwrap_or_default() != share {
+        rows.put_share(counter, start_s, request.holder, &share)?;
+    }
+    Ok(Ok(Lease { counter, rule, leased: share.leased, balance: account.balance(&shares, Some(request.holder)) }))
+}
+
+fn find(shares: &[(Holder, Share)], holder: Holder) -> Option<Share> {
+    shares.iter().find(|(other, _)| *other == holder).map(|(_, share)| *share)
+}
+
+fn give_back<R: Rows>(rows: &mut R, request: &GiveBack) -> Result<GivenBack, R::Error> {
+    let Some(mut account) = rows.account(request.counter, request.period_start_s)? else { return Ok(GivenBack::default()) };
+    let shares = rows.shares(request.counter, request.period_start_s)?;
+    let known = find(&shares, request.holder);
+    let mut share = known.unwrap_or_default();
+    let returned = account.give_back(&mut share, request.spent);
+    if known.unwrap_or_default() != share {
+        rows.put_account(request.counter, request.period_start_s, &account)?;
+        rows.put_share(request.counter, request.period_start_s, request.holder, &share)?;
+    }
+    Ok(GivenBack { returned, leased: share.leased, balance: account.balance(&shares, Some(request.holder)) })
+}
+
+fn settle<R: Rows>(rows: &mut R, request: &Settle) -> Result<Settled, R::Error> {
+    let Mark { holder, shard, seq, kind, issued_s } = request.mark;
+    let place = MarkPlace { holder, shard, kind, high: seq >> 16 };
+    let low = u16::try_from(seq & 0xffff).unwrap_or_default();
+    if rows.is_marked(place, low)? {
+        return Ok(Settled::Duplicate);
+    }
+    if rows.marks_dropped_to_s()?.is_some_and(|dropped_s| issued_s <= dropped_s) {
+        return Ok(Settled::TooOld);
+    }
+    rows.put_mark(place, low, issued_s)?;
+    let mut balances = Vec::with_capacity(request.deltas.len());
+    for delta in &request.deltas {
+        balances.push(change(rows, delta)?);
+    }
+    Ok(Settled::Done(balances))
+}
+
+fn change<R: Rows>(rows: &mut R, delta: &Delta) -> Result<Option<Balance>, R::Error> {
+    let Some(mut account) = rows.account(delta.counter, delta.period_start_s)? else { return Ok(None) };
+    account.change(delta.units);
+    rows.put_account(delta.counter, delta.period_start_s, &account)?;
+    let shares = rows.shares(delta.counter, delta.period_start_s)?;
+    Ok(Some(account.balance(&shares, None)))
+}
+
+fn charge<R: Rows>(rows: &mut R, request: &ChargeRequest) -> Result<Result<Balance, Refused>, R::Error> {
+    edit_account(rows, &request.counter, request.period, request.now_s, |account| {
+        account.change(i64::try_from(request.units).unwrap_or(i64::MAX));
+    })
+}
+
+fn grant<R: Rows>(rows: &mut R, request: &GrantRequest) -> Result<Result<Balance, Refused>, R::Error> {
+    edit_account(rows, &request.counter, request.period, request.now_s, |account| account.grant(request.change, request.limit))
+}
+
+fn edit_account<R: Rows>(
+    rows: &mut R,
+    counter: &Counter,
+    period: LedgerPeriod,
+    now_s: u64,
+    edit: impl FnOnce(&mut Account),
+) -> Result<Result<Balance, Refused>, R::Error> {
+    let counter = match resolve(rows, counter)? {
+        Ok(counter) => counter,
+        Err(refused) => return Ok(Err(refused)),
+    };
+    let mut account = match open(rows, counter, period)? {
+        Some(account) => account,
+        None => return Ok(Ok(Balance { charged: MAX_UNITS, ..Balance::default() })),
+    };
+    edit(&mut account);
+    account.active_s = now_s.min(MAX_UNITS);
+    rows.put_account(counter, period.start_s, &account)?;
+    let shares = rows.shares(counter, period.start_s)?;
+    Ok(Ok(account.balance(&shares, None)))
+}
+
+fn edit_catalog<R: Rows>(rows: &mut R, edit: &CatalogEdit) -> Result<Result<u64, RevisionConflict>, R::Error> {
+    let current = rows.catalog_revision()?;
+    if current != edit.expected {
+        return Ok(Err(RevisionConflict { current }));
+    }
+    for change in &edit.changes {
+        rows.put_resource(change)?;
+    }
+    rows.set_catalog_revision(edit.revision)?;
+    Ok(Ok(edit.revision))
+}
+
+/// The row of a list, and what of it is lost or held.
+pub(super) fn unspent(shares: impl IntoIterator<Item = (Holder, Share)>, current: impl Fn(u32) -> u32) -> (u64, u64) {
+    let (mut lost, mut held) = (0u64, 0u64);
+    for (holder, share) in shares {
+        let kind = if holder.epoch < current(holder.id) { &mut lost } else { &mut held };
+        *kind = kind.saturating_add(share.unspent());
+    }
+    (lost, held)
+}
+
+/// Adds the counts of one epoch to the sum of a day.
+pub(super) fn add_counts(sum: &mut DailyCounts, counts: &DailyCounts) {
+    sum.admitted = sum.admitted.saturating_add(counts.admitted);
+    for (sum, counts) in [(&mut sum.refused, &counts.refused), (&mut sum.responses, &counts.responses)] {
+        sum.resize(sum.len().max(counts.len()), 0);
+        sum.iter_mut().zip(counts).for_each(|(sum, count)| *sum = sum.saturating_add(*count));
+    }
+}

@@ -1,0 +1,177 @@
+//! The embedded ledger: one SQLite file in the data folder.
+//!
+//! Write-ahead log, `synchronous=FULL`: what is answered is on the disk. One connection writes; another reads for lists, and keeps no writer
+//! waiting. After a failure the writing connection is closed, and the next commit opens another: nothing is ever retried on a handle whose
+//! fsync failed. Checkpoints are made by [`Ledger::tidy`], between commits.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use parking_lot::Mutex;
+use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
+
+use super::operations::perform;
+use super::{Answer, CatalogImage, DailyCounts, DailyKey, Holder, Ledger, LedgerError, LedgerScope, Operation, PeriodRow, Secrets};
+use rows::Transaction;
+
+mod codes;
+mod connect;
+mod copy;
+mod failure;
+mod lists;
+mod rows;
+mod schema;
+
+pub use copy::{backup, check};
+
+/// The file of the ledger in its folder.
+pub const FILE: &str = "ledger.sqlite";
+/// Locked by the process that uses the ledger.
+const LOCK_FILE: &str = "ledger.lock";
+/// After how many operations the log is written back into the file although commits are waiting.
+const MUCH_WRITTEN: u64 = 20_000;
+
+/// A ledger in a file.
+#[derive(Debug)]
+pub struct SqliteLedger {
+    path: PathBuf,
+    /// `None` after a failure.
+    writer: Mutex<Option<Writer>>,
+    reader: Mutex<Option<Connection>>,
+    /// Held as long as the ledger is: dropped last, it lets the next process in.
+    _lock: File,
+}
+
+#[derive(Debug)]
+struct Writer {
+    connection: Connection,
+    /// Operations since the last checkpoint.
+    written: u64,
+}
+
+impl SqliteLedger {
+    /// Opens the ledger of a folder. The folder, the ledger and its secrets are made where they are missing.
+    ///
+    /// # Errors
+    /// Another process uses it; the file is none of ours, damaged, or of a newer version; it cannot be read or written.
+    pub fn open(folder: &Path) -> Result<Self, LedgerError> {
+        connect::make_folder(folder)?;
+        let lock = connect::lock(&folder.join(LOCK_FILE))?;
+        let path = folder.join(FILE);
+        connect::make_file(&path)?;
+        let connection = connect::open(&path)?;
+        let ledger = Self { path, writer: Mutex::new(Some(Writer { connection, written: 0 })), reader: Mutex::new(None), _lock: lock };
+        ledger.secrets()?;
+        Ok(ledger)
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Works on the writing connection, which is opened where it is missing, and closed when the work fails.
+    fn write<R>(&self, work: impl FnOnce(&mut Writer) -> rusqlite::Result<R>) -> Result<R, LedgerError> {
+        let mut writer = self.writer.lock();
+        let mut open = match writer.take() {
+            Some(open) => open,
+            None => Writer { connection: connect::open(&self.path)?, written: 0 },
+        };
+        let done = work(&mut open).map_err(|wrong| failure::classify(&self.path, &wrong))?;
+        *writer = Some(open);
+        Ok(done)
+    }
+
+    /// Works in a transaction: all of it is on the disk, or none.
+    fn transact<R>(&self, work: impl FnOnce(&mut Transaction<'_>) -> rusqlite::Result<R>) -> Result<R, LedgerError> {
+        self.write(|writer| {
+            let sql = writer.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let mut transaction = Transaction::new(&sql);
+            let done = work(&mut transaction)?;
+            writer.written += transaction.finish()?;
+            sql.commit()?;
+            Ok(done)
+        })
+    }
+
+    fn read<R>(&self, work: impl FnOnce(&Connection) -> rusqlite::Result<R>) -> Result<R, LedgerError> {
+        let mut reader = self.reader.lock();
+        let open = match reader.take() {
+            Some(open) => open,
+            None => connect::open_to_read(&self.path)?,
+        };
+        let done = work(&open).map_err(|wrong| failure::classify(&self.path, &wrong))?;
+        *reader = Some(open);
+        Ok(done)
+    }
+
+    /// Lets no transaction make the file larger than this: a full disk for tests.
+    #[cfg(test)]
+    pub(super) fn set_max_pages(&self, pages: u32) {
+        self.write(|writer| writer.connection.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(()))).unwrap();
+    }
+}
+
+impl Ledger for SqliteLedger {
+    fn join(&self, holder_id: u32) -> Result<Holder, LedgerError> {
+        self.transact(|transaction| {
+            let sql = "INSERT INTO holders (id, epoch) VALUES (?1, 1) ON CONFLICT (id) DO UPDATE SET epoch = epoch + 1 RETURNING epoch";
+            let epoch = transaction.sql.query_row(sql, params![holder_id], |row| row.get(0))?;
+            Ok(Holder { id: holder_id, epoch })
+        })
+    }
+
+    fn secrets(&self) -> Result<Secrets, LedgerError> {
+        let fresh = Secrets::generate()?;
+        self.transact(|transaction| {
+            let sql = "SELECT receipt_key, key_hash, fingerprint FROM secrets";
+            let read = |row: &rusqlite::Row<'_>| Ok(Secrets { receipt_key: row.get(0)?, key_hash: row.get(1)?, fingerprint: row.get(2)? });
+            if let Some(secrets) = transaction.sql.query_row(sql, [], read).optional()? {
+                return Ok(secrets);
+            }
+            let sql = "INSERT INTO secrets (receipt_key, key_hash, fingerprint) VALUES (?1, ?2, ?3)";
+            transaction.sql.execute(sql, params![fresh.receipt_key, fresh.key_hash, fresh.fingerprint])?;
+            Ok(fresh)
+        })
+    }
+
+    fn commit(&self, operations: &[Operation]) -> Result<Vec<Answer>, LedgerError> {
+        self.transact(|transaction| operations.iter().map(|operation| perform(transaction, operation)).collect())
+    }
+
+    fn load_catalog(&self) -> Result<CatalogImage, LedgerError> {
+        self.read(lists::catalog)
+    }
+
+    fn load_count_rules(&self) -> Result<Vec<(u16, [u64; 8])>, LedgerError> {
+        self.read(lists::count_rules)
+    }
+
+    fn load_live(&self, now_s: u64, visit: &mut dyn FnMut(PeriodRow)) -> Result<(), LedgerError> {
+        let rows = self.read(|sql| lists::live(sql, now_s))?;
+        rows.into_iter().for_each(visit);
+        Ok(())
+    }
+
+    fn usage(&self, scope: &LedgerScope, from_s: u64, until_s: u64) -> Result<Vec<PeriodRow>, LedgerError> {
+        self.read(|sql| lists::usage(sql, scope, from_s, until_s))
+    }
+
+    fn daily(&self, scope: &LedgerScope, first_day: u64, last_day: u64) -> Result<Vec<(DailyKey, DailyCounts)>, LedgerError> {
+        self.read(|sql| lists::daily(sql, scope, first_day, last_day))
+    }
+
+    fn tidy(&self) -> Result<(), LedgerError> {
+        self.write(|writer| {
+            if writer.written > 0 {
+                connect::checkpoint(&writer.connection, "PASSIVE")?;
+                writer.written = 0;
+            }
+            Ok(())
+        })
+    }
+
+    fn wants_tidying(&self) -> bool {
+        self.writer.lock().as_ref().is_some_and(|writer| writer.written >= MUCH_WRITTEN)
+    }
+}

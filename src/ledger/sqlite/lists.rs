@@ -1,0 +1,175 @@
+//! What is read at the start, and for people.
+
+use std::cmp::Reverse;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use rusqlite::types::Type;
+use rusqlite::{Connection, Error, OptionalExtension, Result, Row, params};
+
+use super::codes::{int, read_int, read_unit, read_weekday, unpack};
+use super::rows::{CATALOG_REVISION, read_packed};
+use crate::decide::compiled::QuotaIdentity;
+use crate::decide::plan::Id;
+use crate::ledger::balance::Share;
+use crate::ledger::operations::{add_counts, unspent};
+use crate::ledger::{
+    CatalogImage, CatalogResource, CounterId, CounterIdentity, DailyCounts, DailyKey, Holder, LedgerPeriod, LedgerScope, PeriodRow,
+};
+
+/// The revision and the resources, of one moment.
+pub(super) fn catalog(sql: &Connection) -> Result<CatalogImage> {
+    let moment = sql.unchecked_transaction()?;
+    let revision = "SELECT value FROM numbers WHERE name = ?1";
+    let revision = moment.query_row(revision, [CATALOG_REVISION], |row| read_int(row, 0)).optional()?;
+    let mut statement = moment.prepare("SELECT kind, id, value FROM catalog ORDER BY kind, id")?;
+    let rows = statement.query_map([], |row| Ok(CatalogResource { kind: row.get(0)?, id: read_id(row, 1)?, value: row.get(2)? }))?;
+    Ok(CatalogImage { revision: revision.unwrap_or_default(), resources: rows.collect::<Result<_>>()? })
+}
+
+pub(super) fn count_rules(sql: &Connection) -> Result<Vec<(u16, [u64; 8])>> {
+    let mut statement = sql.prepare("SELECT id, bits FROM count_rules ORDER BY id")?;
+    let rows = statement.query_map([], |row| {
+        let bits = unpack(row.get_ref(1)?.as_blob().unwrap_or_default());
+        let bits = bits.try_into().map_err(|_| Error::InvalidColumnType(1, "bits".to_owned(), Type::Blob))?;
+        Ok((row.get(0)?, bits))
+    })?;
+    rows.collect()
+}
+
+const PERIODS: &str = "SELECT counter, subscriber, key, plan, entitlement, quota, unit, time_zone, week_start, start_s, end_s, charged,
+                              granted, active_s
+                       FROM periods JOIN counters ON counters.id = periods.counter";
+
+/// Those that end after `now_s`, the last active first. Sorted here: it is faster than SQLite's sorting of rows that are this wide.
+pub(super) fn live(sql: &Connection, now_s: u64) -> Result<Vec<PeriodRow>> {
+    let mut rows = periods(sql, "end_s > ?1", params![int(now_s)])?;
+    rows.sort_by_key(|row| Reverse(row.active_s));
+    Ok(rows)
+}
+
+pub(super) fn usage(sql: &Connection, scope: &LedgerScope, from_s: u64, until_s: u64) -> Result<Vec<PeriodRow>> {
+    let (from_s, until_s) = (int(from_s), int(until_s));
+    let mut rows = match column(scope) {
+        None => periods(sql, "start_s < ?1 AND end_s > ?2", params![until_s, from_s]),
+        Some((column, id)) => periods(sql, &format!("start_s < ?1 AND end_s > ?2 AND {column}"), params![until_s, from_s, id]),
+    }?;
+    rows.sort_by(|one, other| one.order().cmp(&other.order()));
+    Ok(rows)
+}
+
+/// A condition on the third parameter, and the parameter. `key <> ''` lets SQLite use the index of keys.
+fn column(scope: &LedgerScope) -> Option<(&'static str, &str)> {
+    match scope {
+        LedgerScope::All => None,
+        LedgerScope::Subscriber(id) => Some(("subscriber = ?3", id)),
+        LedgerScope::Key(id) => Some(("key = ?3 AND key <> ''", id)),
+        LedgerScope::Plan(id) => Some(("plan = ?3", id)),
+    }
+}
+
+fn periods(sql: &Connection, condition: &str, values: impl rusqlite::Params) -> Result<Vec<PeriodRow>> {
+    let moment = sql.unchecked_transaction()?;
+    let epochs = epochs(&moment)?;
+    let mut statement = moment.prepare(&format!("{PERIODS} WHERE {condition}"))?;
+    let mut shares = moment.prepare("SELECT holder, epoch, leased, spent FROM shares WHERE counter = ?1 AND start_s = ?2")?;
+    let mut names = Names::default();
+    let mut found = Vec::new();
+    let mut rows = statement.query(values)?;
+    while let Some(row) = rows.next()? {
+        let mut period = period(row, &mut names)?;
+        let shares = shares.query_map([int(period.counter.0), int(period.period.start_s)], |row| {
+            let holder = Holder { id: row.get(0)?, epoch: row.get(1)? };
+            Ok((holder, Share { leased: read_int(row, 2)?, spent: read_int(row, 3)? }))
+        })?;
+        let shares: Vec<_> = shares.collect::<Result<_>>()?;
+        (period.lost, period.held) = unspent(shares, |id| epochs.get(&id).copied().unwrap_or_default());
+        found.push(period);
+    }
+    Ok(found)
+}
+
+fn epochs(sql: &Connection) -> Result<HashMap<u32, u32>> {
+    let mut statement = sql.prepare("SELECT id, epoch FROM holders")?;
+    statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+}
+
+/// Names that many counters share are kept once.
+#[derive(Default)]
+struct Names {
+    ids: HashMap<Box<str>, Id>,
+    quotas: HashMap<QuotaIdentity, Arc<QuotaIdentity>>,
+}
+
+impl Names {
+    fn id(&mut self, row: &Row<'_>, column: usize) -> Result<Id> {
+        let name = row.get_ref(column)?.as_str().map_err(|_| not_text(column))?;
+        if let Some(known) = self.ids.get(name) {
+            return Ok(Arc::clone(known));
+        }
+        let id = Id::from(name);
+        self.ids.insert(name.into(), Arc::clone(&id));
+        Ok(id)
+    }
+
+    fn quota(&mut self, quota: QuotaIdentity) -> Arc<QuotaIdentity> {
+        Arc::clone(self.quotas.entry(quota).or_insert_with_key(|quota| Arc::new(quota.clone())))
+    }
+}
+
+fn period(row: &Row<'_>, names: &mut Names) -> Result<PeriodRow> {
+    let key: Id = read_id(row, 2)?;
+    let quota = QuotaIdentity {
+        name: names.id(row, 5)?,
+        unit: read_unit(row, 6)?,
+        time_zone: names.id(row, 7)?,
+        week_start: read_weekday(row, 8)?,
+    };
+    Ok(PeriodRow {
+        counter: CounterId(read_int(row, 0)?),
+        identity: CounterIdentity {
+            subscriber: read_id(row, 1)?,
+            key: Some(key).filter(|key| !key.is_empty()),
+            plan: names.id(row, 3)?,
+            entitlement: names.id(row, 4)?,
+            quota: names.quota(quota),
+        },
+        period: LedgerPeriod { start_s: read_int(row, 9)?, end_s: read_int(row, 10)? },
+        charged: read_int(row, 11)?,
+        granted: row.get(12)?,
+        lost: 0,
+        held: 0,
+        active_s: read_int(row, 13)?,
+    })
+}
+
+fn read_id(row: &Row<'_>, column: usize) -> Result<Id> {
+    Ok(Id::from(row.get_ref(column)?.as_str().map_err(|_| not_text(column))?))
+}
+
+fn not_text(column: usize) -> Error {
+    Error::InvalidColumnType(column, "a name".to_owned(), Type::Text)
+}
+
+pub(super) fn daily(sql: &Connection, scope: &LedgerScope, first_day: u64, last_day: u64) -> Result<Vec<(DailyKey, DailyCounts)>> {
+    let (first, last) = (int(first_day), int(last_day));
+    let (condition, id) = column(scope).unwrap_or(("?3 = ''", ""));
+    let mut statement = sql.prepare(&format!(
+        "SELECT day, subscriber, key, plan, entitlement, target, admitted, refused, responses FROM days
+         WHERE day BETWEEN ?1 AND ?2 AND {condition} ORDER BY day, subscriber, key, plan, entitlement, target"
+    ))?;
+    let mut names = Names::default();
+    let mut sums: Vec<(DailyKey, DailyCounts)> = Vec::new();
+    let mut rows = statement.query(params![first, last, id])?;
+    while let Some(row) = rows.next()? {
+        let mut name = |column| names.id(row, column);
+        let (subscriber, key, plan, entitlement, target) = (name(1)?, name(2)?, name(3)?, name(4)?, name(5)?);
+        let key = DailyKey { day: read_int(row, 0)?, subscriber, key, plan, entitlement, target };
+        let counts = DailyCounts { admitted: read_int(row, 6)?, refused: read_packed(row, 7)?, responses: read_packed(row, 8)? };
+        match sums.last_mut().filter(|(last, _)| *last == key) {
+            Some((_, sum)) => add_counts(sum, &counts),
+            None => sums.push((key, counts)),
+        }
+    }
+    Ok(sums)
+}

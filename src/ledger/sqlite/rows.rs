@@ -1,0 +1,287 @@
+//! Rows within a transaction.
+
+use std::collections::HashMap;
+
+use roaring::RoaringBitmap;
+use rusqlite::types::Type;
+use rusqlite::{Error, OptionalExtension, Result, params};
+
+use super::codes::{int, kind, pack, read_int, unit, unpack, weekday};
+use crate::ledger::balance::{Account, Share};
+use crate::ledger::operations::{MarkPlace, Rows};
+use crate::ledger::{CatalogChange, CounterId, CounterIdentity, DailyCounts, DailyKey, Expire, Expired, Holder, MAX_COUNT_RULES};
+
+/// Names of the table `numbers`.
+pub(super) const CATALOG_REVISION: &str = "catalog_revision";
+const ACCOUNTS_DROPPED_TO_S: &str = "periods_dropped_to_s";
+const MARKS_DROPPED_TO_S: &str = "marks_dropped_to_s";
+
+/// What one transaction has read and will write at its end.
+pub(super) struct Transaction<'a> {
+    pub(super) sql: &'a rusqlite::Transaction<'a>,
+    marks: HashMap<MarkPlace, MarkRow>,
+    count_rules: HashMap<[u64; 8], u16>,
+    numbers: HashMap<&'static str, Option<u64>>,
+    written: u64,
+}
+
+#[derive(Default)]
+struct MarkRow {
+    bits: RoaringBitmap,
+    newest_s: u64,
+    changed: bool,
+}
+
+impl<'a> Transaction<'a> {
+    pub(super) fn new(sql: &'a rusqlite::Transaction<'a>) -> Self {
+        Self { sql, marks: HashMap::new(), count_rules: HashMap::new(), numbers: HashMap::new(), written: 0 }
+    }
+
+    /// Writes what was kept back, and gives the number of rows that the transaction has written.
+    pub(super) fn finish(&mut self) -> Result<u64> {
+        let sql = "INSERT INTO marks (holder, epoch, shard, kind, high, newest_s, bits) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+                   ON CONFLICT DO UPDATE SET newest_s = excluded.newest_s, bits = excluded.bits";
+        for (place, row) in self.marks.iter().filter(|(_, row)| row.changed) {
+            let mut bits = Vec::with_capacity(row.bits.serialized_size());
+            row.bits.serialize_into(&mut bits).map_err(|wrong| Error::ToSqlConversionFailure(Box::new(wrong)))?;
+            let MarkPlace { holder, shard, kind: of, high } = *place;
+            let values = params![holder.id, holder.epoch, shard, kind(of), int(high), int(row.newest_s), bits];
+            self.sql.prepare_cached(sql)?.execute(values)?;
+            self.written += 1;
+        }
+        Ok(self.written)
+    }
+
+    fn write(&mut self, sql: &str, values: impl rusqlite::Params) -> Result<u64> {
+        let rows = self.sql.prepare_cached(sql)?.execute(values)?.try_into().unwrap_or(u64::MAX);
+        self.written += rows;
+        Ok(rows)
+    }
+
+    fn number(&mut self, name: &'static str) -> Result<Option<u64>> {
+        if let Some(known) = self.numbers.get(name) {
+            return Ok(*known);
+        }
+        let mut statement = self.sql.prepare_cached("SELECT value FROM numbers WHERE name = ?1")?;
+        let value = statement.query_row([name], |row| read_int(row, 0)).optional()?;
+        self.numbers.insert(name, value);
+        Ok(value)
+    }
+
+    fn set_number(&mut self, name: &'static str, value: u64) -> Result<()> {
+        self.numbers.insert(name, Some(value));
+        self.write(
+            "INSERT INTO numbers (name, value) VALUES (?1, ?2) ON CONFLICT DO UPDATE SET value = excluded.value",
+            params![name, int(value)],
+        )?;
+        Ok(())
+    }
+
+    /// Numbers that only grow.
+    fn raise_number(&mut self, name: &'static str, value: Option<u64>) -> Result<()> {
+        let known = self.number(name)?;
+        match value {
+            Some(value) if Some(value) > known => self.set_number(name, value),
+            _ => Ok(()),
+        }
+    }
+
+    fn mark_row(&mut self, place: MarkPlace) -> Result<&mut MarkRow> {
+        if !self.marks.contains_key(&place) {
+            let MarkPlace { holder, shard, kind: of, high } = place;
+            let sql = "SELECT newest_s, bits FROM marks WHERE holder = ?1 AND epoch = ?2 AND shard = ?3 AND kind = ?4 AND high = ?5";
+            let mut statement = self.sql.prepare_cached(sql)?;
+            let row = statement.query_row(params![holder.id, holder.epoch, shard, kind(of), int(high)], |row| {
+                let bytes: Vec<u8> = row.get(1)?;
+                let bits = RoaringBitmap::deserialize_from(bytes.as_slice());
+                let bits = bits.map_err(|wrong| Error::FromSqlConversionFailure(1, Type::Blob, Box::new(wrong)))?;
+                Ok(MarkRow { newest_s: read_int(row, 0)?, bits, changed: false })
+            });
+            let row = row.optional()?.unwrap_or_default();
+            self.marks.insert(place, row);
+        }
+        Ok(self.marks.entry(place).or_default())
+    }
+
+    fn expire_marks(&mut self, before_s: u64, most: u64) -> Result<u64> {
+        let sql = "SELECT max(newest_s) FROM (SELECT newest_s FROM marks WHERE newest_s < ?1 ORDER BY newest_s LIMIT ?2)";
+        let newest: Option<i64> = self.sql.query_row(sql, [int(before_s), int(most)], |row| row.get(0))?;
+        self.raise_number(MARKS_DROPPED_TO_S, newest.and_then(|newest| u64::try_from(newest).ok()))?;
+        let sql = "DELETE FROM marks WHERE rowid IN (SELECT rowid FROM marks WHERE newest_s < ?1 ORDER BY newest_s LIMIT ?2)";
+        self.write(sql, [int(before_s), int(most)])
+    }
+
+    fn expire_periods(&mut self, ended_by_s: u64, most: u64) -> Result<(u64, u64)> {
+        let sql = "SELECT counter, start_s, end_s FROM periods WHERE end_s <= ?1 ORDER BY end_s LIMIT ?2";
+        let mut statement = self.sql.prepare_cached(sql)?;
+        let old = statement.query_map([int(ended_by_s), int(most)], |row| Ok((row.get(0)?, row.get(1)?, read_int(row, 2)?)))?;
+        let old: Vec<(i64, i64, u64)> = old.collect::<Result<_>>()?;
+        drop(statement);
+        self.raise_number(ACCOUNTS_DROPPED_TO_S, old.last().map(|(.., end_s)| *end_s))?;
+        let mut counters = 0;
+        for (counter, start_s, _) in &old {
+            self.write("DELETE FROM periods WHERE counter = ?1 AND start_s = ?2", [counter, start_s])?;
+            self.write("DELETE FROM shares WHERE counter = ?1 AND start_s = ?2", [counter, start_s])?;
+            let sql = "DELETE FROM counters WHERE id = ?1 AND NOT EXISTS (SELECT 1 FROM periods WHERE counter = ?1)";
+            counters += self.write(sql, [counter])?;
+        }
+        Ok((old.len().try_into().unwrap_or(u64::MAX), counters))
+    }
+}
+
+impl Rows for Transaction<'_> {
+    type Error = Error;
+
+    fn find_counter(&mut self, identity: &CounterIdentity) -> Result<Option<CounterId>> {
+        let sql = "SELECT id FROM counters WHERE subscriber = ?1 AND key = ?2 AND plan = ?3 AND entitlement = ?4 AND quota = ?5
+                   AND unit = ?6 AND time_zone = ?7 AND week_start = ?8";
+        let mut statement = self.sql.prepare_cached(sql)?;
+        statement.query_row(columns(identity), |row| Ok(CounterId(read_int(row, 0)?))).optional()
+    }
+
+    fn make_counter(&mut self, identity: &CounterIdentity) -> Result<CounterId> {
+        let sql = "INSERT INTO counters (subscriber, key, plan, entitlement, quota, unit, time_zone, week_start)
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) RETURNING id";
+        self.written += 1;
+        self.sql.prepare_cached(sql)?.query_row(columns(identity), |row| Ok(CounterId(read_int(row, 0)?)))
+    }
+
+    fn limit_revision(&mut self, counter: CounterId) -> Result<Option<u64>> {
+        let mut statement = self.sql.prepare_cached("SELECT limit_revision FROM counters WHERE id = ?1")?;
+        statement.query_row([int(counter.0)], |row| read_int(row, 0)).optional()
+    }
+
+    fn set_limit_revision(&mut self, counter: CounterId, revision: u64) -> Result<()> {
+        self.write("UPDATE counters SET limit_revision = ?2 WHERE id = ?1", [int(counter.0), int(revision)])?;
+        Ok(())
+    }
+
+    fn count_rule(&mut self, bits: &[u64; 8]) -> Result<Option<u16>> {
+        if let Some(known) = self.count_rules.get(bits) {
+            return Ok(Some(*known));
+        }
+        let packed = pack(bits);
+        let known = self.sql.prepare_cached("SELECT id FROM count_rules WHERE bits = ?1")?.query_row([&packed], |row| row.get(0));
+        let rule = match known.optional()? {
+            Some(known) => known,
+            None => {
+                let next: i64 = self.sql.query_row("SELECT coalesce(max(id) + 1, 0) FROM count_rules", [], |row| row.get(0))?;
+                let Some(next) = u16::try_from(next).ok().filter(|next| *next < MAX_COUNT_RULES) else { return Ok(None) };
+                self.write("INSERT INTO count_rules (id, bits) VALUES (?1, ?2)", params![next, packed])?;
+                next
+            }
+        };
+        self.count_rules.insert(*bits, rule);
+        Ok(Some(rule))
+    }
+
+    fn account(&mut self, counter: CounterId, start_s: u64) -> Result<Option<Account>> {
+        let sql = "SELECT end_s, charged, granted, active_s FROM periods WHERE counter = ?1 AND start_s = ?2";
+        let mut statement = self.sql.prepare_cached(sql)?;
+        let account = statement.query_row([int(counter.0), int(start_s)], |row| {
+            Ok(Account { end_s: read_int(row, 0)?, charged: read_int(row, 1)?, granted: row.get(2)?, active_s: read_int(row, 3)? })
+        });
+        account.optional()
+    }
+
+    fn put_account(&mut self, counter: CounterId, start_s: u64, account: &Account) -> Result<()> {
+        let sql = "INSERT INTO periods (counter, start_s, end_s, charged, granted, active_s) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+                   ON CONFLICT DO UPDATE SET charged = excluded.charged, granted = excluded.granted, active_s = excluded.active_s";
+        let Account { end_s, charged, granted, active_s } = *account;
+        self.write(sql, [int(counter.0), int(start_s), int(end_s), int(charged), granted, int(active_s)])?;
+        Ok(())
+    }
+
+    fn shares(&mut self, counter: CounterId, start_s: u64) -> Result<Vec<(Holder, Share)>> {
+        let sql = "SELECT holder, epoch, leased, spent FROM shares WHERE counter = ?1 AND start_s = ?2";
+        let mut statement = self.sql.prepare_cached(sql)?;
+        let shares = statement.query_map([int(counter.0), int(start_s)], |row| {
+            let holder = Holder { id: row.get(0)?, epoch: row.get(1)? };
+            Ok((holder, Share { leased: read_int(row, 2)?, spent: read_int(row, 3)? }))
+        })?;
+        shares.collect()
+    }
+
+    fn put_share(&mut self, counter: CounterId, start_s: u64, holder: Holder, share: &Share) -> Result<()> {
+        let sql = "INSERT INTO shares (counter, start_s, holder, epoch, leased, spent) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+                   ON CONFLICT DO UPDATE SET leased = excluded.leased, spent = excluded.spent";
+        let Share { leased, spent } = *share;
+        self.write(sql, [int(counter.0), int(start_s), holder.id.into(), holder.epoch.into(), int(leased), int(spent)])?;
+        Ok(())
+    }
+
+    fn accounts_dropped_to_s(&mut self) -> Result<u64> {
+        Ok(self.number(ACCOUNTS_DROPPED_TO_S)?.unwrap_or_default())
+    }
+
+    fn is_marked(&mut self, place: MarkPlace, low: u16) -> Result<bool> {
+        Ok(self.mark_row(place)?.bits.contains(low.into()))
+    }
+
+    fn put_mark(&mut self, place: MarkPlace, low: u16, issued_s: u64) -> Result<()> {
+        let row = self.mark_row(place)?;
+        row.bits.insert(low.into());
+        row.newest_s = row.newest_s.max(issued_s);
+        row.changed = true;
+        Ok(())
+    }
+
+    fn marks_dropped_to_s(&mut self) -> Result<Option<u64>> {
+        self.number(MARKS_DROPPED_TO_S)
+    }
+
+    fn catalog_revision(&mut self) -> Result<u64> {
+        Ok(self.number(CATALOG_REVISION)?.unwrap_or_default())
+    }
+
+    fn set_catalog_revision(&mut self, revision: u64) -> Result<()> {
+        self.set_number(CATALOG_REVISION, revision)
+    }
+
+    fn put_resource(&mut self, change: &CatalogChange) -> Result<()> {
+        let CatalogChange { kind, id, value } = change;
+        match value {
+            Some(value) => self.write(
+                "INSERT INTO catalog (kind, id, value) VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET value = excluded.value",
+                params![kind, &**id, value],
+            )?,
+            None => self.write("DELETE FROM catalog WHERE kind = ?1 AND id = ?2", params![kind, &**id])?,
+        };
+        Ok(())
+    }
+
+    fn put_day(&mut self, key: &DailyKey, holder: Holder, counts: &DailyCounts) -> Result<()> {
+        let sql = "INSERT INTO days (day, subscriber, key, plan, entitlement, target, holder, epoch, admitted, refused, responses)
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
+                   ON CONFLICT DO UPDATE SET admitted = excluded.admitted, refused = excluded.refused, responses = excluded.responses";
+        let DailyKey { day, subscriber, key, plan, entitlement, target } = key;
+        let (refused, responses) = (pack(&counts.refused), pack(&counts.responses));
+        let Holder { id, epoch } = holder;
+        let (day, admitted) = (int(*day), int(counts.admitted));
+        self.write(sql, params![day, &**subscriber, &**key, &**plan, &**entitlement, &**target, id, epoch, admitted, refused, responses])?;
+        Ok(())
+    }
+
+    fn expire(&mut self, expire: &Expire, most: u64) -> Result<Expired> {
+        // Marks of this transaction first, so that none of them comes back at its end.
+        self.finish()?;
+        self.marks.clear();
+        let mark_rows = self.expire_marks(expire.marks_issued_before_s, most)?;
+        let (periods, counters) = self.expire_periods(expire.periods_ended_by_s, most)?;
+        let sql = "DELETE FROM days WHERE (day, subscriber, key, plan, entitlement, target, holder, epoch) IN
+                   (SELECT day, subscriber, key, plan, entitlement, target, holder, epoch FROM days WHERE day < ?1 LIMIT ?2)";
+        let days = self.write(sql, [int(expire.days_before), int(most)])?;
+        Ok(Expired { mark_rows, periods, counters, days, more: [mark_rows, periods, days].contains(&most) })
+    }
+}
+
+fn columns(identity: &CounterIdentity) -> [&str; 8] {
+    let CounterIdentity { subscriber, key, plan, entitlement, quota } = identity;
+    let key = key.as_deref().unwrap_or_default();
+    [subscriber, key, plan, entitlement, &quota.name, unit(quota.unit), &quota.time_zone, weekday(quota.week_start)]
+}
+
+/// Numbers of 64 bits of a column.
+pub(super) fn read_packed(row: &rusqlite::Row<'_>, column: usize) -> Result<Vec<u64>> {
+    Ok(unpack(row.get_ref(column)?.as_blob().unwrap_or_default()))
+}

@@ -1,0 +1,93 @@
+//! The tables, and the way from older ones.
+
+use rusqlite::Connection;
+
+/// `application_id` of our files: "tlgt".
+pub(super) const APPLICATION_ID: i64 = 0x746c_6774;
+
+/// What makes each version of the schema out of the one before; the first out of nothing. Only ever added to.
+pub(super) const VERSIONS: &[&str] = &[
+    // 1: counters, leases, marks of corrections, the catalog.
+    "CREATE TABLE secrets (receipt_key BLOB NOT NULL, key_hash BLOB NOT NULL, fingerprint BLOB NOT NULL) STRICT;
+     CREATE TABLE numbers (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+     CREATE TABLE holders (id INTEGER PRIMARY KEY, epoch INTEGER NOT NULL) STRICT;
+     CREATE TABLE counters (
+         id INTEGER PRIMARY KEY AUTOINCREMENT,
+         subscriber TEXT NOT NULL,
+         key TEXT NOT NULL,             -- empty: counted by subscriber
+         plan TEXT NOT NULL,
+         entitlement TEXT NOT NULL,
+         quota TEXT NOT NULL,
+         unit TEXT NOT NULL,
+         time_zone TEXT NOT NULL,
+         week_start TEXT NOT NULL,
+         limit_revision INTEGER NOT NULL DEFAULT 0,
+         UNIQUE (subscriber, key, plan, entitlement, quota, unit, time_zone, week_start)
+     ) STRICT;
+     CREATE INDEX counters_by_key ON counters (key) WHERE key <> '';
+     CREATE TABLE count_rules (id INTEGER PRIMARY KEY, bits BLOB NOT NULL UNIQUE) STRICT;
+     CREATE TABLE periods (
+         counter INTEGER NOT NULL,
+         start_s INTEGER NOT NULL,
+         end_s INTEGER NOT NULL,
+         charged INTEGER NOT NULL,
+         granted INTEGER NOT NULL,
+         active_s INTEGER NOT NULL,
+         PRIMARY KEY (counter, start_s)
+     ) STRICT, WITHOUT ROWID;
+     CREATE INDEX periods_by_end ON periods (end_s);
+     CREATE TABLE shares (
+         counter INTEGER NOT NULL,
+         start_s INTEGER NOT NULL,
+         holder INTEGER NOT NULL,
+         epoch INTEGER NOT NULL,
+         leased INTEGER NOT NULL,
+         spent INTEGER NOT NULL,
+         PRIMARY KEY (counter, start_s, holder, epoch)
+     ) STRICT, WITHOUT ROWID;
+     CREATE TABLE marks (
+         holder INTEGER NOT NULL,
+         epoch INTEGER NOT NULL,
+         shard INTEGER NOT NULL,
+         kind INTEGER NOT NULL,         -- 0 corrected, 1 charged
+         high INTEGER NOT NULL,         -- sequence number / 65536
+         newest_s INTEGER NOT NULL,
+         bits BLOB NOT NULL,            -- roaring bitmap of the sequence numbers % 65536
+         PRIMARY KEY (holder, epoch, shard, kind, high)
+     ) STRICT;
+     CREATE INDEX marks_by_age ON marks (newest_s);
+     CREATE TABLE catalog (kind INTEGER NOT NULL, id TEXT NOT NULL, value BLOB NOT NULL, PRIMARY KEY (kind, id)) STRICT;",
+    // 2: daily usage.
+    "CREATE TABLE days (
+         day INTEGER NOT NULL,
+         subscriber TEXT NOT NULL,
+         key TEXT NOT NULL,
+         plan TEXT NOT NULL,
+         entitlement TEXT NOT NULL,
+         target TEXT NOT NULL,
+         holder INTEGER NOT NULL,
+         epoch INTEGER NOT NULL,
+         admitted INTEGER NOT NULL,
+         refused BLOB NOT NULL,         -- 64 bits each, little-endian
+         responses BLOB NOT NULL,       -- likewise
+         PRIMARY KEY (day, subscriber, key, plan, entitlement, target, holder, epoch)
+     ) STRICT, WITHOUT ROWID;
+     CREATE INDEX days_by_subscriber ON days (subscriber, day);
+     CREATE INDEX days_by_key ON days (key, day);",
+];
+
+/// The version that this program writes.
+pub(super) fn newest() -> i64 {
+    i64::try_from(VERSIONS.len()).unwrap_or(i64::MAX)
+}
+
+/// Brings a file from one version to the newest, all or nothing.
+pub(super) fn migrate(connection: &mut Connection, from: i64) -> rusqlite::Result<()> {
+    let transaction = connection.transaction()?;
+    for version in VERSIONS.iter().skip(usize::try_from(from).unwrap_or_default()) {
+        transaction.execute_batch(version)?;
+    }
+    transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+    transaction.pragma_update(None, "user_version", newest())?;
+    transaction.commit()
+}

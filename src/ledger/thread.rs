@@ -1,0 +1,248 @@
+//! The thread in front of a ledger: callers never wait for the disk, and what waits together is committed together.
+
+use std::any::Any;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use super::{
+    Answer, Balance, CatalogEdit, ChargeRequest, DailyReport, Expire, Expired, GiveBack, GivenBack, GrantRequest, Lease, LeaseRequest,
+    Ledger, LedgerError, Operation, Refused, RevisionConflict, Settle, Settled,
+};
+
+/// The most operations in one transaction.
+const MAX_BATCH: usize = 4_096;
+/// How long nothing must wait before the ledger is tidied.
+const IDLE: Duration = Duration::from_millis(500);
+
+/// Is called on the ledger's thread when the answer is on the disk: quick, and never waiting.
+pub type Callback<A> = Box<dyn FnOnce(Result<A, LedgerError>) + Send>;
+
+/// An operation with an answer of its own type.
+pub trait Request: Send + 'static {
+    type Answer: Send + 'static;
+    fn into_operation(self) -> Operation;
+    /// The answer, out of that of the operation. `None`: it is the answer to something else.
+    fn answer(answer: Answer) -> Option<Self::Answer>;
+}
+
+macro_rules! requests {
+    ($($request:ident => $variant:ident($answer:ty);)*) => {$(
+        impl Request for $request {
+            type Answer = $answer;
+
+            fn into_operation(self) -> Operation {
+                Operation::$variant(self)
+            }
+
+            fn answer(answer: Answer) -> Option<$answer> {
+                if let Answer::$variant(answer) = answer { Some(answer) } else { None }
+            }
+        }
+    )*};
+}
+
+requests! {
+    LeaseRequest => Lease(Result<Lease, Refused>);
+    GiveBack => GiveBack(GivenBack);
+    Settle => Settle(Settled);
+    ChargeRequest => Charge(Result<Balance, Refused>);
+    GrantRequest => Grant(Result<Balance, Refused>);
+    CatalogEdit => Edit(Result<u64, RevisionConflict>);
+    DailyReport => Daily(());
+    Expire => Expire(Expired);
+}
+
+struct Job {
+    operation: Operation,
+    answer: Callback<Answer>,
+}
+
+/// What the thread has done so far.
+#[derive(Debug, Default)]
+struct Counts {
+    operations: AtomicU64,
+    commits: AtomicU64,
+    failures: AtomicU64,
+    waiting: AtomicU64,
+    last_failure: Mutex<Option<LedgerError>>,
+}
+
+/// What a ledger's thread has done so far, for metrics and health.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LedgerStatus {
+    /// Operations that were committed.
+    pub operations: u64,
+    /// Transactions that were committed.
+    pub commits: u64,
+    /// Transactions that failed.
+    pub failures: u64,
+    /// Operations that wait for a transaction.
+    pub waiting: u64,
+    /// Why the last transaction failed. `None`: it did not.
+    pub failing: Option<LedgerError>,
+}
+
+/// A ledger with a thread of its own. When it is dropped, what waits is done first.
+pub struct LedgerThread {
+    ledger: Arc<dyn Ledger>,
+    /// `None` while it is dropped.
+    queue: Option<SyncSender<Job>>,
+    thread: Option<JoinHandle<()>>,
+    counts: Arc<Counts>,
+}
+
+impl LedgerThread {
+    /// Starts the thread. At most `max_waiting` operations wait for it.
+    ///
+    /// # Errors
+    /// The operating system gives no thread.
+    pub fn start(ledger: Arc<dyn Ledger>, max_waiting: usize) -> Result<Self, LedgerError> {
+        let (queue, jobs) = sync_channel(max_waiting);
+        let counts = Arc::new(Counts::default());
+        let work = Worker { ledger: Arc::clone(&ledger), jobs, counts: Arc::clone(&counts) };
+        let thread = std::thread::Builder::new().name("ledger".to_owned()).spawn(move || work.run());
+        let thread = thread.map_err(|wrong| LedgerError::Fault(format!("the system gives no thread: {wrong}")))?;
+        Ok(Self { ledger, queue: Some(queue), thread: Some(thread), counts })
+    }
+
+    /// The ledger, for what is read. Lists take their time: not on a thread that serves.
+    pub fn ledger(&self) -> &Arc<dyn Ledger> {
+        &self.ledger
+    }
+
+    /// Does an operation with all others that wait, and calls back when it is on the disk, or could not be done. Never waits. Operations that
+    /// one thread submits are done in its order.
+    ///
+    /// Where too many wait already, `answer` is called at once, with [`LedgerError::Busy`].
+    pub fn submit<R: Request>(&self, request: R, answer: impl FnOnce(Result<R::Answer, LedgerError>) + Send + 'static) {
+        let answer: Callback<Answer> = Box::new(move |done| {
+            answer(done.and_then(|done| R::answer(done).ok_or_else(|| LedgerError::Fault("it answered something else".to_owned()))));
+        });
+        let job = Job { operation: request.into_operation(), answer };
+        let Some(queue) = &self.queue else { return (job.answer)(Err(LedgerError::Stopped)) };
+        self.counts.waiting.fetch_add(1, Ordering::Relaxed);
+        let (job, why) = match queue.try_send(job) {
+            Ok(()) => return,
+            Err(TrySendError::Full(job)) => (job, LedgerError::Busy),
+            Err(TrySendError::Disconnected(job)) => (job, LedgerError::Stopped),
+        };
+        self.counts.waiting.fetch_sub(1, Ordering::Relaxed);
+        (job.answer)(Err(why));
+    }
+
+    /// Does an operation, and waits for it. Not on a thread that serves.
+    ///
+    /// # Errors
+    /// Those of [`Ledger::commit`].
+    pub fn call<R: Request>(&self, request: R) -> Result<R::Answer, LedgerError> {
+        let (tell, told) = std::sync::mpsc::channel();
+        self.submit(request, move |answer| drop(tell.send(answer)));
+        told.recv().unwrap_or(Err(LedgerError::Stopped))
+    }
+
+    /// What was done so far.
+    pub fn status(&self) -> LedgerStatus {
+        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        let Counts { operations, commits, failures, waiting, last_failure } = &*self.counts;
+        LedgerStatus {
+            operations: read(operations),
+            commits: read(commits),
+            failures: read(failures),
+            waiting: read(waiting),
+            failing: last_failure.lock().clone(),
+        }
+    }
+}
+
+impl Drop for LedgerThread {
+    fn drop(&mut self) {
+        drop(self.queue.take());
+        // A callback may hold the last reference: the thread then ends by itself.
+        if let Some(thread) = self.thread.take().filter(|thread| thread.thread().id() != std::thread::current().id()) {
+            drop(thread.join());
+        }
+    }
+}
+
+impl fmt::Debug for LedgerThread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LedgerThread").field("ledger", &self.ledger).field("status", &self.status()).finish_non_exhaustive()
+    }
+}
+
+struct Worker {
+    ledger: Arc<dyn Ledger>,
+    jobs: Receiver<Job>,
+    counts: Arc<Counts>,
+}
+
+impl Worker {
+    fn run(self) {
+        loop {
+            match self.jobs.recv_timeout(IDLE) {
+                Ok(first) => self.commit(first),
+                Err(RecvTimeoutError::Timeout) => self.tidy(),
+                Err(RecvTimeoutError::Disconnected) => return self.tidy(),
+            }
+            if self.ledger.wants_tidying() {
+                self.tidy();
+            }
+        }
+    }
+
+    /// Commits a job with all that wait behind it.
+    fn commit(&self, first: Job) {
+        let mut operations = vec![first.operation];
+        let mut callbacks = vec![first.answer];
+        for job in self.jobs.try_iter().take(MAX_BATCH - 1) {
+            operations.push(job.operation);
+            callbacks.push(job.answer);
+        }
+        let many = u64::try_from(operations.len()).unwrap_or(u64::MAX);
+        self.counts.waiting.fetch_sub(many, Ordering::Relaxed);
+        let done = guarded(|| self.ledger.commit(&operations));
+        self.note(&done, many);
+        match done {
+            Ok(answers) => callbacks.into_iter().zip(answers).for_each(|(callback, answer)| call(callback, Ok(answer))),
+            Err(wrong) => callbacks.into_iter().for_each(|callback| call(callback, Err(wrong.clone()))),
+        }
+    }
+
+    fn note<T>(&self, done: &Result<T, LedgerError>, operations: u64) {
+        match done {
+            Ok(_) => {
+                self.counts.commits.fetch_add(1, Ordering::Relaxed);
+                self.counts.operations.fetch_add(operations, Ordering::Relaxed);
+            }
+            Err(_) => drop(self.counts.failures.fetch_add(1, Ordering::Relaxed)),
+        }
+        *self.counts.last_failure.lock() = done.as_ref().err().cloned();
+    }
+
+    fn tidy(&self) {
+        if let Err(wrong) = guarded(|| self.ledger.tidy()) {
+            *self.counts.last_failure.lock() = Some(wrong);
+        }
+    }
+}
+
+/// A panic is a failure of the ledger, and not the end of its thread.
+fn guarded<T>(work: impl FnOnce() -> Result<T, LedgerError>) -> Result<T, LedgerError> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).unwrap_or_else(|panic| Err(LedgerError::Fault(words(&*panic))))
+}
+
+fn call(callback: Callback<Answer>, answer: Result<Answer, LedgerError>) {
+    // One caller's panic is not another's: it was printed where it happened.
+    drop(std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| callback(answer))));
+}
+
+fn words(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "it panicked".to_owned())
+}
