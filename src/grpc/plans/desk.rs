@@ -16,7 +16,7 @@ use crate::engine::plans::{
     Change, Committed, Correction, Counter, Delta, GiveBack, GrantError, GrantPlan, Granted, Mark, MarkKind, Need, PlanEngine, QuotaUsage,
     Restored, Scope, Settlement,
 };
-use crate::ledger::{self, CounterIdentity, Holder, LeaseRequest, LedgerError, LedgerPeriod, LedgerThread};
+use crate::ledger::{self, CounterIdentity, Holder, LeaseRequest, LedgerError, LedgerPeriod, LedgerThread, Refused};
 
 /// Counters that get a lease at start.
 const MAX_WARM: usize = 50_000;
@@ -63,9 +63,13 @@ impl Desk {
 
     fn ask(&self, need: Need) -> oneshot::Receiver<()> {
         let (tell, told) = oneshot::channel();
-        let (engine, clock) = (self.engine.clone(), self.clock.clone());
-        let request = self.request(&need);
-        self.ledger.submit(request, move |answer| {
+        self.submit(need, tell);
+        told
+    }
+
+    fn submit(&self, need: Need, tell: oneshot::Sender<()>) {
+        let desk = self.clone();
+        self.ledger.submit(self.request(&need), move |answer| {
             match answer {
                 Ok(Ok(lease)) => {
                     let granted = Granted {
@@ -75,21 +79,26 @@ impl Desk {
                         charged: lease.balance.charged,
                         granted: lease.balance.granted,
                     };
-                    engine.apply_lease(&need, &granted, clock.now());
+                    desk.engine.apply_lease(&need, &granted, desk.clock.now());
+                }
+                // The ledger let go of the counter after its last period: by its name it gets another number.
+                Ok(Err(Refused::UnknownCounter)) if need.number.is_some() => {
+                    let mut by_name = need;
+                    by_name.number = None;
+                    return desk.submit(by_name, tell);
                 }
                 Ok(Err(refused)) => {
                     tracing::debug!("a lease was refused: {refused}");
-                    engine.lease_failed(&need);
+                    desk.engine.lease_failed(&need);
                 }
                 Err(error) => {
                     tracing::debug!("a lease failed: {error}");
-                    engine.lease_failed(&need);
+                    desk.engine.lease_failed(&need);
                 }
             }
             // Whoever asked may be gone.
             let _ = tell.send(());
         });
-        told
     }
 
     fn request(&self, need: &Need) -> LeaseRequest {
@@ -138,9 +147,9 @@ impl Desk {
                     })
                 })
             }
-            Change::Charge { counter, number, period, units } => {
+            Change::Charge { counter, period, units, .. } => {
                 let charge = self.call(ledger::ChargeRequest {
-                    counter: wire_counter(counter, *number),
+                    counter: wire_counter(counter, None),
                     period: wire_period(*period),
                     units: *units,
                     now_s: self.clock.now().unix_s(),
@@ -175,7 +184,7 @@ impl Desk {
             self.call(self.give_back(unspent)).await?;
         }
         let request = ledger::GrantRequest {
-            counter: wire_counter(&plan.counter, plan.number),
+            counter: wire_counter(&plan.counter, None),
             period: wire_period(plan.period),
             change: plan.change,
             limit: plan.limit,
