@@ -131,7 +131,8 @@ impl Plans {
                 Tried::Needs(needs, unused) => {
                     answer = unused;
                     if desk.is_failing() {
-                        // It would only cost the caller's time.
+                        // It is asked all the same, which is how it is noticed that it works again; but waiting would only cost the caller's time.
+                        desk.draw(needs, Duration::ZERO).await;
                         return match self.decide(request, self.settings.on_failure, answer)? {
                             Tried::Answered(answered) => Ok(answered),
                             Tried::Needs(_, answer) => Ok(answer(&unavailable())),

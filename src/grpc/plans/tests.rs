@@ -1,9 +1,16 @@
-//! Plans to test the services with.
+//! Plans to test the services with, and what becomes of decisions when the ledger fails.
+
+use std::sync::mpsc;
+
+use parking_lot::Mutex;
 
 use super::*;
-use crate::catalog::HashKey;
+use crate::catalog::{EditOptions, HashKey};
 use crate::config::Config;
 use crate::engine::plans::Settings;
+use crate::grpc::{convert, json};
+use crate::ledger::faults::{Fault, FaultyLedger};
+use crate::ledger::{Ledger, LedgerThread, MemoryLedger};
 
 /// The settings that nobody changed.
 pub(crate) fn settings() -> config::Plans {
@@ -15,4 +22,114 @@ pub(crate) fn empty(clock: Clock, metrics: &Metrics) -> Arc<Plans> {
     let catalog = Arc::new(CatalogStore::new(HashKey([1; 32]), None));
     let engine = Arc::new(PlanEngine::new(Settings::new([2; 32], [3; 16])));
     Arc::new(Plans::new(engine, catalog, clock, settings(), None, metrics))
+}
+
+const KEY: &[u8] = b"a-value-of-twenty-characters";
+
+/// A quota of 3 a year over a ledger whose commits meet faults.
+struct Bench {
+    plans: Plans,
+    ledger: Arc<FaultyLedger>,
+    faults: Arc<Mutex<Box<dyn FnMut() -> Fault + Send>>>,
+}
+
+impl Bench {
+    fn new(settings: config::Plans) -> Self {
+        let faults: Arc<Mutex<Box<dyn FnMut() -> Fault + Send>>> = Arc::new(Mutex::new(Box::new(|| Fault::None)));
+        let plan = faults.clone();
+        let ledger = Arc::new(FaultyLedger::new(Arc::new(MemoryLedger::new().unwrap()), move |_| (plan.lock())()));
+        let clock = Clock::system();
+        let catalog = Arc::new(CatalogStore::new(HashKey([1; 32]), None));
+        let file = "{plans: [{id: gold, entitlements: [{name: all, targets: [t], quotas: [{name: q, limit: 3, unit: YEAR}]}]}],
+                     subscribers: [{id: acme, plans: [gold], keys: [{id: k, value: a-value-of-twenty-characters}]}]}";
+        let document = crate::yaml::parse(file).unwrap().root.to_json().unwrap();
+        let declared = convert::apply::declared(json::declared(document).unwrap().message).unwrap();
+        catalog.edit(EditOptions::default(), clock.now(), |draft| draft.apply(&declared)).unwrap();
+        let engine = Arc::new(PlanEngine::new(Settings { lease: Some(settings.lease), ..Settings::new([2; 32], [3; 16]) }));
+        let holder = ledger.join(1).unwrap();
+        let thread = Arc::new(LedgerThread::start(ledger.clone(), 100).unwrap());
+        let desk = Desk::new(engine.clone(), thread, holder, clock.clone());
+        Self { plans: Plans::new(engine, catalog, clock, settings, Some(desk), &Metrics::new()), ledger, faults }
+    }
+
+    fn every_commit(&self, fault: impl FnMut() -> Fault + Send + 'static) {
+        *self.faults.lock() = Box::new(fault);
+    }
+
+    async fn check(&self, time_left: Option<Duration>) -> Option<Reason> {
+        let input = CheckInput { api_key: KEY, target: "t", method: b"", path: b"", cost: None, operation_id: b"" };
+        self.plans.check(&input, time_left, |decision| decision.verdict.reason()).await.unwrap()
+    }
+}
+
+fn full() -> Fault {
+    Fault::Before(LedgerError::Full("ledger.sqlite".into()))
+}
+
+#[tokio::test]
+async fn a_ledger_that_fails_is_a_refusal_until_it_works_again() {
+    let bench = Bench::new(settings());
+    bench.every_commit(full);
+    for _ in 0..5 {
+        assert_eq!(bench.check(None).await, Some(Reason::LedgerUnavailable));
+    }
+    bench.every_commit(|| Fault::None);
+    // Each refusal has asked again: the first that finds the ledger at work is waited for by nobody.
+    while bench.check(None).await == Some(Reason::LedgerUnavailable) {}
+    let mut admitted = 1;
+    while bench.check(None).await.is_none() {
+        admitted += 1;
+    }
+    assert_eq!(admitted, 3);
+    assert_eq!(bench.check(None).await, Some(Reason::QuotaExceeded));
+}
+
+#[tokio::test]
+async fn what_was_leased_is_spent_while_the_ledger_fails() {
+    let bench = Bench::new(settings());
+    assert_eq!(bench.check(None).await, None);
+    bench.every_commit(full);
+    let mut admitted = 1;
+    while bench.check(None).await.is_none() {
+        admitted += 1;
+    }
+    assert!((1..=3).contains(&admitted), "{admitted}");
+}
+
+#[tokio::test]
+async fn where_it_is_so_configured_a_failing_ledger_admits_as_far_as_is_known_here() {
+    let bench = Bench::new(config::Plans { on_failure: Shortage::Allow, ..settings() });
+    bench.every_commit(full);
+    for _ in 0..3 {
+        assert_eq!(bench.check(None).await, None);
+    }
+    assert_eq!(bench.check(None).await, Some(Reason::QuotaExceeded));
+}
+
+#[tokio::test]
+async fn a_slow_ledger_costs_no_more_than_the_calls_own_deadline_and_charges_nothing() {
+    let bench = Bench::new(config::Plans { max_wait: Duration::from_secs(60), ..settings() });
+    let (go_on, until) = mpsc::channel();
+    let mut until = Some(until);
+    bench.every_commit(move || until.take().map_or(Fault::None, Fault::Wait));
+    assert_eq!(bench.check(Some(Duration::from_millis(5))).await, Some(Reason::LedgerUnavailable));
+    drop(go_on);
+    let mut admitted = 0;
+    while bench.check(None).await.is_none() {
+        admitted += 1;
+    }
+    assert_eq!(admitted, 3, "the call that was given up was charged nothing");
+}
+
+#[tokio::test]
+async fn a_refusal_and_an_exhausted_quota_ask_the_ledger_nothing() {
+    let bench = Bench::new(settings());
+    while bench.check(None).await.is_none() {}
+    let commits = bench.ledger.commits();
+    for _ in 0..10 {
+        assert_eq!(bench.check(None).await, Some(Reason::QuotaExceeded));
+    }
+    let stranger = CheckInput { api_key: b"nobody", target: "t", method: b"", path: b"", cost: None, operation_id: b"" };
+    bench.plans.check(&stranger, None, |_| ()).await.unwrap();
+    assert_eq!(bench.ledger.commits(), commits);
 }
