@@ -13,6 +13,7 @@
 //!
 //! - [`decide`] and [`rules`] (with the leaf [`yaml`]) are **pure**: no clock, no I/O, no async, no lock, no protobuf, no log. Time is an argument.
 //! - [`engine`] is the keyed state in memory: sharded, synchronous, bounded. It takes `now`, and never waits.
+//! - [`catalog`] is plans, subscribers, keys and targets: the immutable snapshot that decisions read, and its edits.
 //! - [`ledger`] is who may spend what, durably: leases, corrections with their marks, the catalog, daily usage. One interface, SQLite and memory.
 //! - [`grpc`] and [`http`] are the edge: wire types stop there, and errors become a status in one place.
 //! - [`cli`] is one file per command; `cli::serve` is the composition root, the only place where the parts know each other.
@@ -23,14 +24,15 @@
 //!
 //! - Everything is checked before anything is charged. What is refused is charged nowhere, but where the reference's tables say otherwise.
 //! - One reading of the clock a request, taken at the edge.
-//! - No lock is held across an await. Several counters are locked in one order, always.
+//! - No decision holds a lock across an await. Several counters are locked in one order, always.
 //! - An RPC error is a bypass, because gateways fail open on it: bytes that a caller controls never cause one.
 //! - Everything that grows has a bound, a metric, and a stated behaviour at the bound.
 //!
 //! # Reading order
 //!
 //! [`decide::gcra`] is the smallest whole thing. Then [`rules`], [`engine::rules`] and [`engine::rules::decision`]: the way of a rate-limit
-//! request from YAML to verdict. [`grpc::ratelimit`] puts it on the wire, `cli::serve` together.
+//! request from YAML to verdict. [`grpc::ratelimit`] puts it on the wire, `cli::serve` together. For usage plans: [`decide::plan`],
+//! [`decide::resolve`], [`engine::plans`], then [`ledger`], and [`grpc::plans`], where the three meet.
 
 pub mod catalog;
 pub mod cli;

@@ -161,6 +161,20 @@ pub enum Note {
 }
 
 impl Decision<'_> {
+    /// A refusal that fell before anything about the caller was known.
+    pub fn refused(reason: Reason, retry_after_ns: Option<u64>) -> Self {
+        let nothing = Cow::Borrowed("");
+        Self {
+            verdict: Verdict::Deny { reason, retry_after_ns },
+            plan: nothing.clone(),
+            entitlement: nothing.clone(),
+            subscriber: nothing,
+            limits: Limits::new(),
+            receipt: None,
+            note: None,
+        }
+    }
+
     /// The same decision, owning its names.
     pub fn into_owned<'b>(self) -> Decision<'b> {
         let owned = |name: Cow<'_, str>| Cow::Owned(name.into_owned());

@@ -3,7 +3,6 @@
 pub mod desk;
 pub mod headers;
 
-use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +13,7 @@ use crate::catalog::CatalogStore;
 use crate::clock::Clock;
 use crate::config;
 use crate::decide::time::SECOND_NS;
-use crate::decide::verdict::{Decision, Reason, Verdict};
+use crate::decide::verdict::{Decision, Reason};
 use crate::engine::plans::{CheckInput, Checked, InvalidRequest, Need, NotRecorded, PlanEngine, Report, Settled, Settlement, Shortage};
 use crate::ledger::LedgerError;
 use crate::metrics::Metrics;
@@ -49,16 +48,7 @@ enum Tried<R, F> {
 
 /// The ledger cannot answer.
 fn unavailable() -> Decision<'static> {
-    let nothing = Cow::Borrowed("");
-    Decision {
-        verdict: Verdict::Deny { reason: Reason::LedgerUnavailable, retry_after_ns: Some(SECOND_NS) },
-        plan: nothing.clone(),
-        entitlement: nothing.clone(),
-        subscriber: nothing,
-        limits: smallvec::SmallVec::new(),
-        receipt: None,
-        note: None,
-    }
+    Decision::refused(Reason::LedgerUnavailable, Some(SECOND_NS))
 }
 
 struct Meters {

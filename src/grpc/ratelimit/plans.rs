@@ -1,7 +1,6 @@
 //! The two domains that belong to usage plans: one decides, one reports. That is how a stock Envoy asks about plans, by two of its
 //! rate-limit filters.
 
-use std::borrow::Cow;
 use std::time::Duration;
 
 use envoy_types::pb::envoy::config::core::v3::HeaderValue;
@@ -11,7 +10,7 @@ use super::RateLimitError;
 use super::response::{duration, string_struct};
 use crate::decide::outcome::{Ending, Outcome};
 use crate::decide::time::SECOND_NS;
-use crate::decide::verdict::{Decision, LimitKind, LimitStatus, Reason, Verdict};
+use crate::decide::verdict::{Decision, LimitKind, LimitStatus, Reason};
 use crate::engine::plans::{CheckInput, Report, ReportSubject};
 use crate::grpc::plans::{Plans, headers};
 use crate::grpc::wire::{Code, CurrentLimit, Descriptor, DescriptorStatus, RateLimitRequest, RateLimitResponse};
@@ -43,7 +42,7 @@ async fn check(plans: &Plans, request: &RateLimitRequest, time_left: Option<Dura
     let Ok(cost) = cost(request) else {
         // A caller may have a hand in the cost: a bad one is a refusal and not an error, on which Envoy would let the request pass.
         plans.reject_check();
-        return Ok(respond(&invalid_cost(), plans));
+        return Ok(respond(&Decision::refused(Reason::InvalidRequest, None), plans));
     };
     // Not the caller's, and where it is no text it is no target that anyone has declared.
     let target = value("target").map(String::from_utf8_lossy).unwrap_or_default();
@@ -65,19 +64,6 @@ fn cost(request: &RateLimitRequest) -> Result<Option<u64>, ()> {
     }
     let of_descriptor = request.descriptors.iter().find_map(|descriptor| descriptor.hits_addend);
     Ok(of_descriptor.or_else(|| (request.hits_addend > 0).then(|| request.hits_addend.into())))
-}
-
-fn invalid_cost() -> Decision<'static> {
-    let nothing = Cow::Borrowed("");
-    Decision {
-        verdict: Verdict::Deny { reason: Reason::InvalidRequest, retry_after_ns: None },
-        plan: nothing.clone(),
-        entitlement: nothing.clone(),
-        subscriber: nothing,
-        limits: smallvec::SmallVec::new(),
-        receipt: None,
-        note: None,
-    }
 }
 
 fn respond(decision: &Decision<'_>, plans: &Plans) -> RateLimitResponse {
