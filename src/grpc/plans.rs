@@ -46,11 +46,6 @@ enum Tried<R, F> {
     Needs(Vec<Need>, F),
 }
 
-/// The ledger cannot answer.
-fn unavailable() -> Decision<'static> {
-    Decision::refused(Reason::LedgerUnavailable, Some(SECOND_NS))
-}
-
 struct Meters {
     admitted: Counter,
     /// By [`Reason::ALL`].
@@ -98,39 +93,31 @@ impl Plans {
         time_left: Option<Duration>,
         answer: impl FnOnce(&Decision<'_>) -> R,
     ) -> Result<R, InvalidRequest> {
-        let Some(desk) = &self.desk else {
-            return match self.decide(request, Shortage::Deny, answer)? {
-                Tried::Answered(answered) => Ok(answered),
-                // A refusal does not ask for anything.
-                Tried::Needs(_, answer) => Ok(answer(&unavailable())),
-            };
-        };
         let patience = time_left.map_or(self.settings.max_wait, |left| left.min(self.settings.max_wait));
         let started_ns = self.clock.now().steady_ns;
         let mut answer = answer;
-        loop {
+        while let Some(desk) = &self.desk {
             let waited = Duration::from_nanos(self.clock.now().steady_ns.saturating_sub(started_ns));
-            let shortage = if waited < patience { Shortage::Ask } else { self.settings.on_failure };
-            match self.decide(request, shortage, answer)? {
-                Tried::Answered(answered) => {
-                    if self.engine.has_prefetches() {
-                        desk.prefetch();
-                    }
-                    return Ok(answered);
-                }
+            if waited >= patience {
+                break;
+            }
+            let needs = match self.decide(request, Shortage::Ask, answer)? {
+                Tried::Answered(answered) => return Ok(answered),
                 Tried::Needs(needs, unused) => {
                     answer = unused;
-                    if desk.is_failing() {
-                        // It is asked all the same, which is how it is noticed that it works again; but waiting would only cost the caller's time.
-                        desk.draw(needs, Duration::ZERO).await;
-                        return match self.decide(request, self.settings.on_failure, answer)? {
-                            Tried::Answered(answered) => Ok(answered),
-                            Tried::Needs(_, answer) => Ok(answer(&unavailable())),
-                        };
-                    }
-                    desk.draw(needs, patience.saturating_sub(waited)).await;
+                    needs
                 }
+            };
+            if desk.is_failing() {
+                // It is asked all the same, which is how it is noticed that it works again; but waiting would only cost the caller's time.
+                desk.draw(needs, Duration::ZERO).await;
+                break;
             }
+            desk.draw(needs, patience.saturating_sub(waited)).await;
+        }
+        match self.decide(request, self.settings.on_failure, answer)? {
+            Tried::Answered(answered) => Ok(answered),
+            Tried::Needs(_, answer) => Ok(answer(&Decision::refused(Reason::LedgerUnavailable, Some(SECOND_NS)))),
         }
     }
 
@@ -152,6 +139,9 @@ impl Plans {
         match decision.verdict.reason() {
             None => self.meters.admitted.increment(1),
             Some(reason) => self.meters.refused(reason),
+        }
+        if let Some(desk) = self.desk.as_ref().filter(|_| self.engine.has_prefetches()) {
+            desk.prefetch();
         }
         Ok(Tried::Answered(answer(&decision)))
     }
