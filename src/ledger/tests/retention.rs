@@ -10,7 +10,7 @@ on_both![
     much_is_dropped_in_steps,
 ];
 
-const NOTHING: Expire = Expire { marks_issued_before_s: 0, periods_ended_by_s: 0, days_before: 0 };
+const NOTHING: Expire = Expire { marks_issued_before_s: 0, periods_ended_by_s: 0, days_before: 0, now_s: 0, names_ended_before_s: 0 };
 
 fn periods_are_kept_until_the_time_that_is_said(bench: &Bench) {
     let holder = bench.join(1);
@@ -85,10 +85,11 @@ fn days_are_kept_from_the_day_that_is_said(bench: &Bench) {
         entitlement: "everything".into(),
         target: "orders/prod".into(),
     };
-    let rows = (3..7).map(|day| (key(day), DailyCounts { admitted: day, ..DailyCounts::default() })).collect();
+    let row = |day| DailyRow { key: key(day), part: 0, counts: DailyCounts { admitted: day, ..DailyCounts::default() } };
+    let rows = (3..7).map(row).collect();
     bench.one(DailyReport { holder, rows });
     assert_eq!(bench.one(Expire { days_before: 5, ..NOTHING }), Expired { days: 2, ..Expired::default() });
-    let kept: Vec<_> = bench.ledger.daily(&LedgerScope::All, 0, 9).unwrap().into_iter().map(|(key, _)| key.day).collect();
+    let kept: Vec<_> = bench.ledger.daily(&LedgerScope::All, 0, 9).unwrap().into_iter().map(|(_, row)| row.key.day).collect();
     assert_eq!(kept, [5, 6]);
 }
 
