@@ -127,9 +127,10 @@ async fn serve(config: Config) -> Result<(), Failure> {
     }
     // The engine lets go of them first, so that nothing which still runs can spend them: a clean stop wastes nothing.
     let desk = parts.desk.clone();
-    match tokio::task::spawn_blocking(move || desk.take_back(Scope::All)).await {
-        Ok(Ok(())) => tracing::info!("stopped"),
-        Ok(Err(error)) => tracing::warn!("stopped; unspent units were not handed back, and count as lost: {error}"),
+    match tokio::task::spawn_blocking(move || (desk.take_back(Scope::All), desk.write_behind())).await {
+        Ok((Ok(()), Ok(()))) => tracing::info!("stopped"),
+        Ok((Err(error), _)) => tracing::warn!("stopped; unspent units were not handed back, and count as lost: {error}"),
+        Ok((Ok(()), Err(error))) => tracing::warn!("stopped; statistics of the last second were not written: {error}"),
         Err(error) => tracing::error!("stopped; unspent units were not handed back: {error}"),
     }
     Ok(())

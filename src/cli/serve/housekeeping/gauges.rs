@@ -17,11 +17,13 @@ const RULE_GAUGES: [(&str, &str, Read<RuleEngine>); 3] = [
 ];
 const RULE_COUNTERS: [(&str, &str, Read<RuleEngine>); 1] =
     [("tollgate_overflow_asks", "Hits charged to a shared counter", RuleEngine::overflow_asks)];
-const PLAN_GAUGES: [(&str, &str, Read<PlanEngine>); 4] = [
+const PLAN_GAUGES: [(&str, &str, Read<PlanEngine>); 6] = [
     ("tollgate_plan_entries", "Subjects of entitlements with counters in memory", |engine| count(engine.live_entries())),
     ("tollgate_operations", "Operation ids remembered", |engine| count(engine.live_operations())),
     ("tollgate_mark_rows", "Rows of marks of corrections, each of 65,536 receipts", |engine| count(engine.mark_rows())),
-    ("tollgate_usage_rows", "Rows of daily statistics", |engine| count(engine.usage_rows())),
+    ("tollgate_usage_rows", "Rows of daily statistics in memory", |engine| count(engine.usage_rows())),
+    ("tollgate_usage_unwritten", "Rows of daily statistics that the ledger has not taken yet", |engine| count(engine.unwritten_usage())),
+    ("tollgate_earlier_names", "API keys and targets that receipts of earlier starts may name", |engine| count(engine.earlier_names())),
 ];
 const PLAN_COUNTERS: [(&str, &str, Read<PlanEngine>); 7] = [
     ("tollgate_plan_entries_refused", "Checks refused because no further subject fits in memory", PlanEngine::entries_refused),

@@ -10,8 +10,6 @@ use crate::decide::quota::KEEP_NS;
 use crate::decide::time::{Now, SECOND_NS};
 use crate::ledger::{Expire, LedgerThread};
 
-/// How long daily usage is kept.
-const USAGE_DAYS: u64 = 400;
 const DAY_S: u64 = 86_400;
 /// A step of the wall clock, against the steady one, that is more than a correction.
 const LEAP_NS: u64 = 3600 * SECOND_NS;
@@ -22,6 +20,7 @@ pub(super) struct Upkeep {
     /// Of receipts, and of periods that have ended.
     keep_ns: u64,
     receipts_ttl_ns: u64,
+    usage_days: u64,
     start: Now,
     before: Now,
     leaps: Counter,
@@ -35,6 +34,7 @@ impl Upkeep {
             ledger: parts.ledger.clone(),
             keep_ns: receipts_ttl_ns.max(KEEP_NS),
             receipts_ttl_ns,
+            usage_days: parts.plans.settings().usage_days,
             start: parts.clock.now(),
             before: parts.clock.now(),
             clock: parts.clock.clone(),
@@ -58,7 +58,9 @@ impl Upkeep {
         let expire = Expire {
             marks_issued_before_s: before_s(self.receipts_ttl_ns.saturating_add(LEAP_NS)),
             periods_ended_by_s: before_s(self.keep_ns.saturating_add(LEAP_NS)),
-            days_before: (unix_ns / SECOND_NS / DAY_S).saturating_sub(USAGE_DAYS),
+            days_before: (unix_ns / SECOND_NS / DAY_S).saturating_sub(self.usage_days),
+            now_s: unix_ns / SECOND_NS,
+            names_ended_before_s: before_s(self.receipts_ttl_ns.saturating_add(LEAP_NS)),
         };
         self.ledger.submit(expire, |done| {
             if let Err(error) = done {
