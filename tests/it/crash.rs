@@ -176,8 +176,8 @@ async fn no_quota_is_passed_and_no_refund_is_lost_or_made_twice_across_kills() {
         assert!(net <= row.used + row.lost, "{name}: {net} admitted, and the books know only of {row:?}");
         assert!(row.used + row.lost <= allowed[place] + 5, "{name}: {row:?}");
         assert_eq!((row.used, row.lost), (before[*name].used, before[*name].lost), "{name}: a clean stop lost something");
-        // What a kill can leave unaccounted for: two leases, and what was in flight.
-        let bound = ROUNDS * (2 * 2_u64.max(limit / 100) + CALLERS as u64);
+        // What a kill can leave unaccounted for: the units that may be held unspent.
+        let bound = ROUNDS * 2_u64.max((allowed[place] + 5) / 100);
         assert!(row.lost <= bound, "{name}: {} lost, more than {bound}", row.lost);
     }
 }

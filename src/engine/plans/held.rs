@@ -96,18 +96,18 @@ impl Leases {
         self.held.iter_mut()
     }
 
-    /// The most units that may be held unspent.
-    pub(super) fn bound(&self, settings: &LeaseSettings, room: Room) -> u64 {
+    /// The most units that may be held unspent, where decisions wait for so many: they are demand like those that were spent.
+    pub(super) fn bound(&self, settings: &LeaseSettings, room: Room, waiting: u64) -> u64 {
         let share = (room.allowance / 100).saturating_mul(settings.waste_percent);
         // Past a limit that may be passed there is no last unit to give out exactly.
         let rest = if room.may_pass && room.remaining == 0 { u64::MAX } else { room.remaining / 8 };
-        self.pace.units_per_chunk().min(share).min(rest).max(2)
+        self.pace.units_per_chunk().saturating_add(waiting).min(share).min(rest).max(2)
     }
 
-    /// What to have leased, all together, so that `held` has its bound unspent, or what waits for it.
+    /// What to have leased, all together, so that `held` has its bound unspent, or what one request costs. Those that wait together for more
+    /// than that are served in turns: a crash in between must not waste what they asked for.
     pub(super) fn want(&self, settings: &LeaseSettings, room: Room, held: &Held, cost: u64) -> u64 {
-        let waiting = held.waiting.min(settings.max_waiting_units).max(cost);
-        let units = self.bound(settings, room).max(waiting);
+        let units = self.bound(settings, room, held.waiting).max(cost);
         let units = if room.may_pass { units } else { units.min(room.remaining) };
         held.spent.saturating_add(units)
     }
