@@ -182,6 +182,55 @@ async fn no_quota_is_passed_and_no_refund_is_lost_or_made_twice_across_kills() {
     }
 }
 
+/// With the quota used up nothing is held unspent, so after each kill the books must agree to the unit: a mark without its refund, or a refund
+/// without its mark, shows at once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_kill_in_a_storm_of_refunds_leaves_every_refund_made_once() {
+    const LIMIT: u64 = 60;
+    let mut tollgate = Tollgate::start(&[], &[]);
+    apply(&tollgate, 0).await;
+    for round in 0..12 {
+        let mut open: Vec<String> = Vec::new();
+        let mut client = DecisionServiceClient::new(lazy(&tollgate));
+        loop {
+            let answer = client.check(check("small")).await.unwrap().into_inner();
+            if answer.verdict() != Verdict::Allow {
+                break;
+            }
+            open.push(answer.receipt);
+        }
+        assert_eq!(open.len() as u64, LIMIT, "round {round}: all of it is there again");
+
+        let (log, answered) = (Arc::new(Log::default()), Arc::new(AtomicU64::new(0)));
+        let mut reporters = JoinSet::new();
+        for share in open.chunks(LIMIT.div_ceil(CALLERS as u64) as usize) {
+            let (log, answered, mut client, share) =
+                (log.clone(), answered.clone(), DecisionServiceClient::new(lazy(&tollgate)), share.to_vec());
+            reporters.spawn(async move {
+                for receipt in share {
+                    log.refund(&mut client, 1, receipt, false).await;
+                    answered.fetch_add(1, Ordering::SeqCst);
+                }
+            });
+        }
+        let enough = 1 + round * 7 % 40;
+        until("refunds", || (answered.load(Ordering::SeqCst) >= enough).then_some(()));
+        tollgate.kill_9();
+        reporters.join_all().await;
+        tollgate.restart();
+
+        let mut client = DecisionServiceClient::new(lazy(&tollgate));
+        let unanswered = std::mem::take(&mut *log.unanswered.lock().unwrap());
+        let again = unanswered.len();
+        for (place, receipt) in unanswered {
+            log.refund(&mut client, place, receipt, true).await;
+        }
+        assert_eq!(log.refunded[1].load(Ordering::SeqCst), LIMIT);
+        let row = usage(&tollgate).await.remove("small").unwrap();
+        assert_eq!(row.remaining, LIMIT, "round {round}, {again} reports sent again: each refund is made once");
+    }
+}
+
 // More than one thread: a client that is blocked does not let go of its connection, and the server waits for it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_clean_stop_loses_nothing_and_the_last_unit_is_given_out() {

@@ -50,13 +50,7 @@ pub struct LeaseSettings {
 
 impl Default for LeaseSettings {
     fn default() -> Self {
-        Self {
-            chunk_ns: SECOND_NS / 2,
-            waste_percent: 1,
-            optimistic_units: 0,
-            answer_ns: SECOND_NS,
-            max_prefetches: 65_536,
-        }
+        Self { chunk_ns: SECOND_NS / 2, waste_percent: 1, optimistic_units: 0, answer_ns: SECOND_NS, max_prefetches: 65_536 }
     }
 }
 
