@@ -26,6 +26,8 @@ pub(super) struct Held {
     pub(super) start_ns: u64,
     /// Admitted here in this period, all together.
     pub(super) spent: u64,
+    /// How many of them the ledger knows of.
+    pub(super) told: u64,
     /// Leased in this period, all together. Below `spent` only where requests were admitted without a lease.
     pub(super) leased: u64,
     /// Units that decisions wait for.
@@ -140,8 +142,10 @@ impl Held {
         self.waiting = 0;
     }
 
-    /// Takes over what the ledger has leased, unless units were given back since it was asked, or are on their way.
-    pub(super) fn lease(&mut self, leased: u64, asked: Round) {
+    /// Takes over what the ledger has leased when it was told of so many `spent`, unless units were given back since it was asked, or are on
+    /// their way.
+    pub(super) fn lease(&mut self, leased: u64, spent: u64, asked: Round) {
+        self.told = self.told.max(spent);
         if self.round.backs == asked.backs && self.giving == 0 {
             self.leased = self.leased.max(leased);
             self.stray = false;
@@ -156,9 +160,15 @@ impl Held {
         self.unsure = true;
     }
 
-    /// Lets go of what is not spent. Are there units that the ledger should be told of?
+    /// Is there something that the ledger should be told of: units to give back, or units that it would count as lost although they are spent?
+    pub(super) fn has_news(&self) -> bool {
+        self.leased > self.spent || self.stray || self.told < self.spent
+    }
+
+    /// Lets go of what is not spent. Is there something that the ledger should be told of?
     pub(super) fn give_back(&mut self) -> bool {
-        let tell = self.leased > self.spent || self.stray;
+        let tell = self.has_news();
+        self.told = self.spent;
         self.leased = self.leased.min(self.spent);
         self.round.backs = self.round.backs.wrapping_add(1);
         self.round.turns = self.round.turns.wrapping_add(1);
