@@ -296,7 +296,7 @@ impl Rows for State {
         let days = u64::try_from(old.len()).unwrap_or(u64::MAX);
         let ended = self.windows.iter().filter(|(_, row)| row.end_s <= expire.windows_ended_by_s).map(|(place, _)| *place);
         let ended: Vec<_> = ended.take(limit).collect();
-        ended.iter().for_each(|place| drop(self.windows.remove(place)));
+        self.windows.retain(|place, _| ended.binary_search(place).is_err());
         let windows = u64::try_from(ended.len()).unwrap_or(u64::MAX);
         Ok(Expired { mark_rows, periods, counters, days, windows, more: [mark_rows, periods, days, windows].contains(&most) })
     }
