@@ -8,15 +8,19 @@ use crate::metrics::Metrics;
 type Read<E> = fn(&E) -> u64;
 
 /// Series with how they are read: what is held now, and what has happened since the start.
-const RULE_GAUGES: [(&str, &str, Read<RuleEngine>); 3] = [
+const RULE_GAUGES: [(&str, &str, Read<RuleEngine>); 5] = [
     ("tollgate_counters", "Counters of rules in memory, overflow counters apart", |engine| count(engine.live_counters())),
     ("tollgate_counters_max", "The bound on them (engine.max_counters)", |engine| count(engine.max_counters())),
     ("tollgate_overflow_counters", "Counters that fresh keys share because the bound is reached", |engine| {
         count(engine.overflow_counters())
     }),
+    ("tollgate_windows", "Counters of rules that survive a restart", |engine| count(engine.kept_windows())),
+    ("tollgate_windows_max", "The bound on them (ledger.max_windows)", |engine| count(engine.max_kept_windows())),
 ];
-const RULE_COUNTERS: [(&str, &str, Read<RuleEngine>); 1] =
-    [("tollgate_overflow_asks", "Hits charged to a shared counter", RuleEngine::overflow_asks)];
+const RULE_COUNTERS: [(&str, &str, Read<RuleEngine>); 2] = [
+    ("tollgate_overflow_asks", "Hits charged to a shared counter", RuleEngine::overflow_asks),
+    ("tollgate_windows_unkept", "Changes of counters that do not survive a restart, because the bound is reached", RuleEngine::unkept_changes),
+];
 const PLAN_GAUGES: [(&str, &str, Read<PlanEngine>); 4] = [
     ("tollgate_plan_entries", "Subjects of entitlements with counters in memory", |engine| count(engine.live_entries())),
     ("tollgate_operations", "Operation ids remembered", |engine| count(engine.live_operations())),
