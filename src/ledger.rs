@@ -99,6 +99,7 @@ pub enum Operation {
     Edit(CatalogEdit),
     Daily(DailyReport),
     Names(NameReport),
+    Windows(WindowReport),
     Expire(Expire),
 }
 
@@ -113,6 +114,7 @@ pub enum Answer {
     Edit(Result<u64, RevisionConflict>),
     Daily(()),
     Names(()),
+    Windows(()),
     Expire(Expired),
 }
 
@@ -385,6 +387,25 @@ pub struct NameReport {
     pub names: Vec<NumberedName>,
 }
 
+/// Where a counter of a rate-limit rule stands in its window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WindowRow {
+    /// Names the counter for its holder.
+    pub fingerprint: [u8; 16],
+    /// When the window ends, in seconds since the Unix epoch.
+    pub end_s: u64,
+    /// Hits that the holder has counted in it.
+    pub count: u64,
+}
+
+/// Where counters of one holder stand. Each row replaces the one before: a repeat is harmless. A holder that starts again takes over its own.
+/// Holders know nothing of each other's hits: what must hold over all of them is leased.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WindowReport {
+    pub holder: Holder,
+    pub rows: Vec<WindowRow>,
+}
+
 /// Drops what is no longer needed, a bounded number of rows at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Expire {
@@ -398,6 +419,8 @@ pub struct Expire {
     pub now_s: u64,
     /// Names of epochs that ended before this: no receipt of theirs lives.
     pub names_ended_before_s: u64,
+    /// Windows of rules that ended at this time or before.
+    pub windows_ended_by_s: u64,
 }
 
 /// What was dropped.
@@ -408,6 +431,7 @@ pub struct Expired {
     pub counters: u64,
     pub days: u64,
     pub names: u64,
+    pub windows: u64,
     /// There may be more: ask again.
     pub more: bool,
 }
@@ -455,8 +479,7 @@ pub trait Ledger: Send + Sync + fmt::Debug {
     /// Does all operations in their order, in one transaction, and gives their answers in the same order.
     ///
     /// # Errors
-    /// Nothing was done, or it cannot be known whether all of it was. Leases, give-backs, settlements, daily reports and names may be sent
-    /// again.
+    /// Nothing was done, or it cannot be known whether all of it was. Leases, give-backs, settlements and reports may be sent again.
     fn commit(&self, operations: &[Operation]) -> Result<Vec<Answer>, LedgerError>;
 
     /// The catalog as it was committed last.
@@ -486,6 +509,9 @@ pub trait Ledger: Send + Sync + fmt::Debug {
 
     /// The names that were numbered for receipts, those of the latest epochs first, at most so many.
     fn load_names(&self, most: usize, visit: &mut dyn FnMut(Holder, NumberedName)) -> Result<(), LedgerError>;
+
+    /// The windows that a holder counted in, in this epoch and before, and that end after `now_s`.
+    fn load_windows(&self, holder_id: u32, now_s: u64, visit: &mut dyn FnMut(WindowRow)) -> Result<(), LedgerError>;
 
     /// Called when nothing is waiting, or much was written, on a thread of its own: for work that must not delay a commit. Commits go on
     /// meanwhile.

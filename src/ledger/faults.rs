@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 
 use super::{
     Answer, CatalogImage, CounterId, CounterIdentity, DailyRow, Holder, Ledger, LedgerError, LedgerScope, NumberedName, Operation,
-    PeriodRow, Secrets,
+    PeriodRow, Secrets, WindowRow,
 };
 
 /// What happens to one commit.
@@ -121,6 +121,10 @@ impl Ledger for FaultyLedger {
 
     fn load_names(&self, most: usize, visit: &mut dyn FnMut(Holder, NumberedName)) -> Result<(), LedgerError> {
         self.alive()?.load_names(most, visit)
+    }
+
+    fn load_windows(&self, holder_id: u32, now_s: u64, visit: &mut dyn FnMut(WindowRow)) -> Result<(), LedgerError> {
+        self.alive()?.load_windows(holder_id, now_s, visit)
     }
 
     fn tidy(&self) -> Result<(), LedgerError> {

@@ -12,6 +12,7 @@ use super::operations::{MarkPlace, Rows, perform, unspent};
 use super::{
     Answer, CatalogChange, CatalogImage, CatalogResource, CounterId, CounterIdentity, DailyCounts, DailyKey, DailyRow, Expire, Expired,
     Holder, Ledger, LedgerError, LedgerPeriod, LedgerScope, MAX_COUNT_RULES, NameKind, NumberedName, Operation, PeriodRow, Secrets,
+    WindowRow,
 };
 use crate::decide::plan::Id;
 
@@ -40,6 +41,8 @@ struct State {
     catalog: BTreeMap<(u8, Id), Vec<u8>>,
     days: BTreeMap<(DailyKey, Holder, u32), DailyCounts>,
     names: BTreeMap<Holder, Numbered>,
+    /// By holder and fingerprint.
+    windows: BTreeMap<(u32, [u8; 16]), WindowRow>,
 }
 
 /// The names that one epoch has numbered.
@@ -143,6 +146,13 @@ impl Ledger for MemoryLedger {
         let named = |(&(kind, number), name): (&(NameKind, u32), &Id)| NumberedName { kind, number, name: name.clone() };
         let names = epochs.into_iter().flat_map(|(holder, numbered)| numbered.names.iter().map(|name| (*holder, named(name))));
         names.take(most).for_each(|(holder, name)| visit(holder, name));
+        Ok(())
+    }
+
+    fn load_windows(&self, holder_id: u32, now_s: u64, visit: &mut dyn FnMut(WindowRow)) -> Result<(), LedgerError> {
+        let rows: Vec<_> =
+            self.state.lock().windows.range((holder_id, [0; 16])..=(holder_id, [u8::MAX; 16])).map(|(_, row)| *row).collect();
+        rows.into_iter().filter(|row| row.end_s > now_s).for_each(visit);
         Ok(())
     }
 
@@ -333,6 +343,11 @@ impl Rows for State {
         Ok(())
     }
 
+    fn put_window(&mut self, holder_id: u32, row: &WindowRow) -> Result<(), Infallible> {
+        self.windows.insert((holder_id, row.fingerprint), *row);
+        Ok(())
+    }
+
     fn expire(&mut self, expire: &Expire, most: u64) -> Result<Expired, Infallible> {
         let limit = usize::try_from(most).unwrap_or(usize::MAX);
         let mark_rows = self.expire_marks(expire.marks_issued_before_s, limit);
@@ -341,6 +356,11 @@ impl Rows for State {
         old.iter().for_each(|key| drop(self.days.remove(key)));
         let days = u64::try_from(old.len()).unwrap_or(u64::MAX);
         let names = self.expire_names(expire, limit);
-        Ok(Expired { mark_rows, periods, counters, days, names, more: [mark_rows, periods, days, names].contains(&most) })
+        let ended = self.windows.iter().filter(|(_, row)| row.end_s <= expire.windows_ended_by_s).map(|(place, _)| *place);
+        let ended: Vec<_> = ended.take(limit).collect();
+        self.windows.retain(|place, _| ended.binary_search(place).is_err());
+        let windows = u64::try_from(ended.len()).unwrap_or(u64::MAX);
+        let more = [mark_rows, periods, days, names, windows].contains(&most);
+        Ok(Expired { mark_rows, periods, counters, days, names, windows, more })
     }
 }

@@ -15,7 +15,7 @@ use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 use super::operations::perform;
 use super::{
     Answer, CatalogImage, CounterId, CounterIdentity, DailyRow, Holder, Ledger, LedgerError, LedgerScope, NumberedName, Operation,
-    PeriodRow, Secrets,
+    PeriodRow, Secrets, WindowRow,
 };
 use rows::Transaction;
 
@@ -183,6 +183,10 @@ impl Ledger for SqliteLedger {
 
     fn load_names(&self, most: usize, visit: &mut dyn FnMut(Holder, NumberedName)) -> Result<(), LedgerError> {
         self.read(|sql| lists::names(sql, most, visit))
+    }
+
+    fn load_windows(&self, holder_id: u32, now_s: u64, visit: &mut dyn FnMut(WindowRow)) -> Result<(), LedgerError> {
+        self.read(|sql| lists::windows(sql, holder_id, now_s, visit))
     }
 
     fn tidy(&self) -> Result<(), LedgerError> {

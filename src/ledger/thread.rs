@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 
 use super::{
     Answer, Balance, CatalogEdit, ChargeRequest, DailyReport, Expire, Expired, GiveBack, GivenBack, GrantRequest, Lease, LeaseRequest,
-    Ledger, LedgerError, NameReport, Operation, Refused, RevisionConflict, Settle, Settled,
+    Ledger, LedgerError, NameReport, Operation, Refused, RevisionConflict, Settle, Settled, WindowReport,
 };
 
 /// The most operations in one transaction.
@@ -57,6 +57,7 @@ requests! {
     CatalogEdit => Edit(Result<u64, RevisionConflict>);
     DailyReport => Daily(());
     NameReport => Names(());
+    WindowReport => Windows(());
     Expire => Expire(Expired);
 }
 

@@ -16,7 +16,7 @@ use super::stopped;
 /// In this time every counter is visited once.
 const SWEEP_ROUND: Duration = Duration::from_secs(10);
 const SWEEP_STEP: Duration = Duration::from_millis(100);
-/// How much of the statistics a crash may lose, about.
+/// What a crash may forget of the windows of rules, and of the statistics.
 const WRITE_BEHIND_ROUND: Duration = Duration::from_secs(1);
 /// How often the ledger lets go of what is old.
 const UPKEEP_ROUND: Duration = Duration::from_secs(60);
@@ -60,6 +60,15 @@ pub(super) fn start(parts: &Parts, stopping: &watch::Receiver<bool>) {
         blocking(move || {
             if let Err(error) = desk.write_behind() {
                 tracing::debug!("statistics wait until the ledger takes them: {error}");
+            }
+        })
+    });
+    let windows = parts.windows.clone();
+    every(WRITE_BEHIND_ROUND, stopping.clone(), move || {
+        let windows = windows.clone();
+        blocking(move || {
+            if let Err(error) = windows.write() {
+                tracing::debug!("windows of rules were not written, and will be tried again: {error}");
             }
         })
     });

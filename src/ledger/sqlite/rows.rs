@@ -10,7 +10,7 @@ use super::codes::{int, kind, name_kind, pack, read_int, read_share, unit, weekd
 use crate::ledger::balance::{Account, Share};
 use crate::ledger::operations::{MarkPlace, Rows};
 use crate::ledger::{
-    CatalogChange, CounterId, CounterIdentity, DailyKey, DailyRow, Expire, Expired, Holder, MAX_COUNT_RULES, NumberedName,
+    CatalogChange, CounterId, CounterIdentity, DailyKey, DailyRow, Expire, Expired, Holder, MAX_COUNT_RULES, NumberedName, WindowRow,
 };
 
 /// Names of the table `numbers`.
@@ -293,6 +293,13 @@ impl Rows for Transaction<'_> {
         Ok(())
     }
 
+    fn put_window(&mut self, holder_id: u32, row: &WindowRow) -> Result<()> {
+        let sql = "INSERT INTO windows (fingerprint, holder, end_s, count) VALUES (?1, ?2, ?3, ?4)
+                   ON CONFLICT DO UPDATE SET end_s = excluded.end_s, count = excluded.count";
+        self.write(sql, params![row.fingerprint, holder_id, int(row.end_s), int(row.count)])?;
+        Ok(())
+    }
+
     fn expire(&mut self, expire: &Expire, most: u64) -> Result<Expired> {
         // Marks of this transaction first, so that none of them comes back at its end.
         self.finish()?;
@@ -303,7 +310,11 @@ impl Rows for Transaction<'_> {
                    (SELECT day, subscriber, key, plan, entitlement, target, holder, epoch, part FROM daily WHERE day < ?1 LIMIT ?2)";
         let days = self.write(sql, [int(expire.days_before), int(most)])?;
         let names = self.expire_names(expire, most)?;
-        Ok(Expired { mark_rows, periods, counters, days, names, more: [mark_rows, periods, days, names].contains(&most) })
+        let sql = "DELETE FROM windows WHERE (fingerprint, holder) IN
+                   (SELECT fingerprint, holder FROM windows WHERE end_s <= ?1 LIMIT ?2)";
+        let windows = self.write(sql, [int(expire.windows_ended_by_s), int(most)])?;
+        let more = [mark_rows, periods, days, names, windows].contains(&most);
+        Ok(Expired { mark_rows, periods, counters, days, names, windows, more })
     }
 }
 

@@ -105,8 +105,19 @@ fn a_file_of_a_newer_version_is_refused() {
 }
 
 /// What takes a file of the newest version back to an older one, and how many days it holds then.
-const OLDER: [(&str, usize); 2] = [
-    ("DROP TABLE daily; DROP TABLE names; DROP TABLE naming_epochs; PRAGMA user_version = 1", 0),
+const OLDER: [(&str, usize); 3] = [
+    ("DROP TABLE daily; DROP TABLE names; DROP TABLE naming_epochs; DROP TABLE windows; PRAGMA user_version = 1", 0),
+    (
+        "DROP TABLE daily; DROP TABLE names; DROP TABLE naming_epochs; DROP TABLE windows;
+         CREATE TABLE days (day INTEGER NOT NULL, subscriber TEXT NOT NULL, key TEXT NOT NULL, plan TEXT NOT NULL, entitlement TEXT NOT NULL,
+             target TEXT NOT NULL, holder INTEGER NOT NULL, epoch INTEGER NOT NULL, admitted INTEGER NOT NULL, refused BLOB NOT NULL,
+             responses BLOB NOT NULL, PRIMARY KEY (day, subscriber, key, plan, entitlement, target, holder, epoch)) STRICT, WITHOUT ROWID;
+         CREATE INDEX days_by_subscriber ON days (subscriber, day);
+         CREATE INDEX days_by_key ON days (key, day);
+         INSERT INTO days VALUES (5, 'acme', 'acme-1', 'gold', 'all', 'orders', 1, 1, 17, x'0100000000000000', x'');
+         PRAGMA user_version = 2",
+        1,
+    ),
     (
         "DROP TABLE daily; DROP TABLE names; DROP TABLE naming_epochs;
          CREATE TABLE days (day INTEGER NOT NULL, subscriber TEXT NOT NULL, key TEXT NOT NULL, plan TEXT NOT NULL, entitlement TEXT NOT NULL,
@@ -115,7 +126,7 @@ const OLDER: [(&str, usize); 2] = [
          CREATE INDEX days_by_subscriber ON days (subscriber, day);
          CREATE INDEX days_by_key ON days (key, day);
          INSERT INTO days VALUES (5, 'acme', 'acme-1', 'gold', 'all', 'orders', 1, 1, 17, x'0100000000000000', x'');
-         PRAGMA user_version = 2",
+         PRAGMA user_version = 3",
         1,
     ),
 ];
@@ -139,6 +150,8 @@ fn every_older_version_is_brought_forward_with_what_it_holds() {
         one(&ledger, DailyReport { holder, rows }).unwrap();
         assert_eq!(ledger.daily(&LedgerScope::Key("acme-1".into()), 0, 9).unwrap().len(), 2 * days);
         ledger.load_names(9, &mut |_, name| panic!("{name:?}")).unwrap();
+        one(&ledger, WindowReport { holder, rows: vec![] }).unwrap();
+        ledger.load_windows(1, 0, &mut |row| panic!("{row:?}")).unwrap();
     }
 }
 

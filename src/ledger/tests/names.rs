@@ -7,8 +7,6 @@ on_both![
     many_names_are_dropped_in_steps,
 ];
 
-const NOTHING: Expire = Expire { marks_issued_before_s: 0, periods_ended_by_s: 0, days_before: 0, now_s: 0, names_ended_before_s: 0 };
-
 fn key(number: u32, name: &str) -> NumberedName {
     NumberedName { kind: NameKind::Key, number, name: name.into() }
 }

@@ -46,7 +46,7 @@ pub struct UnwrittenUsage {
 
 impl State {
     pub(super) fn of(fingerprint: Fingerprint) -> Self {
-        Self { bits: AtomicU8::new(0), lane: fingerprint.to_le_bytes()[0] }
+        Self { bits: AtomicU8::new(0), lane: fingerprint.spread() }
     }
 
     /// Nothing of the row waits or is on its way.
