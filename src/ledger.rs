@@ -406,8 +406,8 @@ pub struct WindowReport {
     pub rows: Vec<WindowRow>,
 }
 
-/// Drops what is no longer needed, a bounded number of rows at a time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Drops what is no longer needed, a bounded number of rows at a time. By default that is nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Expire {
     /// Marks whose receipts were all issued before this.
     pub marks_issued_before_s: u64,

@@ -32,9 +32,6 @@ mod windows;
 
 const DAY: LedgerPeriod = LedgerPeriod { start_s: 86_400, end_s: 2 * 86_400 };
 const NOON: u64 = 86_400 + 43_200;
-/// Nothing is old.
-const NOTHING: Expire =
-    Expire { marks_issued_before_s: 0, periods_ended_by_s: 0, days_before: 0, now_s: 0, names_ended_before_s: 0, windows_ended_by_s: 0 };
 
 /// A ledger, and a place to keep it.
 struct Bench {
