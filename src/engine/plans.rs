@@ -10,6 +10,7 @@
 mod asking;
 mod books;
 pub mod correction;
+pub mod durable;
 mod fingerprint;
 mod gauges;
 mod grant;

@@ -152,6 +152,7 @@ fn shown_limit(limit: Limit) -> String {
     match limit {
         Limit::Unlimited => "unlimited".to_owned(),
         Limit::Window(window) => per(window),
+        Limit::Calendar(window) => format!("calendar:{}", per(window)),
         Limit::Bucket { per: rate, burst } => format!("bucket:{}:burst={burst}", per(rate)),
     }
 }

@@ -8,6 +8,7 @@ use serde_json::Value as Json;
 
 use super::*;
 use crate::decide::time::{Now, SECOND_NS};
+use crate::engine::plans::{PlanEngine, Settings};
 use crate::grpc::wire::{Code, DescriptorStatus, Entry, LimitOverride};
 
 const UNITS: [&str; 8] = ["UNKNOWN", "SECOND", "MINUTE", "HOUR", "DAY", "MONTH", "YEAR", "WEEK"];
@@ -32,7 +33,9 @@ impl Bench {
         let read = now.clone();
         let clock = Clock::from_fn(move || *read.lock());
         let plans = crate::grpc::plans::tests::empty(clock.clone(), &metrics);
-        Self { limiter: RateLimiter::new(engine, rulebook, clock, metrics.clone(), plans, settings, bounds), metrics, now }
+        let counters = PlanEngine::new(Settings::new([2; 32], [3; 16]));
+        let durable = DurableRules::new(Arc::new(counters), None, plans.settings());
+        Self { limiter: RateLimiter::new(engine, rulebook, clock, metrics.clone(), plans, durable, settings, bounds), metrics, now }
     }
 
     fn answer(&self, request: &RateLimitRequest) -> Result<RateLimitResponse, RateLimitError> {
