@@ -216,7 +216,9 @@ impl Compiler<'_> {
                 error("burst can only be used with algorithm token_bucket".to_owned())
             }
             None | Some("fixed_window") if declared.calendar == Some(true) => self.calendar(declared, per),
-            Some("token_bucket") if declared.calendar == Some(true) => error("calendar cannot be used with algorithm token_bucket".to_owned()),
+            Some("token_bucket") if declared.calendar == Some(true) => {
+                error("calendar cannot be used with algorithm token_bucket".to_owned())
+            }
             None | Some("fixed_window") => Ok(Limit::Window(per)),
             Some("token_bucket") => self.bucket(declared, per, window_ns),
             Some(other) => error(format!("invalid rate limit algorithm '{other}': use fixed_window or token_bucket")),

@@ -139,8 +139,7 @@ impl PlanEngine {
         let name = hexadecimal(ask.counter);
         let name = std::str::from_utf8(&name).ok()?;
         let fingerprint = subject_fingerprint(&self.fingerprints, CounterScope::Subscriber, name, (RULES, ask.domain));
-        let owner =
-            || Owner { subscriber: Id::from(name), key: None, plan: Id::from(RULES), entitlement: Id::from(ask.domain) };
+        let owner = || Owner { subscriber: Id::from(name), key: None, plan: Id::from(RULES), entitlement: Id::from(ask.domain) };
         // With a slot it is not dropped before its lock is taken.
         let slot = self.books.with(fingerprint, owner, now, |_, state| state.slot(&ask.quota.identity, now, self.keep_ns()));
         slot.ok().flatten()?;

@@ -52,9 +52,7 @@ impl Budget {
     fn end_s(&self, now: Now) -> u32 {
         match self {
             Self::Window { length_s, .. } => window_end_s(*length_s, now),
-            Self::Calendar { unit, .. } => {
-                u32::try_from(Calendar::utc(*unit).period(now.unix_ns).end_ns / SECOND_NS).unwrap_or(u32::MAX)
-            }
+            Self::Calendar { unit, .. } => u32::try_from(Calendar::utc(*unit).period(now.unix_ns).end_ns / SECOND_NS).unwrap_or(u32::MAX),
             Self::Bucket(_) => 0,
         }
     }

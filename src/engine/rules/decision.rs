@@ -159,9 +159,7 @@ impl RuleEngine {
     ) -> Result<(Standings, Standings), C::Wait> {
         let pairs = || candidates.iter().zip(descriptors);
         let asks: SmallVec<[Ask; 4]> = pairs().filter_map(|(candidate, descriptor)| self.ask(domain, candidate, descriptor)).collect();
-        let refused = |memory: &[Standing], durable: &[Standing]| {
-            !modes.shadow_mode && overall(flags(candidates, memory, durable, modes))
-        };
+        let refused = |memory: &[Standing], durable: &[Standing]| !modes.shadow_mode && overall(flags(candidates, memory, durable, modes));
         let mode = if domain.all_or_nothing() { Mode::AllOrNothing } else { Mode::Each };
         if !domain.has_durable() {
             return Ok((self.charge(&asks, mode, now, |memory| refused(memory, &[])), Standings::new()));
@@ -192,12 +190,7 @@ impl RuleEngine {
         Some(self.identify(domain, candidate, descriptor).ask(*budget, descriptor.hits, descriptor.negative))
     }
 
-    fn durable_ask<'a>(
-        &self,
-        domain: &'a Domain,
-        candidate: &'a Candidate<'_, '_>,
-        descriptor: &Descriptor<'_>,
-    ) -> Option<DurableAsk<'a>> {
+    fn durable_ask<'a>(&self, domain: &'a Domain, candidate: &'a Candidate<'_, '_>, descriptor: &Descriptor<'_>) -> Option<DurableAsk<'a>> {
         let quota = candidate.durable()?;
         let counter = self.identify(domain, candidate, descriptor).name();
         Some(DurableAsk { counter, domain: domain.name(), quota, hits: descriptor.hits, negative: descriptor.negative })

@@ -79,3 +79,6 @@ impl Patience {
         self.at_most.saturating_sub(waited)
     }
 }
+
+#[cfg(test)]
+mod tests;
