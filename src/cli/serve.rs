@@ -75,6 +75,7 @@ fn start_log(config: &Config) {
 }
 
 async fn serve(config: Config) -> Result<(), Failure> {
+    signals::outlive_file_size_limits().map_err(Failure::failed)?;
     let mut parts = Parts::assemble(&config)?;
     parts.desk.draw(std::mem::take(&mut parts.warm), WARM_AT_MOST).await;
     let tls = listen::tls(&config).map_err(Failure::unusable)?;
@@ -84,9 +85,10 @@ async fn serve(config: Config) -> Result<(), Failure> {
     let (grpc_addr, http_addr) = (bound(&listeners.grpc)?, bound(&listeners.http)?);
 
     let health = Health::default();
-    let limiter = parts.limiter.clone();
+    let (limiter, ledger) = (parts.limiter.clone(), parts.ledger.clone());
     let admin = Admin {
         health: health.clone(),
+        degraded: Arc::new(move || ledger.status().failing.map(|error| error.to_string())),
         metrics: parts.metrics.clone(),
         rulebook: parts.rulebook.clone(),
         json: Arc::new(move |body| {

@@ -136,7 +136,7 @@ impl PlanEngine {
         let names = settings.max_names;
         Self {
             fingerprints: Fingerprints::new(settings.hash_key),
-            books: Books::new(settings.max_entries),
+            books: Books::new(settings.max_entries, settings.lease.is_none()),
             targets: DashMap::new(),
             account: Mutex::new(0),
             operations: Operations::new(settings.max_operations),

@@ -2,7 +2,7 @@
 
 use crate::engine::plans::PlanEngine;
 use crate::engine::rules::RuleEngine;
-use crate::ledger::LedgerStatus;
+use crate::ledger::{LedgerError, LedgerStatus};
 use crate::metrics::Metrics;
 
 type Read<E> = fn(&E) -> u64;
@@ -51,12 +51,8 @@ const DURABLE_GAUGES: [(&str, &str, Read<PlanEngine>); 1] =
 const DURABLE_COUNTERS: [(&str, &str, Read<PlanEngine>); 1] =
     [("tollgate_durable_counters_refused", "Hits refused because no further counter of a durable rule fits", PlanEngine::entries_refused)];
 
-const LEDGER_GAUGES: [(&str, &str, Read<LedgerStatus>); 2] = [
-    ("tollgate_ledger_waiting", "Operations that wait for a transaction of the ledger", |status| status.waiting),
-    ("tollgate_ledger_failing", "1 while the last transaction of the ledger failed; the log says why", |status| {
-        status.failing.is_some().into()
-    }),
-];
+const LEDGER_GAUGES: [(&str, &str, Read<LedgerStatus>); 1] =
+    [("tollgate_ledger_waiting", "Operations that wait for a transaction of the ledger", |status| status.waiting)];
 const LEDGER_COUNTERS: [(&str, &str, Read<LedgerStatus>); 3] = [
     ("tollgate_ledger_operations", "Operations that the ledger has committed", |status| status.operations),
     ("tollgate_ledger_commits", "Transactions that the ledger has committed", |status| status.commits),
@@ -76,6 +72,8 @@ pub(super) struct Gauges {
     durable_counters: Vec<(metrics::Counter, Read<PlanEngine>)>,
     ledger_gauges: Vec<(metrics::Gauge, Read<LedgerStatus>)>,
     ledger_counters: Vec<(metrics::Counter, Read<LedgerStatus>)>,
+    /// 1 for the reason for which the ledger fails.
+    ledger_failing: Vec<(metrics::Gauge, &'static str)>,
 }
 
 impl Gauges {
@@ -89,6 +87,7 @@ impl Gauges {
             durable_counters: counters(metrics, &DURABLE_COUNTERS),
             ledger_gauges: gauges(metrics, &LEDGER_GAUGES),
             ledger_counters: counters(metrics, &LEDGER_COUNTERS),
+            ledger_failing: failing(metrics),
         }
     }
 
@@ -97,7 +96,17 @@ impl Gauges {
         set(&self.plan_gauges, &self.plan_counters, plans);
         set(&self.durable_gauges, &self.durable_counters, durable);
         set(&self.ledger_gauges, &self.ledger_counters, ledger);
+        let reason = ledger.failing.as_ref().map(LedgerError::reason);
+        for (gauge, word) in &self.ledger_failing {
+            gauge.set(if reason == Some(word) { 1.0 } else { 0.0 });
+        }
     }
+}
+
+fn failing(metrics: &Metrics) -> Vec<(metrics::Gauge, &'static str)> {
+    const NAME: &str = "tollgate_ledger_failing";
+    metrics.describe_gauge(NAME, "1 while the last transaction of the ledger failed for this reason");
+    LedgerError::REASONS.map(|reason| (metrics.gauge(NAME, &[("reason", reason)]), reason)).into()
 }
 
 fn gauges<E>(metrics: &Metrics, series: &[(&'static str, &'static str, Read<E>)]) -> Vec<(metrics::Gauge, Read<E>)> {
