@@ -56,7 +56,7 @@ pub const SETTINGS: &[Setting] = &[
     setting(
         "ledger.max_windows",
         "1000000",
-        "counters of rules of an hour and longer that survive a restart; beyond it those of further keys live in memory alone",
+        "counters of rules of an hour and longer that survive a restart, beyond it those of further keys live in memory alone; and counters of durable rules, beyond it further keys are refused",
     ),
     setting("headers.retry_after", "true", "refusals by a plan carry `Retry-After`"),
     setting("headers.ratelimit", "true", "answers by a plan carry `RateLimit-Policy` and `RateLimit`"),

@@ -137,8 +137,10 @@ async fn serve(config: Config) -> Result<(), Failure> {
 
 /// Leaves the ledger as the next start should find it. Blocks on it.
 fn put_away(parts: &Parts) {
-    if let Err(error) = parts.desk.take_back(Scope::All) {
-        tracing::warn!("unspent units were not handed back, and count as lost: {error}");
+    for desk in [&parts.desk, &parts.durable_desk] {
+        if let Err(error) = desk.take_back(Scope::All) {
+            tracing::warn!("unspent units were not handed back, and count as lost: {error}");
+        }
     }
     if let Err(error) = parts.windows.write() {
         tracing::warn!("the last hits on the windows of rules were not written: {error}");

@@ -3,13 +3,15 @@
 //! All counters of one (subject, entitlement) are one entry under one lock. A decision locks it, then the target's, then the account's; it
 //! checks everything, then charges everything, and undoes nothing.
 //!
-//! Quotas are spent from memory, or from leases of a ledger where [`Settings::lease`] says so: see [`lease`] and [`correction`].
+//! Quotas are spent from memory, or from leases of a ledger where [`Settings::lease`] says so: see [`lease`] and [`correction`]. An engine
+//! beside that of the plans does the same for rate-limit rules: see [`durable`].
 //!
 //! Everything that grows has a bound in [`Settings`], and says there what happens at it.
 
 mod asking;
 mod books;
 pub mod correction;
+pub mod durable;
 mod fingerprint;
 mod gauges;
 mod grant;

@@ -11,6 +11,7 @@ mod allocations;
 mod cli;
 mod crash;
 mod durable;
+mod durable_rules;
 mod e2e_plans;
 mod e2e_ratelimit;
 mod envoy;

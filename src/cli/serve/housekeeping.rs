@@ -44,16 +44,18 @@ pub(super) fn start(parts: &Parts, stopping: &watch::Receiver<bool>) {
             }
         }
     });
-    let (engine, desk, clock) = (parts.plan_engine.clone(), parts.desk.clone(), parts.clock.clone());
-    every(SWEEP_ROUND, stopping.clone(), move || {
-        let (engine, desk, clock) = (engine.clone(), desk.clone(), clock.clone());
-        blocking(move || {
-            engine.sweep(clock.now());
-            if let Err(error) = desk.return_ended() {
-                tracing::debug!("units of ended periods were not handed back: {error}");
-            }
-        })
-    });
+    for (engine, desk) in [(&parts.plan_engine, &parts.desk), (&parts.durable_engine, &parts.durable_desk)] {
+        let (engine, desk, clock) = (engine.clone(), desk.clone(), parts.clock.clone());
+        every(SWEEP_ROUND, stopping.clone(), move || {
+            let (engine, desk, clock) = (engine.clone(), desk.clone(), clock.clone());
+            blocking(move || {
+                engine.sweep(clock.now());
+                if let Err(error) = desk.return_ended() {
+                    tracing::debug!("units of ended periods were not handed back: {error}");
+                }
+            })
+        });
+    }
     let desk = parts.desk.clone();
     every(WRITE_BEHIND_ROUND, stopping.clone(), move || {
         let desk = desk.clone();
@@ -76,9 +78,10 @@ pub(super) fn start(parts: &Parts, stopping: &watch::Receiver<bool>) {
     every(UPKEEP_ROUND, stopping.clone(), move || upkeep.round());
     let gauges = Gauges::new(&parts.metrics);
     let (rules, plans, ledger) = (parts.rule_engine.clone(), parts.plan_engine.clone(), parts.ledger.clone());
+    let durable = parts.durable_engine.clone();
     let metrics = parts.metrics.clone();
     every(Duration::from_secs(1), stopping.clone(), move || {
-        gauges.set(&rules, &plans, &ledger.status());
+        gauges.set(&rules, &plans, &durable, &ledger.status());
         metrics.run_upkeep();
         std::future::ready(())
     });

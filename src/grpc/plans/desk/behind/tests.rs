@@ -76,7 +76,7 @@ impl World {
         let engine = Arc::new(PlanEngine::new(settings));
         let thread = Arc::new(LedgerThread::start(self.ledger.clone(), 100).unwrap());
         let desk = Desk::new(engine.clone(), thread, holder, clock.clone());
-        desk.restore(&*catalog.snapshot()).unwrap();
+        desk.restore(&*catalog.snapshot(), &PlanEngine::new(Settings::new([2; 32], [3; 16]))).unwrap();
         Node { engine, catalog, desk, clock }
     }
 }
