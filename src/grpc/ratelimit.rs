@@ -102,9 +102,14 @@ impl RateLimiter {
             return Err(RateLimitError::NoDescriptors);
         }
         self.check_bounds(request)?;
-        if let Some(answer) = plans::answer(&self.plans, request, time_left).await {
-            return answer;
+        if plans::are_asked(&self.plans, request) {
+            // Apart: what it has to remember while it waits would make every request of rules larger.
+            return Box::pin(plans::answer(&self.plans, request, time_left)).await;
         }
+        self.by_rules(request)
+    }
+
+    fn by_rules(&self, request: &RateLimitRequest) -> Result<RateLimitResponse, RateLimitError> {
         let current = self.rulebook.current();
         let edition = current.as_ref().ok_or(RateLimitError::NothingLoaded)?;
         let descriptors = read(request)?;
