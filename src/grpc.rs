@@ -1,6 +1,7 @@
 //! The edge: protobuf to domain types and back, one file per service, every error to a status in one place (`status`).
 
 pub mod books;
+pub mod codec;
 pub mod convert;
 mod deadline;
 pub mod decision;
@@ -10,6 +11,7 @@ pub mod keep;
 pub mod observe;
 pub mod plans;
 pub mod ratelimit;
+pub mod server;
 mod status;
 pub mod usage_plans;
 pub mod windows;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio::sync::Mutex;
 
-use super::plans::desk::{Desk, GrantFailed};
+use super::plans::desk::{Desk, GrantFailed, engine_scope, wire_scope};
 use super::usage_plans::{Books, BooksError, Grant, Usage};
 use crate::catalog::{CatalogStore, Requests};
 use crate::decide::invalid::Invalid;
@@ -73,18 +73,17 @@ impl Books for EngineBooks {
             let catalog = self.catalog.load();
             self.engine.quota_usage(&**catalog, scope, from_ns, until_ns)
         };
-        let quotas = match &self.desk {
-            Some(desk) => {
-                let catalog = self.catalog.snapshot();
-                tokio::task::block_in_place(|| desk.usage(&*catalog, held, scope, from_ns, until_ns)).map_err(unread)?
-            }
-            None => held,
+        let Some(desk) = self.desk.clone() else {
+            return Ok(Usage { quotas: held, days: self.engine.daily_usage(scope, first, last) });
         };
-        let days = match &self.desk {
-            Some(desk) => tokio::task::block_in_place(|| desk.daily_usage(scope, first, last)).map_err(unread)?,
-            None => self.engine.daily_usage(scope, first, last),
-        };
-        Ok(Usage { quotas, days })
+        let (catalog, scope) = (self.catalog.snapshot(), wire_scope(scope));
+        // The ledger's file blocks, and the thread that asks serves calls.
+        let read = tokio::task::spawn_blocking(move || {
+            let scope = engine_scope(&scope);
+            let quotas = desk.usage(&*catalog, held, scope, from_ns, until_ns)?;
+            Ok(Usage { quotas, days: desk.daily_usage(scope, first, last)? })
+        });
+        read.await.unwrap_or(Err(LedgerError::Stopped)).map_err(unread)
     }
 
     async fn grant(&self, grant: Grant, now: Now) -> Result<QuotaUsage, BooksError> {

@@ -3,6 +3,7 @@
 
 mod behind;
 
+use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -220,21 +221,22 @@ impl Desk {
         from_ns: u64,
         until_ns: u64,
     ) -> Result<Vec<QuotaUsage>, LedgerError> {
+        let place = |(place, usage): (usize, &QuotaUsage)| ((counter_of(usage), usage.row.period.start_ns / SECOND_NS), place);
+        let places: HashMap<(Counter, u64), usize> = held.iter().enumerate().map(place).collect();
         for kept in self.ledger.ledger().usage(&wire_scope(scope), from_ns / SECOND_NS, until_ns.div_ceil(SECOND_NS))? {
             if &*kept.identity.plan == RULES {
                 continue;
             }
-            let same =
-                |usage: &&mut QuotaUsage| usage.row.period.start_ns / SECOND_NS == kept.period.start_s && is_of(&kept.identity, usage);
-            if let Some(usage) = held.iter_mut().find(same) {
+            let (used, lost) = (kept.used(), kept.lost.min(kept.charged));
+            let counter = (engine_counter(kept.identity), kept.period.start_s);
+            if let Some(usage) = places.get(&counter).and_then(|&place| held.get_mut(place)) {
                 // What a dead epoch never told of may have been spent, and refunded since.
                 usage.lost = kept.lost.min(usage.row.used);
                 usage.row.used -= usage.lost;
             } else {
                 let period = Period { start_ns: kept.period.start_s * SECOND_NS, end_ns: kept.period.end_s * SECOND_NS };
-                let row = Row { period, used: kept.used(), granted: kept.granted };
-                let lost = kept.lost.min(kept.charged);
-                let CounterIdentity { subscriber, key, plan, entitlement, quota } = kept.identity;
+                let row = Row { period, used, granted: kept.granted };
+                let Counter { subscriber, key, plan, entitlement, quota } = counter.0;
                 let limit = declared_limit(lookup, &plan, &entitlement, &quota);
                 held.push(QuotaUsage { subscriber, key, plan, entitlement, quota, limit, row, lost });
             }
@@ -318,12 +320,21 @@ impl Desk {
     }
 }
 
-fn wire_scope(scope: Scope<'_>) -> ledger::LedgerScope {
+pub(in crate::grpc) fn wire_scope(scope: Scope<'_>) -> ledger::LedgerScope {
     match scope {
         Scope::All => ledger::LedgerScope::All,
         Scope::Subscriber(id) => ledger::LedgerScope::Subscriber(id.into()),
         Scope::Key(id) => ledger::LedgerScope::Key(id.into()),
         Scope::Plan(id) => ledger::LedgerScope::Plan(id.into()),
+    }
+}
+
+pub(in crate::grpc) fn engine_scope(scope: &ledger::LedgerScope) -> Scope<'_> {
+    match scope {
+        ledger::LedgerScope::All => Scope::All,
+        ledger::LedgerScope::Subscriber(id) => Scope::Subscriber(id),
+        ledger::LedgerScope::Key(id) => Scope::Key(id),
+        ledger::LedgerScope::Plan(id) => Scope::Plan(id),
     }
 }
 
@@ -363,12 +374,9 @@ fn declared_limit(lookup: &impl Lookup, plan: &str, entitlement: &str, quota: &Q
     declared.quotas.iter().find(|declared| *declared.identity == *quota).map(|declared| declared.limit)
 }
 
-fn is_of(identity: &CounterIdentity, usage: &QuotaUsage) -> bool {
-    identity.subscriber == usage.subscriber
-        && identity.key == usage.key
-        && identity.plan == usage.plan
-        && identity.entitlement == usage.entitlement
-        && identity.quota == usage.quota
+fn counter_of(usage: &QuotaUsage) -> Counter {
+    let QuotaUsage { subscriber, key, plan, entitlement, quota, .. } = usage.clone();
+    Counter { subscriber, key, plan, entitlement, quota }
 }
 
 /// Why a grant was not made.
