@@ -414,7 +414,7 @@ pub trait Ledger: Send + Sync + fmt::Debug {
     /// The count rules by their numbers.
     fn load_count_rules(&self) -> Result<Vec<(u16, [u64; 8])>, LedgerError>;
 
-    /// The periods that end after `now_s`, those that were active last first.
+    /// The periods that end after `now_s`, in any order. `visit` must not touch the ledger.
     fn load_live(&self, now_s: u64, visit: &mut dyn FnMut(PeriodRow)) -> Result<(), LedgerError>;
 
     /// The periods of a scope that overlap `from_s` (included) to `until_s` (not), in the order of names and time.

@@ -1,5 +1,7 @@
 //! Between the engine, which does no I/O, and the ledger, which does nothing else: draws leases, hands unspent units back.
 
+mod restore;
+
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,18 +10,14 @@ use tokio::sync::oneshot;
 
 use crate::clock::Clock;
 use crate::decide::calendar::Period;
-use crate::decide::lookup::Lookup;
-use crate::decide::outcome::CountRule;
 use crate::decide::quota::Row;
 use crate::decide::time::SECOND_NS;
 use crate::engine::plans::{
     Change, Committed, Correction, Counter, Delta, GiveBack, GrantError, GrantPlan, Granted, Mark, MarkKind, Need, PlanEngine, QuotaUsage,
-    Restored, Scope, Settlement,
+    Scope, Settlement,
 };
 use crate::ledger::{self, CounterIdentity, Holder, LeaseRequest, LedgerError, LedgerPeriod, LedgerThread, Refused};
 
-/// Counters that get a lease at start.
-const MAX_WARM: usize = 50_000;
 /// Give-backs that are handed over before the answers are waited for.
 const AT_ONCE: usize = 4_096;
 
@@ -268,40 +266,6 @@ impl Desk {
             holder: self.holder,
             spent: unspent.spent,
         }
-    }
-
-    /// Takes over the running periods, at start: an exhausted counter then answers from memory. Gives what should be leased before anyone
-    /// asks, for the counters that were active last.
-    ///
-    /// # Errors
-    /// The ledger cannot be read.
-    pub fn restore(&self, lookup: &impl Lookup) -> Result<Vec<Need>, LedgerError> {
-        for (number, bits) in self.ledger.ledger().load_count_rules()? {
-            self.engine.restore_rule(number, CountRule::of_bits(bits));
-        }
-        let now = self.clock.now();
-        let mut needs = Vec::new();
-        self.ledger.ledger().load_live(now.unix_s(), &mut |row| {
-            let counter = row.identity;
-            let row = Restored {
-                number: row.counter.0,
-                period: Period { start_ns: row.period.start_s * SECOND_NS, end_ns: row.period.end_s * SECOND_NS },
-                charged: row.charged,
-                granted: row.granted,
-                counter: Counter {
-                    subscriber: counter.subscriber,
-                    key: counter.key,
-                    plan: counter.plan,
-                    entitlement: counter.entitlement,
-                    quota: counter.quota,
-                },
-            };
-            // No room: the counter is cold then, and asks the ledger when it is touched.
-            if self.engine.restore(&row, now).is_ok() && needs.len() < MAX_WARM {
-                needs.extend(self.engine.warm(lookup, &row, now));
-            }
-        })?;
-        Ok(needs)
     }
 }
 
