@@ -52,6 +52,11 @@ pub const SETTINGS: &[Setting] = &[
     setting("ledger.cold_start", "wait", "`wait` for the first lease of a counter, or be `optimistic` and admit a few before it has come"),
     setting("ledger.chunk_ms", "500", "a lease is for about so long"),
     setting("ledger.waste_percent", "1", "the most of a quota that a crash may cost, in percent; 2 units always may"),
+    setting(
+        "ledger.max_windows",
+        "1000000",
+        "counters of rules of an hour and longer that survive a restart; beyond it those of further keys live in memory alone",
+    ),
     setting("headers.retry_after", "true", "refusals by a plan carry `Retry-After`"),
     setting("headers.ratelimit", "true", "answers by a plan carry `RateLimit-Policy` and `RateLimit`"),
     setting("headers.x_ratelimit", "true", "answers by a plan carry `X-RateLimit-Limit`, `-Remaining` and `-Reset`"),
@@ -91,6 +96,8 @@ pub struct Config {
     pub plans: Plans,
     pub grpc: GrpcBounds,
     pub max_counters: usize,
+    /// Counters of rules that are kept in the ledger.
+    pub max_windows: usize,
     pub tls: Option<Tls>,
 }
 
@@ -247,6 +254,7 @@ impl Config {
                 max_entries: reader.number("grpc.max_entries", 1..=1_000_000),
             },
             max_counters: reader.number("engine.max_counters", 1..=1 << 32),
+            max_windows: reader.number("ledger.max_windows", 1..=1 << 32),
             tls,
         };
         match reader.mistakes() {

@@ -98,6 +98,7 @@ pub enum Operation {
     Grant(GrantRequest),
     Edit(CatalogEdit),
     Daily(DailyReport),
+    Windows(WindowReport),
     Expire(Expire),
 }
 
@@ -111,6 +112,7 @@ pub enum Answer {
     Grant(Result<Balance, Refused>),
     Edit(Result<u64, RevisionConflict>),
     Daily(()),
+    Windows(()),
     Expire(Expired),
 }
 
@@ -340,6 +342,25 @@ pub struct DailyReport {
     pub rows: Vec<(DailyKey, DailyCounts)>,
 }
 
+/// Where a counter of a rate-limit rule stands in its window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WindowRow {
+    /// Names the counter for its holder.
+    pub fingerprint: [u8; 16],
+    /// When the window ends, in seconds since the Unix epoch.
+    pub end_s: u64,
+    /// Hits that the holder has counted in it.
+    pub count: u64,
+}
+
+/// Where counters of one holder stand. Each row replaces the one before: a repeat is harmless. A holder that starts again takes over its own.
+/// Holders know nothing of each other's hits: what must hold over all of them is leased.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WindowReport {
+    pub holder: Holder,
+    pub rows: Vec<WindowRow>,
+}
+
 /// Drops what is no longer needed, a bounded number of rows at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Expire {
@@ -349,6 +370,8 @@ pub struct Expire {
     pub periods_ended_by_s: u64,
     /// Daily usage of days before this one.
     pub days_before: u64,
+    /// Windows of rules that ended at this time or before.
+    pub windows_ended_by_s: u64,
 }
 
 /// What was dropped.
@@ -358,6 +381,7 @@ pub struct Expired {
     pub periods: u64,
     pub counters: u64,
     pub days: u64,
+    pub windows: u64,
     /// There may be more: ask again.
     pub more: bool,
 }
@@ -405,7 +429,7 @@ pub trait Ledger: Send + Sync + fmt::Debug {
     /// Does all operations in their order, in one transaction, and gives their answers in the same order.
     ///
     /// # Errors
-    /// Nothing was done, or it cannot be known whether all of it was. Leases, give-backs, settlements and daily reports may be sent again.
+    /// Nothing was done, or it cannot be known whether all of it was. Leases, give-backs, settlements and reports may be sent again.
     fn commit(&self, operations: &[Operation]) -> Result<Vec<Answer>, LedgerError>;
 
     /// The catalog as it was committed last.
@@ -422,6 +446,9 @@ pub trait Ledger: Send + Sync + fmt::Debug {
 
     /// The daily usage of a scope from the first to the last day, both included, summed over holders and epochs, in the order of its keys.
     fn daily(&self, scope: &LedgerScope, first_day: u64, last_day: u64) -> Result<Vec<(DailyKey, DailyCounts)>, LedgerError>;
+
+    /// The windows that a holder counted in, in this epoch and before, and that end after `now_s`.
+    fn load_windows(&self, holder_id: u32, now_s: u64, visit: &mut dyn FnMut(WindowRow)) -> Result<(), LedgerError>;
 
     /// Called when nothing is waiting, or much was written, on a thread of its own: for work that must not delay a commit. Commits go on
     /// meanwhile.

@@ -117,7 +117,9 @@ impl Site {
     pub fn settle_down(&self) {
         if let Some((ledger, _)) = &self.books {
             // An operation of no effect comes behind all that wait.
-            ledger.call(tollgate::ledger::Expire { marks_issued_before_s: 0, periods_ended_by_s: 0, days_before: 0 }).unwrap();
+            ledger
+                .call(tollgate::ledger::Expire { marks_issued_before_s: 0, periods_ended_by_s: 0, windows_ended_by_s: 0, days_before: 0 })
+                .unwrap();
         }
     }
 }

@@ -7,7 +7,9 @@ use std::sync::mpsc::Receiver;
 
 use parking_lot::Mutex;
 
-use super::{Answer, CatalogImage, DailyCounts, DailyKey, Holder, Ledger, LedgerError, LedgerScope, Operation, PeriodRow, Secrets};
+use super::{
+    Answer, CatalogImage, DailyCounts, DailyKey, Holder, Ledger, LedgerError, LedgerScope, Operation, PeriodRow, Secrets, WindowRow,
+};
 
 /// What happens to one commit.
 #[derive(Debug)]
@@ -104,6 +106,10 @@ impl Ledger for FaultyLedger {
 
     fn daily(&self, scope: &LedgerScope, first_day: u64, last_day: u64) -> Result<Vec<(DailyKey, DailyCounts)>, LedgerError> {
         self.alive()?.daily(scope, first_day, last_day)
+    }
+
+    fn load_windows(&self, holder_id: u32, now_s: u64, visit: &mut dyn FnMut(WindowRow)) -> Result<(), LedgerError> {
+        self.alive()?.load_windows(holder_id, now_s, visit)
     }
 
     fn tidy(&self) -> Result<(), LedgerError> {

@@ -10,7 +10,7 @@ use super::balance::{Account, Share};
 use super::operations::{MarkPlace, Rows, add_counts, perform, unspent};
 use super::{
     Answer, CatalogChange, CatalogImage, CatalogResource, CounterId, CounterIdentity, DailyCounts, DailyKey, Expire, Expired, Holder,
-    Ledger, LedgerError, LedgerPeriod, LedgerScope, MAX_COUNT_RULES, Operation, PeriodRow, Secrets,
+    Ledger, LedgerError, LedgerPeriod, LedgerScope, MAX_COUNT_RULES, Operation, PeriodRow, Secrets, WindowRow,
 };
 use crate::decide::plan::Id;
 
@@ -35,6 +35,8 @@ struct State {
     catalog_revision: u64,
     catalog: BTreeMap<(u8, Id), Vec<u8>>,
     days: BTreeMap<DailyKey, HashMap<Holder, DailyCounts>>,
+    /// By holder and fingerprint.
+    windows: BTreeMap<(u32, [u8; 16]), WindowRow>,
 }
 
 #[derive(Debug)]
@@ -109,6 +111,13 @@ impl Ledger for MemoryLedger {
             })
         };
         Ok(wanted.map(|(key, epochs)| (key.clone(), sum(epochs))).collect())
+    }
+
+    fn load_windows(&self, holder_id: u32, now_s: u64, visit: &mut dyn FnMut(WindowRow)) -> Result<(), LedgerError> {
+        let rows: Vec<_> =
+            self.state.lock().windows.range((holder_id, [0; 16])..=(holder_id, [u8::MAX; 16])).map(|(_, row)| *row).collect();
+        rows.into_iter().filter(|row| row.end_s > now_s).for_each(visit);
+        Ok(())
     }
 
     fn tidy(&self) -> Result<(), LedgerError> {
@@ -271,6 +280,11 @@ impl Rows for State {
         Ok(())
     }
 
+    fn put_window(&mut self, holder_id: u32, row: &WindowRow) -> Result<(), Infallible> {
+        self.windows.insert((holder_id, row.fingerprint), *row);
+        Ok(())
+    }
+
     fn expire(&mut self, expire: &Expire, most: u64) -> Result<Expired, Infallible> {
         let limit = usize::try_from(most).unwrap_or(usize::MAX);
         let mark_rows = self.expire_marks(expire.marks_issued_before_s, limit);
@@ -278,6 +292,10 @@ impl Rows for State {
         let old: Vec<_> = self.days.keys().take_while(|key| key.day < expire.days_before).take(limit).cloned().collect();
         old.iter().for_each(|key| drop(self.days.remove(key)));
         let days = u64::try_from(old.len()).unwrap_or(u64::MAX);
-        Ok(Expired { mark_rows, periods, counters, days, more: [mark_rows, periods, days].contains(&most) })
+        let ended = self.windows.iter().filter(|(_, row)| row.end_s <= expire.windows_ended_by_s).map(|(place, _)| *place);
+        let ended: Vec<_> = ended.take(limit).collect();
+        self.windows.retain(|place, _| ended.binary_search(place).is_err());
+        let windows = u64::try_from(ended.len()).unwrap_or(u64::MAX);
+        Ok(Expired { mark_rows, periods, counters, days, windows, more: [mark_rows, periods, days, windows].contains(&most) })
     }
 }

@@ -4,7 +4,7 @@ use super::balance::{Account, MAX_UNITS, Share};
 use super::{
     Answer, Balance, CatalogChange, CatalogEdit, ChargeRequest, Counter, CounterId, CounterIdentity, DailyCounts, DailyKey, Delta, Expire,
     Expired, GiveBack, GivenBack, GrantRequest, Holder, Lease, LeaseRequest, LedgerPeriod, Mark, MarkKind, Operation, Refused,
-    RevisionConflict, Settle, Settled,
+    RevisionConflict, Settle, Settled, WindowRow,
 };
 
 /// How many rows of each kind one [`Expire`] drops at most, so that it keeps nobody waiting.
@@ -49,6 +49,8 @@ pub(super) trait Rows {
 
     fn put_day(&mut self, key: &DailyKey, holder: Holder, counts: &DailyCounts) -> Result<(), Self::Error>;
 
+    fn put_window(&mut self, holder_id: u32, row: &WindowRow) -> Result<(), Self::Error>;
+
     /// Drops at most `most` rows of each kind.
     fn expire(&mut self, expire: &Expire, most: u64) -> Result<Expired, Self::Error>;
 }
@@ -67,6 +69,12 @@ pub(super) fn perform<R: Rows>(rows: &mut R, operation: &Operation) -> Result<An
                 rows.put_day(key, report.holder, counts)?;
             }
             Answer::Daily(())
+        }
+        Operation::Windows(report) => {
+            for row in &report.rows {
+                rows.put_window(report.holder.id, row)?;
+            }
+            Answer::Windows(())
         }
         Operation::Expire(request) => Answer::Expire(rows.expire(request, MAX_EXPIRED)?),
     })

@@ -13,7 +13,9 @@ use parking_lot::Mutex;
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 
 use super::operations::perform;
-use super::{Answer, CatalogImage, DailyCounts, DailyKey, Holder, Ledger, LedgerError, LedgerScope, Operation, PeriodRow, Secrets};
+use super::{
+    Answer, CatalogImage, DailyCounts, DailyKey, Holder, Ledger, LedgerError, LedgerScope, Operation, PeriodRow, Secrets, WindowRow,
+};
 use rows::Transaction;
 
 mod codes;
@@ -164,6 +166,10 @@ impl Ledger for SqliteLedger {
 
     fn daily(&self, scope: &LedgerScope, first_day: u64, last_day: u64) -> Result<Vec<(DailyKey, DailyCounts)>, LedgerError> {
         self.read(|sql| lists::daily(sql, scope, first_day, last_day))
+    }
+
+    fn load_windows(&self, holder_id: u32, now_s: u64, visit: &mut dyn FnMut(WindowRow)) -> Result<(), LedgerError> {
+        self.read(|sql| lists::windows(sql, holder_id, now_s, visit))
     }
 
     fn tidy(&self) -> Result<(), LedgerError> {

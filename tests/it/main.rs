@@ -23,3 +23,4 @@ mod ratelimit_service;
 mod readme;
 mod server;
 mod upstream;
+mod windows;

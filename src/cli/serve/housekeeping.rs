@@ -16,6 +16,8 @@ use super::stopped;
 /// In this time every counter is visited once.
 const SWEEP_ROUND: Duration = Duration::from_secs(10);
 const SWEEP_STEP: Duration = Duration::from_millis(100);
+/// What a crash may forget of the windows of rules.
+const WINDOWS_ROUND: Duration = Duration::from_secs(1);
 /// How often the ledger lets go of what is old.
 const UPKEEP_ROUND: Duration = Duration::from_secs(60);
 
@@ -49,6 +51,15 @@ pub(super) fn start(parts: &Parts, stopping: &watch::Receiver<bool>) {
             engine.sweep(clock.now());
             if let Err(error) = desk.return_ended() {
                 tracing::debug!("units of ended periods were not handed back: {error}");
+            }
+        })
+    });
+    let windows = parts.windows.clone();
+    every(WINDOWS_ROUND, stopping.clone(), move || {
+        let windows = windows.clone();
+        blocking(move || {
+            if let Err(error) = windows.write() {
+                tracing::debug!("windows of rules were not written, and will be tried again: {error}");
             }
         })
     });

@@ -38,11 +38,8 @@ pub struct Settings {
 pub struct LeaseSettings {
     /// A lease is for about so long, in nanoseconds.
     pub chunk_ns: u64,
-    /// The most of limit + grants that may be held unspent, in percent. 2 units always may.
+    /// The most of limit + grants that may be held unspent, in percent. 2 units always may, and what one request costs.
     pub waste_percent: u64,
-    /// The most units that one lease may bring for decisions that wait together, where the bounds above are lower. What one request costs is
-    /// always leased.
-    pub max_waiting_units: u64,
     /// Units that are admitted before the first lease of a period has come. 0: the first request waits.
     pub optimistic_units: u64,
     /// How long an answer is waited for before more is asked for ahead of use again, in nanoseconds.
@@ -53,14 +50,7 @@ pub struct LeaseSettings {
 
 impl Default for LeaseSettings {
     fn default() -> Self {
-        Self {
-            chunk_ns: SECOND_NS / 2,
-            waste_percent: 1,
-            max_waiting_units: 256,
-            optimistic_units: 0,
-            answer_ns: SECOND_NS,
-            max_prefetches: 65_536,
-        }
+        Self { chunk_ns: SECOND_NS / 2, waste_percent: 1, optimistic_units: 0, answer_ns: SECOND_NS, max_prefetches: 65_536 }
     }
 }
 

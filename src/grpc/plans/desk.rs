@@ -213,13 +213,15 @@ impl Desk {
             let same =
                 |usage: &&mut QuotaUsage| usage.row.period.start_ns / SECOND_NS == kept.period.start_s && is_of(&kept.identity, usage);
             if let Some(usage) = held.iter_mut().find(same) {
-                usage.lost = kept.lost;
-                usage.row.used = usage.row.used.saturating_sub(kept.lost);
+                // What a dead epoch never told of may have been spent, and refunded since.
+                usage.lost = kept.lost.min(usage.row.used);
+                usage.row.used -= usage.lost;
             } else {
                 let period = Period { start_ns: kept.period.start_s * SECOND_NS, end_ns: kept.period.end_s * SECOND_NS };
                 let row = Row { period, used: kept.used(), granted: kept.granted };
+                let lost = kept.lost.min(kept.charged);
                 let CounterIdentity { subscriber, key, plan, entitlement, quota } = kept.identity;
-                held.push(QuotaUsage { subscriber, key, plan, entitlement, quota, limit: None, row, lost: kept.lost });
+                held.push(QuotaUsage { subscriber, key, plan, entitlement, quota, limit: None, row, lost });
             }
         }
         Ok(held)

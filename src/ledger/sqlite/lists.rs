@@ -14,6 +14,7 @@ use crate::ledger::balance::Share;
 use crate::ledger::operations::{add_counts, unspent};
 use crate::ledger::{
     CatalogImage, CatalogResource, CounterId, CounterIdentity, DailyCounts, DailyKey, Holder, LedgerPeriod, LedgerScope, PeriodRow,
+    WindowRow,
 };
 
 /// The revision and the resources, of one moment.
@@ -209,6 +210,16 @@ fn read_id(row: &Row<'_>, column: usize) -> Result<Id> {
 
 fn not_text(column: usize) -> Error {
     Error::InvalidColumnType(column, "a name".to_owned(), Type::Text)
+}
+
+pub(super) fn windows(sql: &Connection, holder_id: u32, now_s: u64, visit: &mut dyn FnMut(WindowRow)) -> Result<()> {
+    // Nearly all windows go on: `+` keeps SQLite from going by an index.
+    let mut statement = sql.prepare("SELECT fingerprint, end_s, count FROM windows WHERE holder = ?1 AND +end_s > ?2")?;
+    let mut rows = statement.query(params![holder_id, int(now_s)])?;
+    while let Some(row) = rows.next()? {
+        visit(WindowRow { fingerprint: row.get(0)?, end_s: read_int(row, 1)?, count: read_int(row, 2)? });
+    }
+    Ok(())
 }
 
 pub(super) fn daily(sql: &Connection, scope: &LedgerScope, first_day: u64, last_day: u64) -> Result<Vec<(DailyKey, DailyCounts)>> {

@@ -9,7 +9,9 @@ use rusqlite::{Error, OptionalExtension, Result, params};
 use super::codes::{int, kind, pack, read_int, read_share, unit, weekday};
 use crate::ledger::balance::{Account, Share};
 use crate::ledger::operations::{MarkPlace, Rows};
-use crate::ledger::{CatalogChange, CounterId, CounterIdentity, DailyCounts, DailyKey, Expire, Expired, Holder, MAX_COUNT_RULES};
+use crate::ledger::{
+    CatalogChange, CounterId, CounterIdentity, DailyCounts, DailyKey, Expire, Expired, Holder, MAX_COUNT_RULES, WindowRow,
+};
 
 /// Names of the table `numbers`.
 pub(super) const CATALOG_REVISION: &str = "catalog_revision";
@@ -259,6 +261,13 @@ impl Rows for Transaction<'_> {
         Ok(())
     }
 
+    fn put_window(&mut self, holder_id: u32, row: &WindowRow) -> Result<()> {
+        let sql = "INSERT INTO windows (fingerprint, holder, end_s, count) VALUES (?1, ?2, ?3, ?4)
+                   ON CONFLICT DO UPDATE SET end_s = excluded.end_s, count = excluded.count";
+        self.write(sql, params![row.fingerprint, holder_id, int(row.end_s), int(row.count)])?;
+        Ok(())
+    }
+
     fn expire(&mut self, expire: &Expire, most: u64) -> Result<Expired> {
         // Marks of this transaction first, so that none of them comes back at its end.
         self.finish()?;
@@ -268,7 +277,10 @@ impl Rows for Transaction<'_> {
         let sql = "DELETE FROM days WHERE (day, subscriber, key, plan, entitlement, target, holder, epoch) IN
                    (SELECT day, subscriber, key, plan, entitlement, target, holder, epoch FROM days WHERE day < ?1 LIMIT ?2)";
         let days = self.write(sql, [int(expire.days_before), int(most)])?;
-        Ok(Expired { mark_rows, periods, counters, days, more: [mark_rows, periods, days].contains(&most) })
+        let sql = "DELETE FROM windows WHERE (fingerprint, holder) IN
+                   (SELECT fingerprint, holder FROM windows WHERE end_s <= ?1 LIMIT ?2)";
+        let windows = self.write(sql, [int(expire.windows_ended_by_s), int(most)])?;
+        Ok(Expired { mark_rows, periods, counters, days, windows, more: [mark_rows, periods, days, windows].contains(&most) })
     }
 }
 

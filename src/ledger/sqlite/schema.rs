@@ -74,6 +74,15 @@ pub(super) const VERSIONS: &[&str] = &[
      ) STRICT, WITHOUT ROWID;
      CREATE INDEX days_by_subscriber ON days (subscriber, day);
      CREATE INDEX days_by_key ON days (key, day);",
+    // 3: windows of rate-limit rules.
+    "CREATE TABLE windows (
+         fingerprint BLOB NOT NULL,
+         holder INTEGER NOT NULL,
+         end_s INTEGER NOT NULL,
+         count INTEGER NOT NULL,
+         PRIMARY KEY (fingerprint, holder)
+     ) STRICT, WITHOUT ROWID;
+     CREATE INDEX windows_by_end ON windows (end_s);",
 ];
 
 /// The version that this program writes.

@@ -108,7 +108,7 @@ fn a_file_of_a_newer_version_is_refused() {
 fn every_older_version_is_brought_forward_with_what_it_holds() {
     let folder = filled(2);
     let sql = Connection::open(file(&folder)).unwrap();
-    sql.execute_batch("DROP TABLE days; PRAGMA user_version = 1").unwrap();
+    sql.execute_batch("DROP TABLE days; DROP TABLE windows; PRAGMA user_version = 1").unwrap();
     drop(sql);
     let ledger = SqliteLedger::open(folder.path()).unwrap();
     assert_eq!(charged(&ledger), 6);
@@ -116,6 +116,8 @@ fn every_older_version_is_brought_forward_with_what_it_holds() {
     assert_eq!(holder.epoch, 2);
     one(&ledger, DailyReport { holder, rows: vec![] }).unwrap();
     assert_eq!(ledger.daily(&LedgerScope::All, 0, 9).unwrap(), []);
+    one(&ledger, WindowReport { holder, rows: vec![] }).unwrap();
+    ledger.load_windows(1, 0, &mut |row| panic!("{row:?}")).unwrap();
 }
 
 #[test]

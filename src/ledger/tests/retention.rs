@@ -10,7 +10,7 @@ on_both![
     much_is_dropped_in_steps,
 ];
 
-const NOTHING: Expire = Expire { marks_issued_before_s: 0, periods_ended_by_s: 0, days_before: 0 };
+const NOTHING: Expire = Expire { marks_issued_before_s: 0, periods_ended_by_s: 0, days_before: 0, windows_ended_by_s: 0 };
 
 fn periods_are_kept_until_the_time_that_is_said(bench: &Bench) {
     let holder = bench.join(1);
