@@ -104,9 +104,7 @@ impl Ledger for MemoryLedger {
     }
 
     fn load_live(&self, now_s: u64, visit: &mut dyn FnMut(PeriodRow)) -> Result<(), LedgerError> {
-        let mut rows = self.state.lock().list(&LedgerScope::All, |period| period.end_s > now_s);
-        rows.sort_by_key(|row| Reverse(row.active_s));
-        rows.into_iter().for_each(visit);
+        self.state.lock().list(&LedgerScope::All, |period| period.end_s > now_s).into_iter().for_each(visit);
         Ok(())
     }
 

@@ -158,9 +158,7 @@ impl Ledger for SqliteLedger {
     }
 
     fn load_live(&self, now_s: u64, visit: &mut dyn FnMut(PeriodRow)) -> Result<(), LedgerError> {
-        let rows = self.read(|sql| lists::live(sql, now_s))?;
-        rows.into_iter().for_each(visit);
-        Ok(())
+        self.read(|sql| lists::live(sql, now_s, visit))
     }
 
     fn load_ended(

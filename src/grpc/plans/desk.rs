@@ -2,6 +2,7 @@
 //! has statistics kept.
 
 mod behind;
+mod restore;
 
 use std::collections::HashMap;
 use std::pin::Pin;
@@ -15,18 +16,15 @@ use crate::clock::Clock;
 use crate::decide::calendar::Period;
 use crate::decide::compiled::QuotaIdentity;
 use crate::decide::lookup::Lookup;
-use crate::decide::outcome::CountRule;
 use crate::decide::quota::Row;
 use crate::decide::time::SECOND_NS;
 use crate::engine::plans::durable::RULES;
 use crate::engine::plans::{
     Change, Committed, Correction, Counter, Delta, GiveBack, GrantError, GrantPlan, Granted, Mark, MarkKind, Need, PlanEngine, QuotaUsage,
-    Restored, Scope, Settlement,
+    Scope, Settlement,
 };
 use crate::ledger::{self, CounterIdentity, Holder, LeaseRequest, LedgerError, LedgerPeriod, LedgerThread, Refused};
 
-/// Counters that get a lease at start.
-const MAX_WARM: usize = 50_000;
 /// Give-backs that are handed over before the answers are waited for.
 const AT_ONCE: usize = 4_096;
 
@@ -286,37 +284,6 @@ impl Desk {
             holder: self.holder,
             spent: unspent.spent,
         }
-    }
-
-    /// Takes over the running periods, at start: an exhausted counter then answers from memory. Those of durable rules are `durable`'s. Gives
-    /// what should be leased before anyone asks, for the counters that were active last.
-    ///
-    /// # Errors
-    /// The ledger cannot be read.
-    pub fn restore(&self, lookup: &impl Lookup, durable: &PlanEngine) -> Result<Vec<Need>, LedgerError> {
-        for (number, bits) in self.ledger.ledger().load_count_rules()? {
-            self.engine.restore_rule(number, CountRule::of_bits(bits));
-        }
-        let now = self.clock.now();
-        let mut needs = Vec::new();
-        self.ledger.ledger().load_live(now.unix_s(), &mut |row| {
-            let counter = row.identity;
-            let row = Restored {
-                number: row.counter.0,
-                period: Period { start_ns: row.period.start_s * SECOND_NS, end_ns: row.period.end_s * SECOND_NS },
-                charged: row.charged,
-                granted: row.granted,
-                counter: engine_counter(counter),
-            };
-            // No room: the counter is cold then, and asks the ledger when it is touched.
-            if &*row.counter.plan == RULES {
-                let _ = durable.restore(&row, now);
-            } else if self.engine.restore(&row, now).is_ok() && needs.len() < MAX_WARM {
-                needs.extend(self.engine.warm(lookup, &row, now));
-            }
-        })?;
-        self.restore_receipts(now)?;
-        Ok(needs)
     }
 }
 
