@@ -434,4 +434,7 @@ pub trait Ledger: Send + Sync + fmt::Debug {
 }
 
 #[cfg(test)]
+pub(crate) use memory::image::{Book, Image};
+
+#[cfg(test)]
 mod tests;

@@ -356,4 +356,7 @@ fn decision<'a>(
 }
 
 #[cfg(test)]
+pub(crate) use self::tests::memory::Memory;
+
+#[cfg(test)]
 mod tests;

@@ -23,6 +23,7 @@ pub struct MemoryLedger {
 }
 
 #[derive(Debug, Default)]
+#[cfg_attr(test, derive(Clone))]
 struct State {
     epochs: HashMap<u32, u32>,
     by_name: HashMap<CounterIdentity, CounterId>,
@@ -39,6 +40,7 @@ struct State {
 }
 
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 struct CounterState {
     identity: CounterIdentity,
     limit_revision: u64,
@@ -47,6 +49,7 @@ struct CounterState {
 }
 
 #[derive(Debug, Default)]
+#[cfg_attr(test, derive(Clone))]
 struct MarkRow {
     bits: RoaringBitmap,
     newest_s: u64,
@@ -284,3 +287,6 @@ impl Rows for State {
         Ok(Expired { mark_rows, periods, counters, days, more: [mark_rows, periods, days].contains(&most) })
     }
 }
+
+#[cfg(test)]
+pub(super) mod image;

@@ -10,6 +10,7 @@ use super::settings::LeaseSettings;
 
 /// What a slot knows of its counter in the ledger.
 #[derive(Debug, Default)]
+#[cfg_attr(test, derive(Clone))]
 pub(super) struct Leases {
     /// The ledger's number of the counter. 0: not known yet.
     pub(super) counter: u64,
@@ -170,6 +171,14 @@ impl Held {
         self.giving = self.giving.saturating_sub(1);
         // What was asked in the meantime may have been answered before.
         self.round.backs = self.round.backs.wrapping_add(1);
+    }
+}
+
+#[cfg(test)]
+impl Round {
+    /// Were units given back since, and has the balance changed since?
+    pub(super) fn compared(self, asked: Self) -> (bool, bool) {
+        (self.backs == asked.backs, self.turns == asked.turns)
     }
 }
 

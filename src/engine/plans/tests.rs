@@ -2,6 +2,7 @@ mod cases;
 mod desk;
 mod edges;
 mod leases;
+pub(super) mod memory;
 mod model;
 mod threads;
 mod world;
