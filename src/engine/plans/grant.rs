@@ -147,9 +147,9 @@ impl PlanEngine {
     /// The ledger failed, and may have granted all the same: a refusal is asked about first.
     pub fn grant_failed(&self, plan: &GrantPlan) {
         if let Some(entry) = self.books.find(self.fingerprint_of(&plan.counter))
-            && let Some(slot) = entry.lock().find(&plan.counter.quota)
-            && let Some(held) = slot.leases.held_mut(plan.period.start_ns)
+            && let Some(Slot { count, leases, .. }) = entry.lock().find(&plan.counter.quota)
         {
+            let held = leases.hold(plan.period.start_ns, |start_ns| count.row(start_ns).is_some());
             held.turn();
             if plan.give_back.is_some() {
                 held.gave_back();

@@ -8,6 +8,15 @@ use smallvec::SmallVec;
 
 use super::settings::LeaseSettings;
 
+/// Periods without a row in which the ledger may have leased something that was never answered: so many are told of at a stop.
+const MANY_STRAYS: usize = 4;
+
+fn take_one(room: &mut usize) -> bool {
+    let left = room.checked_sub(1);
+    *room = left.unwrap_or_default();
+    left.is_some()
+}
+
 /// What a slot knows of its counter in the ledger.
 #[derive(Debug, Default)]
 #[cfg_attr(test, derive(Clone))]
@@ -81,10 +90,12 @@ impl Leases {
         self.held.iter_mut().rev().find(|held| held.start_ns == start_ns)
     }
 
-    /// What is held of a period, from now on. `kept` tells whether the count still has a row of a period: what belongs to none is dropped.
+    /// What is held of a period, from now on. `kept` tells whether the count still has a row of a period: what belongs to none is dropped,
+    /// unless the ledger may hold units for it.
     pub(super) fn hold(&mut self, start_ns: u64, kept: impl Fn(u64) -> bool) -> &mut Held {
         let place = self.held.iter().position(|held| held.start_ns == start_ns).unwrap_or_else(|| {
-            self.held.retain(|held| kept(held.start_ns) || held.asked_until_ns != 0);
+            let mut room = MANY_STRAYS;
+            self.held.retain(|held| kept(held.start_ns) || held.asked_until_ns != 0 || (held.stray && take_one(&mut room)));
             self.held.push(Held { start_ns, ..Held::default() });
             self.held.len() - 1
         });
