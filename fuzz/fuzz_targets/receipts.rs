@@ -1,2 +1,10 @@
 #![no_main]
-libfuzzer_sys::fuzz_target!(|data: &[u8]| { let _ = tollgate::yaml::parse(std::str::from_utf8(data).unwrap_or_default()); });
+
+#[path = "../../tests/proofs/simulation.rs"]
+#[allow(dead_code)]
+mod simulation;
+#[path = "../../tests/proofs/targets.rs"]
+#[allow(dead_code)]
+mod targets;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| targets::receipts(data));

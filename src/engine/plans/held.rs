@@ -8,8 +8,8 @@ use smallvec::SmallVec;
 
 use super::settings::LeaseSettings;
 
-/// Periods without a row in which the ledger may have leased something that was never answered: so many are told of at a stop.
-const MANY_STRAYS: usize = 4;
+/// Periods without a row of which the ledger may know more, because it did something and never answered: so many are remembered.
+const MANY_DOUBTS: usize = 16;
 
 fn take_one(room: &mut usize) -> bool {
     let left = room.checked_sub(1);
@@ -91,11 +91,12 @@ impl Leases {
     }
 
     /// What is held of a period, from now on. `kept` tells whether the count still has a row of a period: what belongs to none is dropped,
-    /// unless the ledger may hold units for it.
+    /// unless the ledger may know more of it.
     pub(super) fn hold(&mut self, start_ns: u64, kept: impl Fn(u64) -> bool) -> &mut Held {
         let place = self.held.iter().position(|held| held.start_ns == start_ns).unwrap_or_else(|| {
-            let mut room = MANY_STRAYS;
-            self.held.retain(|held| kept(held.start_ns) || held.asked_until_ns != 0 || (held.stray && take_one(&mut room)));
+            let mut room = MANY_DOUBTS;
+            self.held
+                .retain(|held| kept(held.start_ns) || held.asked_until_ns != 0 || ((held.stray || held.unsure) && take_one(&mut room)));
             self.held.push(Held { start_ns, ..Held::default() });
             self.held.len() - 1
         });
