@@ -12,6 +12,7 @@ pub mod plans;
 pub mod ratelimit;
 mod status;
 pub mod usage_plans;
+pub mod windows;
 pub mod wire;
 
 /// The descriptors of the Envoy services that are served, for reflection and JSON.

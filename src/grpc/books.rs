@@ -11,6 +11,7 @@ use crate::catalog::{CatalogStore, Requests};
 use crate::decide::invalid::Invalid;
 use crate::decide::time::{Now, SECOND_NS};
 use crate::engine::plans::{GrantError, PlanEngine, QuotaUsage, Scope, Subject};
+use crate::ledger::LedgerError;
 
 const DAY_NS: u64 = 86_400 * SECOND_NS;
 
@@ -50,6 +51,11 @@ impl EngineBooks {
     }
 }
 
+/// What memory holds alone would look like the whole: it is not shown.
+fn unread(error: LedgerError) -> BooksError {
+    BooksError::Unavailable(error.to_string())
+}
+
 fn refused(error: GrantError) -> BooksError {
     match error {
         GrantError::NoRoom => BooksError::Unavailable(error.to_string()),
@@ -68,11 +74,17 @@ impl Books for EngineBooks {
             self.engine.quota_usage(&**catalog, scope, from_ns, until_ns)
         };
         let quotas = match &self.desk {
-            Some(desk) => tokio::task::block_in_place(|| desk.usage(held, scope, from_ns, until_ns))
-                .map_err(|error| BooksError::Unavailable(error.to_string()))?,
+            Some(desk) => {
+                let catalog = self.catalog.snapshot();
+                tokio::task::block_in_place(|| desk.usage(&*catalog, held, scope, from_ns, until_ns)).map_err(unread)?
+            }
             None => held,
         };
-        Ok(Usage { quotas, days: self.engine.daily_usage(scope, first, last) })
+        let days = match &self.desk {
+            Some(desk) => tokio::task::block_in_place(|| desk.daily_usage(scope, first, last)).map_err(unread)?,
+            None => self.engine.daily_usage(scope, first, last),
+        };
+        Ok(Usage { quotas, days })
     }
 
     async fn grant(&self, grant: Grant, now: Now) -> Result<QuotaUsage, BooksError> {

@@ -7,9 +7,11 @@
 // Nothing outside can reach into a test binary: `pub` only says what a fixture offers.
 #![allow(unreachable_pub)]
 
+mod allocations;
 mod cli;
 mod crash;
 mod durable;
+mod durable_rules;
 mod e2e_plans;
 mod e2e_ratelimit;
 mod envoy;
@@ -22,3 +24,5 @@ mod ratelimit_service;
 mod readme;
 mod server;
 mod upstream;
+mod usage;
+mod windows;

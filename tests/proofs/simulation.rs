@@ -148,9 +148,13 @@ fn value_of(subscriber: u64) -> String {
 }
 
 fn engine(holder: Holder) -> PlanEngine {
-    let lease = LeaseSettings { max_waiting_units: MOST, ..LeaseSettings::default() };
-    let settings =
-        Settings { holder: holder.id, epoch: holder.epoch, lease: Some(lease), max_entries: 64, ..Settings::new([7; 32], [9; 16]) };
+    let settings = Settings {
+        holder: holder.id,
+        epoch: holder.epoch,
+        lease: Some(LeaseSettings::default()),
+        max_entries: 64,
+        ..Settings::new([7; 32], [9; 16])
+    };
     PlanEngine::new(settings)
 }
 

@@ -18,7 +18,7 @@ use tollgate::grpc::decision::Decisions;
 use tollgate::grpc::ext_authz::ExternalAuthorization;
 use tollgate::grpc::pb::tollgate as pb;
 use tollgate::grpc::plans::Plans;
-use tollgate::grpc::ratelimit::RateLimiter;
+use tollgate::grpc::ratelimit::{DurableRules, RateLimiter};
 use tollgate::grpc::wire::{Descriptor, Entry, RateLimitRequest};
 use tollgate::grpc::{convert, json};
 use tollgate::metrics::Metrics;
@@ -175,7 +175,9 @@ fn services() -> Services {
     let rules = tollgate::config::Rules { paths: vec![file.path().to_owned()], ..settings.rules };
     let rulebook = Arc::new(Rulebook::open(rules, metrics.clone()).unwrap());
     let rule_engine = Arc::new(RuleEngine::new(100).unwrap());
-    let limiter = RateLimiter::new(rule_engine, rulebook, clock, metrics, plans.clone(), settings.rate_limit, settings.grpc);
+    let kept = Arc::new(PlanEngine::new(Settings::new([2; 32], [3; 16])));
+    let durable = DurableRules::new(kept, None, plans.settings());
+    let limiter = RateLimiter::new(rule_engine, rulebook, clock, metrics, plans.clone(), durable, settings.rate_limit, settings.grpc);
     Services { engine, catalog, plans, limiter }
 }
 

@@ -11,7 +11,8 @@ use crate::engine::rules::RuleEngine;
 use crate::grpc::keep::LedgerKeeper;
 use crate::grpc::plans::Plans;
 use crate::grpc::plans::desk::Desk;
-use crate::grpc::ratelimit::RateLimiter;
+use crate::grpc::ratelimit::{DurableRules, RateLimiter};
+use crate::grpc::windows::WindowKeeper;
 use crate::ledger::{Holder, Ledger, LedgerError, LedgerThread, MemoryLedger, Secrets, SqliteLedger};
 use crate::metrics::Metrics;
 use crate::rulebook::Rulebook;
@@ -21,10 +22,14 @@ pub(super) struct Parts {
     pub(super) clock: Clock,
     pub(super) rulebook: Arc<Rulebook>,
     pub(super) rule_engine: Arc<RuleEngine>,
+    pub(super) windows: Arc<WindowKeeper>,
     pub(super) catalog: Arc<CatalogStore>,
     pub(super) plan_engine: Arc<PlanEngine>,
     pub(super) plans: Arc<Plans>,
     pub(super) desk: Desk,
+    /// Counters of durable rules.
+    pub(super) durable_engine: Arc<PlanEngine>,
+    pub(super) durable_desk: Desk,
     /// What to lease before anyone asks.
     pub(super) warm: Vec<Need>,
     pub(super) ledger: Arc<LedgerThread>,
@@ -36,8 +41,9 @@ impl Parts {
         let metrics = Arc::new(Metrics::new());
         let clock = Clock::system();
         let rulebook = Arc::new(Rulebook::open(config.rules.clone(), metrics.clone()).map_err(Failure::unusable)?);
-        let rule_engine = Arc::new(RuleEngine::new(config.max_counters).map_err(Failure::failed)?);
         let (ledger, secrets, holder) = open_ledger(config)?;
+        let rule_engine = Arc::new(rule_engine(config, &secrets)?);
+        let windows = restore_windows(&rule_engine, &ledger, holder, &clock, &metrics)?;
         let settings = Settings {
             holder: holder.id,
             epoch: holder.epoch,
@@ -45,12 +51,15 @@ impl Parts {
             lease: Some(config.plans.lease),
             ..Settings::new(secrets.receipt_key, secrets.fingerprint)
         };
+        let durable = Settings { max_entries: config.max_windows, ..settings.clone() };
         let plan_engine = Arc::new(PlanEngine::new(settings));
         let desk = Desk::new(plan_engine.clone(), ledger.clone(), holder, clock.clone());
+        let durable_engine = Arc::new(PlanEngine::new(durable));
+        let durable_desk = Desk::new(durable_engine.clone(), ledger.clone(), holder, clock.clone());
         let keeper = Arc::new(LedgerKeeper::new(ledger.clone(), desk.clone()));
         let catalog = CatalogStore::kept(HashKey(secrets.key_hash), config.plans.account, keeper);
         let catalog = Arc::new(catalog.map_err(Failure::unusable)?);
-        let warm = desk.restore(&**catalog.load()).map_err(unopened)?;
+        let warm = desk.restore(&**catalog.load(), &durable_engine).map_err(unopened)?;
         tracing::info!(revision = catalog.load().revision(), counters = plan_engine.live_entries(), "the ledger is open");
         let plans = Plans::new(plan_engine.clone(), catalog.clone(), clock.clone(), config.plans.clone(), Some(desk.clone()), &metrics);
         let plans = Arc::new(plans);
@@ -60,10 +69,26 @@ impl Parts {
             clock.clone(),
             metrics.clone(),
             plans.clone(),
+            DurableRules::new(durable_engine.clone(), Some(durable_desk.clone()), &config.plans),
             config.rate_limit.clone(),
             config.grpc,
         ));
-        Ok(Self { metrics, clock, rulebook, rule_engine, catalog, plan_engine, plans, desk, warm, ledger, limiter })
+        Ok(Self {
+            metrics,
+            clock,
+            rulebook,
+            rule_engine,
+            windows,
+            catalog,
+            plan_engine,
+            plans,
+            desk,
+            durable_engine,
+            durable_desk,
+            warm,
+            ledger,
+            limiter,
+        })
     }
 }
 
@@ -71,6 +96,33 @@ impl Parts {
 const HOLDER: u32 = 1;
 /// Operations that may wait for the ledger's thread.
 const MAX_WAITING: usize = 65_536;
+
+/// Where there is no file, nothing survives.
+fn rule_engine(config: &Config, secrets: &Secrets) -> Result<RuleEngine, Failure> {
+    match &config.data_dir {
+        DataDir::Memory => RuleEngine::new(config.max_counters).map_err(Failure::failed),
+        DataDir::Path(_) => Ok(RuleEngine::kept(config.max_counters, config.max_windows, &secrets.fingerprint)),
+    }
+}
+
+fn restore_windows(
+    engine: &Arc<RuleEngine>,
+    ledger: &Arc<LedgerThread>,
+    holder: Holder,
+    clock: &Clock,
+    metrics: &Metrics,
+) -> Result<Arc<WindowKeeper>, Failure> {
+    let keeper = WindowKeeper::new(engine.clone(), ledger.clone(), holder, metrics);
+    let taken = keeper.restore(clock).map_err(unopened)?;
+    if taken.without_room > 0 {
+        tracing::warn!(
+            windows = taken.without_room,
+            "windows of rules did not fit in memory, and start from zero: engine.max_counters is lower than it was"
+        );
+    }
+    tracing::info!(windows = taken.windows, "windows of rules go on");
+    Ok(Arc::new(keeper))
+}
 
 fn open_ledger(config: &Config) -> Result<(Arc<LedgerThread>, Secrets, Holder), Failure> {
     let ledger: Arc<dyn Ledger> = match &config.data_dir {

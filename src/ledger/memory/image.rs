@@ -5,6 +5,8 @@ use std::hash::{Hash, Hasher};
 use super::{MemoryLedger, State};
 use crate::ledger::Holder;
 
+type Period = (super::Account, Vec<(Holder, super::Share)>);
+
 /// A ledger at one moment.
 #[derive(Clone, Debug)]
 pub(crate) struct Image(State);
@@ -30,7 +32,7 @@ impl MemoryLedger {
 
     pub(crate) fn books(&self) -> Vec<Book> {
         let state = self.state.lock();
-        let book = |(start_s, (account, shares)): (&u64, &(super::Account, Vec<(Holder, super::Share)>))| {
+        let book = |(start_s, (account, shares)): (&u64, &Period)| {
             let mut shares: Vec<_> = shares.iter().map(|(holder, share)| (*holder, share.leased, share.spent)).collect();
             shares.sort_unstable();
             Book { start_s: *start_s, charged: account.charged, granted: account.granted, shares }

@@ -181,8 +181,8 @@ pub(super) struct World {
 }
 
 fn engine(holder: Holder) -> PlanEngine {
-    let lease = LeaseSettings { max_waiting_units: 2, ..LeaseSettings::default() };
-    let settings = Settings { holder: holder.id, epoch: holder.epoch, lease: Some(lease), ..Settings::new([7; 32], [9; 16]) };
+    let settings =
+        Settings { holder: holder.id, epoch: holder.epoch, lease: Some(LeaseSettings::default()), ..Settings::new([7; 32], [9; 16]) };
     PlanEngine::new(settings)
 }
 
@@ -280,7 +280,14 @@ impl World {
             returning: 0,
             named: !self.ledger.books().is_empty(),
         };
-        let needs = super::super::restore(&self.engines[place], &self.ledger, &self.shops[usize::from(edited)], self.rest.now).unwrap();
+        let needs = super::super::restore(
+            &self.engines[place],
+            &self.engines[place],
+            &self.ledger,
+            &self.shops[usize::from(edited)],
+            self.rest.now,
+        )
+        .unwrap();
         self.rest.posts[place].queue.extend(needs.into_iter().map(Message::Lease));
     }
 
