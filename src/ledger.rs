@@ -524,4 +524,7 @@ pub trait Ledger: Send + Sync + fmt::Debug {
 }
 
 #[cfg(test)]
+pub(crate) use memory::image::{Book, Image};
+
+#[cfg(test)]
 mod tests;

@@ -27,6 +27,7 @@ pub struct MemoryLedger {
 }
 
 #[derive(Debug, Default)]
+#[cfg_attr(test, derive(Clone))]
 struct State {
     epochs: HashMap<u32, u32>,
     by_name: HashMap<CounterIdentity, CounterId>,
@@ -47,12 +48,14 @@ struct State {
 
 /// The names that one epoch has numbered.
 #[derive(Debug, Default)]
+#[cfg_attr(test, derive(Clone))]
 struct Numbered {
     ended_s: Option<u64>,
     names: BTreeMap<(NameKind, u32), Id>,
 }
 
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 struct CounterState {
     identity: CounterIdentity,
     limit_revision: u64,
@@ -61,6 +64,7 @@ struct CounterState {
 }
 
 #[derive(Debug, Default)]
+#[cfg_attr(test, derive(Clone))]
 struct MarkRow {
     bits: RoaringBitmap,
     newest_s: u64,
@@ -362,3 +366,6 @@ impl Rows for State {
         Ok(Expired { mark_rows, periods, counters, days, names, windows, more })
     }
 }
+
+#[cfg(test)]
+pub(super) mod image;

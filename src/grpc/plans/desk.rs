@@ -76,18 +76,9 @@ impl Desk {
 
     fn submit(&self, need: Need, tell: oneshot::Sender<()>) {
         let desk = self.clone();
-        self.ledger.submit(self.request(&need), move |answer| {
+        self.ledger.submit(wire_lease(&need, self.holder, self.clock.now().unix_s()), move |answer| {
             match answer {
-                Ok(Ok(lease)) => {
-                    let granted = Granted {
-                        counter: lease.counter.0,
-                        rule: lease.rule,
-                        leased: lease.leased,
-                        charged: lease.balance.charged,
-                        granted: lease.balance.granted,
-                    };
-                    desk.engine.apply_lease(&need, &granted, desk.clock.now());
-                }
+                Ok(Ok(lease)) => desk.engine.apply_lease(&need, &granted(&lease), desk.clock.now()),
                 // The ledger let go of the counter after its last period: by its name it gets another number.
                 Ok(Err(Refused::UnknownCounter)) if need.number.is_some() => {
                     let mut by_name = need;
@@ -106,21 +97,6 @@ impl Desk {
             // Whoever asked may be gone.
             let _ = tell.send(());
         });
-    }
-
-    fn request(&self, need: &Need) -> LeaseRequest {
-        LeaseRequest {
-            counter: wire_counter(&need.counter, need.number),
-            count_rule: need.rule.bits(),
-            period: wire_period(need.period),
-            holder: self.holder,
-            want: need.want,
-            spent: need.spent,
-            limit: need.limit,
-            may_pass: need.may_pass,
-            revision: need.revision,
-            now_s: self.clock.now().unix_s(),
-        }
     }
 
     /// Has the ledger commit a correction, and makes it count here. Once begun it goes on, also when the report's caller has gone: what the
@@ -145,14 +121,8 @@ impl Desk {
     fn commit(&self, change: &Change) -> Pin<Box<dyn Future<Output = Result<Committed, LedgerError>> + Send>> {
         match change {
             Change::Settle { mark, deltas } => {
-                let settle = self.call(ledger::Settle { mark: wire_mark(mark), deltas: deltas.iter().map(wire_delta).collect() });
-                Box::pin(async move {
-                    Ok(match settle.await? {
-                        ledger::Settled::Done(_) => Committed::Done,
-                        ledger::Settled::Duplicate => Committed::Duplicate,
-                        ledger::Settled::TooOld => Committed::TooOld,
-                    })
-                })
+                let settle = self.call(wire_settle(mark, deltas));
+                Box::pin(async move { Ok(committed(&settle.await?)) })
             }
             Change::Charge { counter, period, units, .. } => {
                 let charge = self.call(ledger::ChargeRequest {
@@ -177,7 +147,7 @@ impl Desk {
             match granted {
                 Ok(granted) => Ok(desk.engine.apply_grant(&plan, granted, desk.clock.now())?),
                 Err(error) => {
-                    desk.engine.gave_back(plan.give_back.as_slice());
+                    desk.engine.grant_failed(&plan);
                     Err(error.into())
                 }
             }
@@ -188,15 +158,9 @@ impl Desk {
     /// Gives what operators gave beside the limit in this period, all together.
     async fn give_back_and_grant(&self, plan: &GrantPlan) -> Result<i64, LedgerError> {
         if let Some(unspent) = plan.give_back {
-            self.call(self.give_back(unspent)).await?;
+            self.call(wire_give_back(unspent, self.holder)).await?;
         }
-        let request = ledger::GrantRequest {
-            counter: wire_counter(&plan.counter, None),
-            period: wire_period(plan.period),
-            change: plan.change,
-            limit: plan.limit,
-            now_s: self.clock.now().unix_s(),
-        };
+        let request = wire_grant(plan, self.clock.now().unix_s());
         let balance = self.call(request).await?.map_err(|refused| LedgerError::Fault(refused.to_string()))?;
         Ok(balance.granted)
     }
@@ -266,7 +230,7 @@ impl Desk {
             let (tell, told) = std::sync::mpsc::channel();
             for unspent in some {
                 let tell = tell.clone();
-                self.ledger.submit(self.give_back(*unspent), move |answer| drop(tell.send(answer)));
+                self.ledger.submit(wire_give_back(*unspent, self.holder), move |answer| drop(tell.send(answer)));
             }
             drop(tell);
             let answers: Vec<_> = told.into_iter().collect();
@@ -276,14 +240,52 @@ impl Desk {
         }
         returned
     }
+}
 
-    fn give_back(&self, unspent: GiveBack) -> ledger::GiveBack {
-        ledger::GiveBack {
-            counter: ledger::CounterId(unspent.counter),
-            period_start_s: unspent.period_start_s,
-            holder: self.holder,
-            spent: unspent.spent,
-        }
+fn wire_lease(need: &Need, holder: Holder, now_s: u64) -> LeaseRequest {
+    LeaseRequest {
+        counter: wire_counter(&need.counter, need.number),
+        count_rule: need.rule.bits(),
+        period: wire_period(need.period),
+        holder,
+        want: need.want,
+        spent: need.spent,
+        limit: need.limit,
+        may_pass: need.may_pass,
+        revision: need.revision,
+        now_s,
+    }
+}
+
+fn granted(lease: &ledger::Lease) -> Granted {
+    let ledger::Lease { counter, rule, leased, balance } = *lease;
+    Granted { counter: counter.0, rule, leased, charged: balance.charged, granted: balance.granted }
+}
+
+fn wire_give_back(unspent: GiveBack, holder: Holder) -> ledger::GiveBack {
+    let GiveBack { counter, period_start_s, spent } = unspent;
+    ledger::GiveBack { counter: ledger::CounterId(counter), period_start_s, holder, spent }
+}
+
+fn wire_grant(plan: &GrantPlan, now_s: u64) -> ledger::GrantRequest {
+    ledger::GrantRequest {
+        counter: wire_counter(&plan.counter, None),
+        period: wire_period(plan.period),
+        change: plan.change,
+        limit: plan.limit,
+        now_s,
+    }
+}
+
+fn wire_settle(mark: &Mark, deltas: &[Delta]) -> ledger::Settle {
+    ledger::Settle { mark: wire_mark(mark), deltas: deltas.iter().map(wire_delta).collect() }
+}
+
+fn committed(settled: &ledger::Settled) -> Committed {
+    match settled {
+        ledger::Settled::Done(_) => Committed::Done,
+        ledger::Settled::Duplicate => Committed::Duplicate,
+        ledger::Settled::TooOld => Committed::TooOld,
     }
 }
 
@@ -354,3 +356,6 @@ pub enum GrantFailed {
     #[error(transparent)]
     Engine(#[from] GrantError),
 }
+
+#[cfg(test)]
+mod protocol;

@@ -11,7 +11,7 @@ use crate::decide::outcome::CountRule;
 use crate::decide::time::{Now, SECOND_NS};
 use crate::engine::plans::durable::RULES;
 use crate::engine::plans::{Need, PlanEngine, Restored};
-use crate::ledger::{LedgerError, PeriodRow};
+use crate::ledger::{Ledger, LedgerError, PeriodRow};
 
 /// Counters that get a lease at start.
 const MAX_WARM: usize = 50_000;
@@ -20,38 +20,47 @@ const AT_ONCE: usize = 1_024;
 const MAX_WAITING: usize = 8;
 
 impl Desk {
-    /// Takes over the running periods, at start: an exhausted counter then answers from memory. Gives what should be leased before anyone
-    /// asks, for the counters that were active last. Those of durable rules are `durable`'s.
+    /// Takes over the running periods, at start: an exhausted counter then answers from memory. Those of durable rules are `durable`'s. Gives
+    /// what should be leased before anyone asks, for the counters that were active last.
     ///
     /// # Errors
     /// The ledger cannot be read, or the system gives no thread.
     pub fn restore(&self, lookup: &impl Lookup, durable: &PlanEngine) -> Result<Vec<Need>, LedgerError> {
-        let ledger = self.ledger.ledger();
-        for (number, bits) in ledger.load_count_rules()? {
-            self.engine.restore_rule(number, CountRule::of_bits(bits));
-        }
         let now = self.clock.now();
-        let (hand_over, handed) = sync_channel(MAX_WAITING);
-        let active = std::thread::scope(|scope| {
-            let taking = std::thread::Builder::new()
-                .name("restore".to_owned())
-                .spawn_scoped(scope, || take_over(&self.engine, durable, handed, now));
-            let taking = taking.map_err(|wrong| LedgerError::Fault(format!("the system gives no thread: {wrong}")))?;
-            let mut some = Vec::with_capacity(AT_ONCE);
-            // An error means that the other thread has ended, which is told below.
-            ledger.load_live(now.unix_s(), &mut |row| {
-                some.push(row);
-                if some.len() == AT_ONCE {
-                    let _ = hand_over.send(std::mem::replace(&mut some, Vec::with_capacity(AT_ONCE)));
-                }
-            })?;
-            let _ = hand_over.send(some);
-            drop(hand_over);
-            taking.join().map_err(|_| LedgerError::Fault("what was kept was not taken over".to_owned()))
-        })?;
+        let needs = restore(&self.engine, durable, &**self.ledger.ledger(), lookup, now)?;
         self.restore_receipts(now)?;
-        Ok(active.into_iter().filter_map(|Reverse(active)| self.engine.warm(lookup, &active.row, now)).collect())
+        Ok(needs)
     }
+}
+
+pub(super) fn restore(
+    engine: &PlanEngine,
+    durable: &PlanEngine,
+    ledger: &dyn Ledger,
+    lookup: &impl Lookup,
+    now: Now,
+) -> Result<Vec<Need>, LedgerError> {
+    for (number, bits) in ledger.load_count_rules()? {
+        engine.restore_rule(number, CountRule::of_bits(bits));
+    }
+    let (hand_over, handed) = sync_channel(MAX_WAITING);
+    let active = std::thread::scope(|scope| {
+        let taking = std::thread::Builder::new().name("restore".to_owned());
+        let taking = taking.spawn_scoped(scope, || take_over(engine, durable, handed, now));
+        let taking = taking.map_err(|wrong| LedgerError::Fault(format!("the system gives no thread: {wrong}")))?;
+        let mut some = Vec::with_capacity(AT_ONCE);
+        // An error means that the other thread has ended, which is told below.
+        ledger.load_live(now.unix_s(), &mut |row| {
+            some.push(row);
+            if some.len() == AT_ONCE {
+                let _ = hand_over.send(std::mem::replace(&mut some, Vec::with_capacity(AT_ONCE)));
+            }
+        })?;
+        let _ = hand_over.send(some);
+        drop(hand_over);
+        taking.join().map_err(|_| LedgerError::Fault("what was kept was not taken over".to_owned()))
+    })?;
+    Ok(active.into_iter().filter_map(|Reverse(active)| engine.warm(lookup, &active.row, now)).collect())
 }
 
 /// A counter, ordered by when it was active.
