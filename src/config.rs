@@ -49,11 +49,17 @@ pub const SETTINGS: &[Setting] = &[
     setting("account.rate_limit", "", "requests per second over all traffic of usage plans; empty: no limit"),
     setting("account.burst", "", "the most of them at once; empty: the rate rounded up"),
     setting("receipts.ttl", "1h", "how long a response can be reported, `30m`, `1h`, up to `7d`"),
+    setting("usage.retention_days", "400", "how many days the daily statistics are kept; 1 to 36500"),
     setting("ledger.max_wait_ms", "100", "how long a decision waits for the ledger at most, and never past its call's deadline"),
     setting("ledger.on_failure", "deny", "`deny` or `allow` what the ledger cannot answer for in time"),
     setting("ledger.cold_start", "wait", "`wait` for the first lease of a counter, or be `optimistic` and admit a few before it has come"),
     setting("ledger.chunk_ms", "500", "a lease is for about so long"),
     setting("ledger.waste_percent", "1", "the most of a quota that a crash may cost, in percent; 2 units always may"),
+    setting(
+        "ledger.max_windows",
+        "1000000",
+        "counters of rules of an hour and longer that survive a restart; beyond it those of further keys live in memory alone",
+    ),
     setting("headers.retry_after", "true", "refusals by a plan carry `Retry-After`"),
     setting("headers.ratelimit", "true", "answers by a plan carry `RateLimit-Policy` and `RateLimit`"),
     setting("headers.x_ratelimit", "true", "answers by a plan carry `X-RateLimit-Limit`, `-Remaining` and `-Reset`"),
@@ -105,6 +111,8 @@ pub struct Config {
     pub grpc: GrpcBounds,
     pub grpc_server: GrpcServer,
     pub max_counters: usize,
+    /// Counters of rules that are kept in the ledger.
+    pub max_windows: usize,
     pub tls: Option<Tls>,
 }
 
@@ -154,6 +162,8 @@ pub struct Plans {
     /// The limit of all their traffic.
     pub account: Option<gcra::RateLimit>,
     pub receipts_ttl_ns: u64,
+    /// How many days the daily statistics are kept.
+    pub usage_days: u64,
     pub lease: LeaseSettings,
     /// How long a decision waits for the ledger at most.
     pub max_wait: Duration,
@@ -262,6 +272,7 @@ impl Config {
             },
             grpc_server: GrpcServer::read(&mut reader),
             max_counters: reader.number("engine.max_counters", 1..=1 << 32),
+            max_windows: reader.number("ledger.max_windows", 1..=1 << 32),
             tls,
         };
         match reader.mistakes() {
@@ -283,6 +294,7 @@ fn plans(reader: &mut layers::Reader) -> Plans {
     Plans {
         account: account(reader),
         receipts_ttl_ns: reader.checked("receipts.ttl", ttl_ns),
+        usage_days: reader.number("usage.retention_days", 1..=36_500),
         lease: LeaseSettings {
             chunk_ns: reader.number("ledger.chunk_ms", 1..=60_000_u64) * 1_000_000,
             waste_percent: reader.number("ledger.waste_percent", 0..=100),

@@ -14,6 +14,7 @@ pub mod ratelimit;
 pub mod server;
 mod status;
 pub mod usage_plans;
+pub mod windows;
 pub mod wire;
 
 /// The descriptors of the Envoy services that are served, for reflection and JSON.

@@ -34,10 +34,14 @@ pub type JsonAnswer = Result<(bool, String), String>;
 /// Answers `/json`.
 pub type JsonAnswerer = Arc<dyn Fn(Bytes) -> Pin<Box<dyn Future<Output = JsonAnswer> + Send>> + Send + Sync>;
 
+/// Says what does not work although traffic is wanted, in words for an operator. `None`: everything does.
+pub type Degraded = Arc<dyn Fn() -> Option<String> + Send + Sync>;
+
 /// What the admin port shows.
 #[derive(Clone)]
 pub struct Admin {
     pub health: Health,
+    pub degraded: Degraded,
     pub metrics: Arc<Metrics>,
     pub rulebook: Arc<Rulebook>,
     pub json: JsonAnswerer,
@@ -72,11 +76,18 @@ impl Admin {
 }
 
 async fn index() -> &'static str {
-    "/healthcheck: 200 while traffic is wanted\n/json: a RateLimitRequest in JSON, answered\n/metrics: for Prometheus\n/rlconfig: the rules in force\n"
+    "/healthcheck: 200 while traffic is wanted; OK, or DEGRADED and why\n/json: a RateLimitRequest in JSON, answered\n/metrics: for Prometheus\n/rlconfig: the rules in force\n"
 }
 
 async fn healthcheck(State(admin): State<Admin>) -> Response {
-    if admin.health.is_serving() { "OK".into_response() } else { StatusCode::INTERNAL_SERVER_ERROR.into_response() }
+    if !admin.health.is_serving() {
+        return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+    }
+    // Still 200: what does not need the ledger is served, and a restart would not help.
+    match (admin.degraded)() {
+        None => "OK".into_response(),
+        Some(why) => format!("DEGRADED\n{why}\n").into_response(),
+    }
 }
 
 async fn rlconfig(State(admin): State<Admin>) -> String {

@@ -77,6 +77,7 @@ fn start_log(config: &Config) {
 }
 
 async fn serve(config: Config) -> Result<(), Failure> {
+    signals::outlive_file_size_limits().map_err(Failure::failed)?;
     let mut parts = Parts::assemble(&config)?;
     parts.desk.draw(std::mem::take(&mut parts.warm), WARM_AT_MOST).await;
     let tls = listen::tls(&config).map_err(Failure::unusable)?;
@@ -86,9 +87,10 @@ async fn serve(config: Config) -> Result<(), Failure> {
     let (grpc_addr, http_addr) = (bound(&listeners.grpc)?, bound(&listeners.http)?);
 
     let health = Health::default();
-    let limiter = parts.limiter.clone();
+    let (limiter, ledger) = (parts.limiter.clone(), parts.ledger.clone());
     let admin = Admin {
         health: health.clone(),
+        degraded: Arc::new(move || ledger.status().failing.map(|error| error.to_string())),
         metrics: parts.metrics.clone(),
         rulebook: parts.rulebook.clone(),
         json: Arc::new(move |body| {
@@ -130,13 +132,25 @@ async fn serve(config: Config) -> Result<(), Failure> {
         () = signals.asked_to_stop() => tracing::warn!("stopping at once: asked twice"),
     }
     // The engine lets go of them first, so that nothing which still runs can spend them: a clean stop wastes nothing.
-    let desk = parts.desk.clone();
-    match tokio::task::spawn_blocking(move || desk.take_back(Scope::All)).await {
-        Ok(Ok(())) => tracing::info!("stopped"),
-        Ok(Err(error)) => tracing::warn!("stopped; unspent units were not handed back, and count as lost: {error}"),
-        Err(error) => tracing::error!("stopped; unspent units were not handed back: {error}"),
+    let put_away = tokio::task::spawn_blocking(move || put_away(&parts)).await;
+    if let Err(error) = put_away {
+        tracing::error!("stopped; unspent units were not handed back, or the windows of rules and the statistics not written: {error}");
     }
     Ok(())
+}
+
+/// Leaves the ledger as the next start should find it. Blocks on it.
+fn put_away(parts: &Parts) {
+    if let Err(error) = parts.desk.take_back(Scope::All) {
+        tracing::warn!("unspent units were not handed back, and count as lost: {error}");
+    }
+    if let Err(error) = parts.windows.write() {
+        tracing::warn!("the last hits on the windows of rules were not written: {error}");
+    }
+    if let Err(error) = parts.desk.write_behind() {
+        tracing::warn!("statistics of the last second were not written: {error}");
+    }
+    tracing::info!("stopped");
 }
 
 /// Resolves when the process is told to stop.

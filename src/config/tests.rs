@@ -111,3 +111,10 @@ fn tls_by_the_names_of_the_reference_needs_both_files() {
     let mistakes = resolve(&[], None, &[("GRPC_SERVER_USE_TLS", "true"), ("GRPC_SERVER_TLS_CERT", "c.pem")]).unwrap_err();
     assert_eq!(mistakes[0], "GRPC_SERVER_USE_TLS is set, so GRPC_SERVER_TLS_KEY is needed");
 }
+
+#[test]
+fn statistics_are_kept_from_a_day_to_a_hundred_years() {
+    let days = |text: &str| resolve(&[("usage.retention_days", text)], None, &[]).map(|config| config.plans.usage_days).ok();
+    assert_eq!(["0", "1", "36500", "36501"].map(days), [None, Some(1), Some(36_500), None]);
+    assert_eq!(resolve(&[], None, &[]).unwrap().plans.usage_days, 400);
+}

@@ -3,9 +3,12 @@
 //! Each counter lives in memory for as long as it can still refuse anything. At [`RuleEngine::max_counters`] nothing that lives is pushed out:
 //! fresh keys of a rule then share [`OVERFLOW_COUNTERS`] hashed counters, which may refuse early and never admit more. A key that gets a
 //! counter of its own later starts from what its overflow counter had seen.
+//!
+//! Windows of an hour and longer survive restarts: see [`keeping`].
 
 mod counter;
 pub mod decision;
+pub mod keeping;
 pub mod tally;
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -16,6 +19,7 @@ use smallvec::SmallVec;
 
 use self::counter::Counter;
 pub use self::counter::{Budget, Standing};
+use self::keeping::Kept;
 use super::table::{Fingerprint, Fingerprinter, Fingerprinting, Locked, Table};
 use crate::decide::time::Now;
 
@@ -59,6 +63,7 @@ pub struct RuleEngine {
     overflow_live: AtomicUsize,
     overflow_asks: AtomicU64,
     next_sweep: AtomicUsize,
+    kept: Kept,
 }
 
 /// The identity of a counter, in the making. Levels are the descriptor's entries.
@@ -85,13 +90,17 @@ impl Identity {
 }
 
 impl RuleEngine {
-    /// An engine that holds at most `max_counters` counters beside the overflow counters.
+    /// An engine that holds at most `max_counters` counters beside the overflow counters, and forgets them all when it ends.
     ///
     /// # Errors
     /// When the operating system gives no random numbers.
     pub fn new(max_counters: usize) -> Result<Self, getrandom::Error> {
-        Ok(Self {
-            fingerprinter: Fingerprinter::random()?,
+        Ok(Self::with(Fingerprinter::random()?, max_counters, Kept::default()))
+    }
+
+    fn with(fingerprinter: Fingerprinter, max_counters: usize, kept: Kept) -> Self {
+        Self {
+            fingerprinter,
             counters: Table::new(SHARDS),
             overflow: Mutex::new(HashTable::new()),
             max_counters,
@@ -99,7 +108,8 @@ impl RuleEngine {
             overflow_live: AtomicUsize::new(0),
             overflow_asks: AtomicU64::new(0),
             next_sweep: AtomicUsize::new(0),
-        })
+            kept,
+        }
     }
 
     /// Starts the identity of a counter in `domain`.
@@ -163,7 +173,7 @@ impl RuleEngine {
     pub fn sweep(&self, now: Now) {
         let shard = self.next_sweep.fetch_add(1, Ordering::Relaxed) % self.sweeps_per_round();
         if shard < self.counters.shard_count() {
-            let dropped = self.counters.sweep(shard, |counter| counter.is_dead(now));
+            let dropped = self.counters.sweep(shard, |counter| self.kept.forgets(counter, counter.is_dead(now)));
             self.live.fetch_sub(dropped, Ordering::Relaxed);
         } else if self.overflow_live.load(Ordering::Relaxed) > 0 {
             let mut overflow = self.overflow.lock();
@@ -250,14 +260,21 @@ impl Held<'_> {
         self.overflow.get_or_insert_with(|| self.engine.overflow.lock())
     }
 
-    fn write(&mut self, place: Place, counter: Counter) {
+    fn write(&mut self, place: Place, mut counter: Counter) {
         match place {
             Place::Own(own) => {
-                if let Some(kept) = self.own.get(own) {
-                    *kept = counter;
-                } else if !counter.is_untouched() {
+                let changed = if let Some(known) = self.own.get(own) {
+                    known.advance(counter)
+                } else if counter.is_untouched() {
+                    false
+                } else {
+                    let changed = counter.begin();
                     self.own.insert(own, counter);
                     self.engine.live.fetch_add(1, Ordering::Relaxed);
+                    changed
+                };
+                if changed && self.engine.kept.keeps() {
+                    self.own.list(own);
                 }
             }
             Place::Overflow(bucket) => {

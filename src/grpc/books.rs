@@ -11,6 +11,7 @@ use crate::catalog::{CatalogStore, Requests};
 use crate::decide::invalid::Invalid;
 use crate::decide::time::{Now, SECOND_NS};
 use crate::engine::plans::{GrantError, PlanEngine, QuotaUsage, Scope, Subject};
+use crate::ledger::LedgerError;
 
 const DAY_NS: u64 = 86_400 * SECOND_NS;
 
@@ -50,11 +51,34 @@ impl EngineBooks {
     }
 }
 
+/// What memory holds alone would look like the whole: it is not shown.
+fn unread(error: LedgerError) -> BooksError {
+    BooksError::Unavailable(error.to_string())
+}
+
 fn refused(error: GrantError) -> BooksError {
     match error {
         GrantError::NoRoom => BooksError::Unavailable(error.to_string()),
         // The plan was edited since the request was read.
         gone => BooksError::Invalid(vec![Invalid::new("plan", format!("has changed meanwhile: {gone}"))]),
+    }
+}
+
+/// A scope that outlives its request.
+struct KeptScope(String, for<'a> fn(&'a str) -> Scope<'a>);
+
+impl KeptScope {
+    fn of(scope: Scope<'_>) -> Self {
+        match scope {
+            Scope::All => Self(String::new(), |_| Scope::All),
+            Scope::Subscriber(id) => Self(id.to_owned(), |id| Scope::Subscriber(id)),
+            Scope::Key(id) => Self(id.to_owned(), |id| Scope::Key(id)),
+            Scope::Plan(id) => Self(id.to_owned(), |id| Scope::Plan(id)),
+        }
+    }
+
+    fn get(&self) -> Scope<'_> {
+        (self.1)(&self.0)
     }
 }
 
@@ -67,11 +91,19 @@ impl Books for EngineBooks {
             let catalog = self.catalog.load();
             self.engine.quota_usage(&**catalog, scope, from_ns, until_ns)
         };
-        let quotas = match &self.desk {
-            Some(desk) => desk.usage(held, scope, from_ns, until_ns).await.map_err(|error| BooksError::Unavailable(error.to_string()))?,
-            None => held,
+        let (quotas, days) = match self.desk.clone() {
+            Some(desk) => {
+                let (catalog, scope) = (self.catalog.snapshot(), KeptScope::of(scope));
+                // The ledger's file blocks, and the thread that asks serves calls.
+                let read = tokio::task::spawn_blocking(move || {
+                    let quotas = desk.usage(&*catalog, held, scope.get(), from_ns, until_ns)?;
+                    Ok((quotas, desk.daily_usage(scope.get(), first, last)?))
+                });
+                read.await.unwrap_or(Err(LedgerError::Stopped)).map_err(unread)?
+            }
+            None => (held, self.engine.daily_usage(scope, first, last)),
         };
-        Ok(Usage { quotas, days: self.engine.daily_usage(scope, first, last) })
+        Ok(Usage { quotas, days })
     }
 
     async fn grant(&self, grant: Grant, now: Now) -> Result<QuotaUsage, BooksError> {

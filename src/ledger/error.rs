@@ -32,6 +32,10 @@ pub enum LedgerError {
 }
 
 impl LedgerError {
+    /// Every word of [`Self::reason`].
+    pub const REASONS: [&'static str; 10] =
+        ["full", "read_only", "io", "damaged", "foreign", "newer", "in_use", "busy", "stopped", "fault"];
+
     /// A word for metrics.
     pub fn reason(&self) -> &'static str {
         match self {

@@ -23,10 +23,12 @@ mod faulty;
 mod files;
 mod leases;
 mod model;
+mod names;
 mod retention;
 mod settlements;
 mod threads;
 mod usage;
+mod windows;
 
 const DAY: LedgerPeriod = LedgerPeriod { start_s: 86_400, end_s: 2 * 86_400 };
 const NOON: u64 = 86_400 + 43_200;

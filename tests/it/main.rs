@@ -7,6 +7,7 @@
 // Nothing outside can reach into a test binary: `pub` only says what a fixture offers.
 #![allow(unreachable_pub)]
 
+mod allocations;
 mod cli;
 mod crash;
 mod durable;
@@ -22,3 +23,5 @@ mod ratelimit_service;
 mod readme;
 mod server;
 mod upstream;
+mod usage;
+mod windows;

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Instant;
 
-use rustix::process::{Pid, Signal, WaitOptions};
+use rustix::process::{Pid, Resource, Rlimit, Signal, WaitOptions};
 
 use crate::patience::PATIENCE;
 
@@ -101,6 +101,12 @@ impl Process {
 
     pub fn resume(&self) {
         self.signal(Signal::CONT);
+    }
+
+    /// Bounds how large its files may get, in bytes: 0 is a disk that takes nothing. `None`: no bound.
+    pub fn limit_files(&self, bytes: Option<u64>) {
+        let limit = Rlimit { current: bytes, maximum: None };
+        rustix::process::prlimit(Some(Pid::from_child(&self.child)), Resource::Fsize, limit).unwrap();
     }
 
     pub fn signal(&self, signal: Signal) {

@@ -79,6 +79,11 @@ impl Tollgate {
         self.process.pause();
     }
 
+    /// From now on its disk takes nothing, or everything again.
+    pub fn fail_disk(&self, fail: bool) {
+        self.process.limit_files(fail.then_some(0));
+    }
+
     pub fn resume(&self) {
         self.process.resume();
     }

@@ -1,4 +1,4 @@
-//! What has to happen now and then: dead counters swept, rules files looked at, gauges set.
+//! What has to happen now and then: dead counters swept, statistics written, rules files looked at, gauges set.
 
 mod gauges;
 mod upkeep;
@@ -16,6 +16,8 @@ use super::stopped;
 /// In this time every counter is visited once.
 const SWEEP_ROUND: Duration = Duration::from_secs(10);
 const SWEEP_STEP: Duration = Duration::from_millis(100);
+/// What a crash may forget of the windows of rules, and of the statistics.
+const WRITE_BEHIND_ROUND: Duration = Duration::from_secs(1);
 /// How often the ledger lets go of what is old.
 const UPKEEP_ROUND: Duration = Duration::from_secs(60);
 
@@ -49,6 +51,24 @@ pub(super) fn start(parts: &Parts, stopping: &watch::Receiver<bool>) {
             engine.sweep(clock.now());
             if let Err(error) = desk.return_ended() {
                 tracing::debug!("units of ended periods were not handed back: {error}");
+            }
+        })
+    });
+    let desk = parts.desk.clone();
+    every(WRITE_BEHIND_ROUND, stopping.clone(), move || {
+        let desk = desk.clone();
+        blocking(move || {
+            if let Err(error) = desk.write_behind() {
+                tracing::debug!("statistics wait until the ledger takes them: {error}");
+            }
+        })
+    });
+    let windows = parts.windows.clone();
+    every(WRITE_BEHIND_ROUND, stopping.clone(), move || {
+        let windows = windows.clone();
+        blocking(move || {
+            if let Err(error) = windows.write() {
+                tracing::debug!("windows of rules were not written, and will be tried again: {error}");
             }
         })
     });

@@ -12,6 +12,7 @@ use crate::grpc::keep::LedgerKeeper;
 use crate::grpc::plans::Plans;
 use crate::grpc::plans::desk::Desk;
 use crate::grpc::ratelimit::RateLimiter;
+use crate::grpc::windows::WindowKeeper;
 use crate::ledger::{Holder, Ledger, LedgerError, LedgerThread, MemoryLedger, Secrets, SqliteLedger};
 use crate::metrics::Metrics;
 use crate::rulebook::Rulebook;
@@ -21,6 +22,7 @@ pub(super) struct Parts {
     pub(super) clock: Clock,
     pub(super) rulebook: Arc<Rulebook>,
     pub(super) rule_engine: Arc<RuleEngine>,
+    pub(super) windows: Arc<WindowKeeper>,
     pub(super) catalog: Arc<CatalogStore>,
     pub(super) plan_engine: Arc<PlanEngine>,
     pub(super) plans: Arc<Plans>,
@@ -36,8 +38,9 @@ impl Parts {
         let metrics = Arc::new(Metrics::new());
         let clock = Clock::system();
         let rulebook = Arc::new(Rulebook::open(config.rules.clone(), metrics.clone()).map_err(Failure::unusable)?);
-        let rule_engine = Arc::new(RuleEngine::new(config.max_counters).map_err(Failure::failed)?);
         let (ledger, secrets, holder) = open_ledger(config)?;
+        let rule_engine = Arc::new(rule_engine(config, &secrets)?);
+        let windows = restore_windows(&rule_engine, &ledger, holder, &clock, &metrics)?;
         let settings = Settings {
             holder: holder.id,
             epoch: holder.epoch,
@@ -63,7 +66,7 @@ impl Parts {
             config.rate_limit.clone(),
             config.grpc,
         ));
-        Ok(Self { metrics, clock, rulebook, rule_engine, catalog, plan_engine, plans, desk, warm, ledger, limiter })
+        Ok(Self { metrics, clock, rulebook, rule_engine, windows, catalog, plan_engine, plans, desk, warm, ledger, limiter })
     }
 }
 
@@ -71,6 +74,33 @@ impl Parts {
 const HOLDER: u32 = 1;
 /// Operations that may wait for the ledger's thread.
 const MAX_WAITING: usize = 65_536;
+
+/// Where there is no file, nothing survives.
+fn rule_engine(config: &Config, secrets: &Secrets) -> Result<RuleEngine, Failure> {
+    match &config.data_dir {
+        DataDir::Memory => RuleEngine::new(config.max_counters).map_err(Failure::failed),
+        DataDir::Path(_) => Ok(RuleEngine::kept(config.max_counters, config.max_windows, &secrets.fingerprint)),
+    }
+}
+
+fn restore_windows(
+    engine: &Arc<RuleEngine>,
+    ledger: &Arc<LedgerThread>,
+    holder: Holder,
+    clock: &Clock,
+    metrics: &Metrics,
+) -> Result<Arc<WindowKeeper>, Failure> {
+    let keeper = WindowKeeper::new(engine.clone(), ledger.clone(), holder, metrics);
+    let taken = keeper.restore(clock).map_err(unopened)?;
+    if taken.without_room > 0 {
+        tracing::warn!(
+            windows = taken.without_room,
+            "windows of rules did not fit in memory, and start from zero: engine.max_counters is lower than it was"
+        );
+    }
+    tracing::info!(windows = taken.windows, "windows of rules go on");
+    Ok(Arc::new(keeper))
+}
 
 fn open_ledger(config: &Config) -> Result<(Arc<LedgerThread>, Secrets, Holder), Failure> {
     let ledger: Arc<dyn Ledger> = match &config.data_dir {

@@ -48,7 +48,7 @@ impl Asking<'_> {
     pub(super) fn look_ahead(self, quota: &CompiledQuota, slot: &mut Slot, period: Period, mut push: impl FnMut(Need)) {
         let Slot { count, leases, .. } = slot;
         let Some(room) = count.row(period.start_ns).map(|row| Room::of(row, quota)) else { return };
-        let bound = leases.bound(self.settings, room);
+        let bound = leases.bound(self.settings, room, 0);
         let number = leases.counter;
         let Some(held) = leases.held(period.start_ns) else { return };
         let at_check = quota.charge == Charge::AtCheck;
@@ -73,7 +73,7 @@ impl Asking<'_> {
         let next = quota.calendar.period(period.end_ns);
         let row = count.at(&quota.calendar, period.end_ns);
         let room = Room::of(&row, quota);
-        let (number, bound) = (leases.counter, leases.bound(self.settings, room));
+        let (number, bound) = (leases.counter, leases.bound(self.settings, room, 0));
         let units = if quota.charge == Charge::AtReport {
             0
         } else if room.may_pass {

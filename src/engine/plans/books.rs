@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use dashmap::DashMap;
 use parking_lot::{Mutex, MutexGuard};
-use smallvec::SmallVec;
 
 use super::fingerprint::{ByFingerprint, Fingerprint, Fingerprints, SHARDS, by_fingerprint};
 use super::held::Leases;
@@ -44,7 +43,7 @@ pub(super) struct Entry {
 pub(super) struct State {
     pub(super) rates: Rates,
     /// Receipts name a slot by its place: a slot never moves.
-    pub(super) quotas: SmallVec<[Slot; 1]>,
+    pub(super) quotas: Vec<Slot>,
     /// The statistics that the last request of the entry was counted in.
     pub(super) last_usage: Option<Arc<UsageRow>>,
     /// On the steady clock.
@@ -158,7 +157,8 @@ impl fmt::Debug for Entry {
 #[derive(Debug)]
 pub(super) struct Books {
     by_subject: ByFingerprint<Arc<Entry>>,
-    by_id: DashMap<u64, Arc<Entry>>,
+    /// `None` where receipts name the ledger's counters.
+    by_id: Option<DashMap<u64, Arc<Entry>>>,
     by_counter: DashMap<u64, Arc<Entry>>,
     live: AtomicUsize,
     next_id: AtomicU64,
@@ -172,10 +172,11 @@ pub(super) struct Books {
 pub(super) struct Full;
 
 impl Books {
-    pub(super) fn new(max_entries: usize) -> Self {
+    /// `by_id`: entries can be found by [`Entry::id`].
+    pub(super) fn new(max_entries: usize, by_id: bool) -> Self {
         Self {
             by_subject: by_fingerprint(),
-            by_id: DashMap::with_shard_amount(SHARDS),
+            by_id: by_id.then(|| DashMap::with_shard_amount(SHARDS)),
             by_counter: DashMap::with_shard_amount(SHARDS),
             live: AtomicUsize::new(0),
             next_id: AtomicU64::new(1),
@@ -219,18 +220,22 @@ impl Books {
         }
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let entry = Arc::new(Entry { id, owner, state: Mutex::default() });
-        self.by_id.insert(id, Arc::clone(&entry));
+        if let Some(by_id) = &self.by_id {
+            by_id.insert(id, Arc::clone(&entry));
+        }
         Ok(entry)
     }
 
     fn forget(&self, id: u64) {
-        self.by_id.remove(&id);
+        if let Some(by_id) = &self.by_id {
+            by_id.remove(&id);
+        }
         self.live.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// The entry that a receipt names.
     pub(super) fn by_id(&self, id: u64) -> Option<Arc<Entry>> {
-        self.by_id.get(&id).map(|entry| Arc::clone(&entry))
+        self.by_id.as_ref()?.get(&id).map(|entry| Arc::clone(&entry))
     }
 
     /// The entry of a fingerprint.

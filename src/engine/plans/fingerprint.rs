@@ -2,12 +2,30 @@
 //!
 //! SipHash-1-3-128 under a secret key: two names that meet are not to be expected in the life of the universe, and cannot be aimed for.
 
-use std::hash::{BuildHasherDefault, Hasher};
+use std::hash::{BuildHasherDefault, Hash, Hasher};
 
 use dashmap::DashMap;
 use siphasher::sip128::{Hasher128, SipHasher13};
 
-pub(super) type Fingerprint = u128;
+/// Two words: a `u128` would make every entry of a map a multiple of 16 bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Fingerprint {
+    high: u64,
+    low: u64,
+}
+
+impl Hash for Fingerprint {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.high ^ self.low);
+    }
+}
+
+impl Fingerprint {
+    /// Spreads what it is about over a few places.
+    pub(super) fn spread(&self) -> u8 {
+        self.low.to_le_bytes()[0]
+    }
+}
 
 /// A sharded map by fingerprint.
 pub(super) type ByFingerprint<V> = DashMap<Fingerprint, V, BuildHasherDefault<AlreadyHashed>>;
@@ -37,7 +55,8 @@ impl Fingerprints {
             hasher.write_usize(part.len());
             hasher.write(part);
         }
-        hasher.finish128().as_u128()
+        let hash = hasher.finish128();
+        Fingerprint { high: hash.h1, low: hash.h2 }
     }
 }
 
@@ -56,8 +75,7 @@ impl Hasher for AlreadyHashed {
         }
     }
 
-    fn write_u128(&mut self, value: u128) {
-        let folded = value ^ (value >> 64);
-        self.0 = u64::try_from(folded & u128::from(u64::MAX)).unwrap_or_default();
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
     }
 }

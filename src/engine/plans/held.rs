@@ -26,6 +26,8 @@ pub(super) struct Held {
     pub(super) start_ns: u64,
     /// Admitted here in this period, all together.
     pub(super) spent: u64,
+    /// How many of them the ledger knows of.
+    pub(super) told: u64,
     /// Leased in this period, all together. Below `spent` only where requests were admitted without a lease.
     pub(super) leased: u64,
     /// Units that decisions wait for.
@@ -96,18 +98,18 @@ impl Leases {
         self.held.iter_mut()
     }
 
-    /// The most units that may be held unspent.
-    pub(super) fn bound(&self, settings: &LeaseSettings, room: Room) -> u64 {
+    /// The most units that may be held unspent, where decisions wait for so many: they are demand like those that were spent.
+    pub(super) fn bound(&self, settings: &LeaseSettings, room: Room, waiting: u64) -> u64 {
         let share = (room.allowance / 100).saturating_mul(settings.waste_percent);
         // Past a limit that may be passed there is no last unit to give out exactly.
         let rest = if room.may_pass && room.remaining == 0 { u64::MAX } else { room.remaining / 8 };
-        self.pace.units_per_chunk().min(share).min(rest).max(2)
+        self.pace.units_per_chunk().saturating_add(waiting).min(share).min(rest).max(2)
     }
 
-    /// What to have leased, all together, so that `held` has its bound unspent, or what waits for it.
+    /// What to have leased, all together, so that `held` has its bound unspent, or what one request costs. Those that wait together for more
+    /// than that are served in turns: a crash in between must not waste what they asked for.
     pub(super) fn want(&self, settings: &LeaseSettings, room: Room, held: &Held, cost: u64) -> u64 {
-        let waiting = held.waiting.min(settings.max_waiting_units).max(cost);
-        let units = self.bound(settings, room).max(waiting);
+        let units = self.bound(settings, room, held.waiting).max(cost);
         let units = if room.may_pass { units } else { units.min(room.remaining) };
         held.spent.saturating_add(units)
     }
@@ -140,8 +142,10 @@ impl Held {
         self.waiting = 0;
     }
 
-    /// Takes over what the ledger has leased, unless units were given back since it was asked, or are on their way.
-    pub(super) fn lease(&mut self, leased: u64, asked: Round) {
+    /// Takes over what the ledger has leased when it was told of so many `spent`, unless units were given back since it was asked, or are on
+    /// their way.
+    pub(super) fn lease(&mut self, leased: u64, spent: u64, asked: Round) {
+        self.told = self.told.max(spent);
         if self.round.backs == asked.backs && self.giving == 0 {
             self.leased = self.leased.max(leased);
             self.stray = false;
@@ -156,9 +160,15 @@ impl Held {
         self.unsure = true;
     }
 
-    /// Lets go of what is not spent. Are there units that the ledger should be told of?
+    /// Is there something that the ledger should be told of: units to give back, or units that it would count as lost although they are spent?
+    pub(super) fn has_news(&self) -> bool {
+        self.leased > self.spent || self.stray || self.told < self.spent
+    }
+
+    /// Lets go of what is not spent. Is there something that the ledger should be told of?
     pub(super) fn give_back(&mut self) -> bool {
-        let tell = self.leased > self.spent || self.stray;
+        let tell = self.has_news();
+        self.told = self.spent;
         self.leased = self.leased.min(self.spent);
         self.round.backs = self.round.backs.wrapping_add(1);
         self.round.turns = self.round.turns.wrapping_add(1);

@@ -165,7 +165,7 @@ impl PlanEngine {
         let held = leases.hold(need.period.start_ns, |start_ns| count.row(start_ns).is_some());
         held.answered();
         held.known = true;
-        held.lease(lease.leased, need.round);
+        held.lease(lease.leased, need.spent, need.round);
         let kept = count.row(need.period.start_ns);
         let told = if held.round == need.round {
             held.unsure = false;
@@ -266,7 +266,7 @@ impl PlanEngine {
             for slot in &mut entry.lock().quotas {
                 let Slot { count, leases, .. } = slot;
                 let number = leases.counter;
-                for held in leases.all_mut().filter(|held| held.unspent() > 0) {
+                for held in leases.all_mut().filter(|held| held.has_news()) {
                     let over = |row: &Row| row.period.end_ns.saturating_add(LINGER_NS) <= now.unix_ns;
                     if count.row(held.start_ns).is_some_and(over) {
                         give_back(number, held, &mut found);

@@ -23,13 +23,14 @@ pub struct Settings {
     pub max_operations: usize,
     /// The most rows of marks, each of 65,536 sequence numbers and 16 KiB. At the bound a correction is answered with [`super::NotRecorded`].
     pub max_mark_rows: usize,
-    /// The most rows of daily statistics. At the bound new rows are not counted.
+    /// The most rows of daily statistics in memory. At the bound new rows are not counted.
     pub max_usage_rows: usize,
-    /// How many days statistics are kept.
+    /// How many days statistics are kept in memory. With a ledger: until they are written and two days old.
     pub usage_days: u64,
-    /// The most API keys and the most targets that receipts can name. At the bound the responses of others are missing in the statistics.
+    /// The most API keys and the most targets that receipts can name, those of earlier epochs apart. At the bound the responses of others are
+    /// missing in the statistics.
     pub max_names: u32,
-    /// Quotas are spent from leases of a ledger. `None`: this engine's memory is all there is.
+    /// Quotas are spent from leases of a ledger, which is told of statistics too. `None`: this engine's memory is all there is.
     pub lease: Option<LeaseSettings>,
 }
 
@@ -38,11 +39,8 @@ pub struct Settings {
 pub struct LeaseSettings {
     /// A lease is for about so long, in nanoseconds.
     pub chunk_ns: u64,
-    /// The most of limit + grants that may be held unspent, in percent. 2 units always may.
+    /// The most of limit + grants that may be held unspent, in percent. 2 units always may, and what one request costs.
     pub waste_percent: u64,
-    /// The most units that one lease may bring for decisions that wait together, where the bounds above are lower. What one request costs is
-    /// always leased.
-    pub max_waiting_units: u64,
     /// Units that are admitted before the first lease of a period has come. 0: the first request waits.
     pub optimistic_units: u64,
     /// How long an answer is waited for before more is asked for ahead of use again, in nanoseconds.
@@ -53,14 +51,7 @@ pub struct LeaseSettings {
 
 impl Default for LeaseSettings {
     fn default() -> Self {
-        Self {
-            chunk_ns: SECOND_NS / 2,
-            waste_percent: 1,
-            max_waiting_units: 256,
-            optimistic_units: 0,
-            answer_ns: SECOND_NS,
-            max_prefetches: 65_536,
-        }
+        Self { chunk_ns: SECOND_NS / 2, waste_percent: 1, optimistic_units: 0, answer_ns: SECOND_NS, max_prefetches: 65_536 }
     }
 }
 

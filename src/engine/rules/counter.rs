@@ -6,6 +6,8 @@ use crate::decide::time::{Now, SECOND_NS};
 
 /// How long a finished window is remembered, in case the wall clock steps back into it.
 const GRACE_S: u64 = 5;
+/// From this length on windows survive restarts.
+pub(super) const LONG_S: u64 = 3600;
 
 /// What a counter allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,12 +19,18 @@ pub enum Budget {
 }
 
 impl Budget {
-    /// Tells counters apart that must not share a count: kinds, and windows of different lengths.
+    /// Tells counters apart that must not share a count: kinds, and windows of different lengths. Rows of the ledger are found by it: it does
+    /// not change.
     pub(super) fn identity(&self) -> u64 {
         match self {
             Self::Window { length_s, .. } => *length_s,
             Self::Bucket(_) => 0,
         }
+    }
+
+    /// Does its count survive a restart?
+    fn is_long(&self) -> bool {
+        matches!(self, Self::Window { length_s, .. } if *length_s >= LONG_S)
     }
 }
 
@@ -44,15 +52,27 @@ pub struct Standing {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Counter {
     /// `end_s` in seconds since the Unix epoch (until the year 2106).
-    Window { end_s: u32, count: u64 },
+    Window { end_s: u32, count: u64, keeping: Keeping },
     /// Theoretical arrival time on the steady clock.
     Bucket { tat: u64 },
 }
 
+/// What the ledger has to do with a window. In bytes that a counter has to spare.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Keeping {
+    /// It survives restarts.
+    pub(super) long: bool,
+    /// It is on the list of those that have changed.
+    pub(super) listed: bool,
+    /// It has a row in the ledger, or the right to one.
+    pub(super) has_row: bool,
+}
+
 impl Counter {
     pub(super) fn fresh(budget: &Budget, now: Now) -> Self {
+        let keeping = Keeping { long: budget.is_long(), ..Keeping::default() };
         match budget {
-            Budget::Window { length_s, .. } => Self::Window { end_s: window_end_s(*length_s, now), count: 0 },
+            Budget::Window { length_s, .. } => Self::Window { end_s: window_end_s(*length_s, now), count: 0, keeping },
             Budget::Bucket(_) => Self::Bucket { tat: 0 },
         }
     }
@@ -79,7 +99,7 @@ impl Counter {
     /// In [`Mode::AllOrNothing`] and for buckets a peek decides as one hit would.
     pub(super) fn charge(&mut self, ask: &Ask, mode: Mode, now: Now) -> Standing {
         match (self, &ask.budget) {
-            (Self::Window { end_s, count }, Budget::Window { limit, .. }) => {
+            (Self::Window { end_s, count, .. }, Budget::Window { limit, .. }) => {
                 let before = *count;
                 *count = if ask.negative { before.saturating_sub(ask.hits) } else { before.saturating_add(ask.hits) };
                 let compared = match mode {
@@ -108,6 +128,24 @@ impl Counter {
         Standing { remaining, ..would_be }
     }
 
+    /// Takes over the state that `next` has come to. Is there a change that the ledger should hear of, and is not about to?
+    pub(super) fn advance(&mut self, next: Self) -> bool {
+        let before = *self;
+        *self = next;
+        match (before, self) {
+            (Self::Window { end_s: old_end_s, count: old, keeping: known }, Self::Window { end_s, count, keeping }) => {
+                *keeping = Keeping { long: keeping.long, ..known };
+                (old_end_s, old) != (*end_s, *count) && keeping.list()
+            }
+            _ => false,
+        }
+    }
+
+    /// The same for a counter that was not there before.
+    pub(super) fn begin(&mut self) -> bool {
+        if let Self::Window { keeping, .. } = self { keeping.list() } else { false }
+    }
+
     /// Nothing was ever charged: it need not be kept.
     pub(super) fn is_untouched(&self) -> bool {
         matches!(self, Self::Window { count: 0, .. } | Self::Bucket { tat: 0 })
@@ -119,6 +157,15 @@ impl Counter {
             Self::Window { end_s, .. } => u64::from(*end_s) + GRACE_S <= now.unix_s(),
             Self::Bucket { tat } => *tat <= now.steady_ns,
         }
+    }
+}
+
+impl Keeping {
+    /// Is it to be listed, and was not yet?
+    pub(super) fn list(&mut self) -> bool {
+        let list = self.long && !self.listed;
+        self.listed |= list;
+        list
     }
 }
 

@@ -8,6 +8,8 @@ use super::*;
 use crate::decide::gcra::RateLimit;
 use crate::decide::time::SECOND_NS;
 
+mod keeping;
+
 const DAY_S: u64 = 86_400;
 
 fn engine() -> RuleEngine {

@@ -1,5 +1,7 @@
 //! Plans to test the services with, and what becomes of decisions when the ledger fails.
 
+mod restart;
+
 use std::sync::mpsc;
 
 use parking_lot::Mutex;
@@ -26,6 +28,30 @@ pub(crate) fn empty(clock: Clock, metrics: &Metrics) -> Arc<Plans> {
 
 const KEY: &[u8] = b"a-value-of-twenty-characters";
 
+/// Plans with a quota of 3 in each `unit`, over a ledger, as a start makes them.
+fn over(settings: config::Plans, ledger: Arc<dyn Ledger>, clock: Clock, unit: &str) -> Plans {
+    let catalog = Arc::new(CatalogStore::new(HashKey([1; 32]), None));
+    let file = format!(
+        "{{plans: [{{id: gold, entitlements: [{{name: all, targets: [t], quotas: [{{name: q, limit: 3, unit: {unit}}}]}}]}}],
+          subscribers: [{{id: acme, plans: [gold], keys: [{{id: k, value: a-value-of-twenty-characters}}]}}]}}"
+    );
+    let document = crate::yaml::parse(&file).unwrap().root.to_json().unwrap();
+    let declared = convert::apply::declared(json::declared(document).unwrap().message).unwrap();
+    catalog.edit(EditOptions::default(), clock.now(), |draft| draft.apply(&declared)).unwrap();
+    let holder = ledger.join(1).unwrap();
+    let own = Settings { holder: holder.id, epoch: holder.epoch, lease: Some(settings.lease), ..Settings::new([2; 32], [3; 16]) };
+    let engine = Arc::new(PlanEngine::new(own));
+    let thread = Arc::new(LedgerThread::start(ledger, 100).unwrap());
+    let desk = Desk::new(engine.clone(), thread, holder, clock.clone());
+    desk.restore(&**catalog.load()).unwrap();
+    Plans::new(engine, catalog, clock, settings, Some(desk), &Metrics::new())
+}
+
+async fn check(plans: &Plans, time_left: Option<Duration>) -> Option<Reason> {
+    let input = CheckInput { api_key: KEY, target: "t", method: b"", path: b"", cost: None, operation_id: b"" };
+    plans.check(&input, time_left, |decision| decision.verdict.reason()).await.unwrap()
+}
+
 /// A quota of 3 a year over a ledger whose commits meet faults.
 struct Bench {
     plans: Plans,
@@ -38,18 +64,7 @@ impl Bench {
         let faults: Arc<Mutex<Box<dyn FnMut() -> Fault + Send>>> = Arc::new(Mutex::new(Box::new(|| Fault::None)));
         let plan = faults.clone();
         let ledger = Arc::new(FaultyLedger::new(Arc::new(MemoryLedger::new().unwrap()), move |_| (plan.lock())()));
-        let clock = Clock::system();
-        let catalog = Arc::new(CatalogStore::new(HashKey([1; 32]), None));
-        let file = "{plans: [{id: gold, entitlements: [{name: all, targets: [t], quotas: [{name: q, limit: 3, unit: YEAR}]}]}],
-                     subscribers: [{id: acme, plans: [gold], keys: [{id: k, value: a-value-of-twenty-characters}]}]}";
-        let document = crate::yaml::parse(file).unwrap().root.to_json().unwrap();
-        let declared = convert::apply::declared(json::declared(document).unwrap().message).unwrap();
-        catalog.edit(EditOptions::default(), clock.now(), |draft| draft.apply(&declared)).unwrap();
-        let engine = Arc::new(PlanEngine::new(Settings { lease: Some(settings.lease), ..Settings::new([2; 32], [3; 16]) }));
-        let holder = ledger.join(1).unwrap();
-        let thread = Arc::new(LedgerThread::start(ledger.clone(), 100).unwrap());
-        let desk = Desk::new(engine.clone(), thread, holder, clock.clone());
-        Self { plans: Plans::new(engine, catalog, clock, settings, Some(desk), &Metrics::new()), ledger, faults }
+        Self { plans: over(settings, ledger.clone(), Clock::system(), "YEAR"), ledger, faults }
     }
 
     fn every_commit(&self, fault: impl FnMut() -> Fault + Send + 'static) {
@@ -57,8 +72,7 @@ impl Bench {
     }
 
     async fn check(&self, time_left: Option<Duration>) -> Option<Reason> {
-        let input = CheckInput { api_key: KEY, target: "t", method: b"", path: b"", cost: None, operation_id: b"" };
-        self.plans.check(&input, time_left, |decision| decision.verdict.reason()).await.unwrap()
+        check(&self.plans, time_left).await
     }
 }
 

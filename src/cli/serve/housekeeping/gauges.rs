@@ -2,26 +2,36 @@
 
 use crate::engine::plans::PlanEngine;
 use crate::engine::rules::RuleEngine;
-use crate::ledger::LedgerStatus;
+use crate::ledger::{LedgerError, LedgerStatus};
 use crate::metrics::Metrics;
 
 type Read<E> = fn(&E) -> u64;
 
 /// Series with how they are read: what is held now, and what has happened since the start.
-const RULE_GAUGES: [(&str, &str, Read<RuleEngine>); 3] = [
+const RULE_GAUGES: [(&str, &str, Read<RuleEngine>); 5] = [
     ("tollgate_counters", "Counters of rules in memory, overflow counters apart", |engine| count(engine.live_counters())),
     ("tollgate_counters_max", "The bound on them (engine.max_counters)", |engine| count(engine.max_counters())),
     ("tollgate_overflow_counters", "Counters that fresh keys share because the bound is reached", |engine| {
         count(engine.overflow_counters())
     }),
+    ("tollgate_windows", "Counters of rules that survive a restart", |engine| count(engine.kept_windows())),
+    ("tollgate_windows_max", "The bound on them (ledger.max_windows)", |engine| count(engine.max_kept_windows())),
 ];
-const RULE_COUNTERS: [(&str, &str, Read<RuleEngine>); 1] =
-    [("tollgate_overflow_asks", "Hits charged to a shared counter", RuleEngine::overflow_asks)];
-const PLAN_GAUGES: [(&str, &str, Read<PlanEngine>); 4] = [
+const RULE_COUNTERS: [(&str, &str, Read<RuleEngine>); 2] = [
+    ("tollgate_overflow_asks", "Hits charged to a shared counter", RuleEngine::overflow_asks),
+    (
+        "tollgate_windows_unkept",
+        "Changes of counters that do not survive a restart, because the bound is reached",
+        RuleEngine::unkept_changes,
+    ),
+];
+const PLAN_GAUGES: [(&str, &str, Read<PlanEngine>); 6] = [
     ("tollgate_plan_entries", "Subjects of entitlements with counters in memory", |engine| count(engine.live_entries())),
     ("tollgate_operations", "Operation ids remembered", |engine| count(engine.live_operations())),
     ("tollgate_mark_rows", "Rows of marks of corrections, each of 65,536 receipts", |engine| count(engine.mark_rows())),
-    ("tollgate_usage_rows", "Rows of daily statistics", |engine| count(engine.usage_rows())),
+    ("tollgate_usage_rows", "Rows of daily statistics in memory", |engine| count(engine.usage_rows())),
+    ("tollgate_usage_unwritten", "Rows of daily statistics that the ledger has not taken yet", |engine| count(engine.unwritten_usage())),
+    ("tollgate_earlier_names", "API keys and targets that receipts of earlier starts may name", |engine| count(engine.earlier_names())),
 ];
 const PLAN_COUNTERS: [(&str, &str, Read<PlanEngine>); 7] = [
     ("tollgate_plan_entries_refused", "Checks refused because no further subject fits in memory", PlanEngine::entries_refused),
@@ -37,12 +47,8 @@ const PLAN_COUNTERS: [(&str, &str, Read<PlanEngine>); 7] = [
     ("tollgate_dropped_settlements", "Corrections of periods whose books were dropped already", PlanEngine::dropped_settlements),
 ];
 
-const LEDGER_GAUGES: [(&str, &str, Read<LedgerStatus>); 2] = [
-    ("tollgate_ledger_waiting", "Operations that wait for a transaction of the ledger", |status| status.waiting),
-    ("tollgate_ledger_failing", "1 while the last transaction of the ledger failed; the log says why", |status| {
-        status.failing.is_some().into()
-    }),
-];
+const LEDGER_GAUGES: [(&str, &str, Read<LedgerStatus>); 1] =
+    [("tollgate_ledger_waiting", "Operations that wait for a transaction of the ledger", |status| status.waiting)];
 const LEDGER_COUNTERS: [(&str, &str, Read<LedgerStatus>); 3] = [
     ("tollgate_ledger_operations", "Operations that the ledger has committed", |status| status.operations),
     ("tollgate_ledger_commits", "Transactions that the ledger has committed", |status| status.commits),
@@ -60,6 +66,8 @@ pub(super) struct Gauges {
     plan_counters: Vec<(metrics::Counter, Read<PlanEngine>)>,
     ledger_gauges: Vec<(metrics::Gauge, Read<LedgerStatus>)>,
     ledger_counters: Vec<(metrics::Counter, Read<LedgerStatus>)>,
+    /// 1 for the reason for which the ledger fails.
+    ledger_failing: Vec<(metrics::Gauge, &'static str)>,
 }
 
 impl Gauges {
@@ -71,6 +79,7 @@ impl Gauges {
             plan_counters: counters(metrics, &PLAN_COUNTERS),
             ledger_gauges: gauges(metrics, &LEDGER_GAUGES),
             ledger_counters: counters(metrics, &LEDGER_COUNTERS),
+            ledger_failing: failing(metrics),
         }
     }
 
@@ -78,7 +87,17 @@ impl Gauges {
         set(&self.rule_gauges, &self.rule_counters, rules);
         set(&self.plan_gauges, &self.plan_counters, plans);
         set(&self.ledger_gauges, &self.ledger_counters, ledger);
+        let reason = ledger.failing.as_ref().map(LedgerError::reason);
+        for (gauge, word) in &self.ledger_failing {
+            gauge.set(if reason == Some(word) { 1.0 } else { 0.0 });
+        }
     }
+}
+
+fn failing(metrics: &Metrics) -> Vec<(metrics::Gauge, &'static str)> {
+    const NAME: &str = "tollgate_ledger_failing";
+    metrics.describe_gauge(NAME, "1 while the last transaction of the ledger failed for this reason");
+    LedgerError::REASONS.map(|reason| (metrics.gauge(NAME, &[("reason", reason)]), reason)).into()
 }
 
 fn gauges<E>(metrics: &Metrics, series: &[(&'static str, &'static str, Read<E>)]) -> Vec<(metrics::Gauge, Read<E>)> {

@@ -10,9 +10,9 @@ use crate::decide::quota::KEEP_NS;
 use crate::decide::time::{Now, SECOND_NS};
 use crate::ledger::{Expire, LedgerThread};
 
-/// How long daily usage is kept.
-const USAGE_DAYS: u64 = 400;
 const DAY_S: u64 = 86_400;
+/// How long windows of rules are kept after their end: memory forgets them earlier.
+const KEEP_WINDOWS_NS: u64 = 60 * SECOND_NS;
 /// A step of the wall clock, against the steady one, that is more than a correction.
 const LEAP_NS: u64 = 3600 * SECOND_NS;
 
@@ -22,6 +22,7 @@ pub(super) struct Upkeep {
     /// Of receipts, and of periods that have ended.
     keep_ns: u64,
     receipts_ttl_ns: u64,
+    usage_days: u64,
     start: Now,
     before: Now,
     leaps: Counter,
@@ -35,6 +36,7 @@ impl Upkeep {
             ledger: parts.ledger.clone(),
             keep_ns: receipts_ttl_ns.max(KEEP_NS),
             receipts_ttl_ns,
+            usage_days: parts.plans.settings().usage_days,
             start: parts.clock.now(),
             before: parts.clock.now(),
             clock: parts.clock.clone(),
@@ -58,14 +60,23 @@ impl Upkeep {
         let expire = Expire {
             marks_issued_before_s: before_s(self.receipts_ttl_ns.saturating_add(LEAP_NS)),
             periods_ended_by_s: before_s(self.keep_ns.saturating_add(LEAP_NS)),
-            days_before: (unix_ns / SECOND_NS / DAY_S).saturating_sub(USAGE_DAYS),
+            days_before: (unix_ns / SECOND_NS / DAY_S).saturating_sub(self.usage_days),
+            now_s: unix_ns / SECOND_NS,
+            names_ended_before_s: before_s(self.receipts_ttl_ns.saturating_add(LEAP_NS)),
+            windows_ended_by_s: before_s(KEEP_WINDOWS_NS),
         };
-        self.ledger.submit(expire, |done| {
-            if let Err(error) = done {
-                tracing::debug!("the ledger did not let go of what is old: {error}");
-            }
-        });
+        submit(&self.ledger, expire);
     }
+}
+
+/// Asks again for as long as there is more, one piece after another: what else waits for the ledger comes between them.
+fn submit(ledger: &Arc<LedgerThread>, expire: Expire) {
+    let again = Arc::clone(ledger);
+    ledger.submit(expire, move |done| match done {
+        Ok(expired) if expired.more => submit(&again, expire),
+        Ok(_) => {}
+        Err(error) => tracing::debug!("the ledger did not let go of what is old: {error}"),
+    });
 }
 
 /// What is old is told by the wall clock, but not by one that has leapt ahead since the start: a period that is dropped does not come back.

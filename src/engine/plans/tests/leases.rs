@@ -61,16 +61,15 @@ fn a_cost_above_a_chunk_is_leased_whole_or_refused_whole() {
 }
 
 #[test]
-fn those_that_wait_together_are_served_together_within_a_bound() {
-    let site = Site::new("1000 day");
-    let wants: Vec<u64> = (0..4).map(|_| site.needs(None)[0].want).collect();
-    assert_eq!(wants, [2, 2, 3, 4]);
-    let strict = Site::with(
-        "plan gold\n ent all a\n quota q 1000 day\nsub acme gold\nkey k1 acme",
-        LeaseSettings { max_waiting_units: 2, ..LeaseSettings::default() },
-    );
-    let wants: Vec<u64> = (0..4).map(|_| strict.needs(None)[0].want).collect();
-    assert_eq!(wants, [2, 2, 2, 2]);
+fn those_that_wait_together_are_demand_but_never_lease_past_the_bound() {
+    // The limit, and what the first callers ask for while nothing is answered yet.
+    for (limit, expected) in
+        [(100_u64, [2, 2, 2, 2, 2, 2]), (300, [2, 2, 3, 3, 3, 3]), (1000, [2, 2, 3, 4, 5, 6]), (20, [2, 2, 2, 2, 2, 2])]
+    {
+        let site = Site::new(&format!("{limit} day"));
+        let wants: Vec<u64> = (0..6).map(|_| site.needs(None)[0].want).collect();
+        assert_eq!(wants, expected, "of {limit}");
+    }
 }
 
 #[test]

@@ -97,9 +97,7 @@ fn script(limit: u64) -> String {
 
 impl Run {
     fn new(limit: u64) -> Self {
-        // No more than one request's cost beyond the bound, so that the waste of a crash can be told.
-        let lease = LeaseSettings { max_waiting_units: MOST, ..LeaseSettings::default() };
-        let site = Site::with(&script(limit), lease);
+        let site = Site::with(&script(limit), LeaseSettings::default());
         Self { site, limit, tallies: BTreeMap::new(), receipts: vec![], answers: vec![], unlearned: vec![], backs: vec![] }
     }
 

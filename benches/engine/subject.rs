@@ -1,0 +1,225 @@
+//! What is measured: everything that decides by a key.
+
+use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use dashmap::DashMap;
+use governor::middleware::NoOpMiddleware;
+use governor::nanos::Nanos;
+use governor::state::keyed::DashMapStateStore;
+use governor::{Quota, RateLimiter};
+use tollgate::catalog::{CatalogStore, HashKey};
+use tollgate::clock::Clock;
+use tollgate::decide::gcra::RateLimit;
+use tollgate::decide::time::{Now, SECOND_NS};
+use tollgate::engine::plans::{CheckInput, Checked, Granted, LeaseSettings, PlanEngine, Settings, Shortage};
+use tollgate::engine::rules::decision::{Descriptor, Modes};
+use tollgate::engine::rules::{Budget, Mode, RuleEngine};
+use tollgate::rules::{LoadOptions, RuleSet, Source, load};
+
+use crate::declare;
+
+const START: Now = Now { unix_ns: 1_795_341_600 * SECOND_NS, steady_ns: SECOND_NS };
+
+/// Decides, and is admitted: what refuses is another way through the code. A key is a `String`, because `governor` looks keys up by a reference
+/// to what it keeps.
+#[allow(clippy::ptr_arg)]
+pub trait Decides: Sync {
+    fn decide(&self, key: &String);
+}
+
+/// Where the time of a decision comes from.
+#[derive(Clone, Copy)]
+pub enum Clocks {
+    /// It costs next to nothing: what is compared is the decision.
+    Given,
+    /// One reading for each decision.
+    Read,
+}
+
+type Make = fn(usize, Clocks) -> Box<dyn Decides>;
+
+pub const RULE_BUCKET: Make = |_, clocks| Rule::boxed(Budget::Bucket(bucket()), clocks);
+pub const GOVERNOR: Make = |keys, clocks| match clocks {
+    Clocks::Given => Governed::boxed(keys, Ticks),
+    Clocks::Read => Governed::boxed(keys, governor::clock::DefaultClock::default()),
+};
+pub const PLAN_RATE: Make = |keys, _| Plan::boxed("rateLimit: {requestsPerSecond: 1000000}", keys, false);
+pub const PLAN_QUOTA: Make = |keys, _| Plan::boxed("quotas: [{name: monthly, limit: 9007199254740992, unit: MONTH}]", keys, true);
+pub const PLAN_FULL: Make = |keys, _| {
+    let limits = "rateLimit: {requestsPerSecond: 1000000}, methodRateLimits: [
+        {method: GET, path: '/orders/{id}', requestsPerSecond: 1000000, replacesGeneral: false}],
+        quotas: [{name: daily, limit: 9007199254740992, unit: DAY}, {name: monthly, limit: 9007199254740992, unit: MONTH}]";
+    Plan::boxed(limits, keys, true)
+};
+pub const DASH_MAP: Make = |_, _| Box::new(Bare(DashMap::new()));
+
+/// By the names that they are shown by.
+pub const ALL: [(&str, Make); 7] = [
+    ("a bare DashMap: a number added", DASH_MAP),
+    ("governor: a token bucket", GOVERNOR),
+    ("rule: a token bucket", RULE_BUCKET),
+    ("rule: a fixed window", |_, clocks| Rule::boxed(Budget::Window { limit: u64::MAX, length_s: 31_536_000 }, clocks)),
+    ("plan: a rate", PLAN_RATE),
+    ("plan: a quota with a lease, and its receipt", PLAN_QUOTA),
+    ("plan: a rate, a method's rate, two quotas, and the receipt", PLAN_FULL),
+];
+
+fn bucket() -> RateLimit {
+    RateLimit::new(1_000_000, SECOND_NS, 1_000_000).unwrap()
+}
+
+/// A clock that goes on by a microsecond at each reading, for each thread its own.
+#[derive(Clone, Debug)]
+struct Ticks;
+
+thread_local! {
+    static TICKS: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
+}
+
+fn tick() -> u64 {
+    TICKS.with(|ticks| {
+        ticks.set(ticks.get() + 1_000);
+        ticks.get()
+    })
+}
+
+impl governor::clock::Clock for Ticks {
+    type Instant = Nanos;
+
+    fn now(&self) -> Nanos {
+        Nanos::from(tick())
+    }
+}
+
+fn given() -> Now {
+    let passed_ns = tick();
+    Now { unix_ns: START.unix_ns + passed_ns % (3600 * SECOND_NS), steady_ns: START.steady_ns + passed_ns }
+}
+
+struct Rule {
+    engine: RuleEngine,
+    budget: Budget,
+    clock: Option<Clock>,
+}
+
+impl Rule {
+    fn boxed(budget: Budget, clocks: Clocks) -> Box<dyn Decides> {
+        let clock = matches!(clocks, Clocks::Read).then(Clock::system);
+        Box::new(Self { engine: RuleEngine::new(usize::MAX).unwrap(), budget, clock })
+    }
+}
+
+impl Decides for Rule {
+    fn decide(&self, key: &String) {
+        let now = self.clock.as_ref().map_or_else(given, Clock::now);
+        let mut identity = self.engine.identity(b"domain");
+        identity.level(&[b"api_key", b"_", key.as_bytes()], b"api_key");
+        let standings = self.engine.charge(&[identity.ask(self.budget, 1, false)], Mode::Each, now, |_| false);
+        assert!(standings.iter().all(|standing| !standing.over));
+    }
+}
+
+type Keyed<C> = RateLimiter<String, DashMapStateStore<String>, C, NoOpMiddleware<<C as governor::clock::Clock>::Instant>>;
+
+struct Governed<C: governor::clock::Clock>(Keyed<C>);
+
+impl<C: governor::clock::Clock + Send + Sync + 'static> Governed<C>
+where
+    C::Instant: Send + Sync,
+{
+    fn boxed(_keys: usize, clock: C) -> Box<dyn Decides> {
+        let quota = Quota::per_second(NonZeroU32::new(1_000_000).unwrap());
+        Box::new(Self(RateLimiter::dashmap_with_clock(quota, clock)))
+    }
+}
+
+impl<C: governor::clock::Clock + Send + Sync> Decides for Governed<C>
+where
+    C::Instant: Send + Sync,
+{
+    fn decide(&self, key: &String) {
+        assert!(self.0.check_key(key).is_ok());
+    }
+}
+
+struct Bare(DashMap<String, u64>);
+
+impl Decides for Bare {
+    fn decide(&self, key: &String) {
+        if let Some(mut number) = self.0.get_mut(key) {
+            *number += 1;
+            return;
+        }
+        self.0.insert(key.to_owned(), 0);
+    }
+}
+
+/// A whole check by usage plans, with the catalog's look-ups. Leases come at once, from nobody.
+struct Plan {
+    engine: PlanEngine,
+    catalog: CatalogStore,
+}
+
+impl Plan {
+    fn boxed(limits: &str, keys: usize, leased: bool) -> Box<dyn Decides> {
+        let file = format!("plans: [{{id: gold, entitlements: [{{name: all, targets: [orders], {limits}}}]}}]");
+        let catalog = CatalogStore::new(HashKey([7; 32]), None);
+        declare::apply(&catalog, &declare::declare(&file, keys), START);
+        let lease = leased.then(LeaseSettings::default);
+        let engine = PlanEngine::new(Settings { lease, ..Settings::new([7; 32], [9; 16]) });
+        Box::new(Self { engine, catalog })
+    }
+}
+
+impl Plan {
+    /// All that is left of the limit is leased at once: no more is asked for while it is measured.
+    fn lease(&self, needs: Vec<tollgate::engine::plans::Need>, now: Now) {
+        static COUNTERS: AtomicU64 = AtomicU64::new(1);
+        for need in needs {
+            let counter = need.number.unwrap_or_else(|| COUNTERS.fetch_add(1, Ordering::Relaxed));
+            let leased = need.limit / 2;
+            self.engine.apply_lease(&need, &Granted { counter, rule: 0, leased, charged: leased, granted: 0 }, now);
+        }
+    }
+}
+
+impl Decides for Plan {
+    fn decide(&self, key: &String) {
+        let request =
+            CheckInput { api_key: key.as_bytes(), target: "orders", method: b"GET", path: b"/orders/17", cost: None, operation_id: b"" };
+        let now = given();
+        let catalog = self.catalog.load();
+        loop {
+            match self.engine.check_or_need(&**catalog, &request, Shortage::Ask, now).unwrap() {
+                Checked::Decided(decision) => return assert!(decision.verdict.is_allowed(), "{decision:?}"),
+                Checked::Needs(needs) => self.lease(needs, now),
+            }
+        }
+    }
+}
+
+/// Rules beside each other, each for one value.
+pub struct Rules {
+    engine: RuleEngine,
+    rules: RuleSet,
+    values: Vec<String>,
+}
+
+impl Rules {
+    pub fn of(many: usize) -> Self {
+        let values: Vec<String> = (0..many).map(|number| format!("value-{number}")).collect();
+        let rule =
+            |value: &String| format!("- {{key: api_key, value: {value}, rate_limit: {{unit: second, requests_per_unit: 1000000000}}}}\n");
+        let text = format!("domain: bench\ndescriptors:\n{}", values.iter().map(rule).collect::<String>());
+        let loaded = load(&[Source { name: "bench.yaml".to_owned(), text }], &LoadOptions::default());
+        Self { engine: RuleEngine::new(usize::MAX).unwrap(), rules: loaded.unwrap().rules, values }
+    }
+
+    pub fn decide(&self, number: usize) {
+        let entry = (b"api_key".as_slice(), self.values[number].as_bytes());
+        let descriptor = [Descriptor { entries: [entry].into_iter().collect(), limit_override: None, hits: 1, negative: false }];
+        let decision = self.engine.decide(&self.rules, b"bench", &descriptor, Modes::default(), given());
+        assert!(!decision.over_limit);
+    }
+}

@@ -1,0 +1,50 @@
+//! Catalogs to measure with.
+
+use std::sync::Arc;
+
+use tollgate::catalog::{CatalogStore, Declared, DeclaredKey, DeclaredSubscriber, EditOptions};
+use tollgate::decide::plan::{About, ApiKey, Id, Subscriber};
+use tollgate::decide::time::Now;
+use tollgate::grpc::convert::apply;
+use tollgate::grpc::json;
+
+/// The value of the API key of a subscriber: 39 bytes.
+pub fn key(number: usize) -> String {
+    format!("api-key-{number:031}")
+}
+
+/// The id of a subscriber.
+pub fn subscriber_id(number: usize) -> String {
+    format!("subscriber-{number:07}")
+}
+
+/// What a file declares, and so many subscribers of all its plans, each with one API key.
+pub fn declare(file: &str, subscribers: usize) -> Declared {
+    let document = tollgate::yaml::parse(file).unwrap().root.to_json().unwrap();
+    let mut declared = apply::declared(json::declared(document).unwrap().message).unwrap();
+    let plans: Vec<Id> = declared.plans.iter().map(|plan| plan.id.clone()).collect();
+    declared.subscribers = (0..subscribers).map(|number| subscriber(number, &plans)).collect();
+    declared
+}
+
+fn subscriber(number: usize, plans: &[Id]) -> DeclaredSubscriber {
+    let id = Id::from(subscriber_id(number));
+    let key = ApiKey {
+        id: Id::from(format!("key-{number:07}")),
+        subscriber: Arc::clone(&id),
+        about: About::default(),
+        enabled: true,
+        not_before_ns: None,
+        expire_ns: None,
+        last_four: String::new(),
+    };
+    DeclaredSubscriber {
+        subscriber: Subscriber { id, about: About::default(), plans: plans.to_vec() },
+        keys: vec![DeclaredKey { key, value: Some(self::key(number)) }],
+    }
+}
+
+/// Makes a catalog hold it.
+pub fn apply(store: &CatalogStore, declared: &Declared, now: Now) {
+    store.edit(EditOptions::default(), now, |draft| draft.apply(declared)).unwrap();
+}

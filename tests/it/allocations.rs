@@ -1,0 +1,97 @@
+//! Deciding allocates nothing but what is handed out: counted, by the allocator of this binary, for the thread that decides.
+
+use allocation_counter::measure;
+use tollgate::catalog::{CatalogStore, EditOptions, HashKey};
+use tollgate::decide::time::{Now, SECOND_NS};
+use tollgate::engine::plans::{CheckInput, Checked, Granted, LeaseSettings, PlanEngine, Settings, Shortage};
+use tollgate::engine::rules::RuleEngine;
+use tollgate::engine::rules::decision::{Descriptor, Modes};
+use tollgate::grpc::{convert::apply, json};
+use tollgate::rules::{LoadOptions, Source, load};
+
+const NOW: Now = Now { unix_ns: 1_795_341_600 * SECOND_NS, steady_ns: SECOND_NS };
+
+const PLANS: &str = "{plans: [{id: gold, entitlements: [
+    {name: rate, targets: [rate], rateLimit: {requestsPerSecond: 1000000}},
+    {name: all, targets: [all], rateLimit: {requestsPerSecond: 1000000},
+     methodRateLimits: [{method: GET, path: '/orders/{id}', requestsPerSecond: 1000000, replacesGeneral: false}],
+     quotas: [{name: daily, limit: 1000000, unit: DAY}, {name: monthly, limit: 1000000, unit: MONTH, timeZone: Asia/Seoul}]}]}],
+  subscribers: [{id: acme, plans: [gold], keys: [{id: k, value: a-value-of-twenty-characters}]}]}";
+
+#[test]
+fn an_admitting_check_allocates_its_receipt_and_nothing_else() {
+    let document = tollgate::yaml::parse(PLANS).unwrap().root.to_json().unwrap();
+    let declared = apply::declared(json::declared(document).unwrap().message).unwrap();
+    let catalog = CatalogStore::new(HashKey([7; 32]), None);
+    catalog.edit(EditOptions::default(), NOW, |draft| draft.apply(&declared)).unwrap();
+    for (lease, target, receipts) in
+        [(None, "rate", 0), (None, "all", 1), (Some(LeaseSettings::default()), "rate", 0), (Some(LeaseSettings::default()), "all", 1)]
+    {
+        let engine = PlanEngine::new(Settings { lease, ..Settings::new([7; 32], [9; 16]) });
+        let request = CheckInput {
+            api_key: b"a-value-of-twenty-characters",
+            target,
+            method: b"GET",
+            path: b"/orders/17?a=b",
+            cost: None,
+            operation_id: b"",
+        };
+        // The first checks make the counters, and ask for units.
+        let mut counters = 0;
+        loop {
+            match engine.check_or_need(&**catalog.load(), &request, Shortage::Ask, NOW).unwrap() {
+                Checked::Decided(_) => break,
+                Checked::Needs(needs) => {
+                    for need in needs {
+                        counters += 1;
+                        let granted = Granted { counter: counters, rule: 0, leased: 500_000, charged: 500_000, granted: 0 };
+                        engine.apply_lease(&need, &granted, NOW);
+                    }
+                }
+            }
+        }
+        let snapshot = catalog.snapshot();
+        let mut admitted = None;
+        let counted = measure(|| admitted = Some(engine.check_or_need(&*snapshot, &request, Shortage::Ask, NOW)));
+        let Some(Ok(Checked::Decided(decision))) = admitted else { panic!("undecided: {admitted:?}") };
+        assert!(decision.verdict.is_allowed(), "{decision:?}");
+        assert_eq!(decision.limits.len(), if target == "all" { 4 } else { 1 });
+        assert_eq!(decision.receipt.iter().count(), receipts);
+        assert_eq!(counted.count_total, decision.receipt.iter().count() as u64, "{target}, leased: {}", lease.is_some());
+        // The text itself, without room to spare.
+        assert_eq!(counted.bytes_total, decision.receipt.map_or(0, |receipt| receipt.len() as u64), "{target}");
+    }
+}
+
+#[test]
+fn a_rules_decision_allocates_nothing() {
+    let text = "domain: d
+descriptors:
+- key: api_key
+  rate_limit: {unit: hour, requests_per_unit: 3}
+- key: bucket
+  rate_limit: {unit: second, requests_per_unit: 3, algorithm: token_bucket, burst: 3}
+- key: tenant
+  descriptors:
+  - {key: path, value: /a*, rate_limit: {unit: day, requests_per_unit: 3}}
+";
+    let loaded = load(&[Source { name: "rules.yaml".to_owned(), text: text.to_owned() }], &LoadOptions::default());
+    let rules = loaded.unwrap().rules;
+    let engine = RuleEngine::new(1_000).unwrap();
+    let entries: [&[(&[u8], &[u8])]; 3] =
+        [&[(b"api_key", b"a-value")], &[(b"bucket", b"another")], &[(b"tenant", b"acme"), (b"path", b"/a/very/long/path")]];
+    let descriptor = |entries: &[(&'static [u8], &'static [u8])]| Descriptor {
+        entries: entries.iter().copied().collect(),
+        limit_override: None,
+        hits: 1,
+        negative: false,
+    };
+    let descriptors = entries.map(descriptor);
+    // The first makes the counters; the last ones are refused.
+    for call in 0..5 {
+        let mut over = None;
+        let counted = measure(|| over = Some(engine.decide(&rules, b"d", &descriptors, Modes::default(), NOW).over_limit));
+        assert_eq!(over, Some(call >= 3));
+        assert!(call == 0 || counted.count_total == 0, "call {call}: {counted:?}");
+    }
+}
