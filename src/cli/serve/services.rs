@@ -53,12 +53,12 @@ pub(super) fn grpc(parts: &Parts, config: &Config) -> Result<(impl Fn() -> Dispa
     let services = move || {
         Dispatch::new()
             .observed(Observe::new(metrics.clone(), clock.clone()))
-            .add(RateLimitServiceServer::new(RateLimitGrpc(limiter.clone())).max_decoding_message_size(max))
-            .add(DecisionServiceServer::new(Decisions(plans.clone())).max_decoding_message_size(max))
-            .add(AuthorizationServer::new(ExternalAuthorization(plans.clone())).max_decoding_message_size(max))
-            .add(usage_plans.clone())
-            .add(health.clone())
-            .add(reflection.clone())
+            .serving(RateLimitServiceServer::new(RateLimitGrpc(limiter.clone())).max_decoding_message_size(max))
+            .serving(DecisionServiceServer::new(Decisions(plans.clone())).max_decoding_message_size(max))
+            .serving(AuthorizationServer::new(ExternalAuthorization(plans.clone())).max_decoding_message_size(max))
+            .serving(usage_plans.clone())
+            .serving(health.clone())
+            .serving(reflection.clone())
     };
     Ok((services, reporter))
 }
