@@ -115,6 +115,7 @@ pub struct PlanEngine {
     sequences: Box<[Sequence]>,
     prefetches: Mutex<Vec<Need>>,
     has_prefetches: AtomicBool,
+    has_urgent_prefetches: AtomicBool,
     ended: Mutex<Vec<GiveBack>>,
     events: Events,
 }
@@ -154,6 +155,7 @@ impl PlanEngine {
             sequences: (0..SHARDS).map(|_| Sequence::default()).collect(),
             prefetches: Mutex::default(),
             has_prefetches: AtomicBool::new(false),
+            has_urgent_prefetches: AtomicBool::new(false),
             ended: Mutex::default(),
             events: Events::default(),
             settings,

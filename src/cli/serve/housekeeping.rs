@@ -56,6 +56,15 @@ pub(super) fn start(parts: &Parts, stopping: &watch::Receiver<bool>) {
             })
         });
     }
+    for desk in [parts.desk.clone(), parts.durable_desk.clone()] {
+        let stopping = stopping.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                () = desk.gather() => {}
+                () = stopped(stopping) => {}
+            }
+        });
+    }
     let desk = parts.desk.clone();
     every(WRITE_BEHIND_ROUND, stopping.clone(), move || {
         let desk = desk.clone();

@@ -17,6 +17,15 @@ impl Room {
     }
 }
 
+/// How soon what is asked for ahead of use should be asked of the ledger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Haste {
+    /// Within some milliseconds, together with others.
+    Some,
+    /// At once.
+    Much,
+}
+
 /// For one check: whose counters, by which edit.
 #[derive(Clone, Copy)]
 pub(super) struct Asking<'e> {
@@ -45,7 +54,7 @@ impl Asking<'_> {
     }
 
     /// Asks for more after an admission, before anyone has to wait, and at the end of a period for the first units of the next.
-    pub(super) fn look_ahead(self, quota: &CompiledQuota, slot: &mut Slot, period: Period, mut push: impl FnMut(Need)) {
+    pub(super) fn look_ahead(self, quota: &CompiledQuota, slot: &mut Slot, period: Period, mut push: impl FnMut(Need, Haste)) {
         let Slot { count, leases, .. } = slot;
         let Some(room) = count.row(period.start_ns).map(|row| Room::of(row, quota)) else { return };
         let bound = leases.bound(self.settings, room, 0);
@@ -53,10 +62,12 @@ impl Asking<'_> {
         let Some(held) = leases.held(period.start_ns) else { return };
         let at_check = quota.charge == Charge::AtCheck;
         let more = at_check && (room.may_pass || room.remaining > held.unspent());
-        if more && held.runs_low(bound, self.now.steady_ns) {
+        // What is left lasts for a part of `chunk_ns`, unless a lease may not be as large as the pace asks for.
+        let (left, haste) = if leases.pace.fits(bound) { (bound.div_ceil(4), Haste::Some) } else { (bound.div_ceil(2), Haste::Much) };
+        if more && held.runs_low(left, self.now.steady_ns) {
             let want = leases.want(self.settings, room, held, 0);
             if let Some(held) = leases.held_mut(period.start_ns).filter(|held| want > held.leased) {
-                push(self.need(quota, number, held, period, want));
+                push(self.need(quota, number, held, period, want), haste);
             }
         }
         if number != 0 && period.end_ns.saturating_sub(self.now.unix_ns) <= lead_ns(number, period) {
@@ -64,7 +75,7 @@ impl Asking<'_> {
         }
     }
 
-    fn next_period(self, quota: &CompiledQuota, slot: &mut Slot, period: Period, mut push: impl FnMut(Need)) {
+    fn next_period(self, quota: &CompiledQuota, slot: &mut Slot, period: Period, mut push: impl FnMut(Need, Haste)) {
         let Slot { count, leases, .. } = slot;
         match leases.held_mut(period.start_ns) {
             Some(held) if !held.ahead => held.ahead = true,
@@ -84,7 +95,7 @@ impl Asking<'_> {
         let held = leases.hold(next.start_ns, |start_ns| count.row(start_ns).is_some());
         if !held.known {
             let want = held.spent.saturating_add(units);
-            push(self.need(quota, number, held, next, want));
+            push(self.need(quota, number, held, next, want), Haste::Some);
         }
     }
 }

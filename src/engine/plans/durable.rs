@@ -204,7 +204,7 @@ impl PlanEngine {
         units.spent = units.spent.saturating_add(look.cost);
         leases.pace.count(look.cost, now.steady_ns, settings.chunk_ns);
         let asking = Asking { owner: &entry.owner, revision: REVISION, settings, now };
-        asking.look_ahead(ask.quota, slot, look.row.period, |need| self.queue_prefetch(need, settings.max_prefetches));
+        asking.look_ahead(ask.quota, slot, look.row.period, |need, haste| self.queue_prefetch(need, haste, settings.max_prefetches));
     }
 }
 

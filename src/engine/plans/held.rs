@@ -139,9 +139,9 @@ impl Held {
         self.leased.saturating_sub(self.spent)
     }
 
-    /// Is it time to ask for more, so that nobody has to wait?
-    pub(super) fn runs_low(&self, bound: u64, steady_ns: u64) -> bool {
-        self.asked_until_ns <= steady_ns && self.unspent() < bound.div_ceil(2)
+    /// Is it time to ask for more, so that nobody has to wait: are fewer than so many left?
+    pub(super) fn runs_low(&self, left: u64, steady_ns: u64) -> bool {
+        self.asked_until_ns <= steady_ns && self.unspent() < left
     }
 
     pub(super) fn ask(&mut self, until_ns: u64) {
@@ -215,6 +215,11 @@ impl Pace {
             (self.units, self.since_ns) = (0, steady_ns);
         }
         self.units = self.units.saturating_add(units);
+    }
+
+    /// Is a lease of so many units as large as the pace asks for?
+    pub(super) fn fits(&self, units: u64) -> bool {
+        self.units_per_chunk() <= units
     }
 
     fn units_per_chunk(&self) -> u64 {

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::PlanEngine;
+use super::asking::Haste;
 use super::books::{Owner, Slot, State, subject_fingerprint};
 use super::fingerprint::Fingerprint;
 use super::held::{Held, Round};
@@ -192,11 +193,14 @@ impl PlanEngine {
         }
     }
 
-    pub(super) fn queue_prefetch(&self, need: Need, most: usize) {
+    pub(super) fn queue_prefetch(&self, need: Need, haste: Haste, most: usize) {
         let mut queue = self.prefetches.lock();
         if queue.len() < most {
             queue.push(need);
             self.has_prefetches.store(true, Ordering::Release);
+            if haste == Haste::Much {
+                self.has_urgent_prefetches.store(true, Ordering::Release);
+            }
         } else {
             self.events.dropped_prefetches.fetch_add(1, Ordering::Relaxed);
         }
@@ -207,10 +211,16 @@ impl PlanEngine {
         self.has_prefetches.load(Ordering::Acquire)
     }
 
+    /// Should they be taken at once? Else it does no harm to let others join them for some milliseconds: what is held lasts much longer.
+    pub fn has_urgent_prefetches(&self) -> bool {
+        self.has_urgent_prefetches.load(Ordering::Acquire)
+    }
+
     /// What should be leased ahead of use since the last call. Nobody waits for it.
     pub fn take_prefetches(&self) -> Vec<Need> {
         let mut queue = self.prefetches.lock();
         self.has_prefetches.store(false, Ordering::Release);
+        self.has_urgent_prefetches.store(false, Ordering::Release);
         std::mem::take(&mut *queue)
     }
 

@@ -130,7 +130,9 @@ impl PlanEngine {
     fn look_ahead(&self, asking: Asking<'_>, quotas: &[QuotaAsk<'_>], slots: &mut [Slot]) {
         for ask in quotas.iter().filter(|ask| !ask.is_forgotten()) {
             if let Some(slot) = slots.get_mut(ask.slot) {
-                asking.look_ahead(ask.quota, slot, ask.row.period, |need| self.queue_prefetch(need, asking.settings.max_prefetches));
+                asking.look_ahead(ask.quota, slot, ask.row.period, |need, haste| {
+                    self.queue_prefetch(need, haste, asking.settings.max_prefetches)
+                });
             }
         }
     }

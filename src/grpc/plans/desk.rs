@@ -6,10 +6,11 @@ mod restore;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 use crate::clock::Clock;
 use crate::decide::calendar::Period;
@@ -24,6 +25,8 @@ use crate::engine::plans::{
 };
 use crate::ledger::{self, CounterIdentity, Holder, LeaseRequest, LedgerError, LedgerPeriod, LedgerThread, Refused};
 
+/// How long what is wanted ahead of use waits for others. What is held meanwhile lasts for an eighth of `ledger.chunk_ms` at least.
+const GATHER: Duration = Duration::from_millis(5);
 /// Give-backs that are handed over before the answers are waited for.
 const AT_ONCE: usize = 4_096;
 
@@ -36,11 +39,29 @@ pub struct Desk {
     clock: Clock,
     /// Held while statistics are written: what was taken later is written later.
     behind: Arc<Mutex<()>>,
+    gathering: Arc<Gathering>,
+}
+
+/// Whether somebody asks for what is wanted ahead of use, and was told to.
+#[derive(Debug, Default)]
+struct Gathering {
+    on: AtomicBool,
+    asked: AtomicBool,
+    wake: Notify,
+}
+
+/// Nobody gathers any more.
+struct Off<'g>(&'g AtomicBool);
+
+impl Drop for Off<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
+    }
 }
 
 impl Desk {
     pub fn new(engine: Arc<PlanEngine>, ledger: Arc<LedgerThread>, holder: Holder, clock: Clock) -> Self {
-        Self { engine, ledger, holder, clock, behind: Arc::default() }
+        Self { engine, ledger, holder, clock, behind: Arc::default(), gathering: Arc::default() }
     }
 
     /// Asks the ledger for all of `needs`, and waits for the answers, at most so long. Whether units came shows at the next check.
@@ -60,8 +81,30 @@ impl Desk {
         self.ledger.status().failing.is_some()
     }
 
-    /// Asks for what the engine wants ahead of use. Nobody waits.
+    /// Asks for what the engine wants ahead of use, or lets [`Self::gather`] do it. Nobody waits.
     pub fn prefetch(&self) {
+        if !self.gathering.on.load(Ordering::Acquire) || self.engine.has_urgent_prefetches() {
+            self.prefetch_now();
+        } else if !self.gathering.asked.load(Ordering::Relaxed) && !self.gathering.asked.swap(true, Ordering::AcqRel) {
+            self.gathering.wake.notify_one();
+        }
+    }
+
+    /// From now on, until it is dropped, what is not urgent is asked for some milliseconds later, together: a wake-up of the ledger's thread,
+    /// and a transaction, cost more than what they are for.
+    pub async fn gather(&self) {
+        self.gathering.on.store(true, Ordering::Release);
+        let _off = Off(&self.gathering.on);
+        loop {
+            self.gathering.wake.notified().await;
+            tokio::time::sleep(GATHER).await;
+            // Before they are taken: what comes after asks again.
+            self.gathering.asked.store(false, Ordering::Release);
+            self.prefetch_now();
+        }
+    }
+
+    fn prefetch_now(&self) {
         for need in self.engine.take_prefetches() {
             drop(self.ask(need));
         }
