@@ -35,6 +35,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use dashmap::DashMap;
+use foldhash::quality::RandomState;
 use parking_lot::Mutex;
 use siphasher::sip128::SipHasher13;
 use smallvec::SmallVec;
@@ -105,7 +106,7 @@ pub struct PlanEngine {
     settings: Settings,
     fingerprints: Fingerprints,
     books: Books,
-    targets: DashMap<Id, Mutex<Rates>>,
+    targets: DashMap<Id, Mutex<Rates>, RandomState>,
     account: Mutex<u64>,
     operations: Operations,
     marks: Marks,
@@ -141,7 +142,7 @@ impl PlanEngine {
         Self {
             fingerprints: Fingerprints::new(settings.hash_key),
             books: Books::new(settings.max_entries, settings.lease.is_none()),
-            targets: DashMap::new(),
+            targets: DashMap::default(),
             account: Mutex::new(0),
             operations: Operations::new(settings.max_operations),
             marks: Marks::new(settings.max_mark_rows, settings.receipts_ttl_ns),

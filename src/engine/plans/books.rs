@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use dashmap::DashMap;
+use foldhash::quality::RandomState;
 use parking_lot::{Mutex, MutexGuard};
 
 use super::fingerprint::{ByFingerprint, Fingerprint, Fingerprints, SHARDS, by_fingerprint};
@@ -161,8 +162,8 @@ impl fmt::Debug for Entry {
 pub(super) struct Books {
     by_subject: ByFingerprint<Arc<Entry>>,
     /// `None` where receipts name the ledger's counters.
-    by_id: Option<DashMap<u64, Arc<Entry>>>,
-    by_counter: DashMap<u64, Arc<Entry>>,
+    by_id: Option<DashMap<u64, Arc<Entry>, RandomState>>,
+    by_counter: DashMap<u64, Arc<Entry>, RandomState>,
     live: AtomicUsize,
     next_id: AtomicU64,
     max_entries: usize,
@@ -179,8 +180,8 @@ impl Books {
     pub(super) fn new(max_entries: usize, by_id: bool) -> Self {
         Self {
             by_subject: by_fingerprint(),
-            by_id: by_id.then(|| DashMap::with_shard_amount(SHARDS)),
-            by_counter: DashMap::with_shard_amount(SHARDS),
+            by_id: by_id.then(|| DashMap::with_hasher_and_shard_amount(RandomState::default(), SHARDS)),
+            by_counter: DashMap::with_hasher_and_shard_amount(RandomState::default(), SHARDS),
             live: AtomicUsize::new(0),
             next_id: AtomicU64::new(1),
             max_entries,

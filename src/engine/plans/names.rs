@@ -5,19 +5,20 @@ use std::hash::Hash;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use dashmap::DashMap;
+use foldhash::quality::RandomState;
 
 /// Integers for values, from 1 on. 0 stands for a value that found no room.
 #[derive(Debug)]
 pub(super) struct Names<T: Eq + Hash> {
-    by_value: DashMap<T, u32>,
-    by_number: DashMap<u32, T>,
+    by_value: DashMap<T, u32, RandomState>,
+    by_number: DashMap<u32, T, RandomState>,
     used: AtomicU32,
     max: u32,
 }
 
 impl<T: Eq + Hash + Clone> Names<T> {
     pub(super) fn new(max: u32) -> Self {
-        Self { by_value: DashMap::new(), by_number: DashMap::new(), used: AtomicU32::new(0), max }
+        Self { by_value: DashMap::default(), by_number: DashMap::default(), used: AtomicU32::new(0), max }
     }
 
     /// The number of a value: the same each time. 0: there are as many as there may be.
