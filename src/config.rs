@@ -2,6 +2,7 @@
 //! resolved before any port is bound.
 
 mod layers;
+mod server;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -10,6 +11,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 pub use self::layers::Flags;
+pub use self::server::GrpcServer;
 use crate::decide::gcra;
 use crate::decide::plan::validate::micro_rate;
 use crate::engine::plans::{LeaseSettings, Shortage};
@@ -71,6 +73,16 @@ pub const SETTINGS: &[Setting] = &[
     setting("grpc.max_message_bytes", "4194304", "a larger request is refused whole; 1024 or more"),
     setting("grpc.max_descriptors", "1000", "descriptors in one request"),
     setting("grpc.max_entries", "100", "entries in one descriptor"),
+    setting("grpc.workers", "0", "threads that serve gRPC, each with connections of its own; 0: one for each core"),
+    setting("grpc.max_connections", "10000", "a connection more is closed at once"),
+    setting("grpc.max_streams", "1024", "calls in flight on one connection"),
+    setting("grpc.max_header_bytes", "16384", "the header fields of one call together"),
+    setting("grpc.stream_window_bytes", "1048576", "what a client may send ahead on one call"),
+    setting("grpc.connection_window_bytes", "4194304", "what a client may send ahead on one connection"),
+    setting("grpc.send_buffer_bytes", "409600", "what is kept on one call for a client that does not read"),
+    setting("grpc.handshake_timeout_ms", "10000", "how long a new connection may take until it speaks HTTP/2, TLS included"),
+    setting("grpc.keepalive_ms", "30000", "after such a silence a peer is asked whether it is there; 0: never"),
+    setting("grpc.keepalive_timeout_ms", "10000", "without an answer for so long the connection is closed"),
     setting("engine.max_counters", "10000000", "counters of rules held in memory; beyond it fresh keys of a rule share 4,096"),
     setting("tls.cert", "", "certificate chain of the gRPC port, PEM; empty: no TLS"),
     setting("tls.key", "", "its private key, PEM"),
@@ -95,6 +107,7 @@ pub struct Config {
     pub rate_limit: RateLimit,
     pub plans: Plans,
     pub grpc: GrpcBounds,
+    pub grpc_server: GrpcServer,
     pub max_counters: usize,
     /// Counters of rules that are kept in the ledger.
     pub max_windows: usize,
@@ -253,6 +266,7 @@ impl Config {
                 max_descriptors: reader.number("grpc.max_descriptors", 1..=1_000_000),
                 max_entries: reader.number("grpc.max_entries", 1..=1_000_000),
             },
+            grpc_server: GrpcServer::read(&mut reader),
             max_counters: reader.number("engine.max_counters", 1..=1 << 32),
             max_windows: reader.number("ledger.max_windows", 1..=1 << 32),
             tls,

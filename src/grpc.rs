@@ -10,6 +10,7 @@ pub mod keep;
 pub mod observe;
 pub mod plans;
 pub mod ratelimit;
+pub mod server;
 mod status;
 pub mod usage_plans;
 pub mod windows;

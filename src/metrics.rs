@@ -1,10 +1,16 @@
 //! What an operator can see in numbers. The names of the rate-limit rules are those that dashboards of the reference service read.
 
+mod calls;
+
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use dashmap::DashMap;
 use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+
+pub use self::calls::CallMeter;
+use self::calls::CallMeters;
 
 /// Series of rules whose labels come from requests (`detailed_metric`, `value_to_metric`, overrides). Beyond it they share one.
 const MAX_DYNAMIC_SERIES: usize = 10_000;
@@ -19,6 +25,7 @@ const METADATA: Metadata<'_> = Metadata::new("tollgate", Level::INFO, None);
 pub struct Metrics {
     recorder: PrometheusRecorder,
     handle: PrometheusHandle,
+    calls: CallMeters,
     rules: DashMap<[String; 3], RuleMeters>,
     dynamic: AtomicUsize,
 }
@@ -45,12 +52,19 @@ impl Metrics {
         };
         let recorder = builder.build_recorder();
         let handle = recorder.handle();
-        Self { recorder, handle, rules: DashMap::new(), dynamic: AtomicUsize::new(0) }
+        Self { recorder, handle, calls: CallMeters::default(), rules: DashMap::new(), dynamic: AtomicUsize::new(0) }
     }
 
     /// The text that Prometheus scrapes.
     pub fn render(&self) -> String {
-        self.handle.render()
+        let mut text = self.handle.render();
+        self.calls.render(&mut text);
+        text
+    }
+
+    /// A meter of calls of a method, for one thread alone. What several count of one method is shown as one.
+    pub fn calls(&self, method: &str) -> Arc<CallMeter> {
+        self.calls.add(method)
     }
 
     /// Folds the recorded latencies together. Call it every second or so: until then each takes memory.

@@ -23,6 +23,7 @@ use self::signals::StopSignals;
 use super::Failure;
 use crate::config::{Config, Flags, LogFormat};
 use crate::engine::plans::Scope;
+use crate::grpc::server::Server;
 use crate::http::{Admin, Health};
 
 /// How long a start waits for the first leases. Those that come later are of use all the same.
@@ -58,7 +59,8 @@ impl Args {
 pub(super) fn run(args: Args) -> Result<(), Failure> {
     let config = Config::resolve(&args.flags(), &|name| std::env::var(name).ok()).map_err(Failure::unusable)?;
     start_log(&config);
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failure::failed)?;
+    // Calls have threads of their own: here are the pages, what has to happen now and then, and new connections.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::failed)?;
     let served = runtime.block_on(serve(config));
     // Whatever still runs after the drain time-out is not waited for.
     runtime.shutdown_background();
@@ -79,7 +81,7 @@ async fn serve(config: Config) -> Result<(), Failure> {
     let mut parts = Parts::assemble(&config)?;
     parts.desk.draw(std::mem::take(&mut parts.warm), WARM_AT_MOST).await;
     let tls = listen::tls(&config).map_err(Failure::unusable)?;
-    let (services, reporter) = services::grpc(&parts, &config, tls)?;
+    let (services, reporter) = services::grpc(&parts, &config)?;
     let listeners = Listeners::bind(&config).await.map_err(Failure::failed)?;
     let bound = |listener: &TcpListener| listener.local_addr().map_err(Failure::failed);
     let (grpc_addr, http_addr) = (bound(&listeners.grpc)?, bound(&listeners.http)?);
@@ -105,8 +107,8 @@ async fn serve(config: Config) -> Result<(), Failure> {
     }
     pages.spawn(listen::serve_pages(listeners.http, admin.router(), stopping.clone()));
     services::report_health(&reporter, ServingStatus::Serving).await;
-    let grpc = services.serve_with_incoming_shutdown(listen::incoming(listeners.grpc), stopped(stopping));
-    let grpc = tokio::spawn(grpc);
+    let server = Server::new(config.grpc_server).tls(tls).metered(&parts.metrics);
+    let grpc = tokio::spawn(server.serve(listeners.grpc.into_std().map_err(Failure::failed)?, services, stopping));
 
     // Before the announcement: whoever reads it may ask to stop at once.
     let mut signals = StopSignals::listen().map_err(Failure::failed)?;
@@ -119,7 +121,9 @@ async fn serve(config: Config) -> Result<(), Failure> {
     services::report_health(&reporter, ServingStatus::NotServing).await;
     stop.send_replace(true);
     let drained = async {
-        let _ = grpc.await;
+        if let Ok(Err(error)) = grpc.await {
+            tracing::error!("gRPC could not be served: {error}");
+        }
         pages.join_all().await;
     };
     tokio::select! {

@@ -68,8 +68,7 @@ impl Books for EngineBooks {
             self.engine.quota_usage(&**catalog, scope, from_ns, until_ns)
         };
         let quotas = match &self.desk {
-            Some(desk) => tokio::task::block_in_place(|| desk.usage(held, scope, from_ns, until_ns))
-                .map_err(|error| BooksError::Unavailable(error.to_string()))?,
+            Some(desk) => desk.usage(held, scope, from_ns, until_ns).await.map_err(|error| BooksError::Unavailable(error.to_string()))?,
             None => held,
         };
         Ok(Usage { quotas, days: self.engine.daily_usage(scope, first, last) })

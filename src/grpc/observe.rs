@@ -1,106 +1,100 @@
 //! Counts calls by method, how long they take, and what was refused as input, around every service.
 
+use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use axum::http::{HeaderMap, Request, Response};
-use dashmap::DashMap;
-use metrics::{Counter, Histogram};
+use axum::http::{HeaderMap, Response};
+use prost::Message;
+use prost_types::FileDescriptorSet;
 use tonic::Code;
-use tower::{Layer, Service};
 
+use super::{ENVOY_DESCRIPTORS, TOLLGATE_DESCRIPTORS};
 use crate::clock::Clock;
-use crate::metrics::Metrics;
+use crate::metrics::{CallMeter, Metrics};
 
-/// Methods that get series of their own. A caller can ask for any path.
-const MAX_METHODS: usize = 100;
-
-/// Wraps services to observe their calls.
-#[derive(Clone, Debug)]
+/// Observes the calls of one thread: threads that share no counter do not wait for each other.
 pub struct Observe {
     metrics: Arc<Metrics>,
     clock: Clock,
-    methods: Arc<DashMap<String, Method>>,
-}
-
-#[derive(Clone)]
-struct Method {
-    total: Counter,
-    seconds: Histogram,
-}
-
-impl std::fmt::Debug for Method {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Method")
-    }
+    /// By path, the busiest first.
+    methods: Vec<(String, Arc<CallMeter>)>,
+    /// A caller can ask for any path.
+    other: Arc<CallMeter>,
 }
 
 impl Observe {
     pub fn new(metrics: Arc<Metrics>, clock: Clock) -> Self {
-        metrics.describe_counter("ratelimit_service_total_requests", "Calls, by method");
         metrics.describe_counter("tollgate_rejected_calls", "Calls that ended in an error, by gRPC code");
-        Self { metrics, clock, methods: Arc::new(DashMap::new()) }
-    }
-
-    fn method(&self, path: &str) -> Method {
-        if let Some(known) = self.methods.get(path) {
-            return known.clone();
-        }
-        let path = if self.methods.len() < MAX_METHODS { path } else { "other" };
-        let name = path.rsplit('/').next().unwrap_or(path);
-        let made = Method {
-            total: self.metrics.counter("ratelimit_service_total_requests", &[("grpc_method", name)]),
-            seconds: self.metrics.histogram("ratelimit_service_response_time_seconds", &[("grpc_method", name)]),
+        let meter = |path: String| {
+            let meter = metrics.calls(path.rsplit('/').next().unwrap_or_default());
+            (path, meter)
         };
-        self.methods.entry(path.to_owned()).or_insert(made).clone()
+        let methods = served_paths().into_iter().map(meter).collect();
+        Self { methods, other: metrics.calls("other"), metrics, clock }
+    }
+
+    /// A call that starts now.
+    pub(super) fn begin(self: &Arc<Self>, path: &str) -> Call {
+        let method = self.methods.iter().position(|(known, _)| known == path);
+        Call { observe: self.clone(), method, start_ns: self.clock.steady_ns() }
+    }
+
+    fn end(&self, call: &Call, headers: &HeaderMap) {
+        let meter = call.method.and_then(|method| self.methods.get(method)).map_or(&self.other, |(_, meter)| meter);
+        meter.record(self.clock.steady_ns().saturating_sub(call.start_ns));
+        if let Some(code) = error_code(headers) {
+            self.metrics.counter("tollgate_rejected_calls", &[("code", &format!("{code:?}"))]).increment(1);
+        }
     }
 }
 
-impl<S> Layer<S> for Observe {
-    type Service = Observed<S>;
+/// `/service/method` of every method that is served.
+fn served_paths() -> Vec<String> {
+    let sets =
+        [ENVOY_DESCRIPTORS, TOLLGATE_DESCRIPTORS, tonic_health::pb::FILE_DESCRIPTOR_SET, tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET];
+    let mut paths = Vec::new();
+    // They are part of the program: what cannot be decoded would fail every test.
+    for file in sets.into_iter().filter_map(|set| FileDescriptorSet::decode(set).ok()).flat_map(|set| set.file) {
+        for service in &file.service {
+            paths.extend(service.method.iter().map(|method| format!("/{}.{}/{}", file.package(), service.name(), method.name())));
+        }
+    }
+    paths
+}
 
-    fn layer(&self, inner: S) -> Self::Service {
-        Observed { inner, observe: self.clone() }
+/// A call that is observed.
+pub(super) struct Call {
+    observe: Arc<Observe>,
+    /// `None`: it asks for something that is not served.
+    method: Option<usize>,
+    start_ns: u64,
+}
+
+/// A call's answer, which is counted when it is there.
+#[allow(missing_debug_implementations)]
+pub struct Observed<F> {
+    answer: F,
+    call: Option<Call>,
+}
+
+impl<F> Observed<F> {
+    pub(super) fn new(answer: F, call: Option<Call>) -> Self {
+        Self { answer, call }
     }
 }
 
-/// A service whose calls are observed.
-#[derive(Clone, Debug)]
-pub struct Observed<S> {
-    inner: S,
-    observe: Observe,
-}
+impl<F: Future<Output = Result<Response<A>, E>> + Unpin, A, E> Future for Observed<F> {
+    type Output = F::Output;
 
-impl<S, Q, A> Service<Request<Q>> for Observed<S>
-where
-    S: Service<Request<Q>, Response = Response<A>>,
-    S::Future: Send + 'static,
-{
-    type Response = S::Response;
-    type Error = S::Error;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
-
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.inner.poll_ready(context)
-    }
-
-    fn call(&mut self, request: Request<Q>) -> Self::Future {
-        let start_ns = self.observe.clock.now().steady_ns;
-        let observe = self.observe.clone();
-        let method = observe.method(request.uri().path());
-        let answer = self.inner.call(request);
-        Box::pin(async move {
-            let answer = answer.await;
-            method.total.increment(1);
-            let taken_ns = observe.clock.now().steady_ns.saturating_sub(start_ns);
-            method.seconds.record(std::time::Duration::from_nanos(taken_ns).as_secs_f64());
-            if let Some(code) = answer.as_ref().ok().and_then(|answer| error_code(answer.headers())) {
-                observe.metrics.counter("tollgate_rejected_calls", &[("code", &format!("{code:?}"))]).increment(1);
-            }
-            answer
-        })
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let answered = std::task::ready!(Pin::new(&mut self.answer).poll(context));
+        if let (Some(call), Ok(answer)) = (self.call.take(), &answered) {
+            call.observe.end(&call, answer.headers());
+        }
+        Poll::Ready(answered)
     }
 }
 
@@ -108,4 +102,46 @@ where
 fn error_code(headers: &HeaderMap) -> Option<Code> {
     let code = Code::from_bytes(headers.get("grpc-status")?.as_bytes());
     (code != Code::Ok).then_some(code)
+}
+
+impl fmt::Debug for Observe {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Observe").field("methods", &self.methods.len()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_service_is_known_by_its_methods() {
+        let paths = served_paths();
+        assert_eq!(paths[..2].iter().filter(|path| path.starts_with("/envoy.service.")).count(), 2, "{paths:?}");
+        for path in [
+            "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit",
+            "/envoy.service.auth.v3.Authorization/Check",
+            "/tollgate.v1.DecisionService/CheckStream",
+            "/tollgate.v1.UsagePlanService/GetUsage",
+            "/grpc.health.v1.Health/Watch",
+            "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+        ] {
+            assert!(paths.iter().any(|known| known == path), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_call_is_counted_when_it_is_answered_and_what_is_not_served_as_other() {
+        let metrics = Arc::new(Metrics::new());
+        let observe = Arc::new(Observe::new(metrics.clone(), Clock::system()));
+        for path in ["/tollgate.v1.DecisionService/Check", "/envoy.service.auth.v3.Authorization/Check", "/no/such"] {
+            observe.end(&observe.begin(path), &HeaderMap::new());
+        }
+        drop(observe.begin("/tollgate.v1.DecisionService/Check"));
+        let text = metrics.render();
+        assert!(text.contains("ratelimit_service_total_requests{grpc_method=\"Check\"} 2\n"), "{text}");
+        assert!(text.contains("ratelimit_service_total_requests{grpc_method=\"other\"} 1\n"), "{text}");
+        assert!(text.contains("ratelimit_service_response_time_seconds_bucket{grpc_method=\"Check\",le=\"+Inf\"} 2\n"), "{text}");
+        assert!(!text.contains("tollgate_rejected_calls{"), "{text}");
+    }
 }

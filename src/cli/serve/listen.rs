@@ -2,15 +2,15 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 
 use axum::Router;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tonic::transport::server::TcpIncoming;
-use tonic::transport::{Certificate, Identity, ServerTlsConfig};
 
 use super::stopped;
 use crate::config::Config;
+use crate::grpc::server::{Pem, Tls};
 
 /// The bound ports.
 pub(super) struct Listeners {
@@ -37,11 +37,6 @@ async fn bind(address: SocketAddr, key: &str) -> Result<TcpListener, String> {
     TcpListener::bind(address).await.map_err(|error| format!("{key} {address} cannot be bound: {error}"))
 }
 
-/// gRPC connections as they come in. A listener of our own does not get tonic's defaults: without `TCP_NODELAY` small answers wait.
-pub(super) fn incoming(grpc: TcpListener) -> TcpIncoming {
-    TcpIncoming::from(grpc).with_nodelay(Some(true))
-}
-
 /// Serves pages until told to stop, and finishes those that are under way.
 pub(super) async fn serve_pages(listener: TcpListener, pages: Router, stopping: watch::Receiver<bool>) {
     let served = axum::serve(listener, pages).with_graceful_shutdown(stopped(stopping)).await;
@@ -51,14 +46,12 @@ pub(super) async fn serve_pages(listener: TcpListener, pages: Router, stopping: 
 }
 
 /// The TLS settings of the gRPC port, with their files read.
-pub(super) fn tls(config: &Config) -> Result<Option<ServerTlsConfig>, String> {
+pub(super) fn tls(config: &Config) -> Result<Option<Arc<Tls>>, String> {
     let Some(tls) = &config.tls else { return Ok(None) };
-    let identity = Identity::from_pem(read(&tls.cert, "tls.cert")?, read(&tls.key, "tls.key")?);
-    let server = ServerTlsConfig::new().identity(identity);
-    Ok(Some(match &tls.client_ca {
-        Some(path) => server.client_ca_root(Certificate::from_pem(read(path, "tls.client_ca")?)),
-        None => server,
-    }))
+    let (cert, key) = (read(&tls.cert, "tls.cert")?, read(&tls.key, "tls.key")?);
+    let client_ca = tls.client_ca.as_ref().map(|path| read(path, "tls.client_ca")).transpose()?;
+    let tls = Tls::new(&Pem { cert: &cert, key: &key, client_ca: client_ca.as_deref() });
+    Ok(Some(Arc::new(tls.map_err(|error| error.to_string())?)))
 }
 
 fn read(path: &Path, key: &str) -> Result<Vec<u8>, String> {

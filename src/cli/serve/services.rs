@@ -4,11 +4,8 @@ use std::sync::Arc;
 
 use envoy_types::pb::envoy::service::auth::v3::authorization_server::AuthorizationServer;
 use tonic::server::NamedService;
-use tonic::transport::server::Router;
-use tonic::transport::{Server, ServerTlsConfig};
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
-use tower::layer::util::{Identity, Stack};
 
 use super::parts::Parts;
 use crate::cli::Failure;
@@ -21,6 +18,7 @@ use crate::grpc::pb::rls::rate_limit_service_server::RateLimitServiceServer;
 use crate::grpc::pb::tollgate::decision_service_server::DecisionServiceServer;
 use crate::grpc::pb::tollgate::usage_plan_service_server::UsagePlanServiceServer;
 use crate::grpc::ratelimit::RateLimitGrpc;
+use crate::grpc::server::Dispatch;
 use crate::grpc::usage_plans::UsagePlans;
 use crate::grpc::{ENVOY_DESCRIPTORS, TOLLGATE_DESCRIPTORS};
 
@@ -32,16 +30,8 @@ const SERVED: [&str; 4] = [
     UsagePlanServiceServer::<UsagePlans>::NAME,
 ];
 
-/// All services on one port, and who says whether they are healthy.
-pub(super) fn grpc(
-    parts: &Parts,
-    config: &Config,
-    tls: Option<ServerTlsConfig>,
-) -> Result<(Router<Stack<Observe, Identity>>, HealthReporter), Failure> {
-    let mut server = Server::builder();
-    if let Some(tls) = tls {
-        server = server.tls_config(tls).map_err(Failure::unusable)?;
-    }
+/// What makes the services of one port, for one thread after the other, and who says whether they are healthy.
+pub(super) fn grpc(parts: &Parts, config: &Config) -> Result<(impl Fn() -> Dispatch + Send + 'static, HealthReporter), Failure> {
     let (reporter, health) = tonic_health::server::health_reporter();
     let mut reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(ENVOY_DESCRIPTORS)
@@ -58,15 +48,19 @@ pub(super) fn grpc(
     let clock = parts.clock.clone();
     let books = Arc::new(EngineBooks::new(parts.plan_engine.clone(), parts.catalog.clone(), Some(parts.desk.clone())));
     let usage_plans = UsagePlans::new(parts.catalog.clone(), books, Arc::new(move || clock.now()));
-    let router = server
-        .layer(Observe::new(parts.metrics.clone(), parts.clock.clone()))
-        .add_service(RateLimitServiceServer::new(RateLimitGrpc(parts.limiter.clone())).max_decoding_message_size(max))
-        .add_service(AuthorizationServer::new(ExternalAuthorization(parts.plans.clone())).max_decoding_message_size(max))
-        .add_service(DecisionServiceServer::new(Decisions(parts.plans.clone())).max_decoding_message_size(max))
-        .add_service(UsagePlanServiceServer::new(usage_plans).max_decoding_message_size(max))
-        .add_service(health)
-        .add_service(reflection);
-    Ok((router, reporter))
+    let usage_plans = UsagePlanServiceServer::new(usage_plans).max_decoding_message_size(max);
+    let (limiter, plans, metrics, clock) = (parts.limiter.clone(), parts.plans.clone(), parts.metrics.clone(), parts.clock.clone());
+    let services = move || {
+        Dispatch::new()
+            .observed(Observe::new(metrics.clone(), clock.clone()))
+            .add(RateLimitServiceServer::new(RateLimitGrpc(limiter.clone())).max_decoding_message_size(max))
+            .add(DecisionServiceServer::new(Decisions(plans.clone())).max_decoding_message_size(max))
+            .add(AuthorizationServer::new(ExternalAuthorization(plans.clone())).max_decoding_message_size(max))
+            .add(usage_plans.clone())
+            .add(health.clone())
+            .add(reflection.clone())
+    };
+    Ok((services, reporter))
 }
 
 /// Tells everyone who asks or watches. `ratelimit` is what probes of the reference ask for.

@@ -200,18 +200,37 @@ impl Desk {
         async move { told.await.unwrap_or(Err(LedgerError::Stopped)) }
     }
 
-    /// The books of a scope: the ledger's, and where this engine holds a lease, what it has spent of it. Blocks on the ledger's file.
+    /// The books of a scope: the ledger's, and where this engine holds a lease, what it has spent of it.
     ///
     /// # Errors
     /// The ledger cannot be read.
-    pub fn usage(&self, mut held: Vec<QuotaUsage>, scope: Scope<'_>, from_ns: u64, until_ns: u64) -> Result<Vec<QuotaUsage>, LedgerError> {
+    pub async fn usage(
+        &self,
+        held: Vec<QuotaUsage>,
+        scope: Scope<'_>,
+        from_ns: u64,
+        until_ns: u64,
+    ) -> Result<Vec<QuotaUsage>, LedgerError> {
         let scope = match scope {
             Scope::All => ledger::LedgerScope::All,
             Scope::Subscriber(id) => ledger::LedgerScope::Subscriber(id.into()),
             Scope::Key(id) => ledger::LedgerScope::Key(id.into()),
             Scope::Plan(id) => ledger::LedgerScope::Plan(id.into()),
         };
-        for kept in self.ledger.ledger().usage(&scope, from_ns / SECOND_NS, until_ns.div_ceil(SECOND_NS))? {
+        let desk = self.clone();
+        // The ledger's file blocks, and the thread that asks serves calls.
+        let read = tokio::task::spawn_blocking(move || desk.read_usage(held, &scope, from_ns, until_ns));
+        read.await.unwrap_or(Err(LedgerError::Stopped))
+    }
+
+    fn read_usage(
+        &self,
+        mut held: Vec<QuotaUsage>,
+        scope: &ledger::LedgerScope,
+        from_ns: u64,
+        until_ns: u64,
+    ) -> Result<Vec<QuotaUsage>, LedgerError> {
+        for kept in self.ledger.ledger().usage(scope, from_ns / SECOND_NS, until_ns.div_ceil(SECOND_NS))? {
             let same =
                 |usage: &&mut QuotaUsage| usage.row.period.start_ns / SECOND_NS == kept.period.start_s && is_of(&kept.identity, usage);
             if let Some(usage) = held.iter_mut().find(same) {

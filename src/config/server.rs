@@ -1,0 +1,48 @@
+//! How gRPC is served: threads, and the bounds of connections.
+
+use std::time::Duration;
+
+use super::layers::Reader;
+
+/// Threads and connections of the gRPC port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GrpcServer {
+    /// 0: as many as there are cores.
+    pub workers: usize,
+    /// Beyond it, a new connection is closed at once.
+    pub max_connections: usize,
+    /// Calls in flight on one connection.
+    pub max_streams: u32,
+    /// All header fields of one call together, as HTTP/2 counts them.
+    pub max_header_bytes: u32,
+    /// What a client may send ahead on one call.
+    pub stream_window_bytes: u32,
+    /// What a client may send ahead on one connection.
+    pub connection_window_bytes: u32,
+    /// What is buffered for a client that does not read, on one call.
+    pub send_buffer_bytes: usize,
+    /// From the connection to the end of the TLS handshake and the HTTP/2 preface.
+    pub handshake_timeout: Duration,
+    /// How long a peer may be silent before it is asked whether it is there.
+    pub keepalive: Option<Duration>,
+    /// How long it then has to answer.
+    pub keepalive_timeout: Duration,
+}
+
+impl GrpcServer {
+    pub(super) fn read(reader: &mut Reader) -> Self {
+        let keepalive_ms: u64 = reader.number("grpc.keepalive_ms", 0..=86_400_000);
+        Self {
+            workers: reader.number("grpc.workers", 0..=1024),
+            max_connections: reader.number("grpc.max_connections", 1..=1_000_000),
+            max_streams: reader.number("grpc.max_streams", 1..=1_000_000),
+            max_header_bytes: reader.number("grpc.max_header_bytes", 1024..=1 << 20),
+            stream_window_bytes: reader.number("grpc.stream_window_bytes", 65_535..=(1 << 31) - 1),
+            connection_window_bytes: reader.number("grpc.connection_window_bytes", 65_535..=(1 << 31) - 1),
+            send_buffer_bytes: reader.number("grpc.send_buffer_bytes", 1024..=1 << 30),
+            handshake_timeout: Duration::from_millis(reader.number("grpc.handshake_timeout_ms", 1..=3_600_000)),
+            keepalive: (keepalive_ms > 0).then(|| Duration::from_millis(keepalive_ms)),
+            keepalive_timeout: Duration::from_millis(reader.number("grpc.keepalive_timeout_ms", 1..=3_600_000)),
+        }
+    }
+}

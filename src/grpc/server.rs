@@ -1,0 +1,169 @@
+//! Serves gRPC on one thread per core, each with a runtime and connections of its own.
+//!
+//! A connection stays on the thread that it was given to, so a call never crosses threads, and answers that become ready together leave in one
+//! write. One acceptor gives each new connection to the thread with the fewest: two busy connections are on two cores, always.
+
+mod connection;
+mod dispatch;
+mod preface;
+mod tls;
+mod worker;
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use metrics::{Counter, Gauge};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+
+pub use self::dispatch::Dispatch;
+pub use self::tls::{Pem, Tls, TlsError};
+use self::worker::Worker;
+use crate::config::GrpcServer;
+use crate::metrics::Metrics;
+
+/// After a connection could not be accepted, which is mostly because files may not be opened any more.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// What serves gRPC, before it does.
+#[derive(Debug)]
+pub struct Server {
+    settings: GrpcServer,
+    tls: Option<Arc<Tls>>,
+    meters: Meters,
+}
+
+struct Meters {
+    open: Gauge,
+    refused: Counter,
+}
+
+impl Server {
+    pub fn new(settings: GrpcServer) -> Self {
+        Self { settings, tls: None, meters: Meters { open: Gauge::noop(), refused: Counter::noop() } }
+    }
+
+    /// Speaks TLS, and nothing else.
+    #[must_use]
+    pub fn tls(self, tls: Option<Arc<Tls>>) -> Self {
+        Self { tls, ..self }
+    }
+
+    /// Shows its connections there.
+    #[must_use]
+    pub fn metered(self, metrics: &Metrics) -> Self {
+        metrics.describe_gauge("tollgate_connections", "Open connections of the gRPC port");
+        metrics.describe_counter("tollgate_connections_refused", "Connections closed at once because of grpc.max_connections");
+        let meters =
+            Meters { open: metrics.gauge("tollgate_connections", &[]), refused: metrics.counter("tollgate_connections_refused", &[]) };
+        Self { meters, ..self }
+    }
+
+    /// Serves what `services` makes, once for each thread: what the threads do not share they do not wait for.
+    ///
+    /// When `stopping` becomes true, nobody is accepted any more, the calls in flight are answered, and it returns when the last connection has
+    /// ended. It must run within a runtime; that runs the acceptor alone.
+    ///
+    /// # Errors
+    /// The listener cannot be used, or a thread cannot be started.
+    pub async fn serve(self, listener: TcpListener, services: impl Fn() -> Dispatch, stopping: watch::Receiver<bool>) -> io::Result<()> {
+        listener.set_nonblocking(true)?;
+        let listener = tokio::net::TcpListener::from_std(listener)?;
+        let workers = match self.settings.workers {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            workers => workers,
+        };
+        let start = |number| Worker::start(number, self.settings, self.tls.clone(), services(), stopping.clone());
+        let workers = (0..workers).map(start).collect::<io::Result<Vec<_>>>()?;
+        let mut accepting = stopping;
+        tokio::select! {
+            () = self.accept(&listener, &workers) => {}
+            // An error means that the sender is gone, and with it the process that wants to serve.
+            _ = accepting.wait_for(|stop| *stop) => {}
+        }
+        // The port is free from here on.
+        drop(listener);
+        for worker in workers {
+            worker.ended().await;
+        }
+        Ok(())
+    }
+
+    async fn accept(&self, listener: &tokio::net::TcpListener, workers: &[Worker]) {
+        let open = Open { all: Arc::new(AtomicUsize::new(0)), gauge: self.meters.open.clone() };
+        let mut turn = 0_usize;
+        loop {
+            match listener.accept().await {
+                Ok((stream, peer)) => {
+                    if open.all.load(Ordering::Relaxed) >= self.settings.max_connections {
+                        self.meters.refused.increment(1);
+                        tracing::debug!(%peer, "connection refused: grpc.max_connections are open");
+                        continue;
+                    }
+                    turn = turn.wrapping_add(1);
+                    if let Some(worker) = least_loaded(workers, turn) {
+                        hand_over(stream, peer, worker, &open);
+                    }
+                }
+                // Of one connection that ended before it began.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+                Err(error) => {
+                    tracing::warn!("a connection cannot be accepted: {error}");
+                    tokio::time::sleep(PAUSE).await;
+                }
+            }
+        }
+    }
+}
+
+/// The worker with the fewest connections; of several, each in turn.
+fn least_loaded(workers: &[Worker], turn: usize) -> Option<&Worker> {
+    let first = turn.checked_rem(workers.len())?;
+    let (before, after) = workers.split_at_checked(first)?;
+    after.iter().chain(before).min_by_key(|worker| worker.load())
+}
+
+fn hand_over(stream: TcpStream, peer: SocketAddr, worker: &Worker, open: &Open) {
+    // It leaves the acceptor's runtime here.
+    match stream.into_std() {
+        Ok(stream) => worker.take(stream, peer, open.count()),
+        Err(error) => tracing::debug!(%peer, "connection lost: {error}"),
+    }
+}
+
+/// All open connections.
+#[derive(Clone)]
+struct Open {
+    all: Arc<AtomicUsize>,
+    gauge: Gauge,
+}
+
+impl Open {
+    fn count(&self) -> Counted {
+        self.all.fetch_add(1, Ordering::Relaxed);
+        self.gauge.increment(1.0);
+        Counted(self.clone())
+    }
+}
+
+/// Counts a connection for as long as it lives.
+struct Counted(Open);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.all.fetch_sub(1, Ordering::Relaxed);
+        self.0.gauge.decrement(1.0);
+    }
+}
+
+impl std::fmt::Debug for Meters {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Meters")
+    }
+}
+
+#[cfg(test)]
+mod tests;

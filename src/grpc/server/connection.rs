@@ -1,0 +1,103 @@
+//! One connection, from its first byte to its last.
+
+use std::error::Error;
+use std::net::TcpStream;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::server::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use socket2::{SockRef, TcpKeepalive};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
+use tokio::time::timeout;
+use tokio_rustls::server::TlsStream;
+
+use super::preface::Prefaced;
+use super::{Dispatch, Tls};
+use crate::config::GrpcServer;
+
+/// What the connections of one worker have in common.
+pub(super) struct Host {
+    http2: http2::Builder<TokioExecutor>,
+    tls: Option<Arc<Tls>>,
+    dispatch: Arc<Dispatch>,
+    handshake_timeout: Duration,
+    keepalive: Option<TcpKeepalive>,
+}
+
+type Ended = Result<(), Box<dyn Error + Send + Sync>>;
+
+enum Opened {
+    Plain(Prefaced<tokio::net::TcpStream>),
+    Tls(Box<Prefaced<TlsStream<tokio::net::TcpStream>>>),
+}
+
+impl Host {
+    pub(super) fn new(settings: &GrpcServer, tls: Option<Arc<Tls>>, dispatch: Dispatch) -> Self {
+        let mut http2 = http2::Builder::new(TokioExecutor::new());
+        http2
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(settings.max_streams)
+            // A gateway whose patience ends while the server stalls cancels all its calls at once. That is no attack.
+            .max_pending_accept_reset_streams(usize::try_from(settings.max_streams).unwrap_or(usize::MAX))
+            .max_header_list_size(settings.max_header_bytes)
+            .initial_stream_window_size(settings.stream_window_bytes)
+            .initial_connection_window_size(settings.connection_window_bytes)
+            .max_send_buf_size(settings.send_buffer_bytes)
+            .keep_alive_interval(settings.keepalive)
+            .keep_alive_timeout(settings.keepalive_timeout)
+            // gRPC has no use for it.
+            .auto_date_header(false);
+        // The kernel counts in whole seconds.
+        let seconds = |time: Duration| time.max(Duration::from_secs(1));
+        let keepalive = settings
+            .keepalive
+            .map(|silence| TcpKeepalive::new().with_time(seconds(silence)).with_interval(seconds(settings.keepalive_timeout)));
+        Self { http2, tls, dispatch: Arc::new(dispatch), handshake_timeout: settings.handshake_timeout, keepalive }
+    }
+
+    /// Serves a connection to its end. When `stopping` becomes true, the calls in flight are its last.
+    ///
+    /// # Errors
+    /// How it ended otherwise.
+    pub(super) async fn serve(&self, stream: TcpStream, mut stopping: watch::Receiver<bool>) -> Ended {
+        let opened = tokio::select! {
+            opened = timeout(self.handshake_timeout, self.open(stream)) => opened.map_err(|_| "no HTTP/2 within grpc.handshake_timeout_ms")?,
+            () = stopped(&mut stopping) => return Ok(()),
+        };
+        match opened? {
+            Opened::Plain(stream) => self.drive(stream, stopping).await,
+            Opened::Tls(stream) => self.drive(*stream, stopping).await,
+        }
+    }
+
+    async fn open(&self, stream: TcpStream) -> Result<Opened, Box<dyn Error + Send + Sync>> {
+        // Without it small answers wait for acknowledgements.
+        stream.set_nodelay(true)?;
+        if let Some(keepalive) = &self.keepalive {
+            SockRef::from(&stream).set_tcp_keepalive(keepalive)?;
+        }
+        let stream = tokio::net::TcpStream::from_std(stream)?;
+        Ok(match &self.tls {
+            Some(tls) => Opened::Tls(Box::new(Prefaced::read(tls.accept(stream).await?).await?)),
+            None => Opened::Plain(Prefaced::read(stream).await?),
+        })
+    }
+
+    async fn drive(&self, stream: impl AsyncRead + AsyncWrite + Unpin, mut stopping: watch::Receiver<bool>) -> Ended {
+        let mut connection = pin!(self.http2.serve_connection(TokioIo::new(stream), self.dispatch.clone()));
+        tokio::select! {
+            biased;
+            ended = &mut connection => return Ok(ended?),
+            () = stopped(&mut stopping) => connection.as_mut().graceful_shutdown(),
+        }
+        Ok(connection.await?)
+    }
+}
+
+async fn stopped(stopping: &mut watch::Receiver<bool>) {
+    // An error means that the sender is gone, and with it the process that wants to serve.
+    let _ = stopping.wait_for(|stop| *stop).await;
+}

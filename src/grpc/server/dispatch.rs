@@ -1,0 +1,115 @@
+//! From a path to the service that answers it.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::sync::Arc;
+
+use axum::http::{Request, Response};
+use hyper::body::Incoming;
+use tonic::Status;
+use tonic::body::Body;
+use tonic::codegen::{BoxFuture, Service};
+use tonic::server::NamedService;
+
+use crate::grpc::observe::{Observe, Observed};
+
+/// What a generated service answers with.
+pub(crate) type Answer = BoxFuture<Response<Body>, Infallible>;
+
+/// Generated services, each by its name, for the connections of one thread.
+#[derive(Default)]
+pub struct Dispatch {
+    /// The busiest should come first.
+    services: Vec<Served>,
+    observe: Option<Arc<Observe>>,
+}
+
+struct Served {
+    name: &'static str,
+    service: Box<dyn Callable>,
+}
+
+/// A service that is shared by the connections of a thread.
+trait Callable: Send + Sync {
+    fn call(&self, request: Request<Incoming>) -> Answer;
+}
+
+impl<S> Callable for S
+where
+    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future = Answer> + Clone + Send + Sync,
+{
+    fn call(&self, request: Request<Incoming>) -> Answer {
+        // A generated service is always ready.
+        Service::call(&mut self.clone(), request)
+    }
+}
+
+impl Dispatch {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Serves one service more.
+    #[must_use]
+    pub fn add<S>(mut self, service: S) -> Self
+    where
+        S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future = Answer>
+            + NamedService
+            + Clone
+            + Send
+            + Sync
+            + 'static,
+    {
+        self.services.push(Served { name: S::NAME, service: Box::new(service) });
+        self
+    }
+
+    /// Counts all calls.
+    #[must_use]
+    pub fn observed(self, observe: Observe) -> Self {
+        Self { observe: Some(Arc::new(observe)), ..self }
+    }
+
+    fn answer(&self, request: Request<Incoming>) -> Answer {
+        let name = service_name(request.uri().path());
+        match self.services.iter().find(|served| served.name == name) {
+            Some(served) => served.service.call(request),
+            None => Box::pin(std::future::ready(Ok(Status::unimplemented("no such service").into_http()))),
+        }
+    }
+}
+
+/// The service of `/service/method`.
+fn service_name(path: &str) -> &str {
+    path.strip_prefix('/').and_then(|path| path.rsplit_once('/')).map_or("", |(service, _)| service)
+}
+
+impl hyper::service::Service<Request<Incoming>> for Dispatch {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Observed<Answer>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        let call = self.observe.as_ref().map(|observe| observe.begin(request.uri().path()));
+        Observed::new(self.answer(request), call)
+    }
+}
+
+impl fmt::Debug for Dispatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.services.iter().map(|served| served.name)).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_service_is_what_stands_before_the_method() {
+        assert_eq!(service_name("/grpc.health.v1.Health/Check"), "grpc.health.v1.Health");
+        for nothing in ["", "/", "Health/Check", "/Health", "*", "//"] {
+            assert_eq!(service_name(nothing), "", "{nothing}");
+        }
+    }
+}
