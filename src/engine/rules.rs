@@ -18,8 +18,8 @@ use parking_lot::{Mutex, MutexGuard};
 use smallvec::SmallVec;
 
 use self::counter::Counter;
-use self::keeping::Kept;
 pub use self::counter::{Budget, Standing};
+use self::keeping::Kept;
 use super::table::{Fingerprint, Fingerprinter, Fingerprinting, Locked, Table};
 use crate::decide::time::Now;
 

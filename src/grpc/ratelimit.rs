@@ -15,6 +15,7 @@ use super::deadline::time_left;
 use super::pb::rls::rate_limit_service_server::RateLimitService;
 use super::plans::{NotSettled, Plans};
 use super::wire::{self, RateLimitRequest, RateLimitResponse};
+use crate::access::{Granted, Refusal, Scopes};
 use crate::clock::Clock;
 use crate::config;
 use crate::engine::plans::InvalidRequest;
@@ -44,6 +45,8 @@ pub enum RateLimitError {
     TooManyEntries { descriptor: usize, count: usize, max: usize },
     #[error("descriptors[{descriptor}].limit.unit {unit} is no unit of time: use 1 (SECOND) to 7 (WEEK)")]
     OverrideUnit { descriptor: usize, unit: i32 },
+    #[error(transparent)]
+    Refused(#[from] Refusal),
     #[error(transparent)]
     Check(InvalidRequest),
     #[error(transparent)]
@@ -112,6 +115,13 @@ impl RateLimiter {
         let decision = self.engine.decide(&edition.rules, &request.domain, &descriptors, modes, self.clock.now());
         self.count(edition, request, &decision);
         Ok(response::build(request, &decision, &self.settings))
+    }
+
+    /// Whether a caller may ask for this: the domain says whether it is a decision or a report. `None`: it may do everything.
+    fn permit(&self, request: &RateLimitRequest, granted: Option<&Granted>) -> Result<(), RateLimitError> {
+        let reports = request.domain == self.plans.settings().report_domain;
+        let needs = if reports { Scopes::REPORT } else { Scopes::DECIDE };
+        Ok(granted.map_or(Ok(()), |granted| granted.permit(needs))?)
     }
 
     fn check_bounds(&self, request: &RateLimitRequest) -> Result<(), RateLimitError> {
@@ -200,6 +210,7 @@ pub struct RateLimitGrpc(pub Arc<RateLimiter>);
 #[tonic::async_trait]
 impl RateLimitService for RateLimitGrpc {
     async fn should_rate_limit(&self, request: Request<RateLimitRequest>) -> Result<Response<RateLimitResponse>, Status> {
+        self.0.permit(request.get_ref(), request.extensions().get())?;
         let time_left = time_left(request.metadata());
         Ok(Response::new(self.0.answer(request.get_ref(), time_left).await?))
     }

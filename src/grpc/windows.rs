@@ -69,7 +69,8 @@ impl WindowKeeper {
         let changed = self.engine.take_changed();
         let mut rest = changed.as_slice();
         while let Some((piece, behind)) = rest.split_at_checked(PIECE.min(rest.len())).filter(|(piece, _)| !piece.is_empty()) {
-            let rows: Vec<_> = piece.iter().map(|&WindowState { fingerprint, end_s, count }| WindowRow { fingerprint, end_s, count }).collect();
+            let rows: Vec<_> =
+                piece.iter().map(|&WindowState { fingerprint, end_s, count }| WindowRow { fingerprint, end_s, count }).collect();
             self.ledger.call(WindowReport { holder: self.holder, rows }).inspect_err(|_| self.engine.put_back(rest))?;
             self.written.increment(u64::try_from(piece.len()).unwrap_or_default());
             rest = behind;

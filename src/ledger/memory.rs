@@ -117,7 +117,8 @@ impl Ledger for MemoryLedger {
     }
 
     fn load_windows(&self, holder_id: u32, now_s: u64, visit: &mut dyn FnMut(WindowRow)) -> Result<(), LedgerError> {
-        let rows: Vec<_> = self.state.lock().windows.range((holder_id, [0; 16])..=(holder_id, [u8::MAX; 16])).map(|(_, row)| *row).collect();
+        let rows: Vec<_> =
+            self.state.lock().windows.range((holder_id, [0; 16])..=(holder_id, [u8::MAX; 16])).map(|(_, row)| *row).collect();
         rows.into_iter().filter(|row| row.end_s > now_s).for_each(visit);
         Ok(())
     }

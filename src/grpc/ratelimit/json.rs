@@ -6,6 +6,7 @@ use prost::Message;
 use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor};
 
 use super::{RateLimitError, RateLimiter};
+use crate::access::Granted;
 use crate::grpc::wire::{Code, RateLimitRequest, RateLimitResponse};
 
 /// Why a JSON request gets no answer.
@@ -26,17 +27,18 @@ static MESSAGES: LazyLock<Option<(MessageDescriptor, MessageDescriptor)>> = Lazy
 });
 
 impl RateLimiter {
-    /// Answers a request in JSON: whether it is over its limit, and the answer.
+    /// Answers a request in JSON, of a caller that may do what is granted (`None`: everything): whether it is over its limit, and the answer.
     ///
     /// # Errors
     /// Where the body is not a request, and where [`Self::answer`] errs.
-    pub async fn answer_json(&self, body: &[u8]) -> Result<(bool, String), JsonError> {
+    pub async fn answer_json(&self, body: &[u8], granted: Option<&Granted>) -> Result<(bool, String), JsonError> {
         let unknown = || JsonError::Answer("the descriptors are not there".to_owned());
         let (request, response) = MESSAGES.as_ref().ok_or_else(unknown)?;
         let mut reader = serde_json::Deserializer::from_slice(body);
         let message = DynamicMessage::deserialize(request.clone(), &mut reader)?;
         reader.end()?;
         let request = RateLimitRequest::decode(message.encode_to_vec().as_slice()).map_err(|error| JsonError::Answer(error.to_string()))?;
+        self.permit(&request, granted)?;
         let answer = self.answer(&request, None).await?;
         let over_limit = answer.overall_code == i32::from(Code::OverLimit);
         Ok((over_limit, to_json(response, &answer)?))

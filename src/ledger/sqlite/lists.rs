@@ -14,7 +14,8 @@ use crate::decide::plan::Id;
 use crate::ledger::balance::Share;
 use crate::ledger::operations::{add_counts, unspent};
 use crate::ledger::{
-    CatalogImage, CatalogResource, CounterId, CounterIdentity, DailyCounts, DailyKey, Holder, LedgerPeriod, LedgerScope, PeriodRow, WindowRow,
+    CatalogImage, CatalogResource, CounterId, CounterIdentity, DailyCounts, DailyKey, Holder, LedgerPeriod, LedgerScope, PeriodRow,
+    WindowRow,
 };
 
 /// The revision and the resources, of one moment.

@@ -9,7 +9,9 @@ use rusqlite::{Error, OptionalExtension, Result, params};
 use super::codes::{int, kind, pack, read_int, read_share, unit, weekday};
 use crate::ledger::balance::{Account, Share};
 use crate::ledger::operations::{MarkPlace, Rows};
-use crate::ledger::{CatalogChange, CounterId, CounterIdentity, DailyCounts, DailyKey, Expire, Expired, Holder, MAX_COUNT_RULES, WindowRow};
+use crate::ledger::{
+    CatalogChange, CounterId, CounterIdentity, DailyCounts, DailyKey, Expire, Expired, Holder, MAX_COUNT_RULES, WindowRow,
+};
 
 /// Names of the table `numbers`.
 pub(super) const CATALOG_REVISION: &str = "catalog_revision";

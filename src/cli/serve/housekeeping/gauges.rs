@@ -19,7 +19,11 @@ const RULE_GAUGES: [(&str, &str, Read<RuleEngine>); 5] = [
 ];
 const RULE_COUNTERS: [(&str, &str, Read<RuleEngine>); 2] = [
     ("tollgate_overflow_asks", "Hits charged to a shared counter", RuleEngine::overflow_asks),
-    ("tollgate_windows_unkept", "Changes of counters that do not survive a restart, because the bound is reached", RuleEngine::unkept_changes),
+    (
+        "tollgate_windows_unkept",
+        "Changes of counters that do not survive a restart, because the bound is reached",
+        RuleEngine::unkept_changes,
+    ),
 ];
 const PLAN_GAUGES: [(&str, &str, Read<PlanEngine>); 4] = [
     ("tollgate_plan_entries", "Subjects of entitlements with counters in memory", |engine| count(engine.live_entries())),
