@@ -14,7 +14,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
-pub use matching::{Domain, Match};
+pub use matching::{Domain, Match, shown};
 
 /// One file of rules.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -24,7 +24,7 @@ use crate::engine::rules::decision::{Decision, Descriptor, Met, Modes, override_
 use crate::engine::rules::tally::Tally;
 use crate::metrics::{Metrics, RuleMeters};
 use crate::rulebook::{Edition, Rulebook};
-use crate::rules::PerUnit;
+use crate::rules::{PerUnit, shown};
 
 pub use self::json::JsonError;
 pub(super) use self::plans::metadata as plan_metadata;
@@ -185,7 +185,7 @@ fn read_override(descriptor: usize, limit: wire::LimitOverride) -> Result<PerUni
 
 fn override_level(entry: &wire::Entry) -> String {
     let key = String::from_utf8_lossy(&entry.key);
-    if entry.value.is_empty() { key.into_owned() } else { format!("{key}_{}", String::from_utf8_lossy(&entry.value)) }
+    if entry.value.is_empty() { key.into_owned() } else { format!("{key}_{}", shown(&entry.key, &entry.value)) }
 }
 
 fn add(meters: &RuleMeters, tally: Tally) {

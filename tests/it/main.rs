@@ -22,5 +22,6 @@ mod process;
 mod ratelimit_service;
 mod readme;
 mod server;
+mod trust;
 mod upstream;
 mod windows;
