@@ -52,6 +52,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("account.rate_limit", "", "requests per second over all traffic of usage plans; empty: no limit"),
     setting("account.burst", "", "the most of them at once; empty: the rate rounded up"),
     setting("receipts.ttl", "1h", "how long a response can be reported, `30m`, `1h`, up to `7d`"),
+    setting("usage.retention_days", "400", "how many days the daily statistics are kept; 1 to 36500"),
     setting("ledger.max_wait_ms", "100", "how long a decision waits for the ledger at most, and never past its call's deadline"),
     setting("ledger.on_failure", "deny", "`deny` or `allow` what the ledger cannot answer for in time"),
     setting("ledger.cold_start", "wait", "`wait` for the first lease of a counter, or be `optimistic` and admit a few before it has come"),
@@ -60,7 +61,7 @@ pub const SETTINGS: &[Setting] = &[
     setting(
         "ledger.max_windows",
         "1000000",
-        "counters of rules of an hour and longer that survive a restart; beyond it those of further keys live in memory alone",
+        "counters of rules of an hour and longer that survive a restart, beyond it those of further keys live in memory alone; and counters of durable rules, beyond it further keys are refused",
     ),
     setting("headers.retry_after", "true", "refusals by a plan carry `Retry-After`"),
     setting("headers.ratelimit", "true", "answers by a plan carry `RateLimit-Policy` and `RateLimit`"),
@@ -170,6 +171,8 @@ pub struct Plans {
     /// The limit of all their traffic.
     pub account: Option<gcra::RateLimit>,
     pub receipts_ttl_ns: u64,
+    /// How many days the daily statistics are kept.
+    pub usage_days: u64,
     pub lease: LeaseSettings,
     /// How long a decision waits for the ledger at most.
     pub max_wait: Duration,
@@ -290,6 +293,7 @@ fn plans(reader: &mut layers::Reader) -> Plans {
     Plans {
         account: account(reader),
         receipts_ttl_ns: reader.checked("receipts.ttl", ttl_ns),
+        usage_days: reader.number("usage.retention_days", 1..=36_500),
         lease: LeaseSettings {
             chunk_ns: reader.number("ledger.chunk_ms", 1..=60_000_u64) * 1_000_000,
             waste_percent: reader.number("ledger.waste_percent", 0..=100),

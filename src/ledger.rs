@@ -98,6 +98,7 @@ pub enum Operation {
     Grant(GrantRequest),
     Edit(CatalogEdit),
     Daily(DailyReport),
+    Names(NameReport),
     Windows(WindowReport),
     Expire(Expire),
 }
@@ -112,6 +113,7 @@ pub enum Answer {
     Grant(Result<Balance, Refused>),
     Edit(Result<u64, RevisionConflict>),
     Daily(()),
+    Names(()),
     Windows(()),
     Expire(Expired),
 }
@@ -335,11 +337,54 @@ pub struct DailyCounts {
     pub responses: Vec<u64>,
 }
 
-/// What one holder and epoch counted. The counts are all of the day, not the change: a repeat is harmless.
+impl DailyCounts {
+    /// Adds what was counted elsewhere.
+    pub fn add(&mut self, counts: &Self) {
+        self.admitted = self.admitted.saturating_add(counts.admitted);
+        for (sum, counts) in [(&mut self.refused, &counts.refused), (&mut self.responses, &counts.responses)] {
+            sum.resize(sum.len().max(counts.len()), 0);
+            sum.iter_mut().zip(counts).for_each(|(sum, count)| *sum = sum.saturating_add(*count));
+        }
+    }
+}
+
+/// What one holder and epoch counted of a day, or a part of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DailyRow {
+    pub key: DailyKey,
+    /// A holder that has let go of what it had counted, and counts the same key again, begins another part: parts add up.
+    pub part: u32,
+    /// All of the part, not the change.
+    pub counts: DailyCounts,
+}
+
+/// What one holder and epoch counted. The counts take the place of those that it reported before: a repeat is harmless.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DailyReport {
     pub holder: Holder,
-    pub rows: Vec<(DailyKey, DailyCounts)>,
+    pub rows: Vec<DailyRow>,
+}
+
+/// What a number in a receipt stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum NameKind {
+    Key,
+    Target,
+}
+
+/// The name behind a number that one holder and epoch puts into its receipts. It never gets another name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NumberedName {
+    pub kind: NameKind,
+    pub number: u32,
+    pub name: Id,
+}
+
+/// Names that one holder and epoch has numbered. A repeat is harmless.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NameReport {
+    pub holder: Holder,
+    pub names: Vec<NumberedName>,
 }
 
 /// Where a counter of a rate-limit rule stands in its window.
@@ -361,8 +406,8 @@ pub struct WindowReport {
     pub rows: Vec<WindowRow>,
 }
 
-/// Drops what is no longer needed, a bounded number of rows at a time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Drops what is no longer needed, a bounded number of rows at a time. By default that is nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Expire {
     /// Marks whose receipts were all issued before this.
     pub marks_issued_before_s: u64,
@@ -370,6 +415,10 @@ pub struct Expire {
     pub periods_ended_by_s: u64,
     /// Daily usage of days before this one.
     pub days_before: u64,
+    /// Now. An epoch that is seen to be dead for the first time counts as ended now.
+    pub now_s: u64,
+    /// Names of epochs that ended before this: no receipt of theirs lives.
+    pub names_ended_before_s: u64,
     /// Windows of rules that ended at this time or before.
     pub windows_ended_by_s: u64,
 }
@@ -381,6 +430,7 @@ pub struct Expired {
     pub periods: u64,
     pub counters: u64,
     pub days: u64,
+    pub names: u64,
     pub windows: u64,
     /// There may be more: ask again.
     pub more: bool,
@@ -441,11 +491,24 @@ pub trait Ledger: Send + Sync + fmt::Debug {
     /// The periods that end after `now_s`, those that were active last first.
     fn load_live(&self, now_s: u64, visit: &mut dyn FnMut(PeriodRow)) -> Result<(), LedgerError>;
 
+    /// The counters with a period that ended after `after_s`, at `by_s` or before, at most so many, in no order.
+    fn load_ended(
+        &self,
+        after_s: u64,
+        by_s: u64,
+        most: usize,
+        visit: &mut dyn FnMut(CounterId, CounterIdentity),
+    ) -> Result<(), LedgerError>;
+
     /// The periods of a scope that overlap `from_s` (included) to `until_s` (not), in the order of names and time.
     fn usage(&self, scope: &LedgerScope, from_s: u64, until_s: u64) -> Result<Vec<PeriodRow>, LedgerError>;
 
-    /// The daily usage of a scope from the first to the last day, both included, summed over holders and epochs, in the order of its keys.
-    fn daily(&self, scope: &LedgerScope, first_day: u64, last_day: u64) -> Result<Vec<(DailyKey, DailyCounts)>, LedgerError>;
+    /// The daily usage of a scope from the first to the last day, both included, in the order of its keys. What several holders, epochs or
+    /// parts have counted of one key is given apart: a holder knows better what it counts itself.
+    fn daily(&self, scope: &LedgerScope, first_day: u64, last_day: u64) -> Result<Vec<(Holder, DailyRow)>, LedgerError>;
+
+    /// The names that were numbered for receipts, those of the latest epochs first, at most so many.
+    fn load_names(&self, most: usize, visit: &mut dyn FnMut(Holder, NumberedName)) -> Result<(), LedgerError>;
 
     /// The windows that a holder counted in, in this epoch and before, and that end after `now_s`.
     fn load_windows(&self, holder_id: u32, now_s: u64, visit: &mut dyn FnMut(WindowRow)) -> Result<(), LedgerError>;

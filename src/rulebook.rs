@@ -159,9 +159,11 @@ fn describe(rule: &Rule) -> String {
     let limit = match &rule.limit {
         Limit::Unlimited => "unlimited".to_owned(),
         Limit::Window(window) => per(window),
+        Limit::Calendar(window) => format!("{} calendar=true", per(window)),
         Limit::Bucket { per: rate, burst } => format!("{} burst={burst}", per(rate)),
     };
-    format!("{}: {limit}, shadow_mode: {}, quota_mode: {}", rule.path, rule.shadow_mode, rule.quota_mode)
+    let durable = if rule.durable.is_some() { ", durable: true" } else { "" };
+    format!("{}: {limit}, shadow_mode: {}, quota_mode: {}{durable}", rule.path, rule.shadow_mode, rule.quota_mode)
 }
 
 #[cfg(test)]

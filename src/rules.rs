@@ -16,6 +16,9 @@ use std::sync::Arc;
 
 pub use matching::{Domain, Match, shown};
 
+use crate::decide::compiled::CompiledQuota;
+use crate::decide::plan::PeriodUnit;
+
 /// One file of rules.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Source {
@@ -122,6 +125,8 @@ impl RuleSet {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rule {
     pub limit: Limit,
+    /// Hits are charged to this quota, through any crash: never beyond the limit, and no refused ones. `None`: they are counted in memory.
+    pub durable: Option<Arc<CompiledQuota>>,
     /// What `replaces` of other rules may name; empty where it has none.
     pub name: String,
     /// The names of the rules that this one stands in for, where both match one request.
@@ -167,6 +172,8 @@ pub enum Limit {
     Unlimited,
     /// So many in each window; windows are aligned to the Unix epoch. 0 requests deny all.
     Window(PerUnit),
+    /// So many in each week from Monday, month or year of UTC. The multiplier is 1.
+    Calendar(PerUnit),
     /// Tokens that come back evenly, at most `burst` at once. 0 requests deny all; `burst` may be 0 only then.
     Bucket { per: PerUnit, burst: u32 },
 }
@@ -213,6 +220,18 @@ impl Unit {
             Self::Week => 604_800,
             Self::Month => 2_592_000,
             Self::Year => 31_536_000,
+        }
+    }
+
+    /// As a period of a calendar.
+    pub fn period(self) -> PeriodUnit {
+        match self {
+            Self::Second | Self::Minute => PeriodUnit::Minute,
+            Self::Hour => PeriodUnit::Hour,
+            Self::Day => PeriodUnit::Day,
+            Self::Week => PeriodUnit::Week,
+            Self::Month => PeriodUnit::Month,
+            Self::Year => PeriodUnit::Year,
         }
     }
 

@@ -15,7 +15,7 @@ use tollgate::decide::time::Now;
 use tollgate::engine::plans::{CheckInput, PlanEngine, Report, ReportSubject, Settings, Settlement};
 use tollgate::grpc::plans::Plans;
 use tollgate::grpc::plans::desk::Desk;
-use tollgate::ledger::{Ledger, LedgerThread, SqliteLedger};
+use tollgate::ledger::{Expire, Ledger, LedgerThread, SqliteLedger};
 use tollgate::metrics::Metrics;
 
 use crate::declare;
@@ -117,7 +117,7 @@ impl Site {
     pub fn settle_down(&self) {
         if let Some((ledger, _)) = &self.books {
             // An operation of no effect comes behind all that wait.
-            ledger.call(tollgate::ledger::Expire { marks_issued_before_s: 0, periods_ended_by_s: 0, days_before: 0 }).unwrap();
+            ledger.call(Expire::default()).unwrap();
         }
     }
 }

@@ -167,18 +167,23 @@ async fn serve(config: Config) -> Result<(), Failure> {
     // The engine lets go of them first, so that nothing which still runs can spend them: a clean stop wastes nothing.
     let put_away = tokio::task::spawn_blocking(move || put_away(&parts)).await;
     if let Err(error) = put_away {
-        tracing::error!("stopped; unspent units were not handed back, or the windows of rules not written: {error}");
+        tracing::error!("stopped; unspent units were not handed back, or the windows of rules and the statistics not written: {error}");
     }
     Ok(())
 }
 
 /// Leaves the ledger as the next start should find it. Blocks on it.
 fn put_away(parts: &Parts) {
-    if let Err(error) = parts.desk.take_back(Scope::All) {
-        tracing::warn!("unspent units were not handed back, and count as lost: {error}");
+    for desk in [&parts.desk, &parts.durable_desk] {
+        if let Err(error) = desk.take_back(Scope::All) {
+            tracing::warn!("unspent units were not handed back, and count as lost: {error}");
+        }
     }
     if let Err(error) = parts.windows.write() {
         tracing::warn!("the last hits on the windows of rules were not written: {error}");
+    }
+    if let Err(error) = parts.desk.write_behind() {
+        tracing::warn!("statistics of the last second were not written: {error}");
     }
     tracing::info!("stopped");
 }

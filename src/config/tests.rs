@@ -174,3 +174,10 @@ fn mistakes_about_who_may_call_are_said_with_the_others() {
         assert!(mistake.starts_with(start), "{mistake}");
     }
 }
+
+#[test]
+fn statistics_are_kept_from_a_day_to_a_hundred_years() {
+    let days = |text: &str| resolve(&[("usage.retention_days", text)], None, &[]).map(|config| config.plans.usage_days).ok();
+    assert_eq!(["0", "1", "36500", "36501"].map(days), [None, Some(1), Some(36_500), None]);
+    assert_eq!(resolve(&[], None, &[]).unwrap().plans.usage_days, 400);
+}

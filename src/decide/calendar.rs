@@ -21,13 +21,15 @@ const DAY_NS: u64 = 24 * HOUR_NS;
 const MAX_STEPS: usize = 8;
 
 /// A division of time into periods.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Calendar {
     unit: PeriodUnit,
     zone: TimeZone,
     week_start: Weekday,
     /// Every local minute is 60 s of a whole minute since the epoch, always.
     utc: bool,
+    /// No calendar at all: periods of this length, from the epoch on.
+    fixed_ns: Option<u64>,
 }
 
 /// A period, from its first instant to the first of the next. Nanoseconds since the Unix epoch.
@@ -60,7 +62,17 @@ impl Calendar {
             .get(time_zone)
             .map_err(|_| Invalid::new("timeZone", format!("must be an IANA time zone such as `Asia/Seoul`; `{time_zone}` is not known")))?;
         let utc = matches!(zone.iana_name(), None | Some("UTC" | "Etc/UTC"));
-        Ok(Self { unit, zone, week_start, utc })
+        Ok(Self { unit, zone, week_start, utc, fixed_ns: None })
+    }
+
+    /// The calendar of UTC, with weeks that start on Monday.
+    pub const fn utc(unit: PeriodUnit) -> Self {
+        Self { unit, zone: TimeZone::UTC, week_start: Weekday::Monday, utc: true, fixed_ns: None }
+    }
+
+    /// Periods of one length in seconds, at least 1, the first of which started with the epoch. Only [`Self::period`] makes sense of it.
+    pub fn fixed(length_s: u64) -> Self {
+        Self { fixed_ns: Some(length_s.max(1).saturating_mul(SECOND_NS)), ..Self::utc(PeriodUnit::Minute) }
     }
 
     /// The canonical spelling of the zone's name.
@@ -70,6 +82,9 @@ impl Calendar {
 
     /// The period that an instant is in. Callers keep the answer and use it again while it contains their `now`.
     pub fn period(&self, unix_ns: u64) -> Period {
+        if let Some(length_ns) = self.fixed_ns {
+            return whole(unix_ns, length_ns);
+        }
         match self.unit {
             PeriodUnit::Minute => self.short(unix_ns, MINUTE_NS),
             PeriodUnit::Hour => self.short(unix_ns, HOUR_NS),

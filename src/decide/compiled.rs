@@ -32,7 +32,7 @@ pub struct CompiledEntitlement {
 }
 
 /// A quota, ready to decide.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct CompiledQuota {
     pub identity: Arc<QuotaIdentity>,
     /// Units in a period.

@@ -3,13 +3,15 @@
 //! All counters of one (subject, entitlement) are one entry under one lock. A decision locks it, then the target's, then the account's; it
 //! checks everything, then charges everything, and undoes nothing.
 //!
-//! Quotas are spent from memory, or from leases of a ledger where [`Settings::lease`] says so: see [`lease`] and [`correction`].
+//! Quotas are spent from memory, or from leases of a ledger where [`Settings::lease`] says so: see [`lease`] and [`correction`]. An engine
+//! beside that of the plans does the same for rate-limit rules: see [`durable`].
 //!
 //! Everything that grows has a bound in [`Settings`], and says there what happens at it.
 
 mod asking;
 mod books;
 pub mod correction;
+pub mod durable;
 mod fingerprint;
 mod gauges;
 mod grant;
@@ -21,10 +23,12 @@ mod metering;
 mod names;
 mod operations;
 mod receipt;
+mod receipt_names;
 mod restore;
 mod settings;
 mod settle;
 mod usage;
+mod write_behind;
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -43,6 +47,7 @@ use self::metering::no_room;
 use self::names::Names;
 use self::operations::{Operations, OtherFields};
 use self::receipt::{Charged, Receipt};
+use self::receipt_names::ReceiptNames;
 use self::usage::{Event, Row as UsageRow, Usage, Who};
 use crate::decide::compiled::{CompiledEntitlement, CompiledTarget};
 use crate::decide::lookup::Lookup;
@@ -57,9 +62,10 @@ pub use self::correction::{Change, Committed, Correction, Delta, Mark, MarkKind,
 pub use self::grant::{GrantError, GrantPlan, QuotaUsage, Subject};
 pub use self::operations::REMEMBERED_NS;
 pub use self::receipt::MAX_CHARS as MAX_RECEIPT_CHARS;
+pub use self::receipt_names::{NameKind, NumberedName};
 pub use self::settings::{LeaseSettings, Settings};
 pub use self::settle::{NotRecorded, Report, ReportSubject, Settlement};
-pub use self::usage::{DailyUsage, Scope};
+pub use self::usage::{DailyUsage, Scope, UnwrittenUsage, UsagePart};
 
 /// The longest operation id, in bytes.
 pub const MAX_OPERATION_ID: usize = 128;
@@ -104,8 +110,7 @@ pub struct PlanEngine {
     operations: Operations,
     marks: Marks,
     usage: Usage,
-    keys: Names<Id>,
-    target_names: Names<Id>,
+    names: ReceiptNames,
     rules: Names<CountRule>,
     sequences: Box<[Sequence]>,
     prefetches: Mutex<Vec<Need>>,
@@ -131,7 +136,7 @@ struct Events {
 
 impl PlanEngine {
     pub fn new(settings: Settings) -> Self {
-        let names = settings.max_names;
+        let has_ledger = settings.lease.is_some();
         Self {
             fingerprints: Fingerprints::new(settings.hash_key),
             books: Books::new(settings.max_entries, settings.lease.is_none()),
@@ -139,9 +144,12 @@ impl PlanEngine {
             account: Mutex::new(0),
             operations: Operations::new(settings.max_operations),
             marks: Marks::new(settings.max_mark_rows, settings.receipts_ttl_ns),
-            usage: Usage::new(settings.max_usage_rows, settings.usage_days),
-            keys: Names::new(names),
-            target_names: Names::new(names),
+            usage: if has_ledger {
+                Usage::written_behind(settings.max_usage_rows)
+            } else {
+                Usage::in_memory(settings.max_usage_rows, settings.usage_days)
+            },
+            names: ReceiptNames::new(settings.max_names, has_ledger),
             rules: Names::new(MAX_RULES),
             sequences: (0..SHARDS).map(|_| Sequence::default()).collect(),
             prefetches: Mutex::default(),
@@ -300,8 +308,8 @@ impl PlanEngine {
             epoch: self.settings.epoch,
             shard,
             seq,
-            key: self.keys.number(&**key, || Arc::clone(key)),
-            target: self.target_names.number(&**target, || Arc::clone(target)),
+            key: self.names.number(NameKind::Key, key),
+            target: self.names.number(NameKind::Target, target),
             issued_us: now.unix_ns / 1000,
             cost: request.cost.unwrap_or(1),
             charges,
@@ -329,9 +337,10 @@ impl PlanEngine {
         self.operations.sweep(now);
         self.marks.sweep(now);
         self.usage.sweep(now);
+        self.names.sweep(now, self.settings.receipts_ttl_ns);
     }
 
-    /// Statistics by day, from the first to the last day since 1970-01-01 (UTC), both included.
+    /// Statistics by day as memory holds them, from the first to the last day since 1970-01-01 (UTC), both included.
     pub fn daily_usage(&self, scope: Scope<'_>, first_day: u64, last_day: u64) -> Vec<DailyUsage> {
         self.usage.list(scope, first_day, last_day)
     }

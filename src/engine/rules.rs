@@ -8,6 +8,7 @@
 
 mod counter;
 pub mod decision;
+pub mod durable;
 pub mod keeping;
 pub mod tally;
 
@@ -78,6 +79,11 @@ impl Identity {
     pub fn level(&mut self, counter: &[&[u8]], rule: &[u8]) {
         self.counter.level(counter);
         self.rule.level(&[rule]);
+    }
+
+    /// Names the counter, whatever its budget.
+    pub fn name(&self) -> [u8; 16] {
+        self.counter.finish().to_bytes()
     }
 
     /// Asks `hits` of this counter. Changing how many requests a budget allows keeps the count; changing its window or its kind starts afresh.

@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use tokio::sync::Mutex;
 
-use super::plans::desk::{Desk, GrantFailed};
+use super::plans::desk::{Desk, GrantFailed, wire_scope};
 use super::usage_plans::{Books, BooksError, Grant, Usage};
 use crate::catalog::{CatalogStore, Requests};
 use crate::decide::invalid::Invalid;
 use crate::decide::time::{Now, SECOND_NS};
 use crate::engine::plans::{GrantError, PlanEngine, QuotaUsage, Scope, Subject};
+use crate::ledger::{LedgerError, LedgerScope};
 
 const DAY_NS: u64 = 86_400 * SECOND_NS;
 
@@ -50,6 +51,20 @@ impl EngineBooks {
     }
 }
 
+/// What memory holds alone would look like the whole: it is not shown.
+fn scope_of(scope: &LedgerScope) -> Scope<'_> {
+    match scope {
+        LedgerScope::All => Scope::All,
+        LedgerScope::Subscriber(id) => Scope::Subscriber(id),
+        LedgerScope::Key(id) => Scope::Key(id),
+        LedgerScope::Plan(id) => Scope::Plan(id),
+    }
+}
+
+fn unread(error: LedgerError) -> BooksError {
+    BooksError::Unavailable(error.to_string())
+}
+
 fn refused(error: GrantError) -> BooksError {
     match error {
         GrantError::NoRoom => BooksError::Unavailable(error.to_string()),
@@ -67,11 +82,17 @@ impl Books for EngineBooks {
             let catalog = self.catalog.load();
             self.engine.quota_usage(&**catalog, scope, from_ns, until_ns)
         };
-        let quotas = match &self.desk {
-            Some(desk) => desk.usage(held, scope, from_ns, until_ns).await.map_err(|error| BooksError::Unavailable(error.to_string()))?,
-            None => held,
+        let Some(desk) = &self.desk else {
+            return Ok(Usage { quotas: held, days: self.engine.daily_usage(scope, first, last) });
         };
-        Ok(Usage { quotas, days: self.engine.daily_usage(scope, first, last) })
+        let (desk, scope, catalog) = (desk.clone(), wire_scope(scope), self.catalog.snapshot());
+        // The ledger's file blocks, and the thread that asks serves calls.
+        let read = tokio::task::spawn_blocking(move || {
+            let scope = scope_of(&scope);
+            let quotas = desk.usage(&*catalog, held, scope, from_ns, until_ns)?;
+            Ok(Usage { quotas, days: desk.daily_usage(scope, first, last)? })
+        });
+        read.await.unwrap_or(Err(LedgerError::Stopped)).map_err(unread)
     }
 
     async fn grant(&self, grant: Grant, now: Now) -> Result<QuotaUsage, BooksError> {

@@ -1,5 +1,6 @@
 //! `envoy.service.ratelimit.v3.RateLimitService`, and the same answers for `/json`.
 
+mod durable;
 mod json;
 mod plans;
 mod response;
@@ -11,6 +12,7 @@ use metrics::Counter;
 use smallvec::SmallVec;
 use tonic::{Request, Response, Status};
 
+use self::durable::{Patience, Try};
 use super::deadline::time_left;
 use super::pb::rls::rate_limit_service_server::RateLimitService;
 use super::plans::{NotSettled, Plans};
@@ -18,14 +20,15 @@ use super::wire::{self, RateLimitRequest, RateLimitResponse};
 use crate::access::{Granted, Refusal, Scopes};
 use crate::clock::Clock;
 use crate::config;
-use crate::engine::plans::InvalidRequest;
+use crate::engine::plans::{InvalidRequest, Need};
 use crate::engine::rules::RuleEngine;
 use crate::engine::rules::decision::{Decision, Descriptor, Met, Modes, override_unit};
 use crate::engine::rules::tally::Tally;
 use crate::metrics::{Metrics, RuleMeters};
 use crate::rulebook::{Edition, Rulebook};
-use crate::rules::{PerUnit, shown};
+use crate::rules::{Domain, PerUnit, shown};
 
+pub use self::durable::DurableRules;
 pub use self::json::JsonError;
 pub(super) use self::plans::metadata as plan_metadata;
 pub(super) use self::response::string_struct;
@@ -61,6 +64,7 @@ pub struct RateLimiter {
     clock: Clock,
     metrics: Arc<Metrics>,
     plans: Arc<Plans>,
+    durable: DurableRules,
     settings: config::RateLimit,
     bounds: config::GrpcBounds,
     global_shadow_mode: Counter,
@@ -68,12 +72,15 @@ pub struct RateLimiter {
 }
 
 impl RateLimiter {
+    // Each is another part of the house.
+    #[allow(clippy::too_many_arguments)]
     pub fn new(
         engine: Arc<RuleEngine>,
         rulebook: Arc<Rulebook>,
         clock: Clock,
         metrics: Arc<Metrics>,
         plans: Arc<Plans>,
+        durable: DurableRules,
         settings: config::RateLimit,
         bounds: config::GrpcBounds,
     ) -> Self {
@@ -88,12 +95,13 @@ impl RateLimiter {
             clock,
             metrics,
             plans,
+            durable,
             settings,
             bounds,
         }
     }
 
-    /// Decides a request and charges it.
+    /// Decides a request and charges it. Only a request that meets a durable rule may wait, for the ledger.
     ///
     /// # Errors
     /// Where the gateway's request cannot be read, and where no rules are loaded. Never for bytes that a caller can choose.
@@ -108,13 +116,42 @@ impl RateLimiter {
         if let Some(answer) = plans::answer(&self.plans, request, time_left).await {
             return answer;
         }
+        let mut patience = None;
+        loop {
+            let needs = match self.decide(request, patience)? {
+                Decided::Answered(answer) => return Ok(answer),
+                Decided::Needs(needs) => needs,
+            };
+            // While it waits it holds no lock and no edition, and has charged nothing.
+            let patience = patience.get_or_insert_with(|| self.durable.patience(&self.clock, time_left));
+            self.durable.wait(needs, patience, &self.clock).await;
+        }
+    }
+
+    /// One try, by the rules of this moment.
+    fn decide(&self, request: &RateLimitRequest, patience: Option<Patience>) -> Result<Decided, RateLimitError> {
         let current = self.rulebook.current();
         let edition = current.as_ref().ok_or(RateLimitError::NothingLoaded)?;
         let descriptors = read(request)?;
         let modes = Modes { shadow_mode: self.settings.shadow_mode, quota_mode: self.settings.quota_mode };
-        let decision = self.engine.decide(&edition.rules, &request.domain, &descriptors, modes, self.clock.now());
+        let (rules, domain, now) = (&edition.rules, &*request.domain, self.clock.now());
+        let durable = rules.domain(domain).is_some_and(Domain::has_durable);
+        let decision = match durable.then(|| self.durable.next_try(patience, &self.clock)) {
+            None => self.engine.decide(rules, domain, &descriptors, modes, now),
+            Some(Try::Ask(counters)) => match self.engine.decide_with(&counters, rules, domain, &descriptors, modes, now) {
+                Ok(decision) => decision,
+                Err(needs) => return Ok(Decided::Needs(needs)),
+            },
+            Some(Try::Last(counters)) => {
+                let decided = self.engine.decide_with(&counters, rules, domain, &descriptors, modes, now);
+                decided.unwrap_or_else(|never| match never {})
+            }
+        };
+        if durable {
+            self.durable.look_ahead();
+        }
         self.count(edition, request, &decision);
-        Ok(response::build(request, &decision, &self.settings))
+        Ok(Decided::Answered(response::build(request, &decision, &self.settings)))
     }
 
     /// Whether a caller may ask for this: the domain says whether it is a decision or a report. `None`: it may do everything.
@@ -160,6 +197,15 @@ impl RateLimiter {
             }
         }
     }
+}
+
+/// What a try came to.
+// An answer is made and taken apart at once: a box would cost more than the bytes.
+#[allow(clippy::large_enum_variant)]
+enum Decided {
+    Answered(RateLimitResponse),
+    /// Nothing is decided.
+    Needs(Vec<Need>),
 }
 
 fn read(request: &RateLimitRequest) -> Result<SmallVec<[Descriptor<'_>; 2]>, RateLimitError> {

@@ -8,7 +8,8 @@ use std::sync::mpsc::Receiver;
 use parking_lot::Mutex;
 
 use super::{
-    Answer, CatalogImage, DailyCounts, DailyKey, Holder, Ledger, LedgerError, LedgerScope, Operation, PeriodRow, Secrets, WindowRow,
+    Answer, CatalogImage, CounterId, CounterIdentity, DailyRow, Holder, Ledger, LedgerError, LedgerScope, NumberedName, Operation,
+    PeriodRow, Secrets, WindowRow,
 };
 
 /// What happens to one commit.
@@ -100,12 +101,26 @@ impl Ledger for FaultyLedger {
         self.alive()?.load_live(now_s, visit)
     }
 
+    fn load_ended(
+        &self,
+        after_s: u64,
+        by_s: u64,
+        most: usize,
+        visit: &mut dyn FnMut(CounterId, CounterIdentity),
+    ) -> Result<(), LedgerError> {
+        self.alive()?.load_ended(after_s, by_s, most, visit)
+    }
+
     fn usage(&self, scope: &LedgerScope, from_s: u64, until_s: u64) -> Result<Vec<PeriodRow>, LedgerError> {
         self.alive()?.usage(scope, from_s, until_s)
     }
 
-    fn daily(&self, scope: &LedgerScope, first_day: u64, last_day: u64) -> Result<Vec<(DailyKey, DailyCounts)>, LedgerError> {
+    fn daily(&self, scope: &LedgerScope, first_day: u64, last_day: u64) -> Result<Vec<(Holder, DailyRow)>, LedgerError> {
         self.alive()?.daily(scope, first_day, last_day)
+    }
+
+    fn load_names(&self, most: usize, visit: &mut dyn FnMut(Holder, NumberedName)) -> Result<(), LedgerError> {
+        self.alive()?.load_names(most, visit)
     }
 
     fn load_windows(&self, holder_id: u32, now_s: u64, visit: &mut dyn FnMut(WindowRow)) -> Result<(), LedgerError> {

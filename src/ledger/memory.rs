@@ -8,12 +8,16 @@ use parking_lot::Mutex;
 use roaring::RoaringBitmap;
 
 use super::balance::{Account, Share};
-use super::operations::{MarkPlace, Rows, add_counts, perform, unspent};
+use super::operations::{MarkPlace, Rows, perform, unspent};
 use super::{
-    Answer, CatalogChange, CatalogImage, CatalogResource, CounterId, CounterIdentity, DailyCounts, DailyKey, Expire, Expired, Holder,
-    Ledger, LedgerError, LedgerPeriod, LedgerScope, MAX_COUNT_RULES, Operation, PeriodRow, Secrets, WindowRow,
+    Answer, CatalogChange, CatalogImage, CatalogResource, CounterId, CounterIdentity, DailyCounts, DailyKey, DailyRow, Expire, Expired,
+    Holder, Ledger, LedgerError, LedgerPeriod, LedgerScope, MAX_COUNT_RULES, NameKind, NumberedName, Operation, PeriodRow, Secrets,
+    WindowRow,
 };
 use crate::decide::plan::Id;
+
+/// The most rows of daily usage that are kept: at the bound the oldest day makes room.
+const MAX_DAYS: usize = 10_000_000;
 
 /// Keeps everything in memory.
 #[derive(Debug)]
@@ -35,9 +39,17 @@ struct State {
     marks_dropped_to_s: Option<u64>,
     catalog_revision: u64,
     catalog: BTreeMap<(u8, Id), Vec<u8>>,
-    days: BTreeMap<DailyKey, HashMap<Holder, DailyCounts>>,
+    days: BTreeMap<(DailyKey, Holder, u32), DailyCounts>,
+    names: BTreeMap<Holder, Numbered>,
     /// By holder and fingerprint.
     windows: BTreeMap<(u32, [u8; 16]), WindowRow>,
+}
+
+/// The names that one epoch has numbered.
+#[derive(Debug, Default)]
+struct Numbered {
+    ended_s: Option<u64>,
+    names: BTreeMap<(NameKind, u32), Id>,
 }
 
 #[derive(Debug)]
@@ -98,22 +110,43 @@ impl Ledger for MemoryLedger {
         Ok(())
     }
 
+    fn load_ended(
+        &self,
+        after_s: u64,
+        by_s: u64,
+        most: usize,
+        visit: &mut dyn FnMut(CounterId, CounterIdentity),
+    ) -> Result<(), LedgerError> {
+        let state = self.state.lock();
+        let has_ended = |(account, _): &(Account, _)| after_s < account.end_s && account.end_s <= by_s;
+        let ended = state.counters.iter().filter(|(_, state)| state.periods.values().any(has_ended));
+        ended.take(most).for_each(|(counter, state)| visit(*counter, state.identity.clone()));
+        Ok(())
+    }
+
     fn usage(&self, scope: &LedgerScope, from_s: u64, until_s: u64) -> Result<Vec<PeriodRow>, LedgerError> {
         let mut rows = self.state.lock().list(scope, |period| period.start_s < until_s && from_s < period.end_s);
         rows.sort_by(|one, other| one.order().cmp(&other.order()));
         Ok(rows)
     }
 
-    fn daily(&self, scope: &LedgerScope, first_day: u64, last_day: u64) -> Result<Vec<(DailyKey, DailyCounts)>, LedgerError> {
+    fn daily(&self, scope: &LedgerScope, first_day: u64, last_day: u64) -> Result<Vec<(Holder, DailyRow)>, LedgerError> {
         let state = self.state.lock();
-        let wanted = state.days.iter().filter(|(key, _)| (first_day..=last_day).contains(&key.day) && scope.has_day(key));
-        let sum = |epochs: &HashMap<Holder, DailyCounts>| {
-            epochs.values().fold(DailyCounts::default(), |mut sum, counts| {
-                add_counts(&mut sum, counts);
-                sum
-            })
+        let wanted = state.days.iter().filter(|((key, ..), _)| (first_day..=last_day).contains(&key.day) && scope.has_day(key));
+        let row = |((key, holder, part), counts): (&(DailyKey, Holder, u32), &DailyCounts)| {
+            (*holder, DailyRow { key: key.clone(), part: *part, counts: counts.clone() })
         };
-        Ok(wanted.map(|(key, epochs)| (key.clone(), sum(epochs))).collect())
+        Ok(wanted.map(row).collect())
+    }
+
+    fn load_names(&self, most: usize, visit: &mut dyn FnMut(Holder, NumberedName)) -> Result<(), LedgerError> {
+        let state = self.state.lock();
+        let mut epochs: Vec<_> = state.names.iter().collect();
+        epochs.sort_by_key(|(holder, _)| Reverse(holder.epoch));
+        let named = |(&(kind, number), name): (&(NameKind, u32), &Id)| NumberedName { kind, number, name: name.clone() };
+        let names = epochs.into_iter().flat_map(|(holder, numbered)| numbered.names.iter().map(|name| (*holder, named(name))));
+        names.take(most).for_each(|(holder, name)| visit(holder, name));
+        Ok(())
     }
 
     fn load_windows(&self, holder_id: u32, now_s: u64, visit: &mut dyn FnMut(WindowRow)) -> Result<(), LedgerError> {
@@ -176,6 +209,24 @@ impl State {
             }
         }
         (old.len().try_into().unwrap_or(u64::MAX), counters)
+    }
+
+    fn expire_names(&mut self, expire: &Expire, most: usize) -> u64 {
+        let epochs = &self.epochs;
+        let dead = |holder: &Holder| epochs.get(&holder.id).is_some_and(|&current| holder.epoch < current);
+        for (_, numbered) in self.names.iter_mut().filter(|(holder, _)| dead(holder)) {
+            numbered.ended_s.get_or_insert(expire.now_s);
+        }
+        let mut left = most;
+        for numbered in self.names.values_mut() {
+            if numbered.ended_s.is_some_and(|ended_s| ended_s < expire.names_ended_before_s) {
+                while left > 0 && numbered.names.pop_first().is_some() {
+                    left -= 1;
+                }
+            }
+        }
+        self.names.retain(|_, numbered| !numbered.names.is_empty());
+        (most - left).try_into().unwrap_or(u64::MAX)
     }
 }
 
@@ -278,8 +329,17 @@ impl Rows for State {
         Ok(())
     }
 
-    fn put_day(&mut self, key: &DailyKey, holder: Holder, counts: &DailyCounts) -> Result<(), Infallible> {
-        self.days.entry(key.clone()).or_default().insert(holder, counts.clone());
+    fn put_day(&mut self, holder: Holder, row: &DailyRow) -> Result<(), Infallible> {
+        self.days.insert((row.key.clone(), holder, row.part), row.counts.clone());
+        if self.days.len() > MAX_DAYS {
+            self.days.pop_first();
+        }
+        Ok(())
+    }
+
+    fn put_names(&mut self, holder: Holder, names: &[NumberedName]) -> Result<(), Infallible> {
+        let known = &mut self.names.entry(holder).or_default().names;
+        known.extend(names.iter().map(|NumberedName { kind, number, name }| ((*kind, *number), name.clone())));
         Ok(())
     }
 
@@ -292,13 +352,15 @@ impl Rows for State {
         let limit = usize::try_from(most).unwrap_or(usize::MAX);
         let mark_rows = self.expire_marks(expire.marks_issued_before_s, limit);
         let (periods, counters) = self.expire_periods(expire.periods_ended_by_s, limit);
-        let old: Vec<_> = self.days.keys().take_while(|key| key.day < expire.days_before).take(limit).cloned().collect();
+        let old: Vec<_> = self.days.keys().take_while(|(key, ..)| key.day < expire.days_before).take(limit).cloned().collect();
         old.iter().for_each(|key| drop(self.days.remove(key)));
         let days = u64::try_from(old.len()).unwrap_or(u64::MAX);
+        let names = self.expire_names(expire, limit);
         let ended = self.windows.iter().filter(|(_, row)| row.end_s <= expire.windows_ended_by_s).map(|(place, _)| *place);
         let ended: Vec<_> = ended.take(limit).collect();
         self.windows.retain(|place, _| ended.binary_search(place).is_err());
         let windows = u64::try_from(ended.len()).unwrap_or(u64::MAX);
-        Ok(Expired { mark_rows, periods, counters, days, windows, more: [mark_rows, periods, days, windows].contains(&most) })
+        let more = [mark_rows, periods, days, names, windows].contains(&most);
+        Ok(Expired { mark_rows, periods, counters, days, names, windows, more })
     }
 }

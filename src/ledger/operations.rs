@@ -2,8 +2,8 @@
 
 use super::balance::{Account, MAX_UNITS, Share};
 use super::{
-    Answer, Balance, CatalogChange, CatalogEdit, ChargeRequest, Counter, CounterId, CounterIdentity, DailyCounts, DailyKey, Delta, Expire,
-    Expired, GiveBack, GivenBack, GrantRequest, Holder, Lease, LeaseRequest, LedgerPeriod, Mark, MarkKind, Operation, Refused,
+    Answer, Balance, CatalogChange, CatalogEdit, ChargeRequest, Counter, CounterId, CounterIdentity, DailyRow, Delta, Expire, Expired,
+    GiveBack, GivenBack, GrantRequest, Holder, Lease, LeaseRequest, LedgerPeriod, Mark, MarkKind, NumberedName, Operation, Refused,
     RevisionConflict, Settle, Settled, WindowRow,
 };
 
@@ -47,7 +47,8 @@ pub(super) trait Rows {
     fn set_catalog_revision(&mut self, revision: u64) -> Result<(), Self::Error>;
     fn put_resource(&mut self, change: &CatalogChange) -> Result<(), Self::Error>;
 
-    fn put_day(&mut self, key: &DailyKey, holder: Holder, counts: &DailyCounts) -> Result<(), Self::Error>;
+    fn put_day(&mut self, holder: Holder, row: &DailyRow) -> Result<(), Self::Error>;
+    fn put_names(&mut self, holder: Holder, names: &[NumberedName]) -> Result<(), Self::Error>;
 
     fn put_window(&mut self, holder_id: u32, row: &WindowRow) -> Result<(), Self::Error>;
 
@@ -65,11 +66,10 @@ pub(super) fn perform<R: Rows>(rows: &mut R, operation: &Operation) -> Result<An
         Operation::Grant(request) => Answer::Grant(grant(rows, request)?),
         Operation::Edit(edit) => Answer::Edit(edit_catalog(rows, edit)?),
         Operation::Daily(report) => {
-            for (key, counts) in &report.rows {
-                rows.put_day(key, report.holder, counts)?;
-            }
+            report.rows.iter().try_for_each(|row| rows.put_day(report.holder, row))?;
             Answer::Daily(())
         }
+        Operation::Names(report) => Answer::Names(rows.put_names(report.holder, &report.names)?),
         Operation::Windows(report) => {
             for row in &report.rows {
                 rows.put_window(report.holder.id, row)?;
@@ -225,13 +225,4 @@ pub(super) fn unspent(shares: impl IntoIterator<Item = (Holder, Share)>, current
         *kind = kind.saturating_add(share.unspent());
     }
     (lost, held)
-}
-
-/// Adds the counts of one epoch to the sum of a day.
-pub(super) fn add_counts(sum: &mut DailyCounts, counts: &DailyCounts) {
-    sum.admitted = sum.admitted.saturating_add(counts.admitted);
-    for (sum, counts) in [(&mut sum.refused, &counts.refused), (&mut sum.responses, &counts.responses)] {
-        sum.resize(sum.len().max(counts.len()), 0);
-        sum.iter_mut().zip(counts).for_each(|(sum, count)| *sum = sum.saturating_add(*count));
-    }
 }

@@ -14,7 +14,8 @@ use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 
 use super::operations::perform;
 use super::{
-    Answer, CatalogImage, DailyCounts, DailyKey, Holder, Ledger, LedgerError, LedgerScope, Operation, PeriodRow, Secrets, WindowRow,
+    Answer, CatalogImage, CounterId, CounterIdentity, DailyRow, Holder, Ledger, LedgerError, LedgerScope, NumberedName, Operation,
+    PeriodRow, Secrets, WindowRow,
 };
 use rows::Transaction;
 
@@ -162,12 +163,26 @@ impl Ledger for SqliteLedger {
         Ok(())
     }
 
+    fn load_ended(
+        &self,
+        after_s: u64,
+        by_s: u64,
+        most: usize,
+        visit: &mut dyn FnMut(CounterId, CounterIdentity),
+    ) -> Result<(), LedgerError> {
+        self.read(|sql| lists::ended(sql, after_s, by_s, most, visit))
+    }
+
     fn usage(&self, scope: &LedgerScope, from_s: u64, until_s: u64) -> Result<Vec<PeriodRow>, LedgerError> {
         self.read(|sql| lists::usage(sql, scope, from_s, until_s))
     }
 
-    fn daily(&self, scope: &LedgerScope, first_day: u64, last_day: u64) -> Result<Vec<(DailyKey, DailyCounts)>, LedgerError> {
+    fn daily(&self, scope: &LedgerScope, first_day: u64, last_day: u64) -> Result<Vec<(Holder, DailyRow)>, LedgerError> {
         self.read(|sql| lists::daily(sql, scope, first_day, last_day))
+    }
+
+    fn load_names(&self, most: usize, visit: &mut dyn FnMut(Holder, NumberedName)) -> Result<(), LedgerError> {
+        self.read(|sql| lists::names(sql, most, visit))
     }
 
     fn load_windows(&self, holder_id: u32, now_s: u64, visit: &mut dyn FnMut(WindowRow)) -> Result<(), LedgerError> {

@@ -23,6 +23,7 @@ mod faulty;
 mod files;
 mod leases;
 mod model;
+mod names;
 mod retention;
 mod settlements;
 mod threads;

@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 
 use super::{
     Answer, Balance, CatalogEdit, ChargeRequest, DailyReport, Expire, Expired, GiveBack, GivenBack, GrantRequest, Lease, LeaseRequest,
-    Ledger, LedgerError, Operation, Refused, RevisionConflict, Settle, Settled, WindowReport,
+    Ledger, LedgerError, NameReport, Operation, Refused, RevisionConflict, Settle, Settled, WindowReport,
 };
 
 /// The most operations in one transaction.
@@ -56,6 +56,7 @@ requests! {
     GrantRequest => Grant(Result<Balance, Refused>);
     CatalogEdit => Edit(Result<u64, RevisionConflict>);
     DailyReport => Daily(());
+    NameReport => Names(());
     WindowReport => Windows(());
     Expire => Expire(Expired);
 }

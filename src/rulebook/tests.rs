@@ -145,6 +145,26 @@ fn only_rules_files_of_a_directory_are_read_unless_all_are_wanted() {
 }
 
 #[test]
+fn what_goes_beyond_the_reference_is_shown() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("a.yaml");
+    let limits = [
+        ("{unit: month, requests_per_unit: 5, calendar: true, durable: true}", "unit=MONTH requests_per_unit=5 calendar=true", true),
+        (
+            "{unit: minute, unit_multiplier: 2, requests_per_unit: 5, durable: true}",
+            "unit=MINUTE unit_multiplier=2 requests_per_unit=5",
+            true,
+        ),
+        ("{unit: year, requests_per_unit: 5, calendar: true}", "unit=YEAR requests_per_unit=5 calendar=true", false),
+    ];
+    for (declared, shown, durable) in limits {
+        fs::write(&file, format!("{{domain: a, descriptors: [{{key: k, rate_limit: {declared}}}]}}")).unwrap();
+        let durable = if durable { ", durable: true" } else { "" };
+        assert_eq!(open(&file).describe(), format!("a.k: {shown}, shadow_mode: false, quota_mode: false{durable}\n"));
+    }
+}
+
+#[test]
 fn warnings_name_file_and_line() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("a.yaml");

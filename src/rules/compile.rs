@@ -5,11 +5,18 @@ use std::sync::Arc;
 use super::declared::{Descriptor, File, RateLimit};
 use super::matching::{Domain, Level, Node};
 use super::{LevelTraits, Limit, LoadError, LoadOptions, PerUnit, Rule, RuleSet, Unit};
+use crate::decide::calendar::Calendar;
+use crate::decide::compiled::{CompiledQuota, QuotaIdentity};
 use crate::decide::gcra;
+use crate::decide::outcome::CountRule;
+use crate::decide::plan::{Charge, Id, OnBreach, PeriodUnit, Weekday};
 use crate::decide::time::SECOND_NS;
 
 /// The longest window: 146 years, so that instants in nanoseconds can be added to it.
 const MAX_WINDOW_NS: u64 = 1 << 62;
+
+/// The shortest window of a durable rule, in seconds: its counters take units from the ledger ahead of use, and keep the books for days.
+const MIN_DURABLE_S: u64 = 60;
 
 /// How many bytes the paths of all rules may have together. Long keys above many rules could ask for any amount of memory.
 const MAX_PATHS_BYTES: usize = 256 << 20;
@@ -21,8 +28,10 @@ pub(super) fn compile(files: &[File], options: LoadOptions) -> Result<RuleSet, L
         let place = domain_of(&mut set, file, options)?;
         let Some(domain) = set.domains.get_mut(place) else { continue };
         let mut path = Path { text: file.domain.clone(), composites: Vec::new(), traits: Vec::new() };
+        let first = set.rules.len();
         let mut compiler = Compiler { file, rules: &mut set.rules, paths_bytes: &mut paths_bytes };
         compiler.level(&mut domain.top, &mut path, &file.descriptors)?;
+        domain.has_durable |= set.rules.iter().skip(first).any(|rule| rule.durable.is_some());
     }
     agree(files, &mut set)?;
     Ok(set)
@@ -42,7 +51,7 @@ fn domain_of(set: &mut RuleSet, file: &File, options: LoadOptions) -> Result<usi
     }
     let place = set.domains.len();
     set.by_name.insert(name.as_bytes().into(), place);
-    set.domains.push(Domain { name: name.clone(), all_or_nothing: false, top: Level::default() });
+    set.domains.push(Domain { name: name.clone(), all_or_nothing: false, has_durable: false, top: Level::default() });
     Ok(place)
 }
 
@@ -120,9 +129,11 @@ impl Compiler<'_> {
         }
         let metadata = self.metadata(descriptor)?;
         let (Some(limit), Some(declared)) = (limit, &descriptor.rate_limit) else { return Ok(None) };
+        let durable = if declared.durable == Some(true) { Some(Arc::new(self.durable(declared.line, limit)?)) } else { None };
         self.reserve(path, declared.line)?;
         let rule = Arc::new(Rule {
             limit,
+            durable,
             name: declared.name.clone(),
             replaces: declared.replaces.clone(),
             shadow_mode: descriptor.shadow_mode,
@@ -181,6 +192,8 @@ impl Compiler<'_> {
             ("algorithm", declared.algorithm.is_some()),
             ("burst", declared.burst.is_some()),
             ("unit_multiplier", declared.unit_multiplier.is_some()),
+            ("calendar", declared.calendar.is_some()),
+            ("durable", declared.durable.is_some()),
         ];
         match given.into_iter().find(|(_, given)| *given) {
             Some((key, _)) => Err(self.error(declared.line, format!("should not specify {key} when unlimited"))),
@@ -202,10 +215,49 @@ impl Compiler<'_> {
             None | Some("fixed_window") if declared.burst.is_some() => {
                 error("burst can only be used with algorithm token_bucket".to_owned())
             }
+            None | Some("fixed_window") if declared.calendar == Some(true) => self.calendar(declared, per),
+            Some("token_bucket") if declared.calendar == Some(true) => {
+                error("calendar cannot be used with algorithm token_bucket".to_owned())
+            }
             None | Some("fixed_window") => Ok(Limit::Window(per)),
             Some("token_bucket") => self.bucket(declared, per, window_ns),
             Some(other) => error(format!("invalid rate limit algorithm '{other}': use fixed_window or token_bucket")),
         }
+    }
+
+    /// Days and what is shorter are the same in UTC, and so is their count.
+    fn calendar(&self, declared: &RateLimit, per: PerUnit) -> Result<Limit, LoadError> {
+        if per.multiplier != 1 {
+            return Err(self.error(declared.line, "calendar cannot be used with unit_multiplier"));
+        }
+        Ok(match per.unit {
+            Unit::Second | Unit::Minute | Unit::Hour | Unit::Day => Limit::Window(per),
+            Unit::Week | Unit::Month | Unit::Year => Limit::Calendar(per),
+        })
+    }
+
+    fn durable(&self, line: u32, limit: Limit) -> Result<CompiledQuota, LoadError> {
+        let (per, name, calendar) = match limit {
+            Limit::Bucket { .. } | Limit::Unlimited => {
+                return Err(self.error(line, "durable cannot be used with algorithm token_bucket: rates live in memory only"));
+            }
+            Limit::Window(per) if per.seconds() < MIN_DURABLE_S => {
+                return Err(self.error(line, "durable can only be used with windows of a minute and longer"));
+            }
+            Limit::Window(per) => (per, format!("{}s", per.seconds()), Calendar::fixed(per.seconds())),
+            Limit::Calendar(per) => (per, "calendar".to_owned(), Calendar::utc(per.unit.period())),
+        };
+        // The length is in the name of a window: its unit says nothing more.
+        let unit = if matches!(limit, Limit::Calendar(_)) { per.unit.period() } else { PeriodUnit::Minute };
+        let identity = QuotaIdentity { name: Id::from(name), unit, time_zone: Id::from("UTC"), week_start: Weekday::Monday };
+        Ok(CompiledQuota {
+            identity: Arc::new(identity),
+            limit: per.requests.into(),
+            calendar,
+            on_breach: OnBreach::Reject,
+            charge: Charge::AtCheck,
+            counts: CountRule::DEFAULT,
+        })
     }
 
     fn bucket(&self, declared: &RateLimit, per: PerUnit, window_ns: u64) -> Result<Limit, LoadError> {

@@ -42,6 +42,8 @@ pub(super) struct RateLimit {
     pub(super) algorithm: Option<String>,
     pub(super) burst: Option<u32>,
     pub(super) unit_multiplier: Option<u32>,
+    pub(super) calendar: Option<bool>,
+    pub(super) durable: Option<bool>,
 }
 
 impl File {
@@ -140,6 +142,8 @@ impl Reader<'_> {
                 "algorithm" => found.algorithm = Some(self.text(entry)?).filter(|algorithm| !algorithm.is_empty()),
                 "burst" => found.burst = self.number(entry)?,
                 "unit_multiplier" => found.unit_multiplier = self.number(entry)?,
+                "calendar" => found.calendar = self.truth(entry)?,
+                "durable" => found.durable = self.truth(entry)?,
                 _ => self.misplaced(entry, "inside rate_limit"),
             }
         }
@@ -239,7 +243,9 @@ fn home(key: &str) -> &'static str {
     match key {
         "domain" | "all_or_nothing" => "at the top of the file",
         "descriptors" => "at the top of the file or on a descriptor",
-        "unit" | "requests_per_unit" | "unlimited" | "replaces" | "algorithm" | "burst" | "unit_multiplier" => "inside rate_limit",
+        "unit" | "requests_per_unit" | "unlimited" | "replaces" | "algorithm" | "burst" | "unit_multiplier" | "calendar" | "durable" => {
+            "inside rate_limit"
+        }
         "name" => "inside rate_limit or replaces",
         _ => "on a descriptor",
     }

@@ -24,6 +24,8 @@ const KNOWN: &[&str] = &[
     "algorithm",
     "burst",
     "unit_multiplier",
+    "calendar",
+    "durable",
     "all_or_nothing",
 ];
 

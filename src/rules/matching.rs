@@ -15,6 +15,7 @@ use super::{LevelTraits, Rule};
 pub struct Domain {
     pub(super) name: String,
     pub(super) all_or_nothing: bool,
+    pub(super) has_durable: bool,
     pub(super) top: Level,
 }
 
@@ -43,6 +44,11 @@ impl Domain {
     /// Whether the descriptors of one request are charged all or none.
     pub fn all_or_nothing(&self) -> bool {
         self.all_or_nothing
+    }
+
+    /// Whether any of its rules is durable.
+    pub fn has_durable(&self) -> bool {
+        self.has_durable
     }
 
     /// The rule for the entries (key and value) of a descriptor. At each level `key_value` is looked up, then the wildcards are tried in

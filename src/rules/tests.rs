@@ -125,11 +125,12 @@ fn bytes(text: &str) -> Vec<u8> {
     bytes
 }
 
-/// `<path> <limit>`, and what is not as usual: `shadow`, `quota`, `name=`, `replaces=`, `metadata=`, `metric=` where it is not the path,
+/// `<path> <limit>`, and what is not as usual: `durable=` and the name of its quota, `shadow`, `quota`, `name=`, `replaces=`, `metadata=`, `metric=` where it is not the path,
 /// and if asked for `counter=`.
 fn shown(found: &Match<'_, '_>, with_counter: bool) -> String {
     let rule = found.rule;
     let mut words = vec![rule.path.clone(), shown_limit(rule.limit)];
+    words.extend(rule.durable.as_ref().map(|quota| format!("durable={}", quota.identity.name)));
     words.extend(rule.shadow_mode.then(|| "shadow".to_owned()));
     words.extend(rule.quota_mode.then(|| "quota".to_owned()));
     words.extend(Some(&rule.name).filter(|name| !name.is_empty()).map(|name| format!("name={name}")));
@@ -152,6 +153,7 @@ fn shown_limit(limit: Limit) -> String {
     match limit {
         Limit::Unlimited => "unlimited".to_owned(),
         Limit::Window(window) => per(window),
+        Limit::Calendar(window) => format!("calendar:{}", per(window)),
         Limit::Bucket { per: rate, burst } => format!("bucket:{}:burst={burst}", per(rate)),
     }
 }

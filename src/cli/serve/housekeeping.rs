@@ -1,4 +1,4 @@
-//! What has to happen now and then: dead counters swept, rules files looked at, gauges set.
+//! What has to happen now and then: dead counters swept, statistics written, rules files looked at, gauges set.
 
 mod gauges;
 mod upkeep;
@@ -16,8 +16,8 @@ use super::stopped;
 /// In this time every counter is visited once.
 const SWEEP_ROUND: Duration = Duration::from_secs(10);
 const SWEEP_STEP: Duration = Duration::from_millis(100);
-/// What a crash may forget of the windows of rules.
-const WINDOWS_ROUND: Duration = Duration::from_secs(1);
+/// What a crash may forget of the windows of rules, and of the statistics.
+const WRITE_BEHIND_ROUND: Duration = Duration::from_secs(1);
 /// How often the ledger lets go of what is old.
 const UPKEEP_ROUND: Duration = Duration::from_secs(60);
 
@@ -54,18 +54,29 @@ pub(super) fn start(parts: &Parts, files_poll_ms: u64, stopping: &watch::Receive
             }
         }
     });
-    let (engine, desk, clock) = (parts.plan_engine.clone(), parts.desk.clone(), parts.clock.clone());
-    every(SWEEP_ROUND, stopping.clone(), move || {
-        let (engine, desk, clock) = (engine.clone(), desk.clone(), clock.clone());
+    for (engine, desk) in [(&parts.plan_engine, &parts.desk), (&parts.durable_engine, &parts.durable_desk)] {
+        let (engine, desk, clock) = (engine.clone(), desk.clone(), parts.clock.clone());
+        every(SWEEP_ROUND, stopping.clone(), move || {
+            let (engine, desk, clock) = (engine.clone(), desk.clone(), clock.clone());
+            blocking(move || {
+                engine.sweep(clock.now());
+                if let Err(error) = desk.return_ended() {
+                    tracing::debug!("units of ended periods were not handed back: {error}");
+                }
+            })
+        });
+    }
+    let desk = parts.desk.clone();
+    every(WRITE_BEHIND_ROUND, stopping.clone(), move || {
+        let desk = desk.clone();
         blocking(move || {
-            engine.sweep(clock.now());
-            if let Err(error) = desk.return_ended() {
-                tracing::debug!("units of ended periods were not handed back: {error}");
+            if let Err(error) = desk.write_behind() {
+                tracing::debug!("statistics wait until the ledger takes them: {error}");
             }
         })
     });
     let windows = parts.windows.clone();
-    every(WINDOWS_ROUND, stopping.clone(), move || {
+    every(WRITE_BEHIND_ROUND, stopping.clone(), move || {
         let windows = windows.clone();
         blocking(move || {
             if let Err(error) = windows.write() {
@@ -77,9 +88,10 @@ pub(super) fn start(parts: &Parts, files_poll_ms: u64, stopping: &watch::Receive
     every(UPKEEP_ROUND, stopping.clone(), move || upkeep.round());
     let gauges = Gauges::new(&parts.metrics);
     let (rules, plans, ledger) = (parts.rule_engine.clone(), parts.plan_engine.clone(), parts.ledger.clone());
+    let durable = parts.durable_engine.clone();
     let metrics = parts.metrics.clone();
     every(Duration::from_secs(1), stopping.clone(), move || {
-        gauges.set(&rules, &plans, &ledger.status());
+        gauges.set(&rules, &plans, &durable, &ledger.status());
         metrics.run_upkeep();
         std::future::ready(())
     });

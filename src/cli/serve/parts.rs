@@ -12,7 +12,7 @@ use crate::engine::rules::RuleEngine;
 use crate::grpc::keep::LedgerKeeper;
 use crate::grpc::plans::Plans;
 use crate::grpc::plans::desk::Desk;
-use crate::grpc::ratelimit::RateLimiter;
+use crate::grpc::ratelimit::{DurableRules, RateLimiter};
 use crate::grpc::windows::WindowKeeper;
 use crate::ledger::{Holder, Ledger, LedgerError, LedgerThread, MemoryLedger, Secrets, SqliteLedger};
 use crate::metrics::Metrics;
@@ -31,6 +31,9 @@ pub(super) struct Parts {
     pub(super) plan_engine: Arc<PlanEngine>,
     pub(super) plans: Arc<Plans>,
     pub(super) desk: Desk,
+    /// Counters of durable rules.
+    pub(super) durable_engine: Arc<PlanEngine>,
+    pub(super) durable_desk: Desk,
     /// What to lease before anyone asks.
     pub(super) warm: Vec<Need>,
     pub(super) ledger: Arc<LedgerThread>,
@@ -56,12 +59,15 @@ impl Parts {
             lease: Some(config.plans.lease),
             ..Settings::new(secrets.receipt_key, secrets.fingerprint)
         };
+        let durable = Settings { max_entries: config.max_windows, ..settings.clone() };
         let plan_engine = Arc::new(PlanEngine::new(settings));
         let desk = Desk::new(plan_engine.clone(), ledger.clone(), holder, clock.clone());
+        let durable_engine = Arc::new(PlanEngine::new(durable));
+        let durable_desk = Desk::new(durable_engine.clone(), ledger.clone(), holder, clock.clone());
         let keeper = Arc::new(LedgerKeeper::new(ledger.clone(), desk.clone()));
         let catalog = CatalogStore::kept(HashKey(secrets.key_hash), config.plans.account, keeper);
         let catalog = Arc::new(catalog.map_err(Failure::unusable)?);
-        let warm = desk.restore(&**catalog.load()).map_err(unopened)?;
+        let warm = desk.restore(&**catalog.load(), &durable_engine).map_err(unopened)?;
         tracing::info!(revision = catalog.load().revision(), counters = plan_engine.live_entries(), "the ledger is open");
         let plans = Plans::new(plan_engine.clone(), catalog.clone(), clock.clone(), config.plans.clone(), Some(desk.clone()), &metrics);
         let plans = Arc::new(plans);
@@ -71,10 +77,28 @@ impl Parts {
             clock.clone(),
             metrics.clone(),
             plans.clone(),
+            DurableRules::new(durable_engine.clone(), Some(durable_desk.clone()), &config.plans),
             config.rate_limit.clone(),
             config.grpc,
         ));
-        Ok(Self { metrics, clock, access, tls, rulebook, rule_engine, windows, catalog, plan_engine, plans, desk, warm, ledger, limiter })
+        Ok(Self {
+            metrics,
+            clock,
+            access,
+            tls,
+            rulebook,
+            rule_engine,
+            windows,
+            catalog,
+            plan_engine,
+            plans,
+            desk,
+            durable_engine,
+            durable_desk,
+            warm,
+            ledger,
+            limiter,
+        })
     }
 }
 

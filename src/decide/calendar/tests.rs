@@ -59,6 +59,26 @@ const CASES: &[(PeriodUnit, &str, Weekday, &str, &str, &str)] = {
 };
 
 #[test]
+fn utc_is_a_zone_like_any_other() {
+    use PeriodUnit::*;
+    for unit in [Minute, Hour, Day, Week, Month, Year] {
+        let (short, long) = (Calendar::utc(unit), Calendar::new(unit, "UTC", Weekday::Monday).unwrap());
+        for now in (0..4_000_000_000 * SECOND_NS).step_by(9_876_543_210_987_654) {
+            assert_eq!(short.period(now), long.period(now), "{unit:?} at {now}");
+        }
+    }
+}
+
+#[test]
+fn periods_of_one_length_are_counted_from_the_epoch() {
+    let month = Calendar::fixed(2_592_000);
+    let length_ns = 2_592_000 * SECOND_NS;
+    for (now, start) in [(0, 0), (length_ns - 1, 0), (length_ns, length_ns), (650 * length_ns + 5, 650 * length_ns)] {
+        assert_eq!(month.period(now), Period { start_ns: start, end_ns: start + length_ns });
+    }
+}
+
+#[test]
 fn periods_start_and_end_where_calendars_say() {
     for &(unit, zone, week_start, now, start, end) in CASES {
         let calendar = Calendar::new(unit, zone, week_start).unwrap();

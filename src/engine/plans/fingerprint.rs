@@ -20,6 +20,13 @@ impl Hash for Fingerprint {
     }
 }
 
+impl Fingerprint {
+    /// Spreads what it is about over a few places.
+    pub(super) fn spread(&self) -> u8 {
+        self.low.to_le_bytes()[0]
+    }
+}
+
 /// A sharded map by fingerprint.
 pub(super) type ByFingerprint<V> = DashMap<Fingerprint, V, BuildHasherDefault<AlreadyHashed>>;
 

@@ -40,6 +40,11 @@ impl PlanEngine {
         self.usage.rows()
     }
 
+    /// Names of earlier epochs that live receipts may carry the numbers of.
+    pub fn earlier_names(&self) -> usize {
+        self.names.earlier_names()
+    }
+
     /// Events that found no room in the statistics.
     pub fn usage_dropped(&self) -> u64 {
         self.usage.dropped()

@@ -175,7 +175,7 @@ impl PlanEngine {
                 found.extend(rows.map(|row| describe(owner, &slot.identity, limit, *row)));
             }
         });
-        found.sort_unstable_by(|one, other| order(one).cmp(&order(other)));
+        found.sort_unstable_by(|one, other| one.order().cmp(&other.order()));
         found
     }
 }
@@ -226,6 +226,9 @@ fn describe(owner: &Owner, quota: &Arc<QuotaIdentity>, limit: Option<u64>, row: 
 
 type Order<'a> = (&'a str, Option<&'a str>, &'a str, &'a str, &'a str, u64);
 
-fn order(usage: &QuotaUsage) -> Order<'_> {
-    (&usage.subscriber, usage.key.as_deref(), &usage.plan, &usage.entitlement, &usage.quota.name, usage.row.period.start_ns)
+impl QuotaUsage {
+    /// Books are listed in the order of names and periods.
+    pub fn order(&self) -> Order<'_> {
+        (&self.subscriber, self.key.as_deref(), &self.plan, &self.entitlement, &self.quota.name, self.row.period.start_ns)
+    }
 }

@@ -108,7 +108,7 @@ impl PlanEngine {
     }
 
     /// What one quota has now. `None`: there is no room for its count.
-    fn ask<'a>(&self, quota: &'a CompiledQuota, state: &mut State, now: Now) -> Option<QuotaAsk<'a>> {
+    pub(super) fn ask<'a>(&self, quota: &'a CompiledQuota, state: &mut State, now: Now) -> Option<QuotaAsk<'a>> {
         let place = state.slot(&quota.identity, now, self.keep_ns())?;
         let floor_ns = state.floor_ns();
         let slot = state.quotas.get_mut(place)?;

@@ -25,6 +25,14 @@ impl<T: Eq + Hash + Clone> Names<T> {
     where
         T: Borrow<Q>,
     {
+        self.number_or_draw(value, own, |_| ())
+    }
+
+    /// The same. `drawn` is told of a number that is drawn now, before anyone else can get it.
+    pub(super) fn number_or_draw<Q: Eq + Hash + ?Sized>(&self, value: &Q, own: impl FnOnce() -> T, drawn: impl FnOnce(u32)) -> u32
+    where
+        T: Borrow<Q>,
+    {
         if let Some(number) = self.by_value.get(value) {
             return *number;
         }
@@ -36,6 +44,7 @@ impl<T: Eq + Hash + Clone> Names<T> {
             // Threads that race here may pass the bound by their number.
             let number = self.used.fetch_add(1, Ordering::Relaxed) + 1;
             self.by_number.insert(number, owned);
+            drawn(number);
             number
         })
     }

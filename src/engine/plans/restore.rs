@@ -54,6 +54,25 @@ impl PlanEngine {
         Some(asking.need(quota, row.number, leases.held_mut(row.period.start_ns)?, row.period, want))
     }
 
+    /// Takes over whose a counter is of which no period runs any more, at start: a response to a request that it admitted may still be reported.
+    /// Those without room are missing in the statistics of responses.
+    pub fn restore_owner(&self, number: u64, counter: &Counter, now: Now) {
+        if self.books.by_counter(number).is_some() {
+            return;
+        }
+        let fingerprint = self.fingerprint_of(counter);
+        let keep_ns = self.keep_ns();
+        let work = |state: &mut State| {
+            let place = state.slot(&counter.quota, now, keep_ns)?;
+            state.quotas.get_mut(place)?.leases.counter = number;
+            Some(())
+        };
+        let restored = self.books.with(fingerprint, || counter.owner(), now, |_, state| work(state));
+        if let (Ok(Some(())), Some(entry)) = (restored, self.books.find(fingerprint)) {
+            self.books.number(number, &entry);
+        }
+    }
+
     /// Takes over the ledger's number of a count rule, at start: receipts name it.
     pub fn restore_rule(&self, number: u16, rule: CountRule) {
         self.rules.learn(u32::from(number), &rule);

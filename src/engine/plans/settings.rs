@@ -23,13 +23,14 @@ pub struct Settings {
     pub max_operations: usize,
     /// The most rows of marks, each of 65,536 sequence numbers and 16 KiB. At the bound a correction is answered with [`super::NotRecorded`].
     pub max_mark_rows: usize,
-    /// The most rows of daily statistics. At the bound new rows are not counted.
+    /// The most rows of daily statistics in memory. At the bound new rows are not counted.
     pub max_usage_rows: usize,
-    /// How many days statistics are kept.
+    /// How many days statistics are kept in memory. With a ledger: until they are written and two days old.
     pub usage_days: u64,
-    /// The most API keys and the most targets that receipts can name. At the bound the responses of others are missing in the statistics.
+    /// The most API keys and the most targets that receipts can name, those of earlier epochs apart. At the bound the responses of others are
+    /// missing in the statistics.
     pub max_names: u32,
-    /// Quotas are spent from leases of a ledger. `None`: this engine's memory is all there is.
+    /// Quotas are spent from leases of a ledger, which is told of statistics too. `None`: this engine's memory is all there is.
     pub lease: Option<LeaseSettings>,
 }
 

@@ -9,7 +9,7 @@ use super::lease::Counter;
 use super::marks::{Done, Full, Marked};
 use super::receipt::{Charged, Receipt};
 use super::usage::{Event, Who};
-use super::{Covered, PlanEngine};
+use super::{Covered, NameKind, PlanEngine};
 use crate::decide::compiled::CompiledQuota;
 use crate::decide::lookup::Lookup;
 use crate::decide::outcome::{CountRule, Outcome};
@@ -202,18 +202,19 @@ impl PlanEngine {
     }
 
     fn count_response(&self, receipt: &Receipt, ended: Ended, now: Now) {
-        if !self.issued(receipt) {
-            // Its key and target have other numbers here.
-            return;
-        }
         let nothing = Id::default();
         let leased = self.settings.lease.is_some();
+        // The numbers of another epoch are its own.
+        let issued_here = self.issued(receipt);
+        let name = |kind, number| {
+            if issued_here { self.names.name(kind, number) } else { self.names.earlier(receipt.holder, receipt.epoch, kind, number) }
+        };
         let entry_of = |counter: u64| if leased { self.books.by_counter(counter) } else { self.books.by_id(counter >> 16) };
         let entry = receipt.charges.first().and_then(|charged| entry_of(charged.counter));
-        let (Some(entry), Some(key), Some(class)) = (entry, self.keys.value(receipt.key), ended.outcome.class()) else {
+        let (Some(entry), Some(key), Some(class)) = (entry, name(NameKind::Key, receipt.key), ended.outcome.class()) else {
             return;
         };
-        let target = self.target_names.value(receipt.target);
+        let target = name(NameKind::Target, receipt.target);
         let owner = &entry.owner;
         let target = target.as_ref().unwrap_or(&nothing);
         let who = Who { subscriber: &owner.subscriber, key: &key, plan: &owner.plan, entitlement: &owner.entitlement, target };

@@ -1,5 +1,6 @@
 mod cases;
 mod desk;
+mod durable;
 mod edges;
 mod leases;
 mod model;

@@ -1,9 +1,13 @@
 //! Statistics by day (UTC). They never feed a decision.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+mod unwritten;
 
-use super::fingerprint::{ByFingerprint, Fingerprints, by_fingerprint};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use self::unwritten::{State, Unwritten};
+pub use self::unwritten::{UnwrittenUsage, UsagePart};
+use super::fingerprint::{ByFingerprint, Fingerprint, Fingerprints, by_fingerprint};
 use crate::decide::outcome::Class;
 use crate::decide::plan::Id;
 use crate::decide::time::{Now, SECOND_NS};
@@ -76,6 +80,8 @@ pub(super) struct Row {
     plan: Id,
     entitlement: Id,
     target: Id,
+    part: u32,
+    state: State,
     admitted: AtomicU64,
     refused: [AtomicU64; Reason::ALL.len()],
     responses: [AtomicU64; Class::ALL.len()],
@@ -86,13 +92,35 @@ pub(super) struct Row {
 pub(super) struct Usage {
     rows: ByFingerprint<Arc<Row>>,
     max_rows: usize,
-    keep_days: u64,
+    keep: Keep,
+    /// Sweeps so far. A row is of the part that this says when it is made, and only a later sweep drops it: a row that is made again is
+    /// another part.
+    sweeps: AtomicU32,
     dropped: AtomicU64,
 }
 
+/// How long rows stay in memory.
+#[derive(Debug)]
+enum Keep {
+    /// So many days, today included. Memory is all there is.
+    Days(u64),
+    /// Until they are written, and of yesterday or earlier days.
+    UntilWritten(Unwritten),
+}
+
 impl Usage {
-    pub(super) fn new(max_rows: usize, keep_days: u64) -> Self {
-        Self { rows: by_fingerprint(), max_rows, keep_days, dropped: AtomicU64::new(0) }
+    /// Memory is all there is.
+    pub(super) fn in_memory(max_rows: usize, keep_days: u64) -> Self {
+        Self::new(max_rows, Keep::Days(keep_days))
+    }
+
+    /// Somebody takes what was not written yet, and writes it: see [`Self::take`].
+    pub(super) fn written_behind(max_rows: usize) -> Self {
+        Self::new(max_rows, Keep::UntilWritten(Unwritten::default()))
+    }
+
+    fn new(max_rows: usize, keep: Keep) -> Self {
+        Self { rows: by_fingerprint(), max_rows, keep, sweeps: AtomicU32::new(0), dropped: AtomicU64::new(0) }
     }
 
     pub(super) fn count(&self, fingerprints: &Fingerprints, who: Who<'_>, event: Event, now: Now) {
@@ -106,7 +134,12 @@ impl Usage {
             *last = self.row(fingerprints, who, day);
         }
         match last {
-            Some(row) => row.count(event),
+            Some(row) => {
+                row.count(event);
+                if let Keep::UntilWritten(unwritten) = &self.keep {
+                    unwritten.note(row);
+                }
+            }
             None => drop(self.dropped.fetch_add(1, Ordering::Relaxed)),
         }
     }
@@ -122,21 +155,32 @@ impl Usage {
         if self.rows.len() >= self.max_rows {
             return None;
         }
-        Some(Arc::clone(&self.rows.entry(fingerprint).or_insert_with(|| Arc::new(Row::new(day, who)))))
+        // The part is read under the lock that a sweep takes to drop a row: after the sweep that dropped the one before.
+        let fresh = || Arc::new(Row::new(day, who, fingerprint, self.sweeps.load(Ordering::SeqCst)));
+        Some(Arc::clone(&self.rows.entry(fingerprint).or_insert_with(fresh)))
     }
 
     /// The rows of a scope, from the first to the last day, both included, in the order of day and names.
     pub(super) fn list(&self, scope: Scope<'_>, first_day: u64, last_day: u64) -> Vec<DailyUsage> {
-        let wanted = |row: &Row| (first_day..=last_day).contains(&row.day) && scope.holds(&row.subscriber, Some(&row.key), &row.plan);
-        let mut rows: Vec<DailyUsage> = self.rows.iter().filter(|row| wanted(row)).map(|row| row.read()).collect();
+        let mut rows: Vec<DailyUsage> = self.parts(scope, first_day, last_day).into_iter().map(|part| part.usage).collect();
         rows.sort_unstable_by(|one, other| one.order().cmp(&other.order()));
         rows
     }
 
-    /// Drops days that are older than they are kept.
+    /// The same, each with its part, in no order.
+    pub(super) fn parts(&self, scope: Scope<'_>, first_day: u64, last_day: u64) -> Vec<UsagePart> {
+        let wanted = |row: &Row| (first_day..=last_day).contains(&row.day) && scope.holds(&row.subscriber, Some(&row.key), &row.plan);
+        self.rows.iter().filter(|row| wanted(row)).map(|row| row.part()).collect()
+    }
+
+    /// Drops days that are older than they are kept. With a ledger those are the days before yesterday that are written.
     pub(super) fn sweep(&self, now: Now) {
         let today = day_of(now);
-        self.rows.retain(|_, row| row.day.saturating_add(self.keep_days) > today);
+        let this = self.sweeps.fetch_add(1, Ordering::SeqCst).wrapping_add(1);
+        self.rows.retain(|_, row| match &self.keep {
+            Keep::Days(days) => row.day.saturating_add(*days) > today,
+            Keep::UntilWritten(_) => row.day.saturating_add(1) >= today || row.part >= this || !row.state.is_written(),
+        });
     }
 
     pub(super) fn rows(&self) -> usize {
@@ -154,9 +198,11 @@ fn day_of(now: Now) -> u64 {
 }
 
 impl Row {
-    fn new(day: u64, who: Who<'_>) -> Self {
+    fn new(day: u64, who: Who<'_>, fingerprint: Fingerprint, part: u32) -> Self {
         Self {
             day,
+            part,
+            state: State::of(fingerprint),
             subscriber: Arc::clone(who.subscriber),
             key: Arc::clone(who.key),
             plan: Arc::clone(who.plan),
@@ -181,8 +227,13 @@ impl Row {
             Event::Response(class) => Class::ALL.iter().position(|&known| known == class).and_then(|place| self.responses.get(place)),
         };
         if let Some(counter) = counter {
-            counter.fetch_add(1, Ordering::Relaxed);
+            // Before the row is looked at for whether it waits: see `Unwritten::note`.
+            counter.fetch_add(1, Ordering::SeqCst);
         }
+    }
+
+    fn part(&self) -> UsagePart {
+        UsagePart { part: self.part, usage: self.read() }
     }
 
     fn read(&self) -> DailyUsage {
@@ -193,9 +244,9 @@ impl Row {
             plan: Arc::clone(&self.plan),
             entitlement: Arc::clone(&self.entitlement),
             target: Arc::clone(&self.target),
-            admitted: self.admitted.load(Ordering::Relaxed),
-            refused: self.refused.each_ref().map(|count| count.load(Ordering::Relaxed)),
-            responses: self.responses.each_ref().map(|count| count.load(Ordering::Relaxed)),
+            admitted: self.admitted.load(Ordering::SeqCst),
+            refused: self.refused.each_ref().map(|count| count.load(Ordering::SeqCst)),
+            responses: self.responses.each_ref().map(|count| count.load(Ordering::SeqCst)),
         }
     }
 }
@@ -215,3 +266,6 @@ impl DailyUsage {
         Class::ALL.iter().zip(self.responses).find(|(known, _)| **known == class).map_or(0, |(_, count)| count)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,10 @@
 //! One counter of a rule: sixteen bytes, a fixed window or a token bucket.
 
+use super::durable::DurableAsk;
 use super::{Ask, Mode};
+use crate::decide::calendar::Calendar;
 use crate::decide::gcra::{Answer, RateLimit};
+use crate::decide::plan::PeriodUnit;
 use crate::decide::time::{Now, SECOND_NS};
 
 /// How long a finished window is remembered, in case the wall clock steps back into it.
@@ -14,6 +17,8 @@ pub(super) const LONG_S: u64 = 3600;
 pub enum Budget {
     /// `limit` hits in each window of `length_s` seconds, windows aligned to the Unix epoch.
     Window { limit: u64, length_s: u64 },
+    /// `limit` hits in each period of the calendar of UTC.
+    Calendar { limit: u64, unit: PeriodUnit },
     /// A token bucket.
     Bucket(RateLimit),
 }
@@ -24,13 +29,39 @@ impl Budget {
     pub(super) fn identity(&self) -> u64 {
         match self {
             Self::Window { length_s, .. } => *length_s,
+            Self::Calendar { unit, .. } => CALENDAR | u64::from(unit_number(*unit)),
             Self::Bucket(_) => 0,
         }
     }
 
     /// Does its count survive a restart?
     fn is_long(&self) -> bool {
-        matches!(self, Self::Window { length_s, .. } if *length_s >= LONG_S)
+        self.longest_s() >= LONG_S
+    }
+
+    /// The length of a window, or of the longest there is.
+    fn longest_s(&self) -> u64 {
+        match self {
+            Self::Window { length_s, .. } => *length_s,
+            Self::Calendar { unit, .. } => lengths_s(*unit).1,
+            Self::Bucket(_) => 0,
+        }
+    }
+
+    /// When the window of now ends, in seconds since the Unix epoch.
+    fn end_s(&self, now: Now) -> u32 {
+        match self {
+            Self::Window { length_s, .. } => window_end_s(*length_s, now),
+            Self::Calendar { unit, .. } => u32::try_from(Calendar::utc(*unit).period(now.unix_ns).end_ns / SECOND_NS).unwrap_or(u32::MAX),
+            Self::Bucket(_) => 0,
+        }
+    }
+
+    /// Is now certainly in the window with this end? Saves looking into the calendar.
+    fn is_surely_in(&self, end_s: u32, now: Now) -> bool {
+        let Self::Calendar { unit, .. } = self else { return false };
+        let left_s = u64::from(end_s).saturating_sub(now.unix_s());
+        left_s > 0 && left_s <= lengths_s(*unit).0
     }
 }
 
@@ -47,6 +78,13 @@ pub struct Standing {
     pub remaining: u64,
     /// Until the window ends; of a bucket, until the same ask can pass, or, where it passed or never can, until the bucket is full.
     pub reset_ns: u64,
+}
+
+impl Standing {
+    /// The counter cannot be asked: refused, and to be asked again in a second.
+    pub(in crate::engine) fn unavailable(ask: &DurableAsk<'_>) -> Self {
+        Self { over: !ask.negative, before: 0, after: ask.hits, remaining: 0, reset_ns: SECOND_NS }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,7 +110,7 @@ impl Counter {
     pub(super) fn fresh(budget: &Budget, now: Now) -> Self {
         let keeping = Keeping { long: budget.is_long(), ..Keeping::default() };
         match budget {
-            Budget::Window { length_s, .. } => Self::Window { end_s: window_end_s(*length_s, now), count: 0, keeping },
+            Budget::Window { .. } | Budget::Calendar { .. } => Self::Window { end_s: budget.end_s(now), count: 0, keeping },
             Budget::Bucket(_) => Self::Bucket { tat: 0 },
         }
     }
@@ -83,9 +121,10 @@ impl Counter {
     /// larger step it starts afresh: the clock was wrong before, and a key must not stay refused until that wrong time comes.
     pub(super) fn at(&self, budget: &Budget, now: Now) -> Self {
         match (self, budget) {
-            (Self::Window { end_s, .. }, Budget::Window { length_s, .. }) => {
-                let current = window_end_s(*length_s, now);
-                let goes_on = *end_s >= current && u64::from(*end_s - current) <= *length_s;
+            (Self::Window { end_s, .. }, Budget::Calendar { .. }) if budget.is_surely_in(*end_s, now) => *self,
+            (Self::Window { end_s, .. }, Budget::Window { .. } | Budget::Calendar { .. }) => {
+                let current = budget.end_s(now);
+                let goes_on = *end_s >= current && u64::from(*end_s - current) <= budget.longest_s();
                 if goes_on { *self } else { Self::fresh(budget, now) }
             }
             (Self::Bucket { tat }, Budget::Bucket(limit)) => Self::Bucket { tat: limit.adopt(*tat, now.steady_ns) },
@@ -99,7 +138,7 @@ impl Counter {
     /// In [`Mode::AllOrNothing`] and for buckets a peek decides as one hit would.
     pub(super) fn charge(&mut self, ask: &Ask, mode: Mode, now: Now) -> Standing {
         match (self, &ask.budget) {
-            (Self::Window { end_s, count, .. }, Budget::Window { limit, .. }) => {
+            (Self::Window { end_s, count, .. }, Budget::Window { limit, .. } | Budget::Calendar { limit, .. }) => {
                 let before = *count;
                 *count = if ask.negative { before.saturating_sub(ask.hits) } else { before.saturating_add(ask.hits) };
                 let compared = match mode {
@@ -121,7 +160,7 @@ impl Counter {
     /// What stands where the request of this ask was refused, and so nothing of it charged.
     pub(super) fn without(&self, ask: &Ask, would_be: Standing, now: Now) -> Standing {
         let remaining = match (self, &ask.budget) {
-            (Self::Window { count, .. }, Budget::Window { limit, .. }) => limit.saturating_sub(*count),
+            (Self::Window { count, .. }, Budget::Window { limit, .. } | Budget::Calendar { limit, .. }) => limit.saturating_sub(*count),
             (Self::Bucket { tat }, Budget::Bucket(limit)) => limit.remaining(*tat, now.steady_ns),
             _ => 0,
         };
@@ -187,6 +226,34 @@ fn charge_bucket(tat: &mut u64, limit: &RateLimit, ask: &Ask, now_ns: u64) -> St
         Answer::Never => (true, limit.reset_after_ns(*tat, now_ns)),
     };
     Standing { over, before, after: before.saturating_add(ask.hits), remaining: limit.remaining(*tat, now_ns), reset_ns }
+}
+
+/// The bit that no length of a window has.
+const CALENDAR: u64 = 1 << 63;
+
+/// Never another for a unit.
+fn unit_number(unit: PeriodUnit) -> u8 {
+    match unit {
+        PeriodUnit::Minute => 1,
+        PeriodUnit::Hour => 2,
+        PeriodUnit::Day => 3,
+        PeriodUnit::Week => 4,
+        PeriodUnit::Month => 5,
+        PeriodUnit::Year => 6,
+    }
+}
+
+/// The shortest and the longest period of a unit.
+fn lengths_s(unit: PeriodUnit) -> (u64, u64) {
+    const DAY_S: u64 = 86_400;
+    match unit {
+        PeriodUnit::Minute => (60, 60),
+        PeriodUnit::Hour => (3600, 3600),
+        PeriodUnit::Day => (DAY_S, DAY_S),
+        PeriodUnit::Week => (7 * DAY_S, 7 * DAY_S),
+        PeriodUnit::Month => (28 * DAY_S, 31 * DAY_S),
+        PeriodUnit::Year => (365 * DAY_S, 366 * DAY_S),
+    }
 }
 
 fn window_end_s(length_s: u64, now: Now) -> u32 {

@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::{Ask, Budget, Mode, RuleEngine, Standing};
+use super::durable::{DurableAsk, DurableCounters, NoCounters};
+use super::{Ask, Budget, Identity, Mode, RuleEngine, Standing, Standings};
+use crate::decide::compiled::CompiledQuota;
 use crate::decide::gcra::RateLimit;
 use crate::decide::time::{Now, SECOND_NS};
 use crate::rules::{Domain, Limit, Match, PerUnit, Rule, RuleSet, Unit};
@@ -86,8 +88,16 @@ enum Candidate<'r, 'q> {
     Limit { per: PerUnit, budget: Budget, matched: Option<Match<'r, 'q>> },
 }
 
+impl Candidate<'_, '_> {
+    /// What the hits are charged to, where they outlive crashes. A limit that the request brings along never does.
+    fn durable(&self) -> Option<&CompiledQuota> {
+        let Self::Limit { matched: Some(matched), .. } = self else { return None };
+        matched.rule.durable.as_deref()
+    }
+}
+
 impl RuleEngine {
-    /// Decides a request in `domain` and charges what it is charged.
+    /// Decides a request in `domain` and charges what it is charged. Durable rules admit nothing: see [`Self::decide_with`].
     pub fn decide<'r, 'q>(
         &self,
         rules: &'r RuleSet,
@@ -96,55 +106,113 @@ impl RuleEngine {
         modes: Modes,
         now: Now,
     ) -> Decision<'r, 'q> {
+        self.decide_with(&NoCounters, rules, domain_name, descriptors, modes, now).unwrap_or_else(|never| match never {})
+    }
+
+    /// Decides a request in `domain` and charges what it is charged, durable rules by `counters`.
+    ///
+    /// # Errors
+    /// What `counters` need first. Then nothing is charged anywhere.
+    pub fn decide_with<'r, 'q, C: DurableCounters>(
+        &self,
+        counters: &C,
+        rules: &'r RuleSet,
+        domain_name: &[u8],
+        descriptors: &'q [Descriptor<'_>],
+        modes: Modes,
+        now: Now,
+    ) -> Result<Decision<'r, 'q>, C::Wait> {
         let Some(domain) = rules.domain(domain_name) else {
             let statuses = descriptors.iter().map(|_| Status { over_limit: false, quota: modes.quota_mode, met: Met::Nothing }).collect();
-            return Decision { over_limit: false, shadowed: false, domain_found: false, statuses };
+            return Ok(Decision { over_limit: false, shadowed: false, domain_found: false, statuses });
         };
         let mut candidates: SmallVec<[Candidate<'r, 'q>; 4]> = descriptors.iter().map(|descriptor| candidate(domain, descriptor)).collect();
         drop_replaced(&mut candidates);
 
-        let asks: SmallVec<[Ask; 4]> =
-            candidates.iter().zip(descriptors).filter_map(|(candidate, descriptor)| self.ask(domain, candidate, descriptor)).collect();
-        let mode = if domain.all_or_nothing() { Mode::AllOrNothing } else { Mode::Each };
-        let standings = self.charge(&asks, mode, now, |standings| {
-            !modes.shadow_mode
-                && overall(pair(&candidates, standings).map(|(candidate, standing)| status_flags(candidate, standing, modes)))
-        });
-
-        let over = overall(pair(&candidates, &standings).map(|(candidate, standing)| status_flags(candidate, standing, modes)));
+        let (memory, durable) = self.charge_candidates(counters, domain, &candidates, descriptors, modes, now)?;
+        let over = overall(flags(&candidates, &memory, &durable, modes));
         let statuses = {
-            let mut standings = standings.into_iter();
+            let mut standings = InOrder { memory: memory.iter(), durable: durable.iter() };
             candidates
                 .into_iter()
                 .zip(descriptors)
                 .map(|(candidate, descriptor)| {
-                    let standing = matches!(candidate, Candidate::Limit { .. }).then(|| standings.next()).flatten();
+                    let standing = standings.of(&candidate).copied();
                     let (over_limit, quota) = status_flags(&candidate, standing.as_ref(), modes);
                     Status { over_limit, quota, met: met(candidate, standing, descriptor, over_limit) }
                 })
                 .collect()
         };
-        Decision { over_limit: over && !modes.shadow_mode, shadowed: over && modes.shadow_mode, domain_found: true, statuses }
+        Ok(Decision { over_limit: over && !modes.shadow_mode, shadowed: over && modes.shadow_mode, domain_found: true, statuses })
+    }
+
+    /// The standings of the counters in memory, and of those that are durable. The latter are charged first, under the locks of the former
+    /// where all belong together.
+    fn charge_candidates<C: DurableCounters>(
+        &self,
+        counters: &C,
+        domain: &Domain,
+        candidates: &[Candidate<'_, '_>],
+        descriptors: &[Descriptor<'_>],
+        modes: Modes,
+        now: Now,
+    ) -> Result<(Standings, Standings), C::Wait> {
+        let pairs = || candidates.iter().zip(descriptors);
+        let asks: SmallVec<[Ask; 4]> = pairs().filter_map(|(candidate, descriptor)| self.ask(domain, candidate, descriptor)).collect();
+        let refused = |memory: &[Standing], durable: &[Standing]| !modes.shadow_mode && overall(flags(candidates, memory, durable, modes));
+        let mode = if domain.all_or_nothing() { Mode::AllOrNothing } else { Mode::Each };
+        if !domain.has_durable() {
+            return Ok((self.charge(&asks, mode, now, |memory| refused(memory, &[])), Standings::new()));
+        }
+        let durable: SmallVec<[DurableAsk<'_>; 4]> =
+            pairs().filter_map(|(candidate, descriptor)| self.durable_ask(domain, candidate, descriptor)).collect();
+        if mode == Mode::Each {
+            let durable = counters.charge(&durable, mode, now, &mut |_| false)?;
+            return Ok((self.charge(&asks, mode, now, |_| false), durable));
+        }
+        let mut charged = Ok(Standings::new());
+        let memory = self.charge(&asks, mode, now, |memory| {
+            let mut refuses = true;
+            charged = counters.charge(&durable, mode, now, &mut |durable| {
+                refuses = refused(memory, durable);
+                refuses
+            });
+            refuses || charged.is_err()
+        });
+        Ok((memory, charged?))
     }
 
     fn ask(&self, domain: &Domain, candidate: &Candidate<'_, '_>, descriptor: &Descriptor<'_>) -> Option<Ask> {
-        let Candidate::Limit { budget, matched, .. } = candidate else { return None };
+        let Candidate::Limit { budget, .. } = candidate else { return None };
+        if candidate.durable().is_some() {
+            return None;
+        }
+        Some(self.identify(domain, candidate, descriptor).ask(*budget, descriptor.hits, descriptor.negative))
+    }
+
+    fn durable_ask<'a>(&self, domain: &'a Domain, candidate: &'a Candidate<'_, '_>, descriptor: &Descriptor<'_>) -> Option<DurableAsk<'a>> {
+        let quota = candidate.durable()?;
+        let counter = self.identify(domain, candidate, descriptor).name();
+        Some(DurableAsk { counter, domain: domain.name(), quota, hits: descriptor.hits, negative: descriptor.negative })
+    }
+
+    fn identify(&self, domain: &Domain, candidate: &Candidate<'_, '_>, descriptor: &Descriptor<'_>) -> Identity {
         let mut identity = self.identity(domain.name().as_bytes());
-        match matched {
-            Some(matched) => {
+        match candidate {
+            Candidate::Limit { matched: Some(matched), .. } => {
                 let mut levels = matched.rule.levels.iter();
                 matched.counter_levels(|pieces| {
                     identity.level(pieces, levels.next().map(String::as_bytes).unwrap_or_default());
                 });
             }
             // The same identity as a rule of that unit over the same entries: they share a count, as they do in the reference.
-            None => {
+            _ => {
                 for (key, value) in &descriptor.entries {
                     identity.level(&[key, b"_", value], key);
                 }
             }
         }
-        Some(identity.ask(*budget, descriptor.hits, descriptor.negative))
+        identity
     }
 }
 
@@ -157,6 +225,10 @@ fn candidate<'r, 'q>(domain: &'r Domain, descriptor: &'q Descriptor<'_>) -> Cand
         Some(matched) => match matched.rule.limit {
             Limit::Unlimited => Candidate::Unlimited(matched.rule),
             Limit::Window(per) => Candidate::Limit { per, budget: window(per), matched: Some(matched) },
+            Limit::Calendar(per) => {
+                let budget = Budget::Calendar { limit: per.requests.into(), unit: per.unit.period() };
+                Candidate::Limit { per, budget, matched: Some(matched) }
+            }
             Limit::Bucket { per, burst } => {
                 let period_ns = per.seconds().saturating_mul(SECOND_NS);
                 // A bucket that gives nothing is a window that allows nothing. Loading has refused every other rate that makes no bucket.
@@ -200,13 +272,31 @@ fn drop_replaced(candidates: &mut [Candidate<'_, '_>]) {
     }
 }
 
-/// Each candidate with its standing, where it has one.
-fn pair<'c, 'r, 'q>(
-    candidates: &'c [Candidate<'r, 'q>],
-    standings: &'c [Standing],
-) -> impl Iterator<Item = (&'c Candidate<'r, 'q>, Option<&'c Standing>)> {
-    let mut standings = standings.iter();
-    candidates.iter().map(move |candidate| (candidate, matches!(candidate, Candidate::Limit { .. }).then(|| standings.next()).flatten()))
+/// Standings, as the candidates come that they are of.
+struct InOrder<'s> {
+    memory: std::slice::Iter<'s, Standing>,
+    durable: std::slice::Iter<'s, Standing>,
+}
+
+impl<'s> InOrder<'s> {
+    fn of(&mut self, candidate: &Candidate<'_, '_>) -> Option<&'s Standing> {
+        match candidate {
+            Candidate::Limit { .. } if candidate.durable().is_some() => self.durable.next(),
+            Candidate::Limit { .. } => self.memory.next(),
+            Candidate::Nothing | Candidate::Unlimited(_) => None,
+        }
+    }
+}
+
+/// What the overall answer is made of.
+fn flags<'c>(
+    candidates: &'c [Candidate<'_, '_>],
+    memory: &'c [Standing],
+    durable: &'c [Standing],
+    modes: Modes,
+) -> impl Iterator<Item = (bool, bool)> + 'c {
+    let mut standings = InOrder { memory: memory.iter(), durable: durable.iter() };
+    candidates.iter().map(move |candidate| status_flags(candidate, standings.of(candidate), modes))
 }
 
 /// Is the descriptor over its limit, and does it count as a quota?

@@ -1,17 +1,23 @@
-//! Between the engine, which does no I/O, and the ledger, which does nothing else: draws leases, hands unspent units back.
+//! Between the engine, which does no I/O, and the ledger, which does nothing else: draws leases, hands unspent units back, and
+//! has statistics kept.
+
+mod behind;
 
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use crate::clock::Clock;
 use crate::decide::calendar::Period;
+use crate::decide::compiled::QuotaIdentity;
 use crate::decide::lookup::Lookup;
 use crate::decide::outcome::CountRule;
 use crate::decide::quota::Row;
 use crate::decide::time::SECOND_NS;
+use crate::engine::plans::durable::RULES;
 use crate::engine::plans::{
     Change, Committed, Correction, Counter, Delta, GiveBack, GrantError, GrantPlan, Granted, Mark, MarkKind, Need, PlanEngine, QuotaUsage,
     Restored, Scope, Settlement,
@@ -30,11 +36,13 @@ pub struct Desk {
     ledger: Arc<LedgerThread>,
     holder: Holder,
     clock: Clock,
+    /// Held while statistics are written: what was taken later is written later.
+    behind: Arc<Mutex<()>>,
 }
 
 impl Desk {
     pub fn new(engine: Arc<PlanEngine>, ledger: Arc<LedgerThread>, holder: Holder, clock: Clock) -> Self {
-        Self { engine, ledger, holder, clock }
+        Self { engine, ledger, holder, clock, behind: Arc::default() }
     }
 
     /// Asks the ledger for all of `needs`, and waits for the answers, at most so long. Whether units came shows at the next check.
@@ -204,33 +212,18 @@ impl Desk {
     ///
     /// # Errors
     /// The ledger cannot be read.
-    pub async fn usage(
+    pub fn usage(
         &self,
-        held: Vec<QuotaUsage>,
+        lookup: &impl Lookup,
+        mut held: Vec<QuotaUsage>,
         scope: Scope<'_>,
         from_ns: u64,
         until_ns: u64,
     ) -> Result<Vec<QuotaUsage>, LedgerError> {
-        let scope = match scope {
-            Scope::All => ledger::LedgerScope::All,
-            Scope::Subscriber(id) => ledger::LedgerScope::Subscriber(id.into()),
-            Scope::Key(id) => ledger::LedgerScope::Key(id.into()),
-            Scope::Plan(id) => ledger::LedgerScope::Plan(id.into()),
-        };
-        let desk = self.clone();
-        // The ledger's file blocks, and the thread that asks serves calls.
-        let read = tokio::task::spawn_blocking(move || desk.read_usage(held, &scope, from_ns, until_ns));
-        read.await.unwrap_or(Err(LedgerError::Stopped))
-    }
-
-    fn read_usage(
-        &self,
-        mut held: Vec<QuotaUsage>,
-        scope: &ledger::LedgerScope,
-        from_ns: u64,
-        until_ns: u64,
-    ) -> Result<Vec<QuotaUsage>, LedgerError> {
-        for kept in self.ledger.ledger().usage(scope, from_ns / SECOND_NS, until_ns.div_ceil(SECOND_NS))? {
+        for kept in self.ledger.ledger().usage(&wire_scope(scope), from_ns / SECOND_NS, until_ns.div_ceil(SECOND_NS))? {
+            if &*kept.identity.plan == RULES {
+                continue;
+            }
             let same =
                 |usage: &&mut QuotaUsage| usage.row.period.start_ns / SECOND_NS == kept.period.start_s && is_of(&kept.identity, usage);
             if let Some(usage) = held.iter_mut().find(same) {
@@ -242,9 +235,11 @@ impl Desk {
                 let row = Row { period, used: kept.used(), granted: kept.granted };
                 let lost = kept.lost.min(kept.charged);
                 let CounterIdentity { subscriber, key, plan, entitlement, quota } = kept.identity;
-                held.push(QuotaUsage { subscriber, key, plan, entitlement, quota, limit: None, row, lost });
+                let limit = declared_limit(lookup, &plan, &entitlement, &quota);
+                held.push(QuotaUsage { subscriber, key, plan, entitlement, quota, limit, row, lost });
             }
         }
+        held.sort_unstable_by(|one, other| one.order().cmp(&other.order()));
         Ok(held)
     }
 
@@ -291,12 +286,12 @@ impl Desk {
         }
     }
 
-    /// Takes over the running periods, at start: an exhausted counter then answers from memory. Gives what should be leased before anyone
-    /// asks, for the counters that were active last.
+    /// Takes over the running periods, at start: an exhausted counter then answers from memory. Those of durable rules are `durable`'s. Gives
+    /// what should be leased before anyone asks, for the counters that were active last.
     ///
     /// # Errors
     /// The ledger cannot be read.
-    pub fn restore(&self, lookup: &impl Lookup) -> Result<Vec<Need>, LedgerError> {
+    pub fn restore(&self, lookup: &impl Lookup, durable: &PlanEngine) -> Result<Vec<Need>, LedgerError> {
         for (number, bits) in self.ledger.ledger().load_count_rules()? {
             self.engine.restore_rule(number, CountRule::of_bits(bits));
         }
@@ -309,20 +304,27 @@ impl Desk {
                 period: Period { start_ns: row.period.start_s * SECOND_NS, end_ns: row.period.end_s * SECOND_NS },
                 charged: row.charged,
                 granted: row.granted,
-                counter: Counter {
-                    subscriber: counter.subscriber,
-                    key: counter.key,
-                    plan: counter.plan,
-                    entitlement: counter.entitlement,
-                    quota: counter.quota,
-                },
+                counter: engine_counter(counter),
             };
             // No room: the counter is cold then, and asks the ledger when it is touched.
-            if self.engine.restore(&row, now).is_ok() && needs.len() < MAX_WARM {
+            if &*row.counter.plan == RULES {
+                let _ = durable.restore(&row, now);
+            } else if self.engine.restore(&row, now).is_ok() && needs.len() < MAX_WARM {
                 needs.extend(self.engine.warm(lookup, &row, now));
             }
         })?;
+        self.restore_receipts(now)?;
         Ok(needs)
+    }
+}
+
+/// The scope as the ledger says it.
+pub fn wire_scope(scope: Scope<'_>) -> ledger::LedgerScope {
+    match scope {
+        Scope::All => ledger::LedgerScope::All,
+        Scope::Subscriber(id) => ledger::LedgerScope::Subscriber(id.into()),
+        Scope::Key(id) => ledger::LedgerScope::Key(id.into()),
+        Scope::Plan(id) => ledger::LedgerScope::Plan(id.into()),
     }
 }
 
@@ -332,6 +334,11 @@ fn wire_counter(counter: &Counter, number: Option<u64>) -> ledger::Counter {
         || ledger::Counter::Named(CounterIdentity { subscriber, key, plan, entitlement, quota }),
         |number| ledger::Counter::Known(ledger::CounterId(number)),
     )
+}
+
+fn engine_counter(counter: CounterIdentity) -> Counter {
+    let CounterIdentity { subscriber, key, plan, entitlement, quota } = counter;
+    Counter { subscriber, key, plan, entitlement, quota }
 }
 
 fn wire_period(period: Period) -> LedgerPeriod {
@@ -349,6 +356,12 @@ fn wire_mark(mark: &Mark) -> ledger::Mark {
 
 fn wire_delta(delta: &Delta) -> ledger::Delta {
     ledger::Delta { counter: ledger::CounterId(delta.counter), period_start_s: delta.period_start_s, units: delta.units }
+}
+
+/// The limit that is declared now. `None`: the quota is not declared any more.
+fn declared_limit(lookup: &impl Lookup, plan: &str, entitlement: &str, quota: &QuotaIdentity) -> Option<u64> {
+    let declared = lookup.plan(plan)?.entitlement(entitlement)?;
+    declared.quotas.iter().find(|declared| *declared.identity == *quota).map(|declared| declared.limit)
 }
 
 fn is_of(identity: &CounterIdentity, usage: &QuotaUsage) -> bool {

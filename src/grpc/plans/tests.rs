@@ -43,7 +43,7 @@ fn over(settings: config::Plans, ledger: Arc<dyn Ledger>, clock: Clock, unit: &s
     let engine = Arc::new(PlanEngine::new(own));
     let thread = Arc::new(LedgerThread::start(ledger, 100).unwrap());
     let desk = Desk::new(engine.clone(), thread, holder, clock.clone());
-    desk.restore(&**catalog.load()).unwrap();
+    desk.restore(&**catalog.load(), &PlanEngine::new(Settings::new([2; 32], [3; 16]))).unwrap();
     Plans::new(engine, catalog, clock, settings, Some(desk), &Metrics::new())
 }
 

@@ -8,19 +8,32 @@ use serde_json::Value as Json;
 
 use super::*;
 use crate::decide::time::{Now, SECOND_NS};
+use crate::engine::plans::{PlanEngine, Settings};
+use crate::grpc::plans::desk::Desk;
 use crate::grpc::wire::{Code, DescriptorStatus, Entry, LimitOverride};
 
 const UNITS: [&str; 8] = ["UNKNOWN", "SECOND", "MINUTE", "HOUR", "DAY", "MONTH", "YEAR", "WEEK"];
 
 /// A rate limiter over one rules text, with a clock that the test sets.
-struct Bench {
-    limiter: RateLimiter,
+pub(super) struct Bench {
+    pub(super) limiter: RateLimiter,
     metrics: Arc<Metrics>,
     now: Arc<Mutex<Now>>,
 }
 
 impl Bench {
     fn new(rules: Option<&str>, settings: config::RateLimit, bounds: config::GrpcBounds) -> Self {
+        let counters = |_| (PlanEngine::new(Settings::new([2; 32], [3; 16])).into(), None);
+        Self::with(rules, settings, bounds, counters)
+    }
+
+    /// Durable rules are counted in the engine that `counters` gives, and leased where it gives a desk, too.
+    pub(super) fn with(
+        rules: Option<&str>,
+        settings: config::RateLimit,
+        bounds: config::GrpcBounds,
+        counters: impl FnOnce(Clock) -> (Arc<PlanEngine>, Option<Desk>),
+    ) -> Self {
         let mut file = tempfile::Builder::new().suffix(".yaml").tempfile().unwrap();
         file.write_all(rules.unwrap_or_default().as_bytes()).unwrap();
         let paths = rules.map(|_| file.path().to_owned()).into_iter().collect();
@@ -32,7 +45,9 @@ impl Bench {
         let read = now.clone();
         let clock = Clock::from_fn(move || *read.lock());
         let plans = crate::grpc::plans::tests::empty(clock.clone(), &metrics);
-        Self { limiter: RateLimiter::new(engine, rulebook, clock, metrics.clone(), plans, settings, bounds), metrics, now }
+        let (counters, desk) = counters(clock.clone());
+        let durable = DurableRules::new(counters, desk, plans.settings());
+        Self { limiter: RateLimiter::new(engine, rulebook, clock, metrics.clone(), plans, durable, settings, bounds), metrics, now }
     }
 
     fn answer(&self, request: &RateLimitRequest) -> Result<RateLimitResponse, RateLimitError> {
@@ -43,7 +58,7 @@ impl Bench {
         now_or_never(self.limiter.answer_json(body, None))
     }
 
-    fn at(&self, s: f64) {
+    pub(super) fn at(&self, s: f64) {
         *self.now.lock() = instant(s);
     }
 }
@@ -64,7 +79,7 @@ fn instant(s: f64) -> Now {
     Now { unix_ns: 20_001 * 86_400 * SECOND_NS + ns, steady_ns: 1 + ns }
 }
 
-fn settings(json: &Json) -> config::RateLimit {
+pub(super) fn settings(json: &Json) -> config::RateLimit {
     let on = |key: &str| json.get(key).and_then(Json::as_bool).unwrap_or(false);
     let names = config::HeaderNames {
         limit: "RateLimit-Limit".to_owned(),
@@ -80,7 +95,7 @@ fn settings(json: &Json) -> config::RateLimit {
     }
 }
 
-fn bounds(json: &Json) -> config::GrpcBounds {
+pub(super) fn bounds(json: &Json) -> config::GrpcBounds {
     let bound = |key: &str, default| json.get(key).and_then(Json::as_u64).map_or(default, |bound| bound.try_into().unwrap());
     config::GrpcBounds {
         max_message_bytes: 4 << 20,
@@ -90,7 +105,7 @@ fn bounds(json: &Json) -> config::GrpcBounds {
 }
 
 /// `d hits=3 | k=v,l=w hits=1 | …`
-fn request(text: &str) -> RateLimitRequest {
+pub(super) fn request(text: &str) -> RateLimitRequest {
     let mut parts = text.split('|');
     let mut head = parts.next().unwrap().trim().split(" hits=");
     RateLimitRequest {
@@ -161,7 +176,7 @@ fn object(value: &Struct) -> Json {
     value.fields.iter().map(|(key, value)| (key.clone(), json(value))).collect()
 }
 
-fn show(answer: Result<RateLimitResponse, RateLimitError>) -> String {
+pub(super) fn show(answer: Result<RateLimitResponse, RateLimitError>) -> String {
     let answer = match answer {
         Ok(answer) => answer,
         Err(error) => {

@@ -55,7 +55,8 @@ pub enum BooksError {
 /// The books of the quotas: who used what, and grants.
 #[tonic::async_trait]
 pub trait Books: Send + Sync + 'static {
-    /// The periods that overlap the days (since 1970-01-01, UTC, both included), and those days.
+    /// The periods that overlap the days (since 1970-01-01, UTC, both included), and those days: of all that was ever counted and is still
+    /// kept. Unavailable where a part of it cannot be read.
     async fn usage(&self, scope: Scope<'_>, days: RangeInclusive<u64>, now: Now) -> Result<Usage, BooksError>;
 
     /// Makes a grant; the answer is the counter's period after it.

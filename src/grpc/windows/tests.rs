@@ -36,7 +36,7 @@ fn what_is_written_is_there_at_the_next_start_and_what_is_not_is_not() {
     let ledger: Arc<dyn Ledger> = Arc::new(MemoryLedger::new().unwrap());
     let run = start(&ledger);
     let keys = u64::try_from(PIECE * 2 + 1).unwrap();
-    (0..keys).for_each(|key| drop(hit(&run.engine, key, 2)));
+    (0..keys).for_each(|key| assert!(!hit(&run.engine, key, 2).over));
     run.keeper.write().unwrap();
     run.keeper.write().unwrap();
     hit(&run.engine, 0, 1);
@@ -59,11 +59,11 @@ fn a_ledger_that_fails_gets_all_of_it_when_it_works_again() {
     let ledger: Arc<dyn Ledger> = Arc::new(faulty);
     let run = start(&ledger);
     let keys = u64::try_from(PIECE + 1).unwrap();
-    (0..keys).for_each(|key| drop(hit(&run.engine, key, 1)));
+    (0..keys).for_each(|key| assert!(!hit(&run.engine, key, 1).over));
     failing.store(true, Ordering::SeqCst);
     for _ in 0..3 {
         assert_eq!(run.keeper.write(), Err(LedgerError::Busy));
-        (0..keys).for_each(|key| drop(hit(&run.engine, key, 1)));
+        (0..keys).for_each(|key| assert!(!hit(&run.engine, key, 1).over));
     }
     failing.store(false, Ordering::SeqCst);
     run.keeper.write().unwrap();

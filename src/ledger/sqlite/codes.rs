@@ -5,7 +5,7 @@ use rusqlite::{Error, Row};
 
 use crate::decide::plan::{PeriodUnit, Weekday};
 use crate::ledger::balance::Share;
-use crate::ledger::{Holder, MarkKind};
+use crate::ledger::{Holder, MarkKind, NameKind};
 
 const UNITS: [(PeriodUnit, &str); 6] = [
     (PeriodUnit::Minute, "minute"),
@@ -57,6 +57,21 @@ pub(super) fn kind(kind: MarkKind) -> i64 {
     match kind {
         MarkKind::Corrected => 0,
         MarkKind::Charged => 1,
+    }
+}
+
+pub(super) fn name_kind(kind: NameKind) -> i64 {
+    match kind {
+        NameKind::Key => 0,
+        NameKind::Target => 1,
+    }
+}
+
+pub(super) fn read_name_kind(row: &Row<'_>, column: usize) -> rusqlite::Result<NameKind> {
+    match row.get(column)? {
+        0 => Ok(NameKind::Key),
+        1 => Ok(NameKind::Target),
+        other => Err(Error::IntegralValueOutOfRange(column, other)),
     }
 }
 

@@ -7,15 +7,15 @@ use std::sync::Arc;
 use rusqlite::types::Type;
 use rusqlite::{Connection, Error, OptionalExtension, Result, Row, params};
 
-use super::codes::{int, read_int, read_packed, read_share, read_unit, read_weekday};
+use super::codes::{int, read_int, read_name_kind, read_packed, read_share, read_unit, read_weekday};
 use super::rows::CATALOG_REVISION;
 use crate::decide::compiled::QuotaIdentity;
 use crate::decide::plan::Id;
 use crate::ledger::balance::Share;
-use crate::ledger::operations::{add_counts, unspent};
+use crate::ledger::operations::unspent;
 use crate::ledger::{
-    CatalogImage, CatalogResource, CounterId, CounterIdentity, DailyCounts, DailyKey, Holder, LedgerPeriod, LedgerScope, PeriodRow,
-    WindowRow,
+    CatalogImage, CatalogResource, CounterId, CounterIdentity, DailyCounts, DailyKey, DailyRow, Holder, LedgerPeriod, LedgerScope,
+    NumberedName, PeriodRow, WindowRow,
 };
 
 /// The revision and the resources, of one moment.
@@ -47,6 +47,26 @@ pub(super) fn live(sql: &Connection, now_s: u64) -> Result<Vec<PeriodRow>> {
     let mut rows = all_periods(sql, "+end_s > ?1", params![int(now_s)])?;
     rows.sort_by_key(|row| Reverse(row.active_s));
     Ok(rows)
+}
+
+/// Few of all periods: they are found by when they end, and each counter is given once.
+pub(super) fn ended(
+    sql: &Connection,
+    after_s: u64,
+    by_s: u64,
+    most: usize,
+    visit: &mut dyn FnMut(CounterId, CounterIdentity),
+) -> Result<()> {
+    let mut statement = sql.prepare(
+        "SELECT id, subscriber, key, plan, entitlement, quota, unit, time_zone, week_start FROM counters
+         WHERE id IN (SELECT counter FROM periods WHERE end_s > ?1 AND end_s <= ?2) LIMIT ?3",
+    )?;
+    let mut names = Names::default();
+    let mut rows = statement.query(params![int(after_s), int(by_s), i64::try_from(most).unwrap_or(i64::MAX)])?;
+    while let Some(row) = rows.next()? {
+        visit(CounterId(read_int(row, 0)?), identity(row, &mut names)?);
+    }
+    Ok(())
 }
 
 pub(super) fn usage(sql: &Connection, scope: &LedgerScope, from_s: u64, until_s: u64) -> Result<Vec<PeriodRow>> {
@@ -145,7 +165,8 @@ impl Names {
     }
 }
 
-fn period(row: &Row<'_>, names: &mut Names) -> Result<PeriodRow> {
+/// From the second column on.
+fn identity(row: &Row<'_>, names: &mut Names) -> Result<CounterIdentity> {
     let key: Id = read_id(row, 2)?;
     let quota = QuotaIdentity {
         name: names.id(row, 5)?,
@@ -153,15 +174,19 @@ fn period(row: &Row<'_>, names: &mut Names) -> Result<PeriodRow> {
         time_zone: names.id(row, 7)?,
         week_start: read_weekday(row, 8)?,
     };
+    Ok(CounterIdentity {
+        subscriber: read_id(row, 1)?,
+        key: Some(key).filter(|key| !key.is_empty()),
+        plan: names.id(row, 3)?,
+        entitlement: names.id(row, 4)?,
+        quota: names.quota(quota),
+    })
+}
+
+fn period(row: &Row<'_>, names: &mut Names) -> Result<PeriodRow> {
     Ok(PeriodRow {
         counter: CounterId(read_int(row, 0)?),
-        identity: CounterIdentity {
-            subscriber: read_id(row, 1)?,
-            key: Some(key).filter(|key| !key.is_empty()),
-            plan: names.id(row, 3)?,
-            entitlement: names.id(row, 4)?,
-            quota: names.quota(quota),
-        },
+        identity: identity(row, names)?,
         period: LedgerPeriod { start_s: read_int(row, 9)?, end_s: read_int(row, 10)? },
         charged: read_int(row, 11)?,
         granted: row.get(12)?,
@@ -189,25 +214,40 @@ pub(super) fn windows(sql: &Connection, holder_id: u32, now_s: u64, visit: &mut 
     Ok(())
 }
 
-pub(super) fn daily(sql: &Connection, scope: &LedgerScope, first_day: u64, last_day: u64) -> Result<Vec<(DailyKey, DailyCounts)>> {
+pub(super) fn daily(sql: &Connection, scope: &LedgerScope, first_day: u64, last_day: u64) -> Result<Vec<(Holder, DailyRow)>> {
     let (first, last) = (int(first_day), int(last_day));
     let (condition, id) = column(scope).unwrap_or(("?3 = ''", ""));
     let mut statement = sql.prepare(&format!(
-        "SELECT day, subscriber, key, plan, entitlement, target, admitted, refused, responses FROM days
-         WHERE day BETWEEN ?1 AND ?2 AND {condition} ORDER BY day, subscriber, key, plan, entitlement, target"
+        "SELECT day, subscriber, key, plan, entitlement, target, holder, epoch, part, admitted, refused, responses FROM daily
+         WHERE day BETWEEN ?1 AND ?2 AND {condition} ORDER BY day, subscriber, key, plan, entitlement, target, holder, epoch, part"
     ))?;
     let mut names = Names::default();
-    let mut sums: Vec<(DailyKey, DailyCounts)> = Vec::new();
+    let mut found = Vec::new();
     let mut rows = statement.query(params![first, last, id])?;
     while let Some(row) = rows.next()? {
         let mut name = |column| names.id(row, column);
         let (subscriber, key, plan, entitlement, target) = (name(1)?, name(2)?, name(3)?, name(4)?, name(5)?);
         let key = DailyKey { day: read_int(row, 0)?, subscriber, key, plan, entitlement, target };
-        let counts = DailyCounts { admitted: read_int(row, 6)?, refused: read_packed(row, 7)?, responses: read_packed(row, 8)? };
-        match sums.last_mut().filter(|(last, _)| *last == key) {
-            Some((_, sum)) => add_counts(sum, &counts),
-            None => sums.push((key, counts)),
+        let holder = Holder { id: row.get(6)?, epoch: row.get(7)? };
+        let counts = DailyCounts { admitted: read_int(row, 9)?, refused: read_packed(row, 10)?, responses: read_packed(row, 11)? };
+        found.push((holder, DailyRow { key, part: row.get(8)?, counts }));
+    }
+    Ok(found)
+}
+
+/// The names of the latest epochs first. Epoch by epoch: nothing has to be sorted.
+pub(super) fn names(sql: &Connection, most: usize, visit: &mut dyn FnMut(Holder, NumberedName)) -> Result<()> {
+    let moment = sql.unchecked_transaction()?;
+    let mut epochs = moment.prepare("SELECT holder, epoch FROM naming_epochs ORDER BY epoch DESC, holder")?;
+    let epochs: Vec<Holder> = epochs.query_map([], |row| Ok(Holder { id: row.get(0)?, epoch: row.get(1)? }))?.collect::<Result<_>>()?;
+    let mut statement = moment.prepare("SELECT kind, number, name FROM names WHERE holder = ?1 AND epoch = ?2 LIMIT ?3")?;
+    let mut left = most;
+    for holder in epochs {
+        let mut rows = statement.query(params![holder.id, holder.epoch, i64::try_from(left).unwrap_or(i64::MAX)])?;
+        while let Some(row) = rows.next()? {
+            visit(holder, NumberedName { kind: read_name_kind(row, 0)?, number: row.get(1)?, name: read_id(row, 2)? });
+            left = left.saturating_sub(1);
         }
     }
-    Ok(sums)
+    Ok(())
 }

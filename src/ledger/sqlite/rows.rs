@@ -6,11 +6,11 @@ use roaring::RoaringBitmap;
 use rusqlite::types::Type;
 use rusqlite::{Error, OptionalExtension, Result, params};
 
-use super::codes::{int, kind, pack, read_int, read_share, unit, weekday};
+use super::codes::{int, kind, name_kind, pack, read_int, read_share, unit, weekday};
 use crate::ledger::balance::{Account, Share};
 use crate::ledger::operations::{MarkPlace, Rows};
 use crate::ledger::{
-    CatalogChange, CounterId, CounterIdentity, DailyCounts, DailyKey, Expire, Expired, Holder, MAX_COUNT_RULES, WindowRow,
+    CatalogChange, CounterId, CounterIdentity, DailyKey, DailyRow, Expire, Expired, Holder, MAX_COUNT_RULES, NumberedName, WindowRow,
 };
 
 /// Names of the table `numbers`.
@@ -128,6 +128,26 @@ impl<'a> Transaction<'a> {
             counters += self.write(sql, [counter])?;
         }
         Ok((old.len().try_into().unwrap_or(u64::MAX), counters))
+    }
+
+    fn expire_names(&mut self, expire: &Expire, most: u64) -> Result<u64> {
+        let sql = "UPDATE naming_epochs SET ended_s = ?1
+                   WHERE ended_s IS NULL AND epoch < (SELECT epoch FROM holders WHERE id = naming_epochs.holder)";
+        self.write(sql, [int(expire.now_s)])?;
+        let mut statement = self.sql.prepare_cached("SELECT holder, epoch FROM naming_epochs WHERE ended_s < ?1")?;
+        let ended = statement.query_map([int(expire.names_ended_before_s)], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let ended: Vec<(u32, u32)> = ended.collect::<Result<_>>()?;
+        drop(statement);
+        let mut dropped = 0;
+        for (holder, epoch) in ended {
+            let sql = "DELETE FROM names WHERE (holder, epoch, kind, number) IN
+                       (SELECT holder, epoch, kind, number FROM names WHERE holder = ?1 AND epoch = ?2 LIMIT ?3)";
+            dropped += self.write(sql, params![holder, epoch, int(most.saturating_sub(dropped))])?;
+            let sql = "DELETE FROM naming_epochs WHERE holder = ?1 AND epoch = ?2
+                       AND NOT EXISTS (SELECT 1 FROM names WHERE holder = ?1 AND epoch = ?2)";
+            self.write(sql, params![holder, epoch])?;
+        }
+        Ok(dropped)
     }
 }
 
@@ -249,15 +269,27 @@ impl Rows for Transaction<'_> {
         Ok(())
     }
 
-    fn put_day(&mut self, key: &DailyKey, holder: Holder, counts: &DailyCounts) -> Result<()> {
-        let sql = "INSERT INTO days (day, subscriber, key, plan, entitlement, target, holder, epoch, admitted, refused, responses)
-                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
+    fn put_day(&mut self, holder: Holder, row: &DailyRow) -> Result<()> {
+        let sql = "INSERT INTO daily (day, subscriber, key, plan, entitlement, target, holder, epoch, part, admitted, refused, responses)
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)
                    ON CONFLICT DO UPDATE SET admitted = excluded.admitted, refused = excluded.refused, responses = excluded.responses";
-        let DailyKey { day, subscriber, key, plan, entitlement, target } = key;
-        let (refused, responses) = (pack(&counts.refused), pack(&counts.responses));
-        let Holder { id, epoch } = holder;
-        let (day, admitted) = (int(*day), int(counts.admitted));
-        self.write(sql, params![day, &**subscriber, &**key, &**plan, &**entitlement, &**target, id, epoch, admitted, refused, responses])?;
+        let DailyKey { day, subscriber, key, plan, entitlement, target } = &row.key;
+        let (refused, responses) = (pack(&row.counts.refused), pack(&row.counts.responses));
+        let (day, admitted) = (int(*day), int(row.counts.admitted));
+        let (Holder { id, epoch }, part) = (holder, row.part);
+        let names = [subscriber, key, plan, entitlement, target].map(|name| &**name);
+        let [subscriber, key, plan, entitlement, target] = names;
+        self.write(sql, params![day, subscriber, key, plan, entitlement, target, id, epoch, part, admitted, refused, responses])?;
+        Ok(())
+    }
+
+    fn put_names(&mut self, holder: Holder, names: &[NumberedName]) -> Result<()> {
+        self.write("INSERT INTO naming_epochs (holder, epoch) VALUES (?1, ?2) ON CONFLICT DO NOTHING", params![holder.id, holder.epoch])?;
+        let sql = "INSERT INTO names (holder, epoch, kind, number, name) VALUES (?1, ?2, ?3, ?4, ?5)
+                   ON CONFLICT DO UPDATE SET name = excluded.name";
+        for NumberedName { kind, number, name } in names {
+            self.write(sql, params![holder.id, holder.epoch, name_kind(*kind), number, &**name])?;
+        }
         Ok(())
     }
 
@@ -274,13 +306,15 @@ impl Rows for Transaction<'_> {
         self.marks.clear();
         let mark_rows = self.expire_marks(expire.marks_issued_before_s, most)?;
         let (periods, counters) = self.expire_periods(expire.periods_ended_by_s, most)?;
-        let sql = "DELETE FROM days WHERE (day, subscriber, key, plan, entitlement, target, holder, epoch) IN
-                   (SELECT day, subscriber, key, plan, entitlement, target, holder, epoch FROM days WHERE day < ?1 LIMIT ?2)";
+        let sql = "DELETE FROM daily WHERE (day, subscriber, key, plan, entitlement, target, holder, epoch, part) IN
+                   (SELECT day, subscriber, key, plan, entitlement, target, holder, epoch, part FROM daily WHERE day < ?1 LIMIT ?2)";
         let days = self.write(sql, [int(expire.days_before), int(most)])?;
+        let names = self.expire_names(expire, most)?;
         let sql = "DELETE FROM windows WHERE (fingerprint, holder) IN
                    (SELECT fingerprint, holder FROM windows WHERE end_s <= ?1 LIMIT ?2)";
         let windows = self.write(sql, [int(expire.windows_ended_by_s), int(most)])?;
-        Ok(Expired { mark_rows, periods, counters, days, windows, more: [mark_rows, periods, days, windows].contains(&most) })
+        let more = [mark_rows, periods, days, names, windows].contains(&most);
+        Ok(Expired { mark_rows, periods, counters, days, names, windows, more })
     }
 }
 

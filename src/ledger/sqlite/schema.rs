@@ -83,6 +83,40 @@ pub(super) const VERSIONS: &[&str] = &[
          PRIMARY KEY (fingerprint, holder)
      ) STRICT, WITHOUT ROWID;
      CREATE INDEX windows_by_end ON windows (end_s);",
+    // 4: daily usage in parts; the names behind the numbers in receipts.
+    "CREATE TABLE daily (
+         day INTEGER NOT NULL,
+         subscriber TEXT NOT NULL,
+         key TEXT NOT NULL,
+         plan TEXT NOT NULL,
+         entitlement TEXT NOT NULL,
+         target TEXT NOT NULL,
+         holder INTEGER NOT NULL,
+         epoch INTEGER NOT NULL,
+         part INTEGER NOT NULL,
+         admitted INTEGER NOT NULL,
+         refused BLOB NOT NULL,         -- 64 bits each, little-endian
+         responses BLOB NOT NULL,       -- likewise
+         PRIMARY KEY (day, subscriber, key, plan, entitlement, target, holder, epoch, part)
+     ) STRICT, WITHOUT ROWID;
+     CREATE INDEX daily_by_subscriber ON daily (subscriber, day);
+     CREATE INDEX daily_by_key ON daily (key, day);
+     INSERT INTO daily SELECT day, subscriber, key, plan, entitlement, target, holder, epoch, 0, admitted, refused, responses FROM days;
+     DROP TABLE days;
+     CREATE TABLE naming_epochs (
+         holder INTEGER NOT NULL,
+         epoch INTEGER NOT NULL,
+         ended_s INTEGER,               -- when it was found dead; NULL: it lives
+         PRIMARY KEY (holder, epoch)
+     ) STRICT, WITHOUT ROWID;
+     CREATE TABLE names (
+         holder INTEGER NOT NULL,
+         epoch INTEGER NOT NULL,
+         kind INTEGER NOT NULL,         -- 0 API key, 1 target
+         number INTEGER NOT NULL,
+         name TEXT NOT NULL,
+         PRIMARY KEY (holder, epoch, kind, number)
+     ) STRICT, WITHOUT ROWID;",
 ];
 
 /// The version that this program writes.

@@ -2,7 +2,7 @@ use super::*;
 
 on_both![
     counts_of_a_day_replace_those_of_the_same_epoch,
-    epochs_and_holders_add_up,
+    epochs_holders_and_parts_are_given_apart,
     places_that_were_added_count_from_nothing,
     days_are_listed_by_scope_and_range_in_order,
 ];
@@ -16,37 +16,51 @@ fn counts(admitted: u64, refused: &[u64]) -> DailyCounts {
     DailyCounts { admitted, refused: refused.to_vec(), responses: vec![admitted, u64::MAX] }
 }
 
-fn report(bench: &Bench, holder: Holder, rows: &[(DailyKey, DailyCounts)]) {
+fn row(key: &DailyKey, part: u32, counts: DailyCounts) -> DailyRow {
+    DailyRow { key: key.clone(), part, counts }
+}
+
+fn report(bench: &Bench, holder: Holder, rows: &[DailyRow]) {
     bench.one(DailyReport { holder, rows: rows.to_vec() });
 }
 
-fn all(bench: &Bench) -> Vec<(DailyKey, DailyCounts)> {
+fn all(bench: &Bench) -> Vec<(Holder, DailyRow)> {
     bench.ledger.daily(&LedgerScope::All, 0, u64::MAX).unwrap()
 }
 
 fn counts_of_a_day_replace_those_of_the_same_epoch(bench: &Bench) {
     let holder = bench.join(1);
     let acme = key(5, "acme", "acme-1", "gold");
-    report(bench, holder, &[(acme.clone(), counts(1, &[0, 1]))]);
+    report(bench, holder, &[row(&acme, 0, counts(1, &[0, 1]))]);
     for _ in 0..2 {
-        report(bench, holder, &[(acme.clone(), counts(3, &[2, 1]))]);
+        report(bench, holder, &[row(&acme, 0, counts(3, &[2, 1]))]);
     }
-    assert_eq!(all(bench), [(acme, counts(3, &[2, 1]))]);
+    assert_eq!(all(bench), [(holder, row(&acme, 0, counts(3, &[2, 1])))]);
 }
 
-fn epochs_and_holders_add_up(bench: &Bench) {
+fn epochs_holders_and_parts_are_given_apart(bench: &Bench) {
     let acme = key(5, "acme", "acme-1", "gold");
-    for (holder, admitted) in [(1, 10), (2, 20), (1, 30)] {
-        report(bench, bench.join(holder), &[(acme.clone(), counts(admitted, &[1]))]);
+    let mut reported = Vec::new();
+    for (holder, part, admitted) in [(1, 0, 10), (2, 0, 20), (1, 7, 30), (1, u32::MAX, 40)] {
+        let (holder, row) = (bench.join(holder), row(&acme, part, counts(admitted, &[1])));
+        report(bench, holder, std::slice::from_ref(&row));
+        reported.push((holder, row));
     }
-    assert_eq!(all(bench), [(acme, counts(60, &[3]))]);
+    // Two parts of one epoch.
+    let (holder, more) = (reported[0].0, row(&acme, 3, counts(50, &[])));
+    report(bench, holder, std::slice::from_ref(&more));
+    reported.push((holder, more));
+    reported.sort_by_key(|(holder, row)| (*holder, row.part));
+    assert_eq!(all(bench), reported);
 }
 
 fn places_that_were_added_count_from_nothing(bench: &Bench) {
     let acme = key(5, "acme", "acme-1", "gold");
-    report(bench, bench.join(1), &[(acme.clone(), counts(1, &[1]))]);
-    report(bench, bench.join(1), &[(acme.clone(), counts(1, &[1, 4, 2]))]);
-    assert_eq!(all(bench), [(acme, counts(2, &[2, 4, 2]))]);
+    report(bench, bench.join(1), &[row(&acme, 0, counts(1, &[1]))]);
+    report(bench, bench.join(1), &[row(&acme, 0, counts(1, &[1, 4, 2]))]);
+    let mut sum = DailyCounts::default();
+    all(bench).iter().for_each(|(_, row)| sum.add(&row.counts));
+    assert_eq!(sum, counts(2, &[2, 4, 2]));
 }
 
 fn days_are_listed_by_scope_and_range_in_order(bench: &Bench) {
@@ -57,7 +71,7 @@ fn days_are_listed_by_scope_and_range_in_order(bench: &Bench) {
         key(5, "umbrella", "", ""),
         key(6, "acme", "acme-1", "gold"),
     ];
-    let rows: Vec<_> = keys.iter().rev().map(|key| (key.clone(), counts(1, &[]))).collect();
+    let rows: Vec<_> = keys.iter().rev().map(|key| row(key, 0, counts(1, &[]))).collect();
     report(bench, bench.join(1), &rows);
     // Scope, first and last day, and which of the rows.
     let cases: &[(LedgerScope, u64, u64, &[usize])] = &[
@@ -72,7 +86,7 @@ fn days_are_listed_by_scope_and_range_in_order(bench: &Bench) {
         (LedgerScope::Plan("none".into()), 0, 9, &[]),
     ];
     for (scope, first, last, expected) in cases {
-        let listed: Vec<_> = bench.ledger.daily(scope, *first, *last).unwrap().into_iter().map(|(key, _)| key).collect();
+        let listed: Vec<_> = bench.ledger.daily(scope, *first, *last).unwrap().into_iter().map(|(_, row)| row.key).collect();
         let expected: Vec<_> = expected.iter().map(|&place| keys[place].clone()).collect();
         assert_eq!(listed, expected, "{scope:?} {first} {last}");
     }

@@ -104,20 +104,55 @@ fn a_file_of_a_newer_version_is_refused() {
     assert_eq!(charged(&SqliteLedger::open(folder.path()).unwrap()), 3);
 }
 
+/// What takes a file of the newest version back to an older one, and how many days it holds then.
+const OLDER: [(&str, usize); 3] = [
+    ("DROP TABLE daily; DROP TABLE names; DROP TABLE naming_epochs; DROP TABLE windows; PRAGMA user_version = 1", 0),
+    (
+        "DROP TABLE daily; DROP TABLE names; DROP TABLE naming_epochs; DROP TABLE windows;
+         CREATE TABLE days (day INTEGER NOT NULL, subscriber TEXT NOT NULL, key TEXT NOT NULL, plan TEXT NOT NULL, entitlement TEXT NOT NULL,
+             target TEXT NOT NULL, holder INTEGER NOT NULL, epoch INTEGER NOT NULL, admitted INTEGER NOT NULL, refused BLOB NOT NULL,
+             responses BLOB NOT NULL, PRIMARY KEY (day, subscriber, key, plan, entitlement, target, holder, epoch)) STRICT, WITHOUT ROWID;
+         CREATE INDEX days_by_subscriber ON days (subscriber, day);
+         CREATE INDEX days_by_key ON days (key, day);
+         INSERT INTO days VALUES (5, 'acme', 'acme-1', 'gold', 'all', 'orders', 1, 1, 17, x'0100000000000000', x'');
+         PRAGMA user_version = 2",
+        1,
+    ),
+    (
+        "DROP TABLE daily; DROP TABLE names; DROP TABLE naming_epochs;
+         CREATE TABLE days (day INTEGER NOT NULL, subscriber TEXT NOT NULL, key TEXT NOT NULL, plan TEXT NOT NULL, entitlement TEXT NOT NULL,
+             target TEXT NOT NULL, holder INTEGER NOT NULL, epoch INTEGER NOT NULL, admitted INTEGER NOT NULL, refused BLOB NOT NULL,
+             responses BLOB NOT NULL, PRIMARY KEY (day, subscriber, key, plan, entitlement, target, holder, epoch)) STRICT, WITHOUT ROWID;
+         CREATE INDEX days_by_subscriber ON days (subscriber, day);
+         CREATE INDEX days_by_key ON days (key, day);
+         INSERT INTO days VALUES (5, 'acme', 'acme-1', 'gold', 'all', 'orders', 1, 1, 17, x'0100000000000000', x'');
+         PRAGMA user_version = 3",
+        1,
+    ),
+];
+
 #[test]
 fn every_older_version_is_brought_forward_with_what_it_holds() {
-    let folder = filled(2);
-    let sql = Connection::open(file(&folder)).unwrap();
-    sql.execute_batch("DROP TABLE days; DROP TABLE windows; PRAGMA user_version = 1").unwrap();
-    drop(sql);
-    let ledger = SqliteLedger::open(folder.path()).unwrap();
-    assert_eq!(charged(&ledger), 6);
-    let holder = ledger.join(1).unwrap();
-    assert_eq!(holder.epoch, 2);
-    one(&ledger, DailyReport { holder, rows: vec![] }).unwrap();
-    assert_eq!(ledger.daily(&LedgerScope::All, 0, 9).unwrap(), []);
-    one(&ledger, WindowReport { holder, rows: vec![] }).unwrap();
-    ledger.load_windows(1, 0, &mut |row| panic!("{row:?}")).unwrap();
+    for (older, days) in OLDER {
+        let folder = filled(2);
+        let sql = Connection::open(file(&folder)).unwrap();
+        sql.execute_batch(older).unwrap();
+        drop(sql);
+        let ledger = SqliteLedger::open(folder.path()).unwrap();
+        assert_eq!(charged(&ledger), 6);
+        let found = ledger.daily(&LedgerScope::All, 0, 9).unwrap();
+        let counts = DailyCounts { admitted: 17, refused: vec![1], responses: vec![] };
+        assert_eq!(found.len(), days);
+        assert!(found.iter().all(|(holder, row)| holder.epoch == 1 && row.part == 0 && row.counts == counts), "{found:?}");
+        let holder = ledger.join(1).unwrap();
+        assert_eq!(holder.epoch, 2);
+        let rows = found.into_iter().map(|(_, row)| DailyRow { part: 1, ..row }).collect();
+        one(&ledger, DailyReport { holder, rows }).unwrap();
+        assert_eq!(ledger.daily(&LedgerScope::Key("acme-1".into()), 0, 9).unwrap().len(), 2 * days);
+        ledger.load_names(9, &mut |_, name| panic!("{name:?}")).unwrap();
+        one(&ledger, WindowReport { holder, rows: vec![] }).unwrap();
+        ledger.load_windows(1, 0, &mut |row| panic!("{row:?}")).unwrap();
+    }
 }
 
 #[test]

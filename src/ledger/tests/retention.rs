@@ -10,12 +10,10 @@ on_both![
     much_is_dropped_in_steps,
 ];
 
-const NOTHING: Expire = Expire { marks_issued_before_s: 0, periods_ended_by_s: 0, days_before: 0, windows_ended_by_s: 0 };
-
 fn periods_are_kept_until_the_time_that_is_said(bench: &Bench) {
     let holder = bench.join(1);
     bench.one(lease(holder, 10)).unwrap();
-    let expire = |by_s| bench.one(Expire { periods_ended_by_s: by_s, ..NOTHING });
+    let expire = |by_s| bench.one(Expire { periods_ended_by_s: by_s, ..Expire::default() });
     assert_eq!(expire(DAY.end_s - 1), Expired::default());
     assert_eq!(bench.row().charged, 10);
     assert_eq!(expire(DAY.end_s), Expired { periods: 1, counters: 1, ..Expired::default() });
@@ -27,10 +25,10 @@ fn a_counter_ends_with_its_last_period_and_its_number_is_never_another_s(bench: 
     let tomorrow = LedgerPeriod { start_s: DAY.end_s, end_s: DAY.end_s + 86_400 };
     let first = bench.one(lease(holder, 1)).unwrap().counter;
     bench.one(LeaseRequest { period: tomorrow, ..lease(holder, 1) }).unwrap();
-    assert_eq!(bench.one(Expire { periods_ended_by_s: DAY.end_s, ..NOTHING }).counters, 0);
+    assert_eq!(bench.one(Expire { periods_ended_by_s: DAY.end_s, ..Expire::default() }).counters, 0);
     let known = LeaseRequest { counter: Counter::Known(first), period: tomorrow, ..lease(holder, 2) };
     assert_eq!(bench.one(known.clone()).unwrap().leased, 2);
-    assert_eq!(bench.one(Expire { periods_ended_by_s: tomorrow.end_s, ..NOTHING }).counters, 1);
+    assert_eq!(bench.one(Expire { periods_ended_by_s: tomorrow.end_s, ..Expire::default() }).counters, 1);
     assert_eq!(bench.one(known), Err(Refused::UnknownCounter));
     let later = LedgerPeriod { start_s: tomorrow.end_s, end_s: tomorrow.end_s + 86_400 };
     let again = bench.one(LeaseRequest { period: later, ..lease(holder, 1) }).unwrap();
@@ -40,7 +38,7 @@ fn a_counter_ends_with_its_last_period_and_its_number_is_never_another_s(bench: 
 fn no_dropped_period_starts_from_0_again(bench: &Bench) {
     let holder = bench.join(1);
     bench.one(lease(holder, 10)).unwrap();
-    bench.one(Expire { periods_ended_by_s: DAY.end_s, ..NOTHING });
+    bench.one(Expire { periods_ended_by_s: DAY.end_s, ..Expire::default() });
     assert_eq!(bench.one(lease(holder, 20)).unwrap().leased, 0, "a clock that stepped back finds nothing left");
     let other = LeaseRequest { counter: Counter::Named(identity("umbrella")), ..lease(holder, 20) };
     assert_eq!(bench.one(other.clone()).unwrap().leased, 0, "nor does a counter whose row may have been dropped");
@@ -60,16 +58,16 @@ fn marks_are_kept_while_one_receipt_of_their_row_lives(bench: &Bench) {
     for (seq, issued_s) in [(1, 1_000), (2, 2_000), (3, 1_500)] {
         assert_eq!(issued(bench, holder, seq, issued_s), Settled::Done(vec![]));
     }
-    assert_eq!(bench.one(Expire { marks_issued_before_s: 2_000, ..NOTHING }).mark_rows, 0);
+    assert_eq!(bench.one(Expire { marks_issued_before_s: 2_000, ..Expire::default() }).mark_rows, 0);
     assert_eq!(issued(bench, holder, 1, 1_000), Settled::Duplicate);
-    assert_eq!(bench.one(Expire { marks_issued_before_s: 2_001, ..NOTHING }).mark_rows, 1);
+    assert_eq!(bench.one(Expire { marks_issued_before_s: 2_001, ..Expire::default() }).mark_rows, 1);
     assert_ne!(issued(bench, holder, 2, 2_000), Settled::Duplicate);
 }
 
 fn a_receipt_of_dropped_marks_is_too_old(bench: &Bench) {
     let holder = bench.join(1);
     issued(bench, holder, 1, 2_000);
-    bench.one(Expire { marks_issued_before_s: 9_000, ..NOTHING });
+    bench.one(Expire { marks_issued_before_s: 9_000, ..Expire::default() });
     assert_eq!(issued(bench, holder, 1, 2_000), Settled::TooOld, "a clock that stepped back does not make it good again");
     assert_eq!(issued(bench, holder, 5, 1_999), Settled::TooOld);
     assert_eq!(issued(bench, holder, 6, 2_001), Settled::Done(vec![]), "what was issued later was never dropped");
@@ -85,10 +83,11 @@ fn days_are_kept_from_the_day_that_is_said(bench: &Bench) {
         entitlement: "everything".into(),
         target: "orders/prod".into(),
     };
-    let rows = (3..7).map(|day| (key(day), DailyCounts { admitted: day, ..DailyCounts::default() })).collect();
+    let row = |day| DailyRow { key: key(day), part: 0, counts: DailyCounts { admitted: day, ..DailyCounts::default() } };
+    let rows = (3..7).map(row).collect();
     bench.one(DailyReport { holder, rows });
-    assert_eq!(bench.one(Expire { days_before: 5, ..NOTHING }), Expired { days: 2, ..Expired::default() });
-    let kept: Vec<_> = bench.ledger.daily(&LedgerScope::All, 0, 9).unwrap().into_iter().map(|(key, _)| key.day).collect();
+    assert_eq!(bench.one(Expire { days_before: 5, ..Expire::default() }), Expired { days: 2, ..Expired::default() });
+    let kept: Vec<_> = bench.ledger.daily(&LedgerScope::All, 0, 9).unwrap().into_iter().map(|(_, row)| row.key.day).collect();
     assert_eq!(kept, [5, 6]);
 }
 
@@ -100,7 +99,7 @@ fn much_is_dropped_in_steps(bench: &Bench) {
         .map(Operation::Lease)
         .collect();
     bench.ledger.commit(&leases).unwrap();
-    let expire = Expire { periods_ended_by_s: DAY.end_s, ..NOTHING };
+    let expire = Expire { periods_ended_by_s: DAY.end_s, ..Expire::default() };
     let steps = [bench.one(expire), bench.one(expire), bench.one(expire)];
     assert_eq!(
         steps.map(|step| (step.periods, step.counters, step.more)),

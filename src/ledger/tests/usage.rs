@@ -8,6 +8,7 @@ on_both![
     books_are_listed_by_scope_and_range_in_order,
     every_list_shows_the_same_of_one_book,
     running_periods_are_loaded_last_active_first,
+    counters_whose_periods_have_ended_are_loaded_once,
 ];
 
 fn what_a_living_epoch_has_not_told_to_be_spent_is_held(bench: &Bench) {
@@ -129,4 +130,28 @@ fn every_list_shows_the_same_of_one_book(bench: &Bench) {
     bench.ledger.load_live(0, &mut |row| live.push(row)).unwrap();
     live.sort_by(|one, other| one.order().cmp(&other.order()));
     assert_eq!(live, all);
+}
+
+fn counters_whose_periods_have_ended_are_loaded_once(bench: &Bench) {
+    let holder = bench.join(1);
+    let hour = |number: u64| LedgerPeriod { start_s: number * 3_600, end_s: (number + 1) * 3_600 };
+    let lease = |identity: CounterIdentity, number| {
+        bench.one(LeaseRequest { counter: Counter::Named(identity), period: hour(number), ..lease(holder, 1) }).unwrap().counter
+    };
+    let acme = lease(of("acme", None, "gold"), 1);
+    (2..5).for_each(|number| assert_eq!(lease(of("acme", None, "gold"), number), acme));
+    let by_key = lease(of("acme", Some("acme-1"), "gold"), 3);
+    let ended = |after_s, by_s, most| {
+        let mut found = Vec::new();
+        bench.ledger.load_ended(after_s, by_s, most, &mut |counter, identity| found.push((counter, identity))).unwrap();
+        found.sort_by_key(|(counter, _)| *counter);
+        found
+    };
+    let both = [(acme, of("acme", None, "gold")), (by_key, of("acme", Some("acme-1"), "gold"))];
+    assert_eq!(ended(0, 9 * 3_600, 9), both);
+    assert_eq!(ended(0, 9 * 3_600, 1).len(), 1);
+    // The hours of the key end at 14,400.
+    for (after_s, by_s, found) in [(0, 14_399, 1), (0, 14_400, 2), (14_399, 14_400, 2), (14_400, 18_000, 1), (18_000, 90_000, 0)] {
+        assert_eq!(ended(after_s, by_s, 9), both[..found], "{after_s} to {by_s}");
+    }
 }

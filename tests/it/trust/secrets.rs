@@ -122,13 +122,15 @@ impl Bench {
             }
         }
         let with_value = |id: &str, value: &str| pb::ApiKeyWithValue { api_key: key(id), value: value.to_owned() };
-        for api_keys in [
+        let acme = pb::Subscriber { id: "acme".to_owned(), plans: vec!["gold".to_owned()], ..pb::Subscriber::default() };
+        for keys in [
             vec![with_value("k4", KNOWN)],
             vec![with_value("k5", UNKNOWN), with_value("k6", UNKNOWN)],
             vec![with_value("k7", &UNKNOWN[..12])],
             vec![with_value("", UNKNOWN)],
         ] {
-            let apply = pb::ApplyRequest { api_keys, ..Default::default() };
+            let subscribers = vec![pb::SubscriberWithKeys { subscriber: Some(acme.clone()), keys }];
+            let apply = pb::ApplyRequest { subscribers, ..Default::default() };
             self.heard.answer("apply", plans.apply(self.ask(apply)).await);
         }
     }

@@ -25,11 +25,13 @@ const RULE_COUNTERS: [(&str, &str, Read<RuleEngine>); 2] = [
         RuleEngine::unkept_changes,
     ),
 ];
-const PLAN_GAUGES: [(&str, &str, Read<PlanEngine>); 4] = [
+const PLAN_GAUGES: [(&str, &str, Read<PlanEngine>); 6] = [
     ("tollgate_plan_entries", "Subjects of entitlements with counters in memory", |engine| count(engine.live_entries())),
     ("tollgate_operations", "Operation ids remembered", |engine| count(engine.live_operations())),
     ("tollgate_mark_rows", "Rows of marks of corrections, each of 65,536 receipts", |engine| count(engine.mark_rows())),
-    ("tollgate_usage_rows", "Rows of daily statistics", |engine| count(engine.usage_rows())),
+    ("tollgate_usage_rows", "Rows of daily statistics in memory", |engine| count(engine.usage_rows())),
+    ("tollgate_usage_unwritten", "Rows of daily statistics that the ledger has not taken yet", |engine| count(engine.unwritten_usage())),
+    ("tollgate_earlier_names", "API keys and targets that receipts of earlier starts may name", |engine| count(engine.earlier_names())),
 ];
 const PLAN_COUNTERS: [(&str, &str, Read<PlanEngine>); 7] = [
     ("tollgate_plan_entries_refused", "Checks refused because no further subject fits in memory", PlanEngine::entries_refused),
@@ -44,6 +46,12 @@ const PLAN_COUNTERS: [(&str, &str, Read<PlanEngine>); 7] = [
     ),
     ("tollgate_dropped_settlements", "Corrections of periods whose books were dropped already", PlanEngine::dropped_settlements),
 ];
+const DURABLE_GAUGES: [(&str, &str, Read<PlanEngine>); 1] =
+    [("tollgate_durable_counters", "Counters of durable rules in memory, at most ledger.max_windows", |engine| {
+        count(engine.live_entries())
+    })];
+const DURABLE_COUNTERS: [(&str, &str, Read<PlanEngine>); 1] =
+    [("tollgate_durable_counters_refused", "Hits refused because no further counter of a durable rule fits", PlanEngine::entries_refused)];
 
 const LEDGER_GAUGES: [(&str, &str, Read<LedgerStatus>); 1] =
     [("tollgate_ledger_waiting", "Operations that wait for a transaction of the ledger", |status| status.waiting)];
@@ -62,6 +70,8 @@ pub(super) struct Gauges {
     rule_counters: Vec<(metrics::Counter, Read<RuleEngine>)>,
     plan_gauges: Vec<(metrics::Gauge, Read<PlanEngine>)>,
     plan_counters: Vec<(metrics::Counter, Read<PlanEngine>)>,
+    durable_gauges: Vec<(metrics::Gauge, Read<PlanEngine>)>,
+    durable_counters: Vec<(metrics::Counter, Read<PlanEngine>)>,
     ledger_gauges: Vec<(metrics::Gauge, Read<LedgerStatus>)>,
     ledger_counters: Vec<(metrics::Counter, Read<LedgerStatus>)>,
     /// 1 for the reason for which the ledger fails.
@@ -75,15 +85,18 @@ impl Gauges {
             rule_counters: counters(metrics, &RULE_COUNTERS),
             plan_gauges: gauges(metrics, &PLAN_GAUGES),
             plan_counters: counters(metrics, &PLAN_COUNTERS),
+            durable_gauges: gauges(metrics, &DURABLE_GAUGES),
+            durable_counters: counters(metrics, &DURABLE_COUNTERS),
             ledger_gauges: gauges(metrics, &LEDGER_GAUGES),
             ledger_counters: counters(metrics, &LEDGER_COUNTERS),
             ledger_failing: failing(metrics),
         }
     }
 
-    pub(super) fn set(&self, rules: &RuleEngine, plans: &PlanEngine, ledger: &LedgerStatus) {
+    pub(super) fn set(&self, rules: &RuleEngine, plans: &PlanEngine, durable: &PlanEngine, ledger: &LedgerStatus) {
         set(&self.rule_gauges, &self.rule_counters, rules);
         set(&self.plan_gauges, &self.plan_counters, plans);
+        set(&self.durable_gauges, &self.durable_counters, durable);
         set(&self.ledger_gauges, &self.ledger_counters, ledger);
         let reason = ledger.failing.as_ref().map(LedgerError::reason);
         for (gauge, word) in &self.ledger_failing {

@@ -10,8 +10,6 @@ use crate::decide::quota::KEEP_NS;
 use crate::decide::time::{Now, SECOND_NS};
 use crate::ledger::{Expire, LedgerThread};
 
-/// How long daily usage is kept.
-const USAGE_DAYS: u64 = 400;
 const DAY_S: u64 = 86_400;
 /// How long windows of rules are kept after their end: memory forgets them earlier.
 const KEEP_WINDOWS_NS: u64 = 60 * SECOND_NS;
@@ -24,6 +22,7 @@ pub(super) struct Upkeep {
     /// Of receipts, and of periods that have ended.
     keep_ns: u64,
     receipts_ttl_ns: u64,
+    usage_days: u64,
     start: Now,
     before: Now,
     leaps: Counter,
@@ -37,6 +36,7 @@ impl Upkeep {
             ledger: parts.ledger.clone(),
             keep_ns: receipts_ttl_ns.max(KEEP_NS),
             receipts_ttl_ns,
+            usage_days: parts.plans.settings().usage_days,
             start: parts.clock.now(),
             before: parts.clock.now(),
             clock: parts.clock.clone(),
@@ -60,7 +60,9 @@ impl Upkeep {
         let expire = Expire {
             marks_issued_before_s: before_s(self.receipts_ttl_ns.saturating_add(LEAP_NS)),
             periods_ended_by_s: before_s(self.keep_ns.saturating_add(LEAP_NS)),
-            days_before: (unix_ns / SECOND_NS / DAY_S).saturating_sub(USAGE_DAYS),
+            days_before: (unix_ns / SECOND_NS / DAY_S).saturating_sub(self.usage_days),
+            now_s: unix_ns / SECOND_NS,
+            names_ended_before_s: before_s(self.receipts_ttl_ns.saturating_add(LEAP_NS)),
             windows_ended_by_s: before_s(KEEP_WINDOWS_NS),
         };
         submit(&self.ledger, expire);

@@ -17,12 +17,22 @@ struct Site {
 }
 
 impl Site {
+    /// The ledger, as soon as the service before has let go of it: its last callbacks may outlive it.
+    fn open(&self) -> SqliteLedger {
+        loop {
+            match SqliteLedger::open(self.folder.path()) {
+                Err(LedgerError::InUse(_)) => std::thread::yield_now(),
+                opened => return opened.unwrap(),
+            }
+        }
+    }
+
     /// Starts at a time of the wall clock, asks until it is refused, at most `most` times, and stops: cleanly, or as a crash does.
     async fn run(&self, unix_ns: u64, most: usize, clean: bool) -> usize {
         self.unix_ns.store(unix_ns, Ordering::SeqCst);
         let wall = self.unix_ns.clone();
         let clock = Clock::from_fn(move || Now { unix_ns: wall.load(Ordering::SeqCst), steady_ns: 1 });
-        let plans = over(settings(), Arc::new(SqliteLedger::open(self.folder.path()).unwrap()), clock, "DAY");
+        let plans = over(settings(), Arc::new(self.open()), clock, "DAY");
         let mut admitted = 0;
         while admitted < most && check(&plans, None).await.is_none() {
             admitted += 1;

@@ -58,6 +58,16 @@ impl Ledger {
         Granted { counter, rule: rule.try_into().unwrap(), leased: *leased, charged: row.charged, granted: row.granted }
     }
 
+    /// The periods that go on.
+    pub(crate) fn live(&self, now: Now) -> Vec<Restored> {
+        let live = self.rows.iter().filter(|(_, kept)| kept.period.end_ns > now.unix_ns);
+        live.map(|((number, _), kept)| {
+            let Kept { counter, period, charged, granted, .. } = kept;
+            Restored { counter: counter.clone(), number: *number, period: *period, charged: *charged, granted: *granted }
+        })
+        .collect()
+    }
+
     pub(crate) fn give_back(&mut self, epoch: u32, back: &GiveBack) {
         let Some(row) = self.rows.get_mut(&(back.counter, back.period_start_s)) else {
             return assert_eq!(back.spent, 0, "spent what was never leased");
@@ -226,12 +236,7 @@ impl Site {
 
     /// The running periods, as the ledger kept them.
     pub(crate) fn restored(&self) -> Vec<Restored> {
-        let live = self.ledger.rows.iter().filter(|(_, kept)| kept.period.end_ns > self.world.now.unix_ns);
-        live.map(|((number, _), kept)| {
-            let Kept { counter, period, charged, granted, .. } = kept;
-            Restored { counter: counter.clone(), number: *number, period: *period, charged: *charged, granted: *granted }
-        })
-        .collect()
+        self.ledger.live(self.world.now)
     }
 
     /// What the engine shows of the running period.

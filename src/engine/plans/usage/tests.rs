@@ -1,0 +1,221 @@
+use std::collections::HashMap;
+use std::sync::atomic::AtomicBool;
+use std::thread;
+
+use super::*;
+
+const DAY_NS: u64 = DAY_S * SECOND_NS;
+const TODAY: u64 = 20_779;
+
+/// Rows, and whom they are about.
+struct Bench {
+    usage: Usage,
+    fingerprints: Fingerprints,
+    nothing: Id,
+}
+
+/// What a ledger makes of what it is told: each report takes the place of the one before.
+#[derive(Default)]
+struct Kept(HashMap<(u64, Id, u32), u64>);
+
+impl Kept {
+    fn put(&mut self, taken: &UnwrittenUsage) {
+        for UsagePart { part, usage } in &taken.parts {
+            self.0.insert((usage.day, usage.key.clone(), *part), usage.admitted);
+        }
+    }
+
+    fn sum(&self, day: u64) -> u64 {
+        self.0.iter().filter(|((of, ..), _)| *of == day).map(|(_, admitted)| admitted).sum()
+    }
+}
+
+impl Bench {
+    fn new(usage: Usage) -> Self {
+        Self { usage, fingerprints: Fingerprints::new([1; 16]), nothing: Id::default() }
+    }
+
+    fn admit(&self, last: &mut Option<Arc<Row>>, key: &Id, now: Now) {
+        let nothing = &self.nothing;
+        let who = Who { subscriber: nothing, key, plan: nothing, entitlement: nothing, target: nothing };
+        self.usage.count_again(last, &self.fingerprints, who, Event::Admitted, now);
+    }
+
+    fn one(&self, key: &str, now: Now) {
+        self.admit(&mut None, &key.into(), now);
+    }
+
+    fn take(&self) -> UnwrittenUsage {
+        self.usage.take(usize::MAX)
+    }
+
+    fn write(&self, kept: &mut Kept) {
+        let taken = self.take();
+        kept.put(&taken);
+        self.usage.written(&taken);
+    }
+
+    fn days(&self) -> Vec<(u64, u64)> {
+        self.usage.list(Scope::All, 0, u64::MAX).into_iter().map(|row| (row.day, row.admitted)).collect()
+    }
+}
+
+fn at(unix_ns: u64) -> Now {
+    Now { unix_ns, steady_ns: 1 }
+}
+
+fn day(day: u64) -> Now {
+    at(day * DAY_NS)
+}
+
+fn counts(taken: &UnwrittenUsage) -> Vec<u64> {
+    taken.parts.iter().map(|part| part.usage.admitted).collect()
+}
+
+#[test]
+fn a_day_ends_at_midnight_utc() {
+    let bench = Bench::new(Usage::written_behind(9));
+    let midnight = TODAY * DAY_NS;
+    let mut last = None;
+    for instant in [midnight - DAY_NS, midnight - 1, midnight, midnight + 1] {
+        bench.admit(&mut last, &"k".into(), at(instant));
+    }
+    bench.one("k", at(midnight - 1));
+    assert_eq!(bench.days(), [(TODAY - 1, 3), (TODAY, 2)]);
+}
+
+#[test]
+fn a_row_is_taken_once_for_all_its_changes_and_again_after_the_next() {
+    let bench = Bench::new(Usage::written_behind(9));
+    (0..3).for_each(|_| bench.one("k", day(TODAY)));
+    assert_eq!(bench.usage.unwritten(), 1);
+    let taken = bench.take();
+    assert_eq!((counts(&taken), bench.usage.unwritten()), (vec![3], 0));
+    assert!(bench.take().parts.is_empty());
+    bench.one("k", day(TODAY));
+    let again = bench.take();
+    assert_eq!(counts(&again), [4], "all of it, not the change");
+    bench.usage.written(&taken);
+    bench.usage.not_written(&again);
+    assert_eq!((counts(&bench.take()), counts(&bench.take())), (vec![4], vec![]));
+}
+
+#[test]
+fn no_more_are_taken_than_asked_for() {
+    let bench = Bench::new(Usage::written_behind(99));
+    (0..50).for_each(|number| bench.one(&format!("k{number}"), day(TODAY)));
+    let sizes: Vec<usize> = (0..4).map(|_| bench.usage.take(20).parts.len()).collect();
+    assert_eq!((sizes, bench.usage.unwritten()), (vec![20, 20, 10, 0], 0));
+}
+
+#[test]
+fn a_row_leaves_memory_two_days_later_and_only_when_it_is_written() {
+    let bench = Bench::new(Usage::written_behind(9));
+    let sweep = |instant| {
+        bench.usage.sweep(at(instant));
+        bench.usage.rows()
+    };
+    let over = (TODAY + 2) * DAY_NS;
+    bench.one("k", day(TODAY));
+    assert_eq!(sweep(over), 1, "not written");
+    let taken = bench.take();
+    assert_eq!(sweep(over), 1, "on its way");
+    bench.usage.not_written(&taken);
+    assert_eq!(sweep(over), 1, "not written after all");
+    bench.usage.written(&bench.take());
+    assert_eq!((sweep(over - 1), sweep(over)), (1, 0));
+}
+
+#[test]
+fn without_a_ledger_nothing_waits() {
+    let bench = Bench::new(Usage::in_memory(9, 2));
+    bench.one("k", day(TODAY));
+    assert_eq!((bench.usage.unwritten(), bench.take().parts), (0, vec![]));
+    let rows = [TODAY + 1, TODAY + 2].map(|today| {
+        bench.usage.sweep(day(today));
+        bench.usage.rows()
+    });
+    assert_eq!(rows, [1, 0]);
+}
+
+#[test]
+fn at_the_bound_events_are_dropped_until_rows_are_written() {
+    let bench = Bench::new(Usage::written_behind(1));
+    bench.one("k", day(TODAY));
+    bench.usage.sweep(day(TODAY + 2));
+    bench.one("k", day(TODAY + 2));
+    assert_eq!((bench.usage.dropped(), bench.usage.unwritten()), (1, 1));
+    bench.write(&mut Kept::default());
+    bench.usage.sweep(day(TODAY + 2));
+    bench.one("k", day(TODAY + 2));
+    assert_eq!((bench.usage.dropped(), bench.days()), (1, vec![(TODAY + 2, 1)]));
+}
+
+#[test]
+fn a_row_that_is_counted_in_again_after_it_left_is_another_part() {
+    let bench = Bench::new(Usage::written_behind(9));
+    let (mut kept, mut last) = (Kept::default(), None);
+    for counted in 1..=5 {
+        // The wall clock leaps ahead, and steps back. One caller remembers the row that it counted in last, another one does not.
+        bench.admit(&mut last, &"k".into(), day(TODAY));
+        bench.one("k", day(TODAY));
+        bench.write(&mut kept);
+        assert_eq!(kept.sum(TODAY), 2 * counted);
+        bench.usage.sweep(day(TODAY + 30));
+        assert_eq!(bench.usage.rows(), 0);
+    }
+}
+
+#[test]
+fn nothing_is_lost_or_counted_twice_while_rows_are_written_and_dropped() {
+    const EACH: u64 = 20_000;
+    let bench = Bench::new(Usage::written_behind(1_000));
+    let done = AtomicBool::new(false);
+    let mut kept = Kept::default();
+    thread::scope(|scope| {
+        let counting: Vec<_> = (0..4u64)
+            .map(|seed| {
+                let bench = &bench;
+                scope.spawn(move || {
+                    let keys: Vec<Id> = (0..7).map(|key| format!("k{key}").into()).collect();
+                    let mut lasts = vec![None; keys.len()];
+                    for (turn, place) in (seed..seed + EACH).zip((0..keys.len()).cycle()) {
+                        // Most find the row that they know; some look it up.
+                        let last = if turn % 5 == 0 { &mut None } else { &mut lasts[place] };
+                        bench.admit(last, &keys[place], day(TODAY));
+                    }
+                })
+            })
+            .collect();
+        scope.spawn(|| {
+            while !done.load(Ordering::SeqCst) {
+                bench.usage.sweep(day(TODAY + 9));
+            }
+        });
+        let writing = scope.spawn(|| {
+            let mut kept = Kept::default();
+            let mut round = 0;
+            while !done.load(Ordering::SeqCst) {
+                let taken = bench.usage.take(5);
+                round += 1;
+                if round % 3 == 0 {
+                    bench.usage.not_written(&taken);
+                } else {
+                    kept.put(&taken);
+                    bench.usage.written(&taken);
+                }
+            }
+            kept
+        });
+        counting.into_iter().for_each(|counting| counting.join().unwrap());
+        done.store(true, Ordering::SeqCst);
+        kept = writing.join().unwrap();
+    });
+    for after in [4 * EACH, 4 * EACH + 1] {
+        bench.write(&mut kept);
+        assert_eq!((kept.sum(TODAY), bench.usage.dropped(), bench.usage.unwritten()), (after, 0, 0));
+        bench.usage.sweep(day(TODAY + 9));
+        assert_eq!(bench.usage.rows(), 0);
+        bench.one("k0", day(TODAY));
+    }
+}

@@ -1,0 +1,52 @@
+//! What a ledger is told behind the decisions, and what is taken over from it: statistics, and the names behind the numbers in receipts.
+
+use super::{NumberedName, PlanEngine, Scope, UnwrittenUsage, UsagePart};
+use crate::decide::time::Now;
+
+impl PlanEngine {
+    /// How long a receipt can be settled, in nanoseconds.
+    pub fn receipts_ttl_ns(&self) -> u64 {
+        self.settings.receipts_ttl_ns
+    }
+
+    /// The same, in the parts that a ledger knows them by: each takes the place of what the ledger has of that part.
+    pub fn usage_parts(&self, scope: Scope<'_>, first_day: u64, last_day: u64) -> Vec<UsagePart> {
+        self.usage.parts(scope, first_day, last_day)
+    }
+
+    /// Rows of statistics that changed since they were taken last.
+    pub fn unwritten_usage(&self) -> usize {
+        self.usage.unwritten()
+    }
+
+    /// Takes at most so many of them, to be written. One caller at a time: what is taken later must be written later. Say then what came of
+    /// it: [`Self::usage_written`] or [`Self::usage_not_written`].
+    pub fn take_unwritten_usage(&self, most: usize) -> UnwrittenUsage {
+        self.usage.take(most)
+    }
+
+    /// A ledger keeps what was taken.
+    pub fn usage_written(&self, taken: &UnwrittenUsage) {
+        self.usage.written(taken);
+    }
+
+    /// What was taken may not be kept anywhere: it is to be taken again.
+    pub fn usage_not_written(&self, taken: &UnwrittenUsage) {
+        self.usage.not_written(taken);
+    }
+
+    /// Takes at most so many of the names that receipts were given numbers for since the last time, for the ledger to keep.
+    pub fn take_fresh_names(&self, most: usize) -> Vec<NumberedName> {
+        self.names.take_fresh(most)
+    }
+
+    /// Names that were taken and may not be kept anywhere: they are to be taken again.
+    pub fn names_not_written(&self, names: Vec<NumberedName>) {
+        self.names.put_back(names);
+    }
+
+    /// Takes over a name that a holder has numbered in an epoch, at start: receipts that it issued may still be reported.
+    pub fn restore_name(&self, holder: u32, epoch: u32, name: NumberedName, now: Now) {
+        self.names.restore(holder, epoch, name, now);
+    }
+}
