@@ -20,6 +20,9 @@ const CALLER_CONTROLLED: &[(&str, &[&str])] = &[
 /// The Envoy services that are served, by the file that declares them.
 const ENVOY_FILES: &[&str] = &["envoy/service/ratelimit/v3/rls.proto", "envoy/service/auth/v3/external_auth.proto"];
 
+/// What the generated services read and write messages with.
+const CODEC: &str = "crate::grpc::codec::FittedCodec";
+
 fn main() -> Result<(), Box<dyn error::Error>> {
     println!("cargo:rerun-if-changed=proto");
     println!("cargo:rerun-if-changed=Cargo.lock");
@@ -30,7 +33,7 @@ fn main() -> Result<(), Box<dyn error::Error>> {
     let mut served = described;
     decode_as_bytes(&mut served);
     // Ordered maps: equal messages encode alike, which tells a retry from another request.
-    tonic_prost_build::configure().bytes(".").btree_map(".").compile_fds(served)?;
+    tonic_prost_build::configure().codec_path(CODEC).bytes(".").btree_map(".").compile_fds(served)?;
 
     manual::Builder::new().compile(&[manual::Service::builder()
         .name("RateLimitService")
@@ -42,7 +45,7 @@ fn main() -> Result<(), Box<dyn error::Error>> {
                 .route_name("ShouldRateLimit")
                 .input_type("crate::grpc::wire::RateLimitRequest")
                 .output_type("crate::grpc::wire::RateLimitResponse")
-                .codec_path("tonic_prost::ProstCodec")
+                .codec_path(CODEC)
                 .build(),
         )
         .build()]);

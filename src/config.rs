@@ -85,8 +85,9 @@ pub const SETTINGS: &[Setting] = &[
     setting("grpc.connection_window_bytes", "4194304", "what a client may send ahead on one connection"),
     setting("grpc.send_buffer_bytes", "409600", "what is kept on one call for a client that does not read"),
     setting("grpc.handshake_timeout_ms", "10000", "how long a new connection may take until it speaks HTTP/2, TLS included"),
-    setting("grpc.keepalive_ms", "30000", "after such a silence a peer is asked whether it is there; 0: never"),
+    setting("grpc.keepalive_ms", "30000", "after such a silence TCP asks whether the peer is there; 0: never"),
     setting("grpc.keepalive_timeout_ms", "10000", "without an answer for so long the connection is closed"),
+    setting("grpc.ping_ms", "0", "how often HTTP/2 asks, too, for peers that are there and hang; it costs every call; 0: never"),
     setting("engine.max_counters", "10000000", "counters of rules held in memory; beyond it fresh keys of a rule share 4,096"),
     setting("grpc.reflection", "true", "server reflection: callers can ask which services there are"),
     setting(

@@ -1,6 +1,7 @@
 //! The edge: protobuf to domain types and back, one file per service, every error to a status in one place (`status`).
 
 pub mod books;
+pub mod codec;
 pub mod convert;
 mod deadline;
 pub mod decision;

@@ -23,15 +23,18 @@ pub struct GrpcServer {
     pub send_buffer_bytes: usize,
     /// From the connection to the end of the TLS handshake and the HTTP/2 preface.
     pub handshake_timeout: Duration,
-    /// How long a peer may be silent before it is asked whether it is there.
+    /// How long a peer may be silent before TCP asks whether it is there.
     pub keepalive: Option<Duration>,
-    /// How long it then has to answer.
+    /// How long it then has to answer, and to a ping.
     pub keepalive_timeout: Duration,
+    /// How long a peer may be silent before HTTP/2 asks.
+    pub ping: Option<Duration>,
 }
 
 impl GrpcServer {
     pub(super) fn read(reader: &mut Reader) -> Self {
-        let keepalive_ms: u64 = reader.number("grpc.keepalive_ms", 0..=86_400_000);
+        let mut unless_0 = |key| Some(reader.number(key, 0..=86_400_000)).filter(|&ms| ms > 0).map(Duration::from_millis);
+        let (keepalive, ping) = (unless_0("grpc.keepalive_ms"), unless_0("grpc.ping_ms"));
         Self {
             workers: reader.number("grpc.workers", 0..=1024),
             max_connections: reader.number("grpc.max_connections", 1..=1_000_000),
@@ -41,7 +44,8 @@ impl GrpcServer {
             connection_window_bytes: reader.number("grpc.connection_window_bytes", 65_535..=(1 << 31) - 1),
             send_buffer_bytes: reader.number("grpc.send_buffer_bytes", 1024..=1 << 30),
             handshake_timeout: Duration::from_millis(reader.number("grpc.handshake_timeout_ms", 1..=3_600_000)),
-            keepalive: (keepalive_ms > 0).then(|| Duration::from_millis(keepalive_ms)),
+            keepalive,
+            ping,
             keepalive_timeout: Duration::from_millis(reader.number("grpc.keepalive_timeout_ms", 1..=3_600_000)),
         }
     }

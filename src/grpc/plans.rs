@@ -6,13 +6,14 @@ pub mod headers;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::Guard;
 use metrics::Counter;
 
 use self::desk::Desk;
-use crate::catalog::CatalogStore;
+use crate::catalog::{Catalog, CatalogStore};
 use crate::clock::Clock;
 use crate::config;
-use crate::decide::time::SECOND_NS;
+use crate::decide::time::{Now, SECOND_NS};
 use crate::decide::verdict::{Decision, Reason};
 use crate::engine::plans::{CheckInput, Checked, InvalidRequest, Need, NotRecorded, PlanEngine, Report, Settled, Settlement, Shortage};
 use crate::ledger::LedgerError;
@@ -44,6 +45,63 @@ enum Tried<R, F> {
     Answered(R),
     /// Nothing is decided, and the answer not made.
     Needs(Vec<Need>, F),
+}
+
+/// Decisions by one catalog at one moment.
+struct Sitting<'p> {
+    plans: &'p Plans,
+    catalog: Guard<Arc<Catalog>>,
+    shortage: Shortage,
+    now: Now,
+    /// Counted together at the end: a counter that all threads share is the dearest of all.
+    admitted: u64,
+}
+
+impl Sitting<'_> {
+    /// One try.
+    fn decide<R, F: FnOnce(&Decision<'_>) -> R>(&mut self, request: &CheckInput<'_>, answer: F) -> Result<Tried<R, F>, InvalidRequest> {
+        let plans = self.plans;
+        let decision = match plans.engine.check_or_need(&**self.catalog, request, self.shortage, self.now)? {
+            Checked::Decided(decision) => decision,
+            Checked::Needs(needs) => return Ok(Tried::Needs(needs, answer)),
+        };
+        if let Some(note) = &decision.note {
+            tracing::debug!(target = request.target, "{note}");
+        }
+        match decision.verdict.reason() {
+            None => self.admitted += 1,
+            Some(reason) => plans.meters.refused(reason),
+        }
+        if let Some(desk) = plans.desk.as_ref().filter(|_| plans.engine.has_prefetches()) {
+            desk.prefetch();
+        }
+        Ok(Tried::Answered(answer(&decision)))
+    }
+}
+
+impl Drop for Sitting<'_> {
+    fn drop(&mut self) {
+        if self.admitted > 0 {
+            self.plans.meters.admitted.increment(self.admitted);
+        }
+    }
+}
+
+/// How long a decision may wait.
+#[derive(Clone, Copy)]
+struct Wait {
+    since_ns: u64,
+    at_most: Duration,
+}
+
+impl Wait {
+    fn left(self, now: Now) -> Duration {
+        self.at_most.saturating_sub(Duration::from_nanos(now.steady_ns.saturating_sub(self.since_ns)))
+    }
+}
+
+fn unavailable() -> Decision<'static> {
+    Decision::refused(Reason::LedgerUnavailable, Some(SECOND_NS))
 }
 
 struct Meters {
@@ -94,56 +152,92 @@ impl Plans {
         answer: impl FnOnce(&Decision<'_>) -> R,
     ) -> Result<R, InvalidRequest> {
         let patience = time_left.map_or(self.settings.max_wait, |left| left.min(self.settings.max_wait));
-        let started_ns = self.clock.now().steady_ns;
-        let mut answer = answer;
-        while let Some(desk) = &self.desk {
-            let waited = Duration::from_nanos(self.clock.now().steady_ns.saturating_sub(started_ns));
-            if waited >= patience {
-                break;
+        let now = self.clock.now();
+        let desk = self.desk.as_ref().filter(|_| !patience.is_zero());
+        let shortage = if desk.is_some() { Shortage::Ask } else { self.settings.on_failure };
+        let tried = self.sit(shortage, now).decide(request, answer)?;
+        match (tried, desk) {
+            (Tried::Answered(answered), _) => Ok(answered),
+            // Apart, because it is rare, and what it has to remember would make every check larger.
+            (Tried::Needs(needs, answer), Some(desk)) => {
+                Box::pin(self.wait(desk, needs, request, Wait { since_ns: now.steady_ns, at_most: patience }, answer)).await
             }
-            let needs = match self.decide(request, Shortage::Ask, answer)? {
-                Tried::Answered(answered) => return Ok(answered),
-                Tried::Needs(needs, unused) => {
-                    answer = unused;
-                    needs
-                }
+            (Tried::Needs(_, answer), None) => Ok(answer(&unavailable())),
+        }
+    }
+
+    /// Decides requests in order, by one catalog and one reading of the clock for as long as nothing is waited for. `answer` is told `None` of a
+    /// request that cannot be decided, whoever the caller is.
+    pub async fn check_all<'r>(&self, mut requests: impl Iterator<Item = CheckInput<'r>>, mut answer: impl FnMut(Option<&Decision<'_>>)) {
+        while let Some((request, needs, since_ns)) = self.check_run(&mut requests, &mut answer) {
+            let wait = Wait { since_ns, at_most: self.settings.max_wait };
+            let answered = match &self.desk {
+                Some(desk) => Box::pin(self.wait(desk, needs, &request, wait, |decision| answer(Some(decision)))).await,
+                None => Ok(answer(Some(&unavailable()))),
             };
+            if answered.is_err() {
+                self.reject_check();
+                answer(None);
+            }
+        }
+    }
+
+    /// Decides until one is short of units.
+    fn check_run<'r>(
+        &self,
+        requests: &mut impl Iterator<Item = CheckInput<'r>>,
+        answer: &mut impl FnMut(Option<&Decision<'_>>),
+    ) -> Option<(CheckInput<'r>, Vec<Need>, u64)> {
+        let shortage = if self.desk.is_some() && !self.settings.max_wait.is_zero() { Shortage::Ask } else { self.settings.on_failure };
+        let now = self.clock.now();
+        let mut sitting = self.sit(shortage, now);
+        for request in requests {
+            match sitting.decide(&request, |decision| answer(Some(decision))) {
+                Ok(Tried::Answered(())) => {}
+                Ok(Tried::Needs(needs, _)) => return Some((request, needs, now.steady_ns)),
+                Err(_) => {
+                    self.reject_check();
+                    answer(None);
+                }
+            }
+        }
+        None
+    }
+
+    /// Draws what a decision needs and tries again, until it has it or its time is over.
+    async fn wait<R, F: FnOnce(&Decision<'_>) -> R>(
+        &self,
+        desk: &Desk,
+        mut needs: Vec<Need>,
+        request: &CheckInput<'_>,
+        wait: Wait,
+        mut answer: F,
+    ) -> Result<R, InvalidRequest> {
+        let mut now = self.clock.now();
+        loop {
             if desk.is_failing() {
                 // It is asked all the same, which is how it is noticed that it works again; but waiting would only cost the caller's time.
                 desk.draw(needs, Duration::ZERO).await;
                 break;
             }
-            desk.draw(needs, patience.saturating_sub(waited)).await;
+            desk.draw(needs, wait.left(now)).await;
+            now = self.clock.now();
+            if wait.left(now).is_zero() {
+                break;
+            }
+            match self.sit(Shortage::Ask, now).decide(request, answer)? {
+                Tried::Answered(answered) => return Ok(answered),
+                Tried::Needs(still, unused) => (needs, answer) = (still, unused),
+            }
         }
-        match self.decide(request, self.settings.on_failure, answer)? {
+        match self.sit(self.settings.on_failure, self.clock.now()).decide(request, answer)? {
             Tried::Answered(answered) => Ok(answered),
-            Tried::Needs(_, answer) => Ok(answer(&Decision::refused(Reason::LedgerUnavailable, Some(SECOND_NS)))),
+            Tried::Needs(_, answer) => Ok(answer(&unavailable())),
         }
     }
 
-    /// One try, by the catalog of this moment.
-    fn decide<R, F: FnOnce(&Decision<'_>) -> R>(
-        &self,
-        request: &CheckInput<'_>,
-        shortage: Shortage,
-        answer: F,
-    ) -> Result<Tried<R, F>, InvalidRequest> {
-        let catalog = self.catalog.load();
-        let decision = match self.engine.check_or_need(&**catalog, request, shortage, self.clock.now())? {
-            Checked::Decided(decision) => decision,
-            Checked::Needs(needs) => return Ok(Tried::Needs(needs, answer)),
-        };
-        if let Some(note) = &decision.note {
-            tracing::debug!(target = request.target, "{note}");
-        }
-        match decision.verdict.reason() {
-            None => self.meters.admitted.increment(1),
-            Some(reason) => self.meters.refused(reason),
-        }
-        if let Some(desk) = self.desk.as_ref().filter(|_| self.engine.has_prefetches()) {
-            desk.prefetch();
-        }
-        Ok(Tried::Answered(answer(&decision)))
+    fn sit(&self, shortage: Shortage, now: Now) -> Sitting<'_> {
+        Sitting { plans: self, catalog: self.catalog.load(), shortage, now, admitted: 0 }
     }
 
     /// Settles one report. A correction is answered when the ledger has committed it, its mark with it; a report that changes nothing waits for

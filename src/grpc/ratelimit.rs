@@ -113,8 +113,9 @@ impl RateLimiter {
             return Err(RateLimitError::NoDescriptors);
         }
         self.check_bounds(request)?;
-        if let Some(answer) = plans::answer(&self.plans, request, time_left).await {
-            return answer;
+        if plans::are_asked(&self.plans, request) {
+            // Apart: what it has to remember while it waits would make every request of rules larger.
+            return Box::pin(plans::answer(&self.plans, request, time_left)).await;
         }
         let mut patience = None;
         loop {
@@ -124,7 +125,7 @@ impl RateLimiter {
             };
             // While it waits it holds no lock and no edition, and has charged nothing.
             let patience = patience.get_or_insert_with(|| self.durable.patience(&self.clock, time_left));
-            self.durable.wait(needs, patience, &self.clock).await;
+            Box::pin(self.durable.wait(needs, patience, &self.clock)).await;
         }
     }
 

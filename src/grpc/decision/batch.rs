@@ -10,21 +10,21 @@ pub(super) async fn answer(plans: &Plans, batch: &pb::CheckBatch) -> pb::CheckBa
     if let Some(error) = unreadable(batch) {
         return pb::CheckBatchResponse { id: batch.id, error, ..pb::CheckBatchResponse::default() };
     }
-    let mut answers = Answers { id: batch.id, ..Answers::default() };
-    for (index, api_key) in batch.api_keys.iter().enumerate() {
-        let input = CheckInput {
-            api_key,
-            target: item(&batch.targets, index).map_or("", String::as_str),
-            method: item(&batch.methods, index).map_or(&[], |method| method),
-            path: item(&batch.paths, index).map_or(&[], |path| path),
-            cost: item(&batch.costs, index).copied(),
-            operation_id: item(&batch.operation_ids, index).map_or(&[], |id| id),
-        };
-        if plans.check(&input, None, |decision| answers.push(decision)).await.is_err() {
-            plans.reject_check();
-            answers.refuse(Reason::InvalidRequest, None);
-        }
-    }
+    let mut answers = Answers::of(batch);
+    let inputs = batch.api_keys.iter().enumerate().map(|(index, api_key)| CheckInput {
+        api_key,
+        target: item(&batch.targets, index).map_or("", String::as_str),
+        method: item(&batch.methods, index).map_or(&[], |method| method),
+        path: item(&batch.paths, index).map_or(&[], |path| path),
+        cost: item(&batch.costs, index).copied(),
+        operation_id: item(&batch.operation_ids, index).map_or(&[], |id| id),
+    });
+    plans
+        .check_all(inputs, |decision| match decision {
+            Some(decision) => answers.push(decision),
+            None => answers.refuse(Reason::InvalidRequest, None),
+        })
+        .await;
     answers.pack()
 }
 
@@ -53,7 +53,6 @@ fn unreadable(batch: &pb::CheckBatch) -> Option<String> {
 }
 
 /// The packed arrays. Those that stay empty throughout are left out.
-#[derive(Default)]
 struct Answers {
     id: u64,
     verdicts: Vec<i32>,
@@ -63,6 +62,17 @@ struct Answers {
 }
 
 impl Answers {
+    fn of(batch: &pb::CheckBatch) -> Self {
+        let count = batch.api_keys.len();
+        Self {
+            id: batch.id,
+            verdicts: Vec::with_capacity(count),
+            reasons: Vec::with_capacity(count),
+            receipts: Vec::with_capacity(count),
+            retry_after_us: Vec::with_capacity(count),
+        }
+    }
+
     fn push(&mut self, decision: &Decision<'_>) {
         match decision.verdict {
             Verdict::Deny { reason, retry_after_ns } => self.refuse(reason, retry_after_ns),

@@ -15,20 +15,19 @@ use crate::engine::plans::{CheckInput, Report, ReportSubject};
 use crate::grpc::plans::{Plans, headers};
 use crate::grpc::wire::{Code, CurrentLimit, Descriptor, DescriptorStatus, RateLimitRequest, RateLimitResponse};
 
-/// Answers a request in one of the two domains. `None`: the domain is not ours.
+/// Is the domain one of the two?
+pub(super) fn are_asked(plans: &Plans, request: &RateLimitRequest) -> bool {
+    let settings = plans.settings();
+    request.domain == settings.check_domain || request.domain == settings.report_domain
+}
+
+/// Answers a request in one of the two domains.
 pub(super) async fn answer(
     plans: &Plans,
     request: &RateLimitRequest,
     time_left: Option<Duration>,
-) -> Option<Result<RateLimitResponse, RateLimitError>> {
-    let settings = plans.settings();
-    if request.domain == settings.check_domain {
-        Some(check(plans, request, time_left).await)
-    } else if request.domain == settings.report_domain {
-        Some(report(plans, request).await)
-    } else {
-        None
-    }
+) -> Result<RateLimitResponse, RateLimitError> {
+    if request.domain == plans.settings().check_domain { check(plans, request, time_left).await } else { report(plans, request).await }
 }
 
 /// The entries of a request, over all its descriptors; the first of a key counts.

@@ -53,8 +53,10 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Prefaced<S> {
         Pin::new(&mut self.stream).poll_write_vectored(context, slices)
     }
 
+    /// Not yet while HTTP/2 is being set up: it decides then, by this, which answers it copies into one buffer and which it sends each with a
+    /// write of its own, and does the latter from 256 bytes on where writes are vectored, from 1,024 on where they are not.
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        self.first.is_none() && self.stream.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

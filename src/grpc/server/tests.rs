@@ -163,7 +163,7 @@ async fn who_does_not_speak_in_time_is_gone() {
 #[tokio::test]
 async fn a_peer_that_does_not_answer_a_ping_is_let_go() {
     let bench = Bench::start(|settings| {
-        settings.keepalive = Some(Duration::from_millis(20));
+        settings.ping = Some(Duration::from_millis(20));
         settings.keepalive_timeout = Duration::from_millis(20);
     });
     let mut dead = bench.raw();
@@ -175,6 +175,16 @@ async fn a_peer_that_does_not_answer_a_ping_is_let_go() {
     });
     let said = said.await.unwrap().unwrap();
     assert!(said.windows(4).any(|header| header == [8, 6, 0, 0]), "a ping of 8 bytes: {said:?}");
+    bench.end().await;
+}
+
+#[tokio::test]
+async fn the_shortest_times_that_can_be_set_can_be_used() {
+    let bench = Bench::start(|settings| {
+        settings.keepalive = Some(Duration::from_millis(1));
+        settings.keepalive_timeout = Duration::from_millis(1);
+    });
+    ask(&mut bench.connect().await, "").await.unwrap();
     bench.end().await;
 }
 
