@@ -34,7 +34,8 @@ async fn each_call_needs_its_scope() {
     let channel = connect(&tollgate).await;
     // Who is let in by each of the calls.
     let table: [(&str, &[&str]); 12] = [
-        (CALLS[0], &["decider", "reporter"]),
+        // Its domain, here none, is not that of reports.
+        (CALLS[0], &["decider"]),
         (CALLS[1], &["decider"]),
         (CALLS[2], &["decider"]),
         (CALLS[3], &["decider"]),
@@ -181,7 +182,8 @@ fn pages_that_decide_or_show_rules_ask_too_and_those_of_probes_do_not() {
     let tokens = Tokens::make(&[("decider", "decide"), ("reporter", "report"), ("reader", "read")]);
     let tollgate = start(&tokens);
     let to = tollgate.http_addr();
-    let check = r#"{"domain": "tollgate", "descriptors": [{"entries": [{"key": "api_key", "value": "x"}]}]}"#;
+    let check =
+        r#"{"domain": "tollgate", "descriptors": [{"entries": [{"key": "api_key", "value": "x"}, {"key": "target", "value": "a"}]}]}"#;
     let report = &check.replace("\"tollgate\"", "\"tollgate-report\"");
     let bearer = |id: &str| format!("Bearer {}", tokens.of(id));
     let json = |body: &str, id: &str| post("/json", body).header("authorization", bearer(id)).status(to);
