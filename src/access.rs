@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use constant_time_eq::constant_time_eq;
 use metrics::Counter;
 use parking_lot::Mutex;
 
@@ -88,6 +89,43 @@ fn bearer(authorization: &[u8]) -> Option<&[u8]> {
     scheme.eq_ignore_ascii_case(SCHEME).then(|| token.trim_ascii())
 }
 
+/// Who is at the other end of a connection.
+#[derive(Debug, Default)]
+pub struct Peer {
+    /// Those of its certificate: DNS names and URIs.
+    names: Arc<[String]>,
+    /// Mostly the next call shows the same token, which then need not be hashed again.
+    shown: Mutex<Option<Shown>>,
+}
+
+impl Peer {
+    pub fn new(names: Arc<[String]>) -> Self {
+        Self { names, shown: Mutex::new(None) }
+    }
+}
+
+/// What was let in last.
+struct Shown {
+    authorization: Box<[u8]>,
+    /// By whom it was known.
+    callers: Arc<Callers>,
+    scopes: Scopes,
+}
+
+impl Shown {
+    /// What it was good for, if this is the same, and nobody has edited the file since.
+    fn scopes(&self, authorization: &[u8], callers: &Arc<Callers>) -> Option<Scopes> {
+        let same = Arc::ptr_eq(&self.callers, callers) && constant_time_eq(&self.authorization, authorization);
+        same.then_some(self.scopes)
+    }
+}
+
+impl std::fmt::Debug for Shown {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Shown(..)")
+    }
+}
+
 /// Everyone who may call, as the file says it now.
 #[derive(Debug)]
 pub struct Access {
@@ -151,12 +189,22 @@ impl Access {
         self.loads.increment(1);
     }
 
-    /// Says what a caller may do, if it may do one of `needs`: by the header `authorization`, and by `names`, those of its certificate.
+    /// Says what a caller may do, if it may do one of `needs`: by the header `authorization`, and by the certificate of its connection.
     ///
     /// # Errors
     /// Why it is refused, which is counted.
-    pub fn admit(&self, authorization: Option<&[u8]>, names: &[String], needs: Scopes) -> Result<Scopes, Refusal> {
-        self.current.load().admit(authorization, names, needs).inspect_err(|refusal| self.count(refusal))
+    pub fn admit(&self, authorization: Option<&[u8]>, peer: &Peer, needs: Scopes) -> Result<Scopes, Refusal> {
+        let callers = self.current.load();
+        let Some(presented) = authorization else {
+            return callers.admit(None, &peer.names, needs).inspect_err(|refusal| self.count(refusal));
+        };
+        let mut shown = peer.shown.lock();
+        if let Some(scopes) = shown.as_ref().and_then(|shown| shown.scopes(presented, &callers)).filter(|scopes| scopes.meets(needs)) {
+            return Ok(scopes);
+        }
+        let scopes = callers.admit(authorization, &peer.names, needs).inspect_err(|refusal| self.count(refusal))?;
+        *shown = Some(Shown { authorization: presented.into(), callers: callers.clone(), scopes });
+        Ok(scopes)
     }
 
     fn count(&self, refusal: &Refusal) {

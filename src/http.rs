@@ -13,8 +13,9 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
 
-pub use self::port::{Peer, serve};
-use crate::access::{Access, Granted, Refusal, Scopes};
+use self::port::Connection;
+pub use self::port::serve;
+use crate::access::{Access, Granted, Peer, Refusal, Scopes};
 use crate::metrics::Metrics;
 use crate::rulebook::Rulebook;
 
@@ -104,8 +105,8 @@ async fn healthcheck(State(admin): State<Admin>) -> Response {
     }
 }
 
-async fn rlconfig(State(admin): State<Admin>, ConnectInfo(peer): ConnectInfo<Peer>, headers: HeaderMap) -> Response {
-    match granted(&admin, &headers, &peer, Scopes::READ_OR_ADMIN) {
+async fn rlconfig(State(admin): State<Admin>, ConnectInfo(connection): ConnectInfo<Connection>, headers: HeaderMap) -> Response {
+    match granted(&admin, &headers, &connection.peer, Scopes::READ_OR_ADMIN) {
         Ok(_) => admin.rulebook.describe().into_response(),
         Err(refusal) => refused(&refusal),
     }
@@ -115,7 +116,7 @@ async fn rlconfig(State(admin): State<Admin>, ConnectInfo(peer): ConnectInfo<Pee
 fn granted(admin: &Admin, headers: &HeaderMap, peer: &Peer, needs: Scopes) -> Result<Option<Granted>, Refusal> {
     let Some(access) = &admin.access else { return Ok(None) };
     let authorization = headers.get(header::AUTHORIZATION).map(|value| value.as_bytes());
-    access.admit(authorization, &peer.names, needs).map(|scopes| Some(Granted::new(access.clone(), scopes)))
+    access.admit(authorization, peer, needs).map(|scopes| Some(Granted::new(access.clone(), scopes)))
 }
 
 fn refused(refusal: &Refusal) -> Response {
@@ -130,8 +131,8 @@ async fn metrics(State(admin): State<Admin>) -> Response {
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], admin.metrics.render()).into_response()
 }
 
-async fn json(State(admin): State<Admin>, ConnectInfo(peer): ConnectInfo<Peer>, headers: HeaderMap, body: Bytes) -> Response {
-    let granted = match granted(&admin, &headers, &peer, Scopes::DECIDE_OR_REPORT) {
+async fn json(State(admin): State<Admin>, ConnectInfo(connection): ConnectInfo<Connection>, headers: HeaderMap, body: Bytes) -> Response {
+    let granted = match granted(&admin, &headers, &connection.peer, Scopes::DECIDE_OR_REPORT) {
         Ok(granted) => granted,
         Err(refusal) => return refused(&refusal),
     };

@@ -137,7 +137,9 @@ fn an_edit_comes_into_force_and_one_that_cannot_be_used_does_not() {
     assert!(Access::open(&path, &metrics).unwrap_err().ends_with("cannot be used:\n  line 1: tokens must be a list"));
     fs::write(&path, file()).unwrap();
     let access = Access::open(&path, &metrics).unwrap();
-    let gateway = || access.admit(Some(&with_bearer(GATEWAY)), &[], Scopes::DECIDE).map(drop);
+    // One connection, which remembers what was let in.
+    let peer = Peer::default();
+    let gateway = || access.admit(Some(&with_bearer(GATEWAY)), &peer, Scopes::DECIDE).map(drop);
     assert_eq!(gateway(), Ok(()));
 
     fs::write(&path, "").unwrap();
@@ -164,6 +166,26 @@ fn an_edit_comes_into_force_and_one_that_cannot_be_used_does_not() {
     ] {
         assert!(text.contains(line), "{line}\n{text}");
     }
+}
+
+#[test]
+fn what_a_connection_has_shown_before_opens_no_more_than_the_first_time() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let path = folder.path().join("tokens.yaml");
+    fs::write(&path, file()).unwrap();
+    let access = Access::open(&path, &Metrics::new()).unwrap();
+    let peer = Peer::new(["reports.example.org".to_owned()].into());
+    let (gateway, operator) = (with_bearer(GATEWAY), with_bearer(OPERATOR));
+    let other = with_bearer(&GATEWAY.replace("gate", "fate"));
+    for _ in 0..3 {
+        assert!(access.admit(Some(&gateway), &peer, Scopes::DECIDE).is_ok());
+        assert!(access.admit(Some(&gateway), &peer, Scopes::ADMIN).is_err());
+        assert_eq!(access.admit(Some(&other), &peer, Scopes::DECIDE), Err(Refusal::Unknown));
+        assert_eq!(access.admit(Some(&gateway[..gateway.len() - 1]), &peer, Scopes::DECIDE), Err(Refusal::Unknown));
+        assert!(access.admit(Some(&operator), &peer, Scopes::ADMIN).is_ok_and(|scopes| !scopes.meets(Scopes::DECIDE)));
+        assert_eq!(access.admit(None, &peer, Scopes::REPORT), Ok(Scopes::REPORT), "the certificate alone");
+    }
+    assert!(!format!("{peer:?}").contains("tgt_"));
 }
 
 #[test]

@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use tokio::sync::Mutex;
 
-use super::plans::desk::{Desk, GrantFailed, wire_scope};
+use super::plans::desk::{Desk, GrantFailed};
 use super::usage_plans::{Books, BooksError, Grant, Usage};
 use crate::catalog::{CatalogStore, Requests};
 use crate::decide::invalid::Invalid;
 use crate::decide::time::{Now, SECOND_NS};
 use crate::engine::plans::{GrantError, PlanEngine, QuotaUsage, Scope, Subject};
-use crate::ledger::{LedgerError, LedgerScope};
+use crate::ledger::LedgerError;
 
 const DAY_NS: u64 = 86_400 * SECOND_NS;
 
@@ -52,15 +52,6 @@ impl EngineBooks {
 }
 
 /// What memory holds alone would look like the whole: it is not shown.
-fn scope_of(scope: &LedgerScope) -> Scope<'_> {
-    match scope {
-        LedgerScope::All => Scope::All,
-        LedgerScope::Subscriber(id) => Scope::Subscriber(id),
-        LedgerScope::Key(id) => Scope::Key(id),
-        LedgerScope::Plan(id) => Scope::Plan(id),
-    }
-}
-
 fn unread(error: LedgerError) -> BooksError {
     BooksError::Unavailable(error.to_string())
 }
@@ -73,6 +64,24 @@ fn refused(error: GrantError) -> BooksError {
     }
 }
 
+/// A scope that outlives its request.
+struct KeptScope(String, for<'a> fn(&'a str) -> Scope<'a>);
+
+impl KeptScope {
+    fn of(scope: Scope<'_>) -> Self {
+        match scope {
+            Scope::All => Self(String::new(), |_| Scope::All),
+            Scope::Subscriber(id) => Self(id.to_owned(), |id| Scope::Subscriber(id)),
+            Scope::Key(id) => Self(id.to_owned(), |id| Scope::Key(id)),
+            Scope::Plan(id) => Self(id.to_owned(), |id| Scope::Plan(id)),
+        }
+    }
+
+    fn get(&self) -> Scope<'_> {
+        (self.1)(&self.0)
+    }
+}
+
 #[tonic::async_trait]
 impl Books for EngineBooks {
     async fn usage(&self, scope: Scope<'_>, days: RangeInclusive<u64>, _now: Now) -> Result<Usage, BooksError> {
@@ -82,17 +91,19 @@ impl Books for EngineBooks {
             let catalog = self.catalog.load();
             self.engine.quota_usage(&**catalog, scope, from_ns, until_ns)
         };
-        let Some(desk) = &self.desk else {
-            return Ok(Usage { quotas: held, days: self.engine.daily_usage(scope, first, last) });
+        let (quotas, days) = match self.desk.clone() {
+            Some(desk) => {
+                let (catalog, scope) = (self.catalog.snapshot(), KeptScope::of(scope));
+                // The ledger's file blocks, and the thread that asks serves calls.
+                let read = tokio::task::spawn_blocking(move || {
+                    let quotas = desk.usage(&*catalog, held, scope.get(), from_ns, until_ns)?;
+                    Ok((quotas, desk.daily_usage(scope.get(), first, last)?))
+                });
+                read.await.unwrap_or(Err(LedgerError::Stopped)).map_err(unread)?
+            }
+            None => (held, self.engine.daily_usage(scope, first, last)),
         };
-        let (desk, scope, catalog) = (desk.clone(), wire_scope(scope), self.catalog.snapshot());
-        // The ledger's file blocks, and the thread that asks serves calls.
-        let read = tokio::task::spawn_blocking(move || {
-            let scope = scope_of(&scope);
-            let quotas = desk.usage(&*catalog, held, scope, from_ns, until_ns)?;
-            Ok(Usage { quotas, days: desk.daily_usage(scope, first, last)? })
-        });
-        read.await.unwrap_or(Err(LedgerError::Stopped)).map_err(unread)
+        Ok(Usage { quotas, days })
     }
 
     async fn grant(&self, grant: Grant, now: Now) -> Result<QuotaUsage, BooksError> {

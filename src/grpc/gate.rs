@@ -7,7 +7,7 @@ use std::sync::Arc;
 use axum::http::{Request, header};
 use tonic::Status;
 
-use crate::access::{Access, Granted, Scopes};
+use crate::access::{Access, Granted, Peer, Scopes};
 
 /// One of these is needed for a call. `None`: it is open. What is not known is for `admin`, so that it is never open by oversight.
 fn needs(path: &str) -> Option<Scopes> {
@@ -26,13 +26,13 @@ fn needs(path: &str) -> Option<Scopes> {
     })
 }
 
-/// Lets a call in or says why not. `names` are those of the client's certificate.
+/// Lets a call in or says why not.
 ///
 /// Where the message says more of what is needed, what is granted goes with the request: absent, it is everything.
-pub(super) fn admit<B>(access: &Arc<Access>, request: &mut Request<B>, names: &[String]) -> Result<(), Status> {
+pub(super) fn admit<B>(access: &Arc<Access>, request: &mut Request<B>, peer: &Peer) -> Result<(), Status> {
     let Some(needs) = needs(request.uri().path()) else { return Ok(()) };
     let authorization = request.headers().get(header::AUTHORIZATION);
-    let granted = access.admit(authorization.map(|value| value.as_bytes()), names, needs)?;
+    let granted = access.admit(authorization.map(|value| value.as_bytes()), peer, needs)?;
     if needs == Scopes::DECIDE_OR_REPORT && !granted.holds(needs) {
         request.extensions_mut().insert(Granted::new(access.clone(), granted));
     }

@@ -14,6 +14,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_rustls::server::TlsStream;
 
+use crate::access::Peer;
 use crate::tls::{Protocol, Tls, client_names};
 
 /// Handshakes under way. Beyond it, new connections wait.
@@ -21,22 +22,21 @@ const MOST_HANDSHAKES: usize = 256;
 /// How long one may take.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 
-/// Who is at the other end of a connection.
+/// The connection of a request.
 #[derive(Clone, Debug, Default)]
-pub struct Peer {
-    /// Those of its certificate.
-    pub names: Arc<[String]>,
+pub(super) struct Connection {
+    pub(super) peer: Arc<Peer>,
 }
 
-impl Connected<IncomingStream<'_, TcpListener>> for Peer {
+impl Connected<IncomingStream<'_, TcpListener>> for Connection {
     fn connect_info(_: IncomingStream<'_, TcpListener>) -> Self {
         Self::default()
     }
 }
 
-impl Connected<IncomingStream<'_, TlsPort>> for Peer {
+impl Connected<IncomingStream<'_, TlsPort>> for Connection {
     fn connect_info(stream: IncomingStream<'_, TlsPort>) -> Self {
-        Self { names: client_names(stream.io()) }
+        Self { peer: Arc::new(Peer::new(client_names(stream.io()))) }
     }
 }
 
@@ -50,7 +50,7 @@ pub async fn serve(
     pages: Router,
     stopped: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
-    let pages = pages.into_make_service_with_connect_info::<Peer>();
+    let pages = pages.into_make_service_with_connect_info::<Connection>();
     match tls {
         None => axum::serve(listener, pages).with_graceful_shutdown(stopped).await,
         Some(tls) => {

@@ -17,7 +17,6 @@ use crate::decide::lookup::Lookup;
 use crate::decide::outcome::CountRule;
 use crate::decide::quota::Row;
 use crate::decide::time::SECOND_NS;
-use crate::engine::plans::durable::RULES;
 use crate::engine::plans::{
     Change, Committed, Correction, Counter, Delta, GiveBack, GrantError, GrantPlan, Granted, Mark, MarkKind, Need, PlanEngine, QuotaUsage,
     Restored, Scope, Settlement,
@@ -208,7 +207,7 @@ impl Desk {
         async move { told.await.unwrap_or(Err(LedgerError::Stopped)) }
     }
 
-    /// The books of a scope: the ledger's, and where this engine holds a lease, what it has spent of it.
+    /// The books of a scope: the ledger's, and where this engine holds a lease, what it has spent of it. Blocks on the ledger's file.
     ///
     /// # Errors
     /// The ledger cannot be read.
@@ -221,9 +220,6 @@ impl Desk {
         until_ns: u64,
     ) -> Result<Vec<QuotaUsage>, LedgerError> {
         for kept in self.ledger.ledger().usage(&wire_scope(scope), from_ns / SECOND_NS, until_ns.div_ceil(SECOND_NS))? {
-            if &*kept.identity.plan == RULES {
-                continue;
-            }
             let same =
                 |usage: &&mut QuotaUsage| usage.row.period.start_ns / SECOND_NS == kept.period.start_s && is_of(&kept.identity, usage);
             if let Some(usage) = held.iter_mut().find(same) {
@@ -286,12 +282,12 @@ impl Desk {
         }
     }
 
-    /// Takes over the running periods, at start: an exhausted counter then answers from memory. Those of durable rules are `durable`'s. Gives
-    /// what should be leased before anyone asks, for the counters that were active last.
+    /// Takes over the running periods, at start: an exhausted counter then answers from memory. Gives what should be leased before anyone
+    /// asks, for the counters that were active last.
     ///
     /// # Errors
     /// The ledger cannot be read.
-    pub fn restore(&self, lookup: &impl Lookup, durable: &PlanEngine) -> Result<Vec<Need>, LedgerError> {
+    pub fn restore(&self, lookup: &impl Lookup) -> Result<Vec<Need>, LedgerError> {
         for (number, bits) in self.ledger.ledger().load_count_rules()? {
             self.engine.restore_rule(number, CountRule::of_bits(bits));
         }
@@ -307,9 +303,7 @@ impl Desk {
                 counter: engine_counter(counter),
             };
             // No room: the counter is cold then, and asks the ledger when it is touched.
-            if &*row.counter.plan == RULES {
-                let _ = durable.restore(&row, now);
-            } else if self.engine.restore(&row, now).is_ok() && needs.len() < MAX_WARM {
+            if self.engine.restore(&row, now).is_ok() && needs.len() < MAX_WARM {
                 needs.extend(self.engine.warm(lookup, &row, now));
             }
         })?;
@@ -318,8 +312,7 @@ impl Desk {
     }
 }
 
-/// The scope as the ledger says it.
-pub fn wire_scope(scope: Scope<'_>) -> ledger::LedgerScope {
+fn wire_scope(scope: Scope<'_>) -> ledger::LedgerScope {
     match scope {
         Scope::All => ledger::LedgerScope::All,
         Scope::Subscriber(id) => ledger::LedgerScope::Subscriber(id.into()),

@@ -18,6 +18,7 @@ use tokio_rustls::server::TlsStream;
 use super::Dispatch;
 use super::dispatch::Calls;
 use super::preface::Prefaced;
+use crate::access::Peer;
 use crate::config::GrpcServer;
 use crate::tls::{Protocol, Tls, client_names};
 
@@ -61,8 +62,7 @@ type Ended = Result<(), Box<dyn Error + Send + Sync>>;
 
 enum Opened {
     Plain(Prefaced<tokio::net::TcpStream>),
-    /// And the names in the client's certificate.
-    Tls(Box<Prefaced<TlsStream<tokio::net::TcpStream>>>, Arc<[String]>),
+    Tls(Box<Prefaced<TlsStream<tokio::net::TcpStream>>>, Peer),
 }
 
 impl Host {
@@ -95,8 +95,8 @@ impl Host {
             () = stopped(&mut stopping) => return Ok(()),
         };
         match opened? {
-            Opened::Plain(stream) => self.drive(stream, Arc::default(), stopping).await,
-            Opened::Tls(stream, names) => self.drive(*stream, names, stopping).await,
+            Opened::Plain(stream) => self.drive(stream, Peer::default(), stopping).await,
+            Opened::Tls(stream, peer) => self.drive(*stream, peer, stopping).await,
         }
     }
 
@@ -110,15 +110,15 @@ impl Host {
         Ok(match &self.tls {
             Some(tls) => {
                 let stream = tls.accept(stream, Protocol::Grpc).await?;
-                let names = client_names(&stream);
-                Opened::Tls(Box::new(Prefaced::read(stream).await?), names)
+                let peer = Peer::new(client_names(&stream));
+                Opened::Tls(Box::new(Prefaced::read(stream).await?), peer)
             }
             None => Opened::Plain(Prefaced::read(stream).await?),
         })
     }
 
-    async fn drive(&self, stream: impl AsyncRead + AsyncWrite + Unpin, names: Arc<[String]>, mut stopping: watch::Receiver<bool>) -> Ended {
-        let calls = Calls::new(self.dispatch.clone(), names);
+    async fn drive(&self, stream: impl AsyncRead + AsyncWrite + Unpin, peer: Peer, mut stopping: watch::Receiver<bool>) -> Ended {
+        let calls = Calls::new(self.dispatch.clone(), peer);
         let mut connection = pin!(self.http2.serve_connection(TokioIo::new(stream), calls));
         tokio::select! {
             biased;

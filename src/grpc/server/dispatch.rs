@@ -11,7 +11,7 @@ use tonic::body::Body;
 use tonic::codegen::{BoxFuture, Service};
 use tonic::server::NamedService;
 
-use crate::access::Access;
+use crate::access::{Access, Peer};
 use crate::grpc::gate;
 use crate::grpc::observe::{Observe, Observed};
 
@@ -79,9 +79,9 @@ impl Dispatch {
         Self { access, ..self }
     }
 
-    fn answer(&self, mut request: Request<Incoming>, names: &[String]) -> Answer {
+    fn answer(&self, mut request: Request<Incoming>, peer: &Peer) -> Answer {
         if let Some(access) = &self.access
-            && let Err(refused) = gate::admit(access, &mut request, names)
+            && let Err(refused) = gate::admit(access, &mut request, peer)
         {
             return Box::pin(std::future::ready(Ok(refused.into_http())));
         }
@@ -101,13 +101,12 @@ fn service_name(path: &str) -> &str {
 /// The calls of one connection.
 pub(super) struct Calls {
     dispatch: Arc<Dispatch>,
-    /// Those of the client's certificate.
-    names: Arc<[String]>,
+    peer: Peer,
 }
 
 impl Calls {
-    pub(super) fn new(dispatch: Arc<Dispatch>, names: Arc<[String]>) -> Self {
-        Self { dispatch, names }
+    pub(super) fn new(dispatch: Arc<Dispatch>, peer: Peer) -> Self {
+        Self { dispatch, peer }
     }
 }
 
@@ -118,7 +117,7 @@ impl hyper::service::Service<Request<Incoming>> for Calls {
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let call = self.dispatch.observe.as_ref().map(|observe| observe.begin(request.uri().path()));
-        Observed::new(self.dispatch.answer(request, &self.names), call)
+        Observed::new(self.dispatch.answer(request, &self.peer), call)
     }
 }
 
