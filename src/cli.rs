@@ -6,6 +6,7 @@ mod client;
 mod grant;
 mod key;
 mod ledger;
+pub mod load;
 mod plan;
 mod report;
 mod rules;
@@ -71,6 +72,9 @@ enum Command {
     /// Report how an admitted request ended, as a gateway does.
     #[command(after_help = EXIT_CODES)]
     Report(With<report::Args>),
+    /// Measure a server: ask as fast as it answers, or at a fixed rate, and show throughput and latencies.
+    #[command(after_help = EXIT_CODES)]
+    Load(With<load::Args>),
 }
 
 /// The command could not do its work: a port in use, a server that does not answer.
@@ -124,6 +128,7 @@ impl Command {
             Self::Grant(With { server, args }) => client::run(server, async |client| grant::run(args, client).await),
             Self::Check(With { server, args }) => client::run(server, async |client| check::run(args, client).await),
             Self::Report(With { server, args }) => client::run(server, async |client| report::run(args, client).await),
+            Self::Load(With { server, args }) => client::run(server, async |client| load::run(args, client).await),
         }
     }
 }

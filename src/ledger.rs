@@ -488,7 +488,7 @@ pub trait Ledger: Send + Sync + fmt::Debug {
     /// The count rules by their numbers.
     fn load_count_rules(&self) -> Result<Vec<(u16, [u64; 8])>, LedgerError>;
 
-    /// The periods that end after `now_s`, those that were active last first.
+    /// The periods that end after `now_s`, in any order. `visit` must not touch the ledger.
     fn load_live(&self, now_s: u64, visit: &mut dyn FnMut(PeriodRow)) -> Result<(), LedgerError>;
 
     /// The counters with a period that ended after `after_s`, at `by_s` or before, at most so many, in no order.
@@ -522,6 +522,9 @@ pub trait Ledger: Send + Sync + fmt::Debug {
         false
     }
 }
+
+#[cfg(test)]
+pub(crate) use memory::image::{Book, Image};
 
 #[cfg(test)]
 mod tests;

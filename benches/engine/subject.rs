@@ -21,6 +21,9 @@ use crate::declare;
 
 const START: Now = Now { unix_ns: 1_795_341_600 * SECOND_NS, steady_ns: SECOND_NS };
 
+/// More than is ever taken, so that nothing is refused, however far apart the clocks of threads are.
+const BURST: u32 = 1_000_000_000;
+
 /// Decides, and is admitted: what refuses is another way through the code. A key is a `String`, because `governor` looks keys up by a reference
 /// to what it keeps.
 #[allow(clippy::ptr_arg)]
@@ -44,11 +47,11 @@ pub const GOVERNOR: Make = |keys, clocks| match clocks {
     Clocks::Given => Governed::boxed(keys, Ticks),
     Clocks::Read => Governed::boxed(keys, governor::clock::DefaultClock::default()),
 };
-pub const PLAN_RATE: Make = |keys, _| Plan::boxed("rateLimit: {requestsPerSecond: 1000000}", keys, false);
+pub const PLAN_RATE: Make = |keys, _| Plan::boxed("rateLimit: {requestsPerSecond: 1000000, burst: 1000000000}", keys, false);
 pub const PLAN_QUOTA: Make = |keys, _| Plan::boxed("quotas: [{name: monthly, limit: 9007199254740992, unit: MONTH}]", keys, true);
 pub const PLAN_FULL: Make = |keys, _| {
-    let limits = "rateLimit: {requestsPerSecond: 1000000}, methodRateLimits: [
-        {method: GET, path: '/orders/{id}', requestsPerSecond: 1000000, replacesGeneral: false}],
+    let limits = "rateLimit: {requestsPerSecond: 1000000, burst: 1000000000}, methodRateLimits: [
+        {method: GET, path: '/orders/{id}', requestsPerSecond: 1000000, burst: 1000000000, replacesGeneral: false}],
         quotas: [{name: daily, limit: 9007199254740992, unit: DAY}, {name: monthly, limit: 9007199254740992, unit: MONTH}]";
     Plan::boxed(limits, keys, true)
 };
@@ -66,10 +69,10 @@ pub const ALL: [(&str, Make); 7] = [
 ];
 
 fn bucket() -> RateLimit {
-    RateLimit::new(1_000_000, SECOND_NS, 1_000_000).unwrap()
+    RateLimit::new(1_000_000, SECOND_NS, BURST.into()).unwrap()
 }
 
-/// A clock that goes on by a microsecond at each reading, for each thread its own.
+/// A clock that goes on by ten nanoseconds at each reading, for each thread its own.
 #[derive(Clone, Debug)]
 struct Ticks;
 
@@ -79,7 +82,7 @@ thread_local! {
 
 fn tick() -> u64 {
     TICKS.with(|ticks| {
-        ticks.set(ticks.get() + 1_000);
+        ticks.set(ticks.get() + 10);
         ticks.get()
     })
 }
@@ -129,7 +132,7 @@ where
     C::Instant: Send + Sync,
 {
     fn boxed(_keys: usize, clock: C) -> Box<dyn Decides> {
-        let quota = Quota::per_second(NonZeroU32::new(1_000_000).unwrap());
+        let quota = Quota::per_second(NonZeroU32::new(1_000_000_000).unwrap()).allow_burst(NonZeroU32::new(4 * BURST).unwrap());
         Box::new(Self(RateLimiter::dashmap_with_clock(quota, clock)))
     }
 }

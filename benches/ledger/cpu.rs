@@ -3,7 +3,7 @@
 use crate::declare;
 use crate::figures::{median, spread};
 use crate::measure::cpu_ns;
-use crate::site::{Site, Time, ask, check, open_loop, runtime};
+use crate::site::{Site, Time, check, open_loop, runtime, until_admitted};
 use crate::{Row, Scale};
 
 const PAIRS: usize = 7;
@@ -26,7 +26,7 @@ fn per_check(site: &Site, runtime: &tokio::runtime::Runtime, keys: &[String], ro
         running.push(runtime.spawn(async move {
             for _ in 0..rounds {
                 for key in &keys {
-                    assert!(ask(&plans, key, "orders").await.is_some(), "a check was refused");
+                    until_admitted(&plans, key, "orders").await;
                 }
                 // A connection's task does not keep its thread for ever either.
                 tokio::task::yield_now().await;

@@ -32,14 +32,14 @@ fn subscriber(number: usize, plans: &[Id]) -> DeclaredSubscriber {
     let key = ApiKey {
         id: Id::from(format!("key-{number:07}")),
         subscriber: Arc::clone(&id),
-        about: About::default(),
+        about: about(),
         enabled: true,
         not_before_ns: None,
         expire_ns: None,
         last_four: String::new(),
     };
     DeclaredSubscriber {
-        subscriber: Subscriber { id, about: About::default(), plans: plans.to_vec() },
+        subscriber: Subscriber { id, about: about(), plans: plans.to_vec() },
         keys: vec![DeclaredKey { key, value: Some(self::key(number)) }],
     }
 }
@@ -47,4 +47,8 @@ fn subscriber(number: usize, plans: &[Id]) -> DeclaredSubscriber {
 /// Makes a catalog hold it.
 pub fn apply(store: &CatalogStore, declared: &Declared, now: Now) {
     store.edit(EditOptions::default(), now, |draft| draft.apply(declared)).unwrap();
+}
+
+fn about() -> About {
+    About { display_name: "bench".to_owned(), ..About::default() }
 }

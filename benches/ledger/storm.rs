@@ -7,7 +7,7 @@ use tollgate::engine::plans::{Scope, Settlement};
 use crate::declare;
 use crate::figures::resident;
 use crate::measure::{mib, size_of};
-use crate::site::{Site, Time, report_failure, runtime};
+use crate::site::{Site, Time, admitted, report_failure, runtime};
 use crate::{Row, Scale};
 
 /// Ten counters for each subscriber.
@@ -62,10 +62,9 @@ pub fn failures(scale: Scale, rows: &mut Vec<Row>) {
     // What the first round makes is there before anything is counted.
     let (mut memory, mut file, mut counted_from) = (0.0, 0.0, 0);
     while done < corrections {
-        let checks: Vec<_> = (0..AT_ONCE)
-            .map(|call| runtime.spawn(crate::site::check(site.plans.clone(), keys[call % subscribers].clone(), TEN[0])))
-            .collect();
-        let receipts: Vec<String> = checks.into_iter().map(|call| runtime.block_on(call).unwrap().unwrap().unwrap()).collect();
+        let checks: Vec<_> =
+            (0..AT_ONCE).map(|call| runtime.spawn(admitted(site.plans.clone(), keys[call % subscribers].clone(), TEN[0]))).collect();
+        let receipts: Vec<String> = checks.into_iter().map(|call| runtime.block_on(call).unwrap().unwrap()).collect();
         site.settle_down();
         let start = Instant::now();
         let reports: Vec<_> = receipts.into_iter().map(|receipt| runtime.spawn(report_failure(site.plans.clone(), receipt))).collect();

@@ -41,7 +41,8 @@ fn what_is_no_known_token_is_refused() {
     let callers = file::parse(&file()).unwrap();
     let (long, longer) = (with_bearer(&"x".repeat(256)), with_bearer(&"x".repeat(257)));
     let hash_itself = with_bearer(&hash(GATEWAY));
-    let cases: [(Option<&[u8]>, Result<(), Refusal>); 13] = [
+    type Case<'a> = (Option<&'a [u8]>, Result<(), Refusal>);
+    let cases: [Case<'_>; 13] = [
         (None, Err(Refusal::Missing)),
         (Some(b""), Err(Refusal::Missing)),
         (Some(b"Bearer"), Err(Refusal::Missing)),

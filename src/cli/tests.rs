@@ -90,6 +90,12 @@ fn every_command_of_the_contract_is_there() {
         "ledger check",
         "ledger check --file copy.sqlite",
         "ledger backup copy.sqlite --data-dir d --config c.yaml",
+        "load rls",
+        "load rls --keys 10000 --skew 1.1 --connections 64 --in-flight 16 --threads 2 --domain d --descriptor a=1,b --descriptor b",
+        "load check --prepare --quotas 0 --rate 4000 --duration 60s --warm-up 500ms --deadline-ms 20",
+        "load check --api-key -v --target a --requests 1000 --server h:1 --token t --output json",
+        "load stream --keys-file - --batch 128",
+        "load report --errors 0.3",
     ] {
         if let Err(error) = parse(line) {
             panic!("{line}: {error}");
@@ -139,6 +145,16 @@ fn what_contradicts_itself_or_lacks_a_part_is_refused() {
         "report --receipt r --grpc-status 17",
         "ledger",
         "ledger backup",
+        "load",
+        "load fast",
+        "load rls --connections 0",
+        "load rls --requests 0",
+        "load rls --duration 10",
+        "load rls --descriptor =1",
+        "load check --api-key v --keys-file f",
+        "load check --api-key v --prepare",
+        "load report --errors 2",
+        "load stream --batch 0",
         "ledger check --file copy.sqlite --data-dir d",
         "--grpc-addr 127.0.0.1:0 plan list",
     ] {

@@ -132,7 +132,8 @@ fn usage_plans_are_not_served_to_the_network_unless_callers_are_asked_or_it_is_s
     // A certificate of the server's own says nothing of who calls.
     assert_eq!(refused(&[("grpc_addr", "0.0.0.0:1"), ("tls.cert", "c"), ("tls.key", "k")]).len(), 1);
     let tls = [("tls.cert", "c"), ("tls.key", "k"), ("tls.client_ca", "a")];
-    let allowed: [(&[(&'static str, &str)], &[&str]); 9] = [
+    type Case<'a> = (&'a [(&'static str, &'a str)], &'a [&'a str]);
+    let allowed: [Case<'_>; 9] = [
         (&[("grpc_addr", "127.9.9.9:1"), ("http_addr", "[::1]:1")], &[]),
         (&[("http_addr", "0.0.0.0:1")], &["http_addr 0.0.0.0:1: everyone"]),
         (

@@ -365,4 +365,7 @@ fn decision<'a>(
 }
 
 #[cfg(test)]
+pub(crate) use self::tests::memory::Memory;
+
+#[cfg(test)]
 mod tests;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio::sync::Mutex;
 
-use super::plans::desk::{Desk, GrantFailed};
+use super::plans::desk::{Desk, GrantFailed, engine_scope, wire_scope};
 use super::usage_plans::{Books, BooksError, Grant, Usage};
 use crate::catalog::{CatalogStore, Requests};
 use crate::decide::invalid::Invalid;
@@ -64,24 +64,6 @@ fn refused(error: GrantError) -> BooksError {
     }
 }
 
-/// A scope that outlives its request.
-struct KeptScope(String, for<'a> fn(&'a str) -> Scope<'a>);
-
-impl KeptScope {
-    fn of(scope: Scope<'_>) -> Self {
-        match scope {
-            Scope::All => Self(String::new(), |_| Scope::All),
-            Scope::Subscriber(id) => Self(id.to_owned(), |id| Scope::Subscriber(id)),
-            Scope::Key(id) => Self(id.to_owned(), |id| Scope::Key(id)),
-            Scope::Plan(id) => Self(id.to_owned(), |id| Scope::Plan(id)),
-        }
-    }
-
-    fn get(&self) -> Scope<'_> {
-        (self.1)(&self.0)
-    }
-}
-
 #[tonic::async_trait]
 impl Books for EngineBooks {
     async fn usage(&self, scope: Scope<'_>, days: RangeInclusive<u64>, _now: Now) -> Result<Usage, BooksError> {
@@ -91,19 +73,17 @@ impl Books for EngineBooks {
             let catalog = self.catalog.load();
             self.engine.quota_usage(&**catalog, scope, from_ns, until_ns)
         };
-        let (quotas, days) = match self.desk.clone() {
-            Some(desk) => {
-                let (catalog, scope) = (self.catalog.snapshot(), KeptScope::of(scope));
-                // The ledger's file blocks, and the thread that asks serves calls.
-                let read = tokio::task::spawn_blocking(move || {
-                    let quotas = desk.usage(&*catalog, held, scope.get(), from_ns, until_ns)?;
-                    Ok((quotas, desk.daily_usage(scope.get(), first, last)?))
-                });
-                read.await.unwrap_or(Err(LedgerError::Stopped)).map_err(unread)?
-            }
-            None => (held, self.engine.daily_usage(scope, first, last)),
+        let Some(desk) = self.desk.clone() else {
+            return Ok(Usage { quotas: held, days: self.engine.daily_usage(scope, first, last) });
         };
-        Ok(Usage { quotas, days })
+        let (catalog, scope) = (self.catalog.snapshot(), wire_scope(scope));
+        // The ledger's file blocks, and the thread that asks serves calls.
+        let read = tokio::task::spawn_blocking(move || {
+            let scope = engine_scope(&scope);
+            let quotas = desk.usage(&*catalog, held, scope, from_ns, until_ns)?;
+            Ok(Usage { quotas, days: desk.daily_usage(scope, first, last)? })
+        });
+        read.await.unwrap_or(Err(LedgerError::Stopped)).map_err(unread)
     }
 
     async fn grant(&self, grant: Grant, now: Now) -> Result<QuotaUsage, BooksError> {

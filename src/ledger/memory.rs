@@ -27,6 +27,7 @@ pub struct MemoryLedger {
 }
 
 #[derive(Debug, Default)]
+#[cfg_attr(test, derive(Clone))]
 struct State {
     epochs: HashMap<u32, u32>,
     by_name: HashMap<CounterIdentity, CounterId>,
@@ -47,12 +48,14 @@ struct State {
 
 /// The names that one epoch has numbered.
 #[derive(Debug, Default)]
+#[cfg_attr(test, derive(Clone))]
 struct Numbered {
     ended_s: Option<u64>,
     names: BTreeMap<(NameKind, u32), Id>,
 }
 
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 struct CounterState {
     identity: CounterIdentity,
     limit_revision: u64,
@@ -61,6 +64,7 @@ struct CounterState {
 }
 
 #[derive(Debug, Default)]
+#[cfg_attr(test, derive(Clone))]
 struct MarkRow {
     bits: RoaringBitmap,
     newest_s: u64,
@@ -104,9 +108,7 @@ impl Ledger for MemoryLedger {
     }
 
     fn load_live(&self, now_s: u64, visit: &mut dyn FnMut(PeriodRow)) -> Result<(), LedgerError> {
-        let mut rows = self.state.lock().list(&LedgerScope::All, |period| period.end_s > now_s);
-        rows.sort_by_key(|row| Reverse(row.active_s));
-        rows.into_iter().for_each(visit);
+        self.state.lock().list(&LedgerScope::All, |period| period.end_s > now_s).into_iter().for_each(visit);
         Ok(())
     }
 
@@ -364,3 +366,6 @@ impl Rows for State {
         Ok(Expired { mark_rows, periods, counters, days, names, windows, more })
     }
 }
+
+#[cfg(test)]
+pub(super) mod image;

@@ -80,12 +80,13 @@ pub(super) fn perform<R: Rows>(rows: &mut R, operation: &Operation) -> Result<An
     })
 }
 
-fn resolve<R: Rows>(rows: &mut R, counter: &Counter) -> Result<Result<CounterId, Refused>, R::Error> {
+/// The counter, made where it is missing, and the newest revision of its limit that was seen.
+fn resolve<R: Rows>(rows: &mut R, counter: &Counter) -> Result<Result<(CounterId, u64), Refused>, R::Error> {
     match counter {
-        Counter::Known(id) => Ok(rows.limit_revision(*id)?.map(|_| *id).ok_or(Refused::UnknownCounter)),
+        Counter::Known(id) => Ok(rows.limit_revision(*id)?.map(|newest| (*id, newest)).ok_or(Refused::UnknownCounter)),
         Counter::Named(identity) => Ok(Ok(match rows.find_counter(identity)? {
-            Some(id) => id,
-            None => rows.make_counter(identity)?,
+            Some(id) => (id, rows.limit_revision(id)?.unwrap_or_default()),
+            None => (rows.make_counter(identity)?, 0),
         })),
     }
 }
@@ -100,11 +101,10 @@ fn open<R: Rows>(rows: &mut R, counter: CounterId, period: LedgerPeriod) -> Resu
 }
 
 fn lease<R: Rows>(rows: &mut R, request: &LeaseRequest) -> Result<Result<Lease, Refused>, R::Error> {
-    let counter = match resolve(rows, &request.counter)? {
-        Ok(counter) => counter,
+    let (counter, newest) = match resolve(rows, &request.counter)? {
+        Ok(found) => found,
         Err(refused) => return Ok(Err(refused)),
     };
-    let newest = rows.limit_revision(counter)?.unwrap_or_default();
     if request.revision < newest {
         return Ok(Err(Refused::StaleLimit { newest }));
     }
@@ -190,8 +190,8 @@ fn edit_account<R: Rows>(
     now_s: u64,
     edit: impl FnOnce(&mut Account),
 ) -> Result<Result<Balance, Refused>, R::Error> {
-    let counter = match resolve(rows, counter)? {
-        Ok(counter) => counter,
+    let (counter, _) = match resolve(rows, counter)? {
+        Ok(found) => found,
         Err(refused) => return Ok(Err(refused)),
     };
     let mut account = match open(rows, counter, period)? {

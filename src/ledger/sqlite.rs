@@ -115,6 +115,17 @@ impl SqliteLedger {
         self.write(|writer| writer.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(()))).unwrap();
     }
 
+    /// Makes every write of a mark fail: half a transaction for tests.
+    #[cfg(test)]
+    pub(super) fn refuse_marks(&self, refuse: bool) {
+        let sql = "DROP TRIGGER IF EXISTS no_marks";
+        self.write(|writer| writer.execute_batch(sql)).unwrap();
+        if refuse {
+            let sql = "CREATE TRIGGER no_marks BEFORE INSERT ON marks BEGIN SELECT RAISE(ABORT, 'no marks'); END";
+            self.write(|writer| writer.execute_batch(sql)).unwrap();
+        }
+    }
+
     /// Lets the connection that is open write nothing more: a read-only disk for tests.
     #[cfg(test)]
     pub(super) fn refuse_writing(&self) {
@@ -158,9 +169,7 @@ impl Ledger for SqliteLedger {
     }
 
     fn load_live(&self, now_s: u64, visit: &mut dyn FnMut(PeriodRow)) -> Result<(), LedgerError> {
-        let rows = self.read(|sql| lists::live(sql, now_s))?;
-        rows.into_iter().for_each(visit);
-        Ok(())
+        self.read(|sql| lists::live(sql, now_s, visit))
     }
 
     fn load_ended(

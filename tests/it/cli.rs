@@ -2,6 +2,7 @@
 
 mod files;
 mod ledger;
+mod load;
 mod resources;
 mod server;
 mod traffic;

@@ -53,6 +53,8 @@ pub(in crate::cli) struct Client {
     channel: Channel,
     caller: Caller,
     server: String,
+    token: Option<String>,
+    speaks_tls: bool,
     timeout_ms: u64,
     pub(in crate::cli) output: Output,
 }
@@ -74,7 +76,28 @@ impl Client {
             endpoint = endpoint.tls_config(tls).map_err(|error| Failure::unusable(format!("--tls-ca: {}", failure::innermost(&error))))?;
         }
         let caller = Caller { bearer: args.token.as_deref().map(bearer).transpose()?, timeout };
-        Ok(Self { channel: endpoint.connect_lazy(), caller, server: args.server, timeout_ms: args.timeout_ms, output: args.output })
+        Ok(Self {
+            channel: endpoint.connect_lazy(),
+            caller,
+            server: args.server,
+            token: args.token,
+            speaks_tls: args.tls_ca.is_some(),
+            timeout_ms: args.timeout_ms,
+            output: args.output,
+        })
+    }
+
+    /// Where the server is and the token that it asks for, for a command that connects by itself, and without TLS.
+    pub(in crate::cli) fn plain(&self, command: &str) -> Result<(String, Option<String>), Failure> {
+        if self.speaks_tls {
+            return Err(Failure::unusable(format!("--tls-ca: `{command}` does not speak TLS")));
+        }
+        Ok((self.server.clone(), self.token.clone()))
+    }
+
+    /// How long an answer is waited for.
+    pub(in crate::cli) fn timeout_ns(&self) -> u64 {
+        self.timeout_ms.saturating_mul(1_000_000)
     }
 
     pub(in crate::cli) fn usage_plans(&self) -> UsagePlanServiceClient<Calls> {

@@ -40,6 +40,7 @@ pub(super) struct Entry {
 
 /// What an entry counts.
 #[derive(Debug, Default)]
+#[cfg_attr(test, derive(Clone))]
 pub(super) struct State {
     pub(super) rates: Rates,
     /// Receipts name a slot by its place: a slot never moves.
@@ -53,6 +54,7 @@ pub(super) struct State {
 
 /// The count of one quota.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone))]
 pub(super) struct Slot {
     pub(super) identity: Arc<QuotaIdentity>,
     pub(super) count: QuotaCount,
@@ -61,6 +63,7 @@ pub(super) struct Slot {
 
 /// The token buckets of an entry or a target, as theoretical arrival times.
 #[derive(Debug, Default)]
+#[cfg_attr(test, derive(Clone))]
 pub(super) struct Rates {
     general: u64,
     /// By the identity of the declared limit. Only those that were ever asked for.

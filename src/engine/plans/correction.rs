@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 
 use super::PlanEngine;
 use super::books::{Owner, Slot, State};
+use super::held::Held;
 use super::lease::Counter;
 use super::marks::{Done, Marked};
 use super::receipt::Receipt;
@@ -152,6 +153,12 @@ impl PlanEngine {
                 Change::Charge { counter, period, units, .. } => self.apply_charge(counter, *period, *units, now),
             }
         }
+        // The first try may have been committed without an answer: what it changed shows when the ledger is asked.
+        for (change, _) in correction.changes.iter().zip(committed).filter(|(_, committed)| **committed == Committed::Duplicate) {
+            if let Change::Settle { deltas, .. } = change {
+                deltas.iter().for_each(|delta| self.doubt(delta.counter, delta.period_start_s));
+            }
+        }
         match &correction.then {
             Then::Receipt { receipt, ended, .. } if committed.contains(&Committed::TooOld) => self.expired(receipt, *ended),
             Then::Receipt { receipt, ended, at_check, at_report } => {
@@ -184,6 +191,14 @@ impl PlanEngine {
             self.events.dropped_settlements.fetch_add(1, Ordering::Relaxed);
         }
         leases.all_mut().filter(|held| held.start_ns / SECOND_NS == delta.period_start_s).for_each(|held| held.turn());
+    }
+
+    /// The balance of a counter may be another than is known here.
+    fn doubt(&self, counter: u64, period_start_s: u64) {
+        let Some(entry) = self.books.by_counter(counter) else { return };
+        let mut state = entry.lock();
+        let Some(Slot { leases, .. }) = state.numbered(counter) else { return };
+        leases.all_mut().filter(|held| held.start_ns / SECOND_NS == period_start_s).for_each(Held::turn);
     }
 
     fn apply_charge(&self, counter: &Counter, period: Period, units: u64, now: Now) {

@@ -96,7 +96,7 @@ impl PlanEngine {
     }
 
     /// What the ledger has to do for a grant. First it takes the give-back, so that what nobody has spent does not count as used; then it
-    /// grants; then [`Self::apply_grant`], or [`Self::gave_back`] where the ledger failed. A grant that only adds gives nothing back.
+    /// grants; then [`Self::apply_grant`], or [`Self::grant_failed`] where the ledger failed. A grant that only adds gives nothing back.
     pub fn prepare_grant(
         &self,
         lookup: &impl Lookup,
@@ -142,6 +142,19 @@ impl PlanEngine {
         let row = self.books.with(self.fingerprint_of(&plan.counter), || owner.clone(), now, |_, state| work(state));
         let row = row.ok().flatten().ok_or(GrantError::NoRoom)?;
         Ok(describe(&owner, &plan.counter.quota, Some(plan.limit), row))
+    }
+
+    /// The ledger failed, and may have granted all the same: a refusal is asked about first.
+    pub fn grant_failed(&self, plan: &GrantPlan) {
+        if let Some(entry) = self.books.find(self.fingerprint_of(&plan.counter))
+            && let Some(Slot { count, leases, .. }) = entry.lock().find(&plan.counter.quota)
+        {
+            let held = leases.hold(plan.period.start_ns, |start_ns| count.row(start_ns).is_some());
+            held.turn();
+            if plan.give_back.is_some() {
+                held.gave_back();
+            }
+        }
     }
 
     fn granting<R>(&self, owner: &Owner, quota: &CompiledQuota, now: Now, work: impl FnOnce(&mut Slot) -> R) -> Result<R, GrantError> {

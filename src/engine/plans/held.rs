@@ -8,8 +8,18 @@ use smallvec::SmallVec;
 
 use super::settings::LeaseSettings;
 
+/// Periods without a row of which the ledger may know more, because it did something and never answered: so many are remembered.
+const MANY_DOUBTS: usize = 16;
+
+fn take_one(room: &mut usize) -> bool {
+    let left = room.checked_sub(1);
+    *room = left.unwrap_or_default();
+    left.is_some()
+}
+
 /// What a slot knows of its counter in the ledger.
 #[derive(Debug, Default)]
+#[cfg_attr(test, derive(Clone))]
 pub(super) struct Leases {
     /// The ledger's number of the counter. 0: not known yet.
     pub(super) counter: u64,
@@ -82,10 +92,13 @@ impl Leases {
         self.held.iter_mut().rev().find(|held| held.start_ns == start_ns)
     }
 
-    /// What is held of a period, from now on. `kept` tells whether the count still has a row of a period: what belongs to none is dropped.
+    /// What is held of a period, from now on. `kept` tells whether the count still has a row of a period: what belongs to none is dropped,
+    /// unless the ledger may know more of it.
     pub(super) fn hold(&mut self, start_ns: u64, kept: impl Fn(u64) -> bool) -> &mut Held {
         let place = self.held.iter().position(|held| held.start_ns == start_ns).unwrap_or_else(|| {
-            self.held.retain(|held| kept(held.start_ns) || held.asked_until_ns != 0);
+            let mut room = MANY_DOUBTS;
+            self.held
+                .retain(|held| kept(held.start_ns) || held.asked_until_ns != 0 || ((held.stray || held.unsure) && take_one(&mut room)));
             self.held.push(Held { start_ns, ..Held::default() });
             self.held.len() - 1
         });
@@ -180,6 +193,14 @@ impl Held {
         self.giving = self.giving.saturating_sub(1);
         // What was asked in the meantime may have been answered before.
         self.round.backs = self.round.backs.wrapping_add(1);
+    }
+}
+
+#[cfg(test)]
+impl Round {
+    /// Were units given back since, and has the balance changed since?
+    pub(super) fn compared(self, asked: Self) -> (bool, bool) {
+        (self.backs == asked.backs, self.turns == asked.turns)
     }
 }
 

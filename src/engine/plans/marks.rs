@@ -29,7 +29,7 @@ pub(super) enum Marked {
 
 /// 65,536 sequence numbers of one shard of one epoch of one holder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Place {
+pub(super) struct Place {
     holder: u32,
     epoch: u32,
     shard: u8,
@@ -37,7 +37,8 @@ struct Place {
 }
 
 #[derive(Debug, Default)]
-struct Row {
+#[cfg_attr(test, derive(Clone))]
+pub(super) struct Row {
     corrected: RoaringBitmap,
     charged: RoaringBitmap,
     /// Every receipt in it has expired at this instant, by the wall clock.
@@ -49,7 +50,7 @@ struct Row {
 /// The marks of all receipts. At most 8 KiB (16 with charges at the report) for each 65,536 of them.
 #[derive(Debug)]
 pub(super) struct Marks {
-    rows: DashMap<Place, Row>,
+    pub(super) rows: DashMap<Place, Row>,
     /// By holder, epoch and shard: marks below this sequence number were dropped. They are drawn in the order of time.
     floors: DashMap<(u32, u32, u8), u64>,
     max_rows: usize,

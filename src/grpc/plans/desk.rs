@@ -2,7 +2,9 @@
 //! has statistics kept.
 
 mod behind;
+mod restore;
 
+use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,17 +16,15 @@ use crate::clock::Clock;
 use crate::decide::calendar::Period;
 use crate::decide::compiled::QuotaIdentity;
 use crate::decide::lookup::Lookup;
-use crate::decide::outcome::CountRule;
 use crate::decide::quota::Row;
 use crate::decide::time::SECOND_NS;
+use crate::engine::plans::durable::RULES;
 use crate::engine::plans::{
     Change, Committed, Correction, Counter, Delta, GiveBack, GrantError, GrantPlan, Granted, Mark, MarkKind, Need, PlanEngine, QuotaUsage,
-    Restored, Scope, Settlement,
+    Scope, Settlement,
 };
 use crate::ledger::{self, CounterIdentity, Holder, LeaseRequest, LedgerError, LedgerPeriod, LedgerThread, Refused};
 
-/// Counters that get a lease at start.
-const MAX_WARM: usize = 50_000;
 /// Give-backs that are handed over before the answers are waited for.
 const AT_ONCE: usize = 4_096;
 
@@ -76,18 +76,9 @@ impl Desk {
 
     fn submit(&self, need: Need, tell: oneshot::Sender<()>) {
         let desk = self.clone();
-        self.ledger.submit(self.request(&need), move |answer| {
+        self.ledger.submit(wire_lease(&need, self.holder, self.clock.now().unix_s()), move |answer| {
             match answer {
-                Ok(Ok(lease)) => {
-                    let granted = Granted {
-                        counter: lease.counter.0,
-                        rule: lease.rule,
-                        leased: lease.leased,
-                        charged: lease.balance.charged,
-                        granted: lease.balance.granted,
-                    };
-                    desk.engine.apply_lease(&need, &granted, desk.clock.now());
-                }
+                Ok(Ok(lease)) => desk.engine.apply_lease(&need, &granted(&lease), desk.clock.now()),
                 // The ledger let go of the counter after its last period: by its name it gets another number.
                 Ok(Err(Refused::UnknownCounter)) if need.number.is_some() => {
                     let mut by_name = need;
@@ -106,21 +97,6 @@ impl Desk {
             // Whoever asked may be gone.
             let _ = tell.send(());
         });
-    }
-
-    fn request(&self, need: &Need) -> LeaseRequest {
-        LeaseRequest {
-            counter: wire_counter(&need.counter, need.number),
-            count_rule: need.rule.bits(),
-            period: wire_period(need.period),
-            holder: self.holder,
-            want: need.want,
-            spent: need.spent,
-            limit: need.limit,
-            may_pass: need.may_pass,
-            revision: need.revision,
-            now_s: self.clock.now().unix_s(),
-        }
     }
 
     /// Has the ledger commit a correction, and makes it count here. Once begun it goes on, also when the report's caller has gone: what the
@@ -145,14 +121,8 @@ impl Desk {
     fn commit(&self, change: &Change) -> Pin<Box<dyn Future<Output = Result<Committed, LedgerError>> + Send>> {
         match change {
             Change::Settle { mark, deltas } => {
-                let settle = self.call(ledger::Settle { mark: wire_mark(mark), deltas: deltas.iter().map(wire_delta).collect() });
-                Box::pin(async move {
-                    Ok(match settle.await? {
-                        ledger::Settled::Done(_) => Committed::Done,
-                        ledger::Settled::Duplicate => Committed::Duplicate,
-                        ledger::Settled::TooOld => Committed::TooOld,
-                    })
-                })
+                let settle = self.call(wire_settle(mark, deltas));
+                Box::pin(async move { Ok(committed(&settle.await?)) })
             }
             Change::Charge { counter, period, units, .. } => {
                 let charge = self.call(ledger::ChargeRequest {
@@ -177,7 +147,7 @@ impl Desk {
             match granted {
                 Ok(granted) => Ok(desk.engine.apply_grant(&plan, granted, desk.clock.now())?),
                 Err(error) => {
-                    desk.engine.gave_back(plan.give_back.as_slice());
+                    desk.engine.grant_failed(&plan);
                     Err(error.into())
                 }
             }
@@ -188,15 +158,9 @@ impl Desk {
     /// Gives what operators gave beside the limit in this period, all together.
     async fn give_back_and_grant(&self, plan: &GrantPlan) -> Result<i64, LedgerError> {
         if let Some(unspent) = plan.give_back {
-            self.call(self.give_back(unspent)).await?;
+            self.call(wire_give_back(unspent, self.holder)).await?;
         }
-        let request = ledger::GrantRequest {
-            counter: wire_counter(&plan.counter, None),
-            period: wire_period(plan.period),
-            change: plan.change,
-            limit: plan.limit,
-            now_s: self.clock.now().unix_s(),
-        };
+        let request = wire_grant(plan, self.clock.now().unix_s());
         let balance = self.call(request).await?.map_err(|refused| LedgerError::Fault(refused.to_string()))?;
         Ok(balance.granted)
     }
@@ -219,18 +183,22 @@ impl Desk {
         from_ns: u64,
         until_ns: u64,
     ) -> Result<Vec<QuotaUsage>, LedgerError> {
+        let place = |(place, usage): (usize, &QuotaUsage)| ((counter_of(usage), usage.row.period.start_ns / SECOND_NS), place);
+        let places: HashMap<(Counter, u64), usize> = held.iter().enumerate().map(place).collect();
         for kept in self.ledger.ledger().usage(&wire_scope(scope), from_ns / SECOND_NS, until_ns.div_ceil(SECOND_NS))? {
-            let same =
-                |usage: &&mut QuotaUsage| usage.row.period.start_ns / SECOND_NS == kept.period.start_s && is_of(&kept.identity, usage);
-            if let Some(usage) = held.iter_mut().find(same) {
+            if &*kept.identity.plan == RULES {
+                continue;
+            }
+            let (used, lost) = (kept.used(), kept.lost.min(kept.charged));
+            let counter = (engine_counter(kept.identity), kept.period.start_s);
+            if let Some(usage) = places.get(&counter).and_then(|&place| held.get_mut(place)) {
                 // What a dead epoch never told of may have been spent, and refunded since.
                 usage.lost = kept.lost.min(usage.row.used);
                 usage.row.used -= usage.lost;
             } else {
                 let period = Period { start_ns: kept.period.start_s * SECOND_NS, end_ns: kept.period.end_s * SECOND_NS };
-                let row = Row { period, used: kept.used(), granted: kept.granted };
-                let lost = kept.lost.min(kept.charged);
-                let CounterIdentity { subscriber, key, plan, entitlement, quota } = kept.identity;
+                let row = Row { period, used, granted: kept.granted };
+                let Counter { subscriber, key, plan, entitlement, quota } = counter.0;
                 let limit = declared_limit(lookup, &plan, &entitlement, &quota);
                 held.push(QuotaUsage { subscriber, key, plan, entitlement, quota, limit, row, lost });
             }
@@ -262,7 +230,7 @@ impl Desk {
             let (tell, told) = std::sync::mpsc::channel();
             for unspent in some {
                 let tell = tell.clone();
-                self.ledger.submit(self.give_back(*unspent), move |answer| drop(tell.send(answer)));
+                self.ledger.submit(wire_give_back(*unspent, self.holder), move |answer| drop(tell.send(answer)));
             }
             drop(tell);
             let answers: Vec<_> = told.into_iter().collect();
@@ -272,52 +240,70 @@ impl Desk {
         }
         returned
     }
+}
 
-    fn give_back(&self, unspent: GiveBack) -> ledger::GiveBack {
-        ledger::GiveBack {
-            counter: ledger::CounterId(unspent.counter),
-            period_start_s: unspent.period_start_s,
-            holder: self.holder,
-            spent: unspent.spent,
-        }
-    }
-
-    /// Takes over the running periods, at start: an exhausted counter then answers from memory. Gives what should be leased before anyone
-    /// asks, for the counters that were active last.
-    ///
-    /// # Errors
-    /// The ledger cannot be read.
-    pub fn restore(&self, lookup: &impl Lookup) -> Result<Vec<Need>, LedgerError> {
-        for (number, bits) in self.ledger.ledger().load_count_rules()? {
-            self.engine.restore_rule(number, CountRule::of_bits(bits));
-        }
-        let now = self.clock.now();
-        let mut needs = Vec::new();
-        self.ledger.ledger().load_live(now.unix_s(), &mut |row| {
-            let counter = row.identity;
-            let row = Restored {
-                number: row.counter.0,
-                period: Period { start_ns: row.period.start_s * SECOND_NS, end_ns: row.period.end_s * SECOND_NS },
-                charged: row.charged,
-                granted: row.granted,
-                counter: engine_counter(counter),
-            };
-            // No room: the counter is cold then, and asks the ledger when it is touched.
-            if self.engine.restore(&row, now).is_ok() && needs.len() < MAX_WARM {
-                needs.extend(self.engine.warm(lookup, &row, now));
-            }
-        })?;
-        self.restore_receipts(now)?;
-        Ok(needs)
+fn wire_lease(need: &Need, holder: Holder, now_s: u64) -> LeaseRequest {
+    LeaseRequest {
+        counter: wire_counter(&need.counter, need.number),
+        count_rule: need.rule.bits(),
+        period: wire_period(need.period),
+        holder,
+        want: need.want,
+        spent: need.spent,
+        limit: need.limit,
+        may_pass: need.may_pass,
+        revision: need.revision,
+        now_s,
     }
 }
 
-fn wire_scope(scope: Scope<'_>) -> ledger::LedgerScope {
+fn granted(lease: &ledger::Lease) -> Granted {
+    let ledger::Lease { counter, rule, leased, balance } = *lease;
+    Granted { counter: counter.0, rule, leased, charged: balance.charged, granted: balance.granted }
+}
+
+fn wire_give_back(unspent: GiveBack, holder: Holder) -> ledger::GiveBack {
+    let GiveBack { counter, period_start_s, spent } = unspent;
+    ledger::GiveBack { counter: ledger::CounterId(counter), period_start_s, holder, spent }
+}
+
+fn wire_grant(plan: &GrantPlan, now_s: u64) -> ledger::GrantRequest {
+    ledger::GrantRequest {
+        counter: wire_counter(&plan.counter, None),
+        period: wire_period(plan.period),
+        change: plan.change,
+        limit: plan.limit,
+        now_s,
+    }
+}
+
+fn wire_settle(mark: &Mark, deltas: &[Delta]) -> ledger::Settle {
+    ledger::Settle { mark: wire_mark(mark), deltas: deltas.iter().map(wire_delta).collect() }
+}
+
+fn committed(settled: &ledger::Settled) -> Committed {
+    match settled {
+        ledger::Settled::Done(_) => Committed::Done,
+        ledger::Settled::Duplicate => Committed::Duplicate,
+        ledger::Settled::TooOld => Committed::TooOld,
+    }
+}
+
+pub(in crate::grpc) fn wire_scope(scope: Scope<'_>) -> ledger::LedgerScope {
     match scope {
         Scope::All => ledger::LedgerScope::All,
         Scope::Subscriber(id) => ledger::LedgerScope::Subscriber(id.into()),
         Scope::Key(id) => ledger::LedgerScope::Key(id.into()),
         Scope::Plan(id) => ledger::LedgerScope::Plan(id.into()),
+    }
+}
+
+pub(in crate::grpc) fn engine_scope(scope: &ledger::LedgerScope) -> Scope<'_> {
+    match scope {
+        ledger::LedgerScope::All => Scope::All,
+        ledger::LedgerScope::Subscriber(id) => Scope::Subscriber(id),
+        ledger::LedgerScope::Key(id) => Scope::Key(id),
+        ledger::LedgerScope::Plan(id) => Scope::Plan(id),
     }
 }
 
@@ -357,12 +343,9 @@ fn declared_limit(lookup: &impl Lookup, plan: &str, entitlement: &str, quota: &Q
     declared.quotas.iter().find(|declared| *declared.identity == *quota).map(|declared| declared.limit)
 }
 
-fn is_of(identity: &CounterIdentity, usage: &QuotaUsage) -> bool {
-    identity.subscriber == usage.subscriber
-        && identity.key == usage.key
-        && identity.plan == usage.plan
-        && identity.entitlement == usage.entitlement
-        && identity.quota == usage.quota
+fn counter_of(usage: &QuotaUsage) -> Counter {
+    let QuotaUsage { subscriber, key, plan, entitlement, quota, .. } = usage.clone();
+    Counter { subscriber, key, plan, entitlement, quota }
 }
 
 /// Why a grant was not made.
@@ -373,3 +356,6 @@ pub enum GrantFailed {
     #[error(transparent)]
     Engine(#[from] GrantError),
 }
+
+#[cfg(test)]
+mod protocol;

@@ -1,6 +1,5 @@
 //! What is read at the start, and for people.
 
-use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -41,12 +40,10 @@ const PERIODS: &str = "SELECT counter, subscriber, key, plan, entitlement, quota
                               granted, active_s
                        FROM periods JOIN counters ON counters.id = periods.counter";
 
-/// Those that end after `now_s`, the last active first. Sorted here: it is faster than SQLite's sorting of rows that are this wide.
-pub(super) fn live(sql: &Connection, now_s: u64) -> Result<Vec<PeriodRow>> {
+/// Those that end after `now_s`.
+pub(super) fn live(sql: &Connection, now_s: u64, visit: &mut dyn FnMut(PeriodRow)) -> Result<()> {
     // Nearly all rows are live: `+` keeps SQLite from an index that would lead it to them in another order.
-    let mut rows = all_periods(sql, "+end_s > ?1", params![int(now_s)])?;
-    rows.sort_by_key(|row| Reverse(row.active_s));
-    Ok(rows)
+    all_periods(sql, "+end_s > ?1", params![int(now_s)], visit)
 }
 
 /// Few of all periods: they are found by when they end, and each counter is given once.
@@ -71,9 +68,14 @@ pub(super) fn ended(
 
 pub(super) fn usage(sql: &Connection, scope: &LedgerScope, from_s: u64, until_s: u64) -> Result<Vec<PeriodRow>> {
     let (from_s, until_s) = (int(from_s), int(until_s));
-    let mut rows = match column(scope) {
-        None => all_periods(sql, "start_s < ?1 AND +end_s > ?2", params![until_s, from_s]),
-        Some((column, id)) => some_periods(sql, &format!("start_s < ?1 AND end_s > ?2 AND {column}"), params![until_s, from_s, id]),
+    let mut rows = Vec::new();
+    let mut visit = |row| rows.push(row);
+    match column(scope) {
+        None => all_periods(sql, "start_s < ?1 AND +end_s > ?2", params![until_s, from_s], &mut visit),
+        Some((column, id)) => {
+            let condition = format!("start_s < ?1 AND end_s > ?2 AND {column}");
+            some_periods(sql, &condition, params![until_s, from_s, id], &mut visit)
+        }
     }?;
     rows.sort_by(|one, other| one.order().cmp(&other.order()));
     Ok(rows)
@@ -90,22 +92,22 @@ fn column(scope: &LedgerScope) -> Option<(&'static str, &str)> {
 }
 
 /// Few of many: the shares of each are looked up.
-fn some_periods(sql: &Connection, condition: &str, values: impl rusqlite::Params) -> Result<Vec<PeriodRow>> {
+fn some_periods(sql: &Connection, condition: &str, values: impl rusqlite::Params, visit: &mut dyn FnMut(PeriodRow)) -> Result<()> {
     let moment = sql.unchecked_transaction()?;
     let mut shares = moment.prepare("SELECT holder, epoch, leased, spent FROM shares WHERE counter = ?1 AND start_s = ?2")?;
-    periods(&moment, condition, values, |counter, start_s| {
+    periods(&moment, condition, values, visit, |counter, start_s| {
         let found = shares.query_map([int(counter.0), int(start_s)], |row| read_share(row, 0))?;
         found.collect()
     })
 }
 
 /// Most of all: the shares of all are read beside them, in the same order.
-fn all_periods(sql: &Connection, condition: &str, values: impl rusqlite::Params) -> Result<Vec<PeriodRow>> {
+fn all_periods(sql: &Connection, condition: &str, values: impl rusqlite::Params, visit: &mut dyn FnMut(PeriodRow)) -> Result<()> {
     let moment = sql.unchecked_transaction()?;
     let mut shares = moment.prepare("SELECT counter, start_s, holder, epoch, leased, spent FROM shares ORDER BY counter, start_s")?;
     let shares = shares.query_map([], |row| Ok(((CounterId(read_int(row, 0)?), read_int(row, 1)?), read_share(row, 2)?)))?;
     let mut shares = shares.peekable();
-    periods(&moment, &format!("{condition} ORDER BY counter, start_s"), values, |counter, start_s| {
+    periods(&moment, &format!("{condition} ORDER BY counter, start_s"), values, visit, |counter, start_s| {
         let mut found = Vec::new();
         while let Some(row) = shares.next_if(|row| row.as_ref().map_or(true, |(place, _)| *place <= (counter, start_s))) {
             let (place, share) = row?;
@@ -121,20 +123,20 @@ fn periods(
     sql: &Connection,
     condition: &str,
     values: impl rusqlite::Params,
+    visit: &mut dyn FnMut(PeriodRow),
     mut shares: impl FnMut(CounterId, u64) -> Result<Vec<(Holder, Share)>>,
-) -> Result<Vec<PeriodRow>> {
+) -> Result<()> {
     let epochs = epochs(sql)?;
     let mut statement = sql.prepare(&format!("{PERIODS} WHERE {condition}"))?;
     let mut names = Names::default();
-    let mut found = Vec::new();
     let mut rows = statement.query(values)?;
     while let Some(row) = rows.next()? {
         let mut period = period(row, &mut names)?;
         let shares = shares(period.counter, period.period.start_s)?;
         (period.lost, period.held) = unspent(shares, |id| epochs.get(&id).copied().unwrap_or_default());
-        found.push(period);
+        visit(period);
     }
-    Ok(found)
+    Ok(())
 }
 
 fn epochs(sql: &Connection) -> Result<HashMap<u32, u32>> {
@@ -142,32 +144,63 @@ fn epochs(sql: &Connection) -> Result<HashMap<u32, u32>> {
     statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
 }
 
+/// As many as [`PERIODS`] and the list of days have, at most.
+const COLUMNS: usize = 16;
+
 /// Names that many counters share are kept once.
 #[derive(Default)]
 struct Names {
     ids: HashMap<Box<str>, Id>,
     quotas: HashMap<QuotaIdentity, Arc<QuotaIdentity>>,
+    /// The name of the row before, by column: the rows of one subscriber lie together, and most of a plan's counters are alike.
+    before: [Option<Id>; COLUMNS],
+    quota_before: Option<Arc<QuotaIdentity>>,
 }
 
 impl Names {
     fn id(&mut self, row: &Row<'_>, column: usize) -> Result<Id> {
+        self.again(row, column, |names, name| {
+            let known = names.ids.get(name).cloned();
+            known.unwrap_or_else(|| {
+                let id = Id::from(name);
+                names.ids.insert(name.into(), Arc::clone(&id));
+                id
+            })
+        })
+    }
+
+    /// A name that only neighbours share: there are as many as there are subscribers.
+    fn own(&mut self, row: &Row<'_>, column: usize) -> Result<Id> {
+        self.again(row, column, |_, name| Id::from(name))
+    }
+
+    fn again(&mut self, row: &Row<'_>, column: usize, make: impl FnOnce(&mut Self, &str) -> Id) -> Result<Id> {
         let name = row.get_ref(column)?.as_str().map_err(|_| not_text(column))?;
-        if let Some(known) = self.ids.get(name) {
-            return Ok(Arc::clone(known));
+        if let Some(Some(before)) = self.before.get(column)
+            && **before == *name
+        {
+            return Ok(Arc::clone(before));
         }
-        let id = Id::from(name);
-        self.ids.insert(name.into(), Arc::clone(&id));
+        let id = make(self, name);
+        if let Some(before) = self.before.get_mut(column) {
+            *before = Some(Arc::clone(&id));
+        }
         Ok(id)
     }
 
     fn quota(&mut self, quota: QuotaIdentity) -> Arc<QuotaIdentity> {
-        Arc::clone(self.quotas.entry(quota).or_insert_with_key(|quota| Arc::new(quota.clone())))
+        if let Some(before) = self.quota_before.as_ref().filter(|before| ***before == quota) {
+            return Arc::clone(before);
+        }
+        let quota = self.quotas.entry(quota).or_insert_with_key(|quota| Arc::new(quota.clone()));
+        self.quota_before = Some(Arc::clone(quota));
+        Arc::clone(quota)
     }
 }
 
 /// From the second column on.
 fn identity(row: &Row<'_>, names: &mut Names) -> Result<CounterIdentity> {
-    let key: Id = read_id(row, 2)?;
+    let key = names.own(row, 2)?;
     let quota = QuotaIdentity {
         name: names.id(row, 5)?,
         unit: read_unit(row, 6)?,
@@ -175,7 +208,7 @@ fn identity(row: &Row<'_>, names: &mut Names) -> Result<CounterIdentity> {
         week_start: read_weekday(row, 8)?,
     };
     Ok(CounterIdentity {
-        subscriber: read_id(row, 1)?,
+        subscriber: names.own(row, 1)?,
         key: Some(key).filter(|key| !key.is_empty()),
         plan: names.id(row, 3)?,
         entitlement: names.id(row, 4)?,

@@ -336,3 +336,20 @@ fn a_backup_that_cannot_be_written_leaves_nothing() {
     assert!(matches!(sqlite::backup(&folder.path().join("none"), &folder.path().join("copy")), Err(LedgerError::Io { .. })));
     assert!(!folder.path().join("copy").exists());
 }
+
+#[test]
+fn a_refund_whose_mark_cannot_be_written_is_not_made() {
+    let folder = TempDir::new().unwrap();
+    let ledger = SqliteLedger::open(folder.path()).unwrap();
+    let holder = ledger.join(1).unwrap();
+    let id = one(&ledger, lease(holder, 10)).unwrap().unwrap().counter;
+    ledger.refuse_marks(true);
+    for _ in 0..2 {
+        one(&ledger, settle(holder, 1, &[(id, -1)])).unwrap_err();
+        assert_eq!(charged(&ledger), 10, "a retry would refund again");
+    }
+    ledger.refuse_marks(false);
+    assert!(matches!(one(&ledger, settle(holder, 1, &[(id, -1)])).unwrap(), Settled::Done(_)));
+    assert_eq!(one(&ledger, settle(holder, 1, &[(id, -1)])).unwrap(), Settled::Duplicate);
+    assert_eq!(charged(&ledger), 9);
+}

@@ -1,0 +1,160 @@
+//! What a decision costs as work grows: keys, rules, plans, connections. Processor time of the server at saturation, latency at a fixed
+//! rate, and memory.
+//!
+//! `cargo bench --bench growth -- [--quick | --full] [--only TEXT] [--write]`. `--full` goes on to 10 M keys. With `--write` the table goes to
+//! `benches/results/growth.md` and its curves to `benches/results/growth.svg`.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::panic,
+    clippy::indexing_slicing,
+    missing_debug_implementations,
+    unreachable_pub
+)]
+#![allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, dead_code)]
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use tempfile::TempDir;
+use tollgate::cli::load::{Job, Order, Traffic};
+
+use self::harness::arguments::Arguments;
+use self::harness::load::{Shape, caller, finish, job, measure, rules};
+use self::harness::plans::{self, QUOTAS};
+use self::harness::plot::{Panel, short, svg};
+use self::harness::process::{Kept, Server, machine};
+use self::harness::table::{Table, digits, write};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+#[path = "harness/harness.rs"]
+mod harness;
+
+const SHAPE: Shape = (8, 32);
+/// Calls a second at which latency is measured.
+const RATE: f64 = 10_000.0;
+/// Fewer keys than this are asked about where something else grows.
+const KEYS: u64 = 10_000;
+
+/// A row: what grew to how much, and what that did.
+struct Row {
+    what: &'static str,
+    count: u64,
+    cpu_us: f64,
+    p99_us: f64,
+    resident_bytes: f64,
+}
+
+/// What is shown of a row.
+type Unit = (&'static str, fn(&Row) -> f64);
+
+struct Growth {
+    arguments: Arguments,
+    table: Table,
+    rows: Vec<Row>,
+}
+
+impl Growth {
+    fn row(&mut self, what: &'static str, count: u64, server: &Server, traffic: &Traffic, (keys, shape): (u64, Shape)) {
+        let job = |rate| Job { rate, ..job(server, traffic.clone(), shape, keys) };
+        // Every key once, so that all there is to hold is held.
+        finish(Job { requests: Some(keys), order: Order::InTurn, ..job(None) });
+        let busy = measure(server, job(None), self.arguments.interval());
+        let calm = measure(server, job(Some(RATE)), self.arguments.interval());
+        let row = Row { what, count, cpu_us: busy.server_us, p99_us: calm.p99_us, resident_bytes: server.resident_bytes() };
+        let cells = [digits(row.cpu_us), digits(busy.per_second), digits(calm.p50_us), digits(row.p99_us)];
+        let memory = format!("{:.0}", row.resident_bytes / 1e6);
+        self.table.push([what.to_owned(), short(count as f64)].into_iter().chain(cells).chain([memory]).collect());
+        self.rows.push(row);
+    }
+
+    fn panels(&self) -> Vec<Panel> {
+        let mut panels: Vec<Panel> = Vec::new();
+        let mut whats: Vec<&str> = self.rows.iter().map(|row| row.what).collect();
+        whats.dedup();
+        let units: [Unit; 3] = [
+            ("µs of CPU for each decision", |row| row.cpu_us),
+            ("p99 in µs at 10,000 a second", |row| row.p99_us),
+            ("MB of memory", |row| row.resident_bytes / 1e6),
+        ];
+        for what in whats {
+            for (unit, value) in units {
+                let points = self.rows.iter().filter(|row| row.what == what).map(|row| (row.count as f64, value(row))).collect();
+                panels.push(Panel { title: what.to_owned(), unit, points });
+            }
+        }
+        panels
+    }
+}
+
+/// One rule whose counters last, so that they pile up.
+const LASTING: &str = "domain: load\ndescriptors:\n- key: api_key\n  rate_limit: {unit: year, requests_per_unit: 4000000000}\n";
+
+/// As many rules as keys: each for the key that the load generator asks about.
+fn many_rules(count: u64) -> String {
+    let mut text = "domain: load\ndescriptors:\n".to_owned();
+    for number in 0..count {
+        let _ = writeln!(
+            text,
+            "- key: api_key\n  value: api-key-000000000000000000000{number:010}\n  rate_limit: {{unit: second, requests_per_unit: 4000000000}}"
+        );
+    }
+    text
+}
+
+fn ruled(folder: &Path, text: &str) -> Server {
+    let file = folder.join("rules.yaml");
+    std::fs::write(&file, text).unwrap();
+    Server::tollgate(Kept::Nowhere, Some(&file))
+}
+
+fn powers(from: u32, to: u32) -> impl Iterator<Item = u64> {
+    (from..=to).map(|power| 10_u64.pow(power))
+}
+
+fn main() {
+    let arguments = Arguments::of_this_process();
+    let folder = TempDir::new().unwrap();
+    let machine = machine();
+    println!("{machine}\n");
+    let table = Table::new(&["what grows", "to", "µs of CPU", "decisions/s", "p50 µs", "p99 µs", "MB"]);
+    let mut growth = Growth { arguments: arguments.clone(), table, rows: Vec::new() };
+    let largest = if arguments.has("--full") { 7 } else { 6 };
+    if arguments.wants("keys") {
+        let server = ruled(folder.path(), LASTING);
+        powers(3, largest).for_each(|keys| growth.row("keys of a rule", keys, &server, &rules(1), (keys, SHAPE)));
+    }
+    if arguments.wants("rules") {
+        for count in powers(1, 5) {
+            let server = ruled(folder.path(), &many_rules(count));
+            growth.row("rules", count, &server, &rules(1), (count, SHAPE));
+        }
+    }
+    if arguments.wants("plans") {
+        let server = Server::tollgate(Kept::Nowhere, None);
+        let mut created = 0;
+        for count in powers(1, 5) {
+            plans::create_many(server.grpc, QUOTAS, created, count);
+            created = count;
+            growth.row("plans, each with a subscriber", count, &server, &Traffic::Check(caller(QUOTAS)), (count, SHAPE));
+        }
+    }
+    if arguments.wants("connections") {
+        let server = ruled(folder.path(), LASTING);
+        for count in powers(0, 3) {
+            let shape = (count as usize, (256 / count as usize).max(1));
+            growth.row("connections, 256 calls in flight or more", count, &server, &rules(1), (KEYS, shape));
+        }
+    }
+    if arguments.has("--write") {
+        let text = format!(
+            "# What a decision costs as work grows\n\n`cargo bench --bench growth -- --full --write`. {machine}. CPU is the server's for each \
+             decision at saturation; latencies are at 10,000 calls a second, from when each call should have begun.\n\n{}\n![curves](growth.svg)\n",
+            growth.table.render()
+        );
+        write("growth.md", &text);
+        write("growth.svg", &svg(&growth.panels(), 3));
+    }
+}

@@ -1,0 +1,115 @@
+//! Servers in processes of their own, and what the operating system says of them.
+
+use std::fmt::Write as _;
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use tempfile::TempDir;
+
+/// A running server. It ends when it is dropped.
+#[derive(Debug)]
+pub struct Server {
+    child: Child,
+    pub grpc: SocketAddr,
+    data: Option<TempDir>,
+}
+
+/// Where a tollgate keeps what must not be lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kept {
+    Nowhere,
+    OnDisk,
+}
+
+impl Server {
+    /// A tollgate with these rules.
+    pub fn tollgate(kept: Kept, rules: Option<&Path>) -> Self {
+        let data = (kept == Kept::OnDisk).then(|| TempDir::new().unwrap());
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tollgate"));
+        command.args(["serve", "--grpc-addr", "127.0.0.1:0", "--http-addr", "127.0.0.1:0", "--data-dir"]);
+        match &data {
+            Some(folder) => command.arg(folder.path()),
+            None => command.arg(":memory:"),
+        };
+        if let Some(rules) = rules {
+            command.arg("--rules").arg(rules);
+        }
+        command.env_clear().env("TOLLGATE_LOG_LEVEL", "error");
+        Self::start(command, data)
+    }
+
+    /// This program again, as a server that says where it is when it is ready.
+    pub fn of_this_program(args: &[&str]) -> Self {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(args);
+        Self::start(command, None)
+    }
+
+    fn start(mut command: Command, data: Option<TempDir>) -> Self {
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let address = line.split_whitespace().find_map(|word| word.strip_prefix("grpc=")).and_then(|text| text.parse().ok());
+        let Some(grpc) = address else { panic!("a server did not say where it is: {line:?}") };
+        Self { child, grpc, data }
+    }
+
+    /// Processor time so far, in seconds, of all its threads, in itself and in the kernel.
+    pub fn cpu_s(&self) -> f64 {
+        cpu_s(&self.child.id().to_string())
+    }
+
+    /// Memory that it has, in bytes.
+    #[allow(clippy::cast_precision_loss)]
+    pub fn resident_bytes(&self) -> f64 {
+        let text = std::fs::read_to_string(format!("/proc/{}/statm", self.child.id())).unwrap();
+        let pages: f64 = text.split(' ').nth(1).unwrap().parse().unwrap();
+        pages * rustix::param::page_size() as f64
+    }
+
+    /// Where it keeps what must not be lost.
+    pub fn folder(&self) -> Option<&Path> {
+        self.data.as_ref().map(TempDir::path)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Processor time of this process, in seconds.
+pub fn own_cpu_s() -> f64 {
+    cpu_s("self")
+}
+
+#[allow(clippy::cast_precision_loss)]
+fn cpu_s(process: &str) -> f64 {
+    let text = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
+    // The name, in brackets, may hold anything. After it: the state, and eleven numbers before the two that are wanted.
+    let fields: Vec<&str> = text.rsplit(')').next().unwrap().split_whitespace().collect();
+    let ticks: f64 = fields[11..13].iter().map(|field| field.parse::<f64>().unwrap()).sum();
+    ticks / rustix::param::clock_ticks_per_second() as f64
+}
+
+/// The machine and when: what a table of numbers is worth nothing without.
+pub fn machine() -> String {
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let info = read("/proc/cpuinfo");
+    let model = info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": ")).map_or("unknown", |(_, name)| name);
+    let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
+    let memory_kb: u64 = read("/proc/meminfo").split_whitespace().nth(1).and_then(|text| text.parse().ok()).unwrap_or(0);
+    let mut text = String::new();
+    let _ = write!(
+        text,
+        "{cores} cores of {model}, {} GB, Linux {}, all over loopback",
+        memory_kb >> 20,
+        read("/proc/sys/kernel/osrelease").trim()
+    );
+    text
+}

@@ -1,0 +1,10 @@
+#![no_main]
+
+#[path = "../../tests/proofs/simulation.rs"]
+#[allow(dead_code)]
+mod simulation;
+#[path = "../../tests/proofs/targets.rs"]
+#[allow(dead_code)]
+mod targets;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| targets::plan_json(data));

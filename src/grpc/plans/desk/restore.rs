@@ -1,0 +1,173 @@
+//! A start: what the ledger kept is taken over, one thread reading and one taking over.
+
+use std::cmp::{Ordering, Reverse};
+use std::collections::BinaryHeap;
+use std::sync::mpsc::{Receiver, sync_channel};
+
+use super::{Desk, engine_counter};
+use crate::decide::calendar::Period;
+use crate::decide::lookup::Lookup;
+use crate::decide::outcome::CountRule;
+use crate::decide::time::{Now, SECOND_NS};
+use crate::engine::plans::durable::RULES;
+use crate::engine::plans::{Need, PlanEngine, Restored};
+use crate::ledger::{Ledger, LedgerError, PeriodRow};
+
+/// Counters that get a lease at start.
+const MAX_WARM: usize = 50_000;
+/// Rows that are handed from the one thread to the other at once, and how many times so many may wait.
+const AT_ONCE: usize = 1_024;
+const MAX_WAITING: usize = 8;
+
+impl Desk {
+    /// Takes over the running periods, at start: an exhausted counter then answers from memory. Those of durable rules are `durable`'s. Gives
+    /// what should be leased before anyone asks, for the counters that were active last.
+    ///
+    /// # Errors
+    /// The ledger cannot be read, or the system gives no thread.
+    pub fn restore(&self, lookup: &impl Lookup, durable: &PlanEngine) -> Result<Vec<Need>, LedgerError> {
+        let now = self.clock.now();
+        let needs = restore(&self.engine, durable, &**self.ledger.ledger(), lookup, now)?;
+        self.restore_receipts(now)?;
+        Ok(needs)
+    }
+}
+
+pub(super) fn restore(
+    engine: &PlanEngine,
+    durable: &PlanEngine,
+    ledger: &dyn Ledger,
+    lookup: &impl Lookup,
+    now: Now,
+) -> Result<Vec<Need>, LedgerError> {
+    for (number, bits) in ledger.load_count_rules()? {
+        engine.restore_rule(number, CountRule::of_bits(bits));
+    }
+    let (hand_over, handed) = sync_channel(MAX_WAITING);
+    let active = std::thread::scope(|scope| {
+        let taking = std::thread::Builder::new().name("restore".to_owned());
+        let taking = taking.spawn_scoped(scope, || take_over(engine, durable, handed, now));
+        let taking = taking.map_err(|wrong| LedgerError::Fault(format!("the system gives no thread: {wrong}")))?;
+        let mut some = Vec::with_capacity(AT_ONCE);
+        // An error means that the other thread has ended, which is told below.
+        ledger.load_live(now.unix_s(), &mut |row| {
+            some.push(row);
+            if some.len() == AT_ONCE {
+                let _ = hand_over.send(std::mem::replace(&mut some, Vec::with_capacity(AT_ONCE)));
+            }
+        })?;
+        let _ = hand_over.send(some);
+        drop(hand_over);
+        taking.join().map_err(|_| LedgerError::Fault("what was kept was not taken over".to_owned()))
+    })?;
+    Ok(active.into_iter().filter_map(|Reverse(active)| engine.warm(lookup, &active.row, now)).collect())
+}
+
+/// A counter, ordered by when it was active.
+struct Active {
+    active_s: u64,
+    row: Restored,
+}
+
+/// Gives those that were active last.
+fn take_over(engine: &PlanEngine, durable: &PlanEngine, handed: Receiver<Vec<PeriodRow>>, now: Now) -> BinaryHeap<Reverse<Active>> {
+    let mut active: BinaryHeap<Reverse<Active>> = BinaryHeap::new();
+    for kept in handed.into_iter().flatten() {
+        let active_s = kept.active_s;
+        let row = restored(kept);
+        // No room: the counter is cold then, and asks the ledger when it is touched.
+        if &*row.counter.plan == RULES {
+            let _ = durable.restore(&row, now);
+            continue;
+        }
+        if engine.restore(&row, now).is_err() {
+            continue;
+        }
+        if active.len() < MAX_WARM {
+            active.push(Reverse(Active { active_s, row }));
+        } else if active.peek().is_some_and(|Reverse(least)| least.active_s < active_s) {
+            active.pop();
+            active.push(Reverse(Active { active_s, row }));
+        }
+    }
+    active
+}
+
+fn restored(kept: PeriodRow) -> Restored {
+    Restored {
+        number: kept.counter.0,
+        period: Period { start_ns: kept.period.start_s * SECOND_NS, end_ns: kept.period.end_s * SECOND_NS },
+        charged: kept.charged,
+        granted: kept.granted,
+        counter: engine_counter(kept.identity),
+    }
+}
+
+impl PartialEq for Active {
+    fn eq(&self, other: &Self) -> bool {
+        self.active_s == other.active_s
+    }
+}
+
+impl Eq for Active {}
+
+impl PartialOrd for Active {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Active {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.active_s.cmp(&other.active_s)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decide::compiled::QuotaIdentity;
+    use crate::decide::plan::{Id, PeriodUnit, Weekday};
+    use crate::engine::plans::Settings;
+    use crate::ledger::{CounterId, CounterIdentity, LedgerPeriod};
+    use std::sync::Arc;
+
+    #[test]
+    fn those_that_were_active_last_are_leased_for_and_all_are_there() {
+        let engine = PlanEngine::new(Settings { lease: Some(Default::default()), ..Settings::new([7; 32], [9; 16]) });
+        let durable = PlanEngine::new(Settings::new([7; 32], [9; 16]));
+        let name = Id::from("UTC");
+        let quota =
+            Arc::new(QuotaIdentity { name: name.clone(), unit: PeriodUnit::Day, time_zone: name.clone(), week_start: Weekday::Monday });
+        let many = MAX_WARM as u64 + 10;
+        let row = |number: u64| PeriodRow {
+            counter: CounterId(number + 1),
+            identity: CounterIdentity {
+                subscriber: number.to_string().into(),
+                key: None,
+                plan: name.clone(),
+                entitlement: name.clone(),
+                quota: quota.clone(),
+            },
+            period: LedgerPeriod { start_s: 0, end_s: 86_400 },
+            charged: 5,
+            granted: 0,
+            lost: 0,
+            held: 0,
+            // In no order: 7 and the bound have no common divisor.
+            active_s: number * 7 % many,
+        };
+        let (hand_over, handed) = sync_channel(1);
+        let active = std::thread::scope(|scope| {
+            let taking = scope.spawn(|| take_over(&engine, &durable, handed, Now { unix_ns: SECOND_NS, steady_ns: 1 }));
+            hand_over.send((0..many / 2).map(row).collect()).unwrap();
+            hand_over.send((many / 2..many).map(row).collect()).unwrap();
+            drop(hand_over);
+            taking.join().unwrap()
+        });
+        assert_eq!(engine.live_entries() as u64, many);
+        let mut times: Vec<u64> = active.iter().map(|Reverse(active)| active.active_s).collect();
+        times.sort_unstable();
+        assert_eq!(times, (10..many).collect::<Vec<_>>());
+    }
+}

@@ -1,0 +1,764 @@
+//! One node, simulated: the engine of plans, the engine of rules, the catalog and the ledger that are shipped, under a virtual clock that steps
+//! back and forth, with a ledger that fails, floods of keys, edits, grants, reports, crashes and stops. What happens is chosen by a seed, or by
+//! the bytes of a fuzzer; what really happened is counted beside it, and every answer is compared with that.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex};
+
+use tollgate::catalog::{CatalogStore, Declared, DeclaredKey, DeclaredSubscriber, EditOptions, HashKey};
+use tollgate::decide::calendar::Period;
+use tollgate::decide::outcome::{CountRule, Outcome};
+use tollgate::decide::plan::*;
+use tollgate::decide::quota::Grant;
+use tollgate::decide::time::{Now, SECOND_NS};
+use tollgate::decide::verdict::Reason;
+use tollgate::engine::plans::{
+    Change, CheckInput, Checked, Committed, Counter, GiveBack, Granted, LeaseSettings, Need, PlanEngine, Report, ReportSubject, Restored,
+    Scope, Settings, Settled, Settlement, Shortage, Subject,
+};
+use tollgate::engine::rules::{Budget, Mode, RuleEngine};
+use tollgate::ledger::faults::{Fault, FaultyLedger};
+use tollgate::ledger::{self, Answer, CounterIdentity, Holder, Ledger, LedgerError, LedgerPeriod, LedgerScope, MemoryLedger, Operation};
+
+const MINUTE_S: u64 = 60;
+const START_S: u64 = 1_795_341_600;
+/// The wall clock stays in this span, in which no period is forgotten.
+const SPAN_S: u64 = 40 * 3600;
+const TTL_NS: u64 = 3600 * SECOND_NS;
+const SUBSCRIBERS: u64 = 4;
+/// The most that a request may cost.
+const MOST: u64 = 3;
+/// The most units that a crash may waste of a counter: the design's bound at the limits of this house, and one request's cost.
+const WASTE: u64 = 4;
+const RULE_LIMIT: u64 = 5;
+
+/// Where choices come from.
+pub trait Choices {
+    /// A number below `many`.
+    fn below(&mut self, many: u64) -> u64;
+    /// Nothing is left to choose from.
+    fn is_over(&self) -> bool {
+        false
+    }
+}
+
+/// SplitMix64: the same seed makes the same choices, everywhere.
+pub struct Seeded(pub u64);
+
+impl Choices for Seeded {
+    fn below(&mut self, many: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)) % many
+    }
+}
+
+/// The bytes of a fuzzer.
+pub struct Bytes<'a>(pub &'a [u8]);
+
+impl Choices for Bytes<'_> {
+    fn below(&mut self, many: u64) -> u64 {
+        let (value, rest) = match self.0 {
+            [high, low, rest @ ..] if many > 256 => (u64::from(*high) << 8 | u64::from(*low), rest),
+            [one, rest @ ..] => (u64::from(*one), rest),
+            [] => (0, self.0),
+        };
+        self.0 = rest;
+        value % many
+    }
+
+    fn is_over(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// A component that breaks one law, to show that the simulation notices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bug {
+    ReturnsWhatWasSpent,
+    RefundsTwice,
+    RefundsClientErrors,
+    ForgetsTheMark,
+    KeepsTheEpoch,
+    ForgetsGiveBacks,
+    TakesAnyReceipt,
+}
+
+/// What was done in a run.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Tally {
+    pub decisions: u64,
+    pub admitted: u64,
+    pub refused: u64,
+    pub rule_decisions: u64,
+    pub reports: u64,
+    pub faults: u64,
+    pub crashes: u64,
+    pub stops: u64,
+    pub edits: u64,
+    pub grants: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Truth {
+    /// Charged by checks and corrections, less what was refunded.
+    net: u64,
+    /// Wasted by crashes.
+    lost: u64,
+}
+
+struct Issued {
+    text: String,
+    subscriber: u64,
+    start_s: u64,
+    issued_ns: u64,
+    cost: u64,
+    settled: bool,
+}
+
+pub struct House<C> {
+    choices: C,
+    bug: Option<Bug>,
+    catalog: CatalogStore,
+    engine: PlanEngine,
+    rules: RuleEngine,
+    ledger: FaultyLedger,
+    memory: Arc<MemoryLedger>,
+    /// What becomes of the next commit: 0 nothing special, 1 fails before, 2 after.
+    fate: Arc<AtomicU8>,
+    holder: Holder,
+    now: Now,
+    limit: u64,
+    enabled: Vec<bool>,
+    burst_at_ns: Vec<u64>,
+    truths: BTreeMap<(u64, u64), Truth>,
+    issued: Vec<Issued>,
+    late: Vec<(Need, Granted)>,
+    windows: HashMap<(u64, u64), u64>,
+    pub tally: Tally,
+}
+
+type Step = Result<(), String>;
+
+fn value_of(subscriber: u64) -> String {
+    format!("a-key-of-twenty-characters-{subscriber}")
+}
+
+fn engine(holder: Holder) -> PlanEngine {
+    let settings = Settings {
+        holder: holder.id,
+        epoch: holder.epoch,
+        lease: Some(LeaseSettings::default()),
+        max_entries: 64,
+        ..Settings::new([7; 32], [9; 16])
+    };
+    PlanEngine::new(settings)
+}
+
+impl<C: Choices> House<C> {
+    pub fn new(choices: C, bug: Option<Bug>) -> Self {
+        let memory = Arc::new(MemoryLedger::new().unwrap());
+        let fate = Arc::new(AtomicU8::new(0));
+        let read = fate.clone();
+        let ledger = FaultyLedger::new(memory.clone(), move |_| match read.swap(0, Ordering::Relaxed) {
+            1 => Fault::Before(LedgerError::Busy),
+            2 => Fault::After(LedgerError::Stopped),
+            _ => Fault::None,
+        });
+        let holder = ledger.join(1).unwrap();
+        let many = usize::try_from(SUBSCRIBERS).unwrap();
+        let mut house = Self {
+            choices,
+            bug,
+            catalog: CatalogStore::new(HashKey([3; 32]), None),
+            engine: engine(holder),
+            rules: RuleEngine::new(64).unwrap(),
+            ledger,
+            memory,
+            fate,
+            holder,
+            now: Now { unix_ns: (START_S + 7) * SECOND_NS, steady_ns: 1_000 * SECOND_NS },
+            limit: 40,
+            enabled: vec![true; many],
+            burst_at_ns: vec![0; many],
+            truths: BTreeMap::new(),
+            issued: vec![],
+            late: vec![],
+            windows: HashMap::new(),
+            tally: Tally::default(),
+        };
+        house.declare();
+        house
+    }
+
+    /// Does so many things, then stops cleanly and balances the books.
+    pub fn run(&mut self, acts: u64) -> Step {
+        for number in 0..acts {
+            if self.choices.is_over() || self.now.unix_s() > START_S + SPAN_S {
+                break;
+            }
+            let kind = self.choices.below(64);
+            self.act(kind).map_err(|wrong| format!("act {number} (kind {kind}): {wrong}"))?;
+        }
+        self.stop()
+    }
+
+    fn act(&mut self, kind: u64) -> Step {
+        match kind {
+            0..=33 => self.check(),
+            34..=39 => self.rule(),
+            40 => self.flood(),
+            41..=48 => self.report(),
+            49 => self.forged(),
+            50..=51 => self.deliver_late(),
+            52..=55 => self.wait(),
+            56 => self.step_wall(),
+            57 => self.edit(),
+            58 => self.disable(),
+            59 => self.grant(),
+            60 => self.sweep(),
+            61 => self.crash(),
+            62 => self.stop(),
+            _ => self.peek(),
+        }
+    }
+
+    /// The commit, and whether it was done. It may fail.
+    fn commit(&mut self, operation: Operation) -> (Result<Answer, LedgerError>, bool) {
+        let fate = match self.choices.below(24) {
+            0 => 1,
+            1 => 2,
+            _ => 0,
+        };
+        self.tally.faults += u64::from(fate != 0);
+        self.fate.store(fate, Ordering::Relaxed);
+        let operation = self.bugged(operation);
+        let answer = self.ledger.commit(&[operation]).map(|mut answers| answers.remove(0));
+        (answer, fate != 1)
+    }
+
+    fn bugged(&mut self, mut operation: Operation) -> Operation {
+        match (self.bug, &mut operation) {
+            (Some(Bug::ReturnsWhatWasSpent), Operation::GiveBack(back)) => back.spent = back.spent.saturating_sub(1),
+            (Some(Bug::RefundsTwice), Operation::Settle(settle)) => settle.deltas.iter_mut().for_each(|delta| delta.units *= 2),
+            (Some(Bug::ForgetsTheMark), Operation::Settle(settle)) => settle.mark.seq += (1 << 20) * (1 + self.tally.reports),
+            (Some(Bug::ForgetsGiveBacks), Operation::GiveBack(back)) => back.counter = ledger::CounterId(9_999),
+            _ => {}
+        }
+        operation
+    }
+
+    fn ask(&mut self, need: &Need) -> bool {
+        let request = ledger::LeaseRequest {
+            counter: counter(&need.counter, need.number),
+            count_rule: need.rule.bits(),
+            period: period(need.period),
+            holder: self.holder,
+            want: need.want,
+            spent: need.spent,
+            limit: need.limit,
+            may_pass: need.may_pass,
+            revision: need.revision,
+            now_s: self.now.unix_s(),
+        };
+        // A counter whose number never came cannot be given back: its first question is answered.
+        let answer = if need.number.is_none() {
+            let first = self.bugged(Operation::Lease(request));
+            self.ledger.commit(&[first]).map(|mut answers| answers.remove(0))
+        } else {
+            self.commit(Operation::Lease(request)).0
+        };
+        let Ok(Answer::Lease(Ok(lease))) = answer else {
+            self.engine.lease_failed(need);
+            return false;
+        };
+        let granted = Granted {
+            counter: lease.counter.0,
+            rule: lease.rule,
+            leased: lease.leased,
+            charged: lease.balance.charged,
+            granted: lease.balance.granted,
+        };
+        self.engine.apply_lease(need, &granted, self.now);
+        if self.choices.below(8) == 0 {
+            // It comes a second time, later.
+            self.late.push((need.clone(), granted));
+        }
+        true
+    }
+
+    fn deliver_late(&mut self) -> Step {
+        if !self.late.is_empty() {
+            let place = self.choices.below(self.late.len() as u64);
+            let (need, granted) = self.late.swap_remove(usize::try_from(place).unwrap());
+            self.engine.apply_lease(&need, &granted, self.now);
+        }
+        Ok(())
+    }
+
+    fn start_s(&self) -> u64 {
+        self.now.unix_s() / MINUTE_S * MINUTE_S
+    }
+
+    fn granted(&self, subscriber: u64, start_s: u64) -> i64 {
+        self.row(subscriber, start_s).map_or(0, |row| row.granted)
+    }
+
+    fn row(&self, subscriber: u64, start_s: u64) -> Option<ledger::PeriodRow> {
+        let scope = LedgerScope::Subscriber(Id::from(name_of(subscriber)));
+        self.memory.usage(&scope, start_s, start_s + 1).unwrap().into_iter().find(|row| row.period.start_s == start_s)
+    }
+
+    fn check(&mut self) -> Step {
+        let subscriber = self.choices.below(SUBSCRIBERS);
+        let cost = match self.choices.below(6) {
+            0 => Some(2),
+            1 => Some(MOST),
+            _ => None,
+        };
+        self.check_of(subscriber, cost)
+    }
+
+    fn check_of(&mut self, subscriber: u64, cost: Option<u64>) -> Step {
+        self.tally.decisions += 1;
+        let (value, units) = (value_of(subscriber), cost.unwrap_or(1));
+        let input = CheckInput { api_key: value.as_bytes(), target: "t", method: b"GET", path: b"/", cost, operation_id: b"" };
+        let catalog = self.catalog.snapshot();
+        let mut failed = false;
+        for round in 0.. {
+            let shortage = if failed { Shortage::Deny } else { Shortage::Ask };
+            let (reason, receipt) = match self.engine.check_or_need(&*catalog, &input, shortage, self.now).unwrap() {
+                Checked::Decided(decision) => (decision.verdict.reason(), decision.receipt.clone()),
+                Checked::Needs(needs) => {
+                    if round > 6 {
+                        return Err("a check is never decided".to_owned());
+                    }
+                    for need in needs {
+                        failed |= !self.ask(&need);
+                    }
+                    continue;
+                }
+            };
+            for need in self.engine.take_prefetches() {
+                self.ask(&need);
+            }
+            return self.decided(subscriber, units, reason, receipt, failed);
+        }
+        Ok(())
+    }
+
+    /// Is that what should have been decided?
+    fn decided(&mut self, subscriber: u64, units: u64, reason: Option<Reason>, receipt: Option<String>, failed: bool) -> Step {
+        let place = usize::try_from(subscriber).unwrap();
+        let start_s = self.start_s();
+        let truth = self.truths.get(&(subscriber, start_s)).copied().unwrap_or_default();
+        let allowed = self.limit.saturating_add_signed(self.granted(subscriber, start_s));
+        let fits_rate = self.fits_rate(place, units);
+        let expected = if !self.enabled[place] {
+            Some(Reason::ApiKeyDisabled)
+        } else if !fits_rate {
+            Some(Reason::RateExceeded)
+        } else if truth.net + truth.lost + units > allowed {
+            Some(Reason::QuotaExceeded)
+        } else {
+            None
+        };
+        let excused = failed && reason == Some(Reason::LedgerUnavailable) && self.enabled[place] && fits_rate;
+        if reason != expected && !excused {
+            return Err(format!("{reason:?}, not {expected:?}: {units} units, {truth:?} of {allowed}"));
+        }
+        if receipt.is_some() != reason.is_none() {
+            return Err("a receipt for a refusal, or none for an admission".to_owned());
+        }
+        let Some(text) = receipt else {
+            self.tally.refused += 1;
+            return Ok(());
+        };
+        self.tally.admitted += 1;
+        self.truths.entry((subscriber, start_s)).or_default().net += units;
+        let interval_ns = SECOND_NS / 50;
+        self.burst_at_ns[place] = self.burst_at_ns[place].max(self.now.steady_ns) + units * interval_ns;
+        self.issued.push(Issued { text, subscriber, start_s, issued_ns: self.now.unix_ns, cost: units, settled: false });
+        Ok(())
+    }
+
+    /// 50 a second and a burst of 20, as a debt that melts.
+    fn fits_rate(&self, place: usize, units: u64) -> bool {
+        let interval_ns = SECOND_NS / 50;
+        let owed_ns = self.burst_at_ns[place].saturating_sub(self.now.steady_ns);
+        owed_ns + units * interval_ns <= 20 * interval_ns
+    }
+
+    fn peek(&mut self) -> Step {
+        let value = value_of(self.choices.below(SUBSCRIBERS));
+        let before = self.memory.usage(&LedgerScope::All, 0, u64::MAX / 2).unwrap();
+        let input = CheckInput { api_key: value.as_bytes(), target: "t", method: b"GET", path: b"/", cost: Some(0), operation_id: b"" };
+        let catalog = self.catalog.snapshot();
+        let receipt = match self.engine.check_or_need(&*catalog, &input, Shortage::Deny, self.now).unwrap() {
+            Checked::Decided(decision) => decision.receipt.clone(),
+            Checked::Needs(_) => None,
+        };
+        let untouched = self.memory.usage(&LedgerScope::All, 0, u64::MAX / 2).unwrap() == before;
+        if receipt.is_none() && untouched { Ok(()) } else { Err("a peek charged something".to_owned()) }
+    }
+
+    /// Nobody's keys: nothing is kept of them.
+    fn flood(&mut self) -> Step {
+        let (entries, seed) = (self.engine.live_entries(), self.choices.below(1 << 16));
+        let catalog = self.catalog.snapshot();
+        for number in 0..50 {
+            let value = format!("nobody-{seed}-{number}");
+            let input = CheckInput { api_key: value.as_bytes(), target: "t", method: b"GET", path: b"/", cost: None, operation_id: b"" };
+            let decision = self.engine.check(&*catalog, &input, self.now).unwrap();
+            self.tally.decisions += 1;
+            if decision.verdict.reason() != Some(Reason::ApiKeyUnknown) {
+                return Err("a stranger was not refused as one".to_owned());
+            }
+            self.hit(1_000 + seed * 50 + number)?;
+        }
+        if self.engine.live_entries() == entries { Ok(()) } else { Err("a stranger's key takes room".to_owned()) }
+    }
+
+    /// Anonymous hits on a rule of 5 a minute: few callers come often, at most 64 have a counter of their own.
+    fn rule(&mut self) -> Step {
+        let caller = self.choices.below(6);
+        self.hit(caller)
+    }
+
+    fn hit(&mut self, caller: u64) -> Step {
+        self.tally.rule_decisions += 1;
+        let mut identity = self.rules.identity(b"domain");
+        identity.level(&[&caller.to_le_bytes()], b"caller");
+        let budget = Budget::Window { limit: RULE_LIMIT, length_s: MINUTE_S };
+        // Windows are of the wall clock; this one never steps.
+        let now = Now { unix_ns: START_S * SECOND_NS + self.now.steady_ns, steady_ns: self.now.steady_ns };
+        let standings =
+            self.rules.charge(&[identity.ask(budget, 1, false)], Mode::Each, now, |standings| standings.iter().any(|one| one.over));
+        let window = now.unix_s() / MINUTE_S;
+        let admitted = self.windows.entry((caller, window)).or_default();
+        let over = standings[0].over;
+        *admitted += u64::from(!over);
+        if *admitted > RULE_LIMIT {
+            return Err(format!("{admitted} hits passed of {RULE_LIMIT}"));
+        }
+        if self.windows.len() > 20_000 {
+            self.windows.retain(|(_, other), _| *other == window);
+        }
+        Ok(())
+    }
+
+    fn report(&mut self) -> Step {
+        if self.issued.is_empty() {
+            return Ok(());
+        }
+        let recent = self.issued.len().min(200) as u64;
+        let place = self.issued.len() - 1 - usize::try_from(self.choices.below(recent)).unwrap();
+        let (status, cost) = match self.choices.below(6) {
+            0 => (200, None),
+            1 => (404, None),
+            2 => (200, Some(self.choices.below(6))),
+            _ => (503, None),
+        };
+        // A gateway sends a report that was not recorded again.
+        for _ in 0..4 {
+            if self.report_once(place, status, cost)? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Was it answered?
+    fn report_once(&mut self, place: usize, status: u16, cost: Option<u64>) -> Result<bool, String> {
+        self.tally.reports += 1;
+        let issued = &self.issued[place];
+        let (key, charged) = ((issued.subscriber, issued.start_s), issued.cost);
+        let counted = status < 500 && !(self.bug == Some(Bug::RefundsClientErrors) && status == 404);
+        let outcome = Outcome::http(if counted { status } else { 503 });
+        let real = if status < 500 { cost.unwrap_or(charged) } else { 0 };
+        let expired = self.now.unix_ns.saturating_sub(issued.issued_ns / 1000 * 1000) >= TTL_NS;
+        let report = Report { subject: ReportSubject::Receipt(issued.text.as_bytes()), outcome, cost };
+        let catalog = self.catalog.snapshot();
+        let expected = match (expired, real == charged, issued.settled) {
+            (true, ..) => Settlement::Expired,
+            (_, true, _) => Settlement::Counted,
+            (_, _, true) => Settlement::Duplicate,
+            _ if real == 0 => Settlement::Refunded,
+            _ => Settlement::Corrected,
+        };
+        let found = match self.engine.settle_or_commit(&*catalog, &report, self.now).unwrap() {
+            Settled::Done(settlement) => settlement,
+            Settled::Commit(correction) => {
+                let Change::Settle { mark, deltas } = &correction.changes[0] else { unreachable!("all is charged at the check") };
+                let (answer, done) = self.commit(settle(mark, deltas));
+                let fresh = done && !self.issued[place].settled && real != charged;
+                if fresh {
+                    let truth = self.truths.entry(key).or_default();
+                    truth.net = truth.net + real - charged;
+                    self.issued[place].settled = true;
+                }
+                let committed = match answer {
+                    Ok(Answer::Settle(ledger::Settled::Done(_))) => Committed::Done,
+                    Ok(Answer::Settle(ledger::Settled::Duplicate)) => Committed::Duplicate,
+                    Ok(other) => return Err(format!("a settlement was answered {other:?}")),
+                    Err(_) => return Ok(false),
+                };
+                let found = self.engine.apply_correction(&correction, &[committed], self.now);
+                if fresh || expected == Settlement::Duplicate { found } else { return self.expect(found, expected) }
+            }
+        };
+        self.expect(found, expected)
+    }
+
+    fn expect(&self, found: Settlement, expected: Settlement) -> Result<bool, String> {
+        if found == expected { Ok(true) } else { Err(format!("the report was answered {found:?}, not {expected:?}")) }
+    }
+
+    fn forged(&mut self) -> Step {
+        let Some(issued) = self.issued.last() else { return Ok(()) };
+        let mut text = issued.text.clone().into_bytes();
+        let place = usize::try_from(self.choices.below(text.len() as u64)).unwrap();
+        text[place] = match (self.bug, text[place]) {
+            (Some(Bug::TakesAnyReceipt), byte) => byte,
+            (_, b'A') => b'B',
+            _ => b'A',
+        };
+        let report = Report { subject: ReportSubject::Receipt(&text), outcome: Outcome::http(503), cost: None };
+        match self.engine.settle_or_commit(&**self.catalog.load(), &report, self.now).unwrap() {
+            Settled::Done(Settlement::Invalid) => Ok(()),
+            other => Err(format!("a forged receipt was answered {other:?}")),
+        }
+    }
+
+    fn wait(&mut self) -> Step {
+        let ns = match self.choices.below(8) {
+            0 => 20 * SECOND_NS,
+            1..=3 => SECOND_NS,
+            _ => 50_000_000,
+        };
+        let ns = 1 + self.choices.below(ns);
+        self.now = Now { unix_ns: self.now.unix_ns + ns, steady_ns: self.now.steady_ns + ns };
+        Ok(())
+    }
+
+    /// Within a period, across some, or far.
+    fn step_wall(&mut self) -> Step {
+        let reach_s = [5, 90, 600, 7200][usize::try_from(self.choices.below(4)).unwrap()];
+        let step_ns = self.choices.below(reach_s * 1_000) * 1_000_000;
+        let earliest_ns = (START_S + 1) * SECOND_NS;
+        self.now.unix_ns =
+            if self.choices.below(2) == 0 { self.now.unix_ns + step_ns } else { (self.now.unix_ns - step_ns).max(earliest_ns) };
+        Ok(())
+    }
+
+    fn declare(&mut self) {
+        let quota = Quota {
+            name: "q".into(),
+            limit: self.limit,
+            unit: PeriodUnit::Minute,
+            time_zone: "UTC".into(),
+            week_start: Weekday::Monday,
+            on_breach: OnBreach::Reject,
+            count_statuses: None,
+            charge: Charge::AtCheck,
+        };
+        let entitlement = Entitlement {
+            name: "all".into(),
+            description: String::new(),
+            targets: vec!["t".into()],
+            rate_limit: Some(Rate { rate: tollgate::decide::gcra::MicroRate(50_000_000), burst: Some(20) }),
+            method_rate_limits: vec![],
+            quotas: vec![quota],
+            counter_scope: CounterScope::Subscriber,
+        };
+        let plan = Plan { id: "gold".into(), about: about(), entitlements: vec![entitlement] };
+        let subscribers = (0..SUBSCRIBERS).map(|number| {
+            let id: Id = name_of(number).into();
+            let key = ApiKey {
+                id: format!("k{number}").as_str().into(),
+                subscriber: id.clone(),
+                about: about(),
+                enabled: self.enabled[usize::try_from(number).unwrap()],
+                not_before_ns: None,
+                expire_ns: None,
+                last_four: String::new(),
+            };
+            let subscriber = Subscriber { id, about: about(), plans: vec!["gold".into()] };
+            DeclaredSubscriber { subscriber, keys: vec![DeclaredKey { key, value: Some(value_of(number)) }] }
+        });
+        let declared = Declared { targets: vec![], plans: vec![plan], subscribers: subscribers.collect(), prune: false };
+        self.catalog.edit(EditOptions::default(), self.now, |draft| draft.apply(&declared)).unwrap();
+    }
+
+    fn edit(&mut self) -> Step {
+        self.tally.edits += 1;
+        self.limit = [0, 3, 10, 40, 100, 300][usize::try_from(self.choices.below(6)).unwrap()];
+        self.declare();
+        let backs = self.engine.take_back(Scope::Plan("gold"));
+        self.give_back(&backs);
+        Ok(())
+    }
+
+    fn give_back(&mut self, backs: &[GiveBack]) {
+        for back in backs {
+            let operation = self.wire_back(*back);
+            drop(self.commit(operation));
+        }
+        self.engine.gave_back(backs);
+    }
+
+    fn wire_back(&self, back: GiveBack) -> Operation {
+        let GiveBack { counter, period_start_s, spent } = back;
+        Operation::GiveBack(ledger::GiveBack { counter: ledger::CounterId(counter), period_start_s, holder: self.holder, spent })
+    }
+
+    fn disable(&mut self) -> Step {
+        let place = usize::try_from(self.choices.below(SUBSCRIBERS)).unwrap();
+        self.enabled[place] = !self.enabled[place];
+        self.declare();
+        Ok(())
+    }
+
+    fn grant(&mut self) -> Step {
+        self.tally.grants += 1;
+        let subscriber: Id = name_of(self.choices.below(SUBSCRIBERS)).into();
+        let change = match self.choices.below(3) {
+            0 => Grant::Add(self.choices.below(8)),
+            1 => Grant::SetRemaining(self.choices.below(8)),
+            _ => Grant::Reset,
+        };
+        let catalog = self.catalog.snapshot();
+        let plan = self.engine.prepare_grant(&*catalog, Subject::Subscriber(&subscriber), ("gold", "all", "q"), change, self.now);
+        let plan = plan.map_err(|wrong| wrong.to_string())?;
+        if let Some(back) = plan.give_back {
+            let operation = self.wire_back(back);
+            if self.commit(operation).0.is_err() {
+                self.engine.grant_failed(&plan);
+                return Ok(());
+            }
+        }
+        let request = ledger::GrantRequest {
+            counter: counter(&plan.counter, None),
+            period: period(plan.period),
+            change,
+            limit: plan.limit,
+            now_s: self.now.unix_s(),
+        };
+        match self.commit(Operation::Grant(request)).0 {
+            Ok(Answer::Grant(Ok(balance))) => drop(self.engine.apply_grant(&plan, balance.granted, self.now)),
+            _ => self.engine.grant_failed(&plan),
+        }
+        Ok(())
+    }
+
+    fn sweep(&mut self) -> Step {
+        self.engine.sweep(self.now);
+        self.rules.sweep(Now { unix_ns: START_S * SECOND_NS + self.now.steady_ns, steady_ns: self.now.steady_ns });
+        let ended = self.engine.take_ended();
+        self.give_back(&ended);
+        Ok(())
+    }
+
+    fn crash(&mut self) -> Step {
+        self.tally.crashes += 1;
+        self.wasted(WASTE)?;
+        self.start();
+        Ok(())
+    }
+
+    /// Nobody may spend any more what is charged and was not spent: how much is that?
+    fn wasted(&mut self, most: u64) -> Step {
+        for row in self.memory.usage(&LedgerScope::All, 0, u64::MAX / 2).unwrap() {
+            let subscriber = number_of(&row.identity.subscriber);
+            let truth = self.truths.entry((subscriber, row.period.start_s)).or_default();
+            let unspent = row.charged.checked_sub(truth.net + truth.lost);
+            let unspent = unspent.ok_or_else(|| format!("{} units are charged, and {truth:?}", row.charged))?;
+            if unspent > most {
+                return Err(format!("{unspent} units are wasted, {most} may be"));
+            }
+            truth.lost += unspent;
+        }
+        Ok(())
+    }
+
+    /// Nothing is wasted, and the books are right to the unit.
+    fn stop(&mut self) -> Step {
+        self.tally.stops += 1;
+        while !self.late.is_empty() {
+            self.deliver_late()?;
+        }
+        for back in self.engine.give_backs() {
+            let operation = self.wire_back(back);
+            let operation = self.bugged(operation);
+            self.ledger.commit(&[operation]).map_err(|wrong| wrong.to_string())?;
+        }
+        // What could not be given back at an edit or after a period was given back now, or is lost to a ledger that failed.
+        self.wasted(0)?;
+        self.start();
+        Ok(())
+    }
+
+    fn start(&mut self) {
+        self.late.clear();
+        if self.bug != Some(Bug::KeepsTheEpoch) {
+            self.holder = self.ledger.join(1).unwrap();
+        }
+        self.engine = engine(self.holder);
+        for (number, bits) in self.memory.load_count_rules().unwrap() {
+            self.engine.restore_rule(number, CountRule::of_bits(bits));
+        }
+        // Rates are of a node and a life: a restart gives a burst.
+        self.burst_at_ns.iter_mut().for_each(|at_ns| *at_ns = 0);
+        let (engine, now) = (&self.engine, self.now);
+        let restored = Mutex::new(0);
+        self.memory
+            .load_live(now.unix_s(), &mut |row| {
+                let CounterIdentity { subscriber, key, plan, entitlement, quota } = row.identity;
+                let restored_row = Restored {
+                    counter: Counter { subscriber, key, plan, entitlement, quota },
+                    number: row.counter.0,
+                    period: Period { start_ns: row.period.start_s * SECOND_NS, end_ns: row.period.end_s * SECOND_NS },
+                    charged: row.charged,
+                    granted: row.granted,
+                };
+                *restored.lock().unwrap() += u64::from(engine.restore(&restored_row, now).is_ok());
+            })
+            .unwrap();
+    }
+}
+
+fn about() -> About {
+    About { display_name: "of the simulation".to_owned(), ..About::default() }
+}
+
+fn name_of(subscriber: u64) -> &'static str {
+    ["s0", "s1", "s2", "s3"][usize::try_from(subscriber).unwrap()]
+}
+
+fn number_of(name: &str) -> u64 {
+    name[1..].parse().unwrap()
+}
+
+fn counter(counter: &Counter, number: Option<u64>) -> ledger::Counter {
+    let Counter { subscriber, key, plan, entitlement, quota } = counter.clone();
+    let named = ledger::Counter::Named(CounterIdentity { subscriber, key, plan, entitlement, quota });
+    number.map_or(named, |number| ledger::Counter::Known(ledger::CounterId(number)))
+}
+
+fn period(period: Period) -> LedgerPeriod {
+    LedgerPeriod { start_s: period.start_ns / SECOND_NS, end_s: period.end_ns / SECOND_NS }
+}
+
+fn settle(mark: &tollgate::engine::plans::Mark, deltas: &[tollgate::engine::plans::Delta]) -> Operation {
+    let delta = |delta: &tollgate::engine::plans::Delta| ledger::Delta {
+        counter: ledger::CounterId(delta.counter),
+        period_start_s: delta.period_start_s,
+        units: delta.units,
+    };
+    let holder = Holder { id: mark.holder, epoch: mark.epoch };
+    let mark = ledger::Mark { holder, shard: mark.shard, seq: mark.seq, kind: ledger::MarkKind::Corrected, issued_s: mark.issued_s };
+    Operation::Settle(ledger::Settle { mark, deltas: deltas.iter().map(delta).collect() })
+}

@@ -1,0 +1,292 @@
+//! The bodies of the fuzz targets: bytes that a stranger chooses, and what must hold for all of them. A panic is a find.
+
+use std::io::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, Waker};
+
+use prost::Message;
+use tollgate::catalog::{CatalogStore, Declared, EditOptions, HashKey};
+use tollgate::clock::Clock;
+use tollgate::config::{Config, Flags};
+use tollgate::decide::outcome::Outcome;
+use tollgate::decide::time::{Now, SECOND_NS};
+use tollgate::engine::plans::{CheckInput, PlanEngine, Report, ReportSubject, Settings, Settlement};
+use tollgate::engine::rules::RuleEngine;
+use tollgate::engine::rules::decision::{Descriptor as Asked, Modes};
+use tollgate::grpc::decision::Decisions;
+use tollgate::grpc::ext_authz::ExternalAuthorization;
+use tollgate::grpc::pb::tollgate as pb;
+use tollgate::grpc::plans::Plans;
+use tollgate::grpc::ratelimit::{DurableRules, RateLimiter};
+use tollgate::grpc::wire::{Descriptor, Entry, RateLimitRequest};
+use tollgate::grpc::{convert, json};
+use tollgate::metrics::Metrics;
+use tollgate::rulebook::Rulebook;
+use tollgate::rules::{LoadOptions, Source, load};
+
+use super::simulation::{Bytes, House};
+
+/// A target: its name, which is that of its seeds' folder, and its body.
+pub type Target = (&'static str, fn(&[u8]));
+
+pub const TARGETS: &[Target] = &[
+    ("rules_yaml", rules_yaml),
+    ("plan_json", plan_json),
+    ("declared_yaml", declared_yaml),
+    ("config_file", config_file),
+    ("receipts", receipts),
+    ("rate_limit_request", rate_limit_request),
+    ("check_request", check_request),
+    ("ext_authz_request", ext_authz_request),
+    ("operations", operations),
+];
+
+const START: Now = Now { unix_ns: 1_795_341_607 * SECOND_NS, steady_ns: 1_000 * SECOND_NS };
+const KEY: &[u8] = b"a-value-of-twenty-characters";
+const LIMIT: u64 = 5;
+const PLANS: &str = "{targets: [{id: t, rateLimit: {requestsPerSecond: 1000, burst: 1000}, openMethods: [{method: GET, path: /open}]}],
+  plans: [{id: gold, entitlements: [{name: all, targets: [t], methodRateLimits: [{method: GET, path: '/a/{id}', requestsPerSecond: 100}],
+           quotas: [{name: q, limit: 5, unit: YEAR}]}]}],
+  subscribers: [{id: acme, plans: [gold], keys: [{id: k, value: a-value-of-twenty-characters}]}]}";
+const RULES: &str = "domain: d
+descriptors:
+- key: a
+  rate_limit: {unit: minute, requests_per_unit: 3}
+  descriptors:
+  - key: b
+    value: c*
+    rate_limit: {unit: second, requests_per_unit: 1}
+- key: t
+  rate_limit: {unit: hour, requests_per_unit: 9, algorithm: token_bucket}
+";
+
+/// What is answered without waiting for anything.
+fn now<T>(answer: impl Future<Output = T>) -> T {
+    match std::pin::pin!(answer).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(answer) => answer,
+        Poll::Pending => panic!("it waits"),
+    }
+}
+
+fn text(data: &[u8]) -> String {
+    String::from_utf8_lossy(data).into_owned()
+}
+
+/// A file of rules is refused with a place, or serves the same each time it is read.
+pub fn rules_yaml(data: &[u8]) {
+    let read = || load(&[Source { name: "r.yaml".to_owned(), text: text(data) }], &LoadOptions::default());
+    match read() {
+        Err(wrong) => assert!(!wrong.message.is_empty() && Err(wrong) == read().map(drop)),
+        Ok(loaded) => {
+            let engine = RuleEngine::new(100).unwrap();
+            let modes = Modes { shadow_mode: false, quota_mode: false };
+            let names: Vec<(Vec<u8>, Vec<u8>)> =
+                vec![(b"a".to_vec(), b"b".to_vec()), (b"".to_vec(), data.iter().copied().take(20).collect())];
+            for domain in loaded.rules.domains() {
+                let entries = names.iter().map(|(key, value)| (&**key, &**value)).collect();
+                let asked = [Asked { entries, limit_override: None, hits: 1, negative: false }];
+                let decision = engine.decide(&loaded.rules, domain.name().as_bytes(), &asked, modes, START);
+                assert!(decision.domain_found);
+            }
+        }
+    }
+}
+
+fn store() -> CatalogStore {
+    CatalogStore::new(HashKey([1; 32]), None)
+}
+
+/// What was applied is there: the second time nothing differs.
+fn applies(declared: &Declared) {
+    let store = store();
+    if store.edit(EditOptions::default(), START, |draft| draft.apply(declared)).is_ok() {
+        let again = store.edit(EditOptions::default(), START, |draft| draft.apply(declared)).unwrap();
+        assert!(again.answer.is_empty(), "applied twice: {:?}", again.answer);
+    }
+}
+
+/// A usage plan in our JSON or Oracle's is refused with its mistakes, or is the same after it was written and read again.
+pub fn plan_json(data: &[u8]) {
+    let Ok(value) = serde_json::from_slice::<serde_json::Value>(data) else { return };
+    let Ok(read) = json::usage_plan(value) else { return };
+    let declared = pb::ApplyRequest { usage_plans: vec![read.message.clone()], ..pb::ApplyRequest::default() };
+    let Ok(declared) = convert::apply::declared(declared) else { return };
+    applies(&declared);
+    let store = store();
+    if store.edit(EditOptions::default(), START, |draft| draft.apply(&declared)).is_ok() {
+        let written = store.load().plans().iter_after(None).map(|plan| convert::plans::to_wire(plan)).collect();
+        let again = pb::ApplyRequest { usage_plans: written, ..pb::ApplyRequest::default() };
+        assert_eq!(convert::apply::declared(again).unwrap().plans, declared.plans);
+    }
+}
+
+/// A declarative file.
+pub fn declared_yaml(data: &[u8]) {
+    let Ok(document) = tollgate::yaml::parse(&text(data)) else { return };
+    let Ok(value) = document.root.to_json() else { return };
+    let Ok(read) = json::declared(value) else { return };
+    if let Ok(declared) = convert::apply::declared(read.message) {
+        applies(&declared);
+    }
+}
+
+/// A file of settings is refused with all its mistakes, or can be used.
+pub fn config_file(data: &[u8]) {
+    for suffix in [".yaml", ".toml"] {
+        let mut file = tempfile::Builder::new().suffix(suffix).tempfile().unwrap();
+        file.write_all(data).unwrap();
+        let flags = Flags { file: Some(file.path().to_owned()), settings: vec![] };
+        match Config::resolve(&flags, &|_| None) {
+            Ok(config) => assert!(config.grpc.max_descriptors >= 1 && config.plans.receipts_ttl_ns > 0),
+            Err(mistakes) => assert!(!mistakes.0.is_empty()),
+        }
+    }
+}
+
+/// Everything that decides, without a ledger: nothing is waited for.
+struct Services {
+    engine: Arc<PlanEngine>,
+    catalog: Arc<CatalogStore>,
+    plans: Arc<Plans>,
+    limiter: RateLimiter,
+}
+
+fn declared(file: &str) -> Declared {
+    let document = tollgate::yaml::parse(file).unwrap().root.to_json().unwrap();
+    convert::apply::declared(json::declared(document).unwrap().message).unwrap()
+}
+
+fn services() -> Services {
+    let settings = Config::resolve(&Flags::default(), &|_| None).unwrap();
+    let catalog = Arc::new(store());
+    let plans = declared(PLANS);
+    catalog.edit(EditOptions::default(), START, |draft| draft.apply(&plans)).unwrap();
+    let engine = Arc::new(PlanEngine::new(Settings { max_entries: 16, ..Settings::new([2; 32], [3; 16]) }));
+    let metrics = Arc::new(Metrics::new());
+    let passed_ns = AtomicU64::new(0);
+    let clock = Clock::from_fn(move || {
+        let ns = passed_ns.fetch_add(1_000, Ordering::Relaxed);
+        Now { unix_ns: START.unix_ns + ns, steady_ns: START.steady_ns + ns }
+    });
+    let plans = Arc::new(Plans::new(engine.clone(), catalog.clone(), clock.clone(), settings.plans, None, &metrics));
+    let mut file = tempfile::Builder::new().suffix(".yaml").tempfile().unwrap();
+    file.write_all(RULES.as_bytes()).unwrap();
+    let rules = tollgate::config::Rules { paths: vec![file.path().to_owned()], ..settings.rules };
+    let rulebook = Arc::new(Rulebook::open(rules, metrics.clone()).unwrap());
+    let rule_engine = Arc::new(RuleEngine::new(100).unwrap());
+    let kept = Arc::new(PlanEngine::new(Settings::new([2; 32], [3; 16])));
+    let durable = DurableRules::new(kept, None, plans.settings());
+    let limiter = RateLimiter::new(rule_engine, rulebook, clock, metrics, plans.clone(), durable, settings.rate_limit, settings.grpc);
+    Services { engine, catalog, plans, limiter }
+}
+
+thread_local! {
+    /// Made once: what a call leaves behind is there for the next, as in a server.
+    static SERVICES: Services = services();
+}
+
+impl Services {
+    /// Units of the one quota.
+    fn used(&self) -> u64 {
+        let usage = self.engine.quota_usage(&**self.catalog.load(), tollgate::engine::plans::Scope::All, 0, u64::MAX);
+        usage.iter().map(|usage| usage.row.used).sum()
+    }
+
+    fn report(&self, receipt: &[u8]) -> Settlement {
+        let report = Report { subject: ReportSubject::Receipt(receipt), outcome: Outcome::http(503), cost: None };
+        self.engine.settle(&**self.catalog.load(), &report, START).unwrap()
+    }
+}
+
+/// What is not a receipt, or not quite one, is invalid and changes nothing.
+pub fn receipts(data: &[u8]) {
+    let house = services();
+    assert_eq!(house.report(data), Settlement::Invalid);
+    let input = CheckInput { api_key: KEY, target: "t", method: b"GET", path: b"/", cost: None, operation_id: b"" };
+    let receipt = house.engine.check(&**house.catalog.load(), &input, START).unwrap().receipt.clone().unwrap().into_bytes();
+    let mut altered = receipt.clone();
+    for change in data.chunks_exact(2) {
+        let place = usize::from(change[0]);
+        match (change[1], altered.get_mut(place)) {
+            (0, _) => altered.truncate(place),
+            (1, _) => altered.push(change[0]),
+            (with, Some(byte)) => *byte ^= with,
+            (_, None) => {}
+        }
+    }
+    if altered != receipt {
+        assert_eq!((house.report(&altered), house.used()), (Settlement::Invalid, 1), "{}", text(&altered));
+    }
+    assert_eq!((house.report(&receipt), house.used()), (Settlement::Refunded, 0));
+    assert_eq!((house.report(&receipt), house.used()), (Settlement::Duplicate, 0));
+}
+
+/// A request of Envoy's rate limit service, as bytes; and a well-formed one with these bytes where a caller can put some.
+pub fn rate_limit_request(data: &[u8]) {
+    SERVICES.with(|house| {
+        if let Ok(request) = RateLimitRequest::decode(data) {
+            assert_eq!(RateLimitRequest::decode(&*request.encode_to_vec()).unwrap(), request);
+            let many = request.descriptors.len();
+            if let Ok(answer) = now(house.limiter.answer(&request, None)) {
+                assert!(
+                    answer.statuses.len() >= many || *request.domain != *b"d",
+                    "{} statuses for {many} descriptors",
+                    answer.statuses.len()
+                );
+            }
+        }
+        for (domain, key) in
+            [("d", "a"), ("d", "t"), ("tollgate", "api_key"), ("tollgate", "path"), ("tollgate", "cost"), ("tollgate", "target")]
+        {
+            let mut entries = vec![Entry { key: key.as_bytes().to_vec().into(), value: data.to_vec().into() }];
+            if domain == "tollgate" && key != "target" {
+                entries.push(Entry { key: b"target".to_vec().into(), value: b"t".to_vec().into() });
+            }
+            let descriptors = vec![Descriptor { entries, ..Descriptor::default() }];
+            let request = RateLimitRequest { domain: domain.as_bytes().to_vec().into(), descriptors, hits_addend: 0 };
+            let answer = now(house.limiter.answer(&request, None));
+            // A target is the gateway's own word: an empty one is its mistake.
+            assert!(answer.is_ok() || key == "target", "{key}: an error that a caller can cause: {answer:?}");
+        }
+        assert!(house.used() <= LIMIT, "more was admitted than the quota");
+    });
+}
+
+/// Our own check and report, as bytes.
+pub fn check_request(data: &[u8]) {
+    use pb::decision_service_server::DecisionService;
+    SERVICES.with(|house| {
+        let service = Decisions(house.plans.clone());
+        if let Ok(request) = pb::CheckRequest::decode(data) {
+            drop(now(service.check(tonic::Request::new(request))));
+        }
+        let request = pb::CheckRequest {
+            api_key: KEY.to_vec().into(),
+            target: "t".to_owned(),
+            path: data.to_vec().into(),
+            ..pb::CheckRequest::default()
+        };
+        assert!(now(service.check(tonic::Request::new(request))).is_ok(), "an error that a caller can cause");
+        if let Ok(request) = pb::ReportRequest::decode(data) {
+            drop(now(service.report(tonic::Request::new(request))));
+        }
+        assert!(house.used() <= LIMIT, "more was admitted than the quota");
+    });
+}
+
+/// Envoy's external authorization, as bytes.
+pub fn ext_authz_request(data: &[u8]) {
+    use envoy_types::pb::envoy::service::auth::v3::CheckRequest;
+    use envoy_types::pb::envoy::service::auth::v3::authorization_server::Authorization;
+    let Ok(request) = CheckRequest::decode(data) else { return };
+    SERVICES.with(|house| {
+        drop(now(ExternalAuthorization(house.plans.clone()).check(tonic::Request::new(request))));
+        assert!(house.used() <= LIMIT, "more was admitted than the quota");
+    });
+}
+
+/// What happens to a node, chosen by the bytes: every answer is what it should be.
+pub fn operations(data: &[u8]) {
+    House::new(Bytes(data), None).run(2_000).unwrap_or_else(|wrong| panic!("{wrong}"));
+}
