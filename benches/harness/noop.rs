@@ -6,13 +6,14 @@ use std::net::TcpListener;
 use std::path::Path;
 
 use prost::Message;
-use tokio::sync::mpsc;
+use tokio::sync::watch;
 use tokio_stream::Empty;
-use tokio_stream::wrappers::UnboundedReceiverStream;
+use tollgate::config::{Config, Flags};
 use tollgate::grpc::pb::rls::rate_limit_service_client::RateLimitServiceClient;
 use tollgate::grpc::pb::rls::rate_limit_service_server::{RateLimitService, RateLimitServiceServer};
 use tollgate::grpc::pb::tollgate as pb;
 use tollgate::grpc::pb::tollgate::decision_service_server::{DecisionService, DecisionServiceServer};
+use tollgate::grpc::server::Dispatch;
 use tollgate::grpc::wire::{Descriptor, DescriptorStatus, Entry, RateLimitRequest, RateLimitResponse};
 use tonic::transport::Server as Tonic;
 use tonic::transport::server::TcpIncoming;
@@ -101,33 +102,13 @@ fn router(desk: Desk) -> tonic::transport::server::Router {
     Tonic::builder().add_service(RateLimitServiceServer::new(desk)).add_service(DecisionServiceServer::new(desk))
 }
 
-/// One current-thread runtime per core; connections take turns.
+/// On tollgate's own server, with its default settings.
 fn serve_chosen(desk: Desk, listener: TcpListener) {
-    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let workers: Vec<mpsc::UnboundedSender<std::net::TcpStream>> = (0..cores)
-        .map(|_| {
-            let (sender, mut given) = mpsc::unbounded_channel::<std::net::TcpStream>();
-            std::thread::spawn(move || {
-                runtime().block_on(async move {
-                    let (accept, accepted) = mpsc::unbounded_channel();
-                    tokio::spawn(router(desk).serve_with_incoming(UnboundedReceiverStream::new(accepted)));
-                    while let Some(stream) = given.recv().await {
-                        accept.send(tokio::net::TcpStream::from_std(stream)).unwrap();
-                    }
-                });
-            });
-            sender
-        })
-        .collect();
-    runtime().block_on(async {
-        let listener = tokio::net::TcpListener::from_std(listener).unwrap();
-        for worker in workers.iter().cycle() {
-            let (stream, _) = listener.accept().await.unwrap();
-            stream.set_nodelay(true).unwrap();
-            worker.send(stream.into_std().unwrap()).unwrap();
-        }
-    });
+    let config = Config::resolve(&Flags::default(), &|_| None).unwrap();
+    let services = move || Dispatch::new().serving(RateLimitServiceServer::new(desk)).serving(DecisionServiceServer::new(desk));
+    let (_stop, stopping) = watch::channel(false);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(tollgate::grpc::server::Server::new(config.grpc_server).serve(listener, services, stopping)).unwrap();
 }
 
 #[derive(Clone, Copy, Debug)]

@@ -173,7 +173,10 @@ impl Plans {
             let wait = Wait { since_ns, at_most: self.settings.max_wait };
             let answered = match &self.desk {
                 Some(desk) => Box::pin(self.wait(desk, needs, &request, wait, |decision| answer(Some(decision)))).await,
-                None => Ok(answer(Some(&unavailable()))),
+                None => {
+                    answer(Some(&unavailable()));
+                    Ok(())
+                }
             };
             if answered.is_err() {
                 self.reject_check();

@@ -50,19 +50,19 @@ pub(super) fn services(parts: &Parts, config: &Config) -> Result<Services, Failu
     let max = config.grpc.max_message_bytes;
     let (metrics, clock, access) = (parts.metrics.clone(), parts.clock.clone(), parts.access.clone());
     let with_health =
-        move || Dispatch::new().observed(Observe::new(metrics.clone(), clock.clone())).gated(access.clone()).add(health.clone());
+        move || Dispatch::new().observed(Observe::new(metrics.clone(), clock.clone())).gated(access.clone()).serving(health.clone());
     let (limiter, plans) = (parts.limiter.clone(), parts.plans.clone());
     let decisions = move |dispatch: Dispatch| {
         dispatch
-            .add(RateLimitServiceServer::new(RateLimitGrpc(limiter.clone())).max_decoding_message_size(max))
-            .add(DecisionServiceServer::new(Decisions(plans.clone())).max_decoding_message_size(max))
-            .add(AuthorizationServer::new(ExternalAuthorization(plans.clone())).max_decoding_message_size(max))
+            .serving(RateLimitServiceServer::new(RateLimitGrpc(limiter.clone())).max_decoding_message_size(max))
+            .serving(DecisionServiceServer::new(Decisions(plans.clone())).max_decoding_message_size(max))
+            .serving(AuthorizationServer::new(ExternalAuthorization(plans.clone())).max_decoding_message_size(max))
     };
     let usage_plans = UsagePlanServiceServer::new(usage_plans(parts)).max_decoding_message_size(max);
     let administration = move |dispatch: Dispatch| {
-        let dispatch = dispatch.add(usage_plans.clone());
+        let dispatch = dispatch.serving(usage_plans.clone());
         match &reflection {
-            Some(reflection) => dispatch.add(reflection.clone()),
+            Some(reflection) => dispatch.serving(reflection.clone()),
             None => dispatch,
         }
     };

@@ -21,8 +21,8 @@ use crate::decide::time::{Now, SECOND_NS};
 #[derive(Debug)]
 pub enum Settled {
     Done(Settlement),
-    /// Nothing has changed yet: have the ledger commit all changes, then hand them to [`PlanEngine::apply_correction`]. If it cannot, the report
-    /// is answered as not recorded, and may come again.
+    /// Nothing has changed yet: have the ledger commit all changes, hand each to [`PlanEngine::apply_change`], then all to
+    /// [`PlanEngine::conclude_correction`]. If it cannot, the report is answered as not recorded, and may come again.
     Commit(Box<Correction>),
 }
 
@@ -138,25 +138,35 @@ impl PlanEngine {
         }))
     }
 
-    /// The ledger has committed a correction: what it refunds is spendable from now on. `committed` says of each change what came of it.
+    /// The ledger has committed a change, or found that it was made before: what it refunds is spendable from now on. Changes and leases are taken
+    /// over in the order in which the ledger made them: a balance that was told after a change has it in already.
+    pub fn apply_change(&self, change: &Change, committed: Committed, now: Now) {
+        match (change, committed) {
+            (Change::Settle { deltas, .. }, Committed::Done) => deltas.iter().for_each(|delta| self.apply_delta(delta)),
+            (Change::Charge { counter, period, units, .. }, Committed::Done) => self.apply_charge(counter, *period, *units, now),
+            // The first try may have been committed without an answer: what it changed shows when the ledger is asked.
+            (Change::Settle { deltas, .. }, Committed::Duplicate) => {
+                deltas.iter().for_each(|delta| self.doubt(delta.counter, delta.period_start_s));
+            }
+            _ => {}
+        }
+    }
+
+    /// Applies all changes of a correction, and answers the report.
     pub fn apply_correction(&self, correction: &Correction, committed: &[Committed], now: Now) -> Settlement {
+        correction.changes.iter().zip(committed).for_each(|(change, committed)| self.apply_change(change, *committed, now));
+        self.conclude_correction(correction, committed, now)
+    }
+
+    /// Answers a report, after all its changes were applied. `committed` says of each what came of it.
+    pub fn conclude_correction(&self, correction: &Correction, committed: &[Committed], now: Now) -> Settlement {
         let (mut corrects, mut charges) = (false, false);
         for (change, _) in correction.changes.iter().zip(committed).filter(|(_, committed)| **committed == Committed::Done) {
-            match change {
-                Change::Settle { mark, deltas } => {
-                    match mark.kind {
-                        MarkKind::Corrected => corrects = true,
-                        MarkKind::Charged => charges = true,
-                    }
-                    deltas.iter().for_each(|delta| self.apply_delta(delta));
+            if let Change::Settle { mark, .. } = change {
+                match mark.kind {
+                    MarkKind::Corrected => corrects = true,
+                    MarkKind::Charged => charges = true,
                 }
-                Change::Charge { counter, period, units, .. } => self.apply_charge(counter, *period, *units, now),
-            }
-        }
-        // The first try may have been committed without an answer: what it changed shows when the ledger is asked.
-        for (change, _) in correction.changes.iter().zip(committed).filter(|(_, committed)| **committed == Committed::Duplicate) {
-            if let Change::Settle { deltas, .. } = change {
-                deltas.iter().for_each(|delta| self.doubt(delta.counter, delta.period_start_s));
             }
         }
         match &correction.then {

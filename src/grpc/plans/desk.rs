@@ -5,7 +5,6 @@ mod behind;
 mod restore;
 
 use std::collections::HashMap;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -113,27 +112,40 @@ impl Desk {
             for answer in answers {
                 committed.push(answer.await?);
             }
-            Ok(desk.engine.apply_correction(&correction, &committed, desk.clock.now()))
+            Ok(desk.engine.conclude_correction(&correction, &committed, desk.clock.now()))
         });
         done.await.unwrap_or(Err(LedgerError::Stopped))
     }
 
-    fn commit(&self, change: &Change) -> Pin<Box<dyn Future<Output = Result<Committed, LedgerError>> + Send>> {
+    /// Has the ledger commit a change, and applies it at once: on the ledger's thread, in the order of what it made.
+    fn commit(&self, change: &Change) -> impl Future<Output = Result<Committed, LedgerError>> + Send + use<> {
+        let (tell, told) = oneshot::channel();
+        let (desk, applied) = (self.clone(), change.clone());
+        let apply = move |made: Result<Committed, LedgerError>| {
+            if let Ok(committed) = made {
+                desk.engine.apply_change(&applied, committed, desk.clock.now());
+            }
+            // Whoever reported may be gone.
+            let _ = tell.send(made);
+        };
         match change {
             Change::Settle { mark, deltas } => {
-                let settle = self.call(wire_settle(mark, deltas));
-                Box::pin(async move { Ok(committed(&settle.await?)) })
+                self.ledger.submit(wire_settle(mark, deltas), move |answer| apply(answer.map(|settled| committed(&settled))));
             }
             Change::Charge { counter, period, units, .. } => {
-                let charge = self.call(ledger::ChargeRequest {
+                let request = ledger::ChargeRequest {
                     counter: wire_counter(counter, None),
                     period: wire_period(*period),
                     units: *units,
                     now_s: self.clock.now().unix_s(),
+                };
+                self.ledger.submit(request, move |answer| {
+                    let made = answer.and_then(|made| made.map_err(|refused| LedgerError::Fault(refused.to_string())));
+                    apply(made.map(|_| Committed::Done));
                 });
-                Box::pin(async move { charge.await?.map(|_| Committed::Done).map_err(|refused| LedgerError::Fault(refused.to_string())) })
             }
         }
+        async move { told.await.unwrap_or(Err(LedgerError::Stopped)) }
     }
 
     /// Makes a grant: unspent units go back first, so that they do not count as used.

@@ -54,7 +54,7 @@ impl Dispatch {
 
     /// Serves one service more.
     #[must_use]
-    pub fn add<S>(mut self, service: S) -> Self
+    pub fn serving<S>(mut self, service: S) -> Self
     where
         S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future = Answer>
             + NamedService

@@ -52,7 +52,7 @@ impl Bench {
         let (tell, waiting) = tokio::sync::mpsc::unbounded_channel();
         let metrics = Metrics::new();
         let names = Names(going, tell);
-        let services = move || Dispatch::new().add(RateLimitServiceServer::new(names.clone()));
+        let services = move || Dispatch::new().serving(RateLimitServiceServer::new(names.clone()));
         let served = tokio::spawn(Server::new(settings).metered(&metrics).serve(listener, services, stopping));
         Self { address, metrics, stop, go, waiting, served }
     }
