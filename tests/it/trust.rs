@@ -120,6 +120,11 @@ async fn refused(channel: &Channel, path: &'static str, token: Option<&str>) -> 
     code.filter(|code| matches!(code, Code::Unauthenticated | Code::PermissionDenied))
 }
 
+/// Waits until the server has written this: its log comes by another way than its answers.
+async fn logged(tollgate: &Tollgate, text: &str) {
+    until(text, || async { tollgate.log().contains(text) }).await;
+}
+
 /// Asks until it is so.
 async fn until<F: Future<Output = bool>>(what: &str, mut ask: impl FnMut() -> F) {
     let asked = async {

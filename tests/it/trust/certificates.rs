@@ -17,7 +17,7 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 use tonic::Code;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 
-use super::{Tokens, refused, until};
+use super::{Tokens, logged, refused, until};
 use crate::http::{Request, Response, get};
 use crate::server::Tollgate;
 
@@ -201,7 +201,7 @@ async fn new_certificates_are_for_new_connections_and_open_ones_go_on() {
     fs::write(files.path("cert"), "no certificate").unwrap();
     until("the refusal of the new certificate", failed).await;
     assert!(connect(grpc, &old, None).await.is_ok(), "the old certificate stays");
-    assert!(tollgate.log().contains("the certificates were not loaded, the old ones stay in force: tls.cert holds no certificate in PEM"));
+    logged(&tollgate, "the certificates were not loaded, the old ones stay in force: tls.cert holds no certificate in PEM").await;
 
     files.serve(&new.issue("localhost", None));
     until("the new certificate", || async { connect(grpc, &new, None).await.is_ok() }).await;

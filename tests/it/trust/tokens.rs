@@ -12,7 +12,7 @@ use tollgate::grpc::pb::tollgate::usage_plan_service_client::UsagePlanServiceCli
 use tollgate::grpc::wire::{Descriptor, Entry, RateLimitRequest};
 use tonic::Code;
 
-use super::{CALLS, Tokens, call, call_with, connect, make_token, refused, until, with_token};
+use super::{CALLS, Tokens, call, call_with, connect, logged, make_token, refused, until, with_token};
 use crate::http::{get, post};
 use crate::server::Tollgate;
 
@@ -169,7 +169,8 @@ async fn an_edited_file_counts_at_once_on_open_connections_too() {
         || async { get("/metrics").send(tollgate.http_addr()).unwrap().text().contains("tollgate_tokens_loads{result=\"failed\"} 1") };
     until("the refusal of the edit", failed).await;
     assert_eq!(refused(&channel, path, Some(&second)).await, None, "the old file stays in force");
-    assert!(tollgate.log().contains("the old one stays in force") && tollgate.log().contains("line 1: tokens must be a list"));
+    logged(&tollgate, "the old one stays in force: auth.tokens_file ").await;
+    logged(&tollgate, "line 1: tokens must be a list").await;
 
     fs::write(&tokens.file, format!("tokens:\n{line}")).unwrap();
     let gone = || async { refused(&channel, path, Some(tokens.of("first"))).await == Some(Code::Unauthenticated) };
