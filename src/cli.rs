@@ -13,6 +13,7 @@ mod rules;
 mod serve;
 mod subscriber;
 mod target;
+mod token;
 mod usage;
 
 use std::process::ExitCode;
@@ -38,6 +39,9 @@ enum Command {
     /// Look after the ledger: the file that holds what must not be lost.
     #[command(subcommand)]
     Ledger(ledger::Command),
+    /// Tokens of those who call the server.
+    #[command(subcommand)]
+    Token(token::Command),
     /// Look at rules files.
     #[command(subcommand)]
     Rules(rules::Command),
@@ -113,6 +117,7 @@ impl Command {
         match self {
             Self::Serve(args) => serve::run(args),
             Self::Ledger(command) => ledger::run(command),
+            Self::Token(command) => token::run(command),
             Self::Rules(command) => rules::run(command),
             Self::Plan(Under { server, command }) => client::run(server, async |client| plan::run(command, client).await),
             Self::Target(Under { server, command }) => client::run(server, async |client| target::run(command, client).await),

@@ -2,6 +2,7 @@
 //! resolved before any port is bound.
 
 mod layers;
+mod reach;
 mod server;
 
 use std::fmt;
@@ -11,6 +12,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 pub use self::layers::Flags;
+pub use self::reach::{Reach, Tls};
 pub use self::server::GrpcServer;
 use crate::decide::gcra;
 use crate::decide::plan::validate::micro_rate;
@@ -27,6 +29,7 @@ pub struct Setting {
 /// Every setting there is. The README's table and the check for unknown keys come from here.
 pub const SETTINGS: &[Setting] = &[
     setting("grpc_addr", "127.0.0.1:8081", "where gRPC is served"),
+    setting("admin_grpc_addr", "", "where `UsagePlanService` and reflection are served, and nowhere else; empty: with the rest"),
     setting("http_addr", "127.0.0.1:8080", "where health, metrics and `/json` are served"),
     setting("metrics_addr", "", "a second place for `/metrics` alone; empty: none"),
     setting("data_dir", "./tollgate-data", "where durable state is kept; `:memory:` keeps none"),
@@ -86,9 +89,19 @@ pub const SETTINGS: &[Setting] = &[
     setting("grpc.keepalive_timeout_ms", "10000", "without an answer for so long the connection is closed"),
     setting("grpc.ping_ms", "0", "how often HTTP/2 asks, too, for peers that are there and hang; it costs every call; 0: never"),
     setting("engine.max_counters", "10000000", "counters of rules held in memory; beyond it fresh keys of a rule share 4,096"),
-    setting("tls.cert", "", "certificate chain of the gRPC port, PEM; empty: no TLS"),
+    setting("grpc.reflection", "true", "server reflection: callers can ask which services there are"),
+    setting(
+        "auth.tokens_file",
+        "",
+        "tokens and certificates of those who may call, with their scopes, YAML; empty: nobody is asked for a token",
+    ),
+    setting("insecure", "false", "plans may be edited over the network by everyone who can reach the port; the flag is `--insecure`"),
+    setting("tls.cert", "", "certificate chain of the gRPC ports, PEM; empty: no TLS"),
     setting("tls.key", "", "its private key, PEM"),
     setting("tls.client_ca", "", "certificate authority of the clients, PEM; set: clients must present a certificate"),
+    setting("tls.client_certificates", "required", "`required` or `optional`: then those without one need a token"),
+    setting("tls.http", "false", "`http_addr` and `metrics_addr` speak TLS too, with the same certificates and the same demands"),
+    setting("files_poll_ms", "1000", "how often the tokens file and the certificates are looked at for changes"),
 ];
 
 const fn setting(key: &'static str, default: &'static str, meaning: &'static str) -> Setting {
@@ -98,9 +111,7 @@ const fn setting(key: &'static str, default: &'static str, meaning: &'static str
 /// The settings in force.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
-    pub grpc_addr: SocketAddr,
-    pub http_addr: SocketAddr,
-    pub metrics_addr: Option<SocketAddr>,
+    pub reach: Reach,
     pub data_dir: DataDir,
     pub drain_timeout_ms: u64,
     pub log_level: String,
@@ -113,7 +124,6 @@ pub struct Config {
     pub max_counters: usize,
     /// Counters of rules that are kept in the ledger.
     pub max_windows: usize,
-    pub tls: Option<Tls>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -195,13 +205,6 @@ pub struct GrpcBounds {
     pub max_entries: usize,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Tls {
-    pub cert: PathBuf,
-    pub key: PathBuf,
-    pub client_ca: Option<PathBuf>,
-}
-
 /// Everything that is wrong with the settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mistakes(pub Vec<String>);
@@ -222,7 +225,7 @@ impl Config {
     /// All mistakes of all layers, each naming where it stands.
     pub fn resolve(flags: &Flags, env: &dyn Fn(&str) -> Option<String>) -> Result<Self, Mistakes> {
         let mut reader = layers::Reader::new(flags, env);
-        let tls = tls(&mut reader);
+        let reach = Reach::read(&mut reader);
         let plans = plans(&mut reader);
         let headers = HeaderNames {
             limit: reader.header("rate_limit.limit_header"),
@@ -230,9 +233,7 @@ impl Config {
             reset: reader.header("rate_limit.reset_header"),
         };
         let config = Self {
-            grpc_addr: reader.address("grpc_addr").unwrap_or(UNBOUND),
-            http_addr: reader.address("http_addr").unwrap_or(UNBOUND),
-            metrics_addr: reader.address("metrics_addr"),
+            reach,
             data_dir: match reader.text("data_dir").as_str() {
                 ":memory:" => DataDir::Memory,
                 path => DataDir::Path(path.into()),
@@ -273,7 +274,6 @@ impl Config {
             grpc_server: GrpcServer::read(&mut reader),
             max_counters: reader.number("engine.max_counters", 1..=1 << 32),
             max_windows: reader.number("ledger.max_windows", 1..=1 << 32),
-            tls,
         };
         match reader.mistakes() {
             mistakes if mistakes.is_empty() => Ok(config),
@@ -337,18 +337,6 @@ fn ttl_ns(text: &str) -> Result<u64, String> {
     match seconds {
         Ok(seconds) if (1.0..=SEVEN_DAYS_S).contains(&seconds) => Ok((seconds * 1e9) as u64),
         _ => Err("must be a time from `1s` to `7d`, such as `1h`".to_owned()),
-    }
-}
-
-fn tls(reader: &mut layers::Reader) -> Option<Tls> {
-    let mut path = |key| Some(reader.text(key)).filter(|path| !path.is_empty()).map(PathBuf::from);
-    match (path("tls.cert"), path("tls.key"), path("tls.client_ca")) {
-        (None, None, None) => None,
-        (Some(cert), Some(key), client_ca) => Some(Tls { cert, key, client_ca }),
-        _ => {
-            reader.mistake("tls.cert and tls.key are needed together, also where tls.client_ca is set".to_owned());
-            None
-        }
     }
 }
 

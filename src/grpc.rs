@@ -6,6 +6,7 @@ pub mod convert;
 mod deadline;
 pub mod decision;
 pub mod ext_authz;
+mod gate;
 pub mod json;
 pub mod keep;
 pub mod observe;

@@ -1,16 +1,21 @@
 //! The admin port: health, metrics, the rules in force, and rate-limit requests in JSON.
 
+mod port;
+
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::{DefaultBodyLimit, State};
-use axum::http::{StatusCode, header};
+use axum::extract::{ConnectInfo, DefaultBodyLimit, State};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
 
+use self::port::Connection;
+pub use self::port::serve;
+use crate::access::{Access, Granted, Peer, Refusal, Scopes};
 use crate::metrics::Metrics;
 use crate::rulebook::Rulebook;
 
@@ -28,11 +33,19 @@ impl Health {
     }
 }
 
-/// The answer to a rate-limit request in JSON: over its limit or not, and the body; or why there is none.
-pub type JsonAnswer = Result<(bool, String), String>;
+/// Why a rate-limit request in JSON has no answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NoAnswer {
+    Refused(Refusal),
+    /// The request, or what it meets, is not in order.
+    Wrong(String),
+}
 
-/// Answers `/json`.
-pub type JsonAnswerer = Arc<dyn Fn(Bytes) -> Pin<Box<dyn Future<Output = JsonAnswer> + Send>> + Send + Sync>;
+/// The answer to a rate-limit request in JSON: over its limit or not, and the body; or why there is none.
+pub type JsonAnswer = Result<(bool, String), NoAnswer>;
+
+/// Answers `/json` for a caller that may do what is granted; `None`: everything.
+pub type JsonAnswerer = Arc<dyn Fn(Bytes, Option<Granted>) -> Pin<Box<dyn Future<Output = JsonAnswer> + Send>> + Send + Sync>;
 
 /// Says what does not work although traffic is wanted, in words for an operator. `None`: everything does.
 pub type Degraded = Arc<dyn Fn() -> Option<String> + Send + Sync>;
@@ -46,6 +59,8 @@ pub struct Admin {
     pub rulebook: Arc<Rulebook>,
     pub json: JsonAnswerer,
     pub max_body_bytes: usize,
+    /// Who may ask `/json` and `/rlconfig`. `None`: everyone. Health and metrics are open in either case, for probes and scrapers.
+    pub access: Option<Arc<Access>>,
 }
 
 impl std::fmt::Debug for Admin {
@@ -90,21 +105,44 @@ async fn healthcheck(State(admin): State<Admin>) -> Response {
     }
 }
 
-async fn rlconfig(State(admin): State<Admin>) -> String {
-    admin.rulebook.describe()
+async fn rlconfig(State(admin): State<Admin>, ConnectInfo(connection): ConnectInfo<Connection>, headers: HeaderMap) -> Response {
+    match granted(&admin, &headers, &connection.peer, Scopes::READ_OR_ADMIN) {
+        Ok(_) => admin.rulebook.describe().into_response(),
+        Err(refusal) => refused(&refusal),
+    }
+}
+
+/// What the caller may do, if that is one of `needs`.
+fn granted(admin: &Admin, headers: &HeaderMap, peer: &Peer, needs: Scopes) -> Result<Option<Granted>, Refusal> {
+    let Some(access) = &admin.access else { return Ok(None) };
+    let authorization = headers.get(header::AUTHORIZATION).map(|value| value.as_bytes());
+    access.admit(authorization, peer, needs).map(|scopes| Some(Granted::new(access.clone(), scopes)))
+}
+
+fn refused(refusal: &Refusal) -> Response {
+    let text = format!("{refusal}\n");
+    match refusal {
+        Refusal::Missing | Refusal::Unknown => (StatusCode::UNAUTHORIZED, [(header::WWW_AUTHENTICATE, "Bearer")], text).into_response(),
+        Refusal::Lacking { .. } => (StatusCode::FORBIDDEN, text).into_response(),
+    }
 }
 
 async fn metrics(State(admin): State<Admin>) -> Response {
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], admin.metrics.render()).into_response()
 }
 
-async fn json(State(admin): State<Admin>, body: Bytes) -> Response {
-    match (admin.json)(body).await {
+async fn json(State(admin): State<Admin>, ConnectInfo(connection): ConnectInfo<Connection>, headers: HeaderMap, body: Bytes) -> Response {
+    let granted = match granted(&admin, &headers, &connection.peer, Scopes::DECIDE_OR_REPORT) {
+        Ok(granted) => granted,
+        Err(refusal) => return refused(&refusal),
+    };
+    match (admin.json)(body, granted).await {
         Ok((over_limit, answer)) => {
             let status = if over_limit { StatusCode::TOO_MANY_REQUESTS } else { StatusCode::OK };
             (status, [(header::CONTENT_TYPE, "application/json")], answer).into_response()
         }
+        Err(NoAnswer::Refused(refusal)) => refused(&refusal),
         // The reference says `Bad Request` and nothing else.
-        Err(reason) => (StatusCode::BAD_REQUEST, format!("Bad Request\n{reason}\n")).into_response(),
+        Err(NoAnswer::Wrong(reason)) => (StatusCode::BAD_REQUEST, format!("Bad Request\n{reason}\n")).into_response(),
     }
 }

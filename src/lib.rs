@@ -17,8 +17,8 @@
 //! - [`ledger`] is who may spend what, durably: leases, corrections with their marks, the catalog, daily usage. One interface, SQLite and memory.
 //! - [`grpc`] and [`http`] are the edge: wire types stop there, and errors become a status in one place.
 //! - [`cli`] is one file per command; `cli::serve` is the composition root, the only place where the parts know each other.
-//! - Beside the layers: [`clock`] (the only place that asks what time it is), [`config`] (all settings, all mistakes at once), [`metrics`], and
-//!   [`rulebook`] (the rules in force, swapped whole).
+//! - Beside the layers: [`clock`] (the only place that asks what time it is), [`config`] (all settings, all mistakes at once), [`metrics`],
+//!   [`rulebook`] (the rules in force, swapped whole), and [`access`] and [`tls`] (who may call, and by which certificates).
 //!
 //! # Invariants
 //!
@@ -34,6 +34,7 @@
 //! request from YAML to verdict. [`grpc::ratelimit`] puts it on the wire, `cli::serve` together. For usage plans: [`decide::plan`],
 //! [`decide::resolve`], [`engine::plans`], then [`ledger`], and [`grpc::plans`], where the three meet.
 
+pub mod access;
 pub mod catalog;
 pub mod cli;
 pub mod clock;
@@ -46,4 +47,5 @@ pub mod ledger;
 pub mod metrics;
 pub mod rulebook;
 pub mod rules;
+pub mod tls;
 pub mod yaml;

@@ -14,7 +14,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
-pub use matching::{Domain, Match};
+pub use matching::{Domain, Match, shown};
 
 use crate::decide::compiled::CompiledQuota;
 use crate::decide::plan::PeriodUnit;

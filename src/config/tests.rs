@@ -19,10 +19,10 @@ fn resolve(flags: &[(&'static str, &str)], file: Option<&str>, env: &[(&str, &st
 #[test]
 fn the_defaults_stand_alone() {
     let config = resolve(&[], None, &[]).unwrap();
-    assert_eq!(config.grpc_addr, "127.0.0.1:8081".parse().unwrap());
-    assert_eq!(config.http_addr, "127.0.0.1:8080".parse().unwrap());
+    assert_eq!(config.reach.grpc_addr, "127.0.0.1:8081".parse().unwrap());
+    assert_eq!(config.reach.http_addr, "127.0.0.1:8080".parse().unwrap());
     assert_eq!(config.data_dir, DataDir::Path("./tollgate-data".into()));
-    assert_eq!((config.metrics_addr, config.tls, config.rate_limit.headers), (None, None, None));
+    assert_eq!((config.reach.metrics_addr, config.reach.tls, config.rate_limit.headers), (None, None, None));
     assert!(config.rules.paths.is_empty());
 }
 
@@ -97,19 +97,83 @@ fn the_names_of_the_reference_are_understood() {
     .unwrap();
     assert_eq!(config.rules.paths, [PathBuf::from("/data/ratelimit/config")]);
     assert!(config.rules.any_extension && !config.rules.ignore_dotfiles && config.rules.merge_domains);
-    assert_eq!(config.http_addr, "0.0.0.0:18080".parse().unwrap());
-    assert_eq!(config.grpc_addr, "127.0.0.1:18081".parse().unwrap());
+    assert_eq!(config.reach.http_addr, "0.0.0.0:18080".parse().unwrap());
+    assert_eq!(config.reach.grpc_addr, "127.0.0.1:18081".parse().unwrap());
     assert_eq!((config.log_level.as_str(), config.log_format), ("warn", LogFormat::Json));
     assert!(config.rate_limit.shadow_mode && config.rate_limit.quota_mode && config.rate_limit.dynamic_metadata);
     assert_eq!(config.rate_limit.headers.unwrap().limit, "X-Limit");
-    assert_eq!(config.metrics_addr, Some("0.0.0.0:19001".parse().unwrap()));
-    assert_eq!(config.tls, Some(Tls { cert: "c.pem".into(), key: "k.pem".into(), client_ca: Some("ca.pem".into()) }));
+    assert_eq!(config.reach.metrics_addr, Some("0.0.0.0:19001".parse().unwrap()));
+    let tls = Tls {
+        cert: "c.pem".into(),
+        key: "k.pem".into(),
+        client_ca: Some("ca.pem".into()),
+        client_certificates_optional: false,
+        http: false,
+    };
+    assert_eq!(config.reach.tls, Some(tls));
 }
 
 #[test]
 fn tls_by_the_names_of_the_reference_needs_both_files() {
     let mistakes = resolve(&[], None, &[("GRPC_SERVER_USE_TLS", "true"), ("GRPC_SERVER_TLS_CERT", "c.pem")]).unwrap_err();
     assert_eq!(mistakes[0], "GRPC_SERVER_USE_TLS is set, so GRPC_SERVER_TLS_KEY is needed");
+}
+
+#[test]
+fn usage_plans_are_not_served_to_the_network_unless_callers_are_asked_or_it_is_said_to_be_meant() {
+    let refused = |flags: &[(&'static str, &str)]| resolve(flags, None, &[]).map(drop).unwrap_err();
+    for address in ["0.0.0.0:1", "[::]:1", "10.0.0.1:1", "[::ffff:10.0.0.1]:1"] {
+        let mistakes = refused(&[("grpc_addr", address)]);
+        assert!(mistakes.len() == 1 && mistakes[0].starts_with(&format!("grpc_addr {address} would")), "{mistakes:?}");
+        assert!(mistakes[0].contains("--insecure") && mistakes[0].contains("admin_grpc_addr to a loopback"), "{mistakes:?}");
+        let mistakes = refused(&[("admin_grpc_addr", address)]);
+        assert!(mistakes.len() == 1 && mistakes[0].starts_with(&format!("admin_grpc_addr {address} would")), "{mistakes:?}");
+    }
+    // A certificate of the server's own says nothing of who calls.
+    assert_eq!(refused(&[("grpc_addr", "0.0.0.0:1"), ("tls.cert", "c"), ("tls.key", "k")]).len(), 1);
+    let tls = [("tls.cert", "c"), ("tls.key", "k"), ("tls.client_ca", "a")];
+    type Case<'a> = (&'a [(&'static str, &'a str)], &'a [&'a str]);
+    let allowed: [Case<'_>; 9] = [
+        (&[("grpc_addr", "127.9.9.9:1"), ("http_addr", "[::1]:1")], &[]),
+        (&[("http_addr", "0.0.0.0:1")], &["http_addr 0.0.0.0:1: everyone"]),
+        (
+            &[("grpc_addr", "0.0.0.0:1"), ("insecure", "true")],
+            &["may edit plans", "grpc_addr 0.0.0.0:1: everyone who can reach it may ask"],
+        ),
+        (&[("grpc_addr", "0.0.0.0:1"), ("admin_grpc_addr", "localhost:2")], &["grpc_addr 0.0.0.0:1: everyone who can reach it may ask"]),
+        (&[("grpc_addr", "0.0.0.0:1"), ("auth.tokens_file", "t")], &["grpc_addr 0.0.0.0:1: tokens cross the network in the clear"]),
+        (&[("grpc_addr", "0.0.0.0:1"), tls[0], tls[1], tls[2]], &[]),
+        (&[("grpc_addr", "0.0.0.0:1"), ("auth.tokens_file", "t"), tls[0], tls[1]], &[]),
+        (
+            &[("admin_grpc_addr", "0.0.0.0:1"), ("http_addr", "[::]:2"), ("auth.tokens_file", "t")],
+            &["admin_grpc_addr 0.0.0.0:1: tokens cross", "http_addr [::]:2: tokens cross"],
+        ),
+        (&[("http_addr", "0.0.0.0:1"), ("tls.http", "true"), tls[0], tls[1], tls[2]], &[]),
+    ];
+    for (flags, warned) in allowed {
+        let warnings = resolve(flags, None, &[]).unwrap().reach.warnings();
+        assert_eq!(warnings.len(), warned.len(), "{flags:?}: {warnings:?}");
+        for (warning, said) in warnings.iter().zip(warned) {
+            assert!(warning.contains(said), "{flags:?}: {warning}");
+        }
+    }
+}
+
+#[test]
+fn mistakes_about_who_may_call_are_said_with_the_others() {
+    let file = "tls: {http: true, client_certificates: optional}\nmystery: 1";
+    let mistakes = resolve(&[("grpc_addr", "0.0.0.0:1"), ("insecure", "perhaps")], Some(file), &[]).unwrap_err();
+    let starts = [
+        "FILE: there is no setting `mystery`",
+        "tls.client_certificates: optional needs tls.client_ca",
+        "tls.http needs tls.cert and tls.key",
+        "--insecure: insecure must be true or false",
+        "grpc_addr 0.0.0.0:1 would let everyone",
+    ];
+    assert_eq!(mistakes.len(), starts.len(), "{mistakes:?}");
+    for (mistake, start) in mistakes.iter().zip(starts) {
+        assert!(mistake.starts_with(start), "{mistake}");
+    }
 }
 
 #[test]

@@ -63,6 +63,8 @@ fn wrong_value(message: &MessageDescriptor, field: &FieldDescriptor, name: &str,
         DynamicMessage::deserialize(message.clone(), &alone).err().map(|error| format!("{at}: {error}"))
     };
     match (field.kind(), value) {
+        // It may be the value of an API key, and is not repeated.
+        (Kind::String, value) if name == "value" && !value.is_string() => Some(format!("{at} must be a text, not {}", kind_of(value))),
         (_, Value::Null) => alone(),
         (Kind::Message(inner), Value::Array(items)) if field.is_list() => {
             items.iter().enumerate().find_map(|(i, item)| wrong_field(&inner, item, &format!("{at}[{i}]")))

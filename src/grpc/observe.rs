@@ -52,7 +52,7 @@ impl Observe {
 }
 
 /// `/service/method` of every method that is served.
-fn served_paths() -> Vec<String> {
+pub(super) fn served_paths() -> Vec<String> {
     let sets =
         [ENVOY_DESCRIPTORS, TOLLGATE_DESCRIPTORS, tonic_health::pb::FILE_DESCRIPTOR_SET, tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET];
     let mut paths = Vec::new();

@@ -17,6 +17,7 @@ use super::deadline::time_left;
 use super::pb::rls::rate_limit_service_server::RateLimitService;
 use super::plans::{NotSettled, Plans};
 use super::wire::{self, RateLimitRequest, RateLimitResponse};
+use crate::access::{Granted, Refusal, Scopes};
 use crate::clock::Clock;
 use crate::config;
 use crate::engine::plans::{InvalidRequest, Need};
@@ -25,7 +26,7 @@ use crate::engine::rules::decision::{Decision, Descriptor, Met, Modes, override_
 use crate::engine::rules::tally::Tally;
 use crate::metrics::{Metrics, RuleMeters};
 use crate::rulebook::{Edition, Rulebook};
-use crate::rules::{Domain, PerUnit};
+use crate::rules::{Domain, PerUnit, shown};
 
 pub use self::durable::DurableRules;
 pub use self::json::JsonError;
@@ -47,6 +48,8 @@ pub enum RateLimitError {
     TooManyEntries { descriptor: usize, count: usize, max: usize },
     #[error("descriptors[{descriptor}].limit.unit {unit} is no unit of time: use 1 (SECOND) to 7 (WEEK)")]
     OverrideUnit { descriptor: usize, unit: i32 },
+    #[error(transparent)]
+    Refused(#[from] Refusal),
     #[error(transparent)]
     Check(InvalidRequest),
     #[error(transparent)]
@@ -152,6 +155,13 @@ impl RateLimiter {
         Ok(Decided::Answered(response::build(request, &decision, &self.settings)))
     }
 
+    /// Whether a caller may ask for this: the domain says whether it is a decision or a report. `None`: it may do everything.
+    fn permit(&self, request: &RateLimitRequest, granted: Option<&Granted>) -> Result<(), RateLimitError> {
+        let reports = request.domain == self.plans.settings().report_domain;
+        let needs = if reports { Scopes::REPORT } else { Scopes::DECIDE };
+        Ok(granted.map_or(Ok(()), |granted| granted.permit(needs))?)
+    }
+
     fn check_bounds(&self, request: &RateLimitRequest) -> Result<(), RateLimitError> {
         let config::GrpcBounds { max_descriptors, max_entries, .. } = self.bounds;
         if request.descriptors.len() > max_descriptors {
@@ -222,7 +232,7 @@ fn read_override(descriptor: usize, limit: wire::LimitOverride) -> Result<PerUni
 
 fn override_level(entry: &wire::Entry) -> String {
     let key = String::from_utf8_lossy(&entry.key);
-    if entry.value.is_empty() { key.into_owned() } else { format!("{key}_{}", String::from_utf8_lossy(&entry.value)) }
+    if entry.value.is_empty() { key.into_owned() } else { format!("{key}_{}", shown(&entry.key, &entry.value)) }
 }
 
 fn add(meters: &RuleMeters, tally: Tally) {
@@ -247,6 +257,7 @@ pub struct RateLimitGrpc(pub Arc<RateLimiter>);
 #[tonic::async_trait]
 impl RateLimitService for RateLimitGrpc {
     async fn should_rate_limit(&self, request: Request<RateLimitRequest>) -> Result<Response<RateLimitResponse>, Status> {
+        self.0.permit(request.get_ref(), request.extensions().get())?;
         let time_left = time_left(request.metadata());
         Ok(Response::new(self.0.answer(request.get_ref(), time_left).await?))
     }

@@ -6,7 +6,6 @@
 mod connection;
 mod dispatch;
 mod preface;
-mod tls;
 mod worker;
 
 use std::io;
@@ -20,10 +19,10 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 
 pub use self::dispatch::Dispatch;
-pub use self::tls::{Pem, Tls, TlsError};
 use self::worker::Worker;
 use crate::config::GrpcServer;
 use crate::metrics::Metrics;
+use crate::tls::Tls;
 
 /// After a connection could not be accepted, which is mostly because files may not be opened any more.
 const PAUSE: Duration = Duration::from_millis(50);

@@ -5,6 +5,7 @@ use tonic::Status;
 use super::plans::NotSettled;
 use super::ratelimit::RateLimitError;
 use super::usage_plans::BooksError;
+use crate::access::Refusal;
 use crate::catalog::EditError;
 use crate::decide::invalid::Invalid;
 use crate::engine::plans::InvalidRequest;
@@ -19,8 +20,18 @@ impl From<RateLimitError> for Status {
             | RateLimitError::TooManyDescriptors { .. }
             | RateLimitError::TooManyEntries { .. }
             | RateLimitError::OverrideUnit { .. } => Self::invalid_argument(error.to_string()),
+            RateLimitError::Refused(refusal) => refusal.into(),
             RateLimitError::Check(error) => error.into(),
             RateLimitError::Report(error) => ReportError::from(error).into(),
+        }
+    }
+}
+
+impl From<Refusal> for Status {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Missing | Refusal::Unknown => Self::unauthenticated(refusal.to_string()),
+            Refusal::Lacking { .. } => Self::permission_denied(refusal.to_string()),
         }
     }
 }

@@ -121,7 +121,7 @@ impl Match<'_, '_> {
         let detailed = self.rule.detailed_metric;
         let metric: Vec<String> = self
             .levels()
-            .map(|((key, value), composite, traits)| match (lossy(key), lossy(value)) {
+            .map(|((key, value), composite, traits)| match (lossy(key), shown(key, value)) {
                 _ if traits.shares => composite.to_owned(),
                 (key, value) if detailed => format!("{key}_{value}"),
                 (key, value) if traits.value_to_metric && !value.is_empty() => format!("{key}_{value}"),
@@ -136,6 +136,23 @@ impl Match<'_, '_> {
         let declared = self.rule.levels.iter().zip(&self.rule.traits);
         self.entries.iter().zip(declared).map(|(&entry, (composite, &traits))| (entry, composite.as_str(), traits))
     }
+}
+
+/// Descriptor keys whose values are credentials, whatever their case and their dashes.
+const CREDENTIALS: [&[u8]; 3] = [b"api_key", b"x_api_key", b"authorization"];
+
+/// The value of an entry as metrics show it. Bytes that are not UTF-8 are replaced, and of a credential are shown the last four characters.
+pub fn shown<'v>(key: &[u8], value: &'v [u8]) -> Cow<'v, str> {
+    let same = |name: &[u8]| {
+        name.len() == key.len()
+            && name.iter().zip(key).all(|(name, key)| *name == if *key == b'-' { b'_' } else { key.to_ascii_lowercase() })
+    };
+    let text = lossy(value);
+    if !CREDENTIALS.into_iter().any(same) {
+        return text;
+    }
+    let hidden = text.chars().count().saturating_sub(4);
+    if hidden == 0 { text } else { Cow::Owned(format!("…{}", text.chars().skip(hidden).collect::<String>())) }
 }
 
 fn lossy(bytes: &[u8]) -> Cow<'_, str> {

@@ -13,6 +13,7 @@ use crate::patience::PATIENCE;
 #[derive(Clone, Debug)]
 pub struct Request {
     bytes: Vec<u8>,
+    body: Vec<u8>,
 }
 
 /// A request that was sent and whose answer nobody has read. Dropping it hangs up.
@@ -40,7 +41,14 @@ pub struct GrpcEnd {
 /// `GET path`. The path may hold any bytes but spaces and line ends.
 pub fn get(path: impl AsRef<[u8]>) -> Request {
     let bytes = [b"GET ", path.as_ref(), b" HTTP/1.1\r\nhost: test\r\nconnection: close\r\n"].concat();
-    Request { bytes }
+    Request { bytes, body: Vec::new() }
+}
+
+/// `POST path` with this body.
+pub fn post(path: &str, body: impl AsRef<[u8]>) -> Request {
+    let body = body.as_ref().to_vec();
+    let bytes = format!("POST {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\ncontent-length: {}\r\n", body.len()).into_bytes();
+    Request { bytes, body }
 }
 
 impl Request {
@@ -53,12 +61,16 @@ impl Request {
         self
     }
 
+    /// All its bytes.
+    pub fn whole(&self) -> Vec<u8> {
+        [&self.bytes[..], b"\r\n", &self.body].concat()
+    }
+
     /// Sends the request without waiting for the answer.
     pub fn open(&self, to: SocketAddr) -> io::Result<Pending> {
         let mut stream = TcpStream::connect(to)?;
         stream.set_read_timeout(Some(PATIENCE))?;
-        stream.write_all(&self.bytes)?;
-        stream.write_all(b"\r\n")?;
+        stream.write_all(&self.whole())?;
         Ok(Pending { stream })
     }
 
@@ -97,6 +109,11 @@ impl Pending {
 }
 
 impl Response {
+    /// Reads an answer that came by another way than [`Request::send`].
+    pub fn read(bytes: &[u8]) -> Option<Self> {
+        parse(bytes)
+    }
+
     /// The first header of this name, in lower case.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(have, _)| have == name).map(|(_, value)| value.as_str())

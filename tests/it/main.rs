@@ -23,6 +23,7 @@ mod process;
 mod ratelimit_service;
 mod readme;
 mod server;
+mod trust;
 mod upstream;
 mod usage;
 mod windows;

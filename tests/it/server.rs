@@ -16,6 +16,7 @@ pub struct Tollgate {
     env: Vec<(String, String)>,
     grpc: SocketAddr,
     http: SocketAddr,
+    admin_grpc: Option<SocketAddr>,
     data: TempDir,
 }
 
@@ -26,12 +27,17 @@ impl Tollgate {
         let env: Vec<_> = env.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
         let data = TempDir::new().unwrap();
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        let (process, grpc, http) = serve(&args, &env, &data, any, any);
-        Self { process, args, env, grpc, http, data }
+        let (process, Ready { grpc, http, admin_grpc }) = serve(&args, &env, &data, any, any);
+        Self { process, args, env, grpc, http, admin_grpc, data }
     }
 
     pub fn grpc_addr(&self) -> SocketAddr {
         self.grpc
+    }
+
+    /// Where it has one of its own.
+    pub fn admin_grpc_addr(&self) -> SocketAddr {
+        self.admin_grpc.unwrap()
     }
 
     pub fn data_dir(&self) -> &std::path::Path {
@@ -69,8 +75,8 @@ impl Tollgate {
 
     /// Starts it again, after it has ended, on the ports and the data folder that it had.
     pub fn restart(&mut self) {
-        let (process, grpc, http) = serve(&self.args, &self.env, &self.data, self.grpc, self.http);
-        assert_eq!((grpc, http), (self.grpc, self.http));
+        let (process, ready) = serve(&self.args, &self.env, &self.data, self.grpc, self.http);
+        assert_eq!((ready.grpc, ready.http), (self.grpc, self.http));
         self.process = process;
     }
 
@@ -89,13 +95,7 @@ impl Tollgate {
     }
 }
 
-fn serve(
-    args: &[String],
-    env: &[(String, String)],
-    data: &TempDir,
-    grpc: SocketAddr,
-    http: SocketAddr,
-) -> (Process, SocketAddr, SocketAddr) {
+fn serve(args: &[String], env: &[(String, String)], data: &TempDir, grpc: SocketAddr, http: SocketAddr) -> (Process, Ready) {
     let mut process = Process::spawn(
         "tollgate",
         Command::new(env!("CARGO_BIN_EXE_tollgate"))
@@ -108,22 +108,36 @@ fn serve(
             .env("RUST_BACKTRACE", "1")
             .envs(env.iter().map(|(name, value)| (name, value))),
     );
-    let (grpc, http) = process.wait_for("its ready line", |stream, line| if stream == Stream::Stdout { ready(line) } else { None });
-    (process, grpc, http)
+    let ready = process.wait_for("its ready line", |stream, line| if stream == Stream::Stdout { ready(line) } else { None });
+    (process, ready)
 }
 
-/// `tollgate ready grpc=HOST:PORT http=HOST:PORT`
-fn ready(line: &str) -> Option<(SocketAddr, SocketAddr)> {
-    let (grpc, http) = line.strip_prefix("tollgate ready grpc=")?.split_once(" http=")?;
-    Some((grpc.parse().ok()?, http.parse().ok()?))
+/// What the ready line says.
+#[derive(Debug, PartialEq, Eq)]
+struct Ready {
+    grpc: SocketAddr,
+    http: SocketAddr,
+    admin_grpc: Option<SocketAddr>,
+}
+
+/// `tollgate ready grpc=HOST:PORT http=HOST:PORT`, and ` admin_grpc=HOST:PORT` where it has one of its own.
+fn ready(line: &str) -> Option<Ready> {
+    let (grpc, rest) = line.strip_prefix("tollgate ready grpc=")?.split_once(" http=")?;
+    let (http, admin_grpc) = rest.split_once(" admin_grpc=").map_or((rest, None), |(http, admin)| (http, Some(admin)));
+    let admin_grpc = match admin_grpc {
+        Some(address) => Some(address.parse().ok()?),
+        None => None,
+    };
+    Some(Ready { grpc: grpc.parse().ok()?, http: http.parse().ok()?, admin_grpc })
 }
 
 #[test]
 fn the_ready_line_names_both_ports() {
-    assert_eq!(
-        ready("tollgate ready grpc=127.0.0.1:8081 http=127.0.0.1:8080"),
-        Some((SocketAddr::from(([127, 0, 0, 1], 8081)), SocketAddr::from(([127, 0, 0, 1], 8080))))
-    );
+    let at = |port| SocketAddr::from(([127, 0, 0, 1], port));
+    let both = Ready { grpc: at(8081), http: at(8080), admin_grpc: None };
+    assert_eq!(ready("tollgate ready grpc=127.0.0.1:8081 http=127.0.0.1:8080"), Some(both));
+    let three = Ready { grpc: at(8081), http: at(8080), admin_grpc: Some(at(8082)) };
+    assert_eq!(ready("tollgate ready grpc=127.0.0.1:8081 http=127.0.0.1:8080 admin_grpc=127.0.0.1:8082"), Some(three));
     assert_eq!(ready("tollgate ready grpc=127.0.0.1:8081"), None);
 }
 

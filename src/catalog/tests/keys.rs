@@ -1,6 +1,17 @@
 use super::*;
 
 #[test]
+fn a_value_that_is_taken_for_an_id_is_not_repeated_whole() {
+    let text = |id: &str| EditError::not_found(Kind::Key, id).to_string();
+    assert_eq!(text("acme-1"), "there is no key `acme-1`");
+    assert_eq!(text("nineteen-characters"), "there is no key `nineteen-characters`");
+    assert_eq!(text("twenty-characters-ab"), "there is no key `…s-ab`");
+    assert_eq!(text(&super::secret::new_value().unwrap()).len(), "there is no key `…abcd`".len());
+    let made = super::secret::new_id().unwrap();
+    assert_eq!(text(&made), format!("there is no key `{made}`"));
+}
+
+#[test]
 fn a_made_value_is_found_by_its_bytes_and_shown_once() {
     let store = furnished();
     let mut value = String::new();

@@ -37,13 +37,13 @@ pub(in crate::cli) struct Args {
     #[arg(long, global = true, value_enum, default_value_t = Output::Table)]
     output: Output,
     /// Speak TLS, and trust the server's certificate by this authority, PEM
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, visible_alias = "ca", global = true, env = "TOLLGATE_CA", value_name = "FILE")]
     tls_ca: Option<PathBuf>,
     /// The certificate chain to show to a server that asks for one, PEM
-    #[arg(long, global = true, value_name = "FILE", requires_all = ["tls_ca", "tls_key"])]
+    #[arg(long, global = true, env = "TOLLGATE_CLIENT_CERT", value_name = "FILE", requires_all = ["tls_ca", "tls_key"])]
     tls_cert: Option<PathBuf>,
     /// Its private key, PEM
-    #[arg(long, global = true, value_name = "FILE", requires = "tls_cert")]
+    #[arg(long, global = true, env = "TOLLGATE_CLIENT_KEY", value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
 }
 

@@ -48,7 +48,9 @@ fn text(status: &Status, server: &str) -> String {
         return format!("the server at {server} cannot be reached (--server, TOLLGATE_SERVER): {}", innermost(source));
     }
     match (status.code(), status.message()) {
-        (Code::Unimplemented, _) => format!("the server at {server} does not know this call: it is another program, or another version"),
+        (Code::Unimplemented, _) => format!(
+            "the server at {server} does not know this call: it is another program or version, or it serves this elsewhere (admin_grpc_addr)"
+        ),
         (Code::Unauthenticated, "") => "the server asks for a token (--token, TOLLGATE_TOKEN)".to_owned(),
         (code, "") => format!("the server at {server} answered: {}", code.description()),
         (_, message) => message.to_owned(),
@@ -102,7 +104,10 @@ mod tests {
             (Status::not_found("there is no plan `gold`"), "there is no plan `gold`"),
             (Status::unauthenticated(""), "the server asks for a token (--token, TOLLGATE_TOKEN)"),
             (Status::unauthenticated("the token is not known"), "the token is not known"),
-            (Status::unimplemented(""), "the server at h:1 does not know this call: it is another program, or another version"),
+            (
+                Status::unimplemented(""),
+                "the server at h:1 does not know this call: it is another program or version, or it serves this elsewhere (admin_grpc_addr)",
+            ),
         ] {
             assert_eq!(of(&status, "h:1").text, said);
         }

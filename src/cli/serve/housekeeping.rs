@@ -22,13 +22,23 @@ const WRITE_BEHIND_ROUND: Duration = Duration::from_secs(1);
 const UPKEEP_ROUND: Duration = Duration::from_secs(60);
 
 /// Starts the tasks. They end when `stopping` says so.
-pub(super) fn start(parts: &Parts, stopping: &watch::Receiver<bool>) {
+pub(super) fn start(parts: &Parts, files_poll_ms: u64, stopping: &watch::Receiver<bool>) {
     if let Some(poll_ms) = parts.rulebook.poll_ms() {
         let rulebook = parts.rulebook.clone();
         every(Duration::from_millis(poll_ms), stopping.clone(), move || {
             let rulebook = rulebook.clone();
             // Reading files blocks.
             blocking(move || rulebook.refresh())
+        });
+    }
+    if parts.access.is_some() || parts.tls.is_some() {
+        let (access, tls) = (parts.access.clone(), parts.tls.clone());
+        every(Duration::from_millis(files_poll_ms), stopping.clone(), move || {
+            let (access, tls) = (access.clone(), tls.clone());
+            blocking(move || {
+                access.iter().for_each(|access| access.refresh());
+                tls.iter().for_each(|tls| tls.refresh());
+            })
         });
     }
     let (engine, clock) = (parts.rule_engine.clone(), parts.clock.clone());

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::access::Access;
 use crate::catalog::{CatalogStore, HashKey};
 use crate::cli::Failure;
 use crate::clock::Clock;
@@ -16,10 +17,13 @@ use crate::grpc::windows::WindowKeeper;
 use crate::ledger::{Holder, Ledger, LedgerError, LedgerThread, MemoryLedger, Secrets, SqliteLedger};
 use crate::metrics::Metrics;
 use crate::rulebook::Rulebook;
+use crate::tls::Tls;
 
 pub(super) struct Parts {
     pub(super) metrics: Arc<Metrics>,
     pub(super) clock: Clock,
+    pub(super) access: Option<Arc<Access>>,
+    pub(super) tls: Option<Arc<Tls>>,
     pub(super) rulebook: Arc<Rulebook>,
     pub(super) rule_engine: Arc<RuleEngine>,
     pub(super) windows: Arc<WindowKeeper>,
@@ -40,6 +44,10 @@ impl Parts {
     pub(super) fn assemble(config: &Config) -> Result<Self, Failure> {
         let metrics = Arc::new(Metrics::new());
         let clock = Clock::system();
+        let reach = &config.reach;
+        let access = reach.tokens_file.as_deref().map(|path| Access::open(path, &metrics).map(Arc::new)).transpose();
+        let access = access.map_err(Failure::unusable)?;
+        let tls = reach.tls.clone().map(|files| Tls::open(files, &metrics).map(Arc::new)).transpose().map_err(Failure::unusable)?;
         let rulebook = Arc::new(Rulebook::open(config.rules.clone(), metrics.clone()).map_err(Failure::unusable)?);
         let (ledger, secrets, holder) = open_ledger(config)?;
         let rule_engine = Arc::new(rule_engine(config, &secrets)?);
@@ -76,6 +84,8 @@ impl Parts {
         Ok(Self {
             metrics,
             clock,
+            access,
+            tls,
             rulebook,
             rule_engine,
             windows,

@@ -6,6 +6,7 @@ use envoy_types::pb::envoy::service::auth::v3::authorization_server::Authorizati
 use tonic::server::NamedService;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
+use tonic_reflection::server::v1::{ServerReflection, ServerReflectionServer};
 
 use super::parts::Parts;
 use crate::cli::Failure;
@@ -30,9 +31,57 @@ const SERVED: [&str; 4] = [
     UsagePlanServiceServer::<UsagePlans>::NAME,
 ];
 
-/// What makes the services of one port, for one thread after the other, and who says whether they are healthy.
-pub(super) fn grpc(parts: &Parts, config: &Config) -> Result<(impl Fn() -> Dispatch + Send + 'static, HealthReporter), Failure> {
+/// What makes the services of a port, for one thread after the other.
+type Make = Box<dyn Fn() -> Dispatch + Send + Sync>;
+
+/// The services of the ports.
+pub(super) struct Services {
+    pub(super) grpc: Make,
+    /// Where plans have a port of their own.
+    pub(super) admin: Option<Make>,
+    /// Says whether they are healthy.
+    pub(super) reporter: HealthReporter,
+}
+
+/// Shares the services out over the ports.
+pub(super) fn services(parts: &Parts, config: &Config) -> Result<Services, Failure> {
     let (reporter, health) = tonic_health::server::health_reporter();
+    let reflection = if config.reach.reflection { Some(reflection()?) } else { None };
+    let max = config.grpc.max_message_bytes;
+    let (metrics, clock, access) = (parts.metrics.clone(), parts.clock.clone(), parts.access.clone());
+    let with_health =
+        move || Dispatch::new().observed(Observe::new(metrics.clone(), clock.clone())).gated(access.clone()).serving(health.clone());
+    let (limiter, plans) = (parts.limiter.clone(), parts.plans.clone());
+    let decisions = move |dispatch: Dispatch| {
+        dispatch
+            .serving(RateLimitServiceServer::new(RateLimitGrpc(limiter.clone())).max_decoding_message_size(max))
+            .serving(DecisionServiceServer::new(Decisions(plans.clone())).max_decoding_message_size(max))
+            .serving(AuthorizationServer::new(ExternalAuthorization(plans.clone())).max_decoding_message_size(max))
+    };
+    let usage_plans = UsagePlanServiceServer::new(usage_plans(parts)).max_decoding_message_size(max);
+    let administration = move |dispatch: Dispatch| {
+        let dispatch = dispatch.serving(usage_plans.clone());
+        match &reflection {
+            Some(reflection) => dispatch.serving(reflection.clone()),
+            None => dispatch,
+        }
+    };
+    let (grpc, admin): (Make, Option<Make>) = if config.reach.admin_grpc_addr.is_some() {
+        let admin = with_health.clone();
+        (Box::new(move || decisions(with_health())), Some(Box::new(move || administration(admin()))))
+    } else {
+        (Box::new(move || administration(decisions(with_health()))), None)
+    };
+    Ok(Services { grpc, admin, reporter })
+}
+
+fn usage_plans(parts: &Parts) -> UsagePlans {
+    let clock = parts.clock.clone();
+    let books = Arc::new(EngineBooks::new(parts.plan_engine.clone(), parts.catalog.clone(), Some(parts.desk.clone())));
+    UsagePlans::new(parts.catalog.clone(), books, Arc::new(move || clock.now()))
+}
+
+fn reflection() -> Result<ServerReflectionServer<impl ServerReflection>, Failure> {
     let mut reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(ENVOY_DESCRIPTORS)
         .register_encoded_file_descriptor_set(TOLLGATE_DESCRIPTORS)
@@ -42,25 +91,7 @@ pub(super) fn grpc(parts: &Parts, config: &Config) -> Result<(impl Fn() -> Dispa
     for service in SERVED {
         reflection = reflection.with_service_name(service);
     }
-    let reflection = reflection.build_v1().map_err(Failure::failed)?;
-
-    let max = config.grpc.max_message_bytes;
-    let clock = parts.clock.clone();
-    let books = Arc::new(EngineBooks::new(parts.plan_engine.clone(), parts.catalog.clone(), Some(parts.desk.clone())));
-    let usage_plans = UsagePlans::new(parts.catalog.clone(), books, Arc::new(move || clock.now()));
-    let usage_plans = UsagePlanServiceServer::new(usage_plans).max_decoding_message_size(max);
-    let (limiter, plans, metrics, clock) = (parts.limiter.clone(), parts.plans.clone(), parts.metrics.clone(), parts.clock.clone());
-    let services = move || {
-        Dispatch::new()
-            .observed(Observe::new(metrics.clone(), clock.clone()))
-            .serving(RateLimitServiceServer::new(RateLimitGrpc(limiter.clone())).max_decoding_message_size(max))
-            .serving(DecisionServiceServer::new(Decisions(plans.clone())).max_decoding_message_size(max))
-            .serving(AuthorizationServer::new(ExternalAuthorization(plans.clone())).max_decoding_message_size(max))
-            .serving(usage_plans.clone())
-            .serving(health.clone())
-            .serving(reflection.clone())
-    };
-    Ok((services, reporter))
+    reflection.build_v1().map_err(Failure::failed)
 }
 
 /// Tells everyone who asks or watches. `ratelimit` is what probes of the reference ask for.

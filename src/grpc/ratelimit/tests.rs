@@ -55,7 +55,7 @@ impl Bench {
     }
 
     fn answer_json(&self, body: &[u8]) -> Result<(bool, String), JsonError> {
-        now_or_never(self.limiter.answer_json(body))
+        now_or_never(self.limiter.answer_json(body, None))
     }
 
     pub(super) fn at(&self, s: f64) {

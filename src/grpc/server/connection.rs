@@ -15,9 +15,12 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_rustls::server::TlsStream;
 
+use super::Dispatch;
+use super::dispatch::Calls;
 use super::preface::Prefaced;
-use super::{Dispatch, Tls};
+use crate::access::Peer;
 use crate::config::GrpcServer;
+use crate::tls::{Protocol, Tls, client_names};
 
 /// What the connections of one worker have in common.
 pub(super) struct Host {
@@ -59,7 +62,7 @@ type Ended = Result<(), Box<dyn Error + Send + Sync>>;
 
 enum Opened {
     Plain(Prefaced<tokio::net::TcpStream>),
-    Tls(Box<Prefaced<TlsStream<tokio::net::TcpStream>>>),
+    Tls(Box<Prefaced<TlsStream<tokio::net::TcpStream>>>, Peer),
 }
 
 impl Host {
@@ -92,8 +95,8 @@ impl Host {
             () = stopped(&mut stopping) => return Ok(()),
         };
         match opened? {
-            Opened::Plain(stream) => self.drive(stream, stopping).await,
-            Opened::Tls(stream) => self.drive(*stream, stopping).await,
+            Opened::Plain(stream) => self.drive(stream, Peer::default(), stopping).await,
+            Opened::Tls(stream, peer) => self.drive(*stream, peer, stopping).await,
         }
     }
 
@@ -105,13 +108,18 @@ impl Host {
         }
         let stream = tokio::net::TcpStream::from_std(stream)?;
         Ok(match &self.tls {
-            Some(tls) => Opened::Tls(Box::new(Prefaced::read(tls.accept(stream).await?).await?)),
+            Some(tls) => {
+                let stream = tls.accept(stream, Protocol::Grpc).await?;
+                let peer = Peer::new(client_names(&stream));
+                Opened::Tls(Box::new(Prefaced::read(stream).await?), peer)
+            }
             None => Opened::Plain(Prefaced::read(stream).await?),
         })
     }
 
-    async fn drive(&self, stream: impl AsyncRead + AsyncWrite + Unpin, mut stopping: watch::Receiver<bool>) -> Ended {
-        let mut connection = pin!(self.http2.serve_connection(TokioIo::new(stream), self.dispatch.clone()));
+    async fn drive(&self, stream: impl AsyncRead + AsyncWrite + Unpin, peer: Peer, mut stopping: watch::Receiver<bool>) -> Ended {
+        let calls = Calls::new(self.dispatch.clone(), peer);
+        let mut connection = pin!(self.http2.serve_connection(TokioIo::new(stream), calls));
         tokio::select! {
             biased;
             ended = &mut connection => return Ok(ended?),

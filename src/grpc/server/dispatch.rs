@@ -11,6 +11,8 @@ use tonic::body::Body;
 use tonic::codegen::{BoxFuture, Service};
 use tonic::server::NamedService;
 
+use crate::access::{Access, Peer};
+use crate::grpc::gate;
 use crate::grpc::observe::{Observe, Observed};
 
 /// What a generated service answers with.
@@ -22,6 +24,7 @@ pub struct Dispatch {
     /// The busiest should come first.
     services: Vec<Served>,
     observe: Option<Arc<Observe>>,
+    access: Option<Arc<Access>>,
 }
 
 struct Served {
@@ -70,7 +73,18 @@ impl Dispatch {
         Self { observe: Some(Arc::new(observe)), ..self }
     }
 
-    fn answer(&self, request: Request<Incoming>) -> Answer {
+    /// Asks of all calls who calls. `None`: everyone may do everything.
+    #[must_use]
+    pub fn gated(self, access: Option<Arc<Access>>) -> Self {
+        Self { access, ..self }
+    }
+
+    fn answer(&self, mut request: Request<Incoming>, peer: &Peer) -> Answer {
+        if let Some(access) = &self.access
+            && let Err(refused) = gate::admit(access, &mut request, peer)
+        {
+            return Box::pin(std::future::ready(Ok(refused.into_http())));
+        }
         let name = service_name(request.uri().path());
         match self.services.iter().find(|served| served.name == name) {
             Some(served) => served.service.call(request),
@@ -84,14 +98,26 @@ fn service_name(path: &str) -> &str {
     path.strip_prefix('/').and_then(|path| path.rsplit_once('/')).map_or("", |(service, _)| service)
 }
 
-impl hyper::service::Service<Request<Incoming>> for Dispatch {
+/// The calls of one connection.
+pub(super) struct Calls {
+    dispatch: Arc<Dispatch>,
+    peer: Peer,
+}
+
+impl Calls {
+    pub(super) fn new(dispatch: Arc<Dispatch>, peer: Peer) -> Self {
+        Self { dispatch, peer }
+    }
+}
+
+impl hyper::service::Service<Request<Incoming>> for Calls {
     type Response = Response<Body>;
     type Error = Infallible;
     type Future = Observed<Answer>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        let call = self.observe.as_ref().map(|observe| observe.begin(request.uri().path()));
-        Observed::new(self.answer(request), call)
+        let call = self.dispatch.observe.as_ref().map(|observe| observe.begin(request.uri().path()));
+        Observed::new(self.dispatch.answer(request, &self.peer), call)
     }
 }
 

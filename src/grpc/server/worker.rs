@@ -10,8 +10,9 @@ use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::connection::Host;
-use super::{Counted, Dispatch, Tls};
+use super::{Counted, Dispatch};
 use crate::config::GrpcServer;
+use crate::tls::Tls;
 
 /// A thread with a runtime of its own, as the acceptor sees it.
 pub(super) struct Worker {

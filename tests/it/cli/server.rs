@@ -99,6 +99,72 @@ fn a_token_is_sent_as_a_bearer_and_its_lack_is_said() {
     runtime.shutdown_background();
 }
 
+/// A server that speaks TLS and asks for tokens, commands that know of neither, and a token and an authority with which it answers.
+fn guarded(folder: &TempDir) -> (Shell, String, String) {
+    let authority = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let [cert, key, tokens] = ["cert.pem", "key.pem", "tokens.yaml"].map(|name| folder.path().join(name).to_str().unwrap().to_owned());
+    fs::write(&cert, authority.cert.pem()).unwrap();
+    fs::write(&key, authority.signing_key.serialize_pem()).unwrap();
+    let made = Command::new(env!("CARGO_BIN_EXE_tollgate"))
+        .args(["token", "create", "all", "--scope", "decide", "--scope", "report", "--scope", "admin"])
+        .output()
+        .unwrap();
+    fs::write(&tokens, [b"tokens:\n", &made.stderr[..]].concat()).unwrap();
+    let token = String::from_utf8(made.stdout).unwrap().trim_end().to_owned();
+    let env = [("TOLLGATE_TLS_CERT", cert.as_str()), ("TOLLGATE_TLS_KEY", key.as_str())];
+    let tollgate = Tollgate::start(&["--tokens-file", &tokens], &env);
+    let shell = Shell { addr: format!("localhost:{}", tollgate.grpc_addr().port()), server: Some(tollgate) };
+    (shell, token, cert)
+}
+
+#[test]
+fn every_command_works_with_tls_and_a_token_and_is_refused_without() {
+    let folder = TempDir::new().unwrap();
+    let (shell, token, authority) = guarded(&folder);
+    let commands = [
+        "plan create gold --target a --quota yearly=3/year",
+        "plan list",
+        "target list",
+        "subscriber create acme --plan gold",
+        "subscriber list",
+        "key import k1 --subscriber acme --value an-imported-key-of-20-characters-or-more",
+        "key list",
+        "check --key an-imported-key-of-20-characters-or-more --target a",
+        "usage --subscriber acme",
+        "grant --subscriber acme --plan gold --entitlement default --quota yearly --add 1",
+        "apply -f examples/plans/aws-tiers.yaml --dry-run",
+    ];
+    for command in commands {
+        shell.refused(&format!("{command} --ca {authority}"), 1, "a token is needed: send `authorization: Bearer TOKEN`");
+        shell.refused(&format!("{command} --tls-ca {authority} --token tgt_other"), 1, "the token is not known");
+        let ran = shell.run(&format!("{command} --ca {authority} --token {token}"));
+        assert!(ran.code == 0 || command.starts_with("grant") && ran.stderr.contains("entitlement"), "{command}: {ran:?}");
+    }
+    let by_env = Command::new(env!("CARGO_BIN_EXE_tollgate"))
+        .args(["report", "--receipt", "none", "--status", "200"])
+        .env_clear()
+        .envs([("TOLLGATE_SERVER", shell.addr.as_str()), ("TOLLGATE_CA", &authority), ("TOLLGATE_TOKEN", &token)])
+        .output()
+        .unwrap();
+    assert!(String::from_utf8(by_env.stdout).unwrap().contains("INVALID"), "{:?}", by_env.stderr);
+}
+
+#[test]
+fn a_token_is_printed_once_and_what_cannot_be_one_is_refused() {
+    let shell = Shell::at(([127, 0, 0, 1], 1).into());
+    let made = shell.run("token create gw-1 --scope decide,report");
+    assert!(made.code == 0 && made.stdout.starts_with("tgt_") && made.stdout.len() == 37, "{made:?}");
+    assert!(
+        made.stderr.starts_with("- {id: gw-1, hash: \"blake3:") && made.stderr.ends_with("\", scopes: [decide, report]}\n"),
+        "{made:?}"
+    );
+    assert!(!made.stderr.contains(made.stdout.trim_end()));
+    shell.refused("token create a,b --scope read", 2, "ID must be 1 to 64 letters");
+    for line in ["token create gw", "token create gw --scope root", "token create --scope read"] {
+        assert_eq!(shell.run(line).code, 2, "{line}");
+    }
+}
+
 #[test]
 fn tls_is_spoken_where_an_authority_is_named() {
     let authority = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
@@ -112,6 +178,14 @@ fn tls_is_spoken_where_an_authority_is_named() {
     let shell = Shell { addr: format!("localhost:{}", tollgate.grpc_addr().port()), server: Some(tollgate) };
 
     shell.ok(&format!("plan list --tls-ca {cert} --tls-cert {cert} --tls-key {key}"));
+    let by_env = Command::new(env!("CARGO_BIN_EXE_tollgate"))
+        .args(["plan", "list"])
+        .env_clear()
+        .envs([("TOLLGATE_SERVER", shell.addr.as_str()), ("TOLLGATE_CA", cert)])
+        .envs([("TOLLGATE_CLIENT_CERT", cert), ("TOLLGATE_CLIENT_KEY", key)])
+        .output()
+        .unwrap();
+    assert_eq!(by_env.status.code(), Some(0), "{by_env:?}");
     for flags in [String::new(), format!("--tls-ca {cert}")] {
         let ran = shell.run(&format!("plan list {flags}"));
         assert_eq!((ran.code, ran.stdout.as_str()), (1, ""), "{flags}: {ran:?}");

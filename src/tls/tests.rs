@@ -1,0 +1,90 @@
+use std::fs;
+
+use tempfile::TempDir;
+
+use super::*;
+
+struct Folder(TempDir);
+
+impl Folder {
+    fn new() -> Self {
+        Self(TempDir::new().unwrap())
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        fs::write(self.0.path().join(name), text).unwrap();
+    }
+
+    fn files(&self, client_ca: bool) -> config::Tls {
+        let path = |name: &str| self.0.path().join(name);
+        config::Tls {
+            cert: path("cert"),
+            key: path("key"),
+            client_ca: client_ca.then(|| path("ca")),
+            client_certificates_optional: false,
+            http: false,
+        }
+    }
+}
+
+fn pair() -> (String, String) {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    (made.cert.pem(), made.signing_key.serialize_pem())
+}
+
+#[test]
+fn what_cannot_be_used_is_said_by_its_setting() {
+    let folder = Folder::new();
+    let open = |client_ca| Tls::open(folder.files(client_ca), &Metrics::new()).map(drop).map_err(|error| error.to_string());
+    let said = |client_ca, text: &str| {
+        let error = open(client_ca).unwrap_err();
+        assert!(error.contains(text) && !error.contains("PRIVATE KEY-"), "{error}");
+    };
+    let ((cert, key), (other, _)) = (pair(), pair());
+    said(false, "tls.cert ");
+    folder.write("cert", &key);
+    said(false, "tls.key ");
+    folder.write("key", &cert);
+    folder.write("ca", "none");
+    said(false, "tls.key holds no private key");
+    folder.write("key", &key);
+    said(false, "tls.cert holds no certificate");
+    folder.write("cert", &other);
+    said(false, "tls.cert and tls.key cannot be used: ");
+    folder.write("cert", &cert);
+    said(true, "tls.client_ca holds no certificate");
+    folder.write("ca", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
+    said(true, "tls.client_ca cannot be used: ");
+    folder.write("ca", &cert);
+    assert_eq!((open(false), open(true)), (Ok(()), Ok(())));
+}
+
+#[test]
+fn a_certificate_without_its_key_leaves_the_old_ones_in_force_until_the_key_comes() {
+    let folder = Folder::new();
+    let ((cert, key), (new_cert, new_key)) = (pair(), pair());
+    folder.write("cert", &cert);
+    folder.write("key", &key);
+    let metrics = Metrics::new();
+    let tls = Tls::open(folder.files(false), &metrics).unwrap();
+    let first = tls.current.load_full();
+    folder.write("cert", &new_cert);
+    tls.refresh();
+    tls.refresh();
+    assert!(Arc::ptr_eq(&first, &tls.current.load_full()));
+    folder.write("key", &new_key);
+    tls.refresh();
+    assert!(!Arc::ptr_eq(&first, &tls.current.load_full()));
+    let text = metrics.render();
+    assert!(text.contains("tollgate_tls_loads{result=\"ok\"} 2") && text.contains("tollgate_tls_loads{result=\"failed\"} 1"), "{text}");
+}
+
+#[test]
+fn the_names_of_a_certificate_are_its_dns_names_and_uris() {
+    let mut params = rcgen::CertificateParams::new(["a.example.org".to_owned(), "10.0.0.1".to_owned()]).unwrap();
+    params.subject_alt_names.push(rcgen::SanType::URI("spiffe://example.org/gw".try_into().unwrap()));
+    params.distinguished_name.push(rcgen::DnType::CommonName, "admin.example.org");
+    let certificate = params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap();
+    assert_eq!(&*names_of(certificate.der()), ["a.example.org", "spiffe://example.org/gw"]);
+    assert!(names_of(&CertificateDer::from_slice(b"none")).is_empty());
+}
