@@ -102,8 +102,17 @@ impl Site {
         &self.books.as_ref().unwrap().0
     }
 
+    /// Gathers what is wanted ahead of use, as a server does, until the runtime ends.
+    pub fn gather(&self, runtime: &Runtime) {
+        if let Some((_, desk)) = &self.books {
+            let desk = desk.clone();
+            runtime.spawn(async move { desk.gather().await });
+        }
+    }
+
     /// One check of each of `keys`, all answered when this returns: their counters are warm then.
     pub fn warm(&self, runtime: &Runtime, keys: &[String], target: &'static str) {
+        self.gather(runtime);
         for some in keys.chunks(4096) {
             let calls: Vec<_> = some.iter().map(|key| runtime.spawn(admitted(self.plans.clone(), key.clone(), target))).collect();
             for call in calls {
