@@ -1,6 +1,7 @@
 //! What an operator can see in numbers. The names of the rate-limit rules are those that dashboards of the reference service read.
 
 mod calls;
+mod rules;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,6 +12,9 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, 
 
 pub use self::calls::CallMeter;
 use self::calls::CallMeters;
+pub use self::rules::RuleMeters;
+use self::rules::RuleSums;
+use crate::engine::rules::tally::Tally;
 
 /// Series of rules whose labels come from requests (`detailed_metric`, `value_to_metric`, overrides). Beyond it they share one.
 const MAX_DYNAMIC_SERIES: usize = 10_000;
@@ -27,18 +31,9 @@ pub struct Metrics {
     handle: PrometheusHandle,
     calls: CallMeters,
     rules: DashMap<[String; 3], RuleMeters>,
+    registered: AtomicUsize,
     dynamic: AtomicUsize,
-}
-
-/// The series of one rule.
-#[derive(Clone)]
-pub struct RuleMeters {
-    pub total_hits: Counter,
-    pub over_limit: Counter,
-    pub near_limit: Counter,
-    pub within_limit: Counter,
-    pub shadow_mode: Counter,
-    pub total_negative_hits: Counter,
+    sums: RuleSums,
 }
 
 impl Metrics {
@@ -52,11 +47,20 @@ impl Metrics {
         };
         let recorder = builder.build_recorder();
         let handle = recorder.handle();
-        Self { recorder, handle, calls: CallMeters::default(), rules: DashMap::new(), dynamic: AtomicUsize::new(0) }
+        Self {
+            recorder,
+            handle,
+            calls: CallMeters::default(),
+            rules: DashMap::new(),
+            registered: AtomicUsize::new(0),
+            dynamic: AtomicUsize::new(0),
+            sums: RuleSums::new(),
+        }
     }
 
     /// The text that Prometheus scrapes.
     pub fn render(&self) -> String {
+        self.sums.settle();
         let mut text = self.handle.render();
         self.calls.render(&mut text);
         text
@@ -67,8 +71,14 @@ impl Metrics {
         self.calls.add(method)
     }
 
+    /// Counts what an ask of a rule came to.
+    pub fn count(&self, meters: &RuleMeters, tally: Tally) {
+        self.sums.count(meters, tally);
+    }
+
     /// Folds the recorded latencies together. Call it every second or so: until then each takes memory.
     pub fn run_upkeep(&self) {
+        self.sums.settle();
         self.handle.run_upkeep();
     }
 
@@ -120,14 +130,7 @@ impl Metrics {
         if !key2.is_empty() {
             labels.push(("key2", key2));
         }
-        RuleMeters {
-            total_hits: self.counter("ratelimit_service_rate_limit_total_hits", &labels),
-            over_limit: self.counter("ratelimit_service_rate_limit_over_limit", &labels),
-            near_limit: self.counter("ratelimit_service_rate_limit_near_limit", &labels),
-            within_limit: self.counter("ratelimit_service_rate_limit_within_limit", &labels),
-            shadow_mode: self.counter("ratelimit_service_rate_limit_shadow_mode", &labels),
-            total_negative_hits: self.counter("ratelimit_service_rate_limit_total_negative_hits", &labels),
-        }
+        RuleMeters::new(self.registered.fetch_add(1, Ordering::Relaxed), |name| self.counter(name, &labels))
     }
 }
 
@@ -154,12 +157,6 @@ impl std::fmt::Debug for Metrics {
     }
 }
 
-impl std::fmt::Debug for RuleMeters {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("RuleMeters")
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -167,9 +164,10 @@ mod tests {
     #[test]
     fn series_named_by_requests_are_bounded() {
         let metrics = Metrics::new();
-        metrics.declared_rule("domain", &["key_value".to_owned()]).total_hits.increment(1);
+        let hit = Tally { total_hits: 1, ..Tally::default() };
+        metrics.count(&metrics.declared_rule("domain", &["key_value".to_owned()]), hit);
         for value in 0..MAX_DYNAMIC_SERIES + 10 {
-            metrics.dynamic_rule("domain", &[format!("key_{value}")]).total_hits.increment(1);
+            metrics.count(&metrics.dynamic_rule("domain", &[format!("key_{value}")]), hit);
         }
         assert_eq!(metrics.rules.len(), MAX_DYNAMIC_SERIES + 2);
         let text = metrics.render();

@@ -5,7 +5,6 @@
 
 mod files;
 
-use std::collections::HashMap;
 use std::fmt::Write;
 use std::sync::Arc;
 
@@ -21,25 +20,21 @@ use crate::rules::{self, Limit, LoadOptions, PerUnit, Rule, RuleSet, Source, War
 #[derive(Debug)]
 pub struct Edition {
     pub rules: RuleSet,
-    /// By the address of the rule, which lives as long as the edition.
-    meters: HashMap<usize, RuleMeters>,
+    /// By the number of the rule.
+    meters: Vec<RuleMeters>,
     warnings: Vec<Warning>,
 }
 
 impl Edition {
     fn new(loaded: rules::Loaded, metrics: &Metrics) -> Self {
-        let meters = loaded.rules.rules().map(|rule| (address(rule), metrics.declared_rule(&rule.domain, &rule.levels))).collect();
+        let meters = loaded.rules.rules().map(|rule| metrics.declared_rule(&rule.domain, &rule.levels)).collect();
         Self { rules: loaded.rules, meters, warnings: loaded.warnings }
     }
 
     /// The series of a rule of this edition.
-    pub fn meters(&self, rule: &Arc<Rule>) -> Option<&RuleMeters> {
-        self.meters.get(&address(rule))
+    pub fn meters(&self, rule: &Rule) -> Option<&RuleMeters> {
+        self.meters.get(rule.number)
     }
-}
-
-fn address(rule: &Arc<Rule>) -> usize {
-    Arc::as_ptr(rule).addr()
 }
 
 /// The rules files and what was last made of them.

@@ -14,10 +14,15 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
+use foldhash::quality::RandomState;
+
 pub use matching::{Domain, Match, shown};
 
 use crate::decide::compiled::CompiledQuota;
 use crate::decide::plan::PeriodUnit;
+
+/// By texts that files declare.
+type Declared<V> = HashMap<Box<[u8]>, V, RandomState>;
 
 /// One file of rules.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,7 +105,7 @@ fn read(source: &Source, warnings: &mut Vec<Warning>) -> Result<declared::File, 
 #[derive(Clone, Debug, Default)]
 pub struct RuleSet {
     domains: Vec<Domain>,
-    by_name: HashMap<Box<[u8]>, usize>,
+    by_name: Declared<usize>,
     rules: Vec<Arc<Rule>>,
 }
 
@@ -145,6 +150,8 @@ pub struct Rule {
     /// Where it is declared.
     pub file: String,
     pub line: u32,
+    /// Its place among all rules of its set.
+    pub number: usize,
     detailed_metric: bool,
     traits: Vec<LevelTraits>,
 }

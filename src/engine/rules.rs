@@ -21,7 +21,7 @@ use smallvec::SmallVec;
 use self::counter::Counter;
 pub use self::counter::{Budget, Standing};
 use self::keeping::Kept;
-use super::table::{Fingerprint, Fingerprinter, Fingerprinting, Locked, Table};
+use super::table::{Fingerprint, Fingerprinter, Locked, Table};
 use crate::decide::time::Now;
 
 /// How many counters the fresh keys of one rule share at the bound.
@@ -30,15 +30,18 @@ pub const OVERFLOW_COUNTERS: u64 = 4096;
 const SHARDS: usize = 1024;
 
 /// One counter and what is asked of it.
-#[derive(Clone, Copy, Debug)]
-pub struct Ask {
+#[derive(Clone, Debug)]
+pub struct Ask<'a> {
     counter: Fingerprint,
-    rule: Fingerprint,
+    rule: RuleName<'a>,
     pub budget: Budget,
     pub hits: u64,
     /// The hits are given back.
     pub negative: bool,
 }
+
+/// The domain and the levels of a rule. It names overflow counters, so it is looked at where there are any, and not before.
+type RuleName<'a> = SmallVec<[&'a [u8]; 5]>;
 
 /// How the asks of one request belong together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,29 +72,50 @@ pub struct RuleEngine {
 
 /// The identity of a counter, in the making. Levels are the descriptor's entries.
 #[derive(Debug)]
-pub struct Identity {
-    counter: Fingerprinting,
-    rule: Fingerprinting,
+pub struct Identity<'a> {
+    fingerprinter: &'a Fingerprinter,
+    counter: IdentityText,
+    rule: RuleName<'a>,
 }
 
-impl Identity {
+/// Levels behind each other, each told apart from its neighbours by its length: (`ab`, `c`) and (`a`, `bc`) differ.
+#[derive(Debug, Default)]
+struct IdentityText(SmallVec<[u8; 192]>);
+
+impl IdentityText {
+    #[inline]
+    fn level(&mut self, pieces: &[&[u8]]) {
+        let length: usize = pieces.iter().map(|piece| piece.len()).sum();
+        self.number(u64::try_from(length).unwrap_or(u64::MAX));
+        for piece in pieces {
+            self.0.extend_from_slice(piece);
+        }
+    }
+
+    #[inline]
+    fn number(&mut self, number: u64) {
+        self.0.extend_from_slice(&number.to_le_bytes());
+    }
+}
+
+impl<'a> Identity<'a> {
     /// One entry: what tells counters apart, and what names the rule that they belong to.
-    pub fn level(&mut self, counter: &[&[u8]], rule: &[u8]) {
+    #[inline]
+    pub fn level(&mut self, counter: &[&[u8]], rule: &'a [u8]) {
         self.counter.level(counter);
-        self.rule.level(&[rule]);
+        self.rule.push(rule);
     }
 
     /// Names the counter, whatever its budget.
     pub fn name(&self) -> [u8; 16] {
-        self.counter.finish().to_bytes()
+        self.fingerprinter.of(&self.counter.0).to_bytes()
     }
 
     /// Asks `hits` of this counter. Changing how many requests a budget allows keeps the count; changing its window or its kind starts afresh.
-    pub fn ask(mut self, budget: Budget, hits: u64, negative: bool) -> Ask {
-        let kind = budget.identity();
-        self.counter.number(kind);
-        self.rule.number(kind);
-        Ask { counter: self.counter.finish(), rule: self.rule.finish(), budget, hits, negative }
+    #[inline]
+    pub fn ask(mut self, budget: Budget, hits: u64, negative: bool) -> Ask<'a> {
+        self.counter.number(budget.identity());
+        Ask { counter: self.fingerprinter.of(&self.counter.0), rule: self.rule, budget, hits, negative }
     }
 }
 
@@ -119,22 +143,32 @@ impl RuleEngine {
     }
 
     /// Starts the identity of a counter in `domain`.
-    pub fn identity(&self, domain: &[u8]) -> Identity {
-        let mut start = self.fingerprinter.start();
-        start.level(&[domain]);
-        Identity { counter: start.clone(), rule: start }
+    pub fn identity<'a>(&'a self, domain: &'a [u8]) -> Identity<'a> {
+        let mut identity = Identity { fingerprinter: &self.fingerprinter, counter: IdentityText::default(), rule: RuleName::new() };
+        identity.level(&[domain], domain);
+        identity
     }
 
     /// Decides and charges. `refuses` says of the standings (all asks checked, in order, as if charged) whether the request is refused;
     /// it is consulted in [`Mode::AllOrNothing`] only, and then nothing is charged if it does.
-    pub fn charge(&self, asks: &[Ask], mode: Mode, now: Now, refuses: impl FnOnce(&[Standing]) -> bool) -> Standings {
+    pub fn charge(&self, asks: &[Ask<'_>], mode: Mode, now: Now, refuses: impl FnOnce(&[Standing]) -> bool) -> Standings {
         match mode {
             Mode::Each => asks.iter().map(|ask| self.charge_one(ask, now)).collect(),
             Mode::AllOrNothing => self.charge_all(asks, now, refuses),
         }
     }
 
-    fn charge_one(&self, ask: &Ask, now: Now) -> Standing {
+    fn charge_one(&self, ask: &Ask<'_>, now: Now) -> Standing {
+        let known = self.counters.visit(ask.counter, |known| {
+            let mut counter = known.at(&ask.budget, now);
+            let standing = counter.charge(ask, Mode::Each, now);
+            (standing, known.advance(counter) && self.kept.keeps())
+        });
+        known.unwrap_or_else(|| self.charge_fresh(ask, now))
+    }
+
+    /// The ask had no counter of its own a moment ago.
+    fn charge_fresh(&self, ask: &Ask<'_>, now: Now) -> Standing {
         let mut held = self.hold(std::slice::from_ref(ask));
         let place = held.place(ask);
         let mut counter = held.read(place, ask, now);
@@ -143,7 +177,7 @@ impl RuleEngine {
         standing
     }
 
-    fn charge_all(&self, asks: &[Ask], now: Now, refuses: impl FnOnce(&[Standing]) -> bool) -> Standings {
+    fn charge_all(&self, asks: &[Ask<'_>], now: Now, refuses: impl FnOnce(&[Standing]) -> bool) -> Standings {
         let mut held = self.hold(asks);
         let mut staged: SmallVec<[(Place, Counter); 4]> = SmallVec::new();
         let mut standings = Standings::new();
@@ -171,7 +205,16 @@ impl RuleEngine {
         standings
     }
 
-    fn hold(&self, asks: &[Ask]) -> Held<'_> {
+    fn bucket_of(&self, ask: &Ask<'_>) -> Bucket {
+        let mut rule = IdentityText::default();
+        for level in &ask.rule {
+            rule.level(&[level]);
+        }
+        rule.number(ask.budget.identity());
+        (self.fingerprinter.of(&rule.0), ask.counter.spread() % OVERFLOW_COUNTERS)
+    }
+
+    fn hold(&self, asks: &[Ask<'_>]) -> Held<'_> {
         Held { engine: self, own: self.counters.lock(asks.iter().map(|ask| ask.counter)), overflow: None }
     }
 
@@ -224,10 +267,6 @@ enum Place {
 /// An overflow counter: the rule, and which of its buckets.
 type Bucket = (Fingerprint, u64);
 
-fn bucket_of(ask: &Ask) -> Bucket {
-    (ask.rule, ask.counter.spread() % OVERFLOW_COUNTERS)
-}
-
 fn bucket_hash((rule, bucket): Bucket) -> u64 {
     rule.spread().wrapping_add(bucket.wrapping_mul(0x9E37_79B9_7F4A_7C15))
 }
@@ -240,25 +279,25 @@ struct Held<'e> {
 }
 
 impl Held<'_> {
-    fn place(&mut self, ask: &Ask) -> Place {
+    fn place(&mut self, ask: &Ask<'_>) -> Place {
         let full = self.engine.live.load(Ordering::Relaxed) >= self.engine.max_counters;
-        if full && self.own.get(ask.counter).is_none() { Place::Overflow(bucket_of(ask)) } else { Place::Own(ask.counter) }
+        if full && self.own.get(ask.counter).is_none() { Place::Overflow(self.engine.bucket_of(ask)) } else { Place::Own(ask.counter) }
     }
 
-    fn read(&mut self, place: Place, ask: &Ask, now: Now) -> Counter {
+    fn read(&mut self, place: Place, ask: &Ask<'_>, now: Now) -> Counter {
         let kept = match place {
             Place::Own(own) => self.own.get(own).copied(),
             Place::Overflow(_) => None,
         };
         // A key without a counter may have been counted in its overflow counter before.
-        kept.or_else(|| self.overflowed(bucket_of(ask)))
-            .map_or_else(|| Counter::fresh(&ask.budget, now), |counter| counter.at(&ask.budget, now))
+        kept.or_else(|| self.overflowed(ask)).map_or_else(|| Counter::fresh(&ask.budget, now), |counter| counter.at(&ask.budget, now))
     }
 
-    fn overflowed(&mut self, bucket: Bucket) -> Option<Counter> {
+    fn overflowed(&mut self, ask: &Ask<'_>) -> Option<Counter> {
         if self.overflow.is_none() && self.engine.overflow_live.load(Ordering::Acquire) == 0 {
             return None;
         }
+        let bucket = self.engine.bucket_of(ask);
         self.overflow_table().find(bucket_hash(bucket), |(other, _)| *other == bucket).map(|(_, counter)| *counter)
     }
 

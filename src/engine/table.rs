@@ -4,12 +4,13 @@
 //! Shards are plain mutexes, and several can be held at once, always in index order: that is what lets one request check many counters and
 //! then charge them all, or none. Each shard has a list of values that somebody wants to look at later, without going through all of them.
 
-use std::hash::Hasher;
+mod entries;
 
-use hashbrown::HashTable;
 use parking_lot::{Mutex, MutexGuard};
-use siphasher::sip128::{Hasher128, SipHasher13};
+use siphasher::sip128::SipHasher13;
 use smallvec::SmallVec;
+
+use self::entries::Entries;
 
 /// What a key is known by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -35,31 +36,9 @@ impl Fingerprinter {
         Self { keys: (key.h1, key.h2) }
     }
 
-    pub(crate) fn start(&self) -> Fingerprinting {
-        Fingerprinting(SipHasher13::new_with_keys(self.keys.0, self.keys.1))
-    }
-}
-
-/// A fingerprint in the making.
-#[derive(Clone, Debug)]
-pub(crate) struct Fingerprinting(SipHasher13);
-
-impl Fingerprinting {
-    /// Adds one level, told apart from its neighbours by its length: (`ab`, `c`) and (`a`, `bc`) differ.
-    pub(crate) fn level(&mut self, pieces: &[&[u8]]) {
-        let length: usize = pieces.iter().map(|piece| piece.len()).sum();
-        self.0.write_u64(u64::try_from(length).unwrap_or(u64::MAX));
-        for piece in pieces {
-            self.0.write(piece);
-        }
-    }
-
-    pub(crate) fn number(&mut self, number: u64) {
-        self.0.write_u64(number);
-    }
-
-    pub(crate) fn finish(&self) -> Fingerprint {
-        let hash = self.0.finish128();
+    /// All pieces stand in one text, because that is hashed in one go. Who writes it keeps its parts apart.
+    pub(crate) fn of(&self, text: &[u8]) -> Fingerprint {
+        let hash = SipHasher13::new_with_keys(self.keys.0, self.keys.1).hash(text);
         Fingerprint { high: hash.h1, low: hash.h2 }
     }
 }
@@ -81,13 +60,8 @@ impl Fingerprint {
     }
 }
 
-struct Slot<V> {
-    fingerprint: Fingerprint,
-    value: V,
-}
-
 struct Content<V> {
-    entries: HashTable<Slot<V>>,
+    entries: Entries<V>,
     /// No longer than the entries, as long as each is listed once until the list is taken.
     listed: Vec<Fingerprint>,
 }
@@ -104,7 +78,7 @@ impl<V> Table<V> {
     /// `shards` is rounded up to a power of two.
     pub(crate) fn new(shards: usize) -> Self {
         let shards = shards.next_power_of_two();
-        let empty = || Content { entries: HashTable::new(), listed: Vec::new() };
+        let empty = || Content { entries: Entries::new(), listed: Vec::new() };
         Self { shards: (0..shards).map(|_| Shard(Mutex::new(empty()))).collect() }
     }
 
@@ -128,13 +102,25 @@ impl<V> Table<V> {
         Locked { table: self, guards }
     }
 
+    /// Visits the value of a fingerprint that has one, under the lock of its shard alone. `visit` says, beside what it gives, whether the value
+    /// is to be put on the list: not twice before [`Self::take_listed`].
+    pub(crate) fn visit<R>(&self, fingerprint: Fingerprint, visit: impl FnOnce(&mut V) -> (R, bool)) -> Option<R> {
+        let mut content = self.shards.get(self.index(fingerprint))?.0.lock();
+        let Content { entries, listed } = &mut *content;
+        let (result, list) = visit(entries.get(fingerprint)?);
+        if list {
+            listed.push(fingerprint);
+        }
+        Some(result)
+    }
+
     /// Empties the list of one shard, and visits the listed values.
     pub(crate) fn take_listed(&self, shard: usize, mut visit: impl FnMut(Fingerprint, &mut V)) {
         let Some(shard) = self.shards.get(shard) else { return };
         let mut content = shard.0.lock();
         for fingerprint in std::mem::take(&mut content.listed) {
-            if let Some(slot) = content.entries.find_mut(fingerprint.low, |slot| slot.fingerprint == fingerprint) {
-                visit(fingerprint, &mut slot.value);
+            if let Some(value) = content.entries.get(fingerprint) {
+                visit(fingerprint, value);
             }
         }
     }
@@ -144,14 +130,9 @@ impl<V> Table<V> {
         let Some(shard) = self.shards.get(shard) else { return 0 };
         let mut content = shard.0.lock();
         let Content { entries, listed } = &mut *content;
-        let before = entries.len();
-        entries.retain(|slot| !dead(&slot.value));
-        let dropped = before - entries.len();
+        let dropped = entries.drop_dead(&mut dead);
         if dropped > 0 {
-            listed.retain(|listed| entries.find(listed.low, |slot| slot.fingerprint == *listed).is_some());
-        }
-        if entries.len() < entries.capacity() / 8 {
-            entries.shrink_to(before, |slot| slot.fingerprint.low);
+            listed.retain(|listed| entries.get(*listed).is_some());
         }
         dropped
     }
@@ -180,14 +161,13 @@ impl<V> Locked<'_, V> {
 
     /// The value of a fingerprint whose shard is held.
     pub(crate) fn get(&mut self, fingerprint: Fingerprint) -> Option<&mut V> {
-        let entries = &mut self.shard(fingerprint)?.entries;
-        entries.find_mut(fingerprint.low, |slot| slot.fingerprint == fingerprint).map(|slot| &mut slot.value)
+        self.shard(fingerprint)?.entries.get(fingerprint)
     }
 
     /// Adds a value for a fingerprint whose shard is held and that has none.
     pub(crate) fn insert(&mut self, fingerprint: Fingerprint, value: V) {
         if let Some(shard) = self.shard(fingerprint) {
-            shard.entries.insert_unique(fingerprint.low, Slot { fingerprint, value }, |slot| slot.fingerprint.low);
+            shard.entries.insert(fingerprint, value);
         }
     }
 

@@ -4,17 +4,15 @@ mod durable;
 mod json;
 mod plans;
 mod response;
+mod service;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use metrics::Counter;
 use smallvec::SmallVec;
-use tonic::{Request, Response, Status};
 
 use self::durable::{Patience, Try};
-use super::deadline::time_left;
-use super::pb::rls::rate_limit_service_server::RateLimitService;
 use super::plans::{NotSettled, Plans};
 use super::wire::{self, RateLimitRequest, RateLimitResponse};
 use crate::access::{Granted, Refusal, Scopes};
@@ -24,7 +22,7 @@ use crate::engine::plans::{InvalidRequest, Need};
 use crate::engine::rules::RuleEngine;
 use crate::engine::rules::decision::{Decision, Descriptor, Met, Modes, override_unit};
 use crate::engine::rules::tally::Tally;
-use crate::metrics::{Metrics, RuleMeters};
+use crate::metrics::Metrics;
 use crate::rulebook::{Edition, Rulebook};
 use crate::rules::{Domain, PerUnit, shown};
 
@@ -32,6 +30,7 @@ pub use self::durable::DurableRules;
 pub use self::json::JsonError;
 pub(super) use self::plans::metadata as plan_metadata;
 pub(super) use self::response::string_struct;
+pub use self::service::RateLimitGrpc;
 
 /// Why a rate-limit request gets no answer. The texts of the first three are those of the reference.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -106,6 +105,14 @@ impl RateLimiter {
     /// # Errors
     /// Where the gateway's request cannot be read, and where no rules are loaded. Never for bytes that a caller can choose.
     pub async fn answer(&self, request: &RateLimitRequest, time_left: Option<Duration>) -> Result<RateLimitResponse, RateLimitError> {
+        match self.first_try(request)? {
+            First::Answered(answer) => Ok(answer),
+            First::Later(open) => self.answer_later(request, open, time_left).await,
+        }
+    }
+
+    /// What can be said without waiting for anything. Nearly every request is answered here.
+    fn first_try(&self, request: &RateLimitRequest) -> Result<First, RateLimitError> {
         if request.domain.is_empty() {
             return Err(RateLimitError::EmptyDomain);
         }
@@ -114,18 +121,32 @@ impl RateLimiter {
         }
         self.check_bounds(request)?;
         if plans::are_asked(&self.plans, request) {
-            // Apart: what it has to remember while it waits would make every request of rules larger.
-            return Box::pin(plans::answer(&self.plans, request, time_left)).await;
+            return Ok(First::Later(Open::Plans));
         }
-        let mut patience = None;
+        Ok(match self.decide(request, None)? {
+            Decided::Answered(answer) => First::Answered(answer),
+            Decided::Needs(needs) => First::Later(Open::Needs(needs)),
+        })
+    }
+
+    async fn answer_later(
+        &self,
+        request: &RateLimitRequest,
+        open: Open,
+        time_left: Option<Duration>,
+    ) -> Result<RateLimitResponse, RateLimitError> {
+        let mut needs = match open {
+            Open::Plans => return plans::answer(&self.plans, request, time_left).await,
+            Open::Needs(needs) => needs,
+        };
+        let mut patience = self.durable.patience(&self.clock, time_left);
         loop {
-            let needs = match self.decide(request, patience)? {
+            // While it waits it holds no lock and no edition, and has charged nothing.
+            self.durable.wait(needs, &mut patience, &self.clock).await;
+            needs = match self.decide(request, Some(patience))? {
                 Decided::Answered(answer) => return Ok(answer),
                 Decided::Needs(needs) => needs,
             };
-            // While it waits it holds no lock and no edition, and has charged nothing.
-            let patience = patience.get_or_insert_with(|| self.durable.patience(&self.clock, time_left));
-            Box::pin(self.durable.wait(needs, patience, &self.clock)).await;
         }
     }
 
@@ -189,15 +210,32 @@ impl RateLimiter {
                 None => Some(descriptor.entries.iter().map(override_level).collect()),
             };
             match runtime_levels {
-                Some(levels) => add(&self.metrics.dynamic_rule(&String::from_utf8_lossy(&request.domain), &levels), tally),
+                Some(levels) => {
+                    self.metrics.count(&self.metrics.dynamic_rule(&String::from_utf8_lossy(&request.domain), &levels), tally);
+                }
                 None => {
                     if let Some(meters) = met.rule().and_then(|rule| edition.meters(rule)) {
-                        add(meters, tally);
+                        self.metrics.count(meters, tally);
                     }
                 }
             }
         }
     }
+}
+
+/// What the first try came to.
+// As with a try.
+#[allow(clippy::large_enum_variant)]
+enum First {
+    Answered(RateLimitResponse),
+    Later(Open),
+}
+
+/// What a request that was not answered at once waits for.
+enum Open {
+    /// It is in one of the domains of usage plans, and nothing was tried yet.
+    Plans,
+    Needs(Vec<Need>),
 }
 
 /// What a try came to.
@@ -209,20 +247,19 @@ enum Decided {
     Needs(Vec<Need>),
 }
 
-fn read(request: &RateLimitRequest) -> Result<SmallVec<[Descriptor<'_>; 2]>, RateLimitError> {
+fn read(request: &RateLimitRequest) -> Result<SmallVec<[Descriptor<'_>; 1]>, RateLimitError> {
     let request_hits = u64::from(request.hits_addend.max(1));
-    let descriptors = request.descriptors.iter().enumerate();
-    descriptors
-        .map(|(index, descriptor)| {
-            let limit_override = descriptor.limit.map(|limit| read_override(index, limit)).transpose()?;
-            Ok(Descriptor {
-                entries: descriptor.entries.iter().map(|entry| (&*entry.key, &*entry.value)).collect(),
-                limit_override,
-                hits: descriptor.hits_addend.unwrap_or(request_hits),
-                negative: descriptor.is_negative_hits,
-            })
-        })
-        .collect()
+    let mut descriptors = SmallVec::with_capacity(request.descriptors.len());
+    for (index, descriptor) in request.descriptors.iter().enumerate() {
+        let limit_override = descriptor.limit.map(|limit| read_override(index, limit)).transpose()?;
+        descriptors.push(Descriptor {
+            entries: descriptor.entries.iter().map(|entry| (&*entry.key, &*entry.value)).collect(),
+            limit_override,
+            hits: descriptor.hits_addend.unwrap_or(request_hits),
+            negative: descriptor.is_negative_hits,
+        });
+    }
+    Ok(descriptors)
 }
 
 fn read_override(descriptor: usize, limit: wire::LimitOverride) -> Result<PerUnit, RateLimitError> {
@@ -233,34 +270,6 @@ fn read_override(descriptor: usize, limit: wire::LimitOverride) -> Result<PerUni
 fn override_level(entry: &wire::Entry) -> String {
     let key = String::from_utf8_lossy(&entry.key);
     if entry.value.is_empty() { key.into_owned() } else { format!("{key}_{}", shown(&entry.key, &entry.value)) }
-}
-
-fn add(meters: &RuleMeters, tally: Tally) {
-    for (counter, hits) in [
-        (&meters.total_hits, tally.total_hits),
-        (&meters.over_limit, tally.over_limit),
-        (&meters.near_limit, tally.near_limit),
-        (&meters.within_limit, tally.within_limit),
-        (&meters.shadow_mode, tally.shadow_mode),
-        (&meters.total_negative_hits, tally.total_negative_hits),
-    ] {
-        if hits > 0 {
-            counter.increment(hits);
-        }
-    }
-}
-
-/// The gRPC service.
-#[derive(Clone, Debug)]
-pub struct RateLimitGrpc(pub Arc<RateLimiter>);
-
-#[tonic::async_trait]
-impl RateLimitService for RateLimitGrpc {
-    async fn should_rate_limit(&self, request: Request<RateLimitRequest>) -> Result<Response<RateLimitResponse>, Status> {
-        self.0.permit(request.get_ref(), request.extensions().get())?;
-        let time_left = time_left(request.metadata());
-        Ok(Response::new(self.0.answer(request.get_ref(), time_left).await?))
-    }
 }
 
 #[cfg(test)]

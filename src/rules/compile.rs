@@ -32,6 +32,7 @@ pub(super) fn compile(files: &[File], options: LoadOptions) -> Result<RuleSet, L
         let mut compiler = Compiler { file, rules: &mut set.rules, paths_bytes: &mut paths_bytes };
         compiler.level(&mut domain.top, &mut path, &file.descriptors)?;
         domain.has_durable |= set.rules.iter().skip(first).any(|rule| rule.durable.is_some());
+        domain.has_replacing |= set.rules.iter().skip(first).any(|rule| !rule.replaces.is_empty());
     }
     agree(files, &mut set)?;
     Ok(set)
@@ -51,7 +52,7 @@ fn domain_of(set: &mut RuleSet, file: &File, options: LoadOptions) -> Result<usi
     }
     let place = set.domains.len();
     set.by_name.insert(name.as_bytes().into(), place);
-    set.domains.push(Domain { name: name.clone(), all_or_nothing: false, has_durable: false, top: Level::default() });
+    set.domains.push(Domain { name: name.clone(), all_or_nothing: false, has_durable: false, has_replacing: false, top: Level::default() });
     Ok(place)
 }
 
@@ -144,6 +145,7 @@ impl Compiler<'_> {
             levels: path.composites.clone(),
             file: self.file.name.clone(),
             line: declared.line,
+            number: self.rules.len(),
             detailed_metric: descriptor.detailed_metric,
             traits: path.traits.clone(),
         });

@@ -2,13 +2,12 @@
 //! are tried one by one.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use smallvec::SmallVec;
 
 use super::pattern::Pattern;
-use super::{LevelTraits, Rule};
+use super::{Declared, LevelTraits, Rule};
 
 /// A domain and its descriptors.
 #[derive(Clone, Debug)]
@@ -16,6 +15,7 @@ pub struct Domain {
     pub(super) name: String,
     pub(super) all_or_nothing: bool,
     pub(super) has_durable: bool,
+    pub(super) has_replacing: bool,
     pub(super) top: Level,
 }
 
@@ -23,7 +23,9 @@ pub struct Domain {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Level {
     /// By `key`, or `key_value`.
-    by_composite: HashMap<Box<[u8]>, usize>,
+    by_composite: Declared<usize>,
+    /// One bit for each length that a composite has; from 63 on they share one.
+    lengths: u64,
     /// Those with a `*`, in the order of the file.
     patterns: Vec<(Pattern, usize)>,
     nodes: Vec<Node>,
@@ -51,6 +53,11 @@ impl Domain {
         self.has_durable
     }
 
+    /// Whether any of its rules stands in for others.
+    pub fn has_replacing(&self) -> bool {
+        self.has_replacing
+    }
+
     /// The rule for the entries (key and value) of a descriptor. At each level `key_value` is looked up, then the wildcards are tried in
     /// the order of the file, then `key` alone is looked up; what was found is never taken back. The rule must stand at exactly the depth
     /// of the last entry.
@@ -74,6 +81,7 @@ impl Level {
     pub(super) fn add(&mut self, composite: &str, node: Node) {
         let place = self.nodes.len();
         self.by_composite.insert(composite.as_bytes().into(), place);
+        self.lengths |= length_bit(composite.len());
         self.patterns.extend(Pattern::new(composite).map(|pattern| (pattern, place)));
         self.nodes.push(node);
     }
@@ -82,14 +90,24 @@ impl Level {
         if self.nodes.is_empty() {
             return None;
         }
-        let mut composite: SmallVec<[u8; 128]> = SmallVec::with_capacity(key.len() + 1 + value.len());
-        composite.extend_from_slice(key);
-        composite.push(b'_');
-        composite.extend_from_slice(value);
-        let by_pattern = || self.patterns.iter().find(|(pattern, _)| pattern.fits(&composite)).map(|(_, place)| place);
-        let place = self.by_composite.get(&*composite).or_else(by_pattern).or_else(|| self.by_composite.get(key))?;
-        self.nodes.get(*place)
+        // Most levels have keys alone, or values of other lengths: then there is no text to be put together.
+        let length = key.len() + 1 + value.len();
+        let place = if self.patterns.is_empty() && self.lengths & length_bit(length) == 0 {
+            None
+        } else {
+            let mut composite: SmallVec<[u8; 128]> = SmallVec::with_capacity(length);
+            composite.extend_from_slice(key);
+            composite.push(b'_');
+            composite.extend_from_slice(value);
+            let by_pattern = || self.patterns.iter().find(|(pattern, _)| pattern.fits(&composite)).map(|(_, place)| place);
+            self.by_composite.get(&*composite).or_else(by_pattern)
+        };
+        self.nodes.get(*place.or_else(|| self.by_composite.get(key))?)
     }
+}
+
+fn length_bit(length: usize) -> u64 {
+    1 << length.min(63)
 }
 
 /// A rule, and the entries that it was found for.

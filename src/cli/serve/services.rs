@@ -15,7 +15,6 @@ use crate::grpc::books::EngineBooks;
 use crate::grpc::decision::Decisions;
 use crate::grpc::ext_authz::ExternalAuthorization;
 use crate::grpc::observe::Observe;
-use crate::grpc::pb::rls::rate_limit_service_server::RateLimitServiceServer;
 use crate::grpc::pb::tollgate::decision_service_server::DecisionServiceServer;
 use crate::grpc::pb::tollgate::usage_plan_service_server::UsagePlanServiceServer;
 use crate::grpc::ratelimit::RateLimitGrpc;
@@ -25,7 +24,7 @@ use crate::grpc::{ENVOY_DESCRIPTORS, TOLLGATE_DESCRIPTORS};
 
 /// The services that take traffic.
 const SERVED: [&str; 4] = [
-    RateLimitServiceServer::<RateLimitGrpc>::NAME,
+    RateLimitGrpc::NAME,
     AuthorizationServer::<ExternalAuthorization>::NAME,
     DecisionServiceServer::<Decisions>::NAME,
     UsagePlanServiceServer::<UsagePlans>::NAME,
@@ -54,7 +53,7 @@ pub(super) fn services(parts: &Parts, config: &Config) -> Result<Services, Failu
     let (limiter, plans) = (parts.limiter.clone(), parts.plans.clone());
     let decisions = move |dispatch: Dispatch| {
         dispatch
-            .serving(RateLimitServiceServer::new(RateLimitGrpc(limiter.clone())).max_decoding_message_size(max))
+            .serving(RateLimitGrpc::new(limiter.clone(), max))
             .serving(DecisionServiceServer::new(Decisions(plans.clone())).max_decoding_message_size(max))
             .serving(AuthorizationServer::new(ExternalAuthorization(plans.clone())).max_decoding_message_size(max))
     };

@@ -136,7 +136,7 @@ impl Counter {
     ///
     /// In [`Mode::Each`] a window behaves as the reference does: a refused ask is counted too, and a peek looks at what was counted so far.
     /// In [`Mode::AllOrNothing`] and for buckets a peek decides as one hit would.
-    pub(super) fn charge(&mut self, ask: &Ask, mode: Mode, now: Now) -> Standing {
+    pub(super) fn charge(&mut self, ask: &Ask<'_>, mode: Mode, now: Now) -> Standing {
         match (self, &ask.budget) {
             (Self::Window { end_s, count, .. }, Budget::Window { limit, .. } | Budget::Calendar { limit, .. }) => {
                 let before = *count;
@@ -158,7 +158,7 @@ impl Counter {
     }
 
     /// What stands where the request of this ask was refused, and so nothing of it charged.
-    pub(super) fn without(&self, ask: &Ask, would_be: Standing, now: Now) -> Standing {
+    pub(super) fn without(&self, ask: &Ask<'_>, would_be: Standing, now: Now) -> Standing {
         let remaining = match (self, &ask.budget) {
             (Self::Window { count, .. }, Budget::Window { limit, .. } | Budget::Calendar { limit, .. }) => limit.saturating_sub(*count),
             (Self::Bucket { tat }, Budget::Bucket(limit)) => limit.remaining(*tat, now.steady_ns),
@@ -208,7 +208,7 @@ impl Keeping {
     }
 }
 
-fn charge_bucket(tat: &mut u64, limit: &RateLimit, ask: &Ask, now_ns: u64) -> Standing {
+fn charge_bucket(tat: &mut u64, limit: &RateLimit, ask: &Ask<'_>, now_ns: u64) -> Standing {
     let before = limit.burst() - limit.remaining(*tat, now_ns);
     if ask.negative {
         *tat = limit.give_back(*tat, now_ns, ask.hits);

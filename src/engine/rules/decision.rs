@@ -41,7 +41,16 @@ pub struct Decision<'r, 'q> {
     /// The domain is one that the rules know.
     pub domain_found: bool,
     /// One for each descriptor, in order.
-    pub statuses: SmallVec<[Status<'r, 'q>; 4]>,
+    pub statuses: Statuses<'r, 'q>,
+}
+
+/// The answers to the descriptors, in order.
+pub type Statuses<'r, 'q> = SmallVec<[Status<'r, 'q>; 4]>;
+
+impl<'r, 'q> Decision<'r, 'q> {
+    fn of(over: bool, modes: Modes, statuses: Statuses<'r, 'q>) -> Self {
+        Self { over_limit: over && !modes.shadow_mode, shadowed: over && modes.shadow_mode, domain_found: true, statuses }
+    }
 }
 
 /// The answer to a descriptor.
@@ -126,6 +135,9 @@ impl RuleEngine {
             let statuses = descriptors.iter().map(|_| Status { over_limit: false, quota: modes.quota_mode, met: Met::Nothing }).collect();
             return Ok(Decision { over_limit: false, shadowed: false, domain_found: false, statuses });
         };
+        if !domain.all_or_nothing() && !domain.has_durable() && !domain.has_replacing() {
+            return Ok(self.decide_each(domain, descriptors, modes, now));
+        }
         let mut candidates: SmallVec<[Candidate<'r, 'q>; 4]> = descriptors.iter().map(|descriptor| candidate(domain, descriptor)).collect();
         drop_replaced(&mut candidates);
 
@@ -143,7 +155,20 @@ impl RuleEngine {
                 })
                 .collect()
         };
-        Ok(Decision { over_limit: over && !modes.shadow_mode, shadowed: over && modes.shadow_mode, domain_found: true, statuses })
+        Ok(Decision::of(over, modes, statuses))
+    }
+
+    /// The descriptors one after the other: none has a say in another.
+    fn decide_each<'r, 'q>(&self, domain: &'r Domain, descriptors: &'q [Descriptor<'_>], modes: Modes, now: Now) -> Decision<'r, 'q> {
+        let mut statuses = Statuses::with_capacity(descriptors.len());
+        for descriptor in descriptors {
+            let candidate = candidate(domain, descriptor);
+            let standing = self.ask(domain, &candidate, descriptor).map(|ask| self.charge_one(&ask, now));
+            let (over_limit, quota) = status_flags(&candidate, standing.as_ref(), modes);
+            statuses.push(Status { over_limit, quota, met: met(candidate, standing, descriptor, over_limit) });
+        }
+        let over = overall(statuses.iter().map(|status| (status.over_limit, status.quota)));
+        Decision::of(over, modes, statuses)
     }
 
     /// The standings of the counters in memory, and of those that are durable. The latter are charged first, under the locks of the former
@@ -158,7 +183,7 @@ impl RuleEngine {
         now: Now,
     ) -> Result<(Standings, Standings), C::Wait> {
         let pairs = || candidates.iter().zip(descriptors);
-        let asks: SmallVec<[Ask; 4]> = pairs().filter_map(|(candidate, descriptor)| self.ask(domain, candidate, descriptor)).collect();
+        let asks: SmallVec<[Ask<'_>; 4]> = pairs().filter_map(|(candidate, descriptor)| self.ask(domain, candidate, descriptor)).collect();
         let refused = |memory: &[Standing], durable: &[Standing]| !modes.shadow_mode && overall(flags(candidates, memory, durable, modes));
         let mode = if domain.all_or_nothing() { Mode::AllOrNothing } else { Mode::Each };
         if !domain.has_durable() {
@@ -182,7 +207,8 @@ impl RuleEngine {
         Ok((memory, charged?))
     }
 
-    fn ask(&self, domain: &Domain, candidate: &Candidate<'_, '_>, descriptor: &Descriptor<'_>) -> Option<Ask> {
+    #[inline]
+    fn ask<'a>(&'a self, domain: &'a Domain, candidate: &'a Candidate<'_, '_>, descriptor: &'a Descriptor<'_>) -> Option<Ask<'a>> {
         let Candidate::Limit { budget, .. } = candidate else { return None };
         if candidate.durable().is_some() {
             return None;
@@ -196,7 +222,8 @@ impl RuleEngine {
         Some(DurableAsk { counter, domain: domain.name(), quota, hits: descriptor.hits, negative: descriptor.negative })
     }
 
-    fn identify(&self, domain: &Domain, candidate: &Candidate<'_, '_>, descriptor: &Descriptor<'_>) -> Identity {
+    #[inline]
+    fn identify<'a>(&'a self, domain: &'a Domain, candidate: &'a Candidate<'_, '_>, descriptor: &'a Descriptor<'_>) -> Identity<'a> {
         let mut identity = self.identity(domain.name().as_bytes());
         match candidate {
             Candidate::Limit { matched: Some(matched), .. } => {

@@ -1,5 +1,7 @@
 //! How one ask shows in a rule's counters, by the arithmetic of the reference.
 
+use std::ops::AddAssign;
+
 use super::decision::LimitMet;
 
 /// What to add to each series of a rule.
@@ -11,6 +13,18 @@ pub struct Tally {
     pub within_limit: u64,
     pub shadow_mode: u64,
     pub total_negative_hits: u64,
+}
+
+/// Beyond 64 bits it starts over, as a counter does.
+impl AddAssign for Tally {
+    fn add_assign(&mut self, more: Self) {
+        self.total_hits = self.total_hits.wrapping_add(more.total_hits);
+        self.over_limit = self.over_limit.wrapping_add(more.over_limit);
+        self.near_limit = self.near_limit.wrapping_add(more.near_limit);
+        self.within_limit = self.within_limit.wrapping_add(more.within_limit);
+        self.shadow_mode = self.shadow_mode.wrapping_add(more.shadow_mode);
+        self.total_negative_hits = self.total_negative_hits.wrapping_add(more.total_negative_hits);
+    }
 }
 
 impl Tally {

@@ -31,21 +31,21 @@ fn bucket(tokens: u64, burst: u64) -> Budget {
     Budget::Bucket(RateLimit::new(tokens, SECOND_NS, burst).unwrap())
 }
 
-fn ask(engine: &RuleEngine, key: &str, budget: Budget, hits: u64) -> Ask {
+fn ask<'e>(engine: &'e RuleEngine, key: &str, budget: Budget, hits: u64) -> Ask<'e> {
     let mut identity = engine.identity(b"domain");
     identity.level(&[b"key_", key.as_bytes()], b"key");
     identity.ask(budget, hits, false)
 }
 
-fn give_back(engine: &RuleEngine, key: &str, budget: Budget, hits: u64) -> Ask {
+fn give_back<'e>(engine: &'e RuleEngine, key: &str, budget: Budget, hits: u64) -> Ask<'e> {
     Ask { negative: true, ..ask(engine, key, budget, hits) }
 }
 
-fn one(engine: &RuleEngine, ask: Ask, now: Now) -> Standing {
+fn one(engine: &RuleEngine, ask: Ask<'_>, now: Now) -> Standing {
     engine.charge(&[ask], Mode::Each, now, |_| unreachable!("each ask stands on its own"))[0]
 }
 
-fn all(engine: &RuleEngine, asks: &[Ask], now: Now) -> (bool, Standings) {
+fn all(engine: &RuleEngine, asks: &[Ask<'_>], now: Now) -> (bool, Standings) {
     let standings = engine.charge(asks, Mode::AllOrNothing, now, |standings| standings.iter().any(|standing| standing.over));
     (standings.iter().all(|standing| !standing.over), standings)
 }

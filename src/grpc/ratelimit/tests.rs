@@ -6,6 +6,8 @@ use envoy_types::pb::google::protobuf::{Struct, Value};
 use parking_lot::Mutex;
 use serde_json::Value as Json;
 
+use tonic::Status;
+
 use super::*;
 use crate::decide::time::{Now, SECOND_NS};
 use crate::engine::plans::{PlanEngine, Settings};

@@ -1,0 +1,91 @@
+//! The gRPC service. What can be answered at once is answered without a future of its own: that is nearly every call.
+
+use std::convert::Infallible;
+use std::future::{Ready, ready};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use futures_util::future::Either;
+use tonic::body::Body;
+use tonic::codegen::{Body as HttpBody, BoxFuture, Service, StdError, http};
+use tonic::server::{Grpc, NamedService, UnaryService};
+use tonic::{Request, Response, Status};
+
+use super::{First, RateLimiter};
+use crate::grpc::codec::FittedCodec;
+use crate::grpc::deadline::time_left;
+use crate::grpc::pb::rls::rate_limit_service_server::SERVICE_NAME;
+use crate::grpc::wire::{RateLimitRequest, RateLimitResponse};
+
+const SHOULD_RATE_LIMIT: &str = "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit";
+
+/// `envoy.service.ratelimit.v3.RateLimitService`, for one thread: its clones count their uses together.
+#[derive(Clone, Debug)]
+pub struct RateLimitGrpc(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    limiter: Arc<RateLimiter>,
+    max_message_bytes: usize,
+}
+
+impl RateLimitGrpc {
+    pub fn new(limiter: Arc<RateLimiter>, max_message_bytes: usize) -> Self {
+        Self(Arc::new(Shared { limiter, max_message_bytes }))
+    }
+}
+
+impl NamedService for RateLimitGrpc {
+    const NAME: &'static str = SERVICE_NAME;
+}
+
+impl<B> Service<http::Request<B>> for RateLimitGrpc
+where
+    B: HttpBody + Send + 'static,
+    B::Error: Into<StdError> + Send + 'static,
+{
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<Self::Response, Infallible>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<B>) -> Self::Future {
+        if request.uri().path() != SHOULD_RATE_LIMIT {
+            return Box::pin(ready(Ok(Status::unimplemented("no such method").into_http())));
+        }
+        let method = ShouldRateLimit(self.0.clone());
+        Box::pin(async move {
+            let max = method.0.max_message_bytes;
+            let mut grpc = Grpc::new(FittedCodec::default()).apply_max_message_size_config(Some(max), None);
+            Ok(grpc.unary(method, request).await)
+        })
+    }
+}
+
+struct ShouldRateLimit(Arc<Shared>);
+
+type Answer = Result<Response<RateLimitResponse>, Status>;
+
+impl UnaryService<RateLimitRequest> for ShouldRateLimit {
+    type Response = RateLimitResponse;
+    type Future = Either<Ready<Answer>, BoxFuture<Response<RateLimitResponse>, Status>>;
+
+    fn call(&mut self, request: Request<RateLimitRequest>) -> Self::Future {
+        let limiter = &self.0.limiter;
+        let permitted = limiter.permit(request.get_ref(), request.extensions().get());
+        let open = match permitted.and_then(|()| limiter.first_try(request.get_ref())) {
+            Ok(First::Answered(answer)) => return Either::Left(ready(Ok(Response::new(answer)))),
+            Err(error) => return Either::Left(ready(Err(error.into()))),
+            Ok(First::Later(open)) => open,
+        };
+        let shared = self.0.clone();
+        let time_left = time_left(request.metadata());
+        Either::Right(Box::pin(async move {
+            let answer = shared.limiter.answer_later(request.get_ref(), open, time_left).await?;
+            Ok(Response::new(answer))
+        }))
+    }
+}
