@@ -104,6 +104,7 @@ fn main() {
     if has("--write") {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/results/ledger.md");
         let command = "cargo bench --bench ledger -- --write";
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(&path, format!("What durable quotas cost. `{command}` writes this file.\n\n{HEAD}\n{}\n", lines.join("\n")))
             .unwrap();
     }

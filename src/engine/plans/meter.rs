@@ -119,7 +119,8 @@ impl<'a> Meter<'a, '_, '_> {
     /// Would a refusal by this quota be one by a balance that may be wrong?
     fn must_ask(&self, ask: &QuotaAsk<'_>) -> bool {
         let asks = self.leasing.is_some_and(|leasing| leasing.shortage != Shortage::Allow);
-        asks && self.held(ask, |held| held.is_some_and(|held| held.unsure))
+        // Of a period that the ledger never told of, it may know a grant.
+        asks && !ask.is_forgotten() && self.held(ask, |held| held.is_none_or(|held| held.unsure || !held.known))
     }
 
     fn held<R>(&self, ask: &QuotaAsk<'_>, read: impl FnOnce(Option<&Held>) -> R) -> R {
