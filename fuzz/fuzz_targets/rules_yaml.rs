@@ -1,9 +1,9 @@
 #![no_main]
 
-#[path = "../../tests/proofs/simulation.rs"]
+#[path = "../../tests/it/proofs/simulation.rs"]
 #[allow(dead_code)]
 mod simulation;
-#[path = "../../tests/proofs/targets.rs"]
+#[path = "../../tests/it/proofs/targets.rs"]
 #[allow(dead_code)]
 mod targets;
 

@@ -20,6 +20,7 @@ mod layers;
 mod patience;
 mod plans;
 mod process;
+mod proofs;
 mod ratelimit_service;
 mod readme;
 mod server;
