@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use tonic::metadata::MetadataMap;
 
+use crate::decide::time::Now;
+
 /// What the answer needs to get back to the caller.
 const WAY_BACK: Duration = Duration::from_millis(2);
 
@@ -11,6 +13,25 @@ const WAY_BACK: Duration = Duration::from_millis(2);
 pub(super) fn time_left(metadata: &MetadataMap) -> Option<Duration> {
     let text = metadata.get("grpc-timeout")?.to_str().ok()?;
     Some(timeout(text)?.saturating_sub(WAY_BACK))
+}
+
+/// How long a request may wait for the ledger.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Patience {
+    since_ns: u64,
+    at_most: Duration,
+}
+
+impl Patience {
+    /// From now on, for at most so long, and never past what is left by the call's own deadline.
+    pub(super) fn new(now: Now, at_most: Duration, time_left: Option<Duration>) -> Self {
+        Self { since_ns: now.steady_ns, at_most: time_left.map_or(at_most, |left| left.min(at_most)) }
+    }
+
+    /// What is left of it.
+    pub(super) fn left(self, now: Now) -> Duration {
+        self.at_most.saturating_sub(Duration::from_nanos(now.steady_ns.saturating_sub(self.since_ns)))
+    }
 }
 
 /// The header `grpc-timeout`: at most eight digits and a unit.
@@ -40,6 +61,16 @@ mod tests {
         }
         for text in ["", "S", "1", "1s", "-1S", "123456789S", "1 S", "+1S", "é"] {
             assert_eq!(timeout(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn patience_is_over_at_its_instant() {
+        let at = |steady_ns| Now { unix_ns: 0, steady_ns };
+        let (short, long) = (Duration::from_nanos(100), Duration::from_nanos(101));
+        for (at_most, time_left) in [(short, None), (short, Some(long)), (long, Some(short))] {
+            let patience = Patience::new(at(5), at_most, time_left);
+            assert_eq!([4, 5, 104, 105, 106].map(|ns| patience.left(at(ns)).as_nanos()), [100, 100, 1, 0, 0]);
         }
     }
 

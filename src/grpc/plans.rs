@@ -10,6 +10,7 @@ use arc_swap::Guard;
 use metrics::Counter;
 
 use self::desk::Desk;
+use super::deadline::Patience;
 use crate::catalog::{Catalog, CatalogStore};
 use crate::clock::Clock;
 use crate::config;
@@ -87,19 +88,6 @@ impl Drop for Sitting<'_> {
     }
 }
 
-/// How long a decision may wait.
-#[derive(Clone, Copy)]
-struct Wait {
-    since_ns: u64,
-    at_most: Duration,
-}
-
-impl Wait {
-    fn left(self, now: Now) -> Duration {
-        self.at_most.saturating_sub(Duration::from_nanos(now.steady_ns.saturating_sub(self.since_ns)))
-    }
-}
-
 fn unavailable() -> Decision<'static> {
     Decision::refused(Reason::LedgerUnavailable, Some(SECOND_NS))
 }
@@ -151,17 +139,15 @@ impl Plans {
         time_left: Option<Duration>,
         answer: impl FnOnce(&Decision<'_>) -> R,
     ) -> Result<R, InvalidRequest> {
-        let patience = time_left.map_or(self.settings.max_wait, |left| left.min(self.settings.max_wait));
         let now = self.clock.now();
-        let desk = self.desk.as_ref().filter(|_| !patience.is_zero());
+        let patience = Patience::new(now, self.settings.max_wait, time_left);
+        let desk = self.desk.as_ref().filter(|_| !patience.left(now).is_zero());
         let shortage = if desk.is_some() { Shortage::Ask } else { self.settings.on_failure };
         let tried = self.sit(shortage, now).decide(request, answer)?;
         match (tried, desk) {
             (Tried::Answered(answered), _) => Ok(answered),
             // Apart, because it is rare, and what it has to remember would make every check larger.
-            (Tried::Needs(needs, answer), Some(desk)) => {
-                Box::pin(self.wait(desk, needs, request, Wait { since_ns: now.steady_ns, at_most: patience }, answer)).await
-            }
+            (Tried::Needs(needs, answer), Some(desk)) => Box::pin(self.wait(desk, needs, request, patience, answer)).await,
             (Tried::Needs(_, answer), None) => Ok(answer(&unavailable())),
         }
     }
@@ -169,10 +155,9 @@ impl Plans {
     /// Decides requests in order, by one catalog and one reading of the clock for as long as nothing is waited for. `answer` is told `None` of a
     /// request that cannot be decided, whoever the caller is.
     pub async fn check_all<'r>(&self, mut requests: impl Iterator<Item = CheckInput<'r>>, mut answer: impl FnMut(Option<&Decision<'_>>)) {
-        while let Some((request, needs, since_ns)) = self.check_run(&mut requests, &mut answer) {
-            let wait = Wait { since_ns, at_most: self.settings.max_wait };
+        while let Some((request, needs, patience)) = self.check_run(&mut requests, &mut answer) {
             let answered = match &self.desk {
-                Some(desk) => Box::pin(self.wait(desk, needs, &request, wait, |decision| answer(Some(decision)))).await,
+                Some(desk) => Box::pin(self.wait(desk, needs, &request, patience, |decision| answer(Some(decision)))).await,
                 None => {
                     answer(Some(&unavailable()));
                     Ok(())
@@ -190,14 +175,14 @@ impl Plans {
         &self,
         requests: &mut impl Iterator<Item = CheckInput<'r>>,
         answer: &mut impl FnMut(Option<&Decision<'_>>),
-    ) -> Option<(CheckInput<'r>, Vec<Need>, u64)> {
+    ) -> Option<(CheckInput<'r>, Vec<Need>, Patience)> {
         let shortage = if self.desk.is_some() && !self.settings.max_wait.is_zero() { Shortage::Ask } else { self.settings.on_failure };
         let now = self.clock.now();
         let mut sitting = self.sit(shortage, now);
         for request in requests {
             match sitting.decide(&request, |decision| answer(Some(decision))) {
                 Ok(Tried::Answered(())) => {}
-                Ok(Tried::Needs(needs, _)) => return Some((request, needs, now.steady_ns)),
+                Ok(Tried::Needs(needs, _)) => return Some((request, needs, Patience::new(now, self.settings.max_wait, None))),
                 Err(_) => {
                     self.reject_check();
                     answer(None);
@@ -213,19 +198,13 @@ impl Plans {
         desk: &Desk,
         mut needs: Vec<Need>,
         request: &CheckInput<'_>,
-        wait: Wait,
+        patience: Patience,
         mut answer: F,
     ) -> Result<R, InvalidRequest> {
         let mut now = self.clock.now();
-        loop {
-            if desk.is_failing() {
-                // It is asked all the same, which is how it is noticed that it works again; but waiting would only cost the caller's time.
-                desk.draw(needs, Duration::ZERO).await;
-                break;
-            }
-            desk.draw(needs, wait.left(now)).await;
+        while desk.draw_unless_failing(needs, patience.left(now)).await {
             now = self.clock.now();
-            if wait.left(now).is_zero() {
+            if patience.left(now).is_zero() {
                 break;
             }
             match self.sit(Shortage::Ask, now).decide(request, answer)? {

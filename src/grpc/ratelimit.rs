@@ -12,7 +12,7 @@ use std::time::Duration;
 use metrics::Counter;
 use smallvec::SmallVec;
 
-use self::durable::{Patience, Try};
+use self::durable::{Try, Waiting};
 use super::plans::{NotSettled, Plans};
 use super::wire::{self, RateLimitRequest, RateLimitResponse};
 use crate::access::{Granted, Refusal, Scopes};
@@ -139,11 +139,11 @@ impl RateLimiter {
             Open::Plans => return plans::answer(&self.plans, request, time_left).await,
             Open::Needs(needs) => needs,
         };
-        let mut patience = self.durable.patience(&self.clock, time_left);
+        let mut waiting = self.durable.waiting(&self.clock, time_left);
         loop {
             // While it waits it holds no lock and no edition, and has charged nothing.
-            self.durable.wait(needs, &mut patience, &self.clock).await;
-            needs = match self.decide(request, Some(patience))? {
+            self.durable.wait(needs, &mut waiting, &self.clock).await;
+            needs = match self.decide(request, Some(waiting))? {
                 Decided::Answered(answer) => return Ok(answer),
                 Decided::Needs(needs) => needs,
             };
@@ -151,14 +151,14 @@ impl RateLimiter {
     }
 
     /// One try, by the rules of this moment.
-    fn decide(&self, request: &RateLimitRequest, patience: Option<Patience>) -> Result<Decided, RateLimitError> {
+    fn decide(&self, request: &RateLimitRequest, waiting: Option<Waiting>) -> Result<Decided, RateLimitError> {
         let current = self.rulebook.current();
         let edition = current.as_ref().ok_or(RateLimitError::NothingLoaded)?;
         let descriptors = read(request)?;
         let modes = Modes { shadow_mode: self.settings.shadow_mode, quota_mode: self.settings.quota_mode };
         let (rules, domain, now) = (&edition.rules, &*request.domain, self.clock.now());
         let durable = rules.domain(domain).is_some_and(Domain::has_durable);
-        let decision = match durable.then(|| self.durable.next_try(patience, &self.clock)) {
+        let decision = match durable.then(|| self.durable.next_try(waiting, &self.clock)) {
             None => self.engine.decide(rules, domain, &descriptors, modes, now),
             Some(Try::Ask(counters)) => match self.engine.decide_with(&counters, rules, domain, &descriptors, modes, now) {
                 Ok(decision) => decision,

@@ -64,6 +64,12 @@ impl Desk {
         Self { engine, ledger, holder, clock, behind: Arc::default(), gathering: Arc::default() }
     }
 
+    /// What the ledger has done so far.
+    #[cfg(test)]
+    pub(super) fn ledger_status(&self) -> crate::ledger::LedgerStatus {
+        self.ledger.status()
+    }
+
     /// Asks the ledger for all of `needs`, and waits for the answers, at most so long. Whether units came shows at the next check.
     pub async fn draw(&self, needs: Vec<Need>, at_most: Duration) {
         let answers: Vec<_> = needs.into_iter().map(|need| self.ask(need)).collect();
@@ -76,9 +82,12 @@ impl Desk {
         let _ = tokio::time::timeout(at_most, all).await;
     }
 
-    /// The last transaction of the ledger failed.
-    pub fn is_failing(&self) -> bool {
-        self.ledger.status().failing.is_some()
+    /// The same, but does not wait for a ledger whose last transaction failed: that is asked all the same, which is how it is noticed that it
+    /// works again, but waiting would only cost the caller's time. `false`: it fails.
+    pub async fn draw_unless_failing(&self, needs: Vec<Need>, at_most: Duration) -> bool {
+        let fails = self.ledger.status().failing.is_some();
+        self.draw(needs, if fails { Duration::ZERO } else { at_most }).await;
+        !fails
     }
 
     /// Asks for what the engine wants ahead of use, or lets [`Self::gather`] do it. Nobody waits.
@@ -95,6 +104,8 @@ impl Desk {
     pub async fn gather(&self) {
         self.gathering.on.store(true, Ordering::Release);
         let _off = Off(&self.gathering.on);
+        // Whoever gathered before may have been told, and dropped.
+        self.gathering.asked.store(false, Ordering::Release);
         loop {
             self.gathering.wake.notified().await;
             tokio::time::sleep(GATHER).await;

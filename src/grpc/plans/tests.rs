@@ -99,6 +99,36 @@ async fn a_ledger_that_fails_is_a_refusal_until_it_works_again() {
 }
 
 #[tokio::test]
+async fn what_is_wanted_ahead_of_use_is_asked_for_at_once_or_gathered_and_never_forgotten() {
+    // Of 3 the first lease brings 2: the second admission wants the third ahead of use, and nobody waits for it.
+    for gathers in [false, true, true] {
+        let bench = Bench::new(settings());
+        let desk = bench.plans.desk.clone().unwrap();
+        let leases = || desk.ledger_status().operations;
+        let gathered = async {
+            if gathers {
+                desk.gather().await;
+            }
+            std::future::pending::<()>().await;
+        };
+        let asked = async {
+            // Whoever gathers has begun.
+            tokio::task::yield_now().await;
+            assert_eq!((bench.check(None).await, bench.check(None).await), (None, None));
+            while leases() < 2 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::select! {
+            () = gathered => {}
+            () = asked => {}
+        }
+        // Nobody gathers any more.
+        assert_eq!((bench.check(None).await, bench.check(None).await), (None, Some(Reason::QuotaExceeded)));
+    }
+}
+
+#[tokio::test]
 async fn what_was_leased_is_spent_while_the_ledger_fails() {
     let bench = Bench::new(settings());
     assert_eq!(bench.check(None).await, None);

@@ -7,6 +7,7 @@ use crate::clock::Clock;
 use crate::config;
 use crate::engine::plans::durable::{AtOnce, Leased};
 use crate::engine::plans::{Need, PlanEngine, Shortage};
+use crate::grpc::deadline::Patience;
 use crate::grpc::plans::desk::Desk;
 
 /// The counters of durable rules, and the way to the ledger.
@@ -27,12 +28,12 @@ pub(super) enum Try<'d> {
     Last(AtOnce<'d>),
 }
 
-/// How long a request has waited, and may.
+/// A request that waits.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Patience {
-    started_ns: u64,
-    at_most: Duration,
-    over: bool,
+pub(super) struct Waiting {
+    patience: Patience,
+    /// The ledger fails: it is not waited for.
+    in_vain: bool,
 }
 
 impl DurableRules {
@@ -41,14 +42,13 @@ impl DurableRules {
         Self { engine, desk, max_wait: settings.max_wait, on_failure: settings.on_failure }
     }
 
-    pub(super) fn patience(&self, clock: &Clock, time_left: Option<Duration>) -> Patience {
-        let at_most = time_left.map_or(self.max_wait, |left| left.min(self.max_wait));
-        Patience { started_ns: clock.now().steady_ns, at_most, over: false }
+    pub(super) fn waiting(&self, clock: &Clock, time_left: Option<Duration>) -> Waiting {
+        Waiting { patience: Patience::new(clock.now(), self.max_wait, time_left), in_vain: false }
     }
 
     /// `None`: it has not waited yet.
-    pub(super) fn next_try(&self, patience: Option<Patience>, clock: &Clock) -> Try<'_> {
-        let over = patience.is_some_and(|patience| patience.over || patience.left(clock).is_zero());
+    pub(super) fn next_try(&self, waiting: Option<Waiting>, clock: &Clock) -> Try<'_> {
+        let over = waiting.is_some_and(|waiting| waiting.in_vain || waiting.patience.left(clock.now()).is_zero());
         if over || self.desk.is_none() {
             Try::Last(AtOnce { engine: &self.engine, shortage: self.on_failure })
         } else {
@@ -56,13 +56,10 @@ impl DurableRules {
         }
     }
 
-    /// Has the ledger asked, and waits for it, but not for one that fails: that is asked all the same, so that it is noticed when it works
-    /// again.
-    pub(super) async fn wait(&self, needs: Vec<Need>, patience: &mut Patience, clock: &Clock) {
+    /// Has the ledger asked, and waits for it.
+    pub(super) async fn wait(&self, needs: Vec<Need>, waiting: &mut Waiting, clock: &Clock) {
         let Some(desk) = &self.desk else { return };
-        patience.over = desk.is_failing();
-        let at_most = if patience.over { Duration::ZERO } else { patience.left(clock) };
-        desk.draw(needs, at_most).await;
+        waiting.in_vain = !desk.draw_unless_failing(needs, waiting.patience.left(clock.now())).await;
     }
 
     /// Asks for what the last decisions want ahead of use.
@@ -70,13 +67,6 @@ impl DurableRules {
         if let Some(desk) = self.desk.as_ref().filter(|_| self.engine.has_prefetches()) {
             desk.prefetch();
         }
-    }
-}
-
-impl Patience {
-    fn left(&self, clock: &Clock) -> Duration {
-        let waited = Duration::from_nanos(clock.now().steady_ns.saturating_sub(self.started_ns));
-        self.at_most.saturating_sub(waited)
     }
 }
 

@@ -1,5 +1,6 @@
 //! Quotas that are spent from leases.
 
+mod ahead;
 mod property;
 pub(super) mod site;
 
