@@ -8,7 +8,6 @@
 //! sent to the ledger again once [`PlanEngine::gave_back`] was told of it.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use super::PlanEngine;
 use super::asking::Haste;
@@ -23,6 +22,7 @@ use crate::decide::plan::{CounterScope, Id};
 use crate::decide::quota::Row;
 use crate::decide::time::{Now, SECOND_NS};
 use crate::decide::verdict::Decision;
+use crate::engine::sync::atomic::Ordering;
 
 /// How long after the end of a period its unspent units are given back. The wall clock may step back by less.
 const LINGER_NS: u64 = 60 * SECOND_NS;

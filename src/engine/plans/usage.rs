@@ -3,7 +3,6 @@
 mod unwritten;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use self::unwritten::{State, Unwritten};
 pub use self::unwritten::{UnwrittenUsage, UsagePart};
@@ -12,6 +11,7 @@ use crate::decide::outcome::Class;
 use crate::decide::plan::Id;
 use crate::decide::time::{Now, SECOND_NS};
 use crate::decide::verdict::Reason;
+use crate::engine::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 const DAY_S: u64 = 86_400;
 
