@@ -145,20 +145,17 @@ impl PlanEngine {
     pub fn apply_lease(&self, need: &Need, lease: &Granted, now: Now) {
         self.rules.learn(u32::from(lease.rule), &need.rule);
         let Some(entry) = self.books.find(self.fingerprint_of(&need.counter)) else { return };
-        let fresh = {
-            let mut state = entry.lock();
-            let Some(slot) = state.find(&need.counter.quota) else { return };
-            let fresh = slot.leases.counter != lease.counter;
+        let mut state = entry.lock();
+        let Some(slot) = state.find(&need.counter.quota) else { return };
+        if slot.leases.counter != lease.counter {
             slot.leases.counter = lease.counter;
-            if Arc::ptr_eq(&slot.identity, &need.counter.quota) {
-                slot.leases.rule = Some(lease.rule);
-            }
-            self.take_over(slot, need, lease, now);
-            fresh
-        };
-        if fresh {
+            // With the lock held: whoever sees the number finds the entry by it. A give-back that did not would never be over.
             self.books.number(lease.counter, &entry);
         }
+        if Arc::ptr_eq(&slot.identity, &need.counter.quota) {
+            slot.leases.rule = Some(lease.rule);
+        }
+        self.take_over(slot, need, lease, now);
     }
 
     fn take_over(&self, slot: &mut Slot, need: &Need, lease: &Granted, now: Now) {
