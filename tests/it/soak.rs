@@ -4,7 +4,7 @@
 //! reports, while plans are edited, rules reloaded, grants made, and the server is stopped and started. `TOLLGATE_SOAK_SECONDS` says how long
 //! (an hour: `TOLLGATE_SOAK_SECONDS=3600 cargo test --release --test it soak -- --nocapture`); with `TOLLGATE_SOAK_KILL=1` it is killed where
 //! it would be stopped, and the books are within the bounds that hold then.
-#![allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+#![allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_possible_wrap)]
 
 mod books;
 mod lanes;
@@ -279,7 +279,8 @@ impl Soak {
         }
         let [_, kept, few_units] = log.rules;
         assert_eq!(u64::try_from(file.rules), Ok(kept.0 + few_units.0), "durable rules");
-        assert!(few_units.1 == 0 || few_units.0 == world::FEW, "refused at {} of {}", few_units.0, world::FEW);
+        // A ledger that does not answer in time refuses some, too.
+        assert!(few_units.1 < world::FEW || few_units.0 == world::FEW, "refused at {} of {}", few_units.0, world::FEW);
         block_in_place(|| self.server.restart());
         told(&self.usage().await, "after a start");
         println!("books: {} counters and periods to the unit, {} grants, lost 0", expected.len(), self.grants.len());
@@ -298,7 +299,8 @@ impl Soak {
             assert_eq!(row.granted, known.granted, "{name:?}");
             let quotas = KINDS.iter().find(|kind| kind.plan == name.2).unwrap().quotas;
             let most = quotas.iter().find(|quota| quota.name == name.3).unwrap().most().unwrap_or(u64::MAX / 200);
-            let waste = kills * (i64::try_from(most / 100).unwrap() + row.granted).max(2);
+            // A lease is for what one check costs at least.
+            let waste = kills * (i64::try_from(most / 100).unwrap() + row.granted).max(lanes::LARGEST_COST as i64);
             assert!(row.lost <= waste, "{name:?}: {row:?}, and kills may cost {waste}");
             beyond += row.used + row.lost - known.used;
         }

@@ -24,6 +24,8 @@ use super::world::{Caller, RULES, TARGETS};
 
 /// Callers on one connection that wait for each answer.
 const WORKERS: usize = 16;
+/// Of a check, in units.
+pub const LARGEST_COST: u64 = 4;
 /// After an error.
 const PAUSE: Duration = Duration::from_millis(20);
 
@@ -177,7 +179,7 @@ impl Lane {
     /// Someone, and a cost.
     fn pick(&self, random: &mut Random) -> (u32, u64) {
         let caller = random.below(self.callers.len() as u64) as u32;
-        (caller, if random.below(8) == 0 { 1 + random.below(4) } else { 1 })
+        (caller, if random.below(8) == 0 { 1 + random.below(LARGEST_COST) } else { 1 })
     }
 
     /// What was said to one check that was sent at `asked_us`.
