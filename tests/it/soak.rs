@@ -247,7 +247,9 @@ impl Soak {
             }
         }
         assert!(log.rules[2].0 <= world::FEW, "{} of {} by a durable rule", log.rules[2].0, world::FEW);
-        assert!(log.reasons().contains_key(&Reason::QuotaExceeded.into()), "no quota came to its end");
+        // Those with the least may take ten a minute.
+        let many = log.admitted.values().sum::<u64>() > 20 * self.callers.len() as u64;
+        assert!(!many || log.reasons().contains_key(&Reason::QuotaExceeded.into()), "no quota came to its end");
         for lane in &self.lanes {
             // A report may be asked for again where it could not be recorded.
             let mut wrong = lane.tally.lock().unwrap().failed[1].clone();

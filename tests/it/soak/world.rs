@@ -44,14 +44,14 @@ pub const KINDS: [Kind; 7] = [
         plan: "tight",
         subscribers: 60,
         keys: 1,
-        quotas: &[QuotaKind { raised: &[0, 20, 10], ..quota("minute", Unit::Minute, 40) }, quota("month", Unit::Month, AMPLE)],
+        quotas: &[QuotaKind { raised: &[0, 6, 3], ..quota("minute", Unit::Minute, 10) }, quota("month", Unit::Month, AMPLE)],
     },
-    Kind { plan: "daily", subscribers: 60, keys: 1, quotas: &[QuotaKind { raised: &[0, 50], ..quota("day", Unit::Day, 300) }] },
+    Kind { plan: "daily", subscribers: 60, keys: 1, quotas: &[QuotaKind { raised: &[0, 20], ..quota("day", Unit::Day, 60) }] },
     Kind {
         plan: "lenient",
         subscribers: 30,
         keys: 1,
-        quotas: &[QuotaKind { lets_pass: true, ..quota("minute", Unit::Minute, 25) }, quota("week", Unit::Week, AMPLE)],
+        quotas: &[QuotaKind { lets_pass: true, ..quota("minute", Unit::Minute, 10) }, quota("week", Unit::Week, AMPLE)],
     },
     Kind { plan: "keyed", subscribers: 20, keys: 3, quotas: &[quota("hour", Unit::Hour, AMPLE)] },
     Kind {

@@ -1,7 +1,8 @@
-//! A quota that several threads spend from leases, while a lease is given back, a refund made, or a period ends: in every order that a
-//! scheduler finds. What becomes of messages that are late, lost or repeated is tried by the model of the protocol; here the code runs that
+//! A quota that several threads spend from leases, while a lease is given back, a refund made, or a period ends, and what is counted beside
+//! it: in every order that a scheduler finds. What becomes of messages that are late, lost or repeated is tried by the model of the protocol; here the code runs that
 //! the server runs, with a scheduler at each lock, and a ledger that answers at once.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -13,7 +14,7 @@ use crate::decide::outcome::Outcome;
 use crate::decide::time::{Now, SECOND_NS};
 use crate::engine::plans::correction::Settled;
 use crate::engine::plans::lease::{Checked, GiveBack, Need, Shortage};
-use crate::engine::plans::{CheckInput, LeaseSettings, Report, ReportSubject, Scope, Settings, Settlement};
+use crate::engine::plans::{CheckInput, LeaseSettings, Report, ReportSubject, Scope, Settings, Settlement, UsagePart};
 use crate::engine::sync::Mutex;
 use crate::engine::sync::schedules::{found_out, many_orders};
 
@@ -30,13 +31,16 @@ struct Stage {
     /// Today and tomorrow.
     admitted: [AtomicU64; 2],
     refunded: [AtomicU64; 2],
+    /// Admissions by part, as the statistics were written.
+    written: Mutex<BTreeMap<u32, u64>>,
 }
 
 impl Stage {
     fn new() -> Arc<Self> {
         let mut world = World::with(Settings { lease: Some(LeaseSettings::default()), ..settings() });
         world.run(&format!("plan gold\n ent all a\n quota q {LIMIT} day\nsub acme gold\nkey k1 acme")).unwrap();
-        Arc::new(Self { world, ledger: Mutex::default(), admitted: Default::default(), refunded: Default::default() })
+        let (admitted, refunded) = Default::default();
+        Arc::new(Self { world, ledger: Mutex::default(), admitted, refunded, written: Mutex::default() })
     }
 
     fn now(&self, day: usize) -> Now {
@@ -114,6 +118,25 @@ impl Stage {
     fn sweep(&self) {
         self.world.engine.sweep(self.now(1));
         self.give_back(&self.world.engine.take_ended());
+    }
+
+    fn keep(&self, parts: &[UsagePart]) {
+        let mut written = self.written.lock();
+        written.extend(parts.iter().map(|part| (part.part, part.usage.admitted)));
+    }
+
+    /// As every second.
+    fn write(&self) {
+        let taken = self.world.engine.take_unwritten_usage(usize::MAX);
+        self.keep(&taken.parts);
+        self.world.engine.usage_written(&taken);
+    }
+
+    /// Everything is written.
+    fn check_written(&self) {
+        self.write();
+        let written = self.written.lock();
+        assert_eq!(written.values().sum::<u64>(), self.admitted[0].load(Ordering::SeqCst), "counted and not written: {written:?}");
     }
 
     /// Nobody asks any more. What is left of a day is given out, and then not one unit more.
@@ -208,6 +231,43 @@ fn schedules_a_period_ends_under_those_who_draw() {
     });
 }
 
+#[test]
+fn schedules_statistics_are_written_to_the_last_count() {
+    many_orders("2 threads are counted while statistics are written, fail to be, and are swept", || {
+        let stage = Stage::new();
+        stage.lease_first();
+        let writer = start(&stage, |stage| {
+            stage.write();
+            let day = 2 * DAY_NS;
+            stage.world.engine.usage.sweep(Now { unix_ns: stage.world.now.unix_ns + day, steady_ns: stage.world.now.steady_ns + day });
+            let failed = stage.world.engine.take_unwritten_usage(usize::MAX);
+            stage.world.engine.usage_not_written(&failed);
+            stage.write();
+        });
+        end([start(&stage, checks(2, 0)), start(&stage, checks(2, 0)), writer]);
+        stage.check_written();
+    });
+}
+
+#[test]
+fn schedules_an_operation_is_charged_once() {
+    many_orders("3 threads ask for the same operation", || {
+        let mut world = World::new();
+        world.run("plan gold\n ent all a\n quota q 9 day\nsub acme gold\nkey k1 acme").unwrap();
+        let world = Arc::new(world);
+        let callers = [1, 2, 3].map(|_| {
+            let world = Arc::clone(&world);
+            thread::spawn(move || {
+                let input = CheckInput { api_key: b"k1", target: "a", method: b"", path: b"", cost: Some(2), operation_id: b"one" };
+                world.engine.check(&world.catalog, &input, world.now).unwrap().receipt.unwrap()
+            })
+        });
+        let [one, two, three] = callers.map(|caller| caller.join().unwrap());
+        assert!(one == two && two == three, "{one}, {two}, {three}");
+        assert_eq!(world.used("acme", "gold/all/q"), 2);
+    });
+}
+
 // What is wrong on purpose.
 
 /// Looks under one lock whether there is a unit, and takes it under the next.
@@ -236,24 +296,42 @@ fn without_letting_go(stage: &Stage) {
     }
 }
 
+/// Reads the statistics, and only then takes them off the list of those that have changed.
+fn read_first(stage: &Stage) {
+    let read = stage.world.engine.usage_parts(Scope::All, 0, u64::MAX);
+    let taken = stage.world.engine.take_unwritten_usage(usize::MAX);
+    stage.keep(&read);
+    stage.world.engine.usage_written(&taken);
+}
+
 #[test]
 fn schedules_mistakes_with_leases_are_found_out() {
-    found_out("check and charge apart", || {
+    let said = found_out("check and charge apart", || {
         let stage = Stage::new();
         // Two units.
         stage.lease_first();
         end([start(&stage, apart), start(&stage, apart), start(&stage, apart)]);
         stage.stop();
     });
-    found_out("units are said to be back before they are", || {
+    assert!(said.contains("more was spent than leased"), "{said}");
+    let said = found_out("units are said to be back before they are", || {
         let stage = Stage::new();
         end([start(&stage, checks(3, 0)), start(&stage, checks(2, 0)), start(&stage, too_soon)]);
         stage.exhaust(0);
         stage.stop();
     });
-    found_out("units are given back that can still be spent", || {
+    assert!(said.contains("more was spent than leased"), "{said}");
+    let said = found_out("units are given back that can still be spent", || {
         let stage = Stage::new();
         end([start(&stage, checks(3, 0)), start(&stage, checks(2, 0)), start(&stage, without_letting_go)]);
         stage.stop();
     });
+    assert!(said.contains("more was spent than leased"), "{said}");
+    let said = found_out("statistics are read before they are taken", || {
+        let stage = Stage::new();
+        stage.lease_first();
+        end([start(&stage, checks(2, 0)), start(&stage, checks(2, 0)), start(&stage, read_first)]);
+        stage.check_written();
+    });
+    assert!(said.contains("counted and not written"), "{said}");
 }
