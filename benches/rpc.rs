@@ -131,8 +131,8 @@ fn cases() -> Vec<Case> {
         [("CheckStream, batches of 64, a rate limit", RATE, "0.067"), ("CheckStream, batches of 64, quotas and receipts", QUOTAS, "0.167")]
     {
         let one = Side { of: Of::Memory, traffic: Traffic::Stream(caller(plan), BATCH), keys: SUBSCRIBERS, shape: STREAMS };
-        let other = Side { of: Of::Memory, traffic: Traffic::Check(caller(RATE)), keys: SUBSCRIBERS, shape };
-        cases.push(Case { what: what.to_owned(), beside: "Check, a rate limit", budget, one, other });
+        let other = Side { of: Of::Memory, traffic: Traffic::Check(caller(plan)), keys: SUBSCRIBERS, shape };
+        cases.push(Case { what: what.to_owned(), beside: "the same by Check", budget, one, other });
     }
     let side = |of| Side { of, traffic: Traffic::Check(caller(QUOTAS)), keys: SUBSCRIBERS, shape };
     let what = "Check with quotas, the ledger on disk".to_owned();

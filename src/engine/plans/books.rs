@@ -19,6 +19,8 @@ use crate::engine::sync::{
 
 /// The most counts of quotas in one entry, those of units and zones that were edited away included.
 const MAX_SLOTS: usize = 1024;
+/// Up to so many an entry has room for those that it has, and no more.
+const FEW_SLOTS: usize = 8;
 /// How many method counters an entry may hold before those that are full again are dropped.
 const MANY_METHODS: usize = 64;
 
@@ -109,6 +111,10 @@ impl State {
         }
         let slot = Slot { identity: Arc::clone(identity), count: QuotaCount::default(), leases: Leases::default() };
         if self.quotas.len() < MAX_SLOTS {
+            if self.quotas.len() < FEW_SLOTS {
+                // Most entries have one or two for ever, and a vector would begin with room for four.
+                self.quotas.reserve_exact(1);
+            }
             self.quotas.push(slot);
             return Some(self.quotas.len() - 1);
         }
