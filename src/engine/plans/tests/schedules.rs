@@ -165,7 +165,11 @@ fn start(stage: &Arc<Stage>, act: impl Fn(&Stage) + Send + 'static) -> JoinHandl
 }
 
 fn checks(times: usize, day: usize) -> impl Fn(&Stage) + Send + 'static {
-    move |stage| (0..times).for_each(|_| drop(stage.check(day)))
+    move |stage| {
+        for _ in 0..times {
+            stage.check(day);
+        }
+    }
 }
 
 fn end(threads: impl IntoIterator<Item = JoinHandle<()>>) {
