@@ -2,6 +2,7 @@
 
 use tonic::Status;
 
+use super::overload::Shed;
 use super::plans::NotSettled;
 use super::ratelimit::RateLimitError;
 use super::usage_plans::BooksError;
@@ -33,6 +34,13 @@ impl From<Refusal> for Status {
             Refusal::Missing | Refusal::Unknown => Self::unauthenticated(refusal.to_string()),
             Refusal::Lacking { .. } => Self::permission_denied(refusal.to_string()),
         }
+    }
+}
+
+/// What passes by itself. Gateways that ask again elsewhere do so on this code.
+impl From<Shed> for Status {
+    fn from(shed: Shed) -> Self {
+        Self::unavailable(shed.to_string())
     }
 }
 

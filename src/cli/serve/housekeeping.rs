@@ -97,10 +97,11 @@ pub(super) fn start(parts: &Parts, files_poll_ms: u64, stopping: &watch::Receive
     every(UPKEEP_ROUND, stopping.clone(), move || upkeep.round());
     let gauges = Gauges::new(&parts.metrics);
     let (rules, plans, ledger) = (parts.rule_engine.clone(), parts.plan_engine.clone(), parts.ledger.clone());
-    let durable = parts.durable_engine.clone();
+    let (durable, overload) = (parts.durable_engine.clone(), parts.overload.clone());
     let metrics = parts.metrics.clone();
     every(Duration::from_secs(1), stopping.clone(), move || {
         gauges.set(&rules, &plans, &durable, &ledger.status());
+        gauges.set_overload(&overload);
         metrics.run_upkeep();
         std::future::ready(())
     });

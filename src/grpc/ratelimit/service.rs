@@ -14,6 +14,7 @@ use tonic::{Request, Response, Status};
 use super::{First, RateLimiter};
 use crate::grpc::codec::FittedCodec;
 use crate::grpc::deadline::time_left;
+use crate::grpc::overload::Overloaded;
 use crate::grpc::pb::rls::rate_limit_service_server::SERVICE_NAME;
 use crate::grpc::wire::{RateLimitRequest, RateLimitResponse};
 
@@ -75,6 +76,11 @@ impl UnaryService<RateLimitRequest> for ShouldRateLimit {
 
     fn call(&mut self, request: Request<RateLimitRequest>) -> Self::Future {
         let limiter = &self.0.limiter;
+        if let Some(overloaded) = request.extensions().get::<Overloaded>()
+            && !limiter.is_report(request.get_ref())
+        {
+            return Either::Left(ready(Err(overloaded.shed().into())));
+        }
         let permitted = limiter.permit(request.get_ref(), request.extensions().get());
         let open = match permitted.and_then(|()| limiter.first_try(request.get_ref())) {
             Ok(First::Answered(answer)) => return Either::Left(ready(Ok(Response::new(answer)))),

@@ -2,6 +2,7 @@
 
 use crate::engine::plans::PlanEngine;
 use crate::engine::rules::RuleEngine;
+use crate::grpc::overload::Overload;
 use crate::ledger::{LedgerError, LedgerStatus};
 use crate::metrics::Metrics;
 
@@ -61,6 +62,9 @@ const LEDGER_COUNTERS: [(&str, &str, Read<LedgerStatus>); 3] = [
     ("tollgate_ledger_failures", "Transactions of the ledger that failed", |status| status.failures),
 ];
 
+const OVERLOAD_COUNTERS: [(&str, &str, Read<Overload>); 1] =
+    [("tollgate_shed_calls", "Decisions answered UNAVAILABLE at once because of grpc.max_lag_ms", Overload::shed)];
+
 fn count(size: usize) -> u64 {
     u64::try_from(size).unwrap_or(u64::MAX)
 }
@@ -74,6 +78,8 @@ pub(super) struct Gauges {
     durable_counters: Vec<(metrics::Counter, Read<PlanEngine>)>,
     ledger_gauges: Vec<(metrics::Gauge, Read<LedgerStatus>)>,
     ledger_counters: Vec<(metrics::Counter, Read<LedgerStatus>)>,
+    overload_counters: Vec<(metrics::Counter, Read<Overload>)>,
+    lag: metrics::Gauge,
     /// 1 for the reason for which the ledger fails.
     ledger_failing: Vec<(metrics::Gauge, &'static str)>,
 }
@@ -89,6 +95,8 @@ impl Gauges {
             durable_counters: counters(metrics, &DURABLE_COUNTERS),
             ledger_gauges: gauges(metrics, &LEDGER_GAUGES),
             ledger_counters: counters(metrics, &LEDGER_COUNTERS),
+            overload_counters: counters(metrics, &OVERLOAD_COUNTERS),
+            lag: lag(metrics),
             ledger_failing: failing(metrics),
         }
     }
@@ -103,6 +111,21 @@ impl Gauges {
             gauge.set(if reason == Some(word) { 1.0 } else { 0.0 });
         }
     }
+
+    #[allow(clippy::cast_precision_loss)]
+    pub(super) fn set_overload(&self, overload: &Overload) {
+        set(&[], &self.overload_counters, overload);
+        self.lag.set(overload.take_lag_ns() as f64 / 1e9);
+    }
+}
+
+fn lag(metrics: &Metrics) -> metrics::Gauge {
+    const NAME: &str = "tollgate_lag_seconds";
+    metrics.describe_gauge(
+        NAME,
+        "The longest that a call had to wait for its core in the last second, as it was foreseen; bound: grpc.max_lag_ms",
+    );
+    metrics.gauge(NAME, &[])
 }
 
 fn failing(metrics: &Metrics) -> Vec<(metrics::Gauge, &'static str)> {
