@@ -90,6 +90,11 @@ impl Tollgate {
         self.process.limit_files(fail.then_some(0));
     }
 
+    /// Memory that it has.
+    pub fn resident_bytes(&self) -> u64 {
+        self.process.resident_bytes()
+    }
+
     pub fn resume(&self) {
         self.process.resume();
     }

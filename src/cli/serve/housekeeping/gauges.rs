@@ -1,5 +1,6 @@
 //! What the engines hold, and what did not fit.
 
+use super::stall::Stalled;
 use crate::engine::plans::PlanEngine;
 use crate::engine::rules::RuleEngine;
 use crate::grpc::overload::Overload;
@@ -80,6 +81,7 @@ pub(super) struct Gauges {
     ledger_counters: Vec<(metrics::Counter, Read<LedgerStatus>)>,
     overload_counters: Vec<(metrics::Counter, Read<Overload>)>,
     lag: metrics::Gauge,
+    stalled: metrics::Gauge,
     /// 1 for the reason for which the ledger fails.
     ledger_failing: Vec<(metrics::Gauge, &'static str)>,
 }
@@ -96,7 +98,12 @@ impl Gauges {
             ledger_gauges: gauges(metrics, &LEDGER_GAUGES),
             ledger_counters: counters(metrics, &LEDGER_COUNTERS),
             overload_counters: counters(metrics, &OVERLOAD_COUNTERS),
-            lag: lag(metrics),
+            lag: gauge(
+                metrics,
+                "tollgate_lag_seconds",
+                "The longest that a call was to wait for its core, in the last second (grpc.max_lag_ms)",
+            ),
+            stalled: gauge(metrics, "tollgate_ledger_stalled_seconds", "How long the ledger has been at the transaction under way"),
             ledger_failing: failing(metrics),
         }
     }
@@ -113,19 +120,16 @@ impl Gauges {
     }
 
     #[allow(clippy::cast_precision_loss)]
-    pub(super) fn set_overload(&self, overload: &Overload) {
+    pub(super) fn set_waits(&self, overload: &Overload, stalled: &Stalled) {
         set(&[], &self.overload_counters, overload);
         self.lag.set(overload.take_lag_ns() as f64 / 1e9);
+        self.stalled.set(stalled.ns() as f64 / 1e9);
     }
 }
 
-fn lag(metrics: &Metrics) -> metrics::Gauge {
-    const NAME: &str = "tollgate_lag_seconds";
-    metrics.describe_gauge(
-        NAME,
-        "The longest that a call had to wait for its core in the last second, as it was foreseen; bound: grpc.max_lag_ms",
-    );
-    metrics.gauge(NAME, &[])
+fn gauge(metrics: &Metrics, name: &'static str, meaning: &'static str) -> metrics::Gauge {
+    metrics.describe_gauge(name, meaning);
+    metrics.gauge(name, &[])
 }
 
 fn failing(metrics: &Metrics) -> Vec<(metrics::Gauge, &'static str)> {
