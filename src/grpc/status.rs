@@ -97,6 +97,11 @@ pub(super) fn invalid(mistakes: Vec<Invalid>) -> Status {
     EditError::Invalid(mistakes).into()
 }
 
+/// The bytes of a message are none, as tonic says it.
+pub(super) fn undecodable(error: &prost::DecodeError) -> Status {
+    Status::internal(error.to_string())
+}
+
 /// Work on a thread of its own that panicked, or that the end of the process cut short.
 pub(super) fn unfinished(error: &tokio::task::JoinError) -> Status {
     Status::internal(format!("the work was not finished: {error}"))

@@ -95,6 +95,11 @@ impl Tollgate {
         self.process.resident_bytes()
     }
 
+    /// Processor time that it has taken.
+    pub fn cpu_ms(&self) -> u64 {
+        self.process.cpu_ms()
+    }
+
     pub fn resume(&self) {
         self.process.resume();
     }

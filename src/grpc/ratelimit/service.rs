@@ -6,17 +6,20 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use futures_util::future::Either;
+use prost::Message;
+use prost::bytes::Bytes;
 use tonic::body::Body;
 use tonic::codegen::{Body as HttpBody, BoxFuture, Service, StdError, http};
 use tonic::server::{Grpc, NamedService, UnaryService};
 use tonic::{Request, Response, Status};
 
 use super::{First, RateLimiter};
-use crate::grpc::codec::FittedCodec;
+use crate::grpc::codec::{FittedCodec, UndecodedCodec};
 use crate::grpc::deadline::time_left;
 use crate::grpc::overload::Overloaded;
 use crate::grpc::pb::rls::rate_limit_service_server::SERVICE_NAME;
-use crate::grpc::wire::{RateLimitRequest, RateLimitResponse};
+use crate::grpc::status::undecodable;
+use crate::grpc::wire::{RateLimitDomain, RateLimitRequest, RateLimitResponse};
 
 const SHOULD_RATE_LIMIT: &str = "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit";
 
@@ -58,8 +61,14 @@ where
             return Box::pin(ready(Ok(Status::unimplemented("no such method").into_http())));
         }
         let method = ShouldRateLimit(self.0.clone());
+        let max = method.0.max_message_bytes;
+        if let Some(overloaded) = request.extensions().get::<Overloaded>().cloned() {
+            return Box::pin(async move {
+                let mut grpc = Grpc::new(UndecodedCodec::default()).apply_max_message_size_config(Some(max), None);
+                Ok(grpc.unary(OnlyReports { method, overloaded }, request).await)
+            });
+        }
         Box::pin(async move {
-            let max = method.0.max_message_bytes;
             let mut grpc = Grpc::new(FittedCodec::default()).apply_max_message_size_config(Some(max), None);
             Ok(grpc.unary(method, request).await)
         })
@@ -76,11 +85,6 @@ impl UnaryService<RateLimitRequest> for ShouldRateLimit {
 
     fn call(&mut self, request: Request<RateLimitRequest>) -> Self::Future {
         let limiter = &self.0.limiter;
-        if let Some(overloaded) = request.extensions().get::<Overloaded>()
-            && !limiter.is_report(request.get_ref())
-        {
-            return Either::Left(ready(Err(overloaded.shed().into())));
-        }
         let permitted = limiter.permit(request.get_ref(), request.extensions().get());
         let open = match permitted.and_then(|()| limiter.first_try(request.get_ref())) {
             Ok(First::Answered(answer)) => return Either::Left(ready(Ok(Response::new(answer)))),
@@ -93,5 +97,29 @@ impl UnaryService<RateLimitRequest> for ShouldRateLimit {
             let answer = shared.limiter.answer_later(request.get_ref(), open, time_left).await?;
             Ok(Response::new(answer))
         }))
+    }
+}
+
+/// The same on a core that has too much to do: decisions are shed, before they are decoded, and reports are taken.
+struct OnlyReports {
+    method: ShouldRateLimit,
+    overloaded: Overloaded,
+}
+
+impl UnaryService<Bytes> for OnlyReports {
+    type Response = RateLimitResponse;
+    type Future = <ShouldRateLimit as UnaryService<RateLimitRequest>>::Future;
+
+    fn call(&mut self, request: Request<Bytes>) -> Self::Future {
+        let (metadata, extensions, message) = request.into_parts();
+        let refused = |status| Either::Left(ready(Err(status)));
+        match RateLimitDomain::decode(message.clone()) {
+            Ok(RateLimitDomain { domain }) if self.method.0.limiter.is_for_reports(&domain) => match RateLimitRequest::decode(message) {
+                Ok(report) => self.method.call(Request::from_parts(metadata, extensions, report)),
+                Err(error) => refused(undecodable(&error)),
+            },
+            Ok(_) => refused(self.overloaded.shed().into()),
+            Err(error) => refused(undecodable(&error)),
+        }
     }
 }

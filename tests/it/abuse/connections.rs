@@ -16,11 +16,15 @@ const RULES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/load/rules");
 const STREAMS: usize = 1_024;
 /// `REFUSED_STREAM`: too many calls at once.
 const REFUSED: u32 = 7;
+/// What is said to the message of a call that was refused.
+const STREAM_CLOSED: u32 = 5;
 /// `ENHANCE_YOUR_CALM`.
 const CALM: u32 = 11;
 
+/// Sheds nothing: these floods are many calls at once for a debug build, and what is tried is what they cost.
 fn start(env: &[(&str, &str)]) -> Tollgate {
-    Tollgate::start(&["--rules", RULES], env)
+    let env: Vec<_> = env.iter().copied().chain([("TOLLGATE_GRPC_MAX_LAG_MS", "0")]).collect();
+    Tollgate::start(&["--rules", RULES], &env)
 }
 
 fn request() -> RateLimitRequest {
@@ -81,41 +85,44 @@ fn who_reads_no_answers_has_as_many_calls_as_it_may_and_costs_their_answers() {
     let before = tollgate.resident_bytes();
     let (clients, asked) = (scaled(1_000), STREAMS + 200);
     let message = message(&request());
-    // Room for no answer: all calls stay open.
-    let mut deaf: Vec<Raw> = (0..clients).map(|_| Raw::open(tollgate.grpc_addr(), 0)).collect();
-    for client in &mut deaf {
-        let calls: Vec<u8> = streams().take(asked).flat_map(|stream| call(stream, RATE_LIMIT, &message)).collect();
-        client.send(&calls).unwrap();
-    }
-    // They read now, which takes nothing off: the answers wait for room on their streams.
-    for client in &mut deaf {
-        let (mut begun, mut refused) = (0, 0);
-        while begun + refused < asked {
-            let frame = client.until(|frame| frame.kind == HEADERS || frame.kind == RST_STREAM);
-            if frame.kind == HEADERS {
-                begun += 1;
-            } else {
-                assert_eq!(frame.error(), REFUSED);
-                refused += 1;
-            }
+    let mut grown = Vec::new();
+    for _ in 0..3 {
+        // Room for no answer: all calls stay open.
+        let mut deaf: Vec<Raw> = (0..clients).map(|_| Raw::open(tollgate.grpc_addr(), 0)).collect();
+        for client in &mut deaf {
+            let calls: Vec<u8> = streams().take(asked).flat_map(|stream| call(stream, RATE_LIMIT, &message)).collect();
+            client.send(&calls).unwrap();
         }
-        assert_eq!((begun, refused), (STREAMS, asked - STREAMS));
+        // They read now, which takes nothing off: the answers wait for room on their streams.
+        for client in &mut deaf {
+            let (mut begun, mut refused) = (0, 0);
+            while begun + refused < asked {
+                let frame = client.until(|frame| frame.kind == HEADERS || frame.kind == RST_STREAM);
+                if frame.kind == HEADERS {
+                    begun += 1;
+                } else if frame.error() == REFUSED {
+                    refused += 1;
+                } else {
+                    assert_eq!(frame.error(), STREAM_CLOSED);
+                }
+            }
+            assert_eq!((begun, refused), (STREAMS, asked - STREAMS));
+        }
+        grown.push(tollgate.resident_bytes().saturating_sub(before));
+        neighbour.goes_on(100);
+        drop(deaf);
+        connections_fall_to(&tollgate, 1);
     }
-    let grown = tollgate.resident_bytes().saturating_sub(before);
+    let calls = clients * STREAMS as u64;
     println!(
-        "{clients} clients with {STREAMS} answers each that they do not take: {} more, {} bytes a call",
-        mebibytes(grown),
-        grown / (clients * STREAMS as u64)
-    );
-    assert!(grown < clients * STREAMS as u64 * 16 * 1024, "{}", mebibytes(grown));
-    neighbour.goes_on(100);
-    drop(deaf);
-    connections_fall_to(&tollgate, 1);
-    println!(
-        "after they have gone: {} more; a neighbour had {} calls answered",
-        mebibytes(tollgate.resident_bytes().saturating_sub(before)),
+        "{clients} clients with {STREAMS} answers each that they do not take, three times: {} more, {} bytes a call; a neighbour had {} calls answered",
+        grown.iter().map(|&grown| mebibytes(grown)).collect::<Vec<_>>().join(", "),
+        grown[0] / calls,
         neighbour.end()
     );
+    assert!(grown[0] < calls * 16 * 1024);
+    // What they had is there for the next ones.
+    assert!(grown[2] < grown[0] + grown[0] / 2, "{grown:?}");
 }
 
 #[test]

@@ -114,7 +114,7 @@ impl Seen {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_too_much_is_shed_and_the_rest_is_answered_right() {
     let tollgate = Tollgate::start(&["--rules", RULES], &NARROW);
-    let requests = scaled(500_000);
+    let (requests, before_ms) = (scaled(500_000), tollgate.cpu_ms());
     let channel = connect(&tollgate).await;
     let mut storm = storm(&tollgate, heavy(), requests);
     let seen = Seen::during(&mut storm, &channel).await;
@@ -123,14 +123,16 @@ async fn what_is_too_much_is_shed_and_the_rest_is_answered_right() {
     RateLimitServiceClient::new(channel.clone()).should_rate_limit(probe).await.unwrap();
 
     let summary = storm.finish().unwrap();
+    let cpu_ms = tollgate.cpu_ms() - before_ms;
     let calls = &summary.tally.calls;
     let at = |quantile: f64| (calls.latency.value_at_quantile(quantile) / 1_000, calls.failure_latency.value_at_quantile(quantile) / 1_000);
     println!(
-        "{requests} requests of {DESCRIPTORS} descriptors, 4,000 at a time on one core: {} answered, {} shed, in {} ms; p50 and p99 µs of \
-         answered and shed: {:?} {:?}; beside them {seen:?}",
+        "{requests} requests of {DESCRIPTORS} descriptors, 4,000 at a time on one core: {} answered, {} shed, in {} ms; {} ms of \
+         the server's processor; p50 and p99 µs of answered and shed: {:?} {:?}; beside them {seen:?}",
         calls.answered(),
         calls.failed(),
         summary.elapsed_ns / 1_000_000,
+        cpu_ms,
         at(0.5),
         at(0.99),
     );
@@ -176,6 +178,12 @@ async fn what_is_shed_is_charged_nowhere_and_a_quota_stays_exact() {
 async fn where_nothing_is_to_be_shed_nothing_is() {
     let tollgate = Tollgate::start(&["--rules", RULES], &[NARROW[0], ("TOLLGATE_GRPC_MAX_LAG_MS", "0")]);
     let requests = scaled(250_000);
-    let calls = storm(&tollgate, heavy(), requests).finish().unwrap().tally.calls;
+    let summary = storm(&tollgate, heavy(), requests).finish().unwrap();
+    let calls = summary.tally.calls;
+    println!(
+        "{requests} requests answered in {} ms, with {} ms of the server's processor",
+        summary.elapsed_ns / 1_000_000,
+        tollgate.cpu_ms()
+    );
     assert_eq!((calls.answered(), calls.failed()), (requests, 0));
 }
