@@ -102,10 +102,11 @@ impl Steady {
     fn row(&mut self, what: &str, load: &str, rate: f64, summary: &Summary) {
         let tally = &summary.tally;
         let calls = &tally.calls;
-        let failed: Vec<String> = [Code::ResourceExhausted, Code::Unavailable, Code::DeadlineExceeded]
-            .into_iter()
+        let failed: Vec<String> = (0..=16)
+            .map(Code::from_i32)
             .filter(|code| calls.failed_with(*code) > 0)
             .map(|code| format!("{} {code:?}", calls.failed_with(code)))
+            .chain((tally.reconnects > 0).then(|| format!("{} connections", tally.reconnects)))
             .collect();
         let seconds = summary.elapsed_ns as f64 / 1e9;
         self.table.push(vec![
