@@ -3,6 +3,9 @@
 //! Sizes are a part of the full ones, so that all of it takes seconds in a debug build:
 //! `TOLLGATE_ABUSE_SCALE=1 cargo test --release --test it abuse -- --nocapture` takes the full ones, and shows the figures.
 
+// Sizes are far from where these lose anything.
+#![allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap, clippy::cast_precision_loss, clippy::cast_sign_loss)]
+
 mod connections;
 mod floods;
 mod keys;
@@ -23,7 +26,6 @@ const NOW: Now = Now { unix_ns: 1_795_341_607 * SECOND_NS, steady_ns: 1_000 * SE
 const PART: f64 = 0.02;
 
 /// This much of a full size, and at least one.
-#[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 fn scaled(full: u64) -> u64 {
     let part = std::env::var("TOLLGATE_ABUSE_SCALE").map_or(PART, |text| text.parse().expect("TOLLGATE_ABUSE_SCALE is a number"));
     ((full as f64 * part) as u64).max(1)

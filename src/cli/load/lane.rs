@@ -281,8 +281,10 @@ impl Lane {
     /// Who has waited for a place as long as one waits for an answer asks no more.
     fn give_up_late(&mut self, now_ns: u64) {
         let before_ns = now_ns.saturating_sub(self.worker.shared.job.timeout_ns);
-        let late = |start_ns: &mut u64| *start_ns < before_ns;
-        while let Some(start_ns) = { self.slot.due.borrow_mut().pop_front_if(late) } {
+        loop {
+            let first = self.slot.due.borrow().front().copied();
+            let Some(start_ns) = first.filter(|start_ns| *start_ns < before_ns) else { return };
+            self.slot.due.borrow_mut().pop_front();
             if self.worker.shared.is_measured(start_ns) {
                 let mut tally = self.worker.tally.borrow_mut();
                 tally.asked += 1;

@@ -96,7 +96,7 @@ impl Told {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_ledger_that_takes_seconds_makes_nobody_wait_for_it_and_admits_nothing_twice() {
-    let delay = Duration::from_millis(scaled(5_000).max(1_000));
+    let delay = Duration::from_millis(scaled(5_000).max(2_000));
     let slow = Arc::new(AtomicBool::new(false));
     let slowed = slow.clone();
     let house = House::new(catalog(&plans()), move |_| {
