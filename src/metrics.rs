@@ -2,6 +2,7 @@
 
 mod calls;
 mod rules;
+mod striped;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,11 +10,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use dashmap::DashMap;
 use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+use parking_lot::Mutex;
 
 pub use self::calls::CallMeter;
 use self::calls::CallMeters;
 pub use self::rules::RuleMeters;
 use self::rules::RuleSums;
+pub use self::striped::Striped;
 use crate::engine::rules::tally::Tally;
 
 /// Series of rules whose labels come from requests (`detailed_metric`, `value_to_metric`, overrides). Beyond it they share one.
@@ -34,6 +37,7 @@ pub struct Metrics {
     registered: AtomicUsize,
     dynamic: AtomicUsize,
     sums: RuleSums,
+    striped: Mutex<Vec<Striped>>,
 }
 
 impl Metrics {
@@ -55,12 +59,13 @@ impl Metrics {
             registered: AtomicUsize::new(0),
             dynamic: AtomicUsize::new(0),
             sums: RuleSums::new(),
+            striped: Mutex::default(),
         }
     }
 
     /// The text that Prometheus scrapes.
     pub fn render(&self) -> String {
-        self.sums.settle();
+        self.settle();
         let mut text = self.handle.render();
         self.calls.render(&mut text);
         text
@@ -78,12 +83,24 @@ impl Metrics {
 
     /// Folds the recorded latencies together. Call it every second or so: until then each takes memory.
     pub fn run_upkeep(&self) {
-        self.sums.settle();
+        self.settle();
         self.handle.run_upkeep();
+    }
+
+    fn settle(&self) {
+        self.sums.settle();
+        self.striped.lock().iter().for_each(Striped::settle);
     }
 
     pub fn counter(&self, name: &'static str, labels: &[(&'static str, &str)]) -> Counter {
         self.recorder.register_counter(&key(name, labels), &METADATA)
+    }
+
+    /// At most 16 series of one name, for what every decision counts.
+    pub fn striped<const N: usize>(&self, name: &'static str, labels: &[[(&'static str, &str); N]]) -> Striped {
+        let striped = Striped::new(labels.iter().map(|labels| self.counter(name, labels)).collect());
+        self.striped.lock().push(striped.clone());
+        striped
     }
 
     pub fn gauge(&self, name: &'static str, labels: &[(&'static str, &str)]) -> Gauge {

@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use foldhash::quality::RandomState;
+
 use super::calendar::Calendar;
 use super::gcra::RateLimit;
 use super::invalid::Invalid;
@@ -16,7 +18,7 @@ pub struct CompiledPlan {
     pub plan: Arc<Plan>,
     /// In the declared order.
     pub entitlements: Vec<Arc<CompiledEntitlement>>,
-    by_target: HashMap<Id, usize>,
+    by_target: HashMap<Id, usize, RandomState>,
 }
 
 /// An entitlement, ready to decide.
@@ -87,7 +89,7 @@ impl CompiledPlan {
     /// Prepares a plan. Errors: a rate that makes no token bucket, an unknown time zone, a path that is no pattern, a target in two
     /// entitlements.
     pub fn new(plan: Arc<Plan>) -> Result<Self, Invalid> {
-        let mut by_target = HashMap::new();
+        let mut by_target = HashMap::default();
         let mut entitlements = Vec::with_capacity(plan.entitlements.len());
         for (index, declared) in plan.entitlements.iter().enumerate() {
             let at = format!("entitlements[{index}]");

@@ -57,7 +57,7 @@ pub fn resolve<'a>(lookup: &'a impl Lookup, call: &Call<'_>, now: Now) -> Resolu
     if let Some(target) = target.filter(|target| target.is_open(call.method, call.path)) {
         return Resolution::Open { target };
     }
-    match identify(lookup, call.api_key, now).and_then(|caller| subscribe(lookup, caller, call.target)) {
+    match identify(lookup, call.api_key, now).and_then(|caller| subscribe(lookup, caller, call.target, target)) {
         Ok(covered) => Resolution::Covered(covered),
         Err(refused) => Resolution::Refused(refused),
     }
@@ -86,13 +86,14 @@ pub fn identify<'a>(lookup: &'a impl Lookup, presented: &[u8], now: Now) -> Resu
     Ok((key, subscriber))
 }
 
-/// Which entitlement covers the target? Step 2: the first plan of the subscriber that does, else the target's default plan.
+/// Which entitlement covers the target? Step 2: the first plan of the subscriber that does, else the target's default plan. `target` is what the
+/// lookup has of it.
 pub fn subscribe<'a>(
     lookup: &'a impl Lookup,
     (key, subscriber): (&'a ApiKey, &'a Subscriber),
     target_id: &str,
+    target: Option<&'a CompiledTarget>,
 ) -> Result<Covered<'a>, Refused<'a>> {
-    let target = lookup.target(target_id);
     let covers = |plan: &str| lookup.plan(plan).and_then(|plan| plan.covering(target_id));
     let refused = |note| Refused { reason: Reason::NotSubscribed, key: Some(key), note };
     if let Some((target_id, entitlement)) = subscriber.plans.iter().find_map(|plan| covers(plan)) {

@@ -242,6 +242,7 @@ impl PlanEngine {
         let Covered { key, subscriber, entitlement, target_id, target } = covered;
         let compiled: &'a CompiledEntitlement = entitlement;
         let counted = compiled.rate.is_some() || !compiled.methods.is_empty() || !compiled.quotas.is_empty();
+        let mut numbers = None;
         let metered = if counted {
             let (subject, owner) = self.owner(covered);
             let names = (&*compiled.plan, &*compiled.name);
@@ -249,6 +250,9 @@ impl PlanEngine {
             let work = |entry: &Entry, state: &mut State| {
                 let metered = self.meter(lookup, Some((compiled, entry, &mut *state)), target, request, shortage, now)?;
                 self.tally(&mut state.last_usage, covered, request, metered.verdict, now);
+                if !metered.charges.is_empty() {
+                    numbers = state.last_usage.as_ref().map(|row| row.numbers(|kind, name| self.names.number(kind, name)));
+                }
                 Ok(metered)
             };
             self.books.with(fingerprint, owner, now, work).unwrap_or_else(|books::Full| {
@@ -265,7 +269,11 @@ impl PlanEngine {
             Err(needs) => return Checked::Needs(needs),
         };
         let charges = std::mem::take(&mut metered.charges);
-        let receipt = (!charges.is_empty()).then(|| self.issue(&subscriber.id, &key.id, target_id, request, charges, now)).flatten();
+        let issue = |charges| {
+            let by_name = || (self.names.number(NameKind::Key, &key.id), self.names.number(NameKind::Target, target_id));
+            self.issue(&subscriber.id, numbers.unwrap_or_else(by_name), request, charges, now)
+        };
+        let receipt = if charges.is_empty() { None } else { issue(charges) };
         Checked::Decided(decision(metered, &compiled.plan, &compiled.name, &subscriber.id, receipt))
     }
 
@@ -298,8 +306,7 @@ impl PlanEngine {
     fn issue(
         &self,
         subscriber: &Id,
-        key: &Id,
-        target: &Id,
+        (key, target): (u32, u32),
         request: &CheckInput<'_>,
         charges: SmallVec<[Charged; 4]>,
         now: Now,
@@ -311,8 +318,8 @@ impl PlanEngine {
             epoch: self.settings.epoch,
             shard,
             seq,
-            key: self.names.number(NameKind::Key, key),
-            target: self.names.number(NameKind::Target, target),
+            key,
+            target,
             issued_us: now.unix_ns / 1000,
             cost: request.cost.unwrap_or(1),
             charges,

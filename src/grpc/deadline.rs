@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tonic::metadata::MetadataMap;
+use axum::http::HeaderMap;
 
 use crate::decide::time::Now;
 
@@ -10,8 +10,8 @@ use crate::decide::time::Now;
 const WAY_BACK: Duration = Duration::from_millis(2);
 
 /// The time that is left for a decision by the call's own deadline, which starts when the call does. `None`: it has none.
-pub(super) fn time_left(metadata: &MetadataMap) -> Option<Duration> {
-    let text = metadata.get("grpc-timeout")?.to_str().ok()?;
+pub(super) fn time_left(headers: &HeaderMap) -> Option<Duration> {
+    let text = headers.get("grpc-timeout")?.to_str().ok()?;
     Some(timeout(text)?.saturating_sub(WAY_BACK))
 }
 
@@ -76,11 +76,11 @@ mod tests {
 
     #[test]
     fn the_way_back_is_kept_free() {
-        let mut metadata = MetadataMap::new();
-        assert_eq!(time_left(&metadata), None);
-        metadata.insert("grpc-timeout", "20m".parse().unwrap());
-        assert_eq!(time_left(&metadata), Some(Duration::from_millis(18)));
-        metadata.insert("grpc-timeout", "1m".parse().unwrap());
-        assert_eq!(time_left(&metadata), Some(Duration::ZERO));
+        let mut headers = HeaderMap::new();
+        assert_eq!(time_left(&headers), None);
+        headers.insert("grpc-timeout", "20m".parse().unwrap());
+        assert_eq!(time_left(&headers), Some(Duration::from_millis(18)));
+        headers.insert("grpc-timeout", "1m".parse().unwrap());
+        assert_eq!(time_left(&headers), Some(Duration::ZERO));
     }
 }

@@ -1,119 +1,79 @@
 //! `tollgate.v1.DecisionService`.
 
+mod answer;
 mod batch;
 mod outcome;
+mod request;
+mod service;
 
-use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
-use prost_types::Duration;
-use tokio_stream::{Stream, StreamExt};
-use tonic::{Request, Response, Status, Streaming};
+use prost::Message;
+use prost::bytes::Bytes;
+use tonic::Status;
 
-use super::deadline::time_left;
+pub use self::service::DecisionGrpc;
 use super::pb::tollgate as pb;
-use super::plans::{Plans, headers};
-use crate::decide::time::SECOND_NS;
-use crate::decide::verdict::{Decision, LimitKind, LimitStatus, Reason, Verdict};
-use crate::engine::plans::CheckInput;
-use pb::decision_service_server::DecisionService;
+use super::plans::{Plans, Tried};
+use super::protobuf::Malformed;
+use super::unary::{Framed, Reply};
+use crate::decide::verdict::Reason;
 
 /// The most items of a batch, and outcomes of a report.
 pub const MAX_BATCH: usize = 10_000;
 
-/// The service.
+/// What the service does, from message to message.
 #[derive(Clone, Debug)]
 pub struct Decisions(pub Arc<Plans>);
 
-type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
-
-#[tonic::async_trait]
-impl DecisionService for Decisions {
-    async fn check(&self, request: Request<pb::CheckRequest>) -> Result<Response<pb::CheckResponse>, Status> {
-        let time_left = time_left(request.metadata());
-        let request = request.get_ref();
-        let input = CheckInput {
-            api_key: &request.api_key,
-            target: &request.target,
-            method: &request.method,
-            path: &request.path,
-            cost: request.cost,
-            operation_id: &request.operation_id,
+impl Decisions {
+    /// `CheckRequest` to `CheckResponse`.
+    fn check(self: &Arc<Self>, message: Bytes, time_left: Option<Duration>) -> Reply {
+        let tried = request::check(&message).map_err(Status::from).and_then(|input| {
+            let tried = self.0.first_try(&input, time_left, |decision| answer::framed(decision, &self.0))?;
+            Ok(match tried {
+                Tried::Answered(answered) => Ok(answered),
+                Tried::Later(open, _) => Err(open),
+            })
+        });
+        let open = match tried {
+            Ok(Ok(answered)) => return Reply::Now(Ok(answered)),
+            Err(status) => return Reply::Now(Err(status)),
+            Ok(Err(open)) => open,
         };
-        let answered = self.0.check(&input, time_left, |decision| respond(decision, &self.0)).await;
-        Ok(Response::new(answered?))
+        let decisions = self.clone();
+        Reply::Later(Box::pin(async move {
+            let (input, plans) = (request::check(&message)?, &decisions.0);
+            Ok(plans.answer_later(&input, open, |decision| answer::framed(decision, plans)).await?)
+        }))
     }
 
-    type CheckStreamStream = Answers<pb::CheckBatchResponse>;
-
-    // A batch is read when the answers before it have gone out: a client that does not read its answers is not read either.
-    async fn check_stream(&self, request: Request<Streaming<pb::CheckBatch>>) -> Result<Response<Self::CheckStreamStream>, Status> {
-        let plans = self.0.clone();
-        let answers = request.into_inner().then(move |batch| {
-            let plans = plans.clone();
-            async move { Ok(batch::answer(&plans, &batch?).await) }
-        });
-        Ok(Response::new(Box::pin(answers)))
+    /// `ReportRequest` to `ReportResponse`.
+    async fn report(&self, message: Bytes) -> Result<Framed, Status> {
+        let request = pb::ReportRequest::decode(message).map_err(|_| Malformed::Message)?;
+        Ok(Framed::of(&outcome::settle_all(&self.0, &request).await?))
     }
 
-    async fn report(&self, request: Request<pb::ReportRequest>) -> Result<Response<pb::ReportResponse>, Status> {
-        Ok(Response::new(outcome::settle_all(&self.0, request.get_ref()).await?))
+    /// Answers a call as the service does, on any bytes.
+    ///
+    /// # Errors
+    /// Where the bytes are no request, or one that cannot be decided, whoever the caller is.
+    pub async fn answer_check(self: &Arc<Self>, message: Bytes) -> Result<Vec<u8>, Status> {
+        let answered = match self.check(message, None) {
+            Reply::Now(answered) => answered,
+            Reply::Later(answer) => answer.await,
+        };
+        Ok(answered?.message().to_vec())
     }
 
-    type ReportStreamStream = Answers<pb::ReportResponse>;
-
-    async fn report_stream(&self, request: Request<Streaming<pb::ReportRequest>>) -> Result<Response<Self::ReportStreamStream>, Status> {
-        let plans = self.0.clone();
-        let answers = request.into_inner().then(move |report| {
-            let plans = plans.clone();
-            async move { Ok(outcome::settle_all(&plans, &report?).await?) }
-        });
-        Ok(Response::new(Box::pin(answers)))
+    /// The same of reports.
+    ///
+    /// # Errors
+    /// Where the bytes are no request, or a correction could not be recorded.
+    pub async fn answer_report(&self, message: Bytes) -> Result<Vec<u8>, Status> {
+        Ok(self.report(message).await?.message().to_vec())
     }
-}
-
-fn respond(decision: &Decision<'_>, plans: &Plans) -> pb::CheckResponse {
-    let (verdict, reason, http_status, retry_after_ns, over_quota) = match decision.verdict {
-        Verdict::Allow { over_quota } => (pb::Verdict::Allow, pb::Reason::Unspecified, 200, None, over_quota),
-        Verdict::Deny { reason, retry_after_ns } => (pb::Verdict::Deny, wire_reason(reason), reason.http_status(), retry_after_ns, false),
-    };
-    pb::CheckResponse {
-        verdict: verdict.into(),
-        reason: reason.into(),
-        http_status: http_status.into(),
-        receipt: decision.receipt.clone().unwrap_or_default(),
-        plan: decision.plan.clone().into_owned(),
-        entitlement: decision.entitlement.clone().into_owned(),
-        subscriber: decision.subscriber.clone().into_owned(),
-        limits: decision.limits.iter().map(limit).collect(),
-        retry_after: retry_after_ns.map(duration),
-        never: verdict == pb::Verdict::Deny && retry_after_ns.is_none(),
-        over_quota,
-        headers: headers::headers(decision, &plans.settings().headers)
-            .into_iter()
-            .map(|(name, value)| pb::Header { name: name.to_owned(), value })
-            .collect(),
-    }
-}
-
-fn limit(status: &LimitStatus<'_>) -> pb::LimitStatus {
-    let kind = match status.kind {
-        LimitKind::Rate => pb::limit_status::Kind::Rate,
-        LimitKind::Quota => pb::limit_status::Kind::Quota,
-    };
-    pb::LimitStatus {
-        name: status.name.clone().into_owned(),
-        kind: kind.into(),
-        limit: status.limit,
-        remaining: status.remaining,
-        reset_after: Some(duration(status.reset_after_ns)),
-        window: Some(duration(status.window_ns)),
-        violated: status.violated,
-    }
-}
-
-fn duration(ns: u64) -> Duration {
-    Duration { seconds: i64::try_from(ns / SECOND_NS).unwrap_or(i64::MAX), nanos: i32::try_from(ns % SECOND_NS).unwrap_or(0) }
 }
 
 fn wire_reason(reason: Reason) -> pb::Reason {

@@ -26,7 +26,7 @@ pub struct ExternalAuthorization(pub Arc<Plans>);
 #[tonic::async_trait]
 impl Authorization for ExternalAuthorization {
     async fn check(&self, request: Request<CheckRequest>) -> Result<Response<CheckResponse>, Status> {
-        let time_left = time_left(request.metadata());
+        let time_left = time_left(request.metadata().as_ref());
         let attributes = request.into_inner().attributes.unwrap_or_default();
         let http = attributes.request.and_then(|request| request.http).unwrap_or_default();
         let target = attributes.context_extensions.get("target").map(String::as_str).unwrap_or_default();

@@ -18,7 +18,7 @@ use crate::decide::time::{Now, SECOND_NS};
 use crate::decide::verdict::{Decision, Reason};
 use crate::engine::plans::{CheckInput, Checked, InvalidRequest, Need, NotRecorded, PlanEngine, Report, Settled, Settlement, Shortage};
 use crate::ledger::LedgerError;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, Striped};
 
 /// Decides and settles by usage plans.
 #[derive(Debug)]
@@ -41,12 +41,23 @@ pub enum NotSettled {
     Ledger(#[from] LedgerError),
 }
 
-/// What a try came to.
-enum Tried<R, F> {
+/// What the first try came to.
+#[derive(Debug)]
+pub enum Tried<R, F> {
     Answered(R),
-    /// Nothing is decided, and the answer not made.
-    Needs(Vec<Need>, F),
+    /// For [`Plans::answer_later`]. The answer is not made yet.
+    Later(Open, F),
 }
+
+/// A request that waits for the ledger. It has charged nothing.
+#[derive(Debug)]
+pub struct Open {
+    needs: Vec<Need>,
+    patience: Patience,
+}
+
+/// A decision's answer, or what it needs and the answer that is not made yet.
+type Decided<R, F> = Result<R, (Vec<Need>, F)>;
 
 /// Decisions by one catalog at one moment.
 struct Sitting<'p> {
@@ -54,17 +65,17 @@ struct Sitting<'p> {
     catalog: Guard<Arc<Catalog>>,
     shortage: Shortage,
     now: Now,
-    /// Counted together at the end: a counter that all threads share is the dearest of all.
+    /// Counted together at the end.
     admitted: u64,
 }
 
 impl Sitting<'_> {
     /// One try.
-    fn decide<R, F: FnOnce(&Decision<'_>) -> R>(&mut self, request: &CheckInput<'_>, answer: F) -> Result<Tried<R, F>, InvalidRequest> {
+    fn decide<R, F: FnOnce(&Decision<'_>) -> R>(&mut self, request: &CheckInput<'_>, answer: F) -> Result<Decided<R, F>, InvalidRequest> {
         let plans = self.plans;
         let decision = match plans.engine.check_or_need(&**self.catalog, request, self.shortage, self.now)? {
             Checked::Decided(decision) => decision,
-            Checked::Needs(needs) => return Ok(Tried::Needs(needs, answer)),
+            Checked::Needs(needs) => return Ok(Err((needs, answer))),
         };
         if let Some(note) = &decision.note {
             tracing::debug!(target = request.target, "{note}");
@@ -76,14 +87,14 @@ impl Sitting<'_> {
         if let Some(desk) = plans.desk.as_ref().filter(|_| plans.engine.has_prefetches()) {
             desk.prefetch();
         }
-        Ok(Tried::Answered(answer(&decision)))
+        Ok(Ok(answer(&decision)))
     }
 }
 
 impl Drop for Sitting<'_> {
     fn drop(&mut self) {
         if self.admitted > 0 {
-            self.plans.meters.admitted.increment(self.admitted);
+            self.plans.meters.checks.add(ADMITTED, self.admitted);
         }
     }
 }
@@ -93,12 +104,14 @@ fn unavailable() -> Decision<'static> {
 }
 
 struct Meters {
-    admitted: Counter,
-    /// By [`Reason::ALL`].
-    refused: Vec<Counter>,
+    /// Admissions, then refusals by [`Reason::ALL`].
+    checks: Striped,
     /// By [`SETTLEMENTS`].
     reports: Vec<Counter>,
 }
+
+/// Where admissions are among the checks.
+const ADMITTED: usize = 0;
 
 const SETTLEMENTS: [(Settlement, &str); 6] = [
     (Settlement::Counted, "COUNTED"),
@@ -139,31 +152,56 @@ impl Plans {
         time_left: Option<Duration>,
         answer: impl FnOnce(&Decision<'_>) -> R,
     ) -> Result<R, InvalidRequest> {
+        match self.first_try(request, time_left, answer)? {
+            Tried::Answered(answered) => Ok(answered),
+            // Apart, because it is rare, and what it has to remember would make every check larger.
+            Tried::Later(open, answer) => Box::pin(self.answer_later(request, open, answer)).await,
+        }
+    }
+
+    /// The part of [`Self::check`] that waits for nothing: nearly always all of it.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn first_try<R, F: FnOnce(&Decision<'_>) -> R>(
+        &self,
+        request: &CheckInput<'_>,
+        time_left: Option<Duration>,
+        answer: F,
+    ) -> Result<Tried<R, F>, InvalidRequest> {
         let now = self.clock.now();
         let patience = Patience::new(now, self.settings.max_wait, time_left);
-        let desk = self.desk.as_ref().filter(|_| !patience.left(now).is_zero());
-        let shortage = if desk.is_some() { Shortage::Ask } else { self.settings.on_failure };
-        let tried = self.sit(shortage, now).decide(request, answer)?;
-        match (tried, desk) {
-            (Tried::Answered(answered), _) => Ok(answered),
-            // Apart, because it is rare, and what it has to remember would make every check larger.
-            (Tried::Needs(needs, answer), Some(desk)) => Box::pin(self.wait(desk, needs, request, patience, answer)).await,
-            (Tried::Needs(_, answer), None) => Ok(answer(&unavailable())),
+        let asks = self.desk.is_some() && !patience.left(now).is_zero();
+        let shortage = if asks { Shortage::Ask } else { self.settings.on_failure };
+        Ok(match self.sit(shortage, now).decide(request, answer)? {
+            Ok(answered) => Tried::Answered(answered),
+            Err((needs, answer)) if asks => Tried::Later(Open { needs, patience }, answer),
+            Err((_, answer)) => Tried::Answered(answer(&unavailable())),
+        })
+    }
+
+    /// The rest of it.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn answer_later<R>(
+        &self,
+        request: &CheckInput<'_>,
+        Open { needs, patience }: Open,
+        answer: impl FnOnce(&Decision<'_>) -> R,
+    ) -> Result<R, InvalidRequest> {
+        match &self.desk {
+            Some(desk) => self.wait(desk, needs, request, patience, answer).await,
+            // Without it nothing waits.
+            None => Ok(answer(&unavailable())),
         }
     }
 
     /// Decides requests in order, by one catalog and one reading of the clock for as long as nothing is waited for. `answer` is told `None` of a
     /// request that cannot be decided, whoever the caller is.
     pub async fn check_all<'r>(&self, mut requests: impl Iterator<Item = CheckInput<'r>>, mut answer: impl FnMut(Option<&Decision<'_>>)) {
-        while let Some((request, needs, patience)) = self.check_run(&mut requests, &mut answer) {
-            let answered = match &self.desk {
-                Some(desk) => Box::pin(self.wait(desk, needs, &request, patience, |decision| answer(Some(decision)))).await,
-                None => {
-                    answer(Some(&unavailable()));
-                    Ok(())
-                }
-            };
-            if answered.is_err() {
+        while let Some((request, open)) = self.check_run(&mut requests, &mut answer) {
+            if Box::pin(self.answer_later(&request, open, |decision| answer(Some(decision)))).await.is_err() {
                 self.reject_check();
                 answer(None);
             }
@@ -175,14 +213,14 @@ impl Plans {
         &self,
         requests: &mut impl Iterator<Item = CheckInput<'r>>,
         answer: &mut impl FnMut(Option<&Decision<'_>>),
-    ) -> Option<(CheckInput<'r>, Vec<Need>, Patience)> {
+    ) -> Option<(CheckInput<'r>, Open)> {
         let shortage = if self.desk.is_some() && !self.settings.max_wait.is_zero() { Shortage::Ask } else { self.settings.on_failure };
         let now = self.clock.now();
         let mut sitting = self.sit(shortage, now);
         for request in requests {
             match sitting.decide(&request, |decision| answer(Some(decision))) {
-                Ok(Tried::Answered(())) => {}
-                Ok(Tried::Needs(needs, _)) => return Some((request, needs, Patience::new(now, self.settings.max_wait, None))),
+                Ok(Ok(())) => {}
+                Ok(Err((needs, _))) => return Some((request, Open { needs, patience: Patience::new(now, self.settings.max_wait, None) })),
                 Err(_) => {
                     self.reject_check();
                     answer(None);
@@ -208,13 +246,13 @@ impl Plans {
                 break;
             }
             match self.sit(Shortage::Ask, now).decide(request, answer)? {
-                Tried::Answered(answered) => return Ok(answered),
-                Tried::Needs(still, unused) => (needs, answer) = (still, unused),
+                Ok(answered) => return Ok(answered),
+                Err(still) => (needs, answer) = still,
             }
         }
         match self.sit(self.settings.on_failure, self.clock.now()).decide(request, answer)? {
-            Tried::Answered(answered) => Ok(answered),
-            Tried::Needs(_, answer) => Ok(answer(&unavailable())),
+            Ok(answered) => Ok(answered),
+            Err((_, answer)) => Ok(answer(&unavailable())),
         }
     }
 
@@ -263,20 +301,17 @@ impl Meters {
     fn new(metrics: &Metrics) -> Self {
         metrics.describe_counter("tollgate_checks", "Decisions by usage plans, by verdict and reason");
         metrics.describe_counter("tollgate_reports", "Reports, by what they did");
-        let check = |reason: &str| {
-            metrics.counter("tollgate_checks", &[("verdict", if reason.is_empty() { "ALLOW" } else { "DENY" }), ("reason", reason)])
-        };
+        let refused = Reason::ALL.iter().map(|reason| [("verdict", "DENY"), ("reason", reason.name())]);
+        let checks: Vec<_> = std::iter::once([("verdict", "ALLOW"), ("reason", "")]).chain(refused).collect();
         Self {
-            admitted: check(""),
-            refused: Reason::ALL.iter().map(|reason| check(reason.name())).collect(),
+            checks: metrics.striped("tollgate_checks", &checks),
             reports: SETTLEMENTS.iter().map(|(_, name)| metrics.counter("tollgate_reports", &[("result", name)])).collect(),
         }
     }
 
     fn refused(&self, reason: Reason) {
-        let place = Reason::ALL.iter().position(|known| *known == reason);
-        if let Some(counter) = place.and_then(|place| self.refused.get(place)) {
-            counter.increment(1);
+        if let Some(place) = Reason::ALL.iter().position(|known| *known == reason) {
+            self.checks.add(ADMITTED + 1 + place, 1);
         }
     }
 }

@@ -1,10 +1,13 @@
 //! The one place where errors become gRPC status.
 
 use tonic::Status;
+use tonic::metadata::MetadataValue;
 
 use super::overload::Shed;
 use super::plans::NotSettled;
+use super::protobuf::Malformed;
 use super::ratelimit::RateLimitError;
+use super::unary::NotRead;
 use super::usage_plans::BooksError;
 use crate::access::Refusal;
 use crate::catalog::EditError;
@@ -25,6 +28,28 @@ impl From<RateLimitError> for Status {
             RateLimitError::Check(error) => error.into(),
             RateLimitError::Report(error) => ReportError::from(error).into(),
         }
+    }
+}
+
+/// As gRPC says it of each.
+impl From<NotRead> for Status {
+    fn from(error: NotRead) -> Self {
+        let text = error.to_string();
+        match error {
+            NotRead::Compressed(_) => {
+                let mut status = Self::unimplemented(text);
+                status.metadata_mut().insert("grpc-accept-encoding", MetadataValue::from_static("identity"));
+                status
+            }
+            NotRead::TooLong { .. } => Self::out_of_range(text),
+            NotRead::Flagged | NotRead::Missing | NotRead::Less | NotRead::More => Self::internal(text),
+        }
+    }
+}
+
+impl From<Malformed> for Status {
+    fn from(error: Malformed) -> Self {
+        Self::invalid_argument(error.to_string())
     }
 }
 
@@ -95,11 +120,6 @@ impl From<BooksError> for Status {
 /// Names every field that cannot be used.
 pub(super) fn invalid(mistakes: Vec<Invalid>) -> Status {
     EditError::Invalid(mistakes).into()
-}
-
-/// The bytes of a message are none, as tonic says it.
-pub(super) fn undecodable(error: &prost::DecodeError) -> Status {
-    Status::internal(error.to_string())
 }
 
 /// Work on a thread of its own that panicked, or that the end of the process cut short.

@@ -2,11 +2,11 @@
 //! the same rule do not wait for each other.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use metrics::Counter;
 use parking_lot::Mutex;
 
+use super::striped::thread_number;
 use crate::engine::rules::tally::Tally;
 
 /// Threads beyond it share.
@@ -104,15 +104,6 @@ impl RuleSums {
             }
         }
     }
-}
-
-/// Another for each thread.
-fn thread_number() -> usize {
-    static NEXT: AtomicUsize = AtomicUsize::new(0);
-    thread_local! {
-        static NUMBER: usize = NEXT.fetch_add(1, Ordering::Relaxed);
-    }
-    NUMBER.with(|number| *number)
 }
 
 impl std::fmt::Debug for RuleMeters {

@@ -25,6 +25,9 @@ use crate::server::Tollgate;
 const NOW: Now = Now { unix_ns: 1_795_341_607 * SECOND_NS, steady_ns: 1_000 * SECOND_NS };
 const PART: f64 = 0.02;
 
+/// Held by those that load the machine, so that it is one of them at a time: other tests run beside them.
+static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 /// This much of a full size, and at least one.
 fn scaled(full: u64) -> u64 {
     let part = std::env::var("TOLLGATE_ABUSE_SCALE").map_or(PART, |text| text.parse().expect("TOLLGATE_ABUSE_SCALE is a number"));

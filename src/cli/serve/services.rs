@@ -12,10 +12,9 @@ use super::parts::Parts;
 use crate::cli::Failure;
 use crate::config::Config;
 use crate::grpc::books::EngineBooks;
-use crate::grpc::decision::Decisions;
+use crate::grpc::decision::DecisionGrpc;
 use crate::grpc::ext_authz::ExternalAuthorization;
 use crate::grpc::observe::Observe;
-use crate::grpc::pb::tollgate::decision_service_server::DecisionServiceServer;
 use crate::grpc::pb::tollgate::usage_plan_service_server::UsagePlanServiceServer;
 use crate::grpc::ratelimit::RateLimitGrpc;
 use crate::grpc::server::Dispatch;
@@ -26,7 +25,7 @@ use crate::grpc::{ENVOY_DESCRIPTORS, TOLLGATE_DESCRIPTORS};
 const SERVED: [&str; 4] = [
     RateLimitGrpc::NAME,
     AuthorizationServer::<ExternalAuthorization>::NAME,
-    DecisionServiceServer::<Decisions>::NAME,
+    DecisionGrpc::NAME,
     UsagePlanServiceServer::<UsagePlans>::NAME,
 ];
 
@@ -56,7 +55,7 @@ pub(super) fn services(parts: &Parts, config: &Config) -> Result<Services, Failu
     let decisions = move |dispatch: Dispatch| {
         dispatch
             .serving(RateLimitGrpc::new(limiter.clone(), max))
-            .serving(DecisionServiceServer::new(Decisions(plans.clone())).max_decoding_message_size(max))
+            .serving(DecisionGrpc::new(plans.clone(), max))
             .serving(AuthorizationServer::new(ExternalAuthorization(plans.clone())).max_decoding_message_size(max))
     };
     let usage_plans = UsagePlanServiceServer::new(usage_plans(parts)).max_decoding_message_size(max);

@@ -224,7 +224,7 @@ impl PlanEngine {
     /// A report without a receipt.
     fn settle_caller(&self, lookup: &impl Lookup, api_key: &[u8], target: &str, ended: Ended, now: Now) -> Settled {
         let caller = lookup.api_key(api_key).and_then(|key| Some((key, lookup.subscriber(&key.subscriber)?)));
-        let Some(covered) = caller.and_then(|caller| subscribe(lookup, caller, target).ok()) else {
+        let Some(covered) = caller.and_then(|caller| subscribe(lookup, caller, target, lookup.target(target)).ok()) else {
             return Settled::Done(Settlement::Invalid);
         };
         let Covered { key, subscriber, entitlement, target_id, .. } = covered;

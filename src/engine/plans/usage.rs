@@ -2,12 +2,13 @@
 
 mod unwritten;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use self::unwritten::{State, Unwritten};
 pub use self::unwritten::{UnwrittenUsage, UsagePart};
 use super::fingerprint::{ByFingerprint, Fingerprint, Fingerprints, by_fingerprint};
+use super::receipt_names::NameKind;
 use crate::decide::outcome::Class;
 use crate::decide::plan::Id;
 use crate::decide::time::{Now, SECOND_NS};
@@ -82,9 +83,12 @@ pub(super) struct Row {
     target: Id,
     part: u32,
     state: State,
+    /// Of the key and the target in receipts. 0: not asked for yet.
+    numbers: [AtomicU32; 2],
     admitted: AtomicU64,
-    refused: [AtomicU64; Reason::ALL.len()],
-    responses: [AtomicU64; Class::ALL.len()],
+    /// Most rows never have any.
+    refused: OnceLock<Box<[AtomicU64; Reason::ALL.len()]>>,
+    responses: OnceLock<Box<[AtomicU64; Class::ALL.len()]>>,
 }
 
 /// Days of everyone.
@@ -208,9 +212,10 @@ impl Row {
             plan: Arc::clone(who.plan),
             entitlement: Arc::clone(who.entitlement),
             target: Arc::clone(who.target),
+            numbers: Default::default(),
             admitted: AtomicU64::new(0),
-            refused: Default::default(),
-            responses: Default::default(),
+            refused: OnceLock::new(),
+            responses: OnceLock::new(),
         }
     }
 
@@ -221,15 +226,33 @@ impl Row {
     }
 
     fn count(&self, event: Event) {
+        let place_of = |reason| Reason::ALL.iter().position(|&known| known == reason);
         let counter = match event {
             Event::Admitted => Some(&self.admitted),
-            Event::Refused(reason) => Reason::ALL.iter().position(|&known| known == reason).and_then(|place| self.refused.get(place)),
-            Event::Response(class) => Class::ALL.iter().position(|&known| known == class).and_then(|place| self.responses.get(place)),
+            Event::Refused(reason) => place_of(reason).and_then(|place| self.refused.get_or_init(Box::default).get(place)),
+            Event::Response(class) => {
+                let place = Class::ALL.iter().position(|&known| known == class);
+                place.and_then(|place| self.responses.get_or_init(Box::default).get(place))
+            }
         };
         if let Some(counter) = counter {
             // Before the row is looked at for whether it waits: see `Unwritten::note`.
             counter.fetch_add(1, Ordering::SeqCst);
         }
+    }
+
+    /// The numbers of its key and its target in receipts; drawn at the first time.
+    pub(super) fn numbers(&self, draw: impl Fn(NameKind, &Id) -> u32) -> (u32, u32) {
+        let [key, target] = &self.numbers;
+        let number = |kept: &AtomicU32, kind, name| match kept.load(Ordering::Relaxed) {
+            0 => {
+                let drawn = draw(kind, name);
+                kept.store(drawn, Ordering::Relaxed);
+                drawn
+            }
+            known => known,
+        };
+        (number(key, NameKind::Key, &self.key), number(target, NameKind::Target, &self.target))
     }
 
     fn part(&self) -> UsagePart {
@@ -245,10 +268,14 @@ impl Row {
             entitlement: Arc::clone(&self.entitlement),
             target: Arc::clone(&self.target),
             admitted: self.admitted.load(Ordering::SeqCst),
-            refused: self.refused.each_ref().map(|count| count.load(Ordering::SeqCst)),
-            responses: self.responses.each_ref().map(|count| count.load(Ordering::SeqCst)),
+            refused: read(&self.refused),
+            responses: read(&self.responses),
         }
     }
+}
+
+fn read<const N: usize>(counts: &OnceLock<Box<[AtomicU64; N]>>) -> [u64; N] {
+    counts.get().map_or([0; N], |counts| counts.each_ref().map(|count| count.load(Ordering::SeqCst)))
 }
 
 impl DailyUsage {

@@ -9,36 +9,46 @@ use crate::decide::verdict::{Decision, LimitStatus, Reason, Verdict};
 /// A header's name, in lower case, and its value.
 pub type Header = (&'static str, String);
 
-/// The headers of an answer. Limits of a target or of the account are everybody's, and are not shown.
+/// The headers of an answer.
 pub fn headers(decision: &Decision<'_>, sets: &HeaderSets) -> Vec<Header> {
     let mut headers = Vec::new();
+    each(decision, sets, |name, value| headers.push((name, value.to_owned())));
+    headers
+}
+
+/// Tells the headers of an answer, one after the other. Limits of a target or of the account are everybody's, and are not shown.
+pub fn each(decision: &Decision<'_>, sets: &HeaderSets, mut tell: impl FnMut(&'static str, &str)) {
+    let mut value = String::with_capacity(LIST_BYTES);
+    let mut tell = |name, write: &dyn Fn(&mut String)| {
+        value.clear();
+        write(&mut value);
+        tell(name, &value);
+    };
     if let Verdict::Deny { reason, retry_after_ns } = decision.verdict {
         if reason.http_status() == 403 || reason == Reason::InvalidRequest {
-            return headers;
+            return;
         }
         if let (true, Some(retry_after_ns)) = (sets.retry_after, retry_after_ns) {
-            headers.push(("retry-after", seconds(retry_after_ns).max(1).to_string()));
+            tell("retry-after", &|value| push_number(value, seconds(retry_after_ns).max(1)));
         }
     }
     let own = || decision.limits.iter().filter(|limit| is_own(limit));
     if own().next().is_none() {
-        return headers;
+        return;
     }
     if sets.ratelimit {
-        let (mut policy, mut standing) = (String::with_capacity(LIST_BYTES), String::with_capacity(LIST_BYTES));
-        for limit in own() {
-            item(&mut policy, &limit.name, [(";q=", limit.limit), (";w=", seconds(limit.window_ns).max(1))]);
-            item(&mut standing, &limit.name, [(";r=", limit.remaining), (";t=", seconds(limit.reset_after_ns))]);
-        }
-        headers.push(("ratelimit-policy", policy));
-        headers.push(("ratelimit", standing));
+        tell("ratelimit-policy", &|list| {
+            own().for_each(|limit| item(list, &limit.name, [(";q=", limit.limit), (";w=", seconds(limit.window_ns).max(1))]));
+        });
+        tell("ratelimit", &|list| {
+            own().for_each(|limit| item(list, &limit.name, [(";r=", limit.remaining), (";t=", seconds(limit.reset_after_ns))]));
+        });
     }
     if let (true, Some(tightest)) = (sets.x_ratelimit, own().min_by_key(|limit| limit.remaining)) {
-        headers.push(("x-ratelimit-limit", number(tightest.limit)));
-        headers.push(("x-ratelimit-remaining", number(tightest.remaining)));
-        headers.push(("x-ratelimit-reset", number(seconds(tightest.reset_after_ns))));
+        tell("x-ratelimit-limit", &|value| push_number(value, tightest.limit));
+        tell("x-ratelimit-remaining", &|value| push_number(value, tightest.remaining));
+        tell("x-ratelimit-reset", &|value| push_number(value, seconds(tightest.reset_after_ns)));
     }
-    headers
 }
 
 fn is_own(limit: &LimitStatus<'_>) -> bool {
@@ -68,35 +78,24 @@ fn item(list: &mut String, name: &str, parameters: [(&str, u64); 2]) {
 /// A string of structured fields (RFC 9651). What it cannot hold becomes `?`.
 fn quote(text: &mut String, name: &str) {
     text.push('"');
-    for character in name.chars() {
-        match character {
-            '"' | '\\' => text.extend(['\\', character]),
-            ' '..='~' => text.push(character),
-            _ => text.push('?'),
+    if name.bytes().all(|byte| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\')) {
+        text.push_str(name);
+    } else {
+        for character in name.chars() {
+            match character {
+                '"' | '\\' => text.extend(['\\', character]),
+                ' '..='~' => text.push(character),
+                _ => text.push('?'),
+            }
         }
     }
     text.push('"');
 }
 
-fn number(number: u64) -> String {
-    let mut text = String::with_capacity(20);
-    push_number(&mut text, number);
-    text
-}
-
 /// Digits without the machinery of formatting, which would be half the price of an answer's headers.
 fn push_number(text: &mut String, number: u64) {
-    let (mut digits, mut left) = ([b'0'; 20], number);
-    let mut count = 1;
-    for (place, digit) in digits.iter_mut().rev().enumerate() {
-        *digit = b'0' + u8::try_from(left % 10).unwrap_or(0);
-        left /= 10;
-        count = place + 1;
-        if left == 0 {
-            break;
-        }
-    }
-    text.extend(digits.iter().skip(digits.len() - count).map(|&digit| char::from(digit)));
+    let mut buffer = itoa::Buffer::new();
+    text.push_str(buffer.format(number));
 }
 
 /// The media type of [`problem`].
@@ -203,7 +202,9 @@ mod tests {
     #[test]
     fn numbers_are_written_out() {
         for value in [0, 9, 10, 101, 1_000_000_007, u64::MAX] {
-            assert_eq!(number(value), value.to_string());
+            let mut text = String::new();
+            push_number(&mut text, value);
+            assert_eq!(text, value.to_string());
         }
     }
 }

@@ -1,25 +1,26 @@
 //! The gRPC service. What can be answered at once is answered without a future of its own: that is nearly every call.
 
 use std::convert::Infallible;
-use std::future::{Ready, ready};
+use std::future::ready;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use futures_util::future::Either;
+use axum::http::{Request, Response};
+use hyper::body::Body as HttpBody;
 use prost::Message;
 use prost::bytes::Bytes;
+use tonic::Status;
 use tonic::body::Body;
-use tonic::codegen::{Body as HttpBody, BoxFuture, Service, StdError, http};
-use tonic::server::{Grpc, NamedService, UnaryService};
-use tonic::{Request, Response, Status};
+use tonic::codegen::{BoxFuture, Service, StdError};
+use tonic::server::NamedService;
 
 use super::{First, RateLimiter};
-use crate::grpc::codec::{FittedCodec, UndecodedCodec};
 use crate::grpc::deadline::time_left;
 use crate::grpc::overload::Overloaded;
 use crate::grpc::pb::rls::rate_limit_service_server::SERVICE_NAME;
-use crate::grpc::status::undecodable;
-use crate::grpc::wire::{RateLimitDomain, RateLimitRequest, RateLimitResponse};
+use crate::grpc::protobuf::Malformed;
+use crate::grpc::unary::{self, Call, Framed, Reply};
+use crate::grpc::wire::{RateLimitDomain, RateLimitRequest};
 
 const SHOULD_RATE_LIMIT: &str = "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit";
 
@@ -43,12 +44,11 @@ impl NamedService for RateLimitGrpc {
     const NAME: &'static str = SERVICE_NAME;
 }
 
-impl<B> Service<http::Request<B>> for RateLimitGrpc
+impl<B> Service<Request<B>> for RateLimitGrpc
 where
-    B: HttpBody + Send + 'static,
-    B::Error: Into<StdError> + Send + 'static,
+    B: HttpBody<Error: Into<StdError>> + Unpin + Send + 'static,
 {
-    type Response = http::Response<Body>;
+    type Response = Response<Body>;
     type Error = Infallible;
     type Future = BoxFuture<Self::Response, Infallible>;
 
@@ -56,70 +56,31 @@ where
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: http::Request<B>) -> Self::Future {
+    fn call(&mut self, request: Request<B>) -> Self::Future {
         if request.uri().path() != SHOULD_RATE_LIMIT {
             return Box::pin(ready(Ok(Status::unimplemented("no such method").into_http())));
         }
-        let method = ShouldRateLimit(self.0.clone());
-        let max = method.0.max_message_bytes;
-        if let Some(overloaded) = request.extensions().get::<Overloaded>().cloned() {
-            return Box::pin(async move {
-                let mut grpc = Grpc::new(UndecodedCodec::default()).apply_max_message_size_config(Some(max), None);
-                Ok(grpc.unary(OnlyReports { method, overloaded }, request).await)
-            });
-        }
-        Box::pin(async move {
-            let mut grpc = Grpc::new(FittedCodec::default()).apply_max_message_size_config(Some(max), None);
-            Ok(grpc.unary(method, request).await)
-        })
-    }
-}
-
-struct ShouldRateLimit(Arc<Shared>);
-
-type Answer = Result<Response<RateLimitResponse>, Status>;
-
-impl UnaryService<RateLimitRequest> for ShouldRateLimit {
-    type Response = RateLimitResponse;
-    type Future = Either<Ready<Answer>, BoxFuture<Response<RateLimitResponse>, Status>>;
-
-    fn call(&mut self, request: Request<RateLimitRequest>) -> Self::Future {
-        let limiter = &self.0.limiter;
-        let permitted = limiter.permit(request.get_ref(), request.extensions().get());
-        let open = match permitted.and_then(|()| limiter.first_try(request.get_ref())) {
-            Ok(First::Answered(answer)) => return Either::Left(ready(Ok(Response::new(answer)))),
-            Err(error) => return Either::Left(ready(Err(error.into()))),
-            Ok(First::Later(open)) => open,
-        };
         let shared = self.0.clone();
-        let time_left = time_left(request.metadata());
-        Either::Right(Box::pin(async move {
-            let answer = shared.limiter.answer_later(request.get_ref(), open, time_left).await?;
-            Ok(Response::new(answer))
-        }))
+        unary::answer(request, shared.max_message_bytes, move |message, call| should_rate_limit(shared, message, call))
     }
 }
 
-/// The same on a core that has too much to do: decisions are shed, before they are decoded, and reports are taken.
-struct OnlyReports {
-    method: ShouldRateLimit,
-    overloaded: Overloaded,
-}
-
-impl UnaryService<Bytes> for OnlyReports {
-    type Response = RateLimitResponse;
-    type Future = <ShouldRateLimit as UnaryService<RateLimitRequest>>::Future;
-
-    fn call(&mut self, request: Request<Bytes>) -> Self::Future {
-        let (metadata, extensions, message) = request.into_parts();
-        let refused = |status| Either::Left(ready(Err(status)));
+fn should_rate_limit(shared: Arc<Shared>, message: Bytes, call: Call<'_>) -> Reply {
+    if let Some(overloaded) = call.extensions.get::<Overloaded>() {
+        // A decision is shed before it is decoded, a report is taken.
         match RateLimitDomain::decode(message.clone()) {
-            Ok(RateLimitDomain { domain }) if self.method.0.limiter.is_for_reports(&domain) => match RateLimitRequest::decode(message) {
-                Ok(report) => self.method.call(Request::from_parts(metadata, extensions, report)),
-                Err(error) => refused(undecodable(&error)),
-            },
-            Ok(_) => refused(self.overloaded.shed().into()),
-            Err(error) => refused(undecodable(&error)),
+            Ok(RateLimitDomain { domain }) if shared.limiter.is_for_reports(&domain) => {}
+            _ => return Reply::Now(Err(overloaded.shed().into())),
         }
     }
+    let Ok(request) = RateLimitRequest::decode(message) else { return Reply::Now(Err(Malformed::Message.into())) };
+    let limiter = &shared.limiter;
+    let permitted = limiter.permit(&request, call.extensions.get());
+    let open = match permitted.and_then(|()| limiter.first_try(&request)) {
+        Ok(First::Answered(answer)) => return Reply::Now(Ok(Framed::of(&answer))),
+        Err(error) => return Reply::Now(Err(error.into())),
+        Ok(First::Later(open)) => open,
+    };
+    let time_left = time_left(call.headers);
+    Reply::Later(Box::pin(async move { Ok(Framed::of(&shared.limiter.answer_later(&request, open, time_left).await?)) }))
 }

@@ -8,7 +8,7 @@ use tollgate::grpc::pb::rls::rate_limit_service_client::RateLimitServiceClient;
 use tollgate::grpc::wire::{Code, Descriptor, Entry, RateLimitRequest};
 
 use super::raw::*;
-use super::{mebibytes, metric, scaled};
+use super::{ALONE, mebibytes, metric, scaled};
 use crate::patience::until;
 use crate::server::Tollgate;
 
@@ -79,6 +79,7 @@ fn connections_fall_to(tollgate: &Tollgate, most: u64) {
 
 #[test]
 fn who_reads_no_answers_has_as_many_calls_as_it_may_and_costs_their_answers() {
+    let _alone = ALONE.blocking_lock();
     let tollgate = start(&[]);
     let neighbour = Neighbour::of(&tollgate);
     neighbour.goes_on(20);
@@ -127,6 +128,7 @@ fn who_reads_no_answers_has_as_many_calls_as_it_may_and_costs_their_answers() {
 
 #[test]
 fn who_does_not_read_at_all_is_not_read_either_and_is_closed_where_pings_are_on() {
+    let _alone = ALONE.blocking_lock();
     const MOST: u64 = 64 << 20;
     for (pings, what) in [(false, "pings"), (false, "calls"), (true, "calls")] {
         let tollgate = start(if pings { &[("TOLLGATE_GRPC_PING_MS", "500"), ("TOLLGATE_GRPC_KEEPALIVE_TIMEOUT_MS", "500")] } else { &[] });
@@ -169,6 +171,7 @@ fn who_does_not_read_at_all_is_not_read_either_and_is_closed_where_pings_are_on(
 
 #[test]
 fn who_writes_a_byte_now_and_then_is_answered_when_all_has_come_and_closed_before_it_speaks_http2() {
+    let _alone = ALONE.blocking_lock();
     let tollgate = start(&[("TOLLGATE_GRPC_HANDSHAKE_TIMEOUT_MS", "300")]);
     let neighbour = Neighbour::of(&tollgate);
     // However often a byte comes: the preface has its time as a whole.
@@ -210,6 +213,7 @@ fn who_writes_a_byte_now_and_then_is_answered_when_all_has_come_and_closed_befor
 
 #[test]
 fn who_stops_in_the_middle_is_closed_where_pings_are_on() {
+    let _alone = ALONE.blocking_lock();
     let tollgate = start(&[("TOLLGATE_GRPC_PING_MS", "300"), ("TOLLGATE_GRPC_KEEPALIVE_TIMEOUT_MS", "300")]);
     let whole = call(1, RATE_LIMIT, &message(&request()));
     for sent in [0, 5, 50, whole.len() - 1] {
@@ -221,6 +225,7 @@ fn who_stops_in_the_middle_is_closed_where_pings_are_on() {
 
 #[test]
 fn headers_without_end_end_the_connection_and_large_ones_the_call() {
+    let _alone = ALONE.blocking_lock();
     let tollgate = start(&[]);
     let neighbour = Neighbour::of(&tollgate);
     let mut client = Raw::open(tollgate.grpc_addr(), 65_535);
@@ -247,6 +252,7 @@ fn headers_without_end_end_the_connection_and_large_ones_the_call() {
 
 #[test]
 fn calls_that_are_given_up_as_fast_as_they_are_made_are_bounded_too() {
+    let _alone = ALONE.blocking_lock();
     let tollgate = start(&[]);
     let neighbour = Neighbour::of(&tollgate);
     neighbour.goes_on(20);

@@ -9,10 +9,11 @@ use tollgate::engine::rules::decision::{Descriptor, Modes};
 use tollgate::engine::rules::{OVERFLOW_COUNTERS, RuleEngine};
 use tollgate::rules::{LoadOptions, RuleSet, Source, load};
 
-use super::{NOW, catalog, scaled};
+use super::{ALONE, NOW, catalog, scaled};
 
 #[test]
 fn api_keys_that_do_not_exist_leave_nothing_behind_and_harm_nobody() {
+    let _alone = ALONE.blocking_lock();
     const KEYS: usize = 100;
     const QUOTA: u64 = 50;
     let subscribers: Vec<String> = (0..KEYS)
@@ -79,6 +80,7 @@ fn rules() -> RuleSet {
 
 #[test]
 fn fresh_descriptors_share_what_is_left_and_push_out_nobody() {
+    let _alone = ALONE.blocking_lock();
     let rules = rules();
     let (most, flood) = (scaled(1_000_000), scaled(5_000_000));
     let engine = RuleEngine::new(most as usize).unwrap();

@@ -8,7 +8,7 @@ use tollgate::catalog::{EditOptions, ListOptions, MAX_PAGE_SIZE, NewValue};
 use tollgate::decide::plan::{About, ApiKey, Id};
 use tollgate::engine::plans::{CheckInput, PlanEngine, Settings};
 
-use super::{NOW, catalog, scaled};
+use super::{ALONE, NOW, catalog, scaled};
 
 const QUOTA: u64 = 5_000;
 const PLANS: &str = "{plans: [{id: gold, entitlements: [{name: all, targets: [t], quotas: [{name: q, limit: 5000, unit: YEAR}]}]}],
@@ -33,6 +33,7 @@ fn value(number: u64) -> String {
 
 #[test]
 fn a_million_keys_of_one_subscriber_are_one_customer_and_nobody_elses_trouble() {
+    let _alone = ALONE.blocking_lock();
     let catalog = catalog(PLANS);
     let keys = scaled(1_000_000).max(2 * QUOTA);
     let mut edits: Vec<Duration> = Vec::new();

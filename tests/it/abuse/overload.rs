@@ -15,7 +15,7 @@ use tonic::transport::Channel;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 
-use super::{connect, declared, metric, scaled};
+use super::{ALONE, connect, declared, metric, scaled};
 use crate::patience::until;
 use crate::server::Tollgate;
 
@@ -113,6 +113,7 @@ impl Seen {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_too_much_is_shed_and_the_rest_is_answered_right() {
+    let _alone = ALONE.lock().await;
     let tollgate = Tollgate::start(&["--rules", RULES], &NARROW);
     let (requests, before_ms) = (scaled(500_000), tollgate.cpu_ms());
     let channel = connect(&tollgate).await;
@@ -148,6 +149,7 @@ async fn what_is_too_much_is_shed_and_the_rest_is_answered_right() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_shed_is_charged_nowhere_and_a_quota_stays_exact() {
+    let _alone = ALONE.lock().await;
     // A busy machine is not what is tried here.
     let env = [NARROW[0], NARROW[1], ("TOLLGATE_LEDGER_MAX_WAIT_MS", "60000")];
     let tollgate = Tollgate::start(&[], &env);
@@ -176,6 +178,7 @@ async fn what_is_shed_is_charged_nowhere_and_a_quota_stays_exact() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn where_nothing_is_to_be_shed_nothing_is() {
+    let _alone = ALONE.lock().await;
     let tollgate = Tollgate::start(&["--rules", RULES], &[NARROW[0], ("TOLLGATE_GRPC_MAX_LAG_MS", "0")]);
     let requests = scaled(250_000);
     let summary = storm(&tollgate, heavy(), requests).finish().unwrap();

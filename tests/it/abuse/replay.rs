@@ -15,7 +15,7 @@ use tollgate::grpc::pb::tollgate::usage_plan_service_client::UsagePlanServiceCli
 use tollgate::ledger::faults::Fault;
 
 use super::ledger::House;
-use super::{catalog, connect, declared, scaled};
+use super::{ALONE, catalog, connect, declared, scaled};
 use crate::server::Tollgate;
 
 const KEY: &str = "a-value-of-twenty-characters";
@@ -26,6 +26,7 @@ const CALLERS: u64 = 8;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_receipt_replayed_has_one_effect_and_costs_one_transaction() {
+    let _alone = ALONE.lock().await;
     let house = House::new(catalog(PLANS), |_| Fault::None);
     let input = CheckInput { api_key: KEY.as_bytes(), target: "t", method: b"", path: b"", cost: None, operation_id: b"" };
     let mut receipts = Vec::new();
@@ -77,6 +78,7 @@ async fn a_receipt_replayed_has_one_effect_and_costs_one_transaction() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_receipt_replayed_over_the_network_and_after_a_kill_has_one_effect() {
+    let _alone = ALONE.lock().await;
     const OUTCOMES: usize = 10_000;
     let mut tollgate = Tollgate::start(&[], &[("TOLLGATE_LEDGER_MAX_WAIT_MS", "60000")]);
     UsagePlanServiceClient::new(connect(&tollgate).await).apply(declared(PLANS)).await.unwrap();

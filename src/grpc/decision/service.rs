@@ -1,0 +1,161 @@
+//! The gRPC service.
+
+use std::convert::Infallible;
+use std::future::ready;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use axum::http;
+use hyper::body::Body as HttpBody;
+use prost::bytes::{Buf, BufMut, Bytes};
+use tokio_stream::{Stream, StreamExt};
+use tonic::body::Body;
+use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
+use tonic::codegen::{BoxFuture, Service, StdError};
+use tonic::server::{Grpc, NamedService, StreamingService};
+use tonic::{Request, Response, Status, Streaming};
+
+use super::{Decisions, batch};
+use crate::grpc::deadline::time_left;
+use crate::grpc::pb::tollgate::decision_service_server::SERVICE_NAME;
+use crate::grpc::plans::Plans;
+use crate::grpc::unary::{self, Reply};
+
+/// `tollgate.v1.DecisionService`, for one thread: its clones count their uses together.
+#[derive(Clone, Debug)]
+pub struct DecisionGrpc {
+    decisions: Arc<Decisions>,
+    max_message_bytes: usize,
+}
+
+impl DecisionGrpc {
+    pub fn new(plans: Arc<Plans>, max_message_bytes: usize) -> Self {
+        Self { decisions: Arc::new(Decisions(plans)), max_message_bytes }
+    }
+}
+
+impl NamedService for DecisionGrpc {
+    const NAME: &'static str = SERVICE_NAME;
+}
+
+impl<B> Service<http::Request<B>> for DecisionGrpc
+where
+    B: HttpBody<Error: Into<StdError> + Send> + Unpin + Send + 'static,
+{
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<Self::Response, Infallible>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<B>) -> Self::Future {
+        let (decisions, max) = (self.decisions.clone(), self.max_message_bytes);
+        match request.uri().path() {
+            "/tollgate.v1.DecisionService/Check" => {
+                unary::answer(request, max, move |message, call| decisions.check(message, time_left(call.headers)))
+            }
+            "/tollgate.v1.DecisionService/Report" => {
+                unary::answer(request, max, move |message, _| Reply::Later(Box::pin(async move { decisions.report(message).await })))
+            }
+            "/tollgate.v1.DecisionService/CheckStream" => stream(request, max, CheckStream(decisions)),
+            "/tollgate.v1.DecisionService/ReportStream" => stream(request, max, ReportStream(decisions)),
+            _ => Box::pin(ready(Ok(Status::unimplemented("no such method").into_http()))),
+        }
+    }
+}
+
+/// Messages as their bytes.
+#[derive(Debug)]
+struct Raw;
+
+impl Codec for Raw {
+    type Encode = Vec<u8>;
+    type Decode = Bytes;
+    type Encoder = Self;
+    type Decoder = Self;
+
+    fn encoder(&mut self) -> Self {
+        Self
+    }
+
+    fn decoder(&mut self) -> Self {
+        Self
+    }
+}
+
+impl Encoder for Raw {
+    type Item = Vec<u8>;
+    type Error = Status;
+
+    fn encode(&mut self, message: Vec<u8>, out: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        out.put_slice(&message);
+        Ok(())
+    }
+}
+
+impl Decoder for Raw {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn decode(&mut self, message: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
+        Ok(Some(message.copy_to_bytes(message.remaining())))
+    }
+}
+
+fn stream<B, S>(request: http::Request<B>, max: usize, service: S) -> BoxFuture<http::Response<Body>, Infallible>
+where
+    B: HttpBody<Error: Into<StdError> + Send> + Unpin + Send + 'static,
+    S: StreamingService<Bytes, Response = Vec<u8>, ResponseStream: Send + 'static, Future: Send> + Send + 'static,
+{
+    Box::pin(async move { Ok(Grpc::new(Raw).apply_max_message_size_config(Some(max), None).streaming(service, request).await) })
+}
+
+type Answers = Pin<Box<dyn Stream<Item = Result<Vec<u8>, Status>> + Send>>;
+type Opened = BoxFuture<Response<Answers>, Status>;
+
+// A message is read when the answers before it have gone out: a client that does not read its answers is not read either.
+fn answer_each<A>(request: Request<Streaming<Bytes>>, answer: impl Fn(Bytes) -> A + Send + 'static) -> Opened
+where
+    A: Future<Output = Result<Vec<u8>, Status>> + Send + 'static,
+{
+    let answers = request.into_inner().then(move |message| {
+        let answer = message.map(&answer);
+        async move { answer?.await }
+    });
+    Box::pin(ready(Ok(Response::new(Box::pin(answers) as Answers))))
+}
+
+struct CheckStream(Arc<Decisions>);
+
+impl StreamingService<Bytes> for CheckStream {
+    type Response = Vec<u8>;
+    type ResponseStream = Answers;
+    type Future = Opened;
+
+    fn call(&mut self, request: Request<Streaming<Bytes>>) -> Opened {
+        let decisions = self.0.clone();
+        answer_each(request, move |message| {
+            let decisions = decisions.clone();
+            async move { batch::answer(&decisions.0, &message).await }
+        })
+    }
+}
+
+struct ReportStream(Arc<Decisions>);
+
+impl StreamingService<Bytes> for ReportStream {
+    type Response = Vec<u8>;
+    type ResponseStream = Answers;
+    type Future = Opened;
+
+    fn call(&mut self, request: Request<Streaming<Bytes>>) -> Opened {
+        let decisions = self.0.clone();
+        answer_each(request, move |message| {
+            let decisions = decisions.clone();
+            async move { decisions.answer_report(message).await }
+        })
+    }
+}

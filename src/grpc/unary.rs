@@ -1,0 +1,203 @@
+//! Calls of one message each, without what tonic needs for streams: a message is read where it lies, and its answer is written once, into the
+//! frame that leaves.
+
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::LazyLock;
+use std::task::{Context, Poll};
+
+use axum::http::header::{CONTENT_TYPE, HeaderName};
+use axum::http::{Extensions, HeaderMap, HeaderValue, Request, Response};
+use hyper::body::{Body as HttpBody, Frame};
+use prost::Message;
+use prost::bytes::{Buf, Bytes, BytesMut};
+use tonic::Status;
+use tonic::body::Body;
+use tonic::codegen::{BoxFuture, StdError};
+
+/// A flag, and the length in four bytes.
+const HEAD_BYTES: usize = 5;
+const ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
+const STATUS: HeaderName = HeaderName::from_static("grpc-status");
+
+static HEADERS: LazyLock<HeaderMap> =
+    LazyLock::new(|| HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/grpc"))]));
+static OK: LazyLock<HeaderMap> = LazyLock::new(|| HeaderMap::from_iter([(STATUS, HeaderValue::from_static("0"))]));
+
+/// Why a call's message was not read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotRead {
+    #[error("messages compressed with {0:?} are not read: send them as they are")]
+    Compressed(HeaderValue),
+    #[error("the message is marked as compressed, and grpc-encoding does not say how")]
+    Flagged,
+    #[error("the message has {length} bytes, more than the {max} of grpc.max_message_bytes")]
+    TooLong { length: usize, max: usize },
+    #[error("the call ended before its message")]
+    Missing,
+    #[error("the call ended within its message")]
+    Less,
+    #[error("the call has one message, and there came more")]
+    More,
+}
+
+/// A message as it goes over the wire.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Framed(Vec<u8>);
+
+impl Framed {
+    /// What `write` appends. `capacity` should be enough for nearly every message.
+    pub(super) fn new(capacity: usize, write: impl FnOnce(&mut Vec<u8>)) -> Self {
+        let mut bytes = Vec::with_capacity(HEAD_BYTES + capacity);
+        bytes.extend_from_slice(&[0; HEAD_BYTES]);
+        write(&mut bytes);
+        // Answers are bounded by their requests, far below 4 GiB.
+        let length = u32::try_from(bytes.len() - HEAD_BYTES).unwrap_or(u32::MAX);
+        if let Some(place) = bytes.get_mut(1..HEAD_BYTES) {
+            place.copy_from_slice(&length.to_be_bytes());
+        }
+        Self(bytes)
+    }
+
+    pub(super) fn of(message: &impl Message) -> Self {
+        Self::new(message.encoded_len(), |bytes| message.encode_raw(bytes))
+    }
+
+    /// The message without its frame.
+    pub(super) fn message(&self) -> &[u8] {
+        self.0.get(HEAD_BYTES..).unwrap_or_default()
+    }
+}
+
+/// What a method comes to.
+pub(super) enum Reply {
+    Now(Result<Framed, Status>),
+    Later(BoxFuture<Framed, Status>),
+}
+
+/// What of a call is not its message.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Call<'c> {
+    pub(super) headers: &'c HeaderMap,
+    pub(super) extensions: &'c Extensions,
+}
+
+/// Answers one call.
+pub(super) fn answer<B, M>(mut request: Request<B>, max_message_bytes: usize, method: M) -> BoxFuture<Response<Body>, Infallible>
+where
+    B: HttpBody<Error: Into<StdError>> + Unpin + Send + 'static,
+    M: FnOnce(Bytes, Call<'_>) -> Reply + Send + 'static,
+{
+    Box::pin(async move {
+        let reply = match read(&mut request, max_message_bytes).await {
+            Ok(message) => method(message, Call { headers: request.headers(), extensions: request.extensions() }),
+            Err(status) => Reply::Now(Err(status)),
+        };
+        let answered = match reply {
+            Reply::Now(answered) => answered,
+            Reply::Later(answer) => answer.await,
+        };
+        Ok(match answered {
+            Ok(Framed(bytes)) => {
+                let mut response = Response::new(Body::new(Answer { bytes: Some(bytes.into()), ended: false }));
+                *response.headers_mut() = HEADERS.clone();
+                response
+            }
+            Err(status) => status.into_http(),
+        })
+    })
+}
+
+async fn read<B>(request: &mut Request<B>, max_message_bytes: usize) -> Result<Bytes, Status>
+where
+    B: HttpBody<Error: Into<StdError>> + Unpin,
+{
+    if let Some(encoding) = request.headers().get(ENCODING).filter(|encoding| *encoding != "identity") {
+        return Err(NotRead::Compressed(encoding.clone()).into());
+    }
+    let body = request.body_mut();
+    let mut received = Received::default();
+    while let Some(frame) = poll_fn(|context| Pin::new(&mut *body).poll_frame(context)).await {
+        if let Ok(mut data) = frame.map_err(|error| Status::from_error(error.into()))?.into_data() {
+            received.add(data.copy_to_bytes(data.remaining()), max_message_bytes)?;
+        }
+    }
+    Ok(received.message()?)
+}
+
+/// What has come of a message: nearly always all of it, at once.
+#[derive(Debug, Default)]
+struct Received {
+    first: Bytes,
+    /// All of it, where it comes in pieces.
+    joined: BytesMut,
+}
+
+impl Received {
+    fn add(&mut self, data: Bytes, max_message_bytes: usize) -> Result<(), NotRead> {
+        if self.first.is_empty() {
+            self.first = data;
+        } else {
+            if self.joined.is_empty() {
+                self.joined.extend_from_slice(&self.first);
+            }
+            self.joined.extend_from_slice(&data);
+        }
+        let bytes: &[u8] = if self.joined.is_empty() { &self.first } else { &self.joined };
+        let Some((head, message)) = bytes.split_first_chunk() else { return Ok(()) };
+        let length = length(*head)?;
+        if length > max_message_bytes {
+            return Err(NotRead::TooLong { length, max: max_message_bytes });
+        }
+        if message.len() > length {
+            return Err(NotRead::More);
+        }
+        Ok(())
+    }
+
+    fn message(self) -> Result<Bytes, NotRead> {
+        let mut bytes = if self.joined.is_empty() { self.first } else { self.joined.freeze() };
+        let Some((head, message)) = bytes.split_first_chunk() else {
+            return Err(NotRead::Missing);
+        };
+        if message.len() != length(*head)? {
+            return Err(NotRead::Less);
+        }
+        bytes.advance(HEAD_BYTES);
+        Ok(bytes)
+    }
+}
+
+fn length([flag, length @ ..]: [u8; HEAD_BYTES]) -> Result<usize, NotRead> {
+    if flag != 0 {
+        return Err(NotRead::Flagged);
+    }
+    Ok(usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX))
+}
+
+/// One message, then the status OK.
+struct Answer {
+    bytes: Option<Bytes>,
+    ended: bool,
+}
+
+impl HttpBody for Answer {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        if let Some(bytes) = self.bytes.take() {
+            return Poll::Ready(Some(Ok(Frame::data(bytes))));
+        }
+        let ended = std::mem::replace(&mut self.ended, true);
+        Poll::Ready((!ended).then(|| Ok(Frame::trailers(OK.clone()))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.ended
+    }
+}
+
+#[cfg(test)]
+mod tests;
