@@ -2,4 +2,5 @@
 
 pub mod plans;
 pub mod rules;
+mod sync;
 mod table;

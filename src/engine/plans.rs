@@ -32,11 +32,8 @@ mod write_behind;
 
 use std::borrow::Cow;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use dashmap::DashMap;
 use foldhash::quality::RandomState;
-use parking_lot::Mutex;
 use siphasher::sip128::SipHasher13;
 use smallvec::SmallVec;
 
@@ -58,6 +55,10 @@ use crate::decide::quota::KEEP_NS;
 use crate::decide::resolve::{Call, Covered, Refused, Resolution, resolve};
 use crate::decide::time::Now;
 use crate::decide::verdict::{Decision, Limits, Verdict};
+use crate::engine::sync::{
+    DashMap, Mutex,
+    atomic::{AtomicBool, AtomicU64, Ordering},
+};
 
 pub use self::correction::{Change, Committed, Correction, Delta, Mark, MarkKind, Settled};
 pub use self::grant::{GrantError, GrantPlan, QuotaUsage, Subject};

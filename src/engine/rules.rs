@@ -12,10 +12,7 @@ pub mod durable;
 pub mod keeping;
 pub mod tally;
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-
 use hashbrown::HashTable;
-use parking_lot::{Mutex, MutexGuard};
 use smallvec::SmallVec;
 
 use self::counter::Counter;
@@ -23,11 +20,16 @@ pub use self::counter::{Budget, Standing};
 use self::keeping::Kept;
 use super::table::{Fingerprint, Fingerprinter, Locked, Table};
 use crate::decide::time::Now;
+use crate::engine::sync::{
+    Mutex, MutexGuard,
+    atomic::{AtomicU64, AtomicUsize, Ordering},
+};
 
 /// How many counters the fresh keys of one rule share at the bound.
 pub const OVERFLOW_COUNTERS: u64 = 4096;
 
-const SHARDS: usize = 1024;
+/// Few where each of very many schedules makes them anew.
+const SHARDS: usize = if cfg!(all(test, feature = "schedules")) { 16 } else { 1024 };
 
 /// One counter and what is asked of it.
 #[derive(Clone, Debug)]

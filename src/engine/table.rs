@@ -6,11 +6,11 @@
 
 mod entries;
 
-use parking_lot::{Mutex, MutexGuard};
 use siphasher::sip128::SipHasher13;
 use smallvec::SmallVec;
 
 use self::entries::Entries;
+use crate::engine::sync::{Mutex, MutexGuard};
 
 /// What a key is known by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -25,6 +25,7 @@ mod proofs;
 mod ratelimit_service;
 mod readme;
 mod server;
+mod soak;
 mod trust;
 mod upstream;
 mod usage;

@@ -61,6 +61,11 @@ impl Process {
         }
     }
 
+    /// Its number.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Both output streams so far.
     pub fn log(&self) -> String {
         self.log.lock().unwrap().clone()

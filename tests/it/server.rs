@@ -61,6 +61,11 @@ impl Tollgate {
         self.process.terminate()
     }
 
+    /// The number of its process.
+    pub fn process_id(&self) -> u32 {
+        self.process.id()
+    }
+
     /// What it has written so far, on both streams.
     pub fn log(&self) -> String {
         self.process.log()

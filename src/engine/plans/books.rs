@@ -2,11 +2,8 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use dashmap::DashMap;
 use foldhash::quality::RandomState;
-use parking_lot::{Mutex, MutexGuard};
 
 use super::fingerprint::{ByFingerprint, Fingerprint, Fingerprints, SHARDS, by_fingerprint};
 use super::held::Leases;
@@ -15,6 +12,10 @@ use crate::decide::compiled::QuotaIdentity;
 use crate::decide::plan::{CounterScope, Id};
 use crate::decide::quota::QuotaCount;
 use crate::decide::time::Now;
+use crate::engine::sync::{
+    DashMap, Mutex, MutexGuard,
+    atomic::{AtomicU64, AtomicUsize, Ordering},
+};
 
 /// The most counts of quotas in one entry, those of units and zones that were edited away included.
 const MAX_SLOTS: usize = 1024;

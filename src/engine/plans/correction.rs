@@ -1,7 +1,6 @@
 //! Settlements that a ledger has to commit first: the mark of the receipt and its changes together, or neither.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use super::PlanEngine;
 use super::books::{Owner, Slot, State};
@@ -16,6 +15,7 @@ use crate::decide::outcome::Class;
 use crate::decide::plan::Id;
 use crate::decide::quota::Row;
 use crate::decide::time::{Now, SECOND_NS};
+use crate::engine::sync::atomic::Ordering;
 
 /// What a report came to.
 #[derive(Debug)]

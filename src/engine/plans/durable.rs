@@ -5,7 +5,6 @@
 
 use std::sync::Arc;
 
-use parking_lot::MutexGuard;
 use smallvec::SmallVec;
 
 use super::PlanEngine;
@@ -18,6 +17,7 @@ use crate::decide::quota::Row;
 use crate::decide::time::{Now, SECOND_NS};
 use crate::engine::rules::durable::{DurableAsk, DurableCounters};
 use crate::engine::rules::{Mode, Standing, Standings};
+use crate::engine::sync::MutexGuard;
 
 /// Stands for the plan in the names of these counters. No plan can have this id.
 pub const RULES: &str = "(rules)";

@@ -4,7 +4,7 @@
 
 use std::hash::{BuildHasherDefault, Hash, Hasher};
 
-use dashmap::DashMap;
+use crate::engine::sync::DashMap;
 use siphasher::sip128::{Hasher128, SipHasher13};
 
 /// Two words: a `u128` would make every entry of a map a multiple of 16 bytes.

@@ -1,8 +1,7 @@
 //! How full the engine is, and what did not fit: for metrics.
 
-use std::sync::atomic::Ordering;
-
 use super::PlanEngine;
+use crate::engine::sync::atomic::Ordering;
 
 impl PlanEngine {
     /// Entries that live: one for each (subject, entitlement) that was asked for.

@@ -8,7 +8,6 @@
 //! sent to the ledger again once [`PlanEngine::gave_back`] was told of it.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use super::PlanEngine;
 use super::asking::Haste;
@@ -23,6 +22,7 @@ use crate::decide::plan::{CounterScope, Id};
 use crate::decide::quota::Row;
 use crate::decide::time::{Now, SECOND_NS};
 use crate::decide::verdict::Decision;
+use crate::engine::sync::atomic::Ordering;
 
 /// How long after the end of a period its unspent units are given back. The wall clock may step back by less.
 const LINGER_NS: u64 = 60 * SECOND_NS;
@@ -145,20 +145,17 @@ impl PlanEngine {
     pub fn apply_lease(&self, need: &Need, lease: &Granted, now: Now) {
         self.rules.learn(u32::from(lease.rule), &need.rule);
         let Some(entry) = self.books.find(self.fingerprint_of(&need.counter)) else { return };
-        let fresh = {
-            let mut state = entry.lock();
-            let Some(slot) = state.find(&need.counter.quota) else { return };
-            let fresh = slot.leases.counter != lease.counter;
+        let mut state = entry.lock();
+        let Some(slot) = state.find(&need.counter.quota) else { return };
+        if slot.leases.counter != lease.counter {
             slot.leases.counter = lease.counter;
-            if Arc::ptr_eq(&slot.identity, &need.counter.quota) {
-                slot.leases.rule = Some(lease.rule);
-            }
-            self.take_over(slot, need, lease, now);
-            fresh
-        };
-        if fresh {
+            // With the lock held: whoever sees the number finds the entry by it. A give-back that did not would never be over.
             self.books.number(lease.counter, &entry);
         }
+        if Arc::ptr_eq(&slot.identity, &need.counter.quota) {
+            slot.leases.rule = Some(lease.rule);
+        }
+        self.take_over(slot, need, lease, now);
     }
 
     fn take_over(&self, slot: &mut Slot, need: &Need, lease: &Granted, now: Now) {

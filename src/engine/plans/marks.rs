@@ -1,11 +1,13 @@
 //! Which receipts were settled with a change: one bit for each, until they expire.
 
-use dashmap::DashMap;
 use roaring::RoaringBitmap;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::receipt::Receipt;
 use crate::decide::time::Now;
+use crate::engine::sync::{
+    DashMap,
+    atomic::{AtomicU64, Ordering},
+};
 
 /// What was done for a receipt. Each is done at most once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,9 +1,5 @@
 //! Steps 3 to 6 of the decision: finds the counters that a request meets, locks them, and has them metered.
 
-use std::sync::atomic::Ordering;
-
-use dashmap::mapref::one::Ref;
-use parking_lot::Mutex;
 use smallvec::SmallVec;
 
 use super::asking::Asking;
@@ -19,6 +15,7 @@ use crate::decide::outcome::CountRule;
 use crate::decide::plan::{Charge, Id};
 use crate::decide::time::{Now, SECOND_NS};
 use crate::decide::verdict::{Limits, Reason, Verdict};
+use crate::engine::sync::{Mutex, Ref, atomic::Ordering};
 
 /// What a check that finds no room for its counters, or no ledger, is told to wait.
 pub(super) const NO_ROOM_RETRY_NS: u64 = SECOND_NS;

@@ -2,9 +2,11 @@
 
 use std::borrow::Borrow;
 use std::hash::Hash;
-use std::sync::atomic::{AtomicU32, Ordering};
 
-use dashmap::DashMap;
+use crate::engine::sync::{
+    DashMap,
+    atomic::{AtomicU32, Ordering},
+};
 use foldhash::quality::RandomState;
 
 /// Integers for values, from 1 on. 0 stands for a value that found no room.

@@ -2,14 +2,15 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-
-use parking_lot::Mutex;
 
 use super::fingerprint::{ByFingerprint, Fingerprint};
 use super::lease::Checked;
 use crate::decide::time::{Now, SECOND_NS};
 use crate::decide::verdict::Decision;
+use crate::engine::sync::{
+    Mutex,
+    atomic::{AtomicU64, Ordering},
+};
 
 /// How long an admission is remembered.
 pub const REMEMBERED_NS: u64 = 60 * SECOND_NS;

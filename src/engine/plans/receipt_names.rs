@@ -4,12 +4,10 @@
 
 use std::sync::Arc;
 
-use dashmap::DashMap;
-use parking_lot::Mutex;
-
 use super::names::Names;
 use crate::decide::plan::Id;
 use crate::decide::time::Now;
+use crate::engine::sync::{DashMap, Mutex};
 
 /// What a number stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -1,7 +1,6 @@
 //! Reports: how a request ended, and what that does to the quotas.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use super::books::{Entry, Owner, subject_fingerprint};
 use super::correction::{Change, Settled};
@@ -16,6 +15,7 @@ use crate::decide::outcome::{CountRule, Outcome};
 use crate::decide::plan::{Charge, Id};
 use crate::decide::resolve::subscribe;
 use crate::decide::time::Now;
+use crate::engine::sync::atomic::Ordering;
 
 /// How one request ended.
 #[derive(Clone, Copy, Debug)]

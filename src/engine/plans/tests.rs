@@ -5,5 +5,7 @@ mod edges;
 mod leases;
 pub(super) mod memory;
 mod model;
+#[cfg(feature = "schedules")]
+mod schedules;
 mod threads;
 mod world;

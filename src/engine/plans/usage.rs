@@ -2,7 +2,6 @@
 
 mod unwritten;
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use self::unwritten::{State, Unwritten};
@@ -13,6 +12,7 @@ use crate::decide::outcome::Class;
 use crate::decide::plan::Id;
 use crate::decide::time::{Now, SECOND_NS};
 use crate::decide::verdict::Reason;
+use crate::engine::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 const DAY_S: u64 = 86_400;
 

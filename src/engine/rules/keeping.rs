@@ -4,11 +4,10 @@
 //! A counter that changes is put on a list under the lock that is held anyway, once until the list is taken, so that nobody has to look
 //! for it. What is kept has a bound: beyond it counters of further keys live in memory alone, until others end. So do overflow counters.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-
 use super::counter::{Counter, Keeping};
 use super::{Fingerprint, Fingerprinter, RuleEngine};
 use crate::decide::time::Now;
+use crate::engine::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 /// Keeps the fingerprints of rules apart from others under the same secret.
 const PURPOSE: &[u8] = b"counters of rate-limit rules";

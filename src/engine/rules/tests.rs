@@ -9,6 +9,8 @@ use crate::decide::gcra::RateLimit;
 use crate::decide::time::SECOND_NS;
 
 mod keeping;
+#[cfg(feature = "schedules")]
+mod schedules;
 
 const DAY_S: u64 = 86_400;
 

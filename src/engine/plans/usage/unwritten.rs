@@ -1,12 +1,13 @@
 //! Which rows changed since they were written: a list of them, in which a row stands once however often it changes.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
-
-use parking_lot::Mutex;
 
 use super::{DailyUsage, Keep, Row, Usage};
 use crate::engine::plans::fingerprint::Fingerprint;
+use crate::engine::sync::{
+    Mutex,
+    atomic::{AtomicU8, AtomicUsize, Ordering},
+};
 
 /// So that threads that touch different rows for the first time seldom meet.
 const LANES: usize = 16;
