@@ -1,5 +1,5 @@
 //! Is it steady? Latencies at 50 % and 80 % of what saturates it, while rules are reloaded and a plan is edited each second; what callers
-//! see beyond saturation; and how soon it is as before.
+//! see beyond saturation, where what would wait longer than `grpc.max_lag_ms` is shed (`Unavailable`); and how soon it is as before.
 //!
 //! `cargo bench --bench steady -- [--seconds N] [--write]`. With `--write` the table goes to `benches/results/steady.md`.
 #![allow(
@@ -102,10 +102,11 @@ impl Steady {
     fn row(&mut self, what: &str, load: &str, rate: f64, summary: &Summary) {
         let tally = &summary.tally;
         let calls = &tally.calls;
-        let failed: Vec<String> = [Code::ResourceExhausted, Code::Unavailable, Code::DeadlineExceeded]
-            .into_iter()
+        let failed: Vec<String> = (0..=16)
+            .map(Code::from_i32)
             .filter(|code| calls.failed_with(*code) > 0)
             .map(|code| format!("{} {code:?}", calls.failed_with(code)))
+            .chain((tally.reconnects > 0).then(|| format!("{} connections", tally.reconnects)))
             .collect();
         let seconds = summary.elapsed_ns as f64 / 1e9;
         self.table.push(vec![

@@ -10,6 +10,7 @@ mod gate;
 pub mod json;
 pub mod keep;
 pub mod observe;
+pub mod overload;
 pub mod plans;
 mod protobuf;
 pub mod ratelimit;

@@ -17,6 +17,7 @@ use tokio::task::JoinSet;
 use tonic_health::ServingStatus;
 use tracing_subscriber::EnvFilter;
 
+use self::housekeeping::Stalled;
 use self::listen::Listeners;
 use self::parts::Parts;
 pub(super) use self::parts::unopened;
@@ -111,9 +112,11 @@ async fn serve(config: Config) -> Result<(), Failure> {
 
     let health = Health::default();
     let (limiter, ledger) = (parts.limiter.clone(), parts.ledger.clone());
+    let stalled = Stalled::default();
+    let slow = stalled.clone();
     let admin = Admin {
         health: health.clone(),
-        degraded: Arc::new(move || ledger.status().failing.map(|error| error.to_string())),
+        degraded: Arc::new(move || ledger.status().failing.map(|error| error.to_string()).or_else(|| slow.says())),
         metrics: parts.metrics.clone(),
         rulebook: parts.rulebook.clone(),
         json: Arc::new(move |body, granted| {
@@ -124,7 +127,7 @@ async fn serve(config: Config) -> Result<(), Failure> {
         access: parts.access.clone(),
     };
     let (stop, stopping) = watch::channel(false);
-    housekeeping::start(&parts, config.reach.files_poll_ms, &stopping);
+    housekeeping::start(&parts, config.reach.files_poll_ms, &stalled, &stopping);
     let pages_tls = parts.tls.clone().filter(|_| config.reach.tls.as_ref().is_some_and(|tls| tls.http));
     let mut pages = JoinSet::new();
     if let Some(listener) = listeners.metrics {

@@ -13,6 +13,8 @@ pub struct GrpcServer {
     pub max_connections: usize,
     /// Calls in flight on one connection.
     pub max_streams: u32,
+    /// The longest that a decision may have to wait for its core; it is shed where it would be longer.
+    pub max_lag: Option<Duration>,
     /// All header fields of one call together, as HTTP/2 counts them.
     pub max_header_bytes: u32,
     /// What a client may send ahead on one call.
@@ -34,11 +36,12 @@ pub struct GrpcServer {
 impl GrpcServer {
     pub(super) fn read(reader: &mut Reader) -> Self {
         let mut unless_0 = |key| Some(reader.number(key, 0..=86_400_000)).filter(|&ms| ms > 0).map(Duration::from_millis);
-        let (keepalive, ping) = (unless_0("grpc.keepalive_ms"), unless_0("grpc.ping_ms"));
+        let (keepalive, ping, max_lag) = (unless_0("grpc.keepalive_ms"), unless_0("grpc.ping_ms"), unless_0("grpc.max_lag_ms"));
         Self {
             workers: reader.number("grpc.workers", 0..=1024),
             max_connections: reader.number("grpc.max_connections", 1..=1_000_000),
             max_streams: reader.number("grpc.max_streams", 1..=1_000_000),
+            max_lag,
             max_header_bytes: reader.number("grpc.max_header_bytes", 1024..=1 << 20),
             stream_window_bytes: reader.number("grpc.stream_window_bytes", 65_535..=(1 << 31) - 1),
             connection_window_bytes: reader.number("grpc.connection_window_bytes", 65_535..=(1 << 31) - 1),

@@ -1,4 +1,4 @@
-//! Counts calls by method, how long they take, and what was refused as input, around every service.
+//! Counts calls by method, how long they take, how many wait, and what was refused as input, around every service.
 
 use std::fmt;
 use std::future::Future;
@@ -11,6 +11,7 @@ use prost::Message;
 use prost_types::FileDescriptorSet;
 use tonic::Code;
 
+use super::overload::{Backlog, Overloaded, Sheds, Turn, is_queue, sheds};
 use super::{ENVOY_DESCRIPTORS, TOLLGATE_DESCRIPTORS};
 use crate::clock::Clock;
 use crate::metrics::{CallMeter, Metrics};
@@ -23,28 +24,37 @@ pub struct Observe {
     methods: Vec<(String, Arc<CallMeter>)>,
     /// A caller can ask for any path.
     other: Arc<CallMeter>,
+    backlog: Arc<Backlog>,
 }
 
 impl Observe {
-    pub fn new(metrics: Arc<Metrics>, clock: Clock) -> Self {
+    pub fn new(metrics: Arc<Metrics>, clock: Clock, backlog: Arc<Backlog>) -> Self {
         metrics.describe_counter("tollgate_rejected_calls", "Calls that ended in an error, by gRPC code");
         let meter = |path: String| {
             let meter = metrics.calls(path.rsplit('/').next().unwrap_or_default());
             (path, meter)
         };
         let methods = served_paths().into_iter().map(meter).collect();
-        Self { methods, other: metrics.calls("other"), metrics, clock }
+        Self { methods, other: metrics.calls("other"), metrics, clock, backlog }
     }
 
     /// A call that starts now.
     pub(super) fn begin(self: &Arc<Self>, path: &str) -> Call {
         let method = self.methods.iter().position(|(known, _)| known == path);
-        Call { observe: self.clone(), method, start_ns: self.clock.steady_ns() }
+        let turn = self.backlog.arrive(|| sheds(path) != Sheds::Never);
+        Call { observe: self.clone(), method, start_ns: self.clock.steady_ns(), turn, waits: turn != Turn::Refused }
     }
 
-    fn end(&self, call: &Call, headers: &HeaderMap) {
+    /// `began_ns` where it was answered as soon as it began.
+    fn end(&self, call: &Call, began_ns: Option<u64>, headers: &HeaderMap) {
         let meter = call.method.and_then(|method| self.methods.get(method)).map_or(&self.other, |(_, meter)| meter);
-        meter.record(self.clock.steady_ns().saturating_sub(call.start_ns));
+        let end_ns = self.clock.steady_ns();
+        meter.record(end_ns.saturating_sub(call.start_ns));
+        match (call.turn, began_ns) {
+            (Turn::Waits { behind }, Some(began_ns)) if is_queue(behind) => self.backlog.took(end_ns.saturating_sub(began_ns)),
+            (Turn::Waits { behind: 0 }, Some(began_ns)) => self.backlog.took_at_most(end_ns.saturating_sub(began_ns)),
+            _ => {}
+        }
         if let Some(code) = error_code(headers) {
             self.metrics.counter("tollgate_rejected_calls", &[("code", &format!("{code:?}"))]).increment(1);
         }
@@ -71,6 +81,34 @@ pub(super) struct Call {
     /// `None`: it asks for something that is not served.
     method: Option<usize>,
     start_ns: u64,
+    turn: Turn,
+    /// It was let in and has not begun.
+    waits: bool,
+}
+
+impl Call {
+    /// `Some`: it was not let in, because the core has too much to do.
+    pub(super) fn overloaded(&self) -> Option<Overloaded> {
+        (self.turn == Turn::Refused).then(|| Overloaded(self.observe.backlog.clone()))
+    }
+
+    /// It is looked at. When that was, for the first time; without a queue in front of it that is when it came.
+    fn begin(&mut self) -> Option<u64> {
+        if !std::mem::take(&mut self.waits) {
+            return None;
+        }
+        self.observe.backlog.leave();
+        let queued = matches!(self.turn, Turn::Waits { behind } if is_queue(behind));
+        Some(if queued { self.observe.clock.steady_ns() } else { self.start_ns })
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        if self.waits {
+            self.observe.backlog.leave();
+        }
+    }
 }
 
 /// A call's answer, which is counted when it is there.
@@ -90,9 +128,10 @@ impl<F: Future<Output = Result<Response<A>, E>> + Unpin, A, E> Future for Observ
     type Output = F::Output;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let began_ns = self.call.as_mut().and_then(Call::begin);
         let answered = std::task::ready!(Pin::new(&mut self.answer).poll(context));
         if let (Some(call), Ok(answer)) = (self.call.take(), &answered) {
-            call.observe.end(&call, answer.headers());
+            call.observe.end(&call, began_ns, answer.headers());
         }
         Poll::Ready(answered)
     }
@@ -115,6 +154,7 @@ impl fmt::Debug for Observe {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::grpc::overload::Overload;
 
     #[test]
     fn every_service_is_known_by_its_methods() {
@@ -135,9 +175,9 @@ mod tests {
     #[test]
     fn a_call_is_counted_when_it_is_answered_and_what_is_not_served_as_other() {
         let metrics = Arc::new(Metrics::new());
-        let observe = Arc::new(Observe::new(metrics.clone(), Clock::system()));
+        let observe = Arc::new(Observe::new(metrics.clone(), Clock::system(), Overload::new(None).core()));
         for path in ["/tollgate.v1.DecisionService/Check", "/envoy.service.auth.v3.Authorization/Check", "/no/such"] {
-            observe.end(&observe.begin(path), &HeaderMap::new());
+            observe.end(&observe.begin(path), None, &HeaderMap::new());
         }
         drop(observe.begin("/tollgate.v1.DecisionService/Check"));
         let text = metrics.render();

@@ -178,9 +178,13 @@ impl RateLimiter {
 
     /// Whether a caller may ask for this: the domain says whether it is a decision or a report. `None`: it may do everything.
     fn permit(&self, request: &RateLimitRequest, granted: Option<&Granted>) -> Result<(), RateLimitError> {
-        let reports = request.domain == self.plans.settings().report_domain;
-        let needs = if reports { Scopes::REPORT } else { Scopes::DECIDE };
+        let needs = if self.is_for_reports(&request.domain) { Scopes::REPORT } else { Scopes::DECIDE };
         Ok(granted.map_or(Ok(()), |granted| granted.permit(needs))?)
+    }
+
+    /// Whether requests in this domain report what became of others, and decide nothing.
+    fn is_for_reports(&self, domain: &[u8]) -> bool {
+        domain == self.plans.settings().report_domain.as_bytes()
     }
 
     fn check_bounds(&self, request: &RateLimitRequest) -> Result<(), RateLimitError> {

@@ -3,6 +3,7 @@
 use tonic::Status;
 use tonic::metadata::MetadataValue;
 
+use super::overload::Shed;
 use super::plans::NotSettled;
 use super::protobuf::Malformed;
 use super::ratelimit::RateLimitError;
@@ -58,6 +59,13 @@ impl From<Refusal> for Status {
             Refusal::Missing | Refusal::Unknown => Self::unauthenticated(refusal.to_string()),
             Refusal::Lacking { .. } => Self::permission_denied(refusal.to_string()),
         }
+    }
+}
+
+/// What passes by itself. Gateways that ask again elsewhere do so on this code.
+impl From<Shed> for Status {
+    fn from(shed: Shed) -> Self {
+        Self::unavailable(shed.to_string())
     }
 }
 

@@ -16,6 +16,13 @@ pub struct RateLimitRequest {
     pub hits_addend: u32,
 }
 
+/// Of a [`RateLimitRequest`] the domain, and nothing else.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct RateLimitDomain {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub domain: prost::bytes::Bytes,
+}
+
 /// `envoy.extensions.common.ratelimit.v3.RateLimitDescriptor`.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Descriptor {

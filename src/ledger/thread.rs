@@ -70,6 +70,7 @@ struct Job {
 #[derive(Debug, Default)]
 struct Counts {
     operations: AtomicU64,
+    begun: AtomicU64,
     commits: AtomicU64,
     failures: AtomicU64,
     waiting: AtomicU64,
@@ -81,6 +82,8 @@ struct Counts {
 pub struct LedgerStatus {
     /// Operations that were committed.
     pub operations: u64,
+    /// Transactions that were begun: one more than committed and failed together while one is under way.
+    pub begun: u64,
     /// Transactions that were committed.
     pub commits: u64,
     /// Transactions that failed.
@@ -152,8 +155,9 @@ impl LedgerThread {
     /// What was done so far.
     pub fn status(&self) -> LedgerStatus {
         let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        let Counts { operations, commits, failures, waiting, last_failure } = &*self.counts;
+        let Counts { operations, begun, commits, failures, waiting, last_failure } = &*self.counts;
         LedgerStatus {
+            begun: read(begun),
             operations: read(operations),
             commits: read(commits),
             failures: read(failures),
@@ -249,6 +253,7 @@ impl Worker {
         }
         let many = u64::try_from(operations.len()).unwrap_or(u64::MAX);
         self.counts.waiting.fetch_sub(many, Ordering::Relaxed);
+        self.counts.begun.fetch_add(1, Ordering::Relaxed);
         let done = guarded(|| self.ledger.commit(&operations));
         self.note(&done, many);
         match done {

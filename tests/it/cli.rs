@@ -13,7 +13,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
-use crate::server::Tollgate;
+use crate::server::{PATIENT, Tollgate};
 
 /// A server, and commands that know where it is.
 #[derive(Debug)]
@@ -32,7 +32,7 @@ struct Ran {
 
 impl Shell {
     fn start() -> Self {
-        let server = Tollgate::start(&[], &[]);
+        let server = Tollgate::start(&[], &[PATIENT]);
         Self { addr: server.grpc_addr().to_string(), server: Some(server) }
     }
 

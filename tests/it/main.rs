@@ -7,6 +7,7 @@
 // Nothing outside can reach into a test binary: `pub` only says what a fixture offers.
 #![allow(unreachable_pub)]
 
+mod abuse;
 mod allocations;
 mod cli;
 mod crash;

@@ -8,6 +8,9 @@ use tempfile::TempDir;
 
 use crate::process::{Process, Stream};
 
+/// For where the first lease of a counter may take its time: a machine that is busy with other tests is not what is tried there.
+pub const PATIENT: (&str, &str) = ("TOLLGATE_LEDGER_MAX_WAIT_MS", "60000");
+
 /// A running tollgate on ports of its own, with a data folder of its own. It ends when it is dropped.
 #[derive(Debug)]
 pub struct Tollgate {
@@ -93,6 +96,16 @@ impl Tollgate {
     /// From now on its disk takes nothing, or everything again.
     pub fn fail_disk(&self, fail: bool) {
         self.process.limit_files(fail.then_some(0));
+    }
+
+    /// Memory that it has.
+    pub fn resident_bytes(&self) -> u64 {
+        self.process.resident_bytes()
+    }
+
+    /// Processor time that it has taken.
+    pub fn cpu_ms(&self) -> u64 {
+        self.process.cpu_ms()
     }
 
     pub fn resume(&self) {

@@ -261,6 +261,7 @@ impl Lane {
         if let Some(start_ns) = self.waiting.take() {
             return Some(start_ns);
         }
+        self.give_up_late(now_ns);
         let worker = &self.worker;
         let start_ns = if worker.shared.job.rate.is_some() {
             self.slot.due.borrow_mut().pop_front()?
@@ -275,6 +276,22 @@ impl Lane {
             tally.late += u64::from(now_ns.saturating_sub(start_ns) > LATE_NS);
         }
         Some(start_ns)
+    }
+
+    /// Who has waited for a place as long as one waits for an answer asks no more.
+    fn give_up_late(&mut self, now_ns: u64) {
+        let before_ns = now_ns.saturating_sub(self.worker.shared.job.timeout_ns);
+        loop {
+            let first = self.slot.due.borrow().front().copied();
+            let Some(start_ns) = first.filter(|start_ns| *start_ns < before_ns) else { return };
+            self.slot.due.borrow_mut().pop_front();
+            if self.worker.shared.is_measured(start_ns) {
+                let mut tally = self.worker.tally.borrow_mut();
+                tally.asked += 1;
+                tally.late += 1;
+            }
+            self.fail(start_ns, false, Code::DeadlineExceeded, None, now_ns);
+        }
     }
 
     /// Begins the call whose message is in its place. The server does not take it now: false.

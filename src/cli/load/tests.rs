@@ -143,6 +143,18 @@ fn an_answer_is_not_waited_for_longer_than_was_said() {
 }
 
 #[test]
+fn a_call_that_found_no_place_in_time_fails_without_being_sent() {
+    let (_runtime, address, seen) = serve(None, 0);
+    let job =
+        Job { connections: 1, in_flight: 1, requests: Some(20), rate: Some(1_000.0), timeout_ns: 20_000_000, ..asking(address, "never") };
+    let tally = made(job);
+    assert_eq!((tally.asked, tally.calls.failed_with(Code::DeadlineExceeded), tally.unsent), (20, 20, 0));
+    let sent = seen.calls.load(Ordering::SeqCst);
+    assert!((1..20).contains(&sent), "{sent}");
+    assert!(tally.calls.failure_latency.min() >= 19_000_000);
+}
+
+#[test]
 fn the_server_is_told_of_the_deadline() {
     let (_runtime, address, _) = serve(None, 0);
     let tally = made(Job { requests: Some(30), deadline_ms: Some(20), ..asking(address, "never") });

@@ -1,6 +1,7 @@
-//! What has to happen now and then: dead counters swept, statistics written, rules files looked at, gauges set.
+//! What has to happen now and then: dead counters swept, statistics written, a slow ledger noticed, rules files looked at, gauges set.
 
 mod gauges;
+mod stall;
 mod upkeep;
 
 use std::time::Duration;
@@ -9,6 +10,8 @@ use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 
 use self::gauges::Gauges;
+pub(super) use self::stall::Stalled;
+use self::stall::Watch;
 use self::upkeep::Upkeep;
 use super::parts::Parts;
 use super::stopped;
@@ -22,7 +25,7 @@ const WRITE_BEHIND_ROUND: Duration = Duration::from_secs(1);
 const UPKEEP_ROUND: Duration = Duration::from_secs(60);
 
 /// Starts the tasks. They end when `stopping` says so.
-pub(super) fn start(parts: &Parts, files_poll_ms: u64, stopping: &watch::Receiver<bool>) {
+pub(super) fn start(parts: &Parts, files_poll_ms: u64, stalled: &Stalled, stopping: &watch::Receiver<bool>) {
     if let Some(poll_ms) = parts.rulebook.poll_ms() {
         let rulebook = parts.rulebook.clone();
         every(Duration::from_millis(poll_ms), stopping.clone(), move || {
@@ -97,10 +100,14 @@ pub(super) fn start(parts: &Parts, files_poll_ms: u64, stopping: &watch::Receive
     every(UPKEEP_ROUND, stopping.clone(), move || upkeep.round());
     let gauges = Gauges::new(&parts.metrics);
     let (rules, plans, ledger) = (parts.rule_engine.clone(), parts.plan_engine.clone(), parts.ledger.clone());
-    let durable = parts.durable_engine.clone();
+    let (mut watch, stalled, clock) = (Watch::new(stalled.clone()), stalled.clone(), parts.clock.clone());
+    let (durable, overload) = (parts.durable_engine.clone(), parts.overload.clone());
     let metrics = parts.metrics.clone();
     every(Duration::from_secs(1), stopping.clone(), move || {
-        gauges.set(&rules, &plans, &durable, &ledger.status());
+        let status = ledger.status();
+        watch.look(&status, clock.steady_ns());
+        gauges.set(&rules, &plans, &durable, &status);
+        gauges.set_waits(&overload, &stalled);
         metrics.run_upkeep();
         std::future::ready(())
     });

@@ -10,6 +10,7 @@ use crate::config::{Config, DataDir};
 use crate::engine::plans::{Need, PlanEngine, Settings};
 use crate::engine::rules::RuleEngine;
 use crate::grpc::keep::LedgerKeeper;
+use crate::grpc::overload::Overload;
 use crate::grpc::plans::Plans;
 use crate::grpc::plans::desk::Desk;
 use crate::grpc::ratelimit::{DurableRules, RateLimiter};
@@ -38,6 +39,7 @@ pub(super) struct Parts {
     pub(super) warm: Vec<Need>,
     pub(super) ledger: Arc<LedgerThread>,
     pub(super) limiter: Arc<RateLimiter>,
+    pub(super) overload: Arc<Overload>,
 }
 
 impl Parts {
@@ -98,6 +100,7 @@ impl Parts {
             warm,
             ledger,
             limiter,
+            overload: Arc::new(Overload::new(config.grpc_server.max_lag)),
         })
     }
 }

@@ -46,9 +46,11 @@ pub(super) fn services(parts: &Parts, config: &Config) -> Result<Services, Failu
     let (reporter, health) = tonic_health::server::health_reporter();
     let reflection = if config.reach.reflection { Some(reflection()?) } else { None };
     let max = config.grpc.max_message_bytes;
-    let (metrics, clock, access) = (parts.metrics.clone(), parts.clock.clone(), parts.access.clone());
-    let with_health =
-        move || Dispatch::new().observed(Observe::new(metrics.clone(), clock.clone())).gated(access.clone()).serving(health.clone());
+    let (metrics, clock, access, overload) = (parts.metrics.clone(), parts.clock.clone(), parts.access.clone(), parts.overload.clone());
+    let with_health = move || {
+        let observe = Observe::new(metrics.clone(), clock.clone(), overload.core());
+        Dispatch::new().observed(observe).gated(access.clone()).serving(health.clone())
+    };
     let (limiter, plans) = (parts.limiter.clone(), parts.plans.clone());
     let decisions = move |dispatch: Dispatch| {
         dispatch

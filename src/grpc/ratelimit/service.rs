@@ -16,10 +16,11 @@ use tonic::server::NamedService;
 
 use super::{First, RateLimiter};
 use crate::grpc::deadline::time_left;
+use crate::grpc::overload::Overloaded;
 use crate::grpc::pb::rls::rate_limit_service_server::SERVICE_NAME;
 use crate::grpc::protobuf::Malformed;
 use crate::grpc::unary::{self, Call, Framed, Reply};
-use crate::grpc::wire::RateLimitRequest;
+use crate::grpc::wire::{RateLimitDomain, RateLimitRequest};
 
 const SHOULD_RATE_LIMIT: &str = "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit";
 
@@ -65,6 +66,13 @@ where
 }
 
 fn should_rate_limit(shared: Arc<Shared>, message: Bytes, call: Call<'_>) -> Reply {
+    if let Some(overloaded) = call.extensions.get::<Overloaded>() {
+        // A decision is shed before it is decoded, a report is taken.
+        match RateLimitDomain::decode(message.clone()) {
+            Ok(RateLimitDomain { domain }) if shared.limiter.is_for_reports(&domain) => {}
+            _ => return Reply::Now(Err(overloaded.shed().into())),
+        }
+    }
     let Ok(request) = RateLimitRequest::decode(message) else { return Reply::Now(Err(Malformed::Message.into())) };
     let limiter = &shared.limiter;
     let permitted = limiter.permit(&request, call.extensions.get());

@@ -13,7 +13,8 @@ use tonic::server::NamedService;
 
 use crate::access::{Access, Peer};
 use crate::grpc::gate;
-use crate::grpc::observe::{Observe, Observed};
+use crate::grpc::observe::{Call, Observe, Observed};
+use crate::grpc::overload::{Overloaded, Sheds, sheds};
 
 /// What a generated service answers with.
 pub(crate) type Answer = BoxFuture<Response<Body>, Infallible>;
@@ -67,7 +68,7 @@ impl Dispatch {
         self
     }
 
-    /// Counts all calls.
+    /// Counts all calls, and sheds decisions where they would wait too long.
     #[must_use]
     pub fn observed(self, observe: Observe) -> Self {
         Self { observe: Some(Arc::new(observe)), ..self }
@@ -79,18 +80,28 @@ impl Dispatch {
         Self { access, ..self }
     }
 
-    fn answer(&self, mut request: Request<Incoming>, peer: &Peer) -> Answer {
+    fn answer(&self, mut request: Request<Incoming>, peer: &Peer, overloaded: Option<Overloaded>) -> Answer {
         if let Some(access) = &self.access
             && let Err(refused) = gate::admit(access, &mut request, peer)
         {
-            return Box::pin(std::future::ready(Ok(refused.into_http())));
+            return refuse(refused);
+        }
+        if let Some(overloaded) = overloaded {
+            if sheds(request.uri().path()) == Sheds::AtOnce {
+                return refuse(overloaded.shed().into());
+            }
+            request.extensions_mut().insert(overloaded);
         }
         let name = service_name(request.uri().path());
         match self.services.iter().find(|served| served.name == name) {
             Some(served) => served.service.call(request),
-            None => Box::pin(std::future::ready(Ok(Status::unimplemented("no such service").into_http()))),
+            None => refuse(Status::unimplemented("no such service")),
         }
     }
+}
+
+fn refuse(status: Status) -> Answer {
+    Box::pin(std::future::ready(Ok(status.into_http())))
 }
 
 /// The service of `/service/method`.
@@ -117,7 +128,8 @@ impl hyper::service::Service<Request<Incoming>> for Calls {
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let call = self.dispatch.observe.as_ref().map(|observe| observe.begin(request.uri().path()));
-        Observed::new(self.dispatch.answer(request, &self.peer), call)
+        let overloaded = call.as_ref().and_then(Call::overloaded);
+        Observed::new(self.dispatch.answer(request, &self.peer, overloaded), call)
     }
 }
 

@@ -17,7 +17,7 @@ use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
 use super::Shell;
-use crate::server::Tollgate;
+use crate::server::{PATIENT, Tollgate};
 
 #[test]
 fn a_server_that_is_not_there_is_1_and_flags_and_files_come_first() {
@@ -111,7 +111,7 @@ fn guarded(folder: &TempDir) -> (Shell, String, String) {
         .unwrap();
     fs::write(&tokens, [b"tokens:\n", &made.stderr[..]].concat()).unwrap();
     let token = String::from_utf8(made.stdout).unwrap().trim_end().to_owned();
-    let env = [("TOLLGATE_TLS_CERT", cert.as_str()), ("TOLLGATE_TLS_KEY", key.as_str())];
+    let env = [("TOLLGATE_TLS_CERT", cert.as_str()), ("TOLLGATE_TLS_KEY", key.as_str()), PATIENT];
     let tollgate = Tollgate::start(&["--tokens-file", &tokens], &env);
     let shell = Shell { addr: format!("localhost:{}", tollgate.grpc_addr().port()), server: Some(tollgate) };
     (shell, token, cert)

@@ -1,7 +1,9 @@
 //! What the engines hold, and what did not fit.
 
+use super::stall::Stalled;
 use crate::engine::plans::PlanEngine;
 use crate::engine::rules::RuleEngine;
+use crate::grpc::overload::Overload;
 use crate::ledger::{LedgerError, LedgerStatus};
 use crate::metrics::Metrics;
 
@@ -61,6 +63,9 @@ const LEDGER_COUNTERS: [(&str, &str, Read<LedgerStatus>); 3] = [
     ("tollgate_ledger_failures", "Transactions of the ledger that failed", |status| status.failures),
 ];
 
+const OVERLOAD_COUNTERS: [(&str, &str, Read<Overload>); 1] =
+    [("tollgate_shed_calls", "Decisions answered UNAVAILABLE at once because of grpc.max_lag_ms", Overload::shed)];
+
 fn count(size: usize) -> u64 {
     u64::try_from(size).unwrap_or(u64::MAX)
 }
@@ -74,6 +79,9 @@ pub(super) struct Gauges {
     durable_counters: Vec<(metrics::Counter, Read<PlanEngine>)>,
     ledger_gauges: Vec<(metrics::Gauge, Read<LedgerStatus>)>,
     ledger_counters: Vec<(metrics::Counter, Read<LedgerStatus>)>,
+    overload_counters: Vec<(metrics::Counter, Read<Overload>)>,
+    lag: metrics::Gauge,
+    stalled: metrics::Gauge,
     /// 1 for the reason for which the ledger fails.
     ledger_failing: Vec<(metrics::Gauge, &'static str)>,
 }
@@ -89,6 +97,13 @@ impl Gauges {
             durable_counters: counters(metrics, &DURABLE_COUNTERS),
             ledger_gauges: gauges(metrics, &LEDGER_GAUGES),
             ledger_counters: counters(metrics, &LEDGER_COUNTERS),
+            overload_counters: counters(metrics, &OVERLOAD_COUNTERS),
+            lag: gauge(
+                metrics,
+                "tollgate_lag_seconds",
+                "The longest that a call was to wait for its core, in the last second (grpc.max_lag_ms)",
+            ),
+            stalled: gauge(metrics, "tollgate_ledger_stalled_seconds", "How long the ledger has been at the transaction under way"),
             ledger_failing: failing(metrics),
         }
     }
@@ -103,6 +118,18 @@ impl Gauges {
             gauge.set(if reason == Some(word) { 1.0 } else { 0.0 });
         }
     }
+
+    #[allow(clippy::cast_precision_loss)]
+    pub(super) fn set_waits(&self, overload: &Overload, stalled: &Stalled) {
+        set(&[], &self.overload_counters, overload);
+        self.lag.set(overload.take_lag_ns() as f64 / 1e9);
+        self.stalled.set(stalled.ns() as f64 / 1e9);
+    }
+}
+
+fn gauge(metrics: &Metrics, name: &'static str, meaning: &'static str) -> metrics::Gauge {
+    metrics.describe_gauge(name, meaning);
+    metrics.gauge(name, &[])
 }
 
 fn failing(metrics: &Metrics) -> Vec<(metrics::Gauge, &'static str)> {

@@ -1,0 +1,166 @@
+//! Sheds decisions that come to a core with more work than anyone should wait for.
+//!
+//! A core answers calls one after the other, in the order in which they came. So a call that comes waits for as many as were let in and have
+//! not begun, each for as long as calls take. Only work that was let in counts, and not how long calls really wait: where most are shed they
+//! wait for the shedding, and a core that went by that would let in nobody.
+//!
+//! Nothing has to recover: when no call waits, the next one is let in.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+/// What HTTP/2 takes for a call beside its answer, which alone is measured.
+const HTTP2_NS: u64 = 5_000;
+/// While no more than this wait, nobody is shed, and nobody reads a clock for it.
+const FEW: u64 = 16;
+/// What a call takes is smoothed over about so many.
+const SMOOTHED: u64 = 32;
+
+/// The backlogs of all cores.
+#[derive(Debug)]
+pub struct Overload {
+    max_lag: Option<Duration>,
+    cores: Mutex<Vec<Arc<Backlog>>>,
+}
+
+impl Overload {
+    /// Sheds what would wait longer than this. `None`: nothing.
+    pub fn new(max_lag: Option<Duration>) -> Self {
+        Self { max_lag, cores: Mutex::default() }
+    }
+
+    /// A core more.
+    pub fn core(&self) -> Arc<Backlog> {
+        let max_lag_ns = self.max_lag.map_or(u64::MAX, |lag| u64::try_from(lag.as_nanos()).unwrap_or(u64::MAX));
+        let core = Arc::new(Backlog::new(max_lag_ns));
+        self.cores.lock().push(core.clone());
+        core
+    }
+
+    /// Calls that were shed since the start.
+    pub fn shed(&self) -> u64 {
+        self.cores.lock().iter().map(|core| core.shed.load(Ordering::Relaxed)).sum()
+    }
+
+    /// The longest that a call was to wait, on any core, since this was asked last, in nanoseconds; 0 where no more than a few waited.
+    pub fn take_lag_ns(&self) -> u64 {
+        self.cores.lock().iter().map(|core| core.longest_ns.swap(0, Ordering::Relaxed)).max().unwrap_or(0)
+    }
+}
+
+/// The calls that wait for one core. It is used by that core alone, and shown to others.
+#[derive(Debug)]
+#[repr(align(64))]
+pub struct Backlog {
+    max_lag_ns: u64,
+    /// Calls that were let in and have not begun.
+    waiting: AtomicU64,
+    /// [`SMOOTHED`] times what an answer takes.
+    smoothed_ns: AtomicU64,
+    longest_ns: AtomicU64,
+    shed: AtomicU64,
+}
+
+/// Where a call stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// It was let in behind so many, and waits.
+    Waits { behind: u64 },
+    /// It is not let in.
+    Refused,
+}
+
+impl Backlog {
+    pub(super) fn new(max_lag_ns: u64) -> Self {
+        let zero = || AtomicU64::new(0);
+        Self { max_lag_ns, waiting: zero(), smoothed_ns: zero(), longest_ns: zero(), shed: zero() }
+    }
+
+    /// A call comes. It is refused where it would have to wait too long, and may be.
+    pub(super) fn arrive(&self, may_be_refused: impl FnOnce() -> bool) -> Turn {
+        let behind = self.waiting.load(Ordering::Relaxed);
+        if behind > FEW {
+            let lag_ns = behind.saturating_mul(self.call_ns());
+            self.longest_ns.fetch_max(lag_ns, Ordering::Relaxed);
+            if lag_ns > self.max_lag_ns && may_be_refused() {
+                return Turn::Refused;
+            }
+        }
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        Turn::Waits { behind }
+    }
+
+    /// A call that was let in begins, or is given up.
+    pub(super) fn leave(&self) {
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// An answer took this long, from its beginning.
+    pub(super) fn took(&self, ns: u64) {
+        let smoothed_ns = self.smoothed_ns.load(Ordering::Relaxed);
+        // One answer, or a pause of the whole machine in one, says little: no more is believed of it than that a few of its kind may wait.
+        let ns = ns.min(self.max_lag_ns / FEW);
+        self.smoothed_ns.store((smoothed_ns - smoothed_ns / SMOOTHED).saturating_add(ns), Ordering::Relaxed);
+    }
+
+    /// An answer took no longer than this: what was learned of dearer calls is forgotten.
+    pub(super) fn took_at_most(&self, ns: u64) {
+        if ns.saturating_mul(SMOOTHED) < self.smoothed_ns.load(Ordering::Relaxed) {
+            self.took(ns);
+        }
+    }
+
+    fn call_ns(&self) -> u64 {
+        HTTP2_NS + self.smoothed_ns.load(Ordering::Relaxed) / SMOOTHED
+    }
+}
+
+/// Whether it is worth a reading of the clock to know what a call takes.
+pub(super) fn is_queue(behind: u64) -> bool {
+    behind >= FEW
+}
+
+/// Why a decision was not made. It has charged nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("overloaded: a decision would wait longer than the {max_lag_ms} ms of grpc.max_lag_ms; ask again later")]
+pub(super) struct Shed {
+    max_lag_ms: u64,
+}
+
+/// Goes with a call that was not let in.
+#[derive(Clone, Debug)]
+pub(super) struct Overloaded(pub(super) Arc<Backlog>);
+
+impl Overloaded {
+    /// Sheds the call.
+    pub(super) fn shed(&self) -> Shed {
+        self.0.shed.fetch_add(1, Ordering::Relaxed);
+        Shed { max_lag_ms: self.0.max_lag_ns / 1_000_000 }
+    }
+}
+
+/// What may become of a call on a core that has too much to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sheds {
+    Never,
+    AtOnce,
+    /// Its message says whether it is a decision or a report.
+    ByMessage,
+}
+
+/// Decisions may be shed. Reports are not: with one a refund would be lost. Nor is what operators and probes ask.
+pub(super) fn sheds(path: &str) -> Sheds {
+    match path {
+        "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit" => Sheds::ByMessage,
+        "/envoy.service.auth.v3.Authorization/Check"
+        | "/tollgate.v1.DecisionService/Check"
+        | "/tollgate.v1.DecisionService/CheckStream" => Sheds::AtOnce,
+        _ => Sheds::Never,
+    }
+}
+
+#[cfg(test)]
+mod tests;
