@@ -91,6 +91,28 @@ impl Sitting<'_> {
     }
 }
 
+impl Sitting<'_> {
+    /// One try for each; which are short of units, and of what.
+    fn decide_each<'r>(
+        mut self,
+        requests: impl Iterator<Item = (usize, CheckInput<'r>)>,
+        answer: &mut impl FnMut(usize, Option<&Decision<'_>>),
+    ) -> Vec<(usize, Vec<Need>)> {
+        let mut open = Vec::new();
+        for (place, request) in requests {
+            match self.decide(&request, |decision| answer(place, Some(decision))) {
+                Ok(Ok(())) => {}
+                Ok(Err((needs, _))) => open.push((place, needs)),
+                Err(_) => {
+                    self.plans.reject_check();
+                    answer(place, None);
+                }
+            }
+        }
+        open
+    }
+}
+
 impl Drop for Sitting<'_> {
     fn drop(&mut self) {
         if self.admitted > 0 {
@@ -197,37 +219,38 @@ impl Plans {
         }
     }
 
-    /// Decides requests in order, by one catalog and one reading of the clock for as long as nothing is waited for. `answer` is told `None` of a
-    /// request that cannot be decided, whoever the caller is.
-    pub async fn check_all<'r>(&self, mut requests: impl Iterator<Item = CheckInput<'r>>, mut answer: impl FnMut(Option<&Decision<'_>>)) {
-        while let Some((request, open)) = self.check_run(&mut requests, &mut answer) {
-            if Box::pin(self.answer_later(&request, open, |decision| answer(Some(decision)))).await.is_err() {
-                self.reject_check();
-                answer(None);
-            }
-        }
-    }
-
-    /// Decides until one is short of units.
-    fn check_run<'r>(
+    /// Decides `count` requests by one catalog and one reading of the clock, for as long as nothing is waited for. Those that wait for the
+    /// ledger wait together, and hold up no others. `answer` is told the place of a request, and `None` of one that cannot be decided, whoever
+    /// the caller is.
+    pub async fn check_all<'r>(
         &self,
-        requests: &mut impl Iterator<Item = CheckInput<'r>>,
-        answer: &mut impl FnMut(Option<&Decision<'_>>),
-    ) -> Option<(CheckInput<'r>, Open)> {
-        let shortage = if self.desk.is_some() && !self.settings.max_wait.is_zero() { Shortage::Ask } else { self.settings.on_failure };
+        count: usize,
+        request: impl Fn(usize) -> CheckInput<'r>,
+        mut answer: impl FnMut(usize, Option<&Decision<'_>>),
+    ) {
         let now = self.clock.now();
-        let mut sitting = self.sit(shortage, now);
-        for request in requests {
-            match sitting.decide(&request, |decision| answer(Some(decision))) {
-                Ok(Ok(())) => {}
-                Ok(Err((needs, _))) => return Some((request, Open { needs, patience: Patience::new(now, self.settings.max_wait, None) })),
-                Err(_) => {
-                    self.reject_check();
-                    answer(None);
-                }
+        let mut patience = Patience::new(now, self.settings.max_wait, None);
+        let asks = self.desk.is_some() && !self.settings.max_wait.is_zero();
+        let shortage = if asks { Shortage::Ask } else { self.settings.on_failure };
+        let mut open = self.sit(shortage, now).decide_each((0..count).map(|place| (place, request(place))), &mut answer);
+        while let (Some(desk), true) = (&self.desk, asks && !open.is_empty()) {
+            let needs = open.iter_mut().flat_map(|(_, needs)| std::mem::take(needs)).collect();
+            let works = desk.draw_unless_failing(needs, patience.left(self.clock.now())).await;
+            let now = self.clock.now();
+            let last = !works || patience.left(now).is_zero();
+            let shortage = if last { self.settings.on_failure } else { Shortage::Ask };
+            let again = open.iter().map(|&(place, _)| (place, request(place)));
+            let still = self.sit(shortage, now).decide_each(again, &mut answer);
+            if still.len() < open.len() {
+                // Each waits for so long from when those before it are answered, as if they had come one by one.
+                patience = Patience::new(now, self.settings.max_wait, None);
+            }
+            open = still;
+            if last {
+                break;
             }
         }
-        None
+        open.iter().for_each(|&(place, _)| answer(place, Some(&unavailable())));
     }
 
     /// Draws what a decision needs and tries again, until it has it or its time is over.

@@ -7,7 +7,7 @@ use super::{MAX_BATCH, wire_reason};
 use crate::decide::verdict::{Decision, Reason, Verdict};
 use crate::grpc::pb::tollgate as pb;
 use crate::grpc::plans::Plans;
-use crate::grpc::protobuf::{put_bytes, put_number, put_text, put_varint};
+use crate::grpc::protobuf::{put_bytes, put_nested, put_number, put_text, put_varint};
 
 /// `CheckBatch` to `CheckBatchResponse`.
 pub(super) async fn answer(plans: &Plans, message: &[u8]) -> Result<Vec<u8>, Status> {
@@ -20,12 +20,11 @@ pub(super) async fn answer(plans: &Plans, message: &[u8]) -> Result<Vec<u8>, Sta
     }
     let count = batch.api_keys.len();
     let mut answers = Answers::of(count);
-    plans
-        .check_all((0..count).map(|place| batch.item(place)), |decision| match decision {
-            Some(decision) => answers.push(decision),
-            None => answers.refuse(Reason::InvalidRequest, None),
-        })
-        .await;
+    let answer = |place, decision: Option<&Decision<'_>>| match decision {
+        Some(decision) => answers.set(place, decision),
+        None => answers.refuse(place, Reason::InvalidRequest, None),
+    };
+    plans.check_all(count, |place| batch.item(place), answer).await;
     Ok(answers.pack(batch.id))
 }
 
@@ -45,15 +44,20 @@ fn unreadable(batch: &Batch<'_>) -> Option<String> {
     Some(format!("{name}: {length} entries fit neither each of the {count} items of `api_keys` nor all of them"))
 }
 
-/// The packed arrays, as they are written. Those that stay empty throughout are left out.
+/// The answers so far, each in its place.
 struct Answers {
-    verdicts: Vec<u8>,
-    reasons: Vec<u8>,
-    /// With their keys and lengths.
+    items: Vec<Item>,
+    /// All of them, one behind the other.
     receipts: Vec<u8>,
-    retry_after_us: Vec<u8>,
-    refused: bool,
-    has_receipts: bool,
+}
+
+#[derive(Clone, Copy)]
+struct Item {
+    verdict: pb::Verdict,
+    reason: pb::Reason,
+    retry_after_us: u64,
+    /// Where its receipt begins, and its length.
+    receipt: (usize, usize),
 }
 
 /// Room for a receipt of two quotas.
@@ -61,59 +65,59 @@ const RECEIPT_BYTES: usize = 110;
 
 impl Answers {
     fn of(count: usize) -> Self {
-        Self {
-            verdicts: Vec::with_capacity(count),
-            reasons: Vec::with_capacity(count),
-            receipts: Vec::new(),
-            retry_after_us: Vec::with_capacity(count),
-            refused: false,
-            has_receipts: false,
-        }
+        let none = Item { verdict: pb::Verdict::Unspecified, reason: pb::Reason::Unspecified, retry_after_us: 0, receipt: (0, 0) };
+        Self { items: vec![none; count], receipts: Vec::new() }
     }
 
-    fn push(&mut self, decision: &Decision<'_>) {
+    fn set(&mut self, place: usize, decision: &Decision<'_>) {
         match decision.verdict {
-            Verdict::Deny { reason, retry_after_ns } => self.refuse(reason, retry_after_ns),
-            Verdict::Allow { .. } => self.add(pb::Verdict::Allow, pb::Reason::Unspecified, decision.receipt.as_deref(), 0),
+            Verdict::Deny { reason, retry_after_ns } => self.refuse(place, reason, retry_after_ns),
+            Verdict::Allow { .. } => self.admit(place, decision.receipt.as_deref().unwrap_or_default()),
         }
     }
 
-    fn refuse(&mut self, reason: Reason, retry_after_ns: Option<u64>) {
-        self.refused = true;
-        self.add(pb::Verdict::Deny, wire_reason(reason), None, retry_after_ns.map_or(0, |ns| ns.div_ceil(1000).max(1)));
-    }
-
-    fn add(&mut self, verdict: pb::Verdict, reason: pb::Reason, receipt: Option<&str>, retry_after_us: u64) {
-        put_varint(&mut self.verdicts, i32::from(verdict).unsigned_abs().into());
-        put_varint(&mut self.reasons, i32::from(reason).unsigned_abs().into());
-        put_varint(&mut self.retry_after_us, retry_after_us);
-        if receipt.is_some() && !self.has_receipts {
-            self.has_receipts = true;
-            self.receipts.reserve(self.verdicts.capacity() * RECEIPT_BYTES);
+    fn admit(&mut self, place: usize, receipt: &str) {
+        if !receipt.is_empty() && self.receipts.is_empty() {
+            self.receipts.reserve(self.items.len() * RECEIPT_BYTES);
         }
-        put_bytes(&mut self.receipts, 4, receipt.unwrap_or_default().as_bytes());
+        if let Some(item) = self.items.get_mut(place) {
+            item.verdict = pb::Verdict::Allow;
+            item.receipt = (self.receipts.len(), receipt.len());
+            self.receipts.extend_from_slice(receipt.as_bytes());
+        }
     }
 
+    fn refuse(&mut self, place: usize, reason: Reason, retry_after_ns: Option<u64>) {
+        if let Some(item) = self.items.get_mut(place) {
+            item.verdict = pb::Verdict::Deny;
+            item.reason = wire_reason(reason);
+            item.retry_after_us = retry_after_ns.map_or(0, |ns| ns.div_ceil(1000).max(1));
+        }
+    }
+
+    /// Arrays that are empty throughout are left out.
     fn pack(&self, id: u64) -> Vec<u8> {
-        let mut out = Vec::with_capacity(40 + self.verdicts.len() + self.reasons.len() + self.receipts.len() + self.retry_after_us.len());
+        let refused = self.items.iter().any(|item| item.verdict == pb::Verdict::Deny);
+        let mut out = Vec::with_capacity(40 + self.receipts.len() + 16 * self.items.len());
+        let packed = |out: &mut Vec<u8>, tag, value: fn(&Item) -> u64| {
+            if !self.items.is_empty() {
+                put_nested(out, tag, |out| self.items.iter().for_each(|item| put_varint(out, value(item))));
+            }
+        };
         put_number(&mut out, 1, id);
-        put_packed(&mut out, 2, &self.verdicts);
-        if self.refused {
-            put_packed(&mut out, 3, &self.reasons);
+        packed(&mut out, 2, |item| i32::from(item.verdict).unsigned_abs().into());
+        if refused {
+            packed(&mut out, 3, |item| i32::from(item.reason).unsigned_abs().into());
         }
-        if self.has_receipts {
-            out.extend_from_slice(&self.receipts);
+        if !self.receipts.is_empty() {
+            for Item { receipt: (start, length), .. } in &self.items {
+                put_bytes(&mut out, 4, self.receipts.get(*start..start + length).unwrap_or_default());
+            }
         }
-        if self.refused {
-            put_packed(&mut out, 5, &self.retry_after_us);
+        if refused {
+            packed(&mut out, 5, |item| item.retry_after_us);
         }
         out
-    }
-}
-
-fn put_packed(out: &mut Vec<u8>, tag: u32, values: &[u8]) {
-    if !values.is_empty() {
-        put_bytes(out, tag, values);
     }
 }
 
@@ -132,14 +136,14 @@ mod tests {
         ) {
             let mut answers = Answers::of(items.len());
             let mut message = pb::CheckBatchResponse { id, ..pb::CheckBatchResponse::default() };
-            for (receipt, refused) in &items {
+            for (place, (receipt, refused)) in items.iter().enumerate() {
                 let (verdict, reason, receipt, us) = match refused {
-                    Some((place, ns)) => {
-                        answers.refuse(Reason::ALL[*place], Some(*ns));
-                        (2, wire_reason(Reason::ALL[*place]).into(), String::new(), ns.div_ceil(1000).max(1))
+                    Some((reason, ns)) => {
+                        answers.refuse(place, Reason::ALL[*reason], Some(*ns));
+                        (2, wire_reason(Reason::ALL[*reason]).into(), String::new(), ns.div_ceil(1000).max(1))
                     }
                     None => {
-                        answers.add(pb::Verdict::Allow, pb::Reason::Unspecified, receipt.as_deref(), 0);
+                        answers.admit(place, receipt.as_deref().unwrap_or_default());
                         (1, 0, receipt.clone().unwrap_or_default(), 0)
                     }
                 };

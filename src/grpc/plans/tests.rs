@@ -76,6 +76,65 @@ impl Bench {
     }
 }
 
+/// Plans with a quota of 3 a year for each of so many callers, over a ledger that says how often it committed.
+fn of_many(callers: usize) -> (Plans, Desk) {
+    let bench = Bench::new(settings());
+    let document: String = (0..callers)
+        .map(|caller| format!("{{id: s{caller}, plans: [gold], keys: [{{id: k{caller}, value: a-value-of-caller-number-{caller:03}}}]}},"))
+        .collect();
+    let document = crate::yaml::parse(&format!("{{subscribers: [{document}]}}")).unwrap().root.to_json().unwrap();
+    let declared = convert::apply::declared(json::declared(document).unwrap().message).unwrap();
+    let now = bench.plans.clock.now();
+    bench.plans.catalog.edit(EditOptions::default(), now, |draft| draft.apply(&declared)).unwrap();
+    let desk = bench.plans.desk.clone().unwrap();
+    (bench.plans, desk)
+}
+
+/// Checks one after the other of these callers in one batch, and gives the reasons.
+async fn check_batch(plans: &Plans, callers: &[usize]) -> Vec<Option<Reason>> {
+    let keys: Vec<String> = callers.iter().map(|caller| format!("a-value-of-caller-number-{caller:03}")).collect();
+    let input =
+        |place: usize| CheckInput { api_key: keys[place].as_bytes(), target: "t", method: b"", path: b"", cost: None, operation_id: b"" };
+    let mut answers = vec![None; keys.len()];
+    plans
+        .check_all(keys.len(), input, |place, decision| {
+            let before = answers[place].replace(decision.unwrap().verdict.reason());
+            assert_eq!(before, None, "answered twice");
+        })
+        .await;
+    answers.into_iter().map(|answer| answer.expect("not answered")).collect()
+}
+
+#[tokio::test]
+async fn what_waits_in_a_batch_waits_together() {
+    let (plans, desk) = of_many(100);
+    let callers: Vec<usize> = (0..100).collect();
+    assert_eq!(check_batch(&plans, &callers).await, vec![None; 100]);
+    let (commits, leases) = (desk.ledger_status().commits, desk.ledger_status().operations);
+    assert!(commits < 20 && leases >= 100, "{commits} commits of {leases} leases");
+}
+
+#[tokio::test]
+async fn a_batch_admits_what_single_checks_would() {
+    let (plans, _) = of_many(2);
+    // Of 3 for each, in the order of the batch.
+    let answers = check_batch(&plans, &[0, 1, 0, 0, 0, 1, 1, 0, 1]).await;
+    let exceeded = Some(Reason::QuotaExceeded);
+    assert_eq!(answers, [None, None, None, None, exceeded, None, None, exceeded, exceeded]);
+}
+
+#[tokio::test]
+async fn a_batch_over_a_ledger_that_fails_is_answered_all_the_same() {
+    let bench = Bench::new(settings());
+    bench.every_commit(full);
+    let input = |_| CheckInput { api_key: KEY, target: "t", method: b"", path: b"", cost: None, operation_id: b"" };
+    for _ in 0..3 {
+        let mut answers = Vec::new();
+        bench.plans.check_all(5, input, |place, decision| answers.push((place, decision.unwrap().verdict.reason()))).await;
+        assert_eq!(answers, (0..5).map(|place| (place, Some(Reason::LedgerUnavailable))).collect::<Vec<_>>());
+    }
+}
+
 fn full() -> Fault {
     Fault::Before(LedgerError::Full("ledger.sqlite".into()))
 }
