@@ -150,6 +150,9 @@ async fn drive(worker: &Rc<Worker>, index: usize, sockets: Vec<TcpStream>) -> st
             return Err(std::io::Error::other(error));
         }
     }
+    // What was handed to a connection that saw the end of the time before the pace did.
+    let left = slots.iter().flat_map(|slot| slot.due.take()).filter(|start_ns| worker.shared.is_measured(*start_ns)).count();
+    worker.tally.borrow_mut().unsent += left as u64;
     ticks.abort();
     let _ = ticks.await;
     Ok(())
