@@ -257,7 +257,7 @@ pub fn rate_limit_request(data: &[u8]) {
 pub fn check_request(data: &[u8]) {
     SERVICES.with(|house| {
         let service = Arc::new(Decisions(house.plans.clone()));
-        let any = bytes::Bytes::copy_from_slice(data);
+        let any = prost::bytes::Bytes::copy_from_slice(data);
         let read = pb::CheckRequest::decode(data).is_ok();
         match now(service.answer_check(any.clone())) {
             Ok(answer) => assert!(read && pb::CheckResponse::decode(&*answer).is_ok(), "an answer to what is no request"),
