@@ -152,6 +152,21 @@ impl PlanEngine {
         }
     }
 
+    /// The ledger failed at a change, or its answer was lost: it may have made it. Nothing is refused by what is known here before it was asked.
+    pub fn change_failed(&self, change: &Change) {
+        match change {
+            Change::Settle { deltas, .. } => deltas.iter().for_each(|delta| self.doubt(delta.counter, delta.period_start_s)),
+            Change::Charge { counter, period, .. } => {
+                if let Some(entry) = self.books.find(self.fingerprint_of(counter))
+                    && let Some(slot) = entry.lock().find(&counter.quota)
+                    && let Some(held) = slot.leases.held_mut(period.start_ns)
+                {
+                    held.turn();
+                }
+            }
+        }
+    }
+
     /// Applies all changes of a correction, and answers the report.
     pub fn apply_correction(&self, correction: &Correction, committed: &[Committed], now: Now) -> Settlement {
         correction.changes.iter().zip(committed).for_each(|(change, committed)| self.apply_change(change, *committed, now));

@@ -176,8 +176,9 @@ impl Desk {
         let (tell, told) = oneshot::channel();
         let (desk, applied) = (self.clone(), change.clone());
         let apply = move |made: Result<Committed, LedgerError>| {
-            if let Ok(committed) = made {
-                desk.engine.apply_change(&applied, committed, desk.clock.now());
+            match made {
+                Ok(committed) => desk.engine.apply_change(&applied, committed, desk.clock.now()),
+                Err(_) => desk.engine.change_failed(&applied),
             }
             // Whoever reported may be gone.
             let _ = tell.send(made);

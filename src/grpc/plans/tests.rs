@@ -135,6 +135,27 @@ async fn a_batch_over_a_ledger_that_fails_is_answered_all_the_same() {
     }
 }
 
+#[tokio::test]
+async fn a_refund_whose_answer_was_lost_is_asked_about_before_the_next_refusal() {
+    let bench = Bench::new(settings());
+    let input = CheckInput { api_key: KEY, target: "t", method: b"", path: b"", cost: None, operation_id: b"" };
+    let receipt = bench.plans.check(&input, None, |decision| decision.receipt.clone()).await.unwrap().unwrap();
+    assert_eq!((bench.check(None).await, bench.check(None).await), (None, None));
+    assert_eq!(bench.check(None).await, Some(Reason::QuotaExceeded));
+    // It is committed, and whoever reports hears nothing, and does not report again.
+    bench.every_commit(|| Fault::After(LedgerError::Stopped));
+    let outcome = crate::decide::outcome::Outcome::http(503);
+    let report = Report { subject: crate::engine::plans::ReportSubject::Receipt(receipt.as_bytes()), outcome, cost: None };
+    assert!(bench.plans.settle(&report).await.is_err());
+    bench.every_commit(|| Fault::None);
+    let mut reason = bench.check(None).await;
+    while reason == Some(Reason::LedgerUnavailable) {
+        reason = bench.check(None).await;
+    }
+    assert_eq!(reason, None);
+    assert_eq!(bench.check(None).await, Some(Reason::QuotaExceeded));
+}
+
 fn full() -> Fault {
     Fault::Before(LedgerError::Full("ledger.sqlite".into()))
 }

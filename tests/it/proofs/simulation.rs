@@ -504,7 +504,10 @@ impl<C: Choices> House<C> {
                     Ok(Answer::Settle(ledger::Settled::Done(_))) => Committed::Done,
                     Ok(Answer::Settle(ledger::Settled::Duplicate)) => Committed::Duplicate,
                     Ok(other) => return Err(format!("a settlement was answered {other:?}")),
-                    Err(_) => return Ok(false),
+                    Err(_) => {
+                        self.engine.change_failed(&correction.changes[0]);
+                        return Ok(false);
+                    }
                 };
                 let found = self.engine.apply_correction(&correction, &[committed], self.now);
                 if fresh || expected == Settlement::Duplicate { found } else { return self.expect(found, expected) }
