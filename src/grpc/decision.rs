@@ -30,17 +30,14 @@ pub struct Decisions(pub Arc<Plans>);
 impl Decisions {
     /// `CheckRequest` to `CheckResponse`.
     fn check(self: &Arc<Self>, message: Bytes, time_left: Option<Duration>) -> Reply {
-        let tried = request::check(&message).map_err(Status::from).and_then(|input| {
-            let tried = self.0.first_try(&input, time_left, |decision| answer::framed(decision, &self.0))?;
-            Ok(match tried {
-                Tried::Answered(answered) => Ok(answered),
-                Tried::Later(open, _) => Err(open),
-            })
-        });
-        let open = match tried {
-            Ok(Ok(answered)) => return Reply::Now(Ok(answered)),
-            Err(status) => return Reply::Now(Err(status)),
-            Ok(Err(open)) => open,
+        let input = match request::check(&message) {
+            Ok(input) => input,
+            Err(malformed) => return Reply::Now(Err(malformed.into())),
+        };
+        let open = match self.0.first_try(&input, time_left, |decision| answer::framed(decision, &self.0)) {
+            Ok(Tried::Answered(answered)) => return Reply::Now(Ok(answered)),
+            Ok(Tried::Later(open, _)) => open,
+            Err(invalid) => return Reply::Now(Err(invalid.into())),
         };
         let decisions = self.clone();
         Reply::Later(Box::pin(async move {

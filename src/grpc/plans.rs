@@ -89,9 +89,7 @@ impl Sitting<'_> {
         }
         Ok(Ok(answer(&decision)))
     }
-}
 
-impl Sitting<'_> {
     /// One try for each; which are short of units, and of what.
     fn decide_each<'r>(
         mut self,

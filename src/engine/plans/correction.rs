@@ -145,25 +145,16 @@ impl PlanEngine {
             (Change::Settle { deltas, .. }, Committed::Done) => deltas.iter().for_each(|delta| self.apply_delta(delta)),
             (Change::Charge { counter, period, units, .. }, Committed::Done) => self.apply_charge(counter, *period, *units, now),
             // The first try may have been committed without an answer: what it changed shows when the ledger is asked.
-            (Change::Settle { deltas, .. }, Committed::Duplicate) => {
-                deltas.iter().for_each(|delta| self.doubt(delta.counter, delta.period_start_s));
-            }
+            (Change::Settle { .. }, Committed::Duplicate) => self.change_failed(change),
             _ => {}
         }
     }
 
-    /// The ledger failed at a change, or its answer was lost: it may have made it. Nothing is refused by what is known here before it was asked.
+    /// The ledger failed at a change, or its answer was lost: it may have refunded. Nothing is refused by what is known here before it was asked.
     pub fn change_failed(&self, change: &Change) {
-        match change {
-            Change::Settle { deltas, .. } => deltas.iter().for_each(|delta| self.doubt(delta.counter, delta.period_start_s)),
-            Change::Charge { counter, period, .. } => {
-                if let Some(entry) = self.books.find(self.fingerprint_of(counter))
-                    && let Some(slot) = entry.lock().find(&counter.quota)
-                    && let Some(held) = slot.leases.held_mut(period.start_ns)
-                {
-                    held.turn();
-                }
-            }
+        // A charge only takes: what is refused without it is refused with it.
+        if let Change::Settle { deltas, .. } = change {
+            deltas.iter().for_each(|delta| self.doubt(delta.counter, delta.period_start_s));
         }
     }
 

@@ -226,10 +226,12 @@ impl Row {
     }
 
     fn count(&self, event: Event) {
-        let place_of = |reason| Reason::ALL.iter().position(|&known| known == reason);
         let counter = match event {
             Event::Admitted => Some(&self.admitted),
-            Event::Refused(reason) => place_of(reason).and_then(|place| self.refused.get_or_init(Box::default).get(place)),
+            Event::Refused(reason) => {
+                let place = Reason::ALL.iter().position(|&known| known == reason);
+                place.and_then(|place| self.refused.get_or_init(Box::default).get(place))
+            }
             Event::Response(class) => {
                 let place = Class::ALL.iter().position(|&known| known == class);
                 place.and_then(|place| self.responses.get_or_init(Box::default).get(place))

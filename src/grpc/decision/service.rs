@@ -60,8 +60,14 @@ where
             "/tollgate.v1.DecisionService/Report" => {
                 unary::answer(request, max, move |message, _| Reply::Later(Box::pin(async move { decisions.report(message).await })))
             }
-            "/tollgate.v1.DecisionService/CheckStream" => stream(request, max, CheckStream(decisions)),
-            "/tollgate.v1.DecisionService/ReportStream" => stream(request, max, ReportStream(decisions)),
+            "/tollgate.v1.DecisionService/CheckStream" => stream(request, max, move |message| {
+                let decisions = decisions.clone();
+                async move { batch::answer(&decisions.0, &message).await }
+            }),
+            "/tollgate.v1.DecisionService/ReportStream" => stream(request, max, move |message| {
+                let decisions = decisions.clone();
+                async move { decisions.answer_report(message).await }
+            }),
             _ => Box::pin(ready(Ok(Status::unimplemented("no such method").into_http()))),
         }
     }
@@ -105,57 +111,37 @@ impl Decoder for Raw {
     }
 }
 
-fn stream<B, S>(request: http::Request<B>, max: usize, service: S) -> BoxFuture<http::Response<Body>, Infallible>
-where
-    B: HttpBody<Error: Into<StdError> + Send> + Unpin + Send + 'static,
-    S: StreamingService<Bytes, Response = Vec<u8>, ResponseStream: Send + 'static, Future: Send> + Send + 'static,
-{
-    Box::pin(async move { Ok(Grpc::new(Raw).apply_max_message_size_config(Some(max), None).streaming(service, request).await) })
-}
-
 type Answers = Pin<Box<dyn Stream<Item = Result<Vec<u8>, Status>> + Send>>;
 type Opened = BoxFuture<Response<Answers>, Status>;
 
-// A message is read when the answers before it have gone out: a client that does not read its answers is not read either.
-fn answer_each<A>(request: Request<Streaming<Bytes>>, answer: impl Fn(Bytes) -> A + Send + 'static) -> Opened
+/// Answers each message of a stream by itself.
+fn stream<B, A, F>(request: http::Request<B>, max: usize, answer: A) -> BoxFuture<http::Response<Body>, Infallible>
 where
-    A: Future<Output = Result<Vec<u8>, Status>> + Send + 'static,
+    B: HttpBody<Error: Into<StdError> + Send> + Unpin + Send + 'static,
+    A: Fn(Bytes) -> F + Clone + Send + 'static,
+    F: Future<Output = Result<Vec<u8>, Status>> + Send + 'static,
 {
-    let answers = request.into_inner().then(move |message| {
-        let answer = message.map(&answer);
-        async move { answer?.await }
-    });
-    Box::pin(ready(Ok(Response::new(Box::pin(answers) as Answers))))
+    Box::pin(async move { Ok(Grpc::new(Raw).apply_max_message_size_config(Some(max), None).streaming(Each(answer), request).await) })
 }
 
-struct CheckStream(Arc<Decisions>);
+struct Each<A>(A);
 
-impl StreamingService<Bytes> for CheckStream {
+impl<A, F> StreamingService<Bytes> for Each<A>
+where
+    A: Fn(Bytes) -> F + Clone + Send + 'static,
+    F: Future<Output = Result<Vec<u8>, Status>> + Send + 'static,
+{
     type Response = Vec<u8>;
     type ResponseStream = Answers;
     type Future = Opened;
 
+    // A message is read when the answers before it have gone out: a client that does not read its answers is not read either.
     fn call(&mut self, request: Request<Streaming<Bytes>>) -> Opened {
-        let decisions = self.0.clone();
-        answer_each(request, move |message| {
-            let decisions = decisions.clone();
-            async move { batch::answer(&decisions.0, &message).await }
-        })
-    }
-}
-
-struct ReportStream(Arc<Decisions>);
-
-impl StreamingService<Bytes> for ReportStream {
-    type Response = Vec<u8>;
-    type ResponseStream = Answers;
-    type Future = Opened;
-
-    fn call(&mut self, request: Request<Streaming<Bytes>>) -> Opened {
-        let decisions = self.0.clone();
-        answer_each(request, move |message| {
-            let decisions = decisions.clone();
-            async move { decisions.answer_report(message).await }
-        })
+        let answer = self.0.clone();
+        let answers = request.into_inner().then(move |message| {
+            let answer = message.map(&answer);
+            async move { answer?.await }
+        });
+        Box::pin(ready(Ok(Response::new(Box::pin(answers) as Answers))))
     }
 }
