@@ -1,7 +1,7 @@
 //! YAML as a tree of nodes that know their lines, typed as YAML 1.1 readers of configuration files do: plain `yes` is true, `0x10` is 16.
 //!
-//! Only the first document of a text is read. What a hostile text can make of it is bounded: [`MAX_DEPTH`], [`MAX_NODES`] and
-//! [`MAX_REPEATED_BYTES`] count a subtree each time that an alias names it.
+//! Only the first document of a text is read. What a hostile text can make of it is bounded by its length: beyond what is written there
+//! aliases repeat at most [`MAX_REPEATED_NODES`] and [`MAX_REPEATED_BYTES`], and nothing is nested deeper than [`MAX_DEPTH`].
 
 mod json;
 mod scalar;
@@ -12,8 +12,8 @@ use std::sync::Arc;
 /// How deep lists and mappings may be nested.
 pub const MAX_DEPTH: usize = 100;
 
-/// How many nodes a document may have.
-pub const MAX_NODES: usize = 1_000_000;
+/// How many nodes aliases may repeat.
+pub const MAX_REPEATED_NODES: usize = 1_000_000;
 
 /// How many bytes of text aliases may repeat.
 pub const MAX_REPEATED_BYTES: usize = 16 << 20;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Tag};
 
-use super::{Content, Document, Entry, MAX_DEPTH, MAX_NODES, MAX_REPEATED_BYTES, Meaning, Node, Repeated, Scalar, YamlError, scalar};
+use super::{Content, Document, Entry, MAX_DEPTH, MAX_REPEATED_BYTES, MAX_REPEATED_NODES, Meaning, Node, Repeated, Scalar, YamlError, scalar};
 
 pub(super) fn parse(text: &str) -> Result<Document, YamlError> {
     let mut tree = Tree::default();
@@ -49,7 +49,7 @@ struct Tree {
     /// Finished nodes that an alias may name.
     anchors: HashMap<usize, (Arc<Node>, Weight)>,
     repeated: Vec<Repeated>,
-    nodes: usize,
+    repeated_nodes: usize,
     repeated_bytes: usize,
 }
 
@@ -90,7 +90,6 @@ struct Weight {
 
 impl Tree {
     fn scalar(&mut self, text: &str, plain: bool, tag: Option<&Tag>, anchor: usize, line: u32) -> Result<(), YamlError> {
-        self.count(1, line)?;
         let tag = tag.map(|tag| format!("{}{}", tag.handle, tag.suffix));
         let merges = text == "<<" && (plain && tag.is_none() || tag.as_deref() == Some("tag:yaml.org,2002:merge"));
         if merges && let Some(Frame { body: Body::Map(pairs @ Pairs { key: None, .. }), .. }) = self.open.last_mut() {
@@ -107,7 +106,10 @@ impl Tree {
         let Some((node, weight)) = self.anchors.get(&id).cloned() else {
             return Err(YamlError::new(line, "an anchor contains an alias of itself"));
         };
-        self.count(weight.nodes, line)?;
+        self.repeated_nodes = self.repeated_nodes.saturating_add(weight.nodes);
+        if self.repeated_nodes > MAX_REPEATED_NODES {
+            return Err(YamlError::new(line, format!("aliases repeat more than {MAX_REPEATED_NODES} nodes")));
+        }
         self.repeated_bytes = self.repeated_bytes.saturating_add(weight.bytes);
         if self.repeated_bytes > MAX_REPEATED_BYTES {
             return Err(YamlError::new(line, format!("aliases repeat more than {MAX_REPEATED_BYTES} bytes of text")));
@@ -117,7 +119,6 @@ impl Tree {
     }
 
     fn open(&mut self, body: Body, anchor: usize, line: u32) -> Result<(), YamlError> {
-        self.count(1, line)?;
         self.check_depth(self.open.len() + 1, line)?;
         self.open.push(Frame { line, anchor, inside: Weight::default(), body });
         Ok(())
@@ -182,14 +183,6 @@ impl Tree {
             }
         }
         united
-    }
-
-    fn count(&mut self, nodes: usize, line: u32) -> Result<(), YamlError> {
-        self.nodes = self.nodes.saturating_add(nodes);
-        if self.nodes > MAX_NODES {
-            return Err(YamlError::new(line, format!("the document has more than {MAX_NODES} nodes, aliases included")));
-        }
-        Ok(())
     }
 
     fn check_depth(&self, depth: usize, line: u32) -> Result<(), YamlError> {
