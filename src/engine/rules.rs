@@ -80,9 +80,24 @@ pub struct Identity<'a> {
     rule: RuleName<'a>,
 }
 
+/// Enough for nearly every identity.
+const SHORT: usize = 192;
+
 /// Levels behind each other, each told apart from its neighbours by its length: (`ab`, `c`) and (`a`, `bc`) differ.
-#[derive(Debug, Default)]
-struct IdentityText(SmallVec<[u8; 192]>);
+#[derive(Debug)]
+struct IdentityText {
+    short: [u8; SHORT],
+    length: usize,
+    /// All of it, where it is longer.
+    long: Vec<u8>,
+}
+
+impl Default for IdentityText {
+    #[inline]
+    fn default() -> Self {
+        Self { short: [0; SHORT], length: 0, long: Vec::new() }
+    }
+}
 
 impl IdentityText {
     #[inline]
@@ -90,13 +105,36 @@ impl IdentityText {
         let length: usize = pieces.iter().map(|piece| piece.len()).sum();
         self.number(u64::try_from(length).unwrap_or(u64::MAX));
         for piece in pieces {
-            self.0.extend_from_slice(piece);
+            self.put(piece);
         }
     }
 
     #[inline]
     fn number(&mut self, number: u64) {
-        self.0.extend_from_slice(&number.to_le_bytes());
+        self.put(&number.to_le_bytes());
+    }
+
+    #[inline]
+    fn put(&mut self, bytes: &[u8]) {
+        let end = self.length.saturating_add(bytes.len());
+        match self.short.get_mut(self.length..end) {
+            Some(room) => room.copy_from_slice(bytes),
+            None => self.put_long(bytes),
+        }
+        self.length = end;
+    }
+
+    #[cold]
+    fn put_long(&mut self, bytes: &[u8]) {
+        if self.long.is_empty() {
+            self.long.extend(self.short.iter().take(self.length));
+        }
+        self.long.extend(bytes);
+    }
+
+    #[inline]
+    fn bytes(&self) -> &[u8] {
+        self.short.get(..self.length).unwrap_or(&self.long)
     }
 }
 
@@ -110,14 +148,14 @@ impl<'a> Identity<'a> {
 
     /// Names the counter, whatever its budget.
     pub fn name(&self) -> [u8; 16] {
-        self.fingerprinter.of(&self.counter.0).to_bytes()
+        self.fingerprinter.of(self.counter.bytes()).to_bytes()
     }
 
     /// Asks `hits` of this counter. Changing how many requests a budget allows keeps the count; changing its window or its kind starts afresh.
     #[inline]
     pub fn ask(mut self, budget: Budget, hits: u64, negative: bool) -> Ask<'a> {
         self.counter.number(budget.identity());
-        Ask { counter: self.fingerprinter.of(&self.counter.0), rule: self.rule, budget, hits, negative }
+        Ask { counter: self.fingerprinter.of(self.counter.bytes()), rule: self.rule, budget, hits, negative }
     }
 }
 
@@ -145,6 +183,7 @@ impl RuleEngine {
     }
 
     /// Starts the identity of a counter in `domain`.
+    #[inline]
     pub fn identity<'a>(&'a self, domain: &'a [u8]) -> Identity<'a> {
         let mut identity = Identity { fingerprinter: &self.fingerprinter, counter: IdentityText::default(), rule: RuleName::new() };
         identity.level(&[domain], domain);
@@ -213,7 +252,7 @@ impl RuleEngine {
             rule.level(&[level]);
         }
         rule.number(ask.budget.identity());
-        (self.fingerprinter.of(&rule.0), ask.counter.spread() % OVERFLOW_COUNTERS)
+        (self.fingerprinter.of(rule.bytes()), ask.counter.spread() % OVERFLOW_COUNTERS)
     }
 
     fn hold(&self, asks: &[Ask<'_>]) -> Held<'_> {
