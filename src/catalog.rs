@@ -16,6 +16,7 @@ mod draft;
 mod error;
 mod links;
 mod list;
+mod recent;
 mod requests;
 mod restore;
 mod secret;
@@ -26,6 +27,7 @@ pub use draft::apply::{Action, Declared, DeclaredKey, DeclaredSubscriber, Differ
 pub use draft::{Draft, NewValue};
 pub use error::{EditError, MAX_NAMED};
 pub use list::{DEFAULT_PAGE_SIZE, ListOptions, MAX_PAGE_SIZE, Page};
+pub use recent::{Caller, MAX_RECENT, Recent};
 pub use requests::{KEPT_NS, MAX_REQUEST_ID, MAX_REQUESTS, RequestKey, Requests};
 pub use restore::{Image, Keeper};
 pub use secret::{HashKey, VALUE_PREFIX, ValueHash};
@@ -89,6 +91,11 @@ impl CatalogStore {
     /// The snapshot of this moment, for one decision. Keep it short: it must not be held across an await.
     pub fn load(&self) -> Guard<Arc<Catalog>> {
         self.current.load()
+    }
+
+    /// Remembers callers of this catalog. None yet.
+    pub fn recent<S: Default>(&self) -> Recent<S> {
+        Recent::new(&self.load().hash_key)
     }
 
     /// The snapshot of this moment, to keep.

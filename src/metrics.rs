@@ -16,7 +16,7 @@ pub use self::calls::CallMeter;
 use self::calls::CallMeters;
 pub use self::rules::RuleMeters;
 use self::rules::RuleSums;
-pub use self::striped::Striped;
+pub use self::striped::{Striped, thread_number};
 use crate::engine::rules::tally::Tally;
 
 /// Series of rules whose labels come from requests (`detailed_metric`, `value_to_metric`, overrides). Beyond it they share one.

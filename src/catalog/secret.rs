@@ -35,6 +35,13 @@ impl HashKey {
         let possible = KEY_VALUE_BYTES.contains(&presented.len());
         possible.then(|| ValueHash(*blake3::keyed_hash(&self.0, presented).as_bytes()))
     }
+
+    /// Another secret, for a purpose whose name is shorter than any API key.
+    pub(super) fn derive(&self, purpose: &[u8]) -> [u8; 16] {
+        let mut derived = [0; 16];
+        blake3::Hasher::new_keyed(&self.0).update(purpose).finalize_xof().fill(&mut derived);
+        derived
+    }
 }
 
 /// The keyed hash of the value of an API key.

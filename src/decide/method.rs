@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 
+use foldhash::quality::RandomState;
 use smallvec::SmallVec;
 
 use super::invalid::Invalid;
@@ -13,7 +14,7 @@ use super::invalid::Invalid;
 /// Patterns prepared for matching: exact paths by hash, the others by a tree of segments.
 #[derive(Debug, Default)]
 pub struct PatternSet {
-    exact: HashMap<Box<[u8]>, SmallVec<[Entry; 1]>>,
+    exact: HashMap<Box<[u8]>, SmallVec<[Entry; 1]>, RandomState>,
     tree: Node,
 }
 
@@ -29,7 +30,7 @@ struct Entry {
 /// What may follow after some segments.
 #[derive(Debug, Default)]
 struct Node {
-    literal: HashMap<Box<[u8]>, Node>,
+    literal: HashMap<Box<[u8]>, Node, RandomState>,
     any: Option<Box<Node>>,
     /// Patterns with `{…}` that end here.
     ends: SmallVec<[Entry; 1]>,

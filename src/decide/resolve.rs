@@ -63,6 +63,27 @@ pub fn resolve<'a>(lookup: &'a impl Lookup, call: &Call<'_>, now: Now) -> Resolu
     }
 }
 
+/// Steps 1 and 2, where an earlier call of this API key to this target was covered at the same state of the declarations. Only what depends
+/// on the moment and on the call itself is looked at again. `None`: it is not covered now, and [`resolve`] says why.
+pub fn resolve_again<'a>(known: Covered<'a>, call: &Call<'_>, now: Now) -> Option<Covered<'a>> {
+    let is_open = known.target.is_some_and(|target| target.is_open(call.method, call.path));
+    (!is_open && usable(known.key, now).is_ok()).then_some(known)
+}
+
+/// May this key be used now?
+fn usable(key: &ApiKey, now: Now) -> Result<(), Reason> {
+    if !key.enabled {
+        return Err(Reason::ApiKeyDisabled);
+    }
+    if key.not_before_ns.is_some_and(|from| now.unix_ns < from) {
+        return Err(Reason::ApiKeyNotYetValid);
+    }
+    if key.expire_ns.is_some_and(|end| now.unix_ns >= end) {
+        return Err(Reason::ApiKeyExpired);
+    }
+    Ok(())
+}
+
 /// Who presents this key? Step 1.
 pub fn identify<'a>(lookup: &'a impl Lookup, presented: &[u8], now: Now) -> Result<(&'a ApiKey, &'a Subscriber), Refused<'a>> {
     let refused = |reason, key| Refused { reason, key, note: None };
@@ -70,15 +91,7 @@ pub fn identify<'a>(lookup: &'a impl Lookup, presented: &[u8], now: Now) -> Resu
         return Err(refused(Reason::ApiKeyMissing, None));
     }
     let key = lookup.api_key(presented).ok_or_else(|| refused(Reason::ApiKeyUnknown, None))?;
-    if !key.enabled {
-        return Err(refused(Reason::ApiKeyDisabled, Some(key)));
-    }
-    if key.not_before_ns.is_some_and(|from| now.unix_ns < from) {
-        return Err(refused(Reason::ApiKeyNotYetValid, Some(key)));
-    }
-    if key.expire_ns.is_some_and(|end| now.unix_ns >= end) {
-        return Err(refused(Reason::ApiKeyExpired, Some(key)));
-    }
+    usable(key, now).map_err(|reason| refused(reason, Some(key)))?;
     let subscriber = lookup.subscriber(&key.subscriber).ok_or_else(|| {
         let note = Note::SubscriberMissing { key: Arc::clone(&key.id), subscriber: Arc::clone(&key.subscriber) };
         Refused { reason: Reason::ApiKeyUnknown, key: Some(key), note: Some(note) }

@@ -34,17 +34,16 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use foldhash::quality::RandomState;
-use siphasher::sip128::SipHasher13;
-use smallvec::SmallVec;
 
+pub use self::books::Seat;
 use self::books::{Books, Entry, Owner, Rates, State};
 use self::fingerprint::Fingerprints;
 pub use self::lease::{Checked, Counter, GiveBack, Granted, Need, Restored, Shortage};
 use self::marks::Marks;
-use self::metering::no_room;
+use self::metering::{Asked, Charges, Metered, NO_ROOM_RETRY_NS, no_room};
 use self::names::Names;
 use self::operations::{Operations, OtherFields};
-use self::receipt::{Charged, Receipt};
+use self::receipt::Receipt;
 use self::receipt_names::ReceiptNames;
 use self::usage::{Event, Row as UsageRow, Usage, Who};
 use crate::decide::compiled::{CompiledEntitlement, CompiledTarget};
@@ -52,9 +51,9 @@ use crate::decide::lookup::Lookup;
 use crate::decide::outcome::CountRule;
 use crate::decide::plan::{CounterScope, Id};
 use crate::decide::quota::KEEP_NS;
-use crate::decide::resolve::{Call, Covered, Refused, Resolution, resolve};
+use crate::decide::resolve::{Call, Covered, Refused, Resolution, resolve, resolve_again};
 use crate::decide::time::Now;
-use crate::decide::verdict::{Decision, Limits, Verdict};
+use crate::decide::verdict::{Decision, Reason, Verdict};
 use crate::engine::sync::{
     DashMap, Mutex,
     atomic::{AtomicBool, AtomicU64, Ordering},
@@ -88,6 +87,18 @@ pub struct CheckInput<'a> {
     pub cost: Option<u64>,
     /// Empty: none.
     pub operation_id: &'a [u8],
+}
+
+impl CheckInput<'_> {
+    fn call(&self) -> Result<Call<'_>, InvalidRequest> {
+        if self.target.is_empty() {
+            return Err(InvalidRequest::NoTarget);
+        }
+        if self.operation_id.len() > MAX_OPERATION_ID {
+            return Err(InvalidRequest::OperationIdTooLong);
+        }
+        Ok(Call { api_key: self.api_key, target: self.target, method: self.method, path: self.path })
+    }
 }
 
 /// A request that cannot be decided, whoever the caller is.
@@ -169,7 +180,7 @@ impl PlanEngine {
     pub fn check<'a>(&self, lookup: &'a impl Lookup, request: &CheckInput<'_>, now: Now) -> Result<Decision<'a>, InvalidRequest> {
         match self.check_or_need(lookup, request, Shortage::Deny, now)? {
             Checked::Decided(decision) => Ok(decision),
-            Checked::Needs(_) => Ok(decision(no_room(), "", "", "", None)),
+            Checked::Needs(_) => Ok(undecided()),
         }
     }
 
@@ -181,113 +192,147 @@ impl PlanEngine {
         shortage: Shortage,
         now: Now,
     ) -> Result<Checked<'a>, InvalidRequest> {
-        if request.target.is_empty() {
-            return Err(InvalidRequest::NoTarget);
+        let mut decision = undecided();
+        let needs = self.check_into(lookup, None, request, shortage, now, &mut decision)?;
+        Ok(needs.map_or(Checked::Decided(decision), Checked::Needs))
+    }
+
+    /// The same, with the decision in a place of the caller's: it is too large to be handed on and on. Gives what the request needs first;
+    /// `None`: it is decided.
+    ///
+    /// `known`: what covered an earlier request of the same API key to the same target, at the same revision of the declarations, and a seat:
+    /// always the same one beside what is covered so.
+    pub fn check_into<'a>(
+        &self,
+        lookup: &'a impl Lookup,
+        known: Option<(Covered<'a>, &mut Seat)>,
+        request: &CheckInput<'_>,
+        shortage: Shortage,
+        now: Now,
+        decision: &mut Decision<'a>,
+    ) -> Result<Option<Vec<Need>>, InvalidRequest> {
+        let (asked, call) = (Asked { request, shortage, now }, request.call()?);
+        let known = known.and_then(|(covered, seat)| Some((resolve_again(covered, &call, now)?, Some(seat))));
+        if let Some(known) = known {
+            return self.check_once(lookup, known, asked, decision);
         }
-        if request.operation_id.len() > MAX_OPERATION_ID {
-            return Err(InvalidRequest::OperationIdTooLong);
-        }
-        let call = Call { api_key: request.api_key, target: request.target, method: request.method, path: request.path };
         match resolve(lookup, &call, now) {
-            Resolution::Open { target } => Ok(Checked::Decided(self.check_open(lookup, target, request, now))),
-            Resolution::Refused(refused) => Ok(Checked::Decided(self.refuse(lookup, &refused, request, now))),
-            Resolution::Covered(covered) if request.operation_id.is_empty() || request.cost == Some(0) => {
-                Ok(self.check_covered(lookup, covered, request, shortage, now))
-            }
-            Resolution::Covered(covered) => {
-                let id = self.fingerprints.of(b'o', &[covered.key.id.as_bytes(), request.operation_id]);
-                let cost = request.cost.unwrap_or(1).to_le_bytes();
-                let fields = self.fingerprints.of(b'f', &[request.target.as_bytes(), request.method, request.path, &cost]);
-                self.operations
-                    .once(id, fields, now, || self.check_covered(lookup, covered, request, shortage, now))
-                    .map_err(|OtherFields| InvalidRequest::OperationIdReused)
-            }
+            Resolution::Covered(covered) => return self.check_once(lookup, (covered, None), asked, decision),
+            Resolution::Open { target } => self.check_open(lookup, target, asked, decision),
+            Resolution::Refused(refused) => self.refuse(lookup, &refused, asked, decision),
         }
+        Ok(None)
+    }
+
+    /// A request with an operation id is decided once.
+    fn check_once<'a>(
+        &self,
+        lookup: &'a impl Lookup,
+        caller: (Covered<'a>, Option<&mut Seat>),
+        asked: Asked<'_>,
+        decision: &mut Decision<'a>,
+    ) -> Result<Option<Vec<Need>>, InvalidRequest> {
+        let request = asked.request;
+        if request.operation_id.is_empty() || request.cost == Some(0) {
+            return Ok(self.check_covered(lookup, caller, asked, decision).err());
+        }
+        let id = self.fingerprints.of(b'o', &[caller.0.key.id.as_bytes(), request.operation_id]);
+        let cost = request.cost.unwrap_or(1).to_le_bytes();
+        let fields = self.fingerprints.of(b'f', &[request.target.as_bytes(), request.method, request.path, &cost]);
+        let check = || {
+            let mut decision = undecided();
+            let checked = self.check_covered(lookup, caller, asked, &mut decision);
+            checked.map_or_else(Checked::Needs, |()| Checked::Decided(decision))
+        };
+        match self.operations.once(id, fields, asked.now, check) {
+            Ok(Checked::Needs(needs)) => return Ok(Some(needs)),
+            Ok(Checked::Decided(decided)) => *decision = decided,
+            Err(OtherFields) => return Err(InvalidRequest::OperationIdReused),
+        }
+        Ok(None)
     }
 
     /// Steps 1 and 2 failed.
-    fn refuse<'a>(&self, lookup: &'a impl Lookup, refused: &Refused<'a>, request: &CheckInput<'_>, now: Now) -> Decision<'a> {
+    fn refuse<'a>(&self, lookup: &'a impl Lookup, refused: &Refused<'a>, asked: Asked<'_>, decision: &mut Decision<'a>) {
         let nothing = Id::default();
         if let Some(key) = refused.key {
             // A target that is not registered is a text of the caller's, and never the name of a statistic.
-            let target = lookup.target(request.target).map_or(&nothing, |target| &target.target.id);
+            let target = lookup.target(asked.request.target).map_or(&nothing, |target| &target.target.id);
             let who = Who { subscriber: &key.subscriber, key: &key.id, plan: &nothing, entitlement: &nothing, target };
-            self.usage.count(&self.fingerprints, who, Event::Refused(refused.reason), now);
+            self.usage.count(&self.fingerprints, who, Event::Refused(refused.reason), asked.now);
+            decision.subscriber = Cow::Borrowed(&key.subscriber);
         }
-        Decision {
-            verdict: Verdict::Deny { reason: refused.reason, retry_after_ns: None },
-            plan: Cow::Borrowed(""),
-            entitlement: Cow::Borrowed(""),
-            subscriber: Cow::Borrowed(refused.key.map_or("", |key| &key.subscriber)),
-            limits: Limits::new(),
-            receipt: None,
-            note: refused.note.clone(),
-        }
+        decision.verdict = Verdict::Deny { reason: refused.reason, retry_after_ns: None };
+        decision.note = refused.note.clone();
     }
 
     /// A call that needs no key: only the limits of the target and of the account.
-    fn check_open<'a>(&self, lookup: &'a impl Lookup, target: &'a CompiledTarget, request: &CheckInput<'_>, now: Now) -> Decision<'a> {
+    fn check_open<'a>(&self, lookup: &'a impl Lookup, target: &'a CompiledTarget, asked: Asked<'_>, decision: &mut Decision<'a>) {
         // Rates need nothing from the ledger.
-        let metered = self.meter(lookup, None, Some(target), request, Shortage::Deny, now).unwrap_or_else(|_| no_room());
-        decision(metered, "", "", "", None)
+        let asked = Asked { shortage: Shortage::Deny, ..asked };
+        let metered = Metered { limits: &mut decision.limits, charges: &mut Charges::new() };
+        decision.verdict = self.meter(lookup, None, Some(target), asked, metered).unwrap_or_else(|_| no_room());
     }
 
     fn check_covered<'a>(
         &self,
         lookup: &'a impl Lookup,
-        covered: Covered<'a>,
-        request: &CheckInput<'_>,
-        shortage: Shortage,
-        now: Now,
-    ) -> Checked<'a> {
+        (covered, seat): (Covered<'a>, Option<&mut Seat>),
+        asked: Asked<'_>,
+        decision: &mut Decision<'a>,
+    ) -> Result<(), Vec<Need>> {
         let Covered { key, subscriber, entitlement, target_id, target } = covered;
         let compiled: &'a CompiledEntitlement = entitlement;
         let counted = compiled.rate.is_some() || !compiled.methods.is_empty() || !compiled.quotas.is_empty();
-        let mut numbers = None;
-        let metered = if counted {
+        let mut issued_for = None;
+        let mut charges = Charges::new();
+        let metered = Metered { limits: &mut decision.limits, charges: &mut charges };
+        let verdict = if counted {
             let (subject, owner) = self.owner(covered);
             let names = (&*compiled.plan, &*compiled.name);
-            let fingerprint = books::subject_fingerprint(&self.fingerprints, compiled.counter_scope, subject, names);
-            let work = |entry: &Entry, state: &mut State| {
-                let metered = self.meter(lookup, Some((compiled, entry, &mut *state)), target, request, shortage, now)?;
-                self.tally(&mut state.last_usage, covered, request, metered.verdict, now);
-                if !metered.charges.is_empty() {
-                    numbers = state.last_usage.as_ref().map(|row| row.numbers(|kind, name| self.names.number(kind, name)));
-                }
-                Ok(metered)
+            let fingerprint = || books::subject_fingerprint(&self.fingerprints, compiled.counter_scope, subject, names);
+            let work = |entry: &Arc<Entry>, state: &mut State| {
+                let verdict = self.meter(lookup, Some((compiled, entry, &mut *state)), target, asked, metered)?;
+                self.tally(&mut state.last_usage, covered, asked, verdict);
+                let draw = |kind, name: &Id| self.names.number(kind, name);
+                let by_name = || (draw(NameKind::Key, &key.id), draw(NameKind::Target, target_id));
+                let numbers = || state.last_usage.as_ref().map_or_else(by_name, |row| row.numbers(draw));
+                let charged = verdict.is_allowed() && asked.request.cost != Some(0);
+                issued_for = (charged && !compiled.quotas.is_empty()).then(|| (entry.shard, numbers()));
+                Ok(verdict)
             };
-            self.books.with(fingerprint, owner, now, work).unwrap_or_else(|books::Full| {
-                let metered = no_room();
-                self.tally(&mut None, covered, request, metered.verdict, now);
-                Ok(metered)
+            let worked = match seat {
+                Some(seat) => self.books.with_seat(seat, fingerprint, owner, asked.now, work),
+                None => self.books.with(fingerprint(), owner, asked.now, work),
+            };
+            worked.unwrap_or_else(|books::Full| {
+                self.tally(&mut None, covered, asked, no_room());
+                Ok(no_room())
             })
         } else {
-            let metered = self.meter(lookup, None, target, request, shortage, now);
-            metered.inspect(|metered| self.tally(&mut None, covered, request, metered.verdict, now))
+            let verdict = self.meter(lookup, None, target, asked, metered);
+            verdict.inspect(|verdict| self.tally(&mut None, covered, asked, *verdict))
         };
-        let mut metered = match metered {
-            Ok(metered) => metered,
-            Err(needs) => return Checked::Needs(needs),
-        };
-        let charges = std::mem::take(&mut metered.charges);
-        let issue = |charges| {
-            let by_name = || (self.names.number(NameKind::Key, &key.id), self.names.number(NameKind::Target, target_id));
-            self.issue(&subscriber.id, numbers.unwrap_or_else(by_name), request, charges, now)
-        };
-        let receipt = if charges.is_empty() { None } else { issue(charges) };
-        Checked::Decided(decision(metered, &compiled.plan, &compiled.name, &subscriber.id, receipt))
+        decision.verdict = verdict?;
+        decision.plan = Cow::Borrowed(&compiled.plan);
+        decision.entitlement = Cow::Borrowed(&compiled.name);
+        decision.subscriber = Cow::Borrowed(&subscriber.id);
+        if !charges.is_empty() {
+            decision.receipt = issued_for.and_then(|(shard, numbers)| self.issue(shard, numbers, asked, charges));
+        }
+        Ok(())
     }
 
     /// Counts a decision in the statistics of its day. A peek is none.
-    fn tally(&self, last: &mut Option<Arc<UsageRow>>, covered: Covered<'_>, request: &CheckInput<'_>, verdict: Verdict, now: Now) {
-        if request.cost == Some(0) {
+    fn tally(&self, last: &mut Option<Arc<UsageRow>>, covered: Covered<'_>, asked: Asked<'_>, verdict: Verdict) {
+        if asked.request.cost == Some(0) {
             return;
         }
         let Covered { key, subscriber, entitlement, target_id, .. } = covered;
         let (plan, entitlement) = (&entitlement.plan, &entitlement.name);
         let who = Who { subscriber: &subscriber.id, key: &key.id, plan, entitlement, target: target_id };
         let event = verdict.reason().map_or(Event::Admitted, Event::Refused);
-        self.usage.count_again(last, &self.fingerprints, who, event, now);
+        self.usage.count_again(last, &self.fingerprints, who, event, asked.now);
     }
 
     /// Whose counters a covered request meets.
@@ -304,15 +349,7 @@ impl PlanEngine {
         (subject, owner)
     }
 
-    fn issue(
-        &self,
-        subscriber: &Id,
-        (key, target): (u32, u32),
-        request: &CheckInput<'_>,
-        charges: SmallVec<[Charged; 4]>,
-        now: Now,
-    ) -> Option<String> {
-        let shard = self.shard(subscriber);
+    fn issue(&self, shard: u8, (key, target): (u32, u32), Asked { request, now, .. }: Asked<'_>, charges: Charges) -> Option<String> {
         let seq = self.sequences.get(usize::from(shard))?.0.fetch_add(1, Ordering::Relaxed);
         let receipt = Receipt {
             holder: self.settings.holder,
@@ -326,11 +363,6 @@ impl PlanEngine {
             charges,
         };
         receipt.seal(&self.settings.receipt_key)
-    }
-
-    /// Which of the ledger's shards a subscriber is in: the same for every node, so under no secret.
-    fn shard(&self, subscriber: &str) -> u8 {
-        SipHasher13::new().hash(subscriber.as_bytes()).as_bytes()[0]
     }
 
     /// How long rows of quotas are kept.
@@ -357,22 +389,9 @@ impl PlanEngine {
     }
 }
 
-fn decision<'a>(
-    metered: metering::Metered<'a>,
-    plan: &'a str,
-    entitlement: &'a str,
-    subscriber: &'a str,
-    receipt: Option<String>,
-) -> Decision<'a> {
-    Decision {
-        verdict: metered.verdict,
-        plan: Cow::Borrowed(plan),
-        entitlement: Cow::Borrowed(entitlement),
-        subscriber: Cow::Borrowed(subscriber),
-        limits: metered.limits,
-        receipt,
-        note: None,
-    }
+/// Where a decision begins: it is refused unless something else is decided.
+fn undecided<'a>() -> Decision<'a> {
+    Decision::refused(Reason::LedgerUnavailable, Some(NO_ROOM_RETRY_NS))
 }
 
 #[cfg(test)]

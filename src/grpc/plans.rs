@@ -8,17 +8,18 @@ use std::time::Duration;
 
 use arc_swap::Guard;
 use metrics::Counter;
+use parking_lot::{Mutex, MutexGuard};
 
 use self::desk::Desk;
 use super::deadline::Patience;
-use crate::catalog::{Catalog, CatalogStore};
+use crate::catalog::{Caller, Catalog, CatalogStore, Recent};
 use crate::clock::Clock;
 use crate::config;
 use crate::decide::time::{Now, SECOND_NS};
 use crate::decide::verdict::{Decision, Reason};
-use crate::engine::plans::{CheckInput, Checked, InvalidRequest, Need, NotRecorded, PlanEngine, Report, Settled, Settlement, Shortage};
+use crate::engine::plans::{CheckInput, InvalidRequest, Need, NotRecorded, PlanEngine, Report, Seat, Settled, Settlement, Shortage};
 use crate::ledger::LedgerError;
-use crate::metrics::{Metrics, Striped};
+use crate::metrics::{Metrics, Striped, thread_number};
 
 /// Decides and settles by usage plans.
 #[derive(Debug)]
@@ -30,7 +31,12 @@ pub struct Plans {
     /// `None`: counters live in this engine's memory alone.
     desk: Option<Desk>,
     meters: Meters,
+    /// Of each thread its own; threads beyond these share.
+    recent: Box<[Mutex<Recent<Seat>>]>,
 }
+
+/// So many threads remember callers, each those that it sees: the callers of one connection are seen by one thread.
+const REMEMBERING_THREADS: usize = 64;
 
 /// Why a report was not settled. It may come again.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -63,6 +69,8 @@ type Decided<R, F> = Result<R, (Vec<Need>, F)>;
 struct Sitting<'p> {
     plans: &'p Plans,
     catalog: Guard<Arc<Catalog>>,
+    /// This thread's own, held meanwhile.
+    recent: Option<MutexGuard<'p, Recent<Seat>>>,
     shortage: Shortage,
     now: Now,
     /// Counted together at the end.
@@ -73,10 +81,13 @@ impl Sitting<'_> {
     /// One try.
     fn decide<R, F: FnOnce(&Decision<'_>) -> R>(&mut self, request: &CheckInput<'_>, answer: F) -> Result<Decided<R, F>, InvalidRequest> {
         let plans = self.plans;
-        let decision = match plans.engine.check_or_need(&**self.catalog, request, self.shortage, self.now)? {
-            Checked::Decided(decision) => decision,
-            Checked::Needs(needs) => return Ok(Err((needs, answer))),
-        };
+        let caller = self.recent.as_mut().and_then(|recent| recent.find(&self.catalog, request.api_key, request.target, self.now));
+        let mut decision = unavailable();
+        let known = caller.map(Caller::covered);
+        let needs = plans.engine.check_into(&**self.catalog, known, request, self.shortage, self.now, &mut decision)?;
+        if let Some(needs) = needs {
+            return Ok(Err((needs, answer)));
+        }
         if let Some(note) = &decision.note {
             tracing::debug!(target = request.target, "{note}");
         }
@@ -119,7 +130,7 @@ impl Drop for Sitting<'_> {
     }
 }
 
-fn unavailable() -> Decision<'static> {
+fn unavailable<'a>() -> Decision<'a> {
     Decision::refused(Reason::LedgerUnavailable, Some(SECOND_NS))
 }
 
@@ -151,7 +162,8 @@ impl Plans {
         desk: Option<Desk>,
         metrics: &Metrics,
     ) -> Self {
-        Self { engine, catalog, clock, settings, desk, meters: Meters::new(metrics) }
+        let recent = std::iter::repeat_with(|| Mutex::new(catalog.recent())).take(REMEMBERING_THREADS).collect();
+        Self { engine, catalog, clock, settings, desk, meters: Meters::new(metrics), recent }
     }
 
     /// How plans are asked about.
@@ -278,7 +290,8 @@ impl Plans {
     }
 
     fn sit(&self, shortage: Shortage, now: Now) -> Sitting<'_> {
-        Sitting { plans: self, catalog: self.catalog.load(), shortage, now, admitted: 0 }
+        let recent = self.recent.get(thread_number() % REMEMBERING_THREADS).map(Mutex::lock);
+        Sitting { plans: self, catalog: self.catalog.load(), recent, shortage, now, admitted: 0 }
     }
 
     /// Settles one report. A correction is answered when the ledger has committed it, its mark with it; a report that changes nothing waits for

@@ -52,7 +52,7 @@ impl Striped {
 }
 
 /// Another for each thread.
-pub(super) fn thread_number() -> usize {
+pub fn thread_number() -> usize {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     thread_local! {
         static NUMBER: usize = NEXT.fetch_add(1, Ordering::Relaxed);

@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Tag};
 
-use super::{Content, Document, Entry, MAX_DEPTH, MAX_REPEATED_BYTES, MAX_REPEATED_NODES, Meaning, Node, Repeated, Scalar, YamlError, scalar};
+use super::{
+    Content, Document, Entry, MAX_DEPTH, MAX_REPEATED_BYTES, MAX_REPEATED_NODES, Meaning, Node, Repeated, Scalar, YamlError, scalar,
+};
 
 pub(super) fn parse(text: &str) -> Result<Document, YamlError> {
     let mut tree = Tree::default();

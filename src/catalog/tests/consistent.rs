@@ -5,6 +5,31 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 
 use super::*;
+use crate::decide::resolve::{Call, Resolution, resolve};
+
+/// Asks for each caller as often as a caller must call to be remembered. What is remembered is what the catalog says now.
+fn check_recent(recent: &mut Recent<u8>, catalog: &Catalog, now: Now) {
+    for (presented, target) in NAMES.iter().flat_map(|value| NAMES.map(|target| (value_of(value), target))) {
+        let call = Call { api_key: presented.as_bytes(), target, method: b"", path: b"" };
+        let is = resolve(catalog, &call, now);
+        for time in 0..3 {
+            let known = recent.find(catalog, presented.as_bytes(), target, now);
+            let known_is_none = known.is_none();
+            let (Some(caller), Resolution::Covered(is)) = (known, &is) else {
+                assert!(known_is_none, "{presented} is not covered at {target}, and remembered");
+                assert!(
+                    time < 2 || !matches!(is, Resolution::Covered(_)),
+                    "{presented} called {target} three times, and is not remembered"
+                );
+                continue;
+            };
+            let (known, _) = caller.covered();
+            assert_eq!((known.key, known.subscriber, known.target_id), (is.key, is.subscriber, is.target_id));
+            assert!(Arc::ptr_eq(known.entitlement, is.entitlement));
+            assert_eq!(known.target.map(|target| &target.target), is.target.map(|target| &target.target));
+        }
+    }
+}
 
 /// Compares every index with what the resources say.
 pub(super) fn check(catalog: &Catalog) {
@@ -126,6 +151,7 @@ proptest! {
     fn after_any_edits(edits in prop::collection::vec(an_edit(), 1..60)) {
         let store = store();
         let mut revision = 0;
+        let mut recent = store.recent();
         for (second, edit) in (1..).zip(&edits) {
             let before = store.snapshot();
             let made = store.edit(EditOptions::default(), at(second), |draft| make(draft, edit));
@@ -134,6 +160,7 @@ proptest! {
             prop_assert!(after.revision() >= revision && after.revision() <= revision + 1);
             revision = after.revision();
             check(&after);
+            check_recent(&mut recent, &after, at(second));
         }
     }
 }

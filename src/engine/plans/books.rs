@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use foldhash::quality::RandomState;
+use siphasher::sip128::SipHasher13;
 
 use super::fingerprint::{ByFingerprint, Fingerprint, Fingerprints, SHARDS, by_fingerprint};
 use super::held::Leases;
@@ -39,8 +40,14 @@ pub(super) struct Entry {
     /// Names the entry in receipts. Never used twice.
     pub(super) id: u64,
     pub(super) owner: Owner,
+    /// Which of the ledger's shards the subscriber is in.
+    pub(super) shard: u8,
     state: Mutex<State>,
 }
+
+/// Where a caller's counters were the last time. Who remembers what a caller resolves to keeps it beside that.
+#[derive(Debug, Default)]
+pub struct Seat(Option<Arc<Entry>>);
 
 /// What an entry counts.
 #[derive(Debug, Default)]
@@ -54,6 +61,8 @@ pub(super) struct State {
     /// On the steady clock.
     touched_ns: u64,
     floor_ns: u64,
+    /// A sweep has dropped the entry: what finds it by a [`Seat`] looks again.
+    is_gone: bool,
 }
 
 /// The count of one quota.
@@ -203,22 +212,42 @@ impl Books {
         fingerprint: Fingerprint,
         owner: impl FnOnce() -> Owner,
         now: Now,
-        work: impl FnOnce(&Entry, &mut State) -> R,
+        work: impl FnOnce(&Arc<Entry>, &mut State) -> R,
     ) -> Result<R, Full> {
         // The guard of the shard is held meanwhile, so that a sweep cannot drop the entry under the work.
         if let Some(entry) = self.by_subject.get(&fingerprint) {
-            return Ok(Self::touch(&entry, now, work));
+            return Ok(Self::touch(&entry, entry.lock(), now, work));
         }
         let fresh = self.make(owner())?;
         let entry = self.by_subject.entry(fingerprint).or_insert_with(|| Arc::clone(&fresh)).downgrade();
         if !Arc::ptr_eq(&entry, &fresh) {
             self.forget(fresh.id);
         }
-        Ok(Self::touch(&entry, now, work))
+        Ok(Self::touch(&entry, entry.lock(), now, work))
     }
 
-    fn touch<R>(entry: &Entry, now: Now, work: impl FnOnce(&Entry, &mut State) -> R) -> R {
-        let mut state = entry.lock();
+    /// The same, with a look at where the entry was the last time.
+    pub(super) fn with_seat<R>(
+        &self,
+        Seat(seat): &mut Seat,
+        fingerprint: impl FnOnce() -> Fingerprint,
+        owner: impl FnOnce() -> Owner,
+        now: Now,
+        work: impl FnOnce(&Arc<Entry>, &mut State) -> R,
+    ) -> Result<R, Full> {
+        if let Some(entry) = seat {
+            let state = entry.lock();
+            if !state.is_gone {
+                return Ok(Self::touch(entry, state, now, work));
+            }
+        }
+        self.with(fingerprint(), owner, now, |entry, state| {
+            *seat = Some(Arc::clone(entry));
+            work(entry, state)
+        })
+    }
+
+    fn touch<R>(entry: &Arc<Entry>, mut state: MutexGuard<'_, State>, now: Now, work: impl FnOnce(&Arc<Entry>, &mut State) -> R) -> R {
         state.touched_ns = now.steady_ns;
         work(entry, &mut state)
     }
@@ -230,7 +259,8 @@ impl Books {
             return Err(Full);
         }
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-        let entry = Arc::new(Entry { id, owner, state: Mutex::default() });
+        let shard = shard_of(&owner.subscriber);
+        let entry = Arc::new(Entry { id, owner, shard, state: Mutex::default() });
         if let Some(by_id) = &self.by_id {
             by_id.insert(id, Arc::clone(&entry));
         }
@@ -278,9 +308,10 @@ impl Books {
     pub(super) fn sweep(&self, now: Now, keep_ns: u64) {
         let (mut gone, mut counters) = (Vec::new(), Vec::new());
         self.by_subject.retain(|_, entry| {
-            let state = entry.lock();
+            let mut state = entry.lock();
             let idle = state.is_idle(now, keep_ns);
             if idle {
+                state.is_gone = true;
                 let last_ns = state.quotas.iter().map(Slot::last_end_ns).max().unwrap_or_default();
                 self.floor_ns.fetch_max(last_ns, Ordering::Relaxed);
                 gone.push(entry.id);
@@ -299,6 +330,11 @@ impl Books {
     pub(super) fn refused(&self) -> u64 {
         self.refused.load(Ordering::Relaxed)
     }
+}
+
+/// Which of the ledger's shards a subscriber is in: the same for every node, so under no secret.
+fn shard_of(subscriber: &str) -> u8 {
+    SipHasher13::new().hash(subscriber.as_bytes()).as_bytes()[0]
 }
 
 /// The fingerprint of an entry.

@@ -71,9 +71,9 @@ pub(super) type QuotaAsks<'a> = SmallVec<[QuotaAsk<'a>; 2]>;
 
 /// Everything that one request meets, in the order of the decision.
 pub(super) struct Meter<'a, 's, 'q> {
-    pub(super) rates: RateAsks<'a, 's>,
+    pub(super) rates: &'q mut [RateAsk<'a, 's>],
     pub(super) quotas: &'q [QuotaAsk<'a>],
-    pub(super) slots: &'s mut [Slot],
+    pub(super) slots: &'q mut [Slot],
     pub(super) now: Now,
     /// How long rows of quotas are kept.
     pub(super) keep_ns: u64,
@@ -82,10 +82,10 @@ pub(super) struct Meter<'a, 's, 'q> {
 }
 
 impl<'a> Meter<'a, '_, '_> {
-    /// Decides. Nothing is charged unless all of it passes.
-    pub(super) fn decide(mut self, take: Take) -> Result<(Verdict, Limits<'a>), Short> {
+    /// Decides, and says how the limits stand then. Nothing is charged unless all of it passes.
+    pub(super) fn decide(&mut self, take: Take, limits: &mut Limits<'a>) -> Result<Verdict, Short> {
         let mut answers: SmallVec<[Answer; 4]> = SmallVec::new();
-        for ask in &mut self.rates {
+        for ask in &mut *self.rates {
             // After an edit the bucket may owe more than the new limit knows: kept, or it would be put off again at each refusal.
             *ask.tat = ask.limit.adopt(*ask.tat, self.now.steady_ns);
             answers.push(ask.limit.check(*ask.tat, self.now.steady_ns, take.cost));
@@ -112,8 +112,8 @@ impl<'a> Meter<'a, '_, '_> {
         if charged {
             self.charge(&answers, take);
         }
-        let limits = self.statuses(&answers, take, charged);
-        Ok((verdict, limits))
+        self.show(&answers, take, charged, limits);
+        Ok(verdict)
     }
 
     /// Would a refusal by this quota be one by a balance that may be wrong?
@@ -132,6 +132,9 @@ impl<'a> Meter<'a, '_, '_> {
         let places = |short: &dyn Fn(&QuotaAsk<'_>) -> bool| -> SmallVec<[usize; 4]> {
             self.quotas.iter().enumerate().filter(|(_, ask)| short(ask)).map(|(place, _)| place).collect()
         };
+        if self.quotas.is_empty() {
+            return Ok(None);
+        }
         // First to be sure that it is not refused anyway.
         let mut short = places(&|ask| ask.quota.on_breach == OnBreach::Reject && !fits(ask, take));
         if short.is_empty() && !take.peek {
@@ -204,8 +207,7 @@ impl<'a> Meter<'a, '_, '_> {
         }
     }
 
-    fn statuses(&self, answers: &[Answer], take: Take, charged: bool) -> Limits<'a> {
-        let mut limits = Limits::new();
+    fn show(&self, answers: &[Answer], take: Take, charged: bool, limits: &mut Limits<'a>) {
         for (ask, answer) in self.rates.iter().zip(answers) {
             limits.push(LimitStatus {
                 name: Cow::Borrowed(ask.name),
@@ -229,7 +231,6 @@ impl<'a> Meter<'a, '_, '_> {
                 violated: !fits(ask, take),
             });
         }
-        limits
     }
 }
 

@@ -20,11 +20,21 @@ use crate::engine::sync::{Mutex, Ref, atomic::Ordering};
 /// What a check that finds no room for its counters, or no ledger, is told to wait.
 pub(super) const NO_ROOM_RETRY_NS: u64 = SECOND_NS;
 
-/// What a decision needs to know after the locks are gone.
-pub(super) struct Metered<'a> {
-    pub(super) verdict: Verdict,
-    pub(super) limits: Limits<'a>,
-    pub(super) charges: SmallVec<[Charged; 4]>,
+/// One request at one moment.
+#[derive(Clone, Copy)]
+pub(super) struct Asked<'r> {
+    pub(super) request: &'r CheckInput<'r>,
+    pub(super) shortage: Shortage,
+    pub(super) now: Now,
+}
+
+/// For the receipt: what was charged.
+pub(super) type Charges = SmallVec<[Charged; 4]>;
+
+/// Where the metering writes what is needed after the locks are gone.
+pub(super) struct Metered<'a, 'o> {
+    pub(super) limits: &'o mut Limits<'a>,
+    pub(super) charges: &'o mut Charges,
 }
 
 /// The counters of a subject under an entitlement, locked.
@@ -38,10 +48,9 @@ impl PlanEngine {
         lookup: &'a impl Lookup,
         own: Option<Own<'a, '_>>,
         target: Option<&'a CompiledTarget>,
-        request: &CheckInput<'_>,
-        shortage: Shortage,
-        now: Now,
-    ) -> Result<Metered<'a>, Vec<Need>> {
+        Asked { request, shortage, now }: Asked<'_>,
+        metered: Metered<'a, '_>,
+    ) -> Result<Verdict, Vec<Need>> {
         let limited = target.filter(|target| target.has_limits());
         let target_guard = limited.map(|target| self.target_rates(&target.target.id));
         let mut target_rates;
@@ -84,8 +93,9 @@ impl PlanEngine {
 
         let take = Take::of(request.cost);
         let leasing = self.settings.lease.as_ref().map(|settings| Leasing { settings, shortage });
-        let meter = Meter { rates, quotas: &quotas, slots: &mut *slots, now, keep_ns: self.keep_ns(), leasing };
-        let decided = meter.decide(take);
+        let mut meter = Meter { rates: &mut rates, quotas: &quotas, slots: &mut *slots, now, keep_ns: self.keep_ns(), leasing };
+        let decided = meter.decide(take, metered.limits);
+        drop(rates);
         drop((account_tat, target_rates));
         let asking = entry.zip(self.settings.lease.as_ref());
         let asking = asking.map(|(entry, settings)| Asking { owner: &entry.owner, revision: lookup.revision(), settings, now });
@@ -93,13 +103,15 @@ impl PlanEngine {
             (Err(short), Some(asking)) => Err(needs(asking, &short, &quotas, slots, take)),
             // Without leases nothing is ever short.
             (Err(Short(_)), None) => Ok(no_room()),
-            (Ok((verdict, limits)), asking) => {
+            (Ok(verdict), asking) => {
                 let charged = verdict.is_allowed() && !take.peek;
                 if let Some(asking) = asking.filter(|_| charged) {
                     self.look_ahead(asking, &quotas, slots);
                 }
-                let charges = entry.filter(|_| charged).map(|entry| self.charges(entry.id, &quotas, slots)).unwrap_or_default();
-                Ok(Metered { verdict, limits, charges })
+                if let Some(entry) = entry.filter(|_| charged) {
+                    self.name_charges(entry.id, &quotas, slots, metered.charges);
+                }
+                Ok(verdict)
             }
         }
     }
@@ -142,7 +154,7 @@ impl PlanEngine {
     }
 
     /// For the receipt. None where the ledger does not keep a counter and its period yet: a receipt that names some would refund some.
-    fn charges(&self, entry: u64, quotas: &[QuotaAsk<'_>], slots: &[Slot]) -> SmallVec<[Charged; 4]> {
+    fn name_charges(&self, entry: u64, quotas: &[QuotaAsk<'_>], slots: &[Slot], charges: &mut Charges) {
         let leased = self.settings.lease.is_some();
         let one = |ask: &QuotaAsk<'_>| {
             let (counter, rule) = if leased {
@@ -157,11 +169,14 @@ impl PlanEngine {
             let period_start_s = ask.row.period.start_ns / SECOND_NS;
             Some(Charged { counter, period_start_s, rule, at_report: ask.quota.charge == Charge::AtReport })
         };
-        let charges: Option<SmallVec<[Charged; 4]>> = quotas.iter().map(one).collect();
-        if charges.is_none() {
-            self.events.without_receipt.fetch_add(1, Ordering::Relaxed);
+        for ask in quotas {
+            let Some(charged) = one(ask) else {
+                charges.clear();
+                self.events.without_receipt.fetch_add(1, Ordering::Relaxed);
+                return;
+            };
+            charges.push(charged);
         }
-        charges.unwrap_or_default()
     }
 }
 
@@ -195,7 +210,6 @@ fn push_method<'a, 's>(rates: &mut RateAsks<'a, 's>, method: Option<&'a MethodLi
 }
 
 /// The books cannot be kept: refused as when the ledger cannot answer.
-pub(super) fn no_room<'a>() -> Metered<'a> {
-    let verdict = Verdict::Deny { reason: Reason::LedgerUnavailable, retry_after_ns: Some(NO_ROOM_RETRY_NS) };
-    Metered { verdict, limits: Limits::new(), charges: SmallVec::new() }
+pub(super) fn no_room() -> Verdict {
+    Verdict::Deny { reason: Reason::LedgerUnavailable, retry_after_ns: Some(NO_ROOM_RETRY_NS) }
 }

@@ -2,6 +2,7 @@
 
 mod restart;
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 
 use parking_lot::Mutex;
@@ -9,6 +10,7 @@ use parking_lot::Mutex;
 use super::*;
 use crate::catalog::{EditOptions, HashKey};
 use crate::config::Config;
+use crate::decide::plan::ApiKey;
 use crate::engine::plans::Settings;
 use crate::grpc::{convert, json};
 use crate::ledger::faults::{Fault, FaultyLedger};
@@ -77,7 +79,7 @@ impl Bench {
 }
 
 /// Plans with a quota of 3 a year for each of so many callers, over a ledger that says how often it committed.
-fn of_many(callers: usize) -> (Plans, Desk) {
+fn of_many(callers: usize) -> (Bench, Desk) {
     let bench = Bench::new(settings());
     let document: String = (0..callers)
         .map(|caller| format!("{{id: s{caller}, plans: [gold], keys: [{{id: k{caller}, value: a-value-of-caller-number-{caller:03}}}]}},"))
@@ -87,7 +89,7 @@ fn of_many(callers: usize) -> (Plans, Desk) {
     let now = bench.plans.clock.now();
     bench.plans.catalog.edit(EditOptions::default(), now, |draft| draft.apply(&declared)).unwrap();
     let desk = bench.plans.desk.clone().unwrap();
-    (bench.plans, desk)
+    (bench, desk)
 }
 
 /// Checks one after the other of these callers in one batch, and gives the reasons.
@@ -106,19 +108,58 @@ async fn check_batch(plans: &Plans, callers: &[usize]) -> Vec<Option<Reason>> {
 }
 
 #[tokio::test]
+async fn a_caller_who_is_known_is_refused_as_soon_as_the_catalog_says_so() {
+    let now = Arc::new(AtomicU64::new(1_795_341_600 * SECOND_NS));
+    let told = now.clone();
+    let clock = Clock::from_fn(move || Now { unix_ns: told.load(Ordering::Relaxed), steady_ns: told.load(Ordering::Relaxed) });
+    let plans = over(settings(), Arc::new(MemoryLedger::new().unwrap()), clock, "MINUTE");
+    let edit = |change: fn(&mut ApiKey)| {
+        let mut key = plans.catalog.load().keys().get("k").unwrap().value.key.clone();
+        change(&mut key);
+        plans.catalog.edit(EditOptions::default(), plans.clock.now(), |draft| draft.replace_key(key).map(|_| ())).unwrap();
+    };
+    let known = || plans.recent.iter().any(|recent| recent.lock().holds_any());
+    for round in 0..3 {
+        now.fetch_add(60 * SECOND_NS, Ordering::Relaxed);
+        for _ in 0..3 {
+            assert_eq!(check(&plans, None).await, None, "round {round}");
+        }
+        assert!(known(), "round {round}");
+        assert_eq!(check(&plans, None).await, Some(Reason::QuotaExceeded), "round {round}: counted once each");
+        edit(|key| key.enabled = false);
+        assert_eq!(check(&plans, None).await, Some(Reason::ApiKeyDisabled), "round {round}");
+        edit(|key| key.enabled = true);
+    }
+    // What depends on the moment is looked at in each call.
+    now.fetch_add(60 * SECOND_NS, Ordering::Relaxed);
+    edit(|key| key.expire_ns = Some(1_795_341_600 * SECOND_NS + 300 * SECOND_NS));
+    assert_eq!([check(&plans, None).await, check(&plans, None).await], [None, None]);
+    now.store((1_795_341_600 + 300) * SECOND_NS - 1, Ordering::Relaxed);
+    assert_eq!(check(&plans, None).await, None);
+    assert!(known());
+    now.fetch_add(1, Ordering::Relaxed);
+    assert_eq!(check(&plans, None).await, Some(Reason::ApiKeyExpired));
+}
+
+#[tokio::test]
 async fn what_waits_in_a_batch_waits_together() {
-    let (plans, desk) = of_many(100);
+    let (bench, desk) = of_many(100);
+    // The first commit ends when everything has been asked for.
+    let (asked, wait) = mpsc::channel();
+    let mut until = Some(wait);
+    bench.every_commit(move || until.take().map_or(Fault::None, Fault::Wait));
     let callers: Vec<usize> = (0..100).collect();
-    assert_eq!(check_batch(&plans, &callers).await, vec![None; 100]);
+    let (answers, ()) = tokio::join!(biased; check_batch(&bench.plans, &callers), async { drop(asked) });
+    assert_eq!(answers, vec![None; 100]);
     let (commits, leases) = (desk.ledger_status().commits, desk.ledger_status().operations);
-    assert!(commits < 20 && leases >= 100, "{commits} commits of {leases} leases");
+    assert!(commits <= 3 && leases >= 100, "{commits} commits of {leases} leases");
 }
 
 #[tokio::test]
 async fn a_batch_admits_what_single_checks_would() {
-    let (plans, _) = of_many(2);
+    let (bench, _) = of_many(2);
     // Of 3 for each, in the order of the batch.
-    let answers = check_batch(&plans, &[0, 1, 0, 0, 0, 1, 1, 0, 1]).await;
+    let answers = check_batch(&bench.plans, &[0, 1, 0, 0, 0, 1, 1, 0, 1]).await;
     let exceeded = Some(Reason::QuotaExceeded);
     assert_eq!(answers, [None, None, None, None, exceeded, None, None, exceeded, exceeded]);
 }

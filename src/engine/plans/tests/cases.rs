@@ -34,6 +34,7 @@ fn check(text: &str) -> usize {
     for (title, script) in &cases {
         failed.extend(World::new().run(script).err().map(|wrong| format!("{title}: {wrong}")));
         failed.extend(World::leased().run(script).err().map(|wrong| format!("{title}, from leases: {wrong}")));
+        failed.extend(World::leased().remembering().run(script).err().map(|wrong| format!("{title}, of known callers: {wrong}")));
     }
     assert!(failed.is_empty(), "{} of {} cases failed:\n{}", failed.len(), cases.len(), failed.join("\n"));
     cases.len()

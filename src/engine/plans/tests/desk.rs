@@ -1,18 +1,21 @@
 //! An engine, with a ledger that answers at once where quotas are leased: the same questions, and the same answers.
 
+use std::collections::HashMap;
 use std::ops::Deref;
 
 use parking_lot::Mutex;
 
 use super::leases::site::Ledger;
 use crate::decide::lookup::Lookup;
+use crate::decide::plan::CounterScope;
 use crate::decide::quota::Grant;
+use crate::decide::resolve::{Call, Covered, Resolution, resolve};
 use crate::decide::time::Now;
-use crate::decide::verdict::Decision;
+use crate::decide::verdict::{Decision, Reason};
 use crate::engine::plans::correction::Settled;
 use crate::engine::plans::lease::{Checked, Need, Shortage};
 use crate::engine::plans::{
-    CheckInput, GrantError, InvalidRequest, LeaseSettings, NotRecorded, PlanEngine, QuotaUsage, Report, Settings, Settlement, Subject,
+    CheckInput, GrantError, InvalidRequest, LeaseSettings, NotRecorded, PlanEngine, QuotaUsage, Report, Seat, Settings, Settlement, Subject,
 };
 
 const EPOCH: u32 = 1;
@@ -20,6 +23,8 @@ const EPOCH: u32 = 1;
 pub(crate) struct Desk {
     engine: PlanEngine,
     ledger: Option<Mutex<Ledger>>,
+    /// `None`: nobody remembers where counters were.
+    seats: Option<Mutex<HashMap<String, Seat>>>,
 }
 
 impl Deref for Desk {
@@ -32,20 +37,51 @@ impl Deref for Desk {
 
 impl Desk {
     pub(crate) fn new(settings: Settings) -> Self {
-        Self { engine: PlanEngine::new(settings), ledger: None }
+        Self { engine: PlanEngine::new(settings), ledger: None, seats: None }
     }
 
     /// Its quotas are spent from leases.
     pub(crate) fn leased(settings: Settings) -> Self {
         let lease = Some(LeaseSettings::default());
-        Self { engine: PlanEngine::new(Settings { lease, ..settings }), ledger: Some(Mutex::default()) }
+        Self { engine: PlanEngine::new(Settings { lease, ..settings }), ledger: Some(Mutex::default()), seats: None }
+    }
+
+    /// The same, where callers are known.
+    pub(crate) fn remembering(self) -> Self {
+        Self { seats: Some(Mutex::default()), ..self }
+    }
+
+    fn check_or_need<'a>(
+        &self,
+        lookup: &'a impl Lookup,
+        request: &CheckInput<'_>,
+        shortage: Shortage,
+        now: Now,
+    ) -> Result<Checked<'a>, InvalidRequest> {
+        let call = Call { api_key: request.api_key, target: request.target, method: request.method, path: request.path };
+        if let (Some(seats), Resolution::Covered(covered)) = (&self.seats, resolve(lookup, &call, now)) {
+            let Covered { key, subscriber, entitlement, .. } = covered;
+            let key = if entitlement.counter_scope == CounterScope::Key { &*key.id } else { "" };
+            let names = format!("{}|{key}|{}|{}", subscriber.id, entitlement.plan, entitlement.name);
+            let mut seats = seats.lock();
+            let seat = seats.entry(names).or_default();
+            let mut decision = Decision::refused(Reason::LedgerUnavailable, None);
+            let needs = self.engine.check_into(lookup, Some((covered, seat)), request, shortage, now, &mut decision)?;
+            return Ok(needs.map_or(Checked::Decided(decision), Checked::Needs));
+        }
+        self.engine.check_or_need(lookup, request, shortage, now)
     }
 
     pub(crate) fn check<'a>(&self, lookup: &'a impl Lookup, request: &CheckInput<'_>, now: Now) -> Result<Decision<'a>, InvalidRequest> {
-        let Some(ledger) = &self.ledger else { return self.engine.check(lookup, request, now) };
+        let Some(ledger) = &self.ledger else {
+            return match self.check_or_need(lookup, request, Shortage::Deny, now)? {
+                Checked::Decided(decision) => Ok(decision),
+                Checked::Needs(needs) => panic!("without a ledger: {needs:?}"),
+            };
+        };
         let lease = |need: Need| self.engine.apply_lease(&need, &ledger.lock().lease(EPOCH, &need), now);
         loop {
-            let checked = self.engine.check_or_need(lookup, request, Shortage::Ask, now)?;
+            let checked = self.check_or_need(lookup, request, Shortage::Ask, now)?;
             self.engine.take_prefetches().into_iter().for_each(lease);
             match checked {
                 Checked::Decided(decision) => return Ok(decision),

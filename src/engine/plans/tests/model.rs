@@ -401,6 +401,16 @@ proptest! {
     fn an_engine_that_leases_agrees_with_the_sequential_model(start in prop::sample::select(STARTS.to_vec()), acts in prop::collection::vec(act(), 1..120)) {
         agrees(Run::new(start * SECOND_NS, Desk::leased(settings())), &acts)?;
     }
+
+    #[test]
+    fn an_engine_that_knows_its_callers_agrees_with_the_sequential_model(
+        start in prop::sample::select(STARTS.to_vec()),
+        acts in prop::collection::vec(act(), 1..120),
+        leased in any::<bool>(),
+    ) {
+        let desk = if leased { Desk::leased(settings()) } else { Desk::new(settings()) };
+        agrees(Run::new(start * SECOND_NS, desk.remembering()), &acts)?;
+    }
 }
 
 fn agrees(mut run: Run, acts: &[Act]) -> Result<(), TestCaseError> {

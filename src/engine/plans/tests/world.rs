@@ -178,6 +178,11 @@ impl World {
         Self { engine: Desk::leased(settings()), ..Self::new() }
     }
 
+    /// Callers are known, and where their counters are.
+    pub(crate) fn remembering(self) -> Self {
+        Self { engine: self.engine.remembering(), ..self }
+    }
+
     /// Does a script, and says which line failed.
     pub(crate) fn run(&mut self, script: &str) -> Result<(), String> {
         for (number, line) in script.lines().enumerate() {
