@@ -71,6 +71,7 @@ fn decisions(criterion: &mut Criterion, many: usize) {
             });
             for threads in [1, 2] {
                 group.bench_function(BenchmarkId::new(name, format!("{threads} thread(s)")), |bencher| {
+                    let subject = LazyCell::force(&subject);
                     bencher.iter_custom(|decisions| run(&**subject, &requests, decisions, threads));
                 });
             }

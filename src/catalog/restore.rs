@@ -59,11 +59,14 @@ impl Catalog {
             catalog.plans_of.change(&compiled.value.plan.id, std::iter::empty(), targets);
             catalog.plans.put(Arc::new(compiled));
         }
-        for subscriber in image.subscribers {
+        for mut subscriber in image.subscribers {
+            catalog.share_ids(&mut subscriber.value);
             catalog.subscribers_of.change(&subscriber.value.id, std::iter::empty(), subscriber.value.plans.iter());
             catalog.subscribers.put(Arc::new(subscriber));
         }
-        for key in image.keys.into_iter().map(Arc::new) {
+        for mut key in image.keys {
+            key.value.key.subscriber = catalog.subscribers.shared(&key.value.key.subscriber);
+            let key = Arc::new(key);
             catalog.keys_of.add(&key.value.key.subscriber, &key.value.key.id);
             catalog.by_value.insert(key.value.hash, key.clone());
             catalog.keys.put(key);

@@ -97,6 +97,12 @@ impl Catalog {
         self.plans_of.of(target)
     }
 
+    /// A subscriber names itself and its plans as they are named here already.
+    pub(super) fn share_ids(&self, subscriber: &mut Subscriber) {
+        subscriber.id = self.subscribers.shared(&subscriber.id);
+        subscriber.plans.iter_mut().for_each(|plan| *plan = self.plans.shared(plan));
+    }
+
     pub(super) fn covers(&self, plan: &str, target: &str) -> bool {
         self.plans.get(plan).is_some_and(|plan| plan.value.entitlement_for(target).is_some())
     }

@@ -88,6 +88,11 @@ impl<T: Resource> Table<T> {
         self.get(id).ok_or_else(|| EditError::not_found(T::KIND, id))
     }
 
+    /// The same id as its resource has it, so that all who name it share one text in memory.
+    pub(super) fn shared(&self, id: &Id) -> Id {
+        Arc::clone(self.get(id).map_or(id, |stored| stored.value.id()))
+    }
+
     pub fn len(&self) -> usize {
         self.by_id.len()
     }

@@ -76,7 +76,7 @@ impl Draft {
         self.put_key(KeyEntry { key, hash })
     }
 
-    fn put_key(&mut self, entry: KeyEntry) -> Result<StoredKey, EditError> {
+    fn put_key(&mut self, mut entry: KeyEntry) -> Result<StoredKey, EditError> {
         let mut found = Mistakes::default();
         validate::api_key(&entry.key, &mut found);
         if found.is_empty() && self.next.subscribers.get(&entry.key.subscriber).is_none() {
@@ -86,6 +86,7 @@ impl Draft {
         if let Some(other) = self.next.by_value.get(&entry.hash).filter(|other| other.value.key.id != entry.key.id) {
             return Err(EditError::ValueInUse { id: other.value.key.id.to_string() });
         }
+        entry.key.subscriber = self.next.subscribers.shared(&entry.key.subscriber);
         let before = self.next.keys.get(&entry.key.id).cloned();
         if let Some(before) = before.as_deref() {
             self.release_value(before);

@@ -45,7 +45,7 @@ impl Draft {
         Ok(())
     }
 
-    pub(super) fn put_subscriber(&mut self, subscriber: Subscriber) -> Result<StoredSubscriber, EditError> {
+    pub(super) fn put_subscriber(&mut self, mut subscriber: Subscriber) -> Result<StoredSubscriber, EditError> {
         let mut found = Mistakes::default();
         validate::subscriber(&subscriber, &mut found);
         for (i, plan) in subscriber.plans.iter().take(validate::MAX_PLANS).enumerate() {
@@ -54,6 +54,7 @@ impl Draft {
             }
         }
         found.or_else(())?;
+        self.next.share_ids(&mut subscriber);
         let before = self.next.subscribers.get(&subscriber.id).cloned();
         let old = before.iter().flat_map(|before| &before.value.plans);
         self.next.subscribers_of.change(&subscriber.id, old, subscriber.plans.iter());

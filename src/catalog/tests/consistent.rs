@@ -55,7 +55,8 @@ pub(super) fn check(catalog: &Catalog) {
     assert_eq!(catalog.by_value.len(), all_keys.len());
     for stored in &all_keys {
         assert!(Arc::ptr_eq(catalog.by_value.get(&stored.value.hash).unwrap(), stored));
-        assert!(catalog.subscribers.get(&stored.value.key.subscriber).is_some());
+        let owner = catalog.subscribers.get(&stored.value.key.subscriber).unwrap();
+        assert!(Arc::ptr_eq(&owner.value.id, &stored.value.key.subscriber), "one text in memory");
     }
     for subscriber in &all_subscribers {
         assert!(subscriber.plans.iter().all(|plan| catalog.plans.get(plan).is_some()));

@@ -12,7 +12,7 @@ use crate::decide::outcome::Class;
 use crate::decide::plan::Id;
 use crate::decide::time::{Now, SECOND_NS};
 use crate::decide::verdict::Reason;
-use crate::engine::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use crate::engine::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 const DAY_S: u64 = 86_400;
 
@@ -95,6 +95,8 @@ pub(super) struct Row {
 #[derive(Debug)]
 pub(super) struct Usage {
     rows: ByFingerprint<Arc<Row>>,
+    /// How many there are: the map itself would count them shard by shard.
+    live: AtomicUsize,
     max_rows: usize,
     keep: Keep,
     /// Sweeps so far. A row is of the part that this says when it is made, and only a later sweep drops it: a row that is made again is
@@ -124,7 +126,7 @@ impl Usage {
     }
 
     fn new(max_rows: usize, keep: Keep) -> Self {
-        Self { rows: by_fingerprint(), max_rows, keep, sweeps: AtomicU32::new(0), dropped: AtomicU64::new(0) }
+        Self { rows: by_fingerprint(), live: AtomicUsize::new(0), max_rows, keep, sweeps: AtomicU32::new(0), dropped: AtomicU64::new(0) }
     }
 
     pub(super) fn count(&self, fingerprints: &Fingerprints, who: Who<'_>, event: Event, now: Now) {
@@ -156,11 +158,14 @@ impl Usage {
             return Some(Arc::clone(&row));
         }
         // Threads that race here may pass the bound by their number.
-        if self.rows.len() >= self.max_rows {
+        if self.rows() >= self.max_rows {
             return None;
         }
         // The part is read under the lock that a sweep takes to drop a row: after the sweep that dropped the one before.
-        let fresh = || Arc::new(Row::new(day, who, fingerprint, self.sweeps.load(Ordering::SeqCst)));
+        let fresh = || {
+            self.live.fetch_add(1, Ordering::Relaxed);
+            Arc::new(Row::new(day, who, fingerprint, self.sweeps.load(Ordering::SeqCst)))
+        };
         Some(Arc::clone(&self.rows.entry(fingerprint).or_insert_with(fresh)))
     }
 
@@ -181,14 +186,20 @@ impl Usage {
     pub(super) fn sweep(&self, now: Now) {
         let today = day_of(now);
         let this = self.sweeps.fetch_add(1, Ordering::SeqCst).wrapping_add(1);
-        self.rows.retain(|_, row| match &self.keep {
-            Keep::Days(days) => row.day.saturating_add(*days) > today,
-            Keep::UntilWritten(_) => row.day.saturating_add(1) >= today || row.part >= this || !row.state.is_written(),
+        self.rows.retain(|_, row| {
+            let keeps = match &self.keep {
+                Keep::Days(days) => row.day.saturating_add(*days) > today,
+                Keep::UntilWritten(_) => row.day.saturating_add(1) >= today || row.part >= this || !row.state.is_written(),
+            };
+            if !keeps {
+                self.live.fetch_sub(1, Ordering::Relaxed);
+            }
+            keeps
         });
     }
 
     pub(super) fn rows(&self) -> usize {
-        self.rows.len()
+        self.live.load(Ordering::Relaxed)
     }
 
     /// Events that found no room.
