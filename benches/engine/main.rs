@@ -1,7 +1,8 @@
 //! One decision in the engine, keyed state included: its time, and the memory of a counter.
 //!
-//! `cargo bench --bench engine [-- --quick]`. Time per decision comes from criterion; where two ways are compared they take turns in one run,
-//! and the ratio is that of each pair. Memory is what a fresh process grows by, all included.
+//! `cargo bench --bench engine [-- --quick] [--tables]`. Time per decision comes from criterion; where two ways are compared they take turns in
+//! one run, and the ratio is that of each pair. Memory is what a fresh process grows by, all included. `--tables` leaves out what criterion
+//! times.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -45,10 +46,12 @@ fn main() {
         return memory::child(&flags[place + 1..]);
     }
     let quick = flags.iter().any(|flag| flag == "--quick");
-    let mut criterion = Criterion::default().configure_from_args();
-    decisions(&mut criterion, if quick { MANY / 10 } else { MANY });
-    matching(&mut criterion);
-    criterion.final_summary();
+    if !flags.iter().any(|flag| flag == "--tables") {
+        let mut criterion = Criterion::default().configure_from_args();
+        decisions(&mut criterion, if quick { MANY / 10 } else { MANY });
+        matching(&mut criterion);
+        criterion.final_summary();
+    }
     // With a filter only that is wanted.
     if flags.iter().all(|flag| flag.starts_with("--")) {
         versus(if quick { MANY / 10 } else { MANY }, if quick { 3 } else { 7 });
@@ -123,13 +126,15 @@ fn versus(many: usize, pairs: usize) {
     let requests = Traffic::Uniform.requests(many);
     for (what, clocks) in [("time is given", Clocks::Given), ("each reads its own clock", Clocks::Read)] {
         let (ours, theirs) = (RULE_BUCKET(many, clocks), GOVERNOR(many, clocks));
+        // Not in the order of the requests: their keys would lie in memory as they are asked for.
+        (0..many).map(declare::key).for_each(|key| [&ours, &theirs].into_iter().for_each(|subject| subject.decide(&key)));
         for threads in [1, 2] {
             let (mut own, mut other) = (Vec::new(), Vec::new());
             for pair in 0..=pairs {
                 let decisions = requests.len() as u64;
                 let per_decision = |subject: &dyn Decides| run(subject, &requests, decisions, threads).as_nanos() as f64 / decisions as f64;
                 let both = (per_decision(&*ours), per_decision(&*theirs));
-                // The first fills the tables.
+                // The first warms up.
                 if pair > 0 {
                     own.push(both.0);
                     other.push(both.1);

@@ -8,9 +8,10 @@ use governor::middleware::NoOpMiddleware;
 use governor::nanos::Nanos;
 use governor::state::keyed::DashMapStateStore;
 use governor::{Quota, RateLimiter};
-use tollgate::catalog::{CatalogStore, HashKey};
+use tollgate::catalog::{CatalogStore, Declared, HashKey};
 use tollgate::clock::Clock;
 use tollgate::decide::gcra::RateLimit;
+use tollgate::decide::plan::Id;
 use tollgate::decide::time::{Now, SECOND_NS};
 use tollgate::engine::plans::{CheckInput, Checked, Granted, LeaseSettings, PlanEngine, Settings, Shortage};
 use tollgate::engine::rules::decision::{Descriptor, Modes};
@@ -168,10 +169,23 @@ impl Plan {
     fn boxed(limits: &str, keys: usize, leased: bool) -> Box<dyn Decides> {
         let file = format!("plans: [{{id: gold, entitlements: [{{name: all, targets: [orders], {limits}}}]}}]");
         let catalog = CatalogStore::new(HashKey([7; 32]), None);
-        declare::apply(&catalog, &declare::declare(&file, keys), START);
+        apply_in_steps(&catalog, &file, keys);
         let lease = leased.then(LeaseSettings::default);
         let engine = PlanEngine::new(Settings { lease, ..Settings::new([7; 32], [9; 16]) });
         Box::new(Self { engine, catalog })
+    }
+}
+
+/// Makes a catalog hold what a file declares and its subscribers, step by step: what a large edit needs meanwhile would be in the place of
+/// what is measured after it.
+fn apply_in_steps(catalog: &CatalogStore, file: &str, subscribers: usize) {
+    const STEP: usize = 1_000;
+    let declared = declare::declare(file, 0);
+    declare::apply(catalog, &declared, START);
+    let plans: Vec<Id> = declared.plans.iter().map(|plan| Id::clone(&plan.id)).collect();
+    for from in (0..subscribers).step_by(STEP) {
+        let subscribers = (from..subscribers.min(from + STEP)).map(|number| declare::subscriber(number, &plans)).collect();
+        declare::apply(catalog, &Declared { subscribers, ..Declared::default() }, START);
     }
 }
 

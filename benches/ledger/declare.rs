@@ -27,7 +27,7 @@ pub fn declare(file: &str, subscribers: usize) -> Declared {
     declared
 }
 
-fn subscriber(number: usize, plans: &[Id]) -> DeclaredSubscriber {
+pub fn subscriber(number: usize, plans: &[Id]) -> DeclaredSubscriber {
     let id = Id::from(subscriber_id(number));
     let key = ApiKey {
         id: Id::from(format!("key-{number:07}")),

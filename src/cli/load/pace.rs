@@ -10,6 +10,10 @@ use super::worker::{Slot, Worker};
 /// So long at most nobody looks whether it is time to stop.
 const LOOK_NS: u64 = 50_000_000;
 
+/// Calls that are due within so long begin together: a timer set for each would cost more than the call. Their latencies count from when each
+/// was due all the same.
+const GRAIN_NS: u64 = 50_000;
+
 /// When calls begin, in nanoseconds after the start.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Beat {
@@ -56,7 +60,7 @@ pub(super) async fn pace(worker: &Worker, slots: &[Rc<Slot>], beat: Beat) -> io:
         if worker.shared.is_over(now_ns) {
             return Ok(());
         }
-        alarm.wait((due_ns - now_ns).min(LOOK_NS)).await?;
+        alarm.wait((due_ns - now_ns).clamp(GRAIN_NS, LOOK_NS)).await?;
     }
 }
 

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use super::*;
 use crate::catalog::{EditOptions, HashKey};
 use crate::config::Config;
-use crate::decide::plan::ApiKey;
+use crate::decide::plan::{About, ApiKey, OpenMethod, Target};
 use crate::engine::plans::Settings;
 use crate::grpc::{convert, json};
 use crate::ledger::faults::{Fault, FaultyLedger};
@@ -139,6 +139,27 @@ async fn a_caller_who_is_known_is_refused_as_soon_as_the_catalog_says_so() {
     assert!(known());
     now.fetch_add(1, Ordering::Relaxed);
     assert_eq!(check(&plans, None).await, Some(Reason::ApiKeyExpired));
+}
+
+#[tokio::test]
+async fn an_open_method_is_open_to_a_caller_who_is_known() {
+    let plans = over(settings(), Arc::new(MemoryLedger::new().unwrap()), Clock::system(), "YEAR");
+    let target = Target {
+        id: "t".into(),
+        about: About { display_name: "t".to_owned(), ..About::default() },
+        rate_limit: None,
+        method_rate_limits: Vec::new(),
+        open_methods: vec![OpenMethod { method: "GET".to_owned(), path: "/health".to_owned() }],
+        default_plan: None,
+    };
+    plans.catalog.edit(EditOptions::default(), plans.clock.now(), |draft| draft.replace_target(target).map(|_| ())).unwrap();
+    for _ in 0..3 {
+        assert_eq!(check(&plans, None).await, None);
+    }
+    assert_eq!(check(&plans, None).await, Some(Reason::QuotaExceeded));
+    let open = CheckInput { api_key: KEY, target: "t", method: b"GET", path: b"/health", cost: None, operation_id: b"" };
+    let decided = plans.check(&open, None, |decision| (decision.verdict.reason(), decision.plan.to_string())).await.unwrap();
+    assert_eq!(decided, (None, String::new()), "no plan is asked");
 }
 
 #[tokio::test]

@@ -4,10 +4,11 @@ use super::world::{START_S, World, settings};
 use crate::decide::outcome::{Class, Ending, Outcome};
 use crate::decide::plan::Id;
 use crate::decide::quota::Grant;
+use crate::decide::resolve::{Call, Resolution, resolve};
 use crate::decide::time::SECOND_NS;
-use crate::decide::verdict::{Reason, Verdict};
+use crate::decide::verdict::{Decision, Reason, Verdict};
 use crate::engine::plans::{
-    CheckInput, GrantError, InvalidRequest, NotRecorded, Report, ReportSubject, Scope, Settings, Settlement, Subject,
+    CheckInput, GrantError, InvalidRequest, NotRecorded, Report, ReportSubject, Scope, Seat, Settings, Settlement, Shortage, Subject,
 };
 
 const DAY_NS: u64 = 86_400 * SECOND_NS;
@@ -238,4 +239,28 @@ fn receipts_keep_within_their_lengths() {
         assert!(receipt.len() <= longest, "{count} quotas: {}", receipt.len());
         assert_eq!(world.report(&receipt, Outcome::of(Ending::NoResponse), None), Settlement::Refunded);
     }
+}
+
+#[test]
+fn a_seat_at_counters_that_a_sweep_dropped_is_given_up() {
+    let mut world = World::new();
+    world.run("plan gold\n ent all a rate=1/5\nsub acme gold\nkey k1 acme").unwrap();
+    let input = CheckInput { api_key: b"k1", target: "a", method: b"", path: b"", cost: None, operation_id: b"" };
+    let call = Call { api_key: b"k1", target: "a", method: b"", path: b"" };
+    let is_admitted = |world: &World, seat: Option<&mut Seat>| {
+        let Resolution::Covered(covered) = resolve(&world.catalog, &call, world.now) else { panic!("not covered") };
+        let mut decision = Decision::refused(Reason::InvalidRequest, None);
+        let known = seat.map(|seat| (covered, seat));
+        let needs = world.engine.check_into(&world.catalog, known, &input, Shortage::Deny, world.now, &mut decision).unwrap();
+        assert!(needs.is_none());
+        decision.verdict.is_allowed()
+    };
+    let mut seat = Seat::default();
+    assert!(is_admitted(&world, Some(&mut seat)));
+    // The bucket is full again, and is forgotten.
+    world.run("wait 60s").unwrap();
+    world.engine.sweep(world.now);
+    // By the seat and without it: one bucket.
+    let admitted = (0..10).filter(|turn| is_admitted(&world, (turn % 2 == 0).then_some(&mut seat))).count();
+    assert_eq!(admitted, 5);
 }
