@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use super::PlanEngine;
 use super::books::{Owner, Slot, State};
-use super::held::Held;
 use super::lease::Counter;
 use super::marks::{Done, Marked};
 use super::receipt::Receipt;
@@ -150,11 +149,12 @@ impl PlanEngine {
         }
     }
 
-    /// The ledger failed at a change, or its answer was lost: it may have refunded. Nothing is refused by what is known here before it was asked.
+    /// The ledger failed at a change, or its answer was lost: it may have been made. Nothing is refused by what is known
+    /// here before it was asked, and nothing admitted where more may have been charged.
     pub fn change_failed(&self, change: &Change) {
         // A charge only takes: what is refused without it is refused with it.
         if let Change::Settle { deltas, .. } = change {
-            deltas.iter().for_each(|delta| self.doubt(delta.counter, delta.period_start_s));
+            deltas.iter().for_each(|delta| self.doubt(delta));
         }
     }
 
@@ -210,11 +210,14 @@ impl PlanEngine {
     }
 
     /// The balance of a counter may be another than is known here.
-    fn doubt(&self, counter: u64, period_start_s: u64) {
+    fn doubt(&self, &Delta { counter, period_start_s, units, .. }: &Delta) {
         let Some(entry) = self.books.by_counter(counter) else { return };
         let mut state = entry.lock();
         let Some(Slot { leases, .. }) = state.numbered(counter) else { return };
-        leases.all_mut().filter(|held| held.start_ns / SECOND_NS == period_start_s).for_each(Held::turn);
+        leases.all_mut().filter(|held| held.start_ns / SECOND_NS == period_start_s).for_each(|held| {
+            held.turn();
+            held.maybe_over |= units > 0;
+        });
     }
 
     fn apply_charge(&self, counter: &Counter, period: Period, units: u64, now: Now) {

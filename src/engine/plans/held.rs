@@ -47,6 +47,8 @@ pub(super) struct Held {
     pub(super) round: Round,
     /// The balance may be wrong until the ledger tells it: a refusal is asked about first.
     pub(super) unsure: bool,
+    /// More may have been charged than is known here, by a correction whose answer was lost: an admission is asked about first, too.
+    pub(super) maybe_over: bool,
     /// The ledger may have leased more than is known here.
     pub(super) stray: bool,
     /// Give-backs that are on their way to the ledger: until they are there, no answer tells what may still be spent.

@@ -166,7 +166,7 @@ impl PlanEngine {
         held.lease(lease.leased, need.spent, need.round);
         let kept = count.row(need.period.start_ns);
         let told = if held.round == need.round {
-            held.unsure = false;
+            (held.unsure, held.maybe_over) = (false, false);
             let used = i128::from(lease.charged) - i128::from(lease.leased) + i128::from(held.spent);
             let used = u64::try_from(used.max(0)).unwrap_or(u64::MAX);
             Some(Row { period: need.period, used, granted: lease.granted })

@@ -154,6 +154,9 @@ impl<'a> Meter<'a, '_, '_> {
             return false;
         }
         let held = leases.held(ask.row.period.start_ns);
+        if held.is_some_and(|held| held.maybe_over) {
+            return true;
+        }
         let unnamed = leases.counter == 0 || leases.rule.is_none() || held.is_none_or(|held| !held.known);
         match ask.quota.charge {
             Charge::AtReport => unnamed,
