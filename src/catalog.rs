@@ -144,9 +144,10 @@ impl CatalogStore {
             kept.map_err(EditError::NotKept)?;
         }
         let changed: Vec<_> = draft.changed().cloned().collect();
-        self.current.store(Arc::new(draft.into_catalog()));
+        let after = Arc::new(draft.into_catalog());
+        let before = self.current.swap(Arc::clone(&after));
         if let Some(keeper) = &self.keeper {
-            keeper.published(&changed);
+            keeper.published(&before, &after, &changed);
         }
         Ok(())
     }

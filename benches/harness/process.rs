@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use tempfile::TempDir;
 
 /// A running server. It ends when it is dropped.
@@ -81,6 +82,24 @@ impl Drop for Server {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Puts what is started meanwhile, with all its threads, on the first core of this machine, and this thread and what it starts later on the
+/// others: who asks takes no time from who answers. On a machine of one core both share it.
+pub fn apart<T>(start: impl FnOnce() -> T) -> T {
+    let all = sched_getaffinity(None).unwrap();
+    let cores: Vec<usize> = (0..CpuSet::MAX_CPU).filter(|core| all.is_set(*core)).collect();
+    let (first, others) = cores.split_at(1);
+    run_on(first);
+    let started = start();
+    run_on(if others.is_empty() { first } else { others });
+    started
+}
+
+fn run_on(cores: &[usize]) {
+    let mut set = CpuSet::new();
+    cores.iter().for_each(|core| set.set(*core));
+    sched_setaffinity(None, &set).unwrap();
 }
 
 /// Processor time of this process, in seconds.

@@ -29,8 +29,8 @@ pub trait Keeper: Send + Sync + std::fmt::Debug {
     /// Why it is not known to be kept. It is not acknowledged then, and the next edit starts from [`Self::load`].
     fn keep(&self, expected: u64, edit: &Draft) -> Result<(), String>;
 
-    /// An edit that was kept is what decisions read from now on, and is not acknowledged yet.
-    fn published(&self, changed: &[(Kind, Id)]);
+    /// An edit of `before` that was kept is what decisions read from now on, and is not acknowledged yet.
+    fn published(&self, before: &Catalog, after: &Catalog, changed: &[(Kind, Id)]);
 
     /// What was kept.
     ///

@@ -24,7 +24,6 @@ pub(super) use self::parts::unopened;
 use self::signals::StopSignals;
 use super::Failure;
 use crate::config::{Config, Flags, GrpcServer, LogFormat};
-use crate::engine::plans::Scope;
 use crate::grpc::ratelimit::{JsonError, RateLimitError};
 use crate::grpc::server::Server;
 use crate::http::{Admin, Health, NoAnswer};
@@ -178,7 +177,7 @@ async fn serve(config: Config) -> Result<(), Failure> {
 /// Leaves the ledger as the next start should find it. Blocks on it.
 fn put_away(parts: &Parts) {
     for desk in [&parts.desk, &parts.durable_desk] {
-        if let Err(error) = desk.take_back(Scope::All) {
+        if let Err(error) = desk.put_away() {
             tracing::warn!("unspent units were not handed back, and count as lost: {error}");
         }
     }

@@ -25,6 +25,19 @@ pub struct Plan {
     pub entitlements: Vec<Entitlement>,
 }
 
+impl Plan {
+    /// May less of any quota be used than when the plan was `before`? Units of such a quota that somebody holds ahead of use may be too many.
+    pub fn lowers(&self, before: &Self) -> bool {
+        before.entitlements.iter().any(|was| {
+            let kept = self.entitlements.iter().find(|now| now.name == was.name && now.counter_scope == was.counter_scope);
+            let quotas = kept.map_or(&[] as &[Quota], |now| &now.quotas);
+            was.quotas
+                .iter()
+                .any(|was| !quotas.iter().any(|now| now.limit >= was.limit && Quota { limit: was.limit, ..now.clone() } == *was))
+        })
+    }
+}
+
 /// A set of targets with what may be asked of them. Its counters are shared by its targets. No limit and no quota: unlimited.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entitlement {
@@ -170,3 +183,6 @@ pub struct ApiKey {
     /// The last four characters of the value.
     pub last_four: String,
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,7 +12,6 @@ use crate::catalog::{Catalog, Draft, Image, Keeper, KeyEntry, Kind, Stored, Valu
 use crate::decide::invalid::Invalid;
 use crate::decide::plan::Id;
 use crate::decide::time::SECOND_NS;
-use crate::engine::plans::Scope;
 use crate::ledger::{CatalogChange, CatalogEdit, CatalogResource, LedgerThread};
 
 /// How values are written. Another way gets another number, and this one stays readable.
@@ -27,7 +26,7 @@ pub struct LedgerKeeper {
 }
 
 impl LedgerKeeper {
-    /// `desk` hands back what was leased by limits that an edit may have lowered.
+    /// `desk` hands back what was leased by limits that an edit has lowered.
     pub fn new(ledger: Arc<LedgerThread>, desk: Desk) -> Self {
         Self { ledger, desk }
     }
@@ -45,9 +44,13 @@ impl Keeper for LedgerKeeper {
         }
     }
 
-    fn published(&self, changed: &[(Kind, Id)]) {
-        for (_, id) in changed.iter().filter(|(kind, _)| *kind == Kind::Plan) {
-            if let Err(error) = self.desk.take_back(Scope::Plan(id)) {
+    fn published(&self, before: &Catalog, after: &Catalog, changed: &[(Kind, Id)]) {
+        let lowered = |id: &Id| {
+            let plan = |catalog: &'_ Catalog| catalog.plans().get(id).map(|stored| Arc::clone(&stored.value.plan));
+            plan(before).is_some_and(|was| plan(after).is_none_or(|now| now.lowers(&was)))
+        };
+        for (_, id) in changed.iter().filter(|(kind, id)| *kind == Kind::Plan && lowered(id)) {
+            if let Err(error) = self.desk.take_back(id) {
                 tracing::warn!(plan = &**id, "unspent units of the plan were not handed back: {error}");
             }
         }
@@ -150,9 +153,9 @@ mod tests {
     use crate::clock::Clock;
     use crate::decide::lookup::Lookup;
     use crate::decide::time::Now;
-    use crate::engine::plans::{PlanEngine, Settings};
+    use crate::engine::plans::{CheckInput, Checked, LeaseSettings, PlanEngine, Settings, Shortage};
     use crate::grpc::{convert, json};
-    use crate::ledger::{Ledger, SqliteLedger};
+    use crate::ledger::{Ledger, LedgerScope, SqliteLedger};
 
     const NOW: Now = Now { unix_ns: 1_795_341_600_123_456_789, steady_ns: 1 };
 
@@ -206,6 +209,46 @@ subscribers: [{id: acme, plans: [gold, empty], keys: [{id: one, value: a-value-o
             store.edit(EditOptions::default(), NOW, |draft| draft.apply(&declared)).unwrap().answer.len() <= 2,
             "only what was deleted since"
         );
+    }
+
+    #[test]
+    fn an_edit_takes_back_what_is_leased_where_it_lowers_a_quota_and_nowhere_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let ledger: Arc<dyn Ledger> = Arc::new(SqliteLedger::open(folder.path()).unwrap());
+        let holder = ledger.join(1).unwrap();
+        let thread = Arc::new(LedgerThread::start(ledger, 16).unwrap());
+        let settings = Settings { lease: Some(LeaseSettings::default()), ..Settings::new([1; 32], [2; 16]) };
+        let engine = Arc::new(PlanEngine::new(settings));
+        let desk = Desk::new(engine.clone(), thread.clone(), holder, Clock::from_fn(|| NOW));
+        let keeper = Arc::new(LedgerKeeper::new(thread.clone(), desk.clone()));
+        let store = CatalogStore::kept(HashKey([3; 32]), None, keeper).unwrap();
+        let charged = || thread.ledger().usage(&LedgerScope::All, 0, u64::MAX / 2).unwrap().iter().map(|row| row.charged).sum::<u64>();
+        let request =
+            CheckInput { api_key: b"a-value-of-twenty-characters", target: "t", method: b"", path: b"", cost: None, operation_id: b"" };
+        let check = || loop {
+            match engine.check_or_need(&**store.load(), &request, Shortage::Ask, NOW).unwrap() {
+                Checked::Decided(decision) => break decision.verdict.is_allowed(),
+                Checked::Needs(needs) => {
+                    let draw = desk.draw(needs, std::time::Duration::from_secs(60));
+                    tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(draw);
+                }
+            }
+        };
+        let gold = |rest: &str| format!("plans: [{{id: gold, entitlements: [{{name: all, targets: [t], {rest}}}]}}]");
+        let edit = |file: &str| {
+            store.edit(EditOptions::default(), NOW, |draft| draft.apply(&declared(file))).unwrap();
+            charged()
+        };
+        edit(&gold("quotas: [{name: q, limit: 1000, unit: YEAR}]"));
+        edit("subscribers: [{id: acme, plans: [gold], keys: [{id: k, value: a-value-of-twenty-characters}]}]");
+        assert!(check() && check() && check());
+        let leased = charged();
+        assert!(leased > 3, "more is leased than was spent");
+        assert_eq!(edit(&gold("rateLimit: {requestsPerSecond: 9}, quotas: [{name: q, limit: 1000, unit: YEAR}]")), leased);
+        assert_eq!(edit(&gold("quotas: [{name: q, limit: 1001, unit: YEAR}]")), leased);
+        assert_eq!(edit(&gold("quotas: [{name: q, limit: 1000, unit: YEAR}]")), 3, "when it is acknowledged, no unit is held");
+        assert!(check() && charged() > 4);
+        assert_eq!(edit(&gold("rateLimit: {requestsPerSecond: 9}")), 4, "a quota that is gone is spent no more");
     }
 
     #[test]

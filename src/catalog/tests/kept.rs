@@ -29,8 +29,8 @@ impl Keeper for Shelf {
         if mood == FAILS_AFTERWARDS { Err("nobody knows".to_owned()) } else { Ok(()) }
     }
 
-    fn published(&self, changed: &[(Kind, Id)]) {
-        assert!(!changed.is_empty());
+    fn published(&self, before: &Catalog, after: &Catalog, changed: &[(Kind, Id)]) {
+        assert!(!changed.is_empty() && before.revision() < after.revision());
     }
 
     fn load(&self) -> Result<Image, String> {

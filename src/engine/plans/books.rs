@@ -49,6 +49,12 @@ pub(super) struct Entry {
 #[derive(Debug, Default)]
 pub struct Seat(Option<Arc<Entry>>);
 
+impl Seat {
+    pub(super) fn entry(&self) -> Option<&Entry> {
+        self.0.as_deref()
+    }
+}
+
 /// What an entry counts.
 #[derive(Debug, Default)]
 #[cfg_attr(test, derive(Clone))]
@@ -302,6 +308,11 @@ impl Books {
     /// Visits every entry. Others may be made and dropped meanwhile.
     pub(super) fn each(&self, mut visit: impl FnMut(&Entry)) {
         self.by_subject.iter().for_each(|entry| visit(&entry));
+    }
+
+    /// The entries of some owners.
+    pub(super) fn seats(&self, wanted: impl Fn(&Owner) -> bool) -> Vec<Seat> {
+        self.by_subject.iter().filter(|entry| wanted(&entry.owner)).map(|entry| Seat(Some(Arc::clone(&entry)))).collect()
     }
 
     /// Drops the entries that remember nothing any more.

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use super::PlanEngine;
 use super::asking::Haste;
-use super::books::{Owner, Slot, State, subject_fingerprint};
+use super::books::{Owner, Seat, Slot, State, subject_fingerprint};
 use super::fingerprint::Fingerprint;
 use super::held::{Held, Round};
 use super::usage::Scope;
@@ -221,16 +221,24 @@ impl PlanEngine {
         std::mem::take(&mut *queue)
     }
 
-    /// Lets go of all unspent units of a scope, and tells which: for an edit that lowers, before it is acknowledged. Answers of the ledger that
+    /// All that may hold units of a scope now, for [`Self::take_back_from`].
+    pub fn holding(&self, scope: Scope<'_>) -> Vec<Seat> {
+        self.books.seats(|owner| scope.holds(&owner.subscriber, owner.key.as_deref(), &owner.plan))
+    }
+
+    /// Lets go of all unspent units of some, and tells which: for an edit that lowers, before it is acknowledged. Answers of the ledger that
     /// are on their way bring no units any more. Checks lease again after [`Self::gave_back`].
-    pub fn take_back(&self, scope: Scope<'_>) -> Vec<GiveBack> {
+    pub fn take_back_from(&self, some: &[Seat]) -> Vec<GiveBack> {
         let mut found = Vec::new();
-        self.books.each(|entry| {
-            if scope.holds(&entry.owner.subscriber, entry.owner.key.as_deref(), &entry.owner.plan) {
-                each_held(&mut entry.lock(), |number, held| give_back(number, held, &mut found));
-            }
-        });
+        for entry in some.iter().filter_map(Seat::entry) {
+            each_held(&mut entry.lock(), |number, held| give_back(number, held, &mut found));
+        }
         found
+    }
+
+    /// The same of a whole scope at once.
+    pub fn take_back(&self, scope: Scope<'_>) -> Vec<GiveBack> {
+        self.take_back_from(&self.holding(scope))
     }
 
     /// Lets go of everything, for a clean stop, and tells what was spent of each lease. Stop checks, wait for the answers to what was asked,

@@ -29,6 +29,8 @@ use crate::ledger::{self, CounterIdentity, Holder, LeaseRequest, LedgerError, Le
 const GATHER: Duration = Duration::from_millis(5);
 /// Give-backs that are handed over before the answers are waited for.
 const AT_ONCE: usize = 4_096;
+/// The same while calls go on: until the ledger has them, what needs units of these counters waits.
+const FEW_AT_ONCE: usize = 256;
 
 /// Draws leases for an engine.
 #[derive(Clone, Debug)]
@@ -274,12 +276,21 @@ impl Desk {
         Ok(held)
     }
 
-    /// Lets go of the unspent units of a scope, and waits until the ledger has them: for an edit that may have lowered something.
+    /// Lets go of the unspent units of a plan, some after the others, until the ledger has them all: for an edit that has lowered something.
     ///
     /// # Errors
     /// The ledger did not take them. They stay charged, and are asked for no more.
-    pub fn take_back(&self, scope: Scope<'_>) -> Result<(), LedgerError> {
-        self.return_all(self.engine.take_back(scope))
+    pub fn take_back(&self, plan: &str) -> Result<(), LedgerError> {
+        let holding = self.engine.holding(Scope::Plan(plan));
+        holding.chunks(FEW_AT_ONCE).fold(Ok(()), |returned, some| returned.and(self.return_all(self.engine.take_back_from(some))))
+    }
+
+    /// Lets go of all unspent units, and waits until the ledger has them: for a clean stop.
+    ///
+    /// # Errors
+    /// As of [`Self::take_back`].
+    pub fn put_away(&self) -> Result<(), LedgerError> {
+        self.return_all(self.engine.take_back(Scope::All))
     }
 
     /// Hands back the units of periods that are over.

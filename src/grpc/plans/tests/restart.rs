@@ -38,7 +38,7 @@ impl Site {
             admitted += 1;
         }
         if clean {
-            plans.desk.as_ref().unwrap().take_back(crate::engine::plans::Scope::All).unwrap();
+            plans.desk.as_ref().unwrap().put_away().unwrap();
         }
         admitted
     }

@@ -181,7 +181,7 @@ async fn a_clean_stop_gives_out_the_last_unit_and_nothing_is_listed_as_a_subscri
         assert_eq!(kept.len(), 1);
         let catalog = crate::catalog::CatalogStore::new(crate::catalog::HashKey([1; 32]), None);
         assert_eq!(desk.usage(&**catalog.load(), vec![], crate::engine::plans::Scope::All, 0, u64::MAX).unwrap(), []);
-        tokio::task::spawn_blocking(move || desk.take_back(crate::engine::plans::Scope::All)).await.unwrap().unwrap();
+        tokio::task::spawn_blocking(move || desk.put_away()).await.unwrap().unwrap();
     }
     assert_eq!(total, 1000);
 }
