@@ -9,6 +9,9 @@ use crate::subject::{ALL, Clocks};
 /// Makes this program a child that measures one way.
 pub const FLAG: &str = "--memory-of";
 
+/// What is written behind the decisions is taken away after so many: what waits for that is no part of a counter.
+const EACH: usize = 1_000;
+
 /// Prints what a counter takes with each of the ways.
 pub fn table(many: usize) {
     println!("\n| memory of a key, {many} keys of 39 bytes | resident bytes |\n|---|---|");
@@ -25,6 +28,11 @@ pub fn child(arguments: &[String]) {
     let (_, make) = ALL[numbers[0]];
     let subject = make(numbers[1], Clocks::Given);
     let before = resident("self");
-    (0..numbers[1]).for_each(|number| subject.decide(&key(number)));
+    for number in 0..numbers[1] {
+        subject.decide(&key(number));
+        if number % EACH == 0 {
+            subject.write_behind();
+        }
+    }
     println!("{:.0}", (resident("self") - before) / numbers[1] as f64);
 }

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use tollgate::engine::plans::{Scope, Settlement};
+use tollgate::engine::plans::Settlement;
 
 use crate::declare;
 use crate::figures::resident;
@@ -34,7 +34,7 @@ pub fn stop(scale: Scale, rows: &mut Vec<Row>) {
     let Site { books, plans, engine, folder, .. } = site;
     let (ledger, desk) = books.unwrap();
     let start = Instant::now();
-    desk.take_back(Scope::All).unwrap();
+    desk.put_away().unwrap();
     let given_back = start.elapsed();
     // The tasks of the runtime hold clones for as long as they run; the thread ends with the last one.
     drop((desk, plans, engine, runtime));

@@ -192,8 +192,19 @@ impl PlanEngine {
         shortage: Shortage,
         now: Now,
     ) -> Result<Checked<'a>, InvalidRequest> {
+        self.check_known(lookup, None, request, shortage, now)
+    }
+
+    fn check_known<'a>(
+        &self,
+        lookup: &'a impl Lookup,
+        known: Option<(Covered<'a>, &mut Seat)>,
+        request: &CheckInput<'_>,
+        shortage: Shortage,
+        now: Now,
+    ) -> Result<Checked<'a>, InvalidRequest> {
         let mut decision = undecided();
-        let needs = self.check_into(lookup, None, request, shortage, now, &mut decision)?;
+        let needs = self.check_into(lookup, known, request, shortage, now, &mut decision)?;
         Ok(needs.map_or(Checked::Decided(decision), Checked::Needs))
     }
 

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use foldhash::quality::RandomState;
 use siphasher::sip128::SipHasher13;
+use smallvec::SmallVec;
 
-use super::fingerprint::{ByFingerprint, Fingerprint, Fingerprints, SHARDS, by_fingerprint};
+use super::fingerprint::{Filed, Files, Fingerprint, Fingerprinted, Fingerprints, SHARDS, files};
 use super::held::Leases;
 use super::usage::Row as UsageRow;
 use crate::decide::compiled::QuotaIdentity;
@@ -36,7 +37,10 @@ pub(super) struct Owner {
 }
 
 /// One subject's counters under one entitlement.
+// In this order what it is found by, and never changes, is not on the cache line of the lock.
+#[repr(C)]
 pub(super) struct Entry {
+    fingerprint: Fingerprint,
     /// Names the entry in receipts. Never used twice.
     pub(super) id: u64,
     pub(super) owner: Owner,
@@ -85,9 +89,11 @@ pub(super) struct Slot {
 #[cfg_attr(test, derive(Clone))]
 pub(super) struct Rates {
     general: u64,
-    /// By the identity of the declared limit. Only those that were ever asked for.
-    methods: Vec<(u64, u64)>,
+    /// By the identity of the declared limit. Only those that were ever asked for: most entries have none.
+    methods: Option<Box<Methods>>,
 }
+
+type Methods = SmallVec<[(u64, u64); 2]>;
 
 impl Rates {
     /// The general bucket, and the one of a method limit.
@@ -95,20 +101,21 @@ impl Rates {
         let Some(identity) = method else {
             return (&mut self.general, None);
         };
-        let place = self.methods.iter().position(|&(known, _)| known == identity);
+        let methods = self.methods.get_or_insert_default();
+        let place = methods.iter().position(|&(known, _)| known == identity);
         let place = place.unwrap_or_else(|| {
-            if self.methods.len() >= MANY_METHODS {
-                self.methods.retain(|&(_, tat)| tat > now.steady_ns);
+            if methods.len() >= MANY_METHODS {
+                methods.retain(|&mut (_, tat)| tat > now.steady_ns);
             }
-            self.methods.push((identity, 0));
-            self.methods.len() - 1
+            methods.push((identity, 0));
+            methods.len() - 1
         });
-        (&mut self.general, self.methods.get_mut(place).map(|(_, tat)| tat))
+        (&mut self.general, methods.get_mut(place).map(|(_, tat)| tat))
     }
 
     /// Are all buckets full?
     pub(super) fn are_full(&self, now: Now) -> bool {
-        self.general <= now.steady_ns && self.methods.iter().all(|&(_, tat)| tat <= now.steady_ns)
+        self.general <= now.steady_ns && self.methods.iter().flat_map(|methods| methods.iter()).all(|&(_, tat)| tat <= now.steady_ns)
     }
 }
 
@@ -173,6 +180,12 @@ impl Entry {
     }
 }
 
+impl Fingerprinted for Entry {
+    fn fingerprint(&self) -> &Fingerprint {
+        &self.fingerprint
+    }
+}
+
 impl fmt::Debug for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Entry").field("id", &self.id).field("owner", &self.owner).finish_non_exhaustive()
@@ -182,7 +195,7 @@ impl fmt::Debug for Entry {
 /// All entries.
 #[derive(Debug)]
 pub(super) struct Books {
-    by_subject: ByFingerprint<Arc<Entry>>,
+    by_subject: Files<Entry>,
     /// `None` where receipts name the ledger's counters.
     by_id: Option<DashMap<u64, Arc<Entry>, RandomState>>,
     by_counter: DashMap<u64, Arc<Entry>, RandomState>,
@@ -201,7 +214,7 @@ impl Books {
     /// `by_id`: entries can be found by [`Entry::id`].
     pub(super) fn new(max_entries: usize, by_id: bool) -> Self {
         Self {
-            by_subject: by_fingerprint(),
+            by_subject: files(),
             by_id: by_id.then(|| DashMap::with_hasher_and_shard_amount(RandomState::default(), SHARDS)),
             by_counter: DashMap::with_hasher_and_shard_amount(RandomState::default(), SHARDS),
             live: AtomicUsize::new(0),
@@ -221,15 +234,17 @@ impl Books {
         work: impl FnOnce(&Arc<Entry>, &mut State) -> R,
     ) -> Result<R, Full> {
         // The guard of the shard is held meanwhile, so that a sweep cannot drop the entry under the work.
-        if let Some(entry) = self.by_subject.get(&fingerprint) {
-            return Ok(Self::touch(&entry, entry.lock(), now, work));
+        if let Some(found) = self.by_subject.get(&fingerprint) {
+            let Filed(entry) = found.key();
+            return Ok(Self::touch(entry, entry.lock(), now, work));
         }
-        let fresh = self.make(owner())?;
-        let entry = self.by_subject.entry(fingerprint).or_insert_with(|| Arc::clone(&fresh)).downgrade();
-        if !Arc::ptr_eq(&entry, &fresh) {
+        let fresh = self.make(fingerprint, owner())?;
+        let found = self.by_subject.entry(Filed(Arc::clone(&fresh))).or_default().downgrade();
+        let Filed(entry) = found.key();
+        if !Arc::ptr_eq(entry, &fresh) {
             self.forget(fresh.id);
         }
-        Ok(Self::touch(&entry, entry.lock(), now, work))
+        Ok(Self::touch(entry, entry.lock(), now, work))
     }
 
     /// The same, with a look at where the entry was the last time.
@@ -258,7 +273,7 @@ impl Books {
         work(entry, &mut state)
     }
 
-    fn make(&self, owner: Owner) -> Result<Arc<Entry>, Full> {
+    fn make(&self, fingerprint: Fingerprint, owner: Owner) -> Result<Arc<Entry>, Full> {
         if self.live.fetch_add(1, Ordering::Relaxed) >= self.max_entries {
             self.live.fetch_sub(1, Ordering::Relaxed);
             self.refused.fetch_add(1, Ordering::Relaxed);
@@ -266,7 +281,7 @@ impl Books {
         }
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let shard = shard_of(&owner.subscriber);
-        let entry = Arc::new(Entry { id, owner, shard, state: Mutex::default() });
+        let entry = Arc::new(Entry { fingerprint, id, owner, shard, state: Mutex::default() });
         if let Some(by_id) = &self.by_id {
             by_id.insert(id, Arc::clone(&entry));
         }
@@ -287,7 +302,7 @@ impl Books {
 
     /// The entry of a fingerprint.
     pub(super) fn find(&self, fingerprint: Fingerprint) -> Option<Arc<Entry>> {
-        self.by_subject.get(&fingerprint).map(|entry| Arc::clone(&entry))
+        self.by_subject.get(&fingerprint).map(|found| Arc::clone(&found.key().0))
     }
 
     /// Lets an entry be found by a number of the ledger's, which is not one of [`Entry::id`].
@@ -307,18 +322,19 @@ impl Books {
 
     /// Visits every entry. Others may be made and dropped meanwhile.
     pub(super) fn each(&self, mut visit: impl FnMut(&Entry)) {
-        self.by_subject.iter().for_each(|entry| visit(&entry));
+        self.by_subject.iter().for_each(|found| visit(&found.key().0));
     }
 
     /// The entries of some owners.
     pub(super) fn seats(&self, wanted: impl Fn(&Owner) -> bool) -> Vec<Seat> {
-        self.by_subject.iter().filter(|entry| wanted(&entry.owner)).map(|entry| Seat(Some(Arc::clone(&entry)))).collect()
+        let entries = self.by_subject.iter().map(|found| Arc::clone(&found.key().0));
+        entries.filter(|entry| wanted(&entry.owner)).map(|entry| Seat(Some(entry))).collect()
     }
 
     /// Drops the entries that remember nothing any more.
     pub(super) fn sweep(&self, now: Now, keep_ns: u64) {
         let (mut gone, mut counters) = (Vec::new(), Vec::new());
-        self.by_subject.retain(|_, entry| {
+        self.by_subject.retain(|Filed(entry), ()| {
             let mut state = entry.lock();
             let idle = state.is_idle(now, keep_ns);
             if idle {

@@ -72,8 +72,9 @@ pub(super) struct Round {
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Pace {
     since_ns: u64,
-    units: u64,
-    before: u64,
+    /// Beyond four thousand million units no lease grows by what it is for.
+    units: u32,
+    before: u32,
 }
 
 /// What there is to share out in a period.
@@ -216,7 +217,7 @@ impl Pace {
             self.before = u32::try_from(idle).ok().and_then(|idle| mean.checked_shr(idle)).unwrap_or(0);
             (self.units, self.since_ns) = (0, steady_ns);
         }
-        self.units = self.units.saturating_add(units);
+        self.units = self.units.saturating_add(u32::try_from(units).unwrap_or(u32::MAX));
     }
 
     /// Is a lease of so many units as large as the pace asks for?
@@ -225,6 +226,6 @@ impl Pace {
     }
 
     fn units_per_chunk(&self) -> u64 {
-        self.before.max(self.units)
+        self.before.max(self.units).into()
     }
 }

@@ -163,7 +163,7 @@ impl PlanEngine {
                 (Some(leases.counter).filter(|&counter| counter != 0)?, leases.rule.map(u32::from)?)
             } else {
                 let counts = ask.quota.counts;
-                let rule = if counts == CountRule::DEFAULT { 0 } else { self.rules.number(&counts, || counts) };
+                let rule = if counts == CountRule::DEFAULT { 0 } else { self.rules.number(&counts) };
                 (entry << 16 | u64::try_from(ask.slot).unwrap_or_default(), rule)
             };
             let period_start_s = ask.row.period.start_ns / SECOND_NS;

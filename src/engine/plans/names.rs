@@ -1,6 +1,5 @@
 //! Small integers for names, so that a receipt can carry them. They outlive the resources that they name.
 
-use std::borrow::Borrow;
 use std::hash::Hash;
 
 use crate::engine::sync::{
@@ -24,30 +23,17 @@ impl<T: Eq + Hash + Clone> Names<T> {
     }
 
     /// The number of a value: the same each time. 0: there are as many as there may be.
-    pub(super) fn number<Q: Eq + Hash + ?Sized>(&self, value: &Q, own: impl FnOnce() -> T) -> u32
-    where
-        T: Borrow<Q>,
-    {
-        self.number_or_draw(value, own, |_| ())
-    }
-
-    /// The same. `drawn` is told of a number that is drawn now, before anyone else can get it.
-    pub(super) fn number_or_draw<Q: Eq + Hash + ?Sized>(&self, value: &Q, own: impl FnOnce() -> T, drawn: impl FnOnce(u32)) -> u32
-    where
-        T: Borrow<Q>,
-    {
+    pub(super) fn number(&self, value: &T) -> u32 {
         if let Some(number) = self.by_value.get(value) {
             return *number;
         }
         if self.used.load(Ordering::Relaxed) >= self.max {
             return 0;
         }
-        let owned = own();
-        *self.by_value.entry(owned.clone()).or_insert_with(|| {
+        *self.by_value.entry(value.clone()).or_insert_with(|| {
             // Threads that race here may pass the bound by their number.
             let number = self.used.fetch_add(1, Ordering::Relaxed) + 1;
-            self.by_number.insert(number, owned);
-            drawn(number);
+            self.by_number.insert(number, value.clone());
             number
         })
     }

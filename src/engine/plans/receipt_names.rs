@@ -1,13 +1,22 @@
 //! The names of API keys and targets behind the numbers that receipts carry.
 //!
-//! Each epoch draws its numbers from 1 on, and a receipt names the epoch: a number never gets another name, whatever was written of it.
+//! Each epoch draws its own numbers, and a receipt names the epoch: a number never gets another name, whatever was written of it.
 
+use std::hash::BuildHasher;
 use std::sync::Arc;
 
-use super::names::Names;
+use foldhash::quality::RandomState;
+use hashbrown::HashTable;
+
 use crate::decide::plan::Id;
 use crate::decide::time::Now;
-use crate::engine::sync::{DashMap, Mutex};
+use crate::engine::sync::{
+    DashMap, Mutex,
+    atomic::{AtomicUsize, Ordering},
+};
+
+/// Names that are numbered at once seldom meet.
+const PARTS: usize = 64;
 
 /// What a number stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -30,27 +39,88 @@ type Place = (u32, u32, NameKind, u32);
 /// The names of this epoch, and those of earlier ones that were restored.
 #[derive(Debug)]
 pub(super) struct ReceiptNames {
-    keys: Names<Id>,
-    targets: Names<Id>,
+    keys: Numbered,
+    targets: Numbered,
     /// Numbered since they were taken last. `None`: nobody takes them.
     fresh: Option<Mutex<Vec<NumberedName>>>,
     earlier: DashMap<Place, Id>,
     restored: Mutex<Option<Now>>,
 }
 
+/// Names of one kind. Each is kept once, in the order of its number within its part.
+#[derive(Debug)]
+struct Numbered {
+    parts: Box<[Mutex<Part>]>,
+    hasher: RandomState,
+    used: AtomicUsize,
+    max: usize,
+}
+
+#[derive(Debug, Default)]
+struct Part {
+    names: Vec<Id>,
+    /// Places in `names`, by the hash of what is there.
+    places: HashTable<u32>,
+}
+
+impl Numbered {
+    fn new(max: u32) -> Self {
+        let parts = (0..PARTS).map(|_| Mutex::default()).collect();
+        Self { parts, hasher: RandomState::default(), used: AtomicUsize::new(0), max: usize::try_from(max).unwrap_or(usize::MAX) }
+    }
+
+    /// The number of a name: the same each time. 0: there are as many as there may be. `drawn` is told of a number that is drawn now, before
+    /// anyone else can get it.
+    fn number(&self, name: &Id, drawn: impl FnOnce(u32)) -> u32 {
+        self.find_or_draw(name, drawn).unwrap_or(0)
+    }
+
+    fn find_or_draw(&self, name: &Id, drawn: impl FnOnce(u32)) -> Option<u32> {
+        let hash = self.hasher.hash_one(&**name);
+        let index = usize::try_from(hash >> 32).ok()? % PARTS;
+        let mut part = self.parts.get(index)?.lock();
+        let Part { names, places } = &mut *part;
+        let at = |place: u32| names.get(usize::try_from(place).ok()?);
+        if let Some(&place) = places.find(hash, |&place| at(place) == Some(name)) {
+            return number_of(index, place);
+        }
+        let place = u32::try_from(names.len()).ok()?;
+        let number = number_of(index, place)?;
+        // Threads that race here may pass the bound by their number.
+        if self.used.load(Ordering::Relaxed) >= self.max {
+            return None;
+        }
+        self.used.fetch_add(1, Ordering::Relaxed);
+        places.insert_unique(hash, place, |&place| at(place).map_or(0, |name| self.hasher.hash_one(&**name)));
+        names.push(Arc::clone(name));
+        drawn(number);
+        Some(number)
+    }
+
+    fn name(&self, number: u32) -> Option<Id> {
+        let number = usize::try_from(number.checked_sub(1)?).ok()?;
+        self.parts.get(number % PARTS)?.lock().names.get(number / PARTS).map(Arc::clone)
+    }
+}
+
+/// The number of a place. The parts take turns.
+fn number_of(part: usize, place: u32) -> Option<u32> {
+    place.checked_mul(u32::try_from(PARTS).ok()?)?.checked_add(u32::try_from(part).ok()? + 1)
+}
+
 impl ReceiptNames {
     /// At most `max` of each kind.
     pub(super) fn new(max: u32, kept: bool) -> Self {
         Self {
-            keys: Names::new(max),
-            targets: Names::new(max),
+            keys: Numbered::new(max),
+            targets: Numbered::new(max),
             fresh: kept.then(Mutex::default),
             earlier: DashMap::new(),
             restored: Mutex::default(),
         }
     }
 
-    fn names(&self, kind: NameKind) -> &Names<Id> {
+    fn names(&self, kind: NameKind) -> &Numbered {
         match kind {
             NameKind::Key => &self.keys,
             NameKind::Target => &self.targets,
@@ -64,12 +134,12 @@ impl ReceiptNames {
                 fresh.lock().push(NumberedName { kind, number, name: Arc::clone(name) });
             }
         };
-        self.names(kind).number_or_draw(&**name, || Arc::clone(name), drawn)
+        self.names(kind).number(name, drawn)
     }
 
     /// The name of a number of this epoch.
     pub(super) fn name(&self, kind: NameKind, number: u32) -> Option<Id> {
-        self.names(kind).value(number)
+        self.names(kind).name(number)
     }
 
     /// The name of a number of another holder or epoch.

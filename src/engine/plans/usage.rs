@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use self::unwritten::{State, Unwritten};
 pub use self::unwritten::{UnwrittenUsage, UsagePart};
-use super::fingerprint::{ByFingerprint, Fingerprint, Fingerprints, by_fingerprint};
+use super::fingerprint::{Filed, Files, Fingerprint, Fingerprinted, Fingerprints, files};
 use super::receipt_names::NameKind;
 use crate::decide::outcome::Class;
 use crate::decide::plan::Id;
@@ -75,26 +75,33 @@ impl Scope<'_> {
 /// The row that the days of one key under one entitlement to one target are counted in. Counted without a lock.
 #[derive(Debug)]
 pub(super) struct Row {
-    day: u64,
+    fingerprint: Fingerprint,
+    day: u32,
     subscriber: Id,
     key: Id,
     plan: Id,
     entitlement: Id,
     target: Id,
-    part: u32,
+    /// Set once, when it is filed.
+    part: AtomicU32,
     state: State,
     /// Of the key and the target in receipts. 0: not asked for yet.
     numbers: [AtomicU32; 2],
     admitted: AtomicU64,
-    /// Most rows never have any.
-    refused: OnceLock<Box<[AtomicU64; Reason::ALL.len()]>>,
-    responses: OnceLock<Box<[AtomicU64; Class::ALL.len()]>>,
+    /// Of what only some rows have.
+    others: OnceLock<Box<Others>>,
+}
+
+#[derive(Debug, Default)]
+struct Others {
+    refused: [AtomicU64; Reason::ALL.len()],
+    responses: [AtomicU64; Class::ALL.len()],
 }
 
 /// Days of everyone.
 #[derive(Debug)]
 pub(super) struct Usage {
-    rows: ByFingerprint<Arc<Row>>,
+    rows: Files<Row>,
     /// How many there are: the map itself would count them shard by shard.
     live: AtomicUsize,
     max_rows: usize,
@@ -126,7 +133,7 @@ impl Usage {
     }
 
     fn new(max_rows: usize, keep: Keep) -> Self {
-        Self { rows: by_fingerprint(), live: AtomicUsize::new(0), max_rows, keep, sweeps: AtomicU32::new(0), dropped: AtomicU64::new(0) }
+        Self { rows: files(), live: AtomicUsize::new(0), max_rows, keep, sweeps: AtomicU32::new(0), dropped: AtomicU64::new(0) }
     }
 
     pub(super) fn count(&self, fingerprints: &Fingerprints, who: Who<'_>, event: Event, now: Now) {
@@ -154,19 +161,20 @@ impl Usage {
         let names = [who.subscriber, who.key, who.plan, who.entitlement, who.target].map(|name| name.as_bytes());
         let [subscriber, key, plan, entitlement, target] = names;
         let fingerprint = fingerprints.of(b'd', &[&day.to_le_bytes(), subscriber, key, plan, entitlement, target]);
-        if let Some(row) = self.rows.get(&fingerprint) {
-            return Some(Arc::clone(&row));
+        if let Some(found) = self.rows.get(&fingerprint) {
+            return Some(Arc::clone(&found.key().0));
         }
         // Threads that race here may pass the bound by their number.
         if self.rows() >= self.max_rows {
             return None;
         }
-        // The part is read under the lock that a sweep takes to drop a row: after the sweep that dropped the one before.
-        let fresh = || {
+        let fresh = Arc::new(Row::new(day, who, fingerprint));
+        let filed = self.rows.entry(Filed(Arc::clone(&fresh))).or_insert_with(|| {
             self.live.fetch_add(1, Ordering::Relaxed);
-            Arc::new(Row::new(day, who, fingerprint, self.sweeps.load(Ordering::SeqCst)))
-        };
-        Some(Arc::clone(&self.rows.entry(fingerprint).or_insert_with(fresh)))
+            // Under the lock that a sweep takes to drop a row: after the sweep that dropped the one before.
+            fresh.part.store(self.sweeps.load(Ordering::SeqCst), Ordering::SeqCst);
+        });
+        Some(Arc::clone(&filed.key().0))
     }
 
     /// The rows of a scope, from the first to the last day, both included, in the order of day and names.
@@ -178,18 +186,18 @@ impl Usage {
 
     /// The same, each with its part, in no order.
     pub(super) fn parts(&self, scope: Scope<'_>, first_day: u64, last_day: u64) -> Vec<UsagePart> {
-        let wanted = |row: &Row| (first_day..=last_day).contains(&row.day) && scope.holds(&row.subscriber, Some(&row.key), &row.plan);
-        self.rows.iter().filter(|row| wanted(row)).map(|row| row.part()).collect()
+        let wanted = |row: &Row| (first_day..=last_day).contains(&row.day()) && scope.holds(&row.subscriber, Some(&row.key), &row.plan);
+        self.rows.iter().map(|found| Arc::clone(&found.key().0)).filter(|row| wanted(row)).map(|row| row.usage_part()).collect()
     }
 
     /// Drops days that are older than they are kept. With a ledger those are the days before yesterday that are written.
     pub(super) fn sweep(&self, now: Now) {
         let today = day_of(now);
         let this = self.sweeps.fetch_add(1, Ordering::SeqCst).wrapping_add(1);
-        self.rows.retain(|_, row| {
+        self.rows.retain(|Filed(row), ()| {
             let keeps = match &self.keep {
-                Keep::Days(days) => row.day.saturating_add(*days) > today,
-                Keep::UntilWritten(_) => row.day.saturating_add(1) >= today || row.part >= this || !row.state.is_written(),
+                Keep::Days(days) => row.day().saturating_add(*days) > today,
+                Keep::UntilWritten(_) => row.day().saturating_add(1) >= today || row.part() >= this || !row.state.is_written(),
             };
             if !keeps {
                 self.live.fetch_sub(1, Ordering::Relaxed);
@@ -212,11 +220,19 @@ fn day_of(now: Now) -> u64 {
     now.unix_ns / SECOND_NS / DAY_S
 }
 
+impl Fingerprinted for Row {
+    fn fingerprint(&self) -> &Fingerprint {
+        &self.fingerprint
+    }
+}
+
 impl Row {
-    fn new(day: u64, who: Who<'_>, fingerprint: Fingerprint, part: u32) -> Self {
+    fn new(day: u64, who: Who<'_>, fingerprint: Fingerprint) -> Self {
         Self {
-            day,
-            part,
+            fingerprint,
+            // Not before eleven million years have passed.
+            day: u32::try_from(day).unwrap_or(u32::MAX),
+            part: AtomicU32::new(0),
             state: State::of(fingerprint),
             subscriber: Arc::clone(who.subscriber),
             key: Arc::clone(who.key),
@@ -225,15 +241,14 @@ impl Row {
             target: Arc::clone(who.target),
             numbers: Default::default(),
             admitted: AtomicU64::new(0),
-            refused: OnceLock::new(),
-            responses: OnceLock::new(),
+            others: OnceLock::new(),
         }
     }
 
     /// Is it the row of this key and target on this day? Asked of a row that an entry keeps: plan and entitlement are the entry's own.
     fn is_of(&self, who: Who<'_>, day: u64) -> bool {
         let same = |kept: &Id, asked: &Id| Arc::ptr_eq(kept, asked) || kept == asked;
-        self.day == day && same(&self.key, who.key) && same(&self.target, who.target) && same(&self.subscriber, who.subscriber)
+        self.day() == day && same(&self.key, who.key) && same(&self.target, who.target) && same(&self.subscriber, who.subscriber)
     }
 
     fn count(&self, event: Event) {
@@ -241,11 +256,11 @@ impl Row {
             Event::Admitted => Some(&self.admitted),
             Event::Refused(reason) => {
                 let place = Reason::ALL.iter().position(|&known| known == reason);
-                place.and_then(|place| self.refused.get_or_init(Box::default).get(place))
+                place.and_then(|place| self.others.get_or_init(Box::default).refused.get(place))
             }
             Event::Response(class) => {
                 let place = Class::ALL.iter().position(|&known| known == class);
-                place.and_then(|place| self.responses.get_or_init(Box::default).get(place))
+                place.and_then(|place| self.others.get_or_init(Box::default).responses.get(place))
             }
         };
         if let Some(counter) = counter {
@@ -268,27 +283,36 @@ impl Row {
         (number(key, NameKind::Key, &self.key), number(target, NameKind::Target, &self.target))
     }
 
-    fn part(&self) -> UsagePart {
-        UsagePart { part: self.part, usage: self.read() }
+    fn day(&self) -> u64 {
+        self.day.into()
+    }
+
+    fn part(&self) -> u32 {
+        self.part.load(Ordering::SeqCst)
+    }
+
+    fn usage_part(&self) -> UsagePart {
+        UsagePart { part: self.part(), usage: self.read() }
     }
 
     fn read(&self) -> DailyUsage {
+        let others = self.others.get();
         DailyUsage {
-            day: self.day,
+            day: self.day(),
             subscriber: Arc::clone(&self.subscriber),
             key: Arc::clone(&self.key),
             plan: Arc::clone(&self.plan),
             entitlement: Arc::clone(&self.entitlement),
             target: Arc::clone(&self.target),
             admitted: self.admitted.load(Ordering::SeqCst),
-            refused: read(&self.refused),
-            responses: read(&self.responses),
+            refused: others.map_or([0; _], |others| read(&others.refused)),
+            responses: others.map_or([0; _], |others| read(&others.responses)),
         }
     }
 }
 
-fn read<const N: usize>(counts: &OnceLock<Box<[AtomicU64; N]>>) -> [u64; N] {
-    counts.get().map_or([0; N], |counts| counts.each_ref().map(|count| count.load(Ordering::SeqCst)))
+fn read<const N: usize>(counts: &[AtomicU64; N]) -> [u64; N] {
+    counts.each_ref().map(|count| count.load(Ordering::SeqCst))
 }
 
 impl DailyUsage {

@@ -176,6 +176,8 @@ impl<'m, K: Eq + Hash + Clone, V> Entry<'m, K, V> {
     pub(crate) fn or_insert_with(self, value: impl FnOnce() -> V) -> RefMut<'m, K, V> {
         let Self { mut content, key } = self;
         content.entry(key.clone()).or_insert_with(value);
+        // The key that the map has, which need not be the one that was asked for.
+        let key = content.get_key_value(&key).unwrap().0.clone();
         RefMut { content, key }
     }
 
@@ -194,6 +196,10 @@ pub(crate) struct RefMut<'m, K, V> {
 }
 
 impl<'m, K: Eq + Hash, V> RefMut<'m, K, V> {
+    pub(crate) fn key(&self) -> &K {
+        &self.key
+    }
+
     /// Others may read from now on. Here they wait all the same: there is no way to let go of a half.
     pub(crate) fn downgrade(self) -> Ref<'m, K, V> {
         Ref { guard: Guard::Write(self.content), key: self.key }

@@ -281,8 +281,12 @@ impl Desk {
     /// # Errors
     /// The ledger did not take them. They stay charged, and are asked for no more.
     pub fn take_back(&self, plan: &str) -> Result<(), LedgerError> {
-        let holding = self.engine.holding(Scope::Plan(plan));
-        holding.chunks(FEW_AT_ONCE).fold(Ok(()), |returned, some| returned.and(self.return_all(self.engine.take_back_from(some))))
+        let mut returned = Ok(());
+        for some in self.engine.holding(Scope::Plan(plan)).chunks(FEW_AT_ONCE) {
+            // Where it failed the others go back all the same.
+            returned = returned.and(self.return_all(self.engine.take_back_from(some)));
+        }
+        returned
     }
 
     /// Lets go of all unspent units, and waits until the ledger has them: for a clean stop.

@@ -11,7 +11,7 @@ use crate::decide::plan::CounterScope;
 use crate::decide::quota::Grant;
 use crate::decide::resolve::{Call, Covered, Resolution, resolve};
 use crate::decide::time::Now;
-use crate::decide::verdict::{Decision, Reason};
+use crate::decide::verdict::Decision;
 use crate::engine::plans::correction::Settled;
 use crate::engine::plans::lease::{Checked, Need, Shortage};
 use crate::engine::plans::{
@@ -65,9 +65,7 @@ impl Desk {
             let names = format!("{}|{key}|{}|{}", subscriber.id, entitlement.plan, entitlement.name);
             let mut seats = seats.lock();
             let seat = seats.entry(names).or_default();
-            let mut decision = Decision::refused(Reason::LedgerUnavailable, None);
-            let needs = self.engine.check_into(lookup, Some((covered, seat)), request, shortage, now, &mut decision)?;
-            return Ok(needs.map_or(Checked::Decided(decision), Checked::Needs));
+            return self.engine.check_known(lookup, Some((covered, seat)), request, shortage, now);
         }
         self.engine.check_or_need(lookup, request, shortage, now)
     }

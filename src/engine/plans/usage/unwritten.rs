@@ -106,7 +106,7 @@ impl Usage {
     /// Takes at most so many of them.
     pub(in crate::engine::plans) fn take(&self, most: usize) -> UnwrittenUsage {
         let rows = self.behind().map(|unwritten| unwritten.take(most)).unwrap_or_default();
-        UnwrittenUsage { parts: rows.iter().map(|row| row.part()).collect(), rows }
+        UnwrittenUsage { parts: rows.iter().map(|row| row.usage_part()).collect(), rows }
     }
 
     /// What was taken is kept elsewhere: a sweep may drop it.
