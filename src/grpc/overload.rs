@@ -101,8 +101,10 @@ impl Backlog {
     /// An answer took this long, from its beginning.
     pub(super) fn took(&self, ns: u64) {
         let smoothed_ns = self.smoothed_ns.load(Ordering::Relaxed);
-        // One answer, or a pause of the whole machine in one, says little: no more is believed of it than that a few of its kind may wait.
-        let ns = ns.min(self.max_lag_ns / FEW);
+        // One answer, or a pause of the whole machine in one, says little: it counts for no more than two of those before. And a few of its
+        // kind may always wait.
+        let usual_ns = smoothed_ns / SMOOTHED;
+        let ns = ns.min(usual_ns.saturating_mul(2).saturating_add(HTTP2_NS)).min(self.max_lag_ns / FEW);
         self.smoothed_ns.store((smoothed_ns - smoothed_ns / SMOOTHED).saturating_add(ns), Ordering::Relaxed);
     }
 

@@ -87,6 +87,16 @@ fn what_calls_take_is_learned_and_dearer_ones_are_forgotten() {
 }
 
 #[test]
+fn a_pause_of_the_machine_in_an_answer_sheds_nobody() {
+    let core = Backlog::new(50 * MS);
+    (0..500).for_each(|_| core.took(4_000));
+    let before_ns = core.call_ns();
+    core.took(60 * MS);
+    assert!(core.call_ns() < before_ns + before_ns / 16, "{} after {before_ns}", core.call_ns());
+    (0..4_000).for_each(|_| assert!(admits(&core)));
+}
+
+#[test]
 fn the_longest_wait_of_all_cores_is_shown_once() {
     let overload = Overload::new(Some(Duration::from_millis(20)));
     for calls in [30, 40] {
