@@ -122,8 +122,8 @@ fn who_reads_no_answers_has_as_many_calls_as_it_may_and_costs_their_answers() {
         neighbour.end()
     );
     assert!(grown[0] < calls * 16 * 1024);
-    // What they had is there for the next ones.
-    assert!(grown[2] < grown[0] + grown[0] / 2, "{grown:?}");
+    // What they had is there for the next ones, but for what the allocator leaves between: kept, it would be three times as much.
+    assert!(grown[2] < grown[0] * 2, "{grown:?}");
 }
 
 #[test]
