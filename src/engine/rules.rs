@@ -201,8 +201,9 @@ impl RuleEngine {
 
     fn charge_one(&self, ask: &Ask<'_>, now: Now) -> Standing {
         let known = self.counters.visit(ask.counter, |known| {
-            let (standing, changed) = known.charge_each(ask, now);
-            (standing, changed && self.kept.keeps())
+            let mut counter = known.at(&ask.budget, now);
+            let standing = counter.charge(ask, Mode::Each, now);
+            (standing, known.advance(counter) && self.kept.keeps())
         });
         known.unwrap_or_else(|| self.charge_fresh(ask, now))
     }

@@ -119,44 +119,17 @@ impl Counter {
     ///
     /// When the wall clock has stepped back by less than a window, the later window goes on, so that none starts from zero twice. After a
     /// larger step it starts afresh: the clock was wrong before, and a key must not stay refused until that wrong time comes.
-    pub(super) fn at(mut self, budget: &Budget, now: Now) -> Self {
-        self.renew(budget, now);
-        self
-    }
-
-    fn renew(&mut self, budget: &Budget, now: Now) {
-        match (&mut *self, budget) {
-            (Self::Window { end_s, .. }, Budget::Calendar { .. }) if budget.is_surely_in(*end_s, now) => {}
-            (Self::Window { end_s, count, keeping }, Budget::Window { .. } | Budget::Calendar { .. }) => {
+    pub(super) fn at(&self, budget: &Budget, now: Now) -> Self {
+        match (self, budget) {
+            (Self::Window { end_s, .. }, Budget::Calendar { .. }) if budget.is_surely_in(*end_s, now) => *self,
+            (Self::Window { end_s, .. }, Budget::Window { .. } | Budget::Calendar { .. }) => {
                 let current = budget.end_s(now);
                 let goes_on = *end_s >= current && u64::from(*end_s - current) <= budget.longest_s();
-                if !goes_on {
-                    (*end_s, *count, keeping.long) = (current, 0, budget.is_long());
-                }
+                if goes_on { *self } else { Self::fresh(budget, now) }
             }
-            (Self::Bucket { tat }, Budget::Bucket(limit)) => *tat = limit.adopt(*tat, now.steady_ns),
-            _ => *self = Self::fresh(budget, now),
+            (Self::Bucket { tat }, Budget::Bucket(limit)) => Self::Bucket { tat: limit.adopt(*tat, now.steady_ns) },
+            _ => Self::fresh(budget, now),
         }
-    }
-
-    /// Charges an ask in [`Mode::Each`], and says what it came to; and whether there is a change that the ledger should hear of, and is not
-    /// about to.
-    pub(super) fn charge_each(&mut self, ask: &Ask<'_>, now: Now) -> (Standing, bool) {
-        // In its place: a counter that is copied to be changed costs a tenth of the decision.
-        let before = self.counted();
-        self.renew(&ask.budget, now);
-        let standing = self.charge(ask, Mode::Each, now);
-        (standing, self.has_news_since(before))
-    }
-
-    /// What of a window the ledger should know.
-    fn counted(&self) -> Option<(u32, u64)> {
-        if let Self::Window { end_s, count, .. } = self { Some((*end_s, *count)) } else { None }
-    }
-
-    fn has_news_since(&mut self, before: Option<(u32, u64)>) -> bool {
-        let changed = before.is_some() && before != self.counted();
-        changed && self.begin()
     }
 
     /// Charges an ask, as far as its mode charges it, and says what it came to.
@@ -196,11 +169,15 @@ impl Counter {
 
     /// Takes over the state that `next` has come to. Is there a change that the ledger should hear of, and is not about to?
     pub(super) fn advance(&mut self, next: Self) -> bool {
-        let before = std::mem::replace(self, next);
-        if let (Self::Window { keeping: known, .. }, Self::Window { keeping, .. }) = (before, &mut *self) {
-            *keeping = Keeping { long: keeping.long, ..known };
+        let before = *self;
+        *self = next;
+        match (before, self) {
+            (Self::Window { end_s: old_end_s, count: old, keeping: known }, Self::Window { end_s, count, keeping }) => {
+                *keeping = Keeping { long: keeping.long, ..known };
+                (old_end_s, old) != (*end_s, *count) && keeping.list()
+            }
+            _ => false,
         }
-        self.has_news_since(before.counted())
     }
 
     /// The same for a counter that was not there before.
