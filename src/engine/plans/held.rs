@@ -72,7 +72,7 @@ pub(super) struct Round {
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Pace {
     since_ns: u64,
-    /// Beyond four thousand million units no lease grows by what it is for.
+    /// Units. A pace beyond what these hold asks for no more ahead of use than they hold.
     units: u32,
     before: u32,
 }

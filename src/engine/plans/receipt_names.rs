@@ -180,3 +180,24 @@ impl ReceiptNames {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_has_one_number_a_number_one_name_and_the_last_that_fits_is_the_last() {
+        let names = Numbered::new(1_000);
+        let name = |number: usize| Id::from(format!("key-{number}"));
+        let drawn = Mutex::new(Vec::new());
+        let number = |index: usize| names.number(&name(index), |number| drawn.lock().push(number));
+        let numbers: Vec<u32> = (0..1_000).map(number).collect();
+        assert_eq!(*drawn.lock(), numbers, "each is drawn once");
+        for (index, &number) in numbers.iter().enumerate() {
+            assert_eq!(names.name(number), Some(name(index)));
+        }
+        assert_eq!(number(1_000), 0, "there is no room for another");
+        assert_eq!((number(999), number(0)), (numbers[999], numbers[0]), "and who has a number keeps it");
+        assert_eq!((names.name(0), names.name(u32::MAX), drawn.lock().len()), (None, None, 1_000));
+    }
+}

@@ -88,7 +88,7 @@ pub(super) struct Row {
     /// Of the key and the target in receipts. 0: not asked for yet.
     numbers: [AtomicU32; 2],
     admitted: AtomicU64,
-    /// Of what only some rows have.
+    /// Most rows are never refused, and hear of no response.
     others: OnceLock<Box<Others>>,
 }
 
@@ -230,7 +230,7 @@ impl Row {
     fn new(day: u64, who: Who<'_>, fingerprint: Fingerprint) -> Self {
         Self {
             fingerprint,
-            // Not before eleven million years have passed.
+            // The nanoseconds of a clock hold some 200,000 days.
             day: u32::try_from(day).unwrap_or(u32::MAX),
             part: AtomicU32::new(0),
             state: State::of(fingerprint),

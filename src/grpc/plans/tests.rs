@@ -43,7 +43,7 @@ fn over(settings: config::Plans, ledger: Arc<dyn Ledger>, clock: Clock, unit: &s
     let holder = ledger.join(1).unwrap();
     let own = Settings { holder: holder.id, epoch: holder.epoch, lease: Some(settings.lease), ..Settings::new([2; 32], [3; 16]) };
     let engine = Arc::new(PlanEngine::new(own));
-    let thread = Arc::new(LedgerThread::start(ledger, 100).unwrap());
+    let thread = Arc::new(LedgerThread::start(ledger, 1_000).unwrap());
     let desk = Desk::new(engine.clone(), thread, holder, clock.clone());
     desk.restore(&**catalog.load(), &PlanEngine::new(Settings::new([2; 32], [3; 16]))).unwrap();
     Plans::new(engine, catalog, clock, settings, Some(desk), &Metrics::new())
@@ -174,6 +174,21 @@ async fn what_waits_in_a_batch_waits_together() {
     assert_eq!(answers, vec![None; 100]);
     let (commits, leases) = (desk.ledger_status().commits, desk.ledger_status().operations);
     assert!(commits <= 3 && leases >= 100, "{commits} commits of {leases} leases");
+}
+
+#[tokio::test]
+async fn all_who_hold_units_of_a_plan_give_them_back_some_after_the_others() {
+    let (bench, desk) = of_many(600);
+    for callers in (0..600).collect::<Vec<_>>().chunks(50) {
+        assert_eq!(check_batch(&bench.plans, callers).await, vec![None; 50]);
+    }
+    let charged =
+        || bench.ledger.usage(&crate::ledger::LedgerScope::All, 0, u64::MAX / 2).unwrap().iter().map(|row| row.charged).sum::<u64>();
+    assert!(charged() > 600, "more is leased than was spent");
+    tokio::task::spawn_blocking(move || desk.take_back("gold")).await.unwrap().unwrap();
+    assert_eq!(charged(), 600);
+    let exceeded = Some(Reason::QuotaExceeded);
+    assert_eq!(check_batch(&bench.plans, &[0, 0, 0, 599, 599, 599]).await, [None, None, exceeded, None, None, exceeded], "1 of 3 is used");
 }
 
 #[tokio::test]
