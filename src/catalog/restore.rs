@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::draft::Draft;
 use super::secret::HashKey;
-use super::snapshot::{Catalog, KeyEntry};
+use super::snapshot::{Catalog, Holder, KeyEntry};
 use super::table::{Kind, Stored};
 use crate::decide::compiled::{CompiledPlan, CompiledTarget};
 use crate::decide::gcra::RateLimit;
@@ -64,11 +64,14 @@ impl Catalog {
             catalog.subscribers_of.change(&subscriber.value.id, std::iter::empty(), subscriber.value.plans.iter());
             catalog.subscribers.put(Arc::new(subscriber));
         }
-        for mut key in image.keys {
+        let mut keys = image.keys;
+        for key in &mut keys {
             key.value.key.subscriber = catalog.subscribers.shared(&key.value.key.subscriber);
-            let key = Arc::new(key);
             catalog.keys_of.add(&key.value.key.subscriber, &key.value.key.id);
-            catalog.by_value.insert(key.value.hash, key.clone());
+        }
+        for key in keys.into_iter().map(Arc::new) {
+            let subscriber = catalog.beside_keys_of(&key.value.key.subscriber);
+            catalog.by_value.insert(key.value.hash, Holder { key: key.clone(), subscriber });
             catalog.keys.put(key);
         }
         Ok(catalog)

@@ -17,6 +17,17 @@ pub struct KeyEntry {
     pub hash: ValueHash,
 }
 
+/// Who presents a value.
+#[derive(Clone, Debug)]
+pub(super) struct Holder {
+    pub(super) key: Arc<Stored<KeyEntry>>,
+    /// Its subscriber, so that a decision need not look for it among all; `None` where that has more than [`FEW_KEYS`].
+    pub(super) subscriber: Option<Arc<Stored<Subscriber>>>,
+}
+
+/// An edit of a subscriber with so many keys tells each of them.
+pub(super) const FEW_KEYS: usize = 4;
+
 /// All plans, targets, subscribers and API keys at one revision. It never changes; a clone shares everything.
 #[derive(Clone, Debug)]
 pub struct Catalog {
@@ -27,7 +38,7 @@ pub struct Catalog {
     pub(super) targets: Table<CompiledTarget>,
     pub(super) subscribers: Table<Subscriber>,
     pub(super) keys: Table<KeyEntry>,
-    pub(super) by_value: ByHash<Arc<Stored<KeyEntry>>>,
+    pub(super) by_value: ByHash<Holder>,
     /// Plan: the subscribers that have it.
     pub(super) subscribers_of: Links,
     /// Plan: the targets whose default it is.
@@ -103,6 +114,11 @@ impl Catalog {
         subscriber.plans.iter_mut().for_each(|plan| *plan = self.plans.shared(plan));
     }
 
+    /// What a holder of a value of this subscriber keeps beside its key.
+    pub(super) fn beside_keys_of(&self, subscriber: &str) -> Option<Arc<Stored<Subscriber>>> {
+        self.subscribers.get(subscriber).filter(|_| self.keys_of.count(subscriber) <= FEW_KEYS).cloned()
+    }
+
     pub(super) fn covers(&self, plan: &str, target: &str) -> bool {
         self.plans.get(plan).is_some_and(|plan| plan.value.entitlement_for(target).is_some())
     }
@@ -111,7 +127,14 @@ impl Catalog {
 impl Lookup for Catalog {
     fn api_key(&self, presented: &[u8]) -> Option<&ApiKey> {
         let hash = self.hash_key.hash(presented)?;
-        self.by_value.get(&hash).map(|found| &found.value.key)
+        self.by_value.get(&hash).map(|holder| &holder.key.value.key)
+    }
+
+    fn caller(&self, presented: &[u8]) -> Option<(&ApiKey, Option<&Subscriber>)> {
+        let holder = self.by_value.get(&self.hash_key.hash(presented)?)?;
+        let key = &holder.key.value.key;
+        let beside = holder.subscriber.as_ref().map(|subscriber| &subscriber.value);
+        Some((key, beside.or_else(|| self.subscriber(&key.subscriber))))
     }
 
     fn subscriber(&self, id: &str) -> Option<&Subscriber> {

@@ -9,6 +9,10 @@ pub trait Lookup {
     /// The API key with this presented value, whether or not it may be used now.
     fn api_key(&self, presented: &[u8]) -> Option<&ApiKey>;
     fn subscriber(&self, id: &str) -> Option<&Subscriber>;
+    /// [`Self::api_key`], and its subscriber.
+    fn caller(&self, presented: &[u8]) -> Option<(&ApiKey, Option<&Subscriber>)> {
+        self.api_key(presented).map(|key| (key, self.subscriber(&key.subscriber)))
+    }
     fn plan(&self, id: &str) -> Option<&CompiledPlan>;
     fn target(&self, id: &str) -> Option<&CompiledTarget>;
     /// The rate limit of the whole service for plan traffic.

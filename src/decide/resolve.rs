@@ -90,9 +90,9 @@ pub fn identify<'a>(lookup: &'a impl Lookup, presented: &[u8], now: Now) -> Resu
     if presented.is_empty() {
         return Err(refused(Reason::ApiKeyMissing, None));
     }
-    let key = lookup.api_key(presented).ok_or_else(|| refused(Reason::ApiKeyUnknown, None))?;
+    let (key, subscriber) = lookup.caller(presented).ok_or_else(|| refused(Reason::ApiKeyUnknown, None))?;
     usable(key, now).map_err(|reason| refused(reason, Some(key)))?;
-    let subscriber = lookup.subscriber(&key.subscriber).ok_or_else(|| {
+    let subscriber = subscriber.ok_or_else(|| {
         let note = Note::SubscriberMissing { key: Arc::clone(&key.id), subscriber: Arc::clone(&key.subscriber) };
         Refused { reason: Reason::ApiKeyUnknown, key: Some(key), note: Some(note) }
     })?;

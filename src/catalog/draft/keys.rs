@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{Draft, absent, current};
 use crate::catalog::error::EditError;
 use crate::catalog::secret;
-use crate::catalog::snapshot::KeyEntry;
+use crate::catalog::snapshot::{FEW_KEYS, Holder, KeyEntry};
 use crate::catalog::table::Stored;
 use crate::decide::plan::ApiKey;
 use crate::decide::plan::validate::{self, Mistakes};
@@ -83,8 +83,8 @@ impl Draft {
             found.add("subscriber", format!("`{}` does not exist", entry.key.subscriber));
         }
         found.or_else(())?;
-        if let Some(other) = self.next.by_value.get(&entry.hash).filter(|other| other.value.key.id != entry.key.id) {
-            return Err(EditError::ValueInUse { id: other.value.key.id.to_string() });
+        if let Some(other) = self.next.by_value.get(&entry.hash).filter(|other| other.key.value.key.id != entry.key.id) {
+            return Err(EditError::ValueInUse { id: other.key.value.key.id.to_string() });
         }
         entry.key.subscriber = self.next.subscribers.shared(&entry.key.subscriber);
         let before = self.next.keys.get(&entry.key.id).cloned();
@@ -92,16 +92,35 @@ impl Draft {
             self.release_value(before);
         }
         let stored = self.stored(entry, before.as_deref());
-        self.next.keys_of.add(&stored.value.key.subscriber, &stored.value.key.id);
-        self.next.by_value.insert(stored.value.hash, stored.clone());
+        let subscriber = &stored.value.key.subscriber;
+        self.next.keys_of.add(subscriber, &stored.value.key.id);
+        self.next.by_value.insert(stored.value.hash, Holder { key: stored.clone(), subscriber: self.next.beside_keys_of(subscriber) });
         self.next.keys.put(stored.clone());
+        if before.is_none() && self.next.keys_of.count(subscriber) == FEW_KEYS + 1 {
+            self.tell_keys_of(subscriber);
+        }
         self.note(&stored.value);
         Ok(stored)
     }
 
+    /// The keys of a subscriber keep it beside them as it is now, or not at all where they have become many. Those of many do not.
+    pub(super) fn tell_keys_of(&mut self, subscriber: &str) {
+        if self.next.keys_of.count(subscriber) > FEW_KEYS + 1 {
+            return;
+        }
+        let beside = self.next.beside_keys_of(subscriber);
+        let keys: Vec<StoredKey> = self.next.keys_of.of(subscriber).filter_map(|id| self.next.keys.get(id).cloned()).collect();
+        for key in keys {
+            // Within an edit another may have its value already.
+            if let Some(holder) = self.next.by_value.get_mut(&key.value.hash).filter(|holder| holder.key.value.key.id == key.value.key.id) {
+                holder.subscriber.clone_from(&beside);
+            }
+        }
+    }
+
     /// The value of a key is free for another, unless another has taken it since.
     pub(super) fn release_value(&mut self, key: &Stored<KeyEntry>) {
-        if self.next.by_value.get(&key.value.hash).is_some_and(|holder| holder.value.key.id == key.value.key.id) {
+        if self.next.by_value.get(&key.value.hash).is_some_and(|holder| holder.key.value.key.id == key.value.key.id) {
             self.next.by_value.remove(&key.value.hash);
         }
     }

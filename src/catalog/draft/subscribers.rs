@@ -60,6 +60,7 @@ impl Draft {
         self.next.subscribers_of.change(&subscriber.id, old, subscriber.plans.iter());
         let stored = self.stored(subscriber, before.as_deref());
         self.next.subscribers.put(stored.clone());
+        self.tell_keys_of(&stored.value.id);
         self.note(&stored.value);
         Ok(stored)
     }

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 
 use super::*;
+use crate::catalog::snapshot::FEW_KEYS;
 use crate::decide::resolve::{Call, Resolution, resolve};
 
 /// Asks for each caller as often as a caller must call to be remembered. What is remembered is what the catalog says now.
@@ -54,8 +55,11 @@ pub(super) fn check(catalog: &Catalog) {
     }
     assert_eq!(catalog.by_value.len(), all_keys.len());
     for stored in &all_keys {
-        assert!(Arc::ptr_eq(catalog.by_value.get(&stored.value.hash).unwrap(), stored));
+        let holder = catalog.by_value.get(&stored.value.hash).unwrap();
+        assert!(Arc::ptr_eq(&holder.key, stored));
         let owner = catalog.subscribers.get(&stored.value.key.subscriber).unwrap();
+        let few = catalog.keys_of(&owner.value.id).count() <= FEW_KEYS;
+        assert!(holder.subscriber.as_ref().is_none_or(|beside| few && Arc::ptr_eq(beside, owner)), "the subscriber as it is now");
         assert!(Arc::ptr_eq(&owner.value.id, &stored.value.key.subscriber), "one text in memory");
     }
     for subscriber in &all_subscribers {
@@ -67,6 +71,44 @@ pub(super) fn check(catalog: &Catalog) {
     for plan in &all_plans {
         assert!(plan.entitlements.iter().flat_map(|one| &one.targets).all(|target| catalog.targets.get(target).is_some()));
     }
+}
+
+/// Up to a few keys keep their subscriber beside them through every edit of it; of many none does.
+#[test]
+fn few_keys_keep_their_subscriber_beside_them() {
+    let store = store();
+    let edit = |second, work: &dyn Fn(&mut Draft) -> Result<(), EditError>| {
+        store.edit(EditOptions::default(), at(second), |draft| work(draft)).unwrap();
+        check(&store.snapshot());
+        let catalog = store.snapshot();
+        let (beside, keys) = (catalog.by_value.values().filter(|holder| holder.subscriber.is_some()).count(), catalog.keys.len());
+        (keys, beside)
+    };
+    let add = |number: usize| {
+        let id = format!("key-{number}");
+        move |draft: &mut Draft| draft.create_key(key(&id, "a"), NewValue::Given(&value_of(&id))).map(|_| ())
+    };
+    let replace = |name: &'static str| {
+        move |draft: &mut Draft| {
+            draft.replace_subscriber(Subscriber {
+                about: About { display_name: name.to_owned(), ..About::default() },
+                ..subscriber("a", &[])
+            })?;
+            Ok(())
+        }
+    };
+    edit(1, &|draft| draft.create_subscriber(subscriber("a", &[])).map(|_| ()));
+    for number in 1..=FEW_KEYS {
+        assert_eq!(edit(2, &add(number)), (number, number));
+    }
+    assert_eq!(edit(3, &replace("edited")), (FEW_KEYS, FEW_KEYS));
+    assert_eq!(edit(4, &add(FEW_KEYS + 1)), (FEW_KEYS + 1, 0));
+    assert_eq!(edit(5, &add(FEW_KEYS + 2)), (FEW_KEYS + 2, 0));
+    assert_eq!(edit(6, &replace("again")), (FEW_KEYS + 2, 0));
+    for number in 1..=2 {
+        edit(7, &|draft| draft.delete_key(&format!("key-{number}"), ""));
+    }
+    assert_eq!(edit(8, &replace("once more")), (FEW_KEYS, FEW_KEYS));
 }
 
 const NAMES: [&str; 5] = ["a", "b", "c", "d", "e"];

@@ -223,7 +223,7 @@ impl PlanEngine {
 
     /// A report without a receipt.
     fn settle_caller(&self, lookup: &impl Lookup, api_key: &[u8], target: &str, ended: Ended, now: Now) -> Settled {
-        let caller = lookup.api_key(api_key).and_then(|key| Some((key, lookup.subscriber(&key.subscriber)?)));
+        let caller = lookup.caller(api_key).and_then(|(key, subscriber)| Some((key, subscriber?)));
         let Some(covered) = caller.and_then(|caller| subscribe(lookup, caller, target, lookup.target(target)).ok()) else {
             return Settled::Done(Settlement::Invalid);
         };
