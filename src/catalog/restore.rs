@@ -71,7 +71,7 @@ impl Catalog {
         }
         for key in keys.into_iter().map(Arc::new) {
             let subscriber = catalog.beside_keys_of(&key.value.key.subscriber);
-            catalog.by_value.insert(key.value.hash, Holder { key: key.clone(), subscriber });
+            catalog.by_value.insert(Holder(key.clone()), subscriber);
             catalog.keys.put(key);
         }
         Ok(catalog)

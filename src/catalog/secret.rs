@@ -75,7 +75,8 @@ impl Hasher for AlreadyHashed {
     }
 }
 
-pub(super) type ByHash<V> = imbl::GenericHashMap<ValueHash, V, BuildHasherDefault<AlreadyHashed>, imbl::shared_ptr::DefaultSharedPtr>;
+/// A persistent map of what has a [`ValueHash`].
+pub(super) type ByHash<K, V> = imbl::GenericHashMap<K, V, BuildHasherDefault<AlreadyHashed>, imbl::shared_ptr::DefaultSharedPtr>;
 
 /// A new value of 160 random bits.
 pub(super) fn new_value() -> Result<String, EditError> {

@@ -1,5 +1,7 @@
 //! The catalog at one revision: what decisions read, and what an edit starts from.
 
+use std::borrow::Borrow;
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use super::links::Links;
@@ -11,19 +13,21 @@ use crate::decide::lookup::Lookup;
 use crate::decide::plan::{About, ApiKey, Id, Subscriber};
 
 /// An API key and the keyed hash of its value.
+// In this order what a decision reads is together.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[repr(C)]
 pub struct KeyEntry {
-    pub key: ApiKey,
     pub hash: ValueHash,
+    pub key: ApiKey,
 }
 
-/// Who presents a value.
+/// Who holds a value: an API key as the key that it is found by, its hash.
 #[derive(Clone, Debug)]
-pub(super) struct Holder {
-    pub(super) key: Arc<Stored<KeyEntry>>,
-    /// Its subscriber, so that a decision need not look for it among all; `None` where that has more than [`FEW_KEYS`].
-    pub(super) subscriber: Option<Arc<Stored<Subscriber>>>,
-}
+pub(super) struct Holder(pub(super) Arc<Stored<KeyEntry>>);
+
+/// By the hashes of their values. Beside each is its subscriber, so that a decision need not look for it among all; `None` where that has more
+/// than [`FEW_KEYS`].
+pub(super) type Holders = ByHash<Holder, Option<Arc<Stored<Subscriber>>>>;
 
 /// An edit of a subscriber with so many keys tells each of them.
 pub(super) const FEW_KEYS: usize = 4;
@@ -38,7 +42,7 @@ pub struct Catalog {
     pub(super) targets: Table<CompiledTarget>,
     pub(super) subscribers: Table<Subscriber>,
     pub(super) keys: Table<KeyEntry>,
-    pub(super) by_value: ByHash<Holder>,
+    pub(super) by_value: Holders,
     /// Plan: the subscribers that have it.
     pub(super) subscribers_of: Links,
     /// Plan: the targets whose default it is.
@@ -59,7 +63,7 @@ impl Catalog {
             targets: Table::default(),
             subscribers: Table::default(),
             keys: Table::default(),
-            by_value: ByHash::default(),
+            by_value: Holders::default(),
             subscribers_of: Links::default(),
             defaults_of: Links::default(),
             plans_of: Links::default(),
@@ -114,7 +118,12 @@ impl Catalog {
         subscriber.plans.iter_mut().for_each(|plan| *plan = self.plans.shared(plan));
     }
 
-    /// What a holder of a value of this subscriber keeps beside its key.
+    /// The key that holds a value.
+    pub(super) fn holder(&self, hash: &ValueHash) -> Option<&Arc<Stored<KeyEntry>>> {
+        self.by_value.get_key_value(hash).map(|(Holder(key), _)| key)
+    }
+
+    /// What is kept beside the keys of a subscriber.
     pub(super) fn beside_keys_of(&self, subscriber: &str) -> Option<Arc<Stored<Subscriber>>> {
         self.subscribers.get(subscriber).filter(|_| self.keys_of.count(subscriber) <= FEW_KEYS).cloned()
     }
@@ -126,15 +135,14 @@ impl Catalog {
 
 impl Lookup for Catalog {
     fn api_key(&self, presented: &[u8]) -> Option<&ApiKey> {
-        let hash = self.hash_key.hash(presented)?;
-        self.by_value.get(&hash).map(|holder| &holder.key.value.key)
+        self.holder(&self.hash_key.hash(presented)?).map(|stored| &stored.value.key)
     }
 
     fn caller(&self, presented: &[u8]) -> Option<(&ApiKey, Option<&Subscriber>)> {
-        let holder = self.by_value.get(&self.hash_key.hash(presented)?)?;
-        let key = &holder.key.value.key;
-        let beside = holder.subscriber.as_ref().map(|subscriber| &subscriber.value);
-        Some((key, beside.or_else(|| self.subscriber(&key.subscriber))))
+        let (holder, beside) = self.by_value.get_key_value(&self.hash_key.hash(presented)?)?;
+        let key = &holder.0.value.key;
+        let subscriber = beside.as_ref().map(|subscriber| &subscriber.value);
+        Some((key, subscriber.or_else(|| self.subscriber(&key.subscriber))))
     }
 
     fn subscriber(&self, id: &str) -> Option<&Subscriber> {
@@ -157,6 +165,26 @@ impl Lookup for Catalog {
         self.revision
     }
 }
+
+impl Borrow<ValueHash> for Holder {
+    fn borrow(&self) -> &ValueHash {
+        &self.0.value.hash
+    }
+}
+
+impl Hash for Holder {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.value.hash.hash(state);
+    }
+}
+
+impl PartialEq for Holder {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.value.hash == other.0.value.hash
+    }
+}
+
+impl Eq for Holder {}
 
 impl Resource for CompiledPlan {
     const KIND: Kind = Kind::Plan;

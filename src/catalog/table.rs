@@ -1,5 +1,7 @@
 //! The resources of one kind: found by id in a few steps, walked in the order of their ids, and copied in no time.
 
+use std::borrow::Borrow;
+use std::hash::{Hash, Hasher};
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -39,6 +41,7 @@ impl Kind {
 
 /// A resource and when it was edited.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[repr(C)]
 pub struct Stored<T> {
     pub value: T,
     /// The catalog's revision that made it what it is.
@@ -56,15 +59,45 @@ impl<T> Stored<T> {
     }
 }
 
-/// A persistent map by id. Its hash is keyed at random, and half as dear as the standard one: a decision looks up four ids.
-pub(super) type ById<V> = imbl::GenericHashMap<Id, V, foldhash::quality::RandomState, imbl::shared_ptr::DefaultSharedPtr>;
+/// A resource as the key that it is found by, its id, in one word: half of the places of a persistent map are free, and cost as much.
+#[derive(Debug)]
+struct Named<T>(Arc<Stored<T>>);
+
+/// Its hash is keyed at random, and half as dear as the standard one: a decision looks up some ids.
+type ById<T> = imbl::GenericHashMap<Named<T>, (), foldhash::quality::RandomState, imbl::shared_ptr::DefaultSharedPtr>;
 
 /// The resources of one kind. A clone shares everything, and an edit copies a few nodes whatever the size.
 #[derive(Debug)]
 pub struct Table<T> {
-    by_id: ById<Arc<Stored<T>>>,
+    by_id: ById<T>,
     in_order: OrdSet<Id>,
 }
+
+impl<T> Clone for Named<T> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<T: Resource> Borrow<str> for Named<T> {
+    fn borrow(&self) -> &str {
+        self.0.value.id()
+    }
+}
+
+impl<T: Resource> Hash for Named<T> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        str::hash(self.borrow(), state);
+    }
+}
+
+impl<T: Resource> PartialEq for Named<T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.value.id() == other.0.value.id()
+    }
+}
+
+impl<T: Resource> Eq for Named<T> {}
 
 impl<T> Default for Table<T> {
     fn default() -> Self {
@@ -80,7 +113,7 @@ impl<T> Clone for Table<T> {
 
 impl<T: Resource> Table<T> {
     pub fn get(&self, id: &str) -> Option<&Arc<Stored<T>>> {
-        self.by_id.get(id)
+        self.by_id.get_key_value(id).map(|(Named(stored), ())| stored)
     }
 
     /// The resource of this id. Errors: there is none.
@@ -104,18 +137,18 @@ impl<T: Resource> Table<T> {
     /// In the order of their ids, from just after `after` on.
     pub fn iter_after<'a>(&'a self, after: Option<&'a str>) -> impl Iterator<Item = &'a Arc<Stored<T>>> {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        self.in_order.range::<_, str>((from, Bound::Unbounded)).filter_map(|id| self.by_id.get(id))
+        self.in_order.range::<_, str>((from, Bound::Unbounded)).filter_map(|id| self.get(id))
     }
 
     pub(super) fn put(&mut self, stored: Arc<Stored<T>>) {
         let id = stored.value.id().clone();
-        if self.by_id.insert(id.clone(), stored).is_none() {
+        if self.by_id.insert(Named(stored), ()).is_none() {
             self.in_order.insert(id);
         }
     }
 
-    pub(super) fn remove(&mut self, id: &str) -> Option<Arc<Stored<T>>> {
+    pub(super) fn remove(&mut self, id: &str) {
         self.in_order.remove(id);
-        self.by_id.remove(id)
+        self.by_id.remove(id);
     }
 }

@@ -161,25 +161,28 @@ pub struct OpenMethod {
 }
 
 /// A customer.
+// What a decision reads is in front, together; likewise below.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[repr(C)]
 pub struct Subscriber {
     pub id: Id,
-    pub about: About,
     /// The first that covers a target decides.
     pub plans: Vec<Id>,
+    pub about: About,
 }
 
 /// A credential of a subscriber. The value is not here: the catalog keeps a keyed hash of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[repr(C)]
 pub struct ApiKey {
     pub id: Id,
-    pub subscriber: Id,
-    pub about: About,
-    pub enabled: bool,
     /// Nanoseconds since the Unix epoch; valid from this instant on.
     pub not_before_ns: Option<u64>,
     /// Nanoseconds since the Unix epoch; not valid from this instant on.
     pub expire_ns: Option<u64>,
+    pub enabled: bool,
+    pub subscriber: Id,
+    pub about: About,
     /// The last four characters of the value.
     pub last_four: String,
 }

@@ -83,8 +83,8 @@ impl Draft {
             found.add("subscriber", format!("`{}` does not exist", entry.key.subscriber));
         }
         found.or_else(())?;
-        if let Some(other) = self.next.by_value.get(&entry.hash).filter(|other| other.key.value.key.id != entry.key.id) {
-            return Err(EditError::ValueInUse { id: other.key.value.key.id.to_string() });
+        if let Some(other) = self.next.holder(&entry.hash).filter(|other| other.value.key.id != entry.key.id) {
+            return Err(EditError::ValueInUse { id: other.value.key.id.to_string() });
         }
         entry.key.subscriber = self.next.subscribers.shared(&entry.key.subscriber);
         let before = self.next.keys.get(&entry.key.id).cloned();
@@ -94,7 +94,7 @@ impl Draft {
         let stored = self.stored(entry, before.as_deref());
         let subscriber = &stored.value.key.subscriber;
         self.next.keys_of.add(subscriber, &stored.value.key.id);
-        self.next.by_value.insert(stored.value.hash, Holder { key: stored.clone(), subscriber: self.next.beside_keys_of(subscriber) });
+        self.next.by_value.insert(Holder(stored.clone()), self.next.beside_keys_of(subscriber));
         self.next.keys.put(stored.clone());
         if before.is_none() && self.next.keys_of.count(subscriber) == FEW_KEYS + 1 {
             self.tell_keys_of(subscriber);
@@ -112,17 +112,21 @@ impl Draft {
         let keys: Vec<StoredKey> = self.next.keys_of.of(subscriber).filter_map(|id| self.next.keys.get(id).cloned()).collect();
         for key in keys {
             // Within an edit another may have its value already.
-            if let Some(holder) = self.next.by_value.get_mut(&key.value.hash).filter(|holder| holder.key.value.key.id == key.value.key.id) {
-                holder.subscriber.clone_from(&beside);
+            if self.holds_its_value(&key) {
+                self.next.by_value.insert(Holder(key), beside.clone());
             }
         }
     }
 
     /// The value of a key is free for another, unless another has taken it since.
     pub(super) fn release_value(&mut self, key: &Stored<KeyEntry>) {
-        if self.next.by_value.get(&key.value.hash).is_some_and(|holder| holder.key.value.key.id == key.value.key.id) {
+        if self.holds_its_value(key) {
             self.next.by_value.remove(&key.value.hash);
         }
+    }
+
+    fn holds_its_value(&self, key: &Stored<KeyEntry>) -> bool {
+        self.next.holder(&key.value.hash).is_some_and(|holder| holder.value.key.id == key.value.key.id)
     }
 
     /// The keyed hash of `value` is that of the key.

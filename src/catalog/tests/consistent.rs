@@ -55,11 +55,11 @@ pub(super) fn check(catalog: &Catalog) {
     }
     assert_eq!(catalog.by_value.len(), all_keys.len());
     for stored in &all_keys {
-        let holder = catalog.by_value.get(&stored.value.hash).unwrap();
-        assert!(Arc::ptr_eq(&holder.key, stored));
+        let (holder, beside) = catalog.by_value.get_key_value(&stored.value.hash).unwrap();
+        assert!(Arc::ptr_eq(&holder.0, stored));
         let owner = catalog.subscribers.get(&stored.value.key.subscriber).unwrap();
         let few = catalog.keys_of(&owner.value.id).count() <= FEW_KEYS;
-        assert!(holder.subscriber.as_ref().is_none_or(|beside| few && Arc::ptr_eq(beside, owner)), "the subscriber as it is now");
+        assert!(beside.as_ref().is_none_or(|beside| few && Arc::ptr_eq(beside, owner)), "the subscriber as it is now");
         assert!(Arc::ptr_eq(&owner.value.id, &stored.value.key.subscriber), "one text in memory");
     }
     for subscriber in &all_subscribers {
@@ -81,7 +81,7 @@ fn few_keys_keep_their_subscriber_beside_them() {
         store.edit(EditOptions::default(), at(second), |draft| work(draft)).unwrap();
         check(&store.snapshot());
         let catalog = store.snapshot();
-        let (beside, keys) = (catalog.by_value.values().filter(|holder| holder.subscriber.is_some()).count(), catalog.keys.len());
+        let (beside, keys) = (catalog.by_value.values().filter(|beside| beside.is_some()).count(), catalog.keys.len());
         (keys, beside)
     };
     let add = |number: usize| {
