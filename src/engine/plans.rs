@@ -27,6 +27,7 @@ mod receipt_names;
 mod restore;
 mod settings;
 mod settle;
+mod under;
 mod usage;
 mod write_behind;
 
@@ -306,10 +307,10 @@ impl PlanEngine {
                 let verdict = self.meter(lookup, Some((compiled, entry, &mut *state)), target, asked, metered)?;
                 self.tally(&mut state.last_usage, covered, asked, verdict);
                 let draw = |kind, name: &Id| self.names.number(kind, name);
-                let by_name = || (draw(NameKind::Key, &key.id), draw(NameKind::Target, target_id));
-                let numbers = || state.last_usage.as_ref().map_or_else(by_name, |row| row.numbers(draw));
+                let by_name = || (books::shard_of(&subscriber.id), (draw(NameKind::Key, &key.id), draw(NameKind::Target, target_id)));
+                let names = || state.last_usage.as_ref().map_or_else(by_name, |row| (row.shard(), row.numbers(draw)));
                 let charged = verdict.is_allowed() && asked.request.cost != Some(0);
-                issued_for = (charged && !compiled.quotas.is_empty()).then(|| (entry.shard, numbers()));
+                issued_for = (charged && !compiled.quotas.is_empty()).then(names);
                 Ok(verdict)
             };
             let worked = match seat {
@@ -351,12 +352,7 @@ impl PlanEngine {
         let Covered { key, subscriber, entitlement, .. } = covered;
         let by_key = entitlement.counter_scope == CounterScope::Key;
         let subject: &str = if by_key { &key.id } else { &subscriber.id };
-        let owner = move || Owner {
-            subscriber: Arc::clone(&subscriber.id),
-            key: by_key.then(|| Arc::clone(&key.id)),
-            plan: Arc::clone(&entitlement.plan),
-            entitlement: Arc::clone(&entitlement.name),
-        };
+        let owner = move || Owner::new(&subscriber.id, by_key.then_some(&key.id), &entitlement.plan, &entitlement.name);
         (subject, owner)
     }
 

@@ -9,6 +9,7 @@ use smallvec::SmallVec;
 
 use super::fingerprint::{Filed, Files, Fingerprint, Fingerprinted, Fingerprints, SHARDS, files};
 use super::held::Leases;
+use super::under::{Shared, Under};
 use super::usage::Row as UsageRow;
 use crate::decide::compiled::QuotaIdentity;
 use crate::decide::plan::{CounterScope, Id};
@@ -21,8 +22,6 @@ use crate::engine::sync::{
 
 /// The most counts of quotas in one entry, those of units and zones that were edited away included.
 const MAX_SLOTS: usize = 1024;
-/// Up to so many an entry has room for those that it has, and no more.
-const FEW_SLOTS: usize = 8;
 /// How many method counters an entry may hold before those that are full again are dropped.
 const MANY_METHODS: usize = 64;
 
@@ -30,10 +29,15 @@ const MANY_METHODS: usize = 64;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Owner {
     pub(super) subscriber: Id,
-    /// Where the entitlement counts by key.
-    pub(super) key: Option<Id>,
-    pub(super) plan: Id,
-    pub(super) entitlement: Id,
+    pub(super) under: Arc<Under>,
+}
+
+impl Owner {
+    /// `key`: where the entitlement counts by key.
+    pub(super) fn new(subscriber: &Id, key: Option<&Id>, plan: &Id, entitlement: &Id) -> Self {
+        let under = Under { plan: Arc::clone(plan), entitlement: Arc::clone(entitlement), key: key.cloned() };
+        Self { subscriber: Arc::clone(subscriber), under: Arc::new(under) }
+    }
 }
 
 /// One subject's counters under one entitlement.
@@ -44,8 +48,6 @@ pub(super) struct Entry {
     /// Names the entry in receipts. Never used twice.
     pub(super) id: u64,
     pub(super) owner: Owner,
-    /// Which of the ledger's shards the subscriber is in.
-    pub(super) shard: u8,
     state: Mutex<State>,
 }
 
@@ -64,16 +66,16 @@ impl Seat {
 #[cfg_attr(test, derive(Clone))]
 pub(super) struct State {
     pub(super) rates: Rates,
-    /// Receipts name a slot by its place: a slot never moves.
-    pub(super) quotas: Vec<Slot>,
+    /// Receipts name a slot by its place: a slot never moves. A box, because most entries have one or two for ever.
+    pub(super) quotas: Box<[Slot]>,
     /// The statistics that the last request of the entry was counted in.
     pub(super) last_usage: Option<Arc<UsageRow>>,
-    /// On the steady clock.
+    /// On the steady clock. [`GONE`]: a sweep has dropped the entry, and what finds it by a [`Seat`] looks again.
     touched_ns: u64,
     floor_ns: u64,
-    /// A sweep has dropped the entry: what finds it by a [`Seat`] looks again.
-    is_gone: bool,
 }
+
+const GONE: u64 = u64::MAX;
 
 /// The count of one quota.
 #[derive(Debug)]
@@ -133,11 +135,10 @@ impl State {
         }
         let slot = Slot { identity: Arc::clone(identity), count: QuotaCount::default(), leases: Leases::default() };
         if self.quotas.len() < MAX_SLOTS {
-            if self.quotas.len() < FEW_SLOTS {
-                // Most entries have one or two for ever, and a vector would begin with room for four.
-                self.quotas.reserve_exact(1);
-            }
-            self.quotas.push(slot);
+            let mut slots = std::mem::take(&mut self.quotas).into_vec();
+            slots.reserve_exact(1);
+            slots.push(slot);
+            self.quotas = slots.into();
             return Some(self.quotas.len() - 1);
         }
         let (place, old) = self.quotas.iter_mut().enumerate().find(|(_, slot)| slot.count.is_old(now.unix_ns, keep_ns))?;
@@ -199,6 +200,7 @@ pub(super) struct Books {
     /// `None` where receipts name the ledger's counters.
     by_id: Option<DashMap<u64, Arc<Entry>, RandomState>>,
     by_counter: DashMap<u64, Arc<Entry>, RandomState>,
+    unders: Shared,
     live: AtomicUsize,
     next_id: AtomicU64,
     max_entries: usize,
@@ -217,6 +219,7 @@ impl Books {
             by_subject: files(),
             by_id: by_id.then(|| DashMap::with_hasher_and_shard_amount(RandomState::default(), SHARDS)),
             by_counter: DashMap::with_hasher_and_shard_amount(RandomState::default(), SHARDS),
+            unders: Shared::default(),
             live: AtomicUsize::new(0),
             next_id: AtomicU64::new(1),
             max_entries,
@@ -258,7 +261,7 @@ impl Books {
     ) -> Result<R, Full> {
         if let Some(entry) = seat {
             let state = entry.lock();
-            if !state.is_gone {
+            if state.touched_ns != GONE {
                 return Ok(Self::touch(entry, state, now, work));
             }
         }
@@ -280,8 +283,8 @@ impl Books {
             return Err(Full);
         }
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-        let shard = shard_of(&owner.subscriber);
-        let entry = Arc::new(Entry { fingerprint, id, owner, shard, state: Mutex::default() });
+        let owner = Owner { under: self.unders.of(owner.under), ..owner };
+        let entry = Arc::new(Entry { fingerprint, id, owner, state: Mutex::default() });
         if let Some(by_id) = &self.by_id {
             by_id.insert(id, Arc::clone(&entry));
         }
@@ -338,7 +341,7 @@ impl Books {
             let mut state = entry.lock();
             let idle = state.is_idle(now, keep_ns);
             if idle {
-                state.is_gone = true;
+                state.touched_ns = GONE;
                 let last_ns = state.quotas.iter().map(Slot::last_end_ns).max().unwrap_or_default();
                 self.floor_ns.fetch_max(last_ns, Ordering::Relaxed);
                 gone.push(entry.id);
@@ -347,6 +350,7 @@ impl Books {
             !idle
         });
         gone.into_iter().for_each(|id| self.forget(id));
+        self.unders.sweep();
         counters.into_iter().for_each(|counter| drop(self.by_counter.remove(&counter)));
     }
 
@@ -360,7 +364,7 @@ impl Books {
 }
 
 /// Which of the ledger's shards a subscriber is in: the same for every node, so under no secret.
-fn shard_of(subscriber: &str) -> u8 {
+pub(super) fn shard_of(subscriber: &str) -> u8 {
     SipHasher13::new().hash(subscriber.as_bytes()).as_bytes()[0]
 }
 

@@ -188,8 +188,7 @@ impl PlanEngine {
             }
             Then::Caller { owner, key, target, class } => {
                 if let Some(class) = class {
-                    let Owner { subscriber, plan, entitlement, .. } = owner;
-                    self.usage.count(&self.fingerprints, Who { subscriber, key, plan, entitlement, target }, Event::Response(*class), now);
+                    self.usage.count(&self.fingerprints, Who::under(owner, key, target), Event::Response(*class), now);
                 }
                 Settlement::Counted
             }

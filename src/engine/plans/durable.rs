@@ -139,7 +139,7 @@ impl PlanEngine {
         let name = hexadecimal(ask.counter);
         let name = std::str::from_utf8(&name).ok()?;
         let fingerprint = subject_fingerprint(&self.fingerprints, CounterScope::Subscriber, name, (RULES, ask.domain));
-        let owner = || Owner { subscriber: Id::from(name), key: None, plan: Id::from(RULES), entitlement: Id::from(ask.domain) };
+        let owner = || Owner::new(&Id::from(name), None, &Id::from(RULES), &Id::from(ask.domain));
         // With a slot it is not dropped before its lock is taken.
         let slot = self.books.with(fingerprint, owner, now, |_, state| state.slot(&ask.quota.identity, now, self.keep_ns()));
         slot.ok().flatten()?;
@@ -201,7 +201,7 @@ impl PlanEngine {
         let Some(settings) = &self.settings.lease else { return };
         let Slot { count, leases, .. } = slot;
         let units = leases.hold(look.row.period.start_ns, |start_ns| count.row(start_ns).is_some());
-        units.spent = units.spent.saturating_add(look.cost);
+        units.spend(look.cost);
         leases.pace.count(look.cost, now.steady_ns, settings.chunk_ns);
         let asking = Asking { owner: &entry.owner, revision: REVISION, settings, now };
         asking.look_ahead(ask.quota, slot, look.row.period, |need, haste| self.queue_prefetch(need, haste, settings.max_prefetches));

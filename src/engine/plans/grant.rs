@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::PlanEngine;
 use super::books::{Owner, Slot, State};
 use super::lease::{Counter, GiveBack, give_back};
+use super::under::Under;
 use super::usage::Scope;
 use crate::decide::calendar::Period;
 use crate::decide::compiled::{CompiledEntitlement, CompiledQuota, QuotaIdentity};
@@ -178,10 +179,11 @@ impl PlanEngine {
         let mut found = Vec::new();
         self.books.each(|entry| {
             let owner = &entry.owner;
-            if !scope.holds(&owner.subscriber, owner.key.as_deref(), &owner.plan) {
+            let Under { plan, entitlement, key } = &*owner.under;
+            if !scope.holds(&owner.subscriber, key.as_deref(), plan) {
                 return;
             }
-            let declared = lookup.plan(&owner.plan).and_then(|plan| plan.entitlement(&owner.entitlement));
+            let declared = lookup.plan(plan).and_then(|plan| plan.entitlement(entitlement));
             for slot in &entry.lock().quotas {
                 let limit = declared.and_then(|entitlement| declared_limit(entitlement, &slot.identity));
                 let rows = slot.count.rows().iter().filter(|row| row.period.start_ns < until_ns && from_ns < row.period.end_ns);
@@ -212,12 +214,7 @@ fn owner_of(subject: Subject<'_>, entitlement: &CompiledEntitlement) -> Result<O
         (Subject::Subscriber(_), CounterScope::Key) => return Err(GrantError::CountsByKey),
         (Subject::Key { .. }, CounterScope::Subscriber) => return Err(GrantError::CountsBySubscriber),
     };
-    Ok(Owner {
-        subscriber: Arc::clone(subscriber),
-        key: key.map(Arc::clone),
-        plan: Arc::clone(&entitlement.plan),
-        entitlement: Arc::clone(&entitlement.name),
-    })
+    Ok(Owner::new(subscriber, key, &entitlement.plan, &entitlement.name))
 }
 
 fn declared_limit(entitlement: &CompiledEntitlement, identity: &QuotaIdentity) -> Option<u64> {
@@ -227,9 +224,9 @@ fn declared_limit(entitlement: &CompiledEntitlement, identity: &QuotaIdentity) -
 fn describe(owner: &Owner, quota: &Arc<QuotaIdentity>, limit: Option<u64>, row: Row) -> QuotaUsage {
     QuotaUsage {
         subscriber: Arc::clone(&owner.subscriber),
-        key: owner.key.clone(),
-        plan: Arc::clone(&owner.plan),
-        entitlement: Arc::clone(&owner.entitlement),
+        key: owner.under.key.clone(),
+        plan: Arc::clone(&owner.under.plan),
+        entitlement: Arc::clone(&owner.under.entitlement),
         quota: Arc::clone(quota),
         limit,
         row,

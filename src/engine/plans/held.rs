@@ -36,8 +36,6 @@ pub(super) struct Held {
     pub(super) start_ns: u64,
     /// Admitted here in this period, all together.
     pub(super) spent: u64,
-    /// How many of them the ledger knows of.
-    pub(super) told: u64,
     /// Leased in this period, all together. Below `spent` only where requests were admitted without a lease.
     pub(super) leased: u64,
     /// Units that decisions wait for.
@@ -51,8 +49,11 @@ pub(super) struct Held {
     pub(super) maybe_over: bool,
     /// The ledger may have leased more than is known here.
     pub(super) stray: bool,
-    /// Give-backs that are on their way to the ledger: until they are there, no answer tells what may still be spent.
-    pub(super) giving: u32,
+    /// The ledger does not know yet of all that was admitted here.
+    untold: bool,
+    /// Give-backs that are on their way to the ledger: until they are there, no answer tells what may still be spent. Stays at the most that
+    /// it can count, and nothing is leased any more.
+    pub(super) giving: u16,
     /// The first units of the next period were asked for.
     pub(super) ahead: bool,
     /// The ledger has told of this period, so it keeps a row that corrections can change.
@@ -161,13 +162,24 @@ impl Held {
     /// Takes over what the ledger has leased when it was told of so many `spent`, unless units were given back since it was asked, or are on
     /// their way.
     pub(super) fn lease(&mut self, leased: u64, spent: u64, asked: Round) {
-        self.told = self.told.max(spent);
+        self.untold &= spent < self.spent;
         if self.round.backs == asked.backs && self.giving == 0 {
             self.leased = self.leased.max(leased);
             self.stray = false;
         } else {
             self.stray = true;
         }
+    }
+
+    /// A request was admitted.
+    pub(super) fn spend(&mut self, units: u64) {
+        self.spent = self.spent.saturating_add(units);
+        self.untold |= units > 0;
+    }
+
+    /// A give-back is on its way.
+    pub(super) fn giving_back(&mut self) {
+        self.giving = self.giving.saturating_add(1);
     }
 
     /// The balance has changed.
@@ -178,13 +190,13 @@ impl Held {
 
     /// Is there something that the ledger should be told of: units to give back, or units that it would count as lost although they are spent?
     pub(super) fn has_news(&self) -> bool {
-        self.leased > self.spent || self.stray || self.told < self.spent
+        self.leased > self.spent || self.stray || self.untold
     }
 
     /// Lets go of what is not spent. Is there something that the ledger should be told of?
     pub(super) fn give_back(&mut self) -> bool {
         let tell = self.has_news();
-        self.told = self.spent;
+        self.untold = false;
         self.leased = self.leased.min(self.spent);
         self.round.backs = self.round.backs.wrapping_add(1);
         self.round.turns = self.round.turns.wrapping_add(1);
@@ -193,7 +205,9 @@ impl Held {
 
     /// The ledger has one of them.
     pub(super) fn gave_back(&mut self) {
-        self.giving = self.giving.saturating_sub(1);
+        if self.giving < u16::MAX {
+            self.giving = self.giving.saturating_sub(1);
+        }
         // What was asked in the meantime may have been answered before.
         self.round.backs = self.round.backs.wrapping_add(1);
     }

@@ -14,6 +14,7 @@ use super::asking::Haste;
 use super::books::{Owner, Seat, Slot, State, subject_fingerprint};
 use super::fingerprint::Fingerprint;
 use super::held::{Held, Round};
+use super::under::Under;
 use super::usage::Scope;
 use crate::decide::calendar::Period;
 use crate::decide::compiled::QuotaIdentity;
@@ -122,13 +123,12 @@ pub struct Restored {
 
 impl Counter {
     pub(super) fn of(owner: &Owner, quota: &Arc<QuotaIdentity>) -> Self {
-        let Owner { subscriber, key, plan, entitlement } = owner.clone();
-        Self { subscriber, key, plan, entitlement, quota: Arc::clone(quota) }
+        let Under { plan, entitlement, key } = Under::clone(&owner.under);
+        Self { subscriber: Arc::clone(&owner.subscriber), key, plan, entitlement, quota: Arc::clone(quota) }
     }
 
     pub(super) fn owner(&self) -> Owner {
-        let Self { subscriber, key, plan, entitlement, .. } = self.clone();
-        Owner { subscriber, key, plan, entitlement }
+        Owner::new(&self.subscriber, self.key.as_ref(), &self.plan, &self.entitlement)
     }
 }
 
@@ -223,7 +223,7 @@ impl PlanEngine {
 
     /// All that may hold units of a scope now, for [`Self::take_back_from`].
     pub fn holding(&self, scope: Scope<'_>) -> Vec<Seat> {
-        self.books.seats(|owner| scope.holds(&owner.subscriber, owner.key.as_deref(), &owner.plan))
+        self.books.seats(|owner| scope.holds(&owner.subscriber, owner.under.key.as_deref(), &owner.under.plan))
     }
 
     /// Lets go of all unspent units of some, and tells which: for an edit that lowers, before it is acknowledged. Answers of the ledger that
@@ -302,7 +302,7 @@ fn each_held(state: &mut State, mut visit: impl FnMut(u64, &mut Held)) {
 pub(super) fn give_back(number: u64, held: &mut Held, found: &mut Vec<GiveBack>) {
     // Without a number nothing was ever answered.
     if held.give_back() && number != 0 {
-        held.giving = held.giving.saturating_add(1);
+        held.giving_back();
         found.push(GiveBack { counter: number, period_start_s: held.start_ns / SECOND_NS, spent: held.spent });
     }
 }

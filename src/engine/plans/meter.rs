@@ -180,7 +180,7 @@ impl<'a> Meter<'a, '_, '_> {
             count.charge(&ask.row, units, self.now.unix_ns, self.keep_ns);
             if let Some(leasing) = self.leasing.filter(|_| ask.quota.charge == Charge::AtCheck && !ask.is_forgotten()) {
                 let held = leases.hold(ask.row.period.start_ns, |start_ns| count.row(start_ns).is_some());
-                held.spent = held.spent.saturating_add(units);
+                held.spend(units);
                 leases.pace.count(units, self.now.steady_ns, leasing.settings.chunk_ns);
             }
         }

@@ -215,9 +215,7 @@ impl PlanEngine {
             return;
         };
         let target = name(NameKind::Target, receipt.target);
-        let owner = &entry.owner;
-        let target = target.as_ref().unwrap_or(&nothing);
-        let who = Who { subscriber: &owner.subscriber, key: &key, plan: &owner.plan, entitlement: &owner.entitlement, target };
+        let who = Who::under(&entry.owner, &key, target.as_ref().unwrap_or(&nothing));
         self.usage.count(&self.fingerprints, who, Event::Response(class), now);
     }
 

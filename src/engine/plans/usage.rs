@@ -2,12 +2,16 @@
 
 mod unwritten;
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
+
+use once_cell::race::OnceBox;
 
 use self::unwritten::{State, Unwritten};
 pub use self::unwritten::{UnwrittenUsage, UsagePart};
+use super::books::{Owner, shard_of};
 use super::fingerprint::{Filed, Files, Fingerprint, Fingerprinted, Fingerprints, files};
 use super::receipt_names::NameKind;
+use super::under::{Shared, Under};
 use crate::decide::outcome::Class;
 use crate::decide::plan::Id;
 use crate::decide::time::{Now, SECOND_NS};
@@ -24,6 +28,12 @@ pub(super) struct Who<'a> {
     pub(super) plan: &'a Id,
     pub(super) entitlement: &'a Id,
     pub(super) target: &'a Id,
+}
+
+impl<'a> Who<'a> {
+    pub(super) fn under(owner: &'a Owner, key: &'a Id, target: &'a Id) -> Self {
+        Self { subscriber: &owner.subscriber, key, plan: &owner.under.plan, entitlement: &owner.under.entitlement, target }
+    }
 }
 
 /// What happened to the requests of one key under one entitlement to one target on one day.
@@ -79,17 +89,18 @@ pub(super) struct Row {
     day: u32,
     subscriber: Id,
     key: Id,
-    plan: Id,
-    entitlement: Id,
     target: Id,
+    under: Arc<Under>,
     /// Set once, when it is filed.
     part: AtomicU32,
     state: State,
+    /// Which of the ledger's shards the subscriber is in.
+    shard: u8,
     /// Of the key and the target in receipts. 0: not asked for yet.
     numbers: [AtomicU32; 2],
     admitted: AtomicU64,
     /// Most rows are never refused, and hear of no response.
-    others: OnceLock<Box<Others>>,
+    others: OnceBox<Others>,
 }
 
 #[derive(Debug, Default)]
@@ -102,6 +113,7 @@ struct Others {
 #[derive(Debug)]
 pub(super) struct Usage {
     rows: Files<Row>,
+    unders: Shared,
     /// How many there are: the map itself would count them shard by shard.
     live: AtomicUsize,
     max_rows: usize,
@@ -133,7 +145,8 @@ impl Usage {
     }
 
     fn new(max_rows: usize, keep: Keep) -> Self {
-        Self { rows: files(), live: AtomicUsize::new(0), max_rows, keep, sweeps: AtomicU32::new(0), dropped: AtomicU64::new(0) }
+        let (live, sweeps, dropped) = (AtomicUsize::new(0), AtomicU32::new(0), AtomicU64::new(0));
+        Self { rows: files(), unders: Shared::default(), live, max_rows, keep, sweeps, dropped }
     }
 
     pub(super) fn count(&self, fingerprints: &Fingerprints, who: Who<'_>, event: Event, now: Now) {
@@ -168,7 +181,8 @@ impl Usage {
         if self.rows() >= self.max_rows {
             return None;
         }
-        let fresh = Arc::new(Row::new(day, who, fingerprint));
+        let under = Under { plan: Arc::clone(who.plan), entitlement: Arc::clone(who.entitlement), key: None };
+        let fresh = Arc::new(Row::new(day, who, self.unders.of(Arc::new(under)), fingerprint));
         let filed = self.rows.entry(Filed(Arc::clone(&fresh))).or_insert_with(|| {
             self.live.fetch_add(1, Ordering::Relaxed);
             // Under the lock that a sweep takes to drop a row: after the sweep that dropped the one before.
@@ -186,7 +200,8 @@ impl Usage {
 
     /// The same, each with its part, in no order.
     pub(super) fn parts(&self, scope: Scope<'_>, first_day: u64, last_day: u64) -> Vec<UsagePart> {
-        let wanted = |row: &Row| (first_day..=last_day).contains(&row.day()) && scope.holds(&row.subscriber, Some(&row.key), &row.plan);
+        let wanted =
+            |row: &Row| (first_day..=last_day).contains(&row.day()) && scope.holds(&row.subscriber, Some(&row.key), &row.under.plan);
         self.rows.iter().map(|found| Arc::clone(&found.key().0)).filter(|row| wanted(row)).map(|row| row.usage_part()).collect()
     }
 
@@ -204,6 +219,7 @@ impl Usage {
             }
             keeps
         });
+        self.unders.sweep();
     }
 
     pub(super) fn rows(&self) -> usize {
@@ -227,21 +243,21 @@ impl Fingerprinted for Row {
 }
 
 impl Row {
-    fn new(day: u64, who: Who<'_>, fingerprint: Fingerprint) -> Self {
+    fn new(day: u64, who: Who<'_>, under: Arc<Under>, fingerprint: Fingerprint) -> Self {
         Self {
             fingerprint,
             // The nanoseconds of a clock hold some 200,000 days.
             day: u32::try_from(day).unwrap_or(u32::MAX),
             part: AtomicU32::new(0),
             state: State::of(fingerprint),
+            shard: shard_of(who.subscriber),
             subscriber: Arc::clone(who.subscriber),
             key: Arc::clone(who.key),
-            plan: Arc::clone(who.plan),
-            entitlement: Arc::clone(who.entitlement),
             target: Arc::clone(who.target),
+            under,
             numbers: Default::default(),
             admitted: AtomicU64::new(0),
-            others: OnceLock::new(),
+            others: OnceBox::new(),
         }
     }
 
@@ -283,6 +299,11 @@ impl Row {
         (number(key, NameKind::Key, &self.key), number(target, NameKind::Target, &self.target))
     }
 
+    /// Which of the ledger's shards its subscriber is in.
+    pub(super) fn shard(&self) -> u8 {
+        self.shard
+    }
+
     fn day(&self) -> u64 {
         self.day.into()
     }
@@ -301,8 +322,8 @@ impl Row {
             day: self.day(),
             subscriber: Arc::clone(&self.subscriber),
             key: Arc::clone(&self.key),
-            plan: Arc::clone(&self.plan),
-            entitlement: Arc::clone(&self.entitlement),
+            plan: Arc::clone(&self.under.plan),
+            entitlement: Arc::clone(&self.under.entitlement),
             target: Arc::clone(&self.target),
             admitted: self.admitted.load(Ordering::SeqCst),
             refused: others.map_or([0; _], |others| read(&others.refused)),

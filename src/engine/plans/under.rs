@@ -1,0 +1,60 @@
+//! Under which entitlement something is counted: the same few names again and again, kept once.
+
+use std::sync::Arc;
+
+use foldhash::quality::RandomState;
+
+use crate::decide::plan::Id;
+use crate::engine::sync::DashMap;
+
+/// An entitlement of a plan, and the API key where it counts by key.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Under {
+    pub(super) plan: Id,
+    pub(super) entitlement: Id,
+    pub(super) key: Option<Id>,
+}
+
+/// Those that somebody holds.
+#[derive(Debug, Default)]
+pub(super) struct Shared(DashMap<Arc<Under>, (), RandomState>);
+
+impl Shared {
+    /// The same as another holds. What names an API key is shared with nobody.
+    pub(super) fn of(&self, under: Arc<Under>) -> Arc<Under> {
+        if under.key.is_some() {
+            return under;
+        }
+        if let Some(shared) = self.0.get(&under) {
+            return Arc::clone(shared.key());
+        }
+        Arc::clone(self.0.entry(under).or_default().key())
+    }
+
+    /// Drops what nobody else holds.
+    pub(super) fn sweep(&self) {
+        self.0.retain(|under, ()| Arc::strong_count(under) > 1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_is_kept_for_all_and_no_longer_than_by_them() {
+        let shared = Shared::default();
+        let named =
+            |plan: &str, key: Option<&str>| Arc::new(Under { plan: plan.into(), entitlement: "all".into(), key: key.map(Id::from) });
+        let (one, same) = (shared.of(named("gold", None)), shared.of(named("gold", None)));
+        assert!(Arc::ptr_eq(&one, &same));
+        assert_ne!(one, shared.of(named("silver", None)));
+        assert_eq!(shared.of(named("gold", Some("key"))), named("gold", Some("key")));
+        drop(one);
+        shared.sweep();
+        assert_eq!(shared.0.len(), 1, "of gold one is left, and is held");
+        drop(same);
+        shared.sweep();
+        assert!(shared.0.is_empty());
+    }
+}
