@@ -14,7 +14,7 @@ use super::usage::Row as UsageRow;
 use crate::decide::compiled::QuotaIdentity;
 use crate::decide::plan::{CounterScope, Id};
 use crate::decide::quota::QuotaCount;
-use crate::decide::time::Now;
+use crate::decide::time::{Now, SECOND_NS};
 use crate::engine::sync::{
     DashMap, Mutex, MutexGuard,
     atomic::{AtomicU64, AtomicUsize, Ordering},
@@ -76,6 +76,9 @@ pub(super) struct State {
 }
 
 const GONE: u64 = u64::MAX;
+
+/// An entry of rates alone is kept so long after its last request: where it is dropped between two of them, each makes it anew.
+const LINGER_NS: u64 = 60 * SECOND_NS;
 
 /// The count of one quota.
 #[derive(Debug)]
@@ -162,9 +165,11 @@ impl State {
         self.floor_ns
     }
 
-    fn is_idle(&self, now: Now, keep_ns: u64) -> bool {
+    /// Without quotas it remembers nothing when its buckets are full, and lingers all the same.
+    fn is_idle(&self, now: Now, keep_ns: u64, linger_ns: u64) -> bool {
         // Both clocks must agree: one leap of the wall clock must not drop the books of everyone.
-        let untouched = self.quotas.is_empty() || now.steady_ns.saturating_sub(self.touched_ns) >= keep_ns;
+        let patience_ns = if self.quotas.is_empty() { linger_ns } else { keep_ns };
+        let untouched = now.steady_ns.saturating_sub(self.touched_ns) >= patience_ns;
         self.rates.are_full(now) && untouched && self.quotas.iter().all(|slot| slot.count.is_old(now.unix_ns, keep_ns))
     }
 }
@@ -337,9 +342,10 @@ impl Books {
     /// Drops the entries that remember nothing any more.
     pub(super) fn sweep(&self, now: Now, keep_ns: u64) {
         let (mut gone, mut counters) = (Vec::new(), Vec::new());
+        let linger_ns = if self.live() > self.max_entries / 2 { 0 } else { LINGER_NS };
         self.by_subject.retain(|Filed(entry), ()| {
             let mut state = entry.lock();
-            let idle = state.is_idle(now, keep_ns);
+            let idle = state.is_idle(now, keep_ns, linger_ns);
             if idle {
                 state.touched_ns = GONE;
                 let last_ns = state.quotas.iter().map(Slot::last_end_ns).max().unwrap_or_default();

@@ -55,12 +55,21 @@ fn an_entry_is_swept_once_its_books_are_old_by_both_clocks() {
     world.run("check k1 a -> ALLOW left:q=2").unwrap();
 }
 
+const RATED: &str = "target a rate=1/2\nplan gold\n ent all a rate=1/1\nsub acme gold\nkey k1 acme\ncheck k1 a -> ALLOW";
+
 #[test]
-fn an_entry_of_rates_alone_is_swept_once_its_buckets_are_full() {
+fn an_entry_of_rates_alone_is_swept_a_minute_after_its_last_request() {
     let mut world = World::new();
-    world
-        .run("target a rate=1/2\nplan gold\n ent all a rate=1/1\nsub acme gold\nkey k1 acme\ncheck k1 a -> ALLOW\nwait 1s-1ns\nsweep")
-        .unwrap();
+    world.run(&format!("{RATED}\nwait 59s\nsweep\ncheck k1 a -> ALLOW\nwait 60s-1ns\nsweep")).unwrap();
+    assert_eq!(world.engine.live_entries(), 1, "it is full long since");
+    world.run("wait 1ns\nsweep").unwrap();
+    assert_eq!(world.engine.live_entries(), 0);
+}
+
+#[test]
+fn where_there_is_little_room_it_is_swept_once_its_buckets_are_full() {
+    let mut world = World::with(Settings { max_entries: 1, ..settings() });
+    world.run(&format!("{RATED}\nwait 1s-1ns\nsweep")).unwrap();
     assert_eq!(world.engine.live_entries(), 1);
     world.run("check k1 a -> RATE_EXCEEDED\nwait 1ns\nsweep").unwrap();
     assert_eq!(world.engine.live_entries(), 0);

@@ -44,12 +44,12 @@ impl Desk {
     fn write_usage(&self) -> Result<(), LedgerError> {
         let mut left = self.engine.unwritten_usage();
         while left > 0 {
-            let taken = self.engine.take_unwritten_usage(left.min(ROWS_AT_ONCE));
+            let mut taken = self.engine.take_unwritten_usage(left.min(ROWS_AT_ONCE));
             if taken.parts.is_empty() {
                 break;
             }
             left = left.saturating_sub(taken.parts.len());
-            let report = DailyReport { holder: self.holder, rows: taken.parts.iter().map(wire_row).collect() };
+            let report = DailyReport { holder: self.holder, rows: taken.parts.drain(..).map(wire_row).collect() };
             if let Err(error) = self.ledger.call(report) {
                 self.engine.usage_not_written(&taken);
                 return Err(error);
@@ -69,7 +69,7 @@ impl Desk {
         let mut live = HashSet::new();
         // Memory first: what it lets go of meanwhile is in the ledger, and what it holds now takes the place of what the ledger has of it.
         for part in self.engine.usage_parts(scope, first_day, last_day) {
-            let DailyRow { key, part, counts } = wire_row(&part);
+            let DailyRow { key, part, counts } = wire_row(part);
             sums.entry(key.clone()).or_default().add(&counts);
             live.insert((key, part));
         }
@@ -108,8 +108,8 @@ fn wire_name(name: &NumberedName) -> ledger::NumberedName {
     ledger::NumberedName { kind, number: name.number, name: name.name.clone() }
 }
 
-fn wire_row(part: &UsagePart) -> DailyRow {
-    let DailyUsage { day, subscriber, key, plan, entitlement, target, admitted, refused, responses } = part.usage.clone();
+fn wire_row(part: UsagePart) -> DailyRow {
+    let DailyUsage { day, subscriber, key, plan, entitlement, target, admitted, refused, responses } = part.usage;
     let counts = DailyCounts { admitted, refused: refused.to_vec(), responses: responses.to_vec() };
     DailyRow { key: DailyKey { day, subscriber, key, plan, entitlement, target }, part: part.part, counts }
 }
