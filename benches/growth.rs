@@ -21,7 +21,7 @@ use tollgate::cli::load::{Job, Order, Traffic};
 
 use self::harness::arguments::Arguments;
 use self::harness::load::{Shape, caller, finish, job, measure, rules};
-use self::harness::plans::{self, QUOTAS};
+use self::harness::plans::{self, QUOTAS, RATE};
 use self::harness::plot::{Panel, short, svg};
 use self::harness::process::{Kept, Server, machine};
 use self::harness::table::{Table, digits, write};
@@ -34,7 +34,7 @@ mod harness;
 
 const SHAPE: Shape = (8, 32);
 /// Calls a second at which latency is measured.
-const RATE: f64 = 10_000.0;
+const CALM: f64 = 10_000.0;
 /// Fewer keys than this are asked about where something else grows.
 const KEYS: u64 = 10_000;
 
@@ -62,7 +62,7 @@ impl Growth {
         // Every key once, so that all there is to hold is held.
         finish(Job { requests: Some(keys), order: Order::InTurn, ..job(None) });
         let busy = measure(server, job(None), self.arguments.interval());
-        let calm = measure(server, job(Some(RATE)), self.arguments.interval());
+        let calm = measure(server, job(Some(CALM)), self.arguments.interval());
         let row = Row { what, count, cpu_us: busy.server_us, p99_us: calm.p99_us, resident_bytes: server.resident_bytes() };
         let cells = [digits(row.cpu_us), digits(busy.per_second), digits(calm.p50_us), digits(row.p99_us)];
         let memory = format!("{:.0}", row.resident_bytes / 1e6);
@@ -132,13 +132,26 @@ fn main() {
             growth.row("rules", count, &server, &rules(1), (count, SHAPE));
         }
     }
-    if arguments.wants("plans") {
+    // A quota takes units from the ledger, and the fewer at once the less often its caller calls: that is a cost of its own.
+    for (what, like) in [("plans with a rate, each with a caller", RATE), ("plans with two quotas, each with a caller", QUOTAS)] {
+        if arguments.wants(what) {
+            let server = Server::tollgate(Kept::Nowhere, None);
+            let mut created = 0;
+            for count in powers(1, 5) {
+                plans::create_many(server.grpc, like, created, count);
+                created = count;
+                growth.row(what, count, &server, &Traffic::Check(caller(like)), (count, SHAPE));
+            }
+        }
+    }
+    let what = "subscribers of a plan with a rate, each with a key";
+    if arguments.wants(what) {
         let server = Server::tollgate(Kept::Nowhere, None);
         let mut created = 0;
-        for count in powers(1, 5) {
-            plans::create_many(server.grpc, QUOTAS, created, count);
+        for count in powers(3, 6) {
+            plans::create(server.grpc, RATE, created, count);
             created = count;
-            growth.row("plans, each with a subscriber", count, &server, &Traffic::Check(caller(QUOTAS)), (count, SHAPE));
+            growth.row(what, count, &server, &Traffic::Check(caller(RATE)), (count, SHAPE));
         }
     }
     if arguments.wants("connections") {

@@ -60,8 +60,8 @@ impl Servers {
         let memory = Server::tollgate(Kept::Nowhere, Some(&examples));
         let disk = Server::tollgate(Kept::OnDisk, None);
         for server in [&memory, &disk] {
-            plans::create(server.grpc, RATE, SUBSCRIBERS);
-            plans::create(server.grpc, QUOTAS, SUBSCRIBERS);
+            plans::create(server.grpc, RATE, 0, SUBSCRIBERS);
+            plans::create(server.grpc, QUOTAS, 0, SUBSCRIBERS);
         }
         noop::take_samples(&memory, samples);
         let (chosen, default) = (noop::start(Settings::Chosen, samples), noop::start(Settings::Default, samples));

@@ -172,7 +172,7 @@ fn main() {
     write_rules(&rules_file, 0);
     let machine = machine();
     let server = apart(|| Server::tollgate(Kept::OnDisk, Some(&rules_file)));
-    plans::create(server.grpc, QUOTAS, SUBSCRIBERS);
+    plans::create(server.grpc, QUOTAS, 0, SUBSCRIBERS);
     println!("{machine}\n");
     let head = ["what", "load", "asked/s", "answered/s", "p50 µs", "p99 µs", "p99.9 µs", "failed", "p99 µs of failures", "not begun"];
     let seconds = arguments.value("--seconds").map_or(60, |text| text.parse().unwrap());

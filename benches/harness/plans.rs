@@ -33,8 +33,8 @@ async fn channel(server: SocketAddr) -> Channel {
     Channel::from_shared(format!("http://{server}")).unwrap().connect().await.unwrap()
 }
 
-/// Creates a plan, and so many subscribers of it with a key each.
-pub fn create(server: SocketAddr, plan: &str, subscribers: u64) {
+/// Creates a plan, and subscribers of it with a key each.
+pub fn create(server: SocketAddr, plan: &str, first: u64, end: u64) {
     wait(async {
         let mut client = UsagePlanServiceClient::new(channel(server).await);
         let target = Target { id: TARGET.to_owned(), ..Target::default() };
@@ -42,8 +42,8 @@ pub fn create(server: SocketAddr, plan: &str, subscribers: u64) {
             .apply(ApplyRequest { targets: vec![target], usage_plans: vec![usage_plan(plan, plan)], ..ApplyRequest::default() })
             .await
             .unwrap();
-        for first in (0..subscribers).step_by(AT_ONCE as usize) {
-            let subscribers = (first..subscribers.min(first + AT_ONCE)).map(|number| subscriber(plan, plan, number)).collect();
+        for from in (first..end).step_by(AT_ONCE as usize) {
+            let subscribers = (from..end.min(from + AT_ONCE)).map(|number| subscriber(plan, plan, number)).collect();
             client.apply(ApplyRequest { subscribers, ..ApplyRequest::default() }).await.unwrap();
         }
     });
