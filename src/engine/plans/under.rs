@@ -55,6 +55,6 @@ mod tests {
         assert_eq!(shared.0.len(), 1, "of gold one is left, and is held");
         drop(same);
         shared.sweep();
-        assert!(shared.0.is_empty());
+        assert_eq!(shared.0.len(), 0);
     }
 }
