@@ -14,6 +14,7 @@
 #![allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, dead_code)]
 
 use std::fmt::Write as _;
+use std::net::SocketAddr;
 use std::path::Path;
 
 use tempfile::TempDir;
@@ -133,25 +134,20 @@ fn main() {
         }
     }
     // A quota takes units from the ledger, and the fewer at once the less often its caller calls: that is a cost of its own.
-    for (what, like) in [("plans with a rate, each with a caller", RATE), ("plans with two quotas, each with a caller", QUOTAS)] {
+    let callers: [(_, _, fn(SocketAddr, &str, u64, u64), _); 3] = [
+        ("plans with a rate, each with a caller", RATE, plans::create_many, powers(1, 5)),
+        ("plans with two quotas, each with a caller", QUOTAS, plans::create_many, powers(1, 5)),
+        ("subscribers of a plan with a rate, each with a key", RATE, plans::create, powers(3, 6)),
+    ];
+    for (what, plan, create, counts) in callers {
         if arguments.wants(what) {
             let server = Server::tollgate(Kept::Nowhere, None);
             let mut created = 0;
-            for count in powers(1, 5) {
-                plans::create_many(server.grpc, like, created, count);
+            for count in counts {
+                create(server.grpc, plan, created, count);
                 created = count;
-                growth.row(what, count, &server, &Traffic::Check(caller(like)), (count, SHAPE));
+                growth.row(what, count, &server, &Traffic::Check(caller(plan)), (count, SHAPE));
             }
-        }
-    }
-    let what = "subscribers of a plan with a rate, each with a key";
-    if arguments.wants(what) {
-        let server = Server::tollgate(Kept::Nowhere, None);
-        let mut created = 0;
-        for count in powers(3, 6) {
-            plans::create(server.grpc, RATE, created, count);
-            created = count;
-            growth.row(what, count, &server, &Traffic::Check(caller(RATE)), (count, SHAPE));
         }
     }
     if arguments.wants("connections") {

@@ -51,9 +51,8 @@ pub(super) struct Held {
     pub(super) stray: bool,
     /// The ledger does not know yet of all that was admitted here.
     untold: bool,
-    /// Give-backs that are on their way to the ledger: until they are there, no answer tells what may still be spent. Stays at the most that
-    /// it can count, and nothing is leased any more.
-    pub(super) giving: u16,
+    /// Give-backs that are on their way to the ledger: until they are there, no answer tells what may still be spent.
+    pub(super) giving: u32,
     /// The first units of the next period were asked for.
     pub(super) ahead: bool,
     /// The ledger has told of this period, so it keeps a row that corrections can change.
@@ -177,11 +176,6 @@ impl Held {
         self.untold |= units > 0;
     }
 
-    /// A give-back is on its way.
-    pub(super) fn giving_back(&mut self) {
-        self.giving = self.giving.saturating_add(1);
-    }
-
     /// The balance has changed.
     pub(super) fn turn(&mut self) {
         self.round.turns = self.round.turns.wrapping_add(1);
@@ -205,9 +199,7 @@ impl Held {
 
     /// The ledger has one of them.
     pub(super) fn gave_back(&mut self) {
-        if self.giving < u16::MAX {
-            self.giving = self.giving.saturating_sub(1);
-        }
+        self.giving = self.giving.saturating_sub(1);
         // What was asked in the meantime may have been answered before.
         self.round.backs = self.round.backs.wrapping_add(1);
     }

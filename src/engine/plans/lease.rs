@@ -302,7 +302,7 @@ fn each_held(state: &mut State, mut visit: impl FnMut(u64, &mut Held)) {
 pub(super) fn give_back(number: u64, held: &mut Held, found: &mut Vec<GiveBack>) {
     // Without a number nothing was ever answered.
     if held.give_back() && number != 0 {
-        held.giving_back();
+        held.giving = held.giving.saturating_add(1);
         found.push(GiveBack { counter: number, period_start_s: held.start_ns / SECOND_NS, spent: held.spent });
     }
 }

@@ -67,7 +67,10 @@ fn an_entry_of_rates_alone_is_swept_a_minute_after_its_last_request() {
 }
 
 #[test]
-fn where_there_is_little_room_it_is_swept_once_its_buckets_are_full() {
+fn where_more_than_half_is_full_it_is_swept_once_its_buckets_are_full() {
+    let mut half = World::with(Settings { max_entries: 2, ..settings() });
+    half.run(&format!("{RATED}\nwait 60s-1ns\nsweep")).unwrap();
+    assert_eq!(half.engine.live_entries(), 1);
     let mut world = World::with(Settings { max_entries: 1, ..settings() });
     world.run(&format!("{RATED}\nwait 1s-1ns\nsweep")).unwrap();
     assert_eq!(world.engine.live_entries(), 1);
