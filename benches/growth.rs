@@ -39,6 +39,9 @@ const CALM: f64 = 10_000.0;
 /// Fewer keys than this are asked about where something else grows.
 const KEYS: u64 = 10_000;
 
+/// Creates what a plan's callers from one number to another need.
+type Create = fn(SocketAddr, &str, u64, u64);
+
 /// A row: what grew to how much, and what that did.
 struct Row {
     what: &'static str,
@@ -134,7 +137,7 @@ fn main() {
         }
     }
     // A quota takes units from the ledger, and the fewer at once the less often its caller calls: that is a cost of its own.
-    let callers: [(_, _, fn(SocketAddr, &str, u64, u64), _); 3] = [
+    let callers: [(_, _, Create, _); 3] = [
         ("plans with a rate, each with a caller", RATE, plans::create_many, powers(1, 5)),
         ("plans with two quotas, each with a caller", QUOTAS, plans::create_many, powers(1, 5)),
         ("subscribers of a plan with a rate, each with a key", RATE, plans::create, powers(3, 6)),
