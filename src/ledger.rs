@@ -331,9 +331,9 @@ pub struct DailyKey {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DailyCounts {
     pub admitted: u64,
-    /// By reason.
+    /// By reason. Places that it lacks are 0.
     pub refused: Vec<u64>,
-    /// By class.
+    /// By class, likewise.
     pub responses: Vec<u64>,
 }
 
@@ -348,13 +348,41 @@ impl DailyCounts {
     }
 }
 
-/// What one holder and epoch counted of a day, or a part of it.
+/// What one holder and epoch counted of a day.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DailyRow {
+    /// The holder's, in this epoch. A holder that has let go of what it had counted, and counts the same key again, begins another row: rows
+    /// of one key add up.
+    pub number: u64,
     pub key: DailyKey,
-    /// A holder that has let go of what it had counted, and counts the same key again, begins another part: parts add up.
-    pub part: u32,
-    /// All of the part, not the change.
+    pub counts: DailyCounts,
+}
+
+/// Whose row a number is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DailyName {
+    /// Of a row that the ledger may not have yet.
+    Told(DailyKey),
+    /// The ledger has kept whose it is, and the day is this. Where it has dropped the day since, the counts are dropped, too.
+    Known { day: u64 },
+}
+
+impl DailyName {
+    /// Days since 1970-01-01, UTC.
+    pub fn day(&self) -> u64 {
+        match self {
+            Self::Told(key) => key.day,
+            Self::Known { day } => *day,
+        }
+    }
+}
+
+/// New counts of a row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DailyChange {
+    pub number: u64,
+    pub name: DailyName,
+    /// All of the row, not the change.
     pub counts: DailyCounts,
 }
 
@@ -362,7 +390,8 @@ pub struct DailyRow {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DailyReport {
     pub holder: Holder,
-    pub rows: Vec<DailyRow>,
+    /// Best in the order of their days and numbers, in which a ledger keeps them.
+    pub rows: Vec<DailyChange>,
 }
 
 /// What a number in a receipt stands for.
@@ -503,8 +532,8 @@ pub trait Ledger: Send + Sync + fmt::Debug {
     /// The periods of a scope that overlap `from_s` (included) to `until_s` (not), in the order of names and time.
     fn usage(&self, scope: &LedgerScope, from_s: u64, until_s: u64) -> Result<Vec<PeriodRow>, LedgerError>;
 
-    /// The daily usage of a scope from the first to the last day, both included, in the order of its keys. What several holders, epochs or
-    /// parts have counted of one key is given apart: a holder knows better what it counts itself.
+    /// The daily usage of a scope from the first to the last day, both included, in the order of its keys. What several holders or epochs, or
+    /// several rows of one, have counted of one key is given apart: a holder knows better what it counts itself.
     fn daily(&self, scope: &LedgerScope, first_day: u64, last_day: u64) -> Result<Vec<(Holder, DailyRow)>, LedgerError>;
 
     /// The names that were numbered for receipts, those of the latest epochs first, at most so many.

@@ -206,7 +206,7 @@ impl Plan {
 
 impl Decides for Plan {
     fn write_behind(&self) {
-        self.engine.usage_written(&self.engine.take_unwritten_usage(usize::MAX));
+        self.engine.take_unwritten_usage().parts(usize::MAX).for_each(|taken| self.engine.usage_written(taken));
         self.engine.take_fresh_names(usize::MAX);
     }
 

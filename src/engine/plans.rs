@@ -67,7 +67,7 @@ pub use self::receipt::MAX_CHARS as MAX_RECEIPT_CHARS;
 pub use self::receipt_names::{NameKind, NumberedName};
 pub use self::settings::{LeaseSettings, Settings};
 pub use self::settle::{NotRecorded, Report, ReportSubject, Settlement};
-pub use self::usage::{DailyUsage, Scope, UnwrittenUsage, UsagePart};
+pub use self::usage::{DailyUsage, NumberedUsage, Scope, TakenUsage, UnwrittenUsage, UsageChange, UsageCounts};
 
 /// The longest operation id, in bytes.
 pub const MAX_OPERATION_ID: usize = 128;

@@ -10,9 +10,9 @@ use roaring::RoaringBitmap;
 use super::balance::{Account, Share};
 use super::operations::{MarkPlace, Rows, perform, unspent};
 use super::{
-    Answer, CatalogChange, CatalogImage, CatalogResource, CounterId, CounterIdentity, DailyCounts, DailyKey, DailyRow, Expire, Expired,
-    Holder, Ledger, LedgerError, LedgerPeriod, LedgerScope, MAX_COUNT_RULES, NameKind, NumberedName, Operation, PeriodRow, Secrets,
-    WindowRow,
+    Answer, CatalogChange, CatalogImage, CatalogResource, CounterId, CounterIdentity, DailyChange, DailyCounts, DailyKey, DailyName,
+    DailyRow, Expire, Expired, Holder, Ledger, LedgerError, LedgerPeriod, LedgerScope, MAX_COUNT_RULES, NameKind, NumberedName, Operation,
+    PeriodRow, Secrets, WindowRow,
 };
 use crate::decide::plan::Id;
 
@@ -40,7 +40,7 @@ struct State {
     marks_dropped_to_s: Option<u64>,
     catalog_revision: u64,
     catalog: BTreeMap<(u8, Id), Vec<u8>>,
-    days: BTreeMap<(DailyKey, Holder, u32), DailyCounts>,
+    days: Days,
     names: BTreeMap<Holder, Numbered>,
     /// By holder and fingerprint.
     windows: BTreeMap<(u32, [u8; 16]), WindowRow>,
@@ -53,6 +53,9 @@ struct Numbered {
     ended_s: Option<u64>,
     names: BTreeMap<(NameKind, u32), Id>,
 }
+
+/// Daily usage, by day, holder and number.
+type Days = BTreeMap<u64, BTreeMap<(Holder, u64), (DailyKey, DailyCounts)>>;
 
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone))]
@@ -134,11 +137,16 @@ impl Ledger for MemoryLedger {
 
     fn daily(&self, scope: &LedgerScope, first_day: u64, last_day: u64) -> Result<Vec<(Holder, DailyRow)>, LedgerError> {
         let state = self.state.lock();
-        let wanted = state.days.iter().filter(|((key, ..), _)| (first_day..=last_day).contains(&key.day) && scope.has_day(key));
-        let row = |((key, holder, part), counts): (&(DailyKey, Holder, u32), &DailyCounts)| {
-            (*holder, DailyRow { key: key.clone(), part: *part, counts: counts.clone() })
+        let days = state.days.iter().filter(|(day, _)| (first_day..=last_day).contains(day));
+        let wanted = days.flat_map(|(_, rows)| rows).filter(|(_, (key, _))| scope.has_day(key));
+        let row = |(&(holder, number), (key, counts)): (&(Holder, u64), &(DailyKey, DailyCounts))| {
+            (holder, DailyRow { number, key: key.clone(), counts: counts.clone() })
         };
-        Ok(wanted.map(row).collect())
+        let mut rows: Vec<_> = wanted.map(row).collect();
+        rows.sort_by(|(one_holder, one), (other_holder, other)| {
+            (&one.key, one_holder, one.number).cmp(&(&other.key, other_holder, other.number))
+        });
+        Ok(rows)
     }
 
     fn load_names(&self, most: usize, visit: &mut dyn FnMut(Holder, NumberedName)) -> Result<(), LedgerError> {
@@ -211,6 +219,21 @@ impl State {
             }
         }
         (old.len().try_into().unwrap_or(u64::MAX), counters)
+    }
+
+    /// Drops at most so many rows of the oldest days.
+    fn drop_days(&mut self, before: u64, most: usize) -> u64 {
+        let mut dropped = 0;
+        while let Some(mut rows) = self.days.first_entry().filter(|rows| *rows.key() < before) {
+            while dropped < most && rows.get_mut().pop_first().is_some() {
+                dropped += 1;
+            }
+            if !rows.get().is_empty() {
+                break;
+            }
+            rows.remove();
+        }
+        dropped.try_into().unwrap_or(u64::MAX)
     }
 
     fn expire_names(&mut self, expire: &Expire, most: usize) -> u64 {
@@ -331,10 +354,20 @@ impl Rows for State {
         Ok(())
     }
 
-    fn put_day(&mut self, holder: Holder, row: &DailyRow) -> Result<(), Infallible> {
-        self.days.insert((row.key.clone(), holder, row.part), row.counts.clone());
-        if self.days.len() > MAX_DAYS {
-            self.days.pop_first();
+    fn put_day(&mut self, holder: Holder, row: &DailyChange) -> Result<(), Infallible> {
+        let place = (holder, row.number);
+        match &row.name {
+            DailyName::Told(key) => {
+                self.days.entry(key.day).or_default().insert(place, (key.clone(), row.counts.clone()));
+                if self.days.values().map(BTreeMap::len).sum::<usize>() > MAX_DAYS {
+                    self.drop_days(u64::MAX, 1);
+                }
+            }
+            DailyName::Known { day } => {
+                if let Some((_, counts)) = self.days.get_mut(day).and_then(|rows| rows.get_mut(&place)) {
+                    *counts = row.counts.clone();
+                }
+            }
         }
         Ok(())
     }
@@ -354,9 +387,7 @@ impl Rows for State {
         let limit = usize::try_from(most).unwrap_or(usize::MAX);
         let mark_rows = self.expire_marks(expire.marks_issued_before_s, limit);
         let (periods, counters) = self.expire_periods(expire.periods_ended_by_s, limit);
-        let old: Vec<_> = self.days.keys().take_while(|(key, ..)| key.day < expire.days_before).take(limit).cloned().collect();
-        old.iter().for_each(|key| drop(self.days.remove(key)));
-        let days = u64::try_from(old.len()).unwrap_or(u64::MAX);
+        let days = self.drop_days(expire.days_before, limit);
         let names = self.expire_names(expire, limit);
         let ended = self.windows.iter().filter(|(_, row)| row.end_s <= expire.windows_ended_by_s).map(|(place, _)| *place);
         let ended: Vec<_> = ended.take(limit).collect();

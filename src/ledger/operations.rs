@@ -2,7 +2,7 @@
 
 use super::balance::{Account, MAX_UNITS, Share};
 use super::{
-    Answer, Balance, CatalogChange, CatalogEdit, ChargeRequest, Counter, CounterId, CounterIdentity, DailyRow, Delta, Expire, Expired,
+    Answer, Balance, CatalogChange, CatalogEdit, ChargeRequest, Counter, CounterId, CounterIdentity, DailyChange, Delta, Expire, Expired,
     GiveBack, GivenBack, GrantRequest, Holder, Lease, LeaseRequest, LedgerPeriod, Mark, MarkKind, NumberedName, Operation, Refused,
     RevisionConflict, Settle, Settled, WindowRow,
 };
@@ -47,7 +47,7 @@ pub(super) trait Rows {
     fn set_catalog_revision(&mut self, revision: u64) -> Result<(), Self::Error>;
     fn put_resource(&mut self, change: &CatalogChange) -> Result<(), Self::Error>;
 
-    fn put_day(&mut self, holder: Holder, row: &DailyRow) -> Result<(), Self::Error>;
+    fn put_day(&mut self, holder: Holder, row: &DailyChange) -> Result<(), Self::Error>;
     fn put_names(&mut self, holder: Holder, names: &[NumberedName]) -> Result<(), Self::Error>;
 
     fn put_window(&mut self, holder_id: u32, row: &WindowRow) -> Result<(), Self::Error>;

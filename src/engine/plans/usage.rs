@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use once_cell::race::OnceBox;
 
+pub use self::unwritten::{NumberedUsage, TakenUsage, UnwrittenUsage, UsageChange};
 use self::unwritten::{State, Unwritten};
-pub use self::unwritten::{UnwrittenUsage, UsagePart};
 use super::books::{Owner, shard_of};
 use super::fingerprint::{Filed, Files, Fingerprint, Fingerprinted, Fingerprints, files};
 use super::receipt_names::NameKind;
@@ -47,6 +47,12 @@ pub struct DailyUsage {
     pub plan: Id,
     pub entitlement: Id,
     pub target: Id,
+    pub counts: UsageCounts,
+}
+
+/// What happened to some requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UsageCounts {
     pub admitted: u64,
     /// By [`Reason`], in the order of [`Reason::ALL`].
     pub refused: [u64; Reason::ALL.len()],
@@ -91,8 +97,7 @@ pub(super) struct Row {
     key: Id,
     target: Id,
     under: Arc<Under>,
-    /// Set once, when it is filed.
-    part: AtomicU32,
+    number: u64,
     state: State,
     /// Which of the ledger's shards the subscriber is in.
     shard: u8,
@@ -118,9 +123,8 @@ pub(super) struct Usage {
     live: AtomicUsize,
     max_rows: usize,
     keep: Keep,
-    /// Sweeps so far. A row is of the part that this says when it is made, and only a later sweep drops it: a row that is made again is
-    /// another part.
-    sweeps: AtomicU32,
+    /// The number of the next row. One that is made again after it was dropped is another.
+    next_number: AtomicU64,
     dropped: AtomicU64,
 }
 
@@ -145,8 +149,8 @@ impl Usage {
     }
 
     fn new(max_rows: usize, keep: Keep) -> Self {
-        let (live, sweeps, dropped) = (AtomicUsize::new(0), AtomicU32::new(0), AtomicU64::new(0));
-        Self { rows: files(), unders: Shared::default(), live, max_rows, keep, sweeps, dropped }
+        let (live, next_number, dropped) = (AtomicUsize::new(0), AtomicU64::new(1), AtomicU64::new(0));
+        Self { rows: files(), unders: Shared::default(), live, max_rows, keep, next_number, dropped }
     }
 
     pub(super) fn count(&self, fingerprints: &Fingerprints, who: Who<'_>, event: Event, now: Now) {
@@ -182,37 +186,35 @@ impl Usage {
             return None;
         }
         let under = Under { plan: Arc::clone(who.plan), entitlement: Arc::clone(who.entitlement), key: None };
-        let fresh = Arc::new(Row::new(day, who, self.unders.of(Arc::new(under)), fingerprint));
-        let filed = self.rows.entry(Filed(Arc::clone(&fresh))).or_insert_with(|| {
+        let number = self.next_number.fetch_add(1, Ordering::Relaxed);
+        let fresh = Arc::new(Row::new(day, who, self.unders.of(Arc::new(under)), fingerprint, number));
+        let filed = self.rows.entry(Filed(fresh)).or_insert_with(|| {
             self.live.fetch_add(1, Ordering::Relaxed);
-            // Under the lock that a sweep takes to drop a row: after the sweep that dropped the one before.
-            fresh.part.store(self.sweeps.load(Ordering::SeqCst), Ordering::SeqCst);
         });
         Some(Arc::clone(&filed.key().0))
     }
 
     /// The rows of a scope, from the first to the last day, both included, in the order of day and names.
     pub(super) fn list(&self, scope: Scope<'_>, first_day: u64, last_day: u64) -> Vec<DailyUsage> {
-        let mut rows: Vec<DailyUsage> = self.parts(scope, first_day, last_day).into_iter().map(|part| part.usage).collect();
+        let mut rows: Vec<DailyUsage> = self.numbered(scope, first_day, last_day).into_iter().map(|row| row.usage).collect();
         rows.sort_unstable_by(|one, other| one.order().cmp(&other.order()));
         rows
     }
 
-    /// The same, each with its part, in no order.
-    pub(super) fn parts(&self, scope: Scope<'_>, first_day: u64, last_day: u64) -> Vec<UsagePart> {
+    /// The same, each with its number, in no order.
+    pub(super) fn numbered(&self, scope: Scope<'_>, first_day: u64, last_day: u64) -> Vec<NumberedUsage> {
         let wanted =
             |row: &Row| (first_day..=last_day).contains(&row.day()) && scope.holds(&row.subscriber, Some(&row.key), &row.under.plan);
-        self.rows.iter().map(|found| Arc::clone(&found.key().0)).filter(|row| wanted(row)).map(|row| row.usage_part()).collect()
+        self.rows.iter().map(|found| Arc::clone(&found.key().0)).filter(|row| wanted(row)).map(|row| row.numbered()).collect()
     }
 
     /// Drops days that are older than they are kept. With a ledger those are the days before yesterday that are written.
     pub(super) fn sweep(&self, now: Now) {
         let today = day_of(now);
-        let this = self.sweeps.fetch_add(1, Ordering::SeqCst).wrapping_add(1);
         self.rows.retain(|Filed(row), ()| {
             let keeps = match &self.keep {
                 Keep::Days(days) => row.day().saturating_add(*days) > today,
-                Keep::UntilWritten(_) => row.day().saturating_add(1) >= today || row.part() >= this || !row.state.is_written(),
+                Keep::UntilWritten(_) => row.day().saturating_add(1) >= today || !row.state.is_written(),
             };
             if !keeps {
                 self.live.fetch_sub(1, Ordering::Relaxed);
@@ -243,12 +245,12 @@ impl Fingerprinted for Row {
 }
 
 impl Row {
-    fn new(day: u64, who: Who<'_>, under: Arc<Under>, fingerprint: Fingerprint) -> Self {
+    fn new(day: u64, who: Who<'_>, under: Arc<Under>, fingerprint: Fingerprint, number: u64) -> Self {
         Self {
             fingerprint,
             // The nanoseconds of a clock hold some 200,000 days.
             day: u32::try_from(day).unwrap_or(u32::MAX),
-            part: AtomicU32::new(0),
+            number,
             state: State::of(fingerprint),
             shard: shard_of(who.subscriber),
             subscriber: Arc::clone(who.subscriber),
@@ -308,16 +310,11 @@ impl Row {
         self.day.into()
     }
 
-    fn part(&self) -> u32 {
-        self.part.load(Ordering::SeqCst)
-    }
-
-    fn usage_part(&self) -> UsagePart {
-        UsagePart { part: self.part(), usage: self.read() }
+    fn numbered(&self) -> NumberedUsage {
+        NumberedUsage { number: self.number, usage: self.read() }
     }
 
     fn read(&self) -> DailyUsage {
-        let others = self.others.get();
         DailyUsage {
             day: self.day(),
             subscriber: Arc::clone(&self.subscriber),
@@ -325,6 +322,13 @@ impl Row {
             plan: Arc::clone(&self.under.plan),
             entitlement: Arc::clone(&self.under.entitlement),
             target: Arc::clone(&self.target),
+            counts: self.counts(),
+        }
+    }
+
+    fn counts(&self) -> UsageCounts {
+        let others = self.others.get();
+        UsageCounts {
             admitted: self.admitted.load(Ordering::SeqCst),
             refused: others.map_or([0; _], |others| read(&others.refused)),
             responses: others.map_or([0; _], |others| read(&others.responses)),
@@ -340,7 +344,9 @@ impl DailyUsage {
     fn order(&self) -> (u64, &str, &str, &str, &str, &str) {
         (self.day, &self.subscriber, &self.key, &self.plan, &self.entitlement, &self.target)
     }
+}
 
+impl UsageCounts {
     /// How many were refused for a reason.
     pub fn refused_for(&self, reason: Reason) -> u64 {
         Reason::ALL.iter().zip(self.refused).find(|(known, _)| **known == reason).map_or(0, |(_, count)| count)

@@ -1,6 +1,6 @@
 //! What a ledger is told behind the decisions, and what is taken over from it: statistics, and the names behind the numbers in receipts.
 
-use super::{NumberedName, PlanEngine, Scope, UnwrittenUsage, UsagePart};
+use super::{NumberedName, NumberedUsage, PlanEngine, Scope, TakenUsage, UnwrittenUsage};
 use crate::decide::time::Now;
 
 impl PlanEngine {
@@ -9,29 +9,30 @@ impl PlanEngine {
         self.settings.receipts_ttl_ns
     }
 
-    /// The same, in the parts that a ledger knows them by: each takes the place of what the ledger has of that part.
-    pub fn usage_parts(&self, scope: Scope<'_>, first_day: u64, last_day: u64) -> Vec<UsagePart> {
-        self.usage.parts(scope, first_day, last_day)
+    /// Statistics of a scope, in no order, with the numbers that a ledger knows the rows by: each takes the place of what the ledger has of that
+    /// number.
+    pub fn numbered_usage(&self, scope: Scope<'_>, first_day: u64, last_day: u64) -> Vec<NumberedUsage> {
+        self.usage.numbered(scope, first_day, last_day)
     }
 
-    /// Rows of statistics that changed since they were taken last.
+    /// Rows of statistics that changed since they were written last.
     pub fn unwritten_usage(&self) -> usize {
         self.usage.unwritten()
     }
 
-    /// Takes at most so many of them, to be written. One caller at a time: what is taken later must be written later. Say then what came of
-    /// it: [`Self::usage_written`] or [`Self::usage_not_written`].
-    pub fn take_unwritten_usage(&self, most: usize) -> UnwrittenUsage {
-        self.usage.take(most)
+    /// Takes all of them, to be written. One caller at a time: what is taken later must be written later. Say then of each what came of it:
+    /// [`Self::usage_written`] or [`Self::usage_not_written`].
+    pub fn take_unwritten_usage(&self) -> UnwrittenUsage {
+        self.usage.take()
     }
 
-    /// A ledger keeps what was taken.
-    pub fn usage_written(&self, taken: &UnwrittenUsage) {
+    /// A ledger keeps these, and knows them by their numbers.
+    pub fn usage_written(&self, taken: TakenUsage<'_>) {
         self.usage.written(taken);
     }
 
-    /// What was taken may not be kept anywhere: it is to be taken again.
-    pub fn usage_not_written(&self, taken: &UnwrittenUsage) {
+    /// These may not be kept anywhere: they are to be taken again.
+    pub fn usage_not_written(&self, taken: TakenUsage<'_>) {
         self.usage.not_written(taken);
     }
 

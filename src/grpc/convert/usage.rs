@@ -31,8 +31,8 @@ pub fn quota_to_wire(usage: &QuotaUsage) -> pb::QuotaUsage {
 
 /// One day of one caller. What is 0 is left out.
 pub fn day_to_wire(usage: &DailyUsage) -> pb::DailyUsage {
-    let refused = Reason::ALL.iter().map(|reason| (reason.name(), usage.refused_for(*reason)));
-    let responses = Class::ALL.iter().map(|class| (class.name(), usage.ended_in(*class)));
+    let refused = Reason::ALL.iter().map(|reason| (reason.name(), usage.counts.refused_for(*reason)));
+    let responses = Class::ALL.iter().map(|class| (class.name(), usage.counts.ended_in(*class)));
     pb::DailyUsage {
         date: date(usage.day),
         subscriber: usage.subscriber.to_string(),
@@ -40,7 +40,7 @@ pub fn day_to_wire(usage: &DailyUsage) -> pb::DailyUsage {
         plan: usage.plan.to_string(),
         entitlement: usage.entitlement.to_string(),
         target: usage.target.to_string(),
-        admitted: usage.admitted,
+        admitted: usage.counts.admitted,
         refused: refused.filter(|(_, count)| *count > 0).map(|(name, count)| (name.to_owned(), count)).collect(),
         responses: responses.filter(|(_, count)| *count > 0).map(|(name, count)| (name.to_owned(), count)).collect(),
     }

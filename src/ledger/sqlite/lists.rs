@@ -251,8 +251,8 @@ pub(super) fn daily(sql: &Connection, scope: &LedgerScope, first_day: u64, last_
     let (first, last) = (int(first_day), int(last_day));
     let (condition, id) = column(scope).unwrap_or(("?3 = ''", ""));
     let mut statement = sql.prepare(&format!(
-        "SELECT day, subscriber, key, plan, entitlement, target, holder, epoch, part, admitted, refused, responses FROM daily
-         WHERE day BETWEEN ?1 AND ?2 AND {condition} ORDER BY day, subscriber, key, plan, entitlement, target, holder, epoch, part"
+        "SELECT day, subscriber, key, plan, entitlement, target, holder, epoch, number, admitted, refused, responses FROM daily
+         WHERE day BETWEEN ?1 AND ?2 AND {condition} ORDER BY day, subscriber, key, plan, entitlement, target, holder, epoch, number"
     ))?;
     let mut names = Names::default();
     let mut found = Vec::new();
@@ -263,7 +263,7 @@ pub(super) fn daily(sql: &Connection, scope: &LedgerScope, first_day: u64, last_
         let key = DailyKey { day: read_int(row, 0)?, subscriber, key, plan, entitlement, target };
         let holder = Holder { id: row.get(6)?, epoch: row.get(7)? };
         let counts = DailyCounts { admitted: read_int(row, 9)?, refused: read_packed(row, 10)?, responses: read_packed(row, 11)? };
-        found.push((holder, DailyRow { key, part: row.get(8)?, counts }));
+        found.push((holder, DailyRow { number: read_int(row, 8)?, key, counts }));
     }
     Ok(found)
 }

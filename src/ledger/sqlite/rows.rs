@@ -10,7 +10,8 @@ use super::codes::{int, kind, name_kind, pack, read_int, read_share, unit, weekd
 use crate::ledger::balance::{Account, Share};
 use crate::ledger::operations::{MarkPlace, Rows};
 use crate::ledger::{
-    CatalogChange, CounterId, CounterIdentity, DailyKey, DailyRow, Expire, Expired, Holder, MAX_COUNT_RULES, NumberedName, WindowRow,
+    CatalogChange, CounterId, CounterIdentity, DailyChange, DailyKey, DailyName, Expire, Expired, Holder, MAX_COUNT_RULES, NumberedName,
+    WindowRow,
 };
 
 /// Names of the table `numbers`.
@@ -128,6 +129,13 @@ impl<'a> Transaction<'a> {
             counters += self.write(sql, [counter])?;
         }
         Ok((old.len().try_into().unwrap_or(u64::MAX), counters))
+    }
+
+    fn expire_days(&mut self, before: u64, most: u64) -> Result<u64> {
+        let old = "(day, holder, epoch, number) IN
+                   (SELECT day, holder, epoch, number FROM daily_names WHERE day < ?1 ORDER BY day, holder, epoch, number LIMIT ?2)";
+        self.write(&format!("DELETE FROM daily_counts WHERE {old}"), [int(before), int(most)])?;
+        self.write(&format!("DELETE FROM daily_names WHERE {old}"), [int(before), int(most)])
     }
 
     fn expire_names(&mut self, expire: &Expire, most: u64) -> Result<u64> {
@@ -269,17 +277,24 @@ impl Rows for Transaction<'_> {
         Ok(())
     }
 
-    fn put_day(&mut self, holder: Holder, row: &DailyRow) -> Result<()> {
-        let sql = "INSERT INTO daily (day, subscriber, key, plan, entitlement, target, holder, epoch, part, admitted, refused, responses)
-                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)
-                   ON CONFLICT DO UPDATE SET admitted = excluded.admitted, refused = excluded.refused, responses = excluded.responses";
-        let DailyKey { day, subscriber, key, plan, entitlement, target } = &row.key;
+    fn put_day(&mut self, holder: Holder, row: &DailyChange) -> Result<()> {
+        let (Holder { id, epoch }, number, admitted) = (holder, int(row.number), int(row.counts.admitted));
         let (refused, responses) = (pack(&row.counts.refused), pack(&row.counts.responses));
-        let (day, admitted) = (int(*day), int(row.counts.admitted));
-        let (Holder { id, epoch }, part) = (holder, row.part);
-        let names = [subscriber, key, plan, entitlement, target].map(|name| &**name);
-        let [subscriber, key, plan, entitlement, target] = names;
-        self.write(sql, params![day, subscriber, key, plan, entitlement, target, id, epoch, part, admitted, refused, responses])?;
+        let sql = match &row.name {
+            DailyName::Told(DailyKey { day, subscriber, key, plan, entitlement, target }) => {
+                let sql = "INSERT INTO daily_names (day, holder, epoch, number, subscriber, key, plan, entitlement, target)
+                           VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT DO NOTHING";
+                let [subscriber, key, plan, entitlement, target] = [subscriber, key, plan, entitlement, target].map(|name| &**name);
+                self.write(sql, params![int(*day), id, epoch, number, subscriber, key, plan, entitlement, target])?;
+                "INSERT INTO daily_counts (day, holder, epoch, number, admitted, refused, responses) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+                 ON CONFLICT DO UPDATE SET admitted = excluded.admitted, refused = excluded.refused, responses = excluded.responses"
+            }
+            DailyName::Known { .. } => {
+                "UPDATE daily_counts SET admitted = ?5, refused = ?6, responses = ?7
+                 WHERE day = ?1 AND holder = ?2 AND epoch = ?3 AND number = ?4"
+            }
+        };
+        self.write(sql, params![int(row.name.day()), id, epoch, number, admitted, refused, responses])?;
         Ok(())
     }
 
@@ -306,9 +321,7 @@ impl Rows for Transaction<'_> {
         self.marks.clear();
         let mark_rows = self.expire_marks(expire.marks_issued_before_s, most)?;
         let (periods, counters) = self.expire_periods(expire.periods_ended_by_s, most)?;
-        let sql = "DELETE FROM daily WHERE (day, subscriber, key, plan, entitlement, target, holder, epoch, part) IN
-                   (SELECT day, subscriber, key, plan, entitlement, target, holder, epoch, part FROM daily WHERE day < ?1 LIMIT ?2)";
-        let days = self.write(sql, [int(expire.days_before), int(most)])?;
+        let days = self.expire_days(expire.days_before, most)?;
         let names = self.expire_names(expire, most)?;
         let sql = "DELETE FROM windows WHERE (fingerprint, holder) IN
                    (SELECT fingerprint, holder FROM windows WHERE end_s <= ?1 LIMIT ?2)";

@@ -117,6 +117,41 @@ pub(super) const VERSIONS: &[&str] = &[
          name TEXT NOT NULL,
          PRIMARY KEY (holder, epoch, kind, number)
      ) STRICT, WITHOUT ROWID;",
+    // 5: daily usage by number, and its counts apart from its names: what changes each second is small, and lies together.
+    "CREATE TABLE daily_names (
+         day INTEGER NOT NULL,
+         holder INTEGER NOT NULL,
+         epoch INTEGER NOT NULL,
+         number INTEGER NOT NULL,       -- the holder's, in this epoch
+         subscriber TEXT NOT NULL,
+         key TEXT NOT NULL,
+         plan TEXT NOT NULL,
+         entitlement TEXT NOT NULL,
+         target TEXT NOT NULL,
+         PRIMARY KEY (day, holder, epoch, number)
+     ) STRICT, WITHOUT ROWID;
+     CREATE INDEX daily_names_by_subscriber ON daily_names (subscriber, day);
+     CREATE INDEX daily_names_by_key ON daily_names (key, day);
+     CREATE TABLE daily_counts (
+         day INTEGER NOT NULL,
+         holder INTEGER NOT NULL,
+         epoch INTEGER NOT NULL,
+         number INTEGER NOT NULL,
+         admitted INTEGER NOT NULL,
+         refused BLOB NOT NULL,         -- 64 bits each, little-endian
+         responses BLOB NOT NULL,       -- likewise
+         PRIMARY KEY (day, holder, epoch, number)
+     ) STRICT, WITHOUT ROWID;
+     INSERT INTO daily_names
+         SELECT day, holder, epoch, row_number() OVER (ORDER BY day, subscriber, key, plan, entitlement, target, holder, epoch, part),
+             subscriber, key, plan, entitlement, target FROM daily;
+     INSERT INTO daily_counts
+         SELECT day, holder, epoch, row_number() OVER (ORDER BY day, subscriber, key, plan, entitlement, target, holder, epoch, part),
+             admitted, refused, responses FROM daily;
+     DROP TABLE daily;
+     CREATE VIEW daily AS
+         SELECT day, subscriber, key, plan, entitlement, target, holder, epoch, number, admitted, refused, responses
+         FROM daily_names JOIN daily_counts USING (day, holder, epoch, number);",
 ];
 
 /// The version that this program writes.

@@ -2,7 +2,8 @@ use super::*;
 
 on_both![
     counts_of_a_day_replace_those_of_the_same_epoch,
-    epochs_holders_and_parts_are_given_apart,
+    epochs_holders_and_rows_are_given_apart,
+    counts_without_a_name_are_those_of_a_row_that_is_there,
     places_that_were_added_count_from_nothing,
     days_are_listed_by_scope_and_range_in_order,
 ];
@@ -16,12 +17,13 @@ fn counts(admitted: u64, refused: &[u64]) -> DailyCounts {
     DailyCounts { admitted, refused: refused.to_vec(), responses: vec![admitted, u64::MAX] }
 }
 
-fn row(key: &DailyKey, part: u32, counts: DailyCounts) -> DailyRow {
-    DailyRow { key: key.clone(), part, counts }
+fn row(key: &DailyKey, number: u64, counts: DailyCounts) -> DailyRow {
+    DailyRow { number, key: key.clone(), counts }
 }
 
 fn report(bench: &Bench, holder: Holder, rows: &[DailyRow]) {
-    bench.one(DailyReport { holder, rows: rows.to_vec() });
+    let told = |row: &DailyRow| DailyChange { number: row.number, name: DailyName::Told(row.key.clone()), counts: row.counts.clone() };
+    bench.one(DailyReport { holder, rows: rows.iter().map(told).collect() });
 }
 
 fn all(bench: &Bench) -> Vec<(Holder, DailyRow)> {
@@ -38,19 +40,38 @@ fn counts_of_a_day_replace_those_of_the_same_epoch(bench: &Bench) {
     assert_eq!(all(bench), [(holder, row(&acme, 0, counts(3, &[2, 1])))]);
 }
 
-fn epochs_holders_and_parts_are_given_apart(bench: &Bench) {
+fn counts_without_a_name_are_those_of_a_row_that_is_there(bench: &Bench) {
+    let (before, other, holder) = (bench.join(1), bench.join(2), bench.join(1));
+    let (acme, umbrella) = (key(5, "acme", "acme-1", "gold"), key(5, "umbrella", "u-1", "gold"));
+    report(bench, holder, &[row(&acme, 7, counts(1, &[])), row(&umbrella, 8, counts(2, &[1]))]);
+    let change = |number, day| DailyChange { number, name: DailyName::Known { day }, counts: counts(3, &[4]) };
+    // Of none of these there is a row.
+    for holder in [before, other] {
+        bench.one(DailyReport { holder, rows: vec![change(7, 5)] });
+    }
+    bench.one(DailyReport { holder, rows: vec![change(6, 5), change(7, 4), change(9, 5)] });
+    assert_eq!(all(bench), [(holder, row(&acme, 7, counts(1, &[]))), (holder, row(&umbrella, 8, counts(2, &[1])))]);
+    bench.one(DailyReport { holder, rows: vec![change(7, 5)] });
+    let both = [(holder, row(&acme, 7, counts(3, &[4]))), (holder, row(&umbrella, 8, counts(2, &[1])))];
+    assert_eq!(all(bench), both);
+    // Its name is told again: whether it was kept the last time was not known.
+    report(bench, holder, &[both[1].1.clone()]);
+    assert_eq!(all(bench), both);
+}
+
+fn epochs_holders_and_rows_are_given_apart(bench: &Bench) {
     let acme = key(5, "acme", "acme-1", "gold");
     let mut reported = Vec::new();
-    for (holder, part, admitted) in [(1, 0, 10), (2, 0, 20), (1, 7, 30), (1, u32::MAX, 40)] {
-        let (holder, row) = (bench.join(holder), row(&acme, part, counts(admitted, &[1])));
+    for (holder, number, admitted) in [(1, 0, 10), (2, 0, 20), (1, 7, 30), (1, u64::from(u32::MAX) + 1, 40)] {
+        let (holder, row) = (bench.join(holder), row(&acme, number, counts(admitted, &[1])));
         report(bench, holder, std::slice::from_ref(&row));
         reported.push((holder, row));
     }
-    // Two parts of one epoch.
+    // Two rows of one epoch.
     let (holder, more) = (reported[0].0, row(&acme, 3, counts(50, &[])));
     report(bench, holder, std::slice::from_ref(&more));
     reported.push((holder, more));
-    reported.sort_by_key(|(holder, row)| (*holder, row.part));
+    reported.sort_by_key(|(holder, row)| (*holder, row.number));
     assert_eq!(all(bench), reported);
 }
 
@@ -71,7 +92,7 @@ fn days_are_listed_by_scope_and_range_in_order(bench: &Bench) {
         key(5, "umbrella", "", ""),
         key(6, "acme", "acme-1", "gold"),
     ];
-    let rows: Vec<_> = keys.iter().rev().map(|key| row(key, 0, counts(1, &[]))).collect();
+    let rows: Vec<_> = (0..).zip(keys.iter().rev()).map(|(number, key)| row(key, number, counts(1, &[]))).collect();
     report(bench, bench.join(1), &rows);
     // Scope, first and last day, and which of the rows.
     let cases: &[(LedgerScope, u64, u64, &[usize])] = &[

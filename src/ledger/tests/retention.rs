@@ -83,12 +83,17 @@ fn days_are_kept_from_the_day_that_is_said(bench: &Bench) {
         entitlement: "everything".into(),
         target: "orders/prod".into(),
     };
-    let row = |day| DailyRow { key: key(day), part: 0, counts: DailyCounts { admitted: day, ..DailyCounts::default() } };
+    let counts = |admitted| DailyCounts { admitted, ..DailyCounts::default() };
+    let row = |day| DailyChange { number: day, name: DailyName::Told(key(day)), counts: counts(day) };
     let rows = (3..7).map(row).collect();
     bench.one(DailyReport { holder, rows });
     assert_eq!(bench.one(Expire { days_before: 5, ..Expire::default() }), Expired { days: 2, ..Expired::default() });
-    let kept: Vec<_> = bench.ledger.daily(&LedgerScope::All, 0, 9).unwrap().into_iter().map(|(_, row)| row.key.day).collect();
-    assert_eq!(kept, [5, 6]);
+    let change = |day| DailyChange { number: day, name: DailyName::Known { day }, counts: counts(10 * day) };
+    bench.one(DailyReport { holder, rows: (3..7).map(change).collect() });
+    let kept = bench.ledger.daily(&LedgerScope::All, 0, 9).unwrap();
+    let kept: Vec<_> = kept.into_iter().map(|(_, row)| (row.key.day, row.counts.admitted)).collect();
+    assert_eq!(kept, [(5, 50), (6, 60)], "what is dropped does not come back");
+    assert_eq!(bench.one(Expire { days_before: 6, ..Expire::default() }), Expired { days: 1, ..Expired::default() });
 }
 
 fn much_is_dropped_in_steps(bench: &Bench) {

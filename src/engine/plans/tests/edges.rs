@@ -177,10 +177,10 @@ fn statistics_count_by_day_and_never_by_names_that_callers_make_up() {
     let names = |place: usize| (&*rows[place].key, &*rows[place].plan, &*rows[place].entitlement, &*rows[place].target);
     assert_eq!(rows.len(), 2);
     assert_eq!(names(0), ("k1", "", "", ""));
-    assert_eq!(rows[0].refused_for(Reason::NotSubscribed), 2);
+    assert_eq!(rows[0].counts.refused_for(Reason::NotSubscribed), 2);
     assert_eq!(names(1), ("k1", "gold", "all", "a"));
-    assert_eq!((rows[1].admitted, rows[1].refused_for(Reason::QuotaExceeded)), (2, 1));
-    assert_eq!((rows[1].ended_in(Class::Success), rows[1].ended_in(Class::TargetError)), (1, 1));
+    assert_eq!((rows[1].counts.admitted, rows[1].counts.refused_for(Reason::QuotaExceeded)), (2, 1));
+    assert_eq!((rows[1].counts.ended_in(Class::Success), rows[1].counts.ended_in(Class::TargetError)), (1, 1));
     assert_eq!(world.engine.daily_usage(Scope::All, today, today + 1).len(), 4);
     assert_eq!(world.engine.daily_usage(Scope::Key("k2"), 0, u64::MAX).len(), 1);
     assert_eq!(world.engine.daily_usage(Scope::Plan("gold"), 0, u64::MAX).len(), 3);
@@ -201,7 +201,7 @@ fn without_room_for_names_receipts_settle_all_the_same() {
     let mut world = world_with(|settings| settings.max_names = 0);
     world.run("check k1 a as=r1 -> ALLOW\nreport r1 503 -> REFUNDED\nused acme gold/all/q 0").unwrap();
     let rows = world.engine.daily_usage(Scope::All, 0, u64::MAX);
-    assert_eq!((rows.len(), rows[0].ended_in(Class::TargetError)), (1, 0));
+    assert_eq!((rows.len(), rows[0].counts.ended_in(Class::TargetError)), (1, 0));
 }
 
 #[test]

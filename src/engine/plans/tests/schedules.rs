@@ -14,7 +14,7 @@ use crate::decide::outcome::Outcome;
 use crate::decide::time::{Now, SECOND_NS};
 use crate::engine::plans::correction::Settled;
 use crate::engine::plans::lease::{Checked, GiveBack, Need, Shortage};
-use crate::engine::plans::{CheckInput, LeaseSettings, Report, ReportSubject, Scope, Settings, Settlement, UsagePart};
+use crate::engine::plans::{CheckInput, LeaseSettings, Report, ReportSubject, Scope, Settings, Settlement, UsageChange};
 use crate::engine::sync::Mutex;
 use crate::engine::sync::schedules::{found_out, many_orders};
 
@@ -31,8 +31,8 @@ struct Stage {
     /// Today and tomorrow.
     admitted: [AtomicU64; 2],
     refunded: [AtomicU64; 2],
-    /// Admissions by part, as the statistics were written.
-    written: Mutex<BTreeMap<u32, u64>>,
+    /// Admissions by the number of the row, as the statistics were written.
+    written: Mutex<BTreeMap<u64, u64>>,
 }
 
 impl Stage {
@@ -120,16 +120,18 @@ impl Stage {
         self.give_back(&self.world.engine.take_ended());
     }
 
-    fn keep(&self, parts: &[UsagePart]) {
-        let mut written = self.written.lock();
-        written.extend(parts.iter().map(|part| (part.part, part.usage.admitted)));
-    }
-
     /// As every second.
     fn write(&self) {
-        let taken = self.world.engine.take_unwritten_usage(usize::MAX);
-        self.keep(&taken.parts);
-        self.world.engine.usage_written(&taken);
+        for taken in self.world.engine.take_unwritten_usage().parts(1) {
+            for change in taken.changes() {
+                let (number, counts) = match change {
+                    UsageChange::Told(row) => (row.number, row.usage.counts),
+                    UsageChange::Known { number, counts, .. } => (number, counts),
+                };
+                self.written.lock().insert(number, counts.admitted);
+            }
+            self.world.engine.usage_written(taken);
+        }
     }
 
     /// Everything is written.
@@ -244,8 +246,8 @@ fn schedules_statistics_are_written_to_the_last_count() {
             stage.write();
             let day = 2 * DAY_NS;
             stage.world.engine.usage.sweep(Now { unix_ns: stage.world.now.unix_ns + day, steady_ns: stage.world.now.steady_ns + day });
-            let failed = stage.world.engine.take_unwritten_usage(usize::MAX);
-            stage.world.engine.usage_not_written(&failed);
+            let failed = stage.world.engine.take_unwritten_usage();
+            failed.parts(1).for_each(|failed| stage.world.engine.usage_not_written(failed));
             stage.write();
         });
         end([start(&stage, checks(2, 0)), start(&stage, checks(2, 0)), writer]);
@@ -302,10 +304,10 @@ fn without_letting_go(stage: &Stage) {
 
 /// Reads the statistics, and only then takes them off the list of those that have changed.
 fn read_first(stage: &Stage) {
-    let read = stage.world.engine.usage_parts(Scope::All, 0, u64::MAX);
-    let taken = stage.world.engine.take_unwritten_usage(usize::MAX);
-    stage.keep(&read);
-    stage.world.engine.usage_written(&taken);
+    let read = stage.world.engine.numbered_usage(Scope::All, 0, u64::MAX);
+    let taken = stage.world.engine.take_unwritten_usage();
+    stage.written.lock().extend(read.iter().map(|row| (row.number, row.usage.counts.admitted)));
+    taken.parts(1).for_each(|taken| stage.world.engine.usage_written(taken));
 }
 
 #[test]

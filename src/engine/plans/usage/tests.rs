@@ -14,19 +14,25 @@ struct Bench {
     nothing: Id,
 }
 
-/// What a ledger makes of what it is told: each report takes the place of the one before.
+/// What a ledger makes of what it is told: each report takes the place of the one before. By number, the day and the admissions.
 #[derive(Default)]
-struct Kept(HashMap<(u64, Id, u32), u64>);
+struct Kept(HashMap<u64, (u64, u64)>);
 
 impl Kept {
-    fn put(&mut self, taken: &UnwrittenUsage) {
-        for UsagePart { part, usage } in &taken.parts {
-            self.0.insert((usage.day, usage.key.clone(), *part), usage.admitted);
+    fn put(&mut self, taken: TakenUsage<'_>) {
+        for change in taken.changes() {
+            match change {
+                UsageChange::Told(row) => drop(self.0.insert(row.number, (row.usage.day, row.usage.counts.admitted))),
+                UsageChange::Known { number, day, counts } => {
+                    let kept = self.0.insert(number, (day, counts.admitted));
+                    assert!(kept.is_some_and(|(known, before)| known == day && before <= counts.admitted), "{number} {kept:?} {counts:?}");
+                }
+            }
         }
     }
 
     fn sum(&self, day: u64) -> u64 {
-        self.0.iter().filter(|((of, ..), _)| *of == day).map(|(_, admitted)| admitted).sum()
+        self.0.values().filter(|(of, _)| *of == day).map(|(_, admitted)| admitted).sum()
     }
 }
 
@@ -46,17 +52,26 @@ impl Bench {
     }
 
     fn take(&self) -> UnwrittenUsage {
-        self.usage.take(usize::MAX)
+        self.usage.take()
     }
 
     fn write(&self, kept: &mut Kept) {
-        let taken = self.take();
-        kept.put(&taken);
-        self.usage.written(&taken);
+        for taken in self.take().parts(2) {
+            kept.put(taken);
+            self.usage.written(taken);
+        }
+    }
+
+    fn written(&self, taken: &UnwrittenUsage) {
+        taken.parts(9).for_each(|taken| self.usage.written(taken));
+    }
+
+    fn not_written(&self, taken: &UnwrittenUsage) {
+        taken.parts(9).for_each(|taken| self.usage.not_written(taken));
     }
 
     fn days(&self) -> Vec<(u64, u64)> {
-        self.usage.list(Scope::All, 0, u64::MAX).into_iter().map(|row| (row.day, row.admitted)).collect()
+        self.usage.list(Scope::All, 0, u64::MAX).into_iter().map(|row| (row.day, row.counts.admitted)).collect()
     }
 }
 
@@ -68,8 +83,13 @@ fn day(day: u64) -> Now {
     at(day * DAY_NS)
 }
 
-fn counts(taken: &UnwrittenUsage) -> Vec<u64> {
-    taken.parts.iter().map(|part| part.usage.admitted).collect()
+/// Admissions, and whether it is said whose they are.
+fn counts(taken: &UnwrittenUsage) -> Vec<(u64, bool)> {
+    let one = |change| match change {
+        UsageChange::Told(row) => (row.usage.counts.admitted, true),
+        UsageChange::Known { counts, .. } => (counts.admitted, false),
+    };
+    taken.parts(9).flat_map(|taken| taken.changes().map(one).collect::<Vec<_>>()).collect()
 }
 
 #[test]
@@ -90,22 +110,59 @@ fn a_row_is_taken_once_for_all_its_changes_and_again_after_the_next() {
     (0..3).for_each(|_| bench.one("k", day(TODAY)));
     assert_eq!(bench.usage.unwritten(), 1);
     let taken = bench.take();
-    assert_eq!((counts(&taken), bench.usage.unwritten()), (vec![3], 0));
-    assert!(bench.take().parts.is_empty());
+    assert_eq!((counts(&taken), bench.usage.unwritten()), (vec![(3, true)], 1), "on its way");
+    assert_eq!(counts(&bench.take()), []);
     bench.one("k", day(TODAY));
     let again = bench.take();
-    assert_eq!(counts(&again), [4], "all of it, not the change");
-    bench.usage.written(&taken);
-    bench.usage.not_written(&again);
-    assert_eq!((counts(&bench.take()), counts(&bench.take())), (vec![4], vec![]));
+    assert_eq!(counts(&again), [(4, true)], "all of it, not the change");
+    bench.not_written(&taken);
+    bench.not_written(&again);
+    assert_eq!(bench.usage.unwritten(), 1, "waits once");
+    let at_last = bench.take();
+    assert_eq!((counts(&at_last), counts(&bench.take())), (vec![(4, true)], vec![]));
+    bench.written(&at_last);
+    assert_eq!(bench.usage.unwritten(), 0);
 }
 
 #[test]
-fn no_more_are_taken_than_asked_for() {
+fn whose_a_row_is_is_said_until_it_is_written() {
+    let bench = Bench::new(Usage::written_behind(9));
+    let again = || {
+        bench.one("k", day(TODAY));
+        bench.take()
+    };
+    for count in 1..3 {
+        let taken = again();
+        assert_eq!(counts(&taken), [(count, true)]);
+        bench.not_written(&taken);
+    }
+    bench.written(&again());
+    for count in 4..6 {
+        let taken = again();
+        assert_eq!(counts(&taken), [(count, false)]);
+        bench.not_written(&taken);
+    }
+    bench.one("other", day(TODAY));
+    assert_eq!(counts(&bench.take()), [(5, false), (1, true)]);
+}
+
+#[test]
+fn rows_are_taken_in_the_order_of_their_numbers_and_written_in_parts() {
     let bench = Bench::new(Usage::written_behind(99));
-    (0..50).for_each(|number| bench.one(&format!("k{number}"), day(TODAY)));
-    let sizes: Vec<usize> = (0..4).map(|_| bench.usage.take(20).parts.len()).collect();
-    assert_eq!((sizes, bench.usage.unwritten()), (vec![20, 20, 10, 0], 0));
+    for round in [true, false] {
+        // The other way round the second time.
+        (0..50).for_each(|number| bench.one(&format!("k{}", if round { number } else { 49 - number }), day(TODAY)));
+        let taken = bench.take();
+        let number = |change| match change {
+            UsageChange::Told(row) => row.number,
+            UsageChange::Known { number, .. } => number,
+        };
+        let parts: Vec<Vec<u64>> = taken.parts(20).map(|taken| taken.changes().map(number).collect()).collect();
+        assert_eq!(parts, [(1..=20).collect::<Vec<_>>(), (21..=40).collect(), (41..=50).collect()]);
+        assert_eq!(bench.usage.unwritten(), 50);
+        bench.written(&taken);
+        assert_eq!(bench.usage.unwritten(), 0);
+    }
 }
 
 #[test]
@@ -120,9 +177,9 @@ fn a_row_leaves_memory_two_days_later_and_only_when_it_is_written() {
     assert_eq!(sweep(over), 1, "not written");
     let taken = bench.take();
     assert_eq!(sweep(over), 1, "on its way");
-    bench.usage.not_written(&taken);
+    bench.not_written(&taken);
     assert_eq!(sweep(over), 1, "not written after all");
-    bench.usage.written(&bench.take());
+    bench.written(&bench.take());
     assert_eq!((sweep(over - 1), sweep(over)), (1, 0));
 }
 
@@ -130,7 +187,7 @@ fn a_row_leaves_memory_two_days_later_and_only_when_it_is_written() {
 fn without_a_ledger_nothing_waits() {
     let bench = Bench::new(Usage::in_memory(9, 2));
     bench.one("k", day(TODAY));
-    assert_eq!((bench.usage.unwritten(), bench.take().parts), (0, vec![]));
+    assert_eq!((bench.usage.unwritten(), counts(&bench.take())), (0, vec![]));
     let rows = [TODAY + 1, TODAY + 2].map(|today| {
         bench.usage.sweep(day(today));
         bench.usage.rows()
@@ -152,7 +209,7 @@ fn at_the_bound_events_are_dropped_until_rows_are_written() {
 }
 
 #[test]
-fn a_row_that_is_counted_in_again_after_it_left_is_another_part() {
+fn a_row_that_is_counted_in_again_after_it_left_is_another() {
     let bench = Bench::new(Usage::written_behind(9));
     let (mut kept, mut last) = (Kept::default(), None);
     for counted in 1..=5 {
@@ -196,13 +253,14 @@ fn nothing_is_lost_or_counted_twice_while_rows_are_written_and_dropped() {
             let mut kept = Kept::default();
             let mut round = 0;
             while !done.load(Ordering::SeqCst) {
-                let taken = bench.usage.take(5);
-                round += 1;
-                if round % 3 == 0 {
-                    bench.usage.not_written(&taken);
-                } else {
-                    kept.put(&taken);
-                    bench.usage.written(&taken);
+                for taken in bench.take().parts(3) {
+                    round += 1;
+                    if round % 3 == 0 {
+                        bench.usage.not_written(taken);
+                    } else {
+                        kept.put(taken);
+                        bench.usage.written(taken);
+                    }
                 }
             }
             kept

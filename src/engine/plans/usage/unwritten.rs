@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{DailyUsage, Keep, Row, Usage};
+use super::{DailyUsage, Keep, Row, Usage, UsageCounts};
 use crate::engine::plans::fingerprint::Fingerprint;
 use crate::engine::sync::{
     Mutex,
@@ -15,11 +15,17 @@ const LANES: usize = 16;
 const WAITS: u8 = 1;
 /// The row was taken, and nobody has said yet what came of it.
 const TAKEN: u8 = 2;
+/// The row was written before: whose it is needs not be said again.
+const KNOWN: u8 = 4;
+
+/// A row, with its number: to put rows in order they need not be looked at.
+type Listed = (u64, Arc<Row>);
 
 /// Rows that wait to be written.
 #[derive(Debug, Default)]
 pub(super) struct Unwritten {
-    lanes: Box<[Mutex<Vec<Arc<Row>>>; LANES]>,
+    lanes: Box<[Mutex<Vec<Listed>>; LANES]>,
+    /// Those that were taken, too, until they are written.
     waiting: AtomicUsize,
 }
 
@@ -30,19 +36,55 @@ pub(super) struct State {
     lane: u8,
 }
 
-/// A row of statistics as one engine has counted it. What it counts again after it let go of the row is another part.
+/// A row of statistics as one engine has counted it. What it counts of the same after it let go of the row is another row.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UsagePart {
-    pub part: u32,
+pub struct NumberedUsage {
+    pub number: u64,
     pub usage: DailyUsage,
+}
+
+/// What is to be written of a row.
+// It is written at once: a box would cost more than the bytes.
+#[allow(clippy::large_enum_variant)]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum UsageChange {
+    /// All of it.
+    Told(NumberedUsage),
+    /// What was written of the row before lacks only these.
+    Known { number: u64, day: u64, counts: UsageCounts },
 }
 
 /// Rows that were taken to be written.
 #[derive(Debug)]
 #[must_use]
-pub struct UnwrittenUsage {
-    pub parts: Vec<UsagePart>,
-    rows: Vec<Arc<Row>>,
+pub struct UnwrittenUsage(Vec<Listed>);
+
+/// Some of them.
+#[derive(Clone, Copy, Debug)]
+pub struct TakenUsage<'a>(&'a [Listed]);
+
+impl UnwrittenUsage {
+    /// At most so many at once, in the order of days and numbers, about: rows are made in it.
+    pub fn parts(&self, most: usize) -> impl Iterator<Item = TakenUsage<'_>> {
+        self.0.chunks(most.max(1)).map(TakenUsage)
+    }
+}
+
+impl TakenUsage<'_> {
+    /// As they are counted now.
+    pub fn changes(&self) -> impl Iterator<Item = UsageChange> {
+        self.rows().map(|row| {
+            if row.state.bits.load(Ordering::SeqCst) & KNOWN == 0 {
+                UsageChange::Told(row.numbered())
+            } else {
+                UsageChange::Known { number: row.number, day: row.day(), counts: row.counts() }
+            }
+        })
+    }
+
+    fn rows(&self) -> impl Iterator<Item = &Arc<Row>> {
+        self.0.iter().map(|(_, row)| row)
+    }
 }
 
 impl State {
@@ -52,7 +94,7 @@ impl State {
 
     /// Nothing of the row waits or is on its way.
     pub(super) fn is_written(&self) -> bool {
-        self.bits.load(Ordering::SeqCst) == 0
+        self.bits.load(Ordering::SeqCst) & (WAITS | TAKEN) == 0
     }
 }
 
@@ -72,20 +114,19 @@ impl Unwritten {
             && let Some(lane) = self.lanes.get(usize::from(row.state.lane) % LANES)
         {
             let mut lane = lane.lock();
-            lane.push(Arc::clone(row));
+            lane.push((row.number, Arc::clone(row)));
             self.waiting.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    fn take(&self, most: usize) -> Vec<Arc<Row>> {
-        let mut taken = Vec::new();
-        for lane in self.lanes.iter() {
-            let mut lane = lane.lock();
-            let rest = lane.len().saturating_sub(most.saturating_sub(taken.len()));
-            self.waiting.fetch_sub(lane.len().saturating_sub(rest), Ordering::Relaxed);
-            taken.extend(lane.drain(rest..));
+    fn take(&self) -> Vec<Listed> {
+        let mut taken: Vec<Listed> = self.lanes.iter().flat_map(|lane| std::mem::take(&mut *lane.lock())).collect();
+        for (_, row) in &taken {
+            // In this order: in between it must not look as if it were written.
+            row.state.bits.fetch_or(TAKEN, Ordering::SeqCst);
+            row.state.bits.fetch_and(!WAITS, Ordering::SeqCst);
         }
-        taken.iter().for_each(|row| row.state.bits.store(TAKEN, Ordering::SeqCst));
+        taken.sort_unstable_by_key(|(number, _)| *number);
         taken
     }
 }
@@ -98,29 +139,37 @@ impl Usage {
         }
     }
 
-    /// Rows that wait to be written.
+    /// Rows that wait to be written, or are on their way.
     pub(in crate::engine::plans) fn unwritten(&self) -> usize {
         self.behind().map_or(0, |unwritten| unwritten.waiting.load(Ordering::Relaxed))
     }
 
-    /// Takes at most so many of them.
-    pub(in crate::engine::plans) fn take(&self, most: usize) -> UnwrittenUsage {
-        let rows = self.behind().map(|unwritten| unwritten.take(most)).unwrap_or_default();
-        UnwrittenUsage { parts: rows.iter().map(|row| row.usage_part()).collect(), rows }
+    /// Takes all of them.
+    pub(in crate::engine::plans) fn take(&self) -> UnwrittenUsage {
+        UnwrittenUsage(self.behind().map(Unwritten::take).unwrap_or_default())
     }
 
     /// What was taken is kept elsewhere: a sweep may drop it.
-    pub(in crate::engine::plans) fn written(&self, taken: &UnwrittenUsage) {
-        for row in &taken.rows {
-            row.state.bits.fetch_and(!TAKEN, Ordering::SeqCst);
+    pub(in crate::engine::plans) fn written(&self, taken: TakenUsage<'_>) {
+        for row in taken.rows() {
+            row.state.bits.fetch_or(KNOWN, Ordering::SeqCst);
         }
+        self.let_go(taken);
     }
 
     /// What was taken has to be taken again.
-    pub(in crate::engine::plans) fn not_written(&self, taken: &UnwrittenUsage) {
+    pub(in crate::engine::plans) fn not_written(&self, taken: TakenUsage<'_>) {
         let Some(unwritten) = self.behind() else { return };
-        taken.rows.iter().for_each(|row| unwritten.list(row));
+        taken.rows().for_each(|row| unwritten.list(row));
         // After it waits again: in between it would look as if it were written.
-        self.written(taken);
+        self.let_go(taken);
+    }
+
+    fn let_go(&self, taken: TakenUsage<'_>) {
+        let Some(unwritten) = self.behind() else { return };
+        for row in taken.rows() {
+            row.state.bits.fetch_and(!TAKEN, Ordering::SeqCst);
+        }
+        unwritten.waiting.fetch_sub(taken.0.len(), Ordering::Relaxed);
     }
 }

@@ -6,8 +6,8 @@ use super::{Desk, engine_counter, wire_scope};
 use crate::decide::outcome::Class;
 use crate::decide::time::{Now, SECOND_NS};
 use crate::decide::verdict::Reason;
-use crate::engine::plans::{DailyUsage, NameKind, NumberedName, Scope, UsagePart};
-use crate::ledger::{self, DailyCounts, DailyKey, DailyReport, DailyRow, LedgerError, NameReport};
+use crate::engine::plans::{DailyUsage, NameKind, NumberedName, NumberedUsage, Scope, UsageChange, UsageCounts};
+use crate::ledger::{self, DailyChange, DailyCounts, DailyKey, DailyName, DailyReport, DailyRow, LedgerError, NameReport};
 
 /// Rows in one operation: it keeps a lease that waits behind it for some milliseconds.
 const ROWS_AT_ONCE: usize = 500;
@@ -42,21 +42,17 @@ impl Desk {
     }
 
     fn write_usage(&self) -> Result<(), LedgerError> {
-        let mut left = self.engine.unwritten_usage();
-        while left > 0 {
-            let mut taken = self.engine.take_unwritten_usage(left.min(ROWS_AT_ONCE));
-            if taken.parts.is_empty() {
-                break;
+        let mut outcome = Ok(());
+        for some in self.engine.take_unwritten_usage().parts(ROWS_AT_ONCE) {
+            // After a failure the rest waits for the next time.
+            outcome = outcome
+                .and_then(|()| self.ledger.call(DailyReport { holder: self.holder, rows: some.changes().map(wire_change).collect() }));
+            match outcome {
+                Ok(()) => self.engine.usage_written(some),
+                Err(_) => self.engine.usage_not_written(some),
             }
-            left = left.saturating_sub(taken.parts.len());
-            let report = DailyReport { holder: self.holder, rows: taken.parts.drain(..).map(wire_row).collect() };
-            if let Err(error) = self.ledger.call(report) {
-                self.engine.usage_not_written(&taken);
-                return Err(error);
-            }
-            self.engine.usage_written(&taken);
         }
-        Ok(())
+        outcome
     }
 
     /// Statistics by day, from the first to the last day since 1970-01-01 (UTC), both included: the ledger's, with those of this engine as it
@@ -68,15 +64,14 @@ impl Desk {
         let mut sums: BTreeMap<DailyKey, DailyCounts> = BTreeMap::new();
         let mut live = HashSet::new();
         // Memory first: what it lets go of meanwhile is in the ledger, and what it holds now takes the place of what the ledger has of it.
-        for part in self.engine.usage_parts(scope, first_day, last_day) {
-            let DailyRow { key, part, counts } = wire_row(part);
-            sums.entry(key.clone()).or_default().add(&counts);
-            live.insert((key, part));
+        for row in self.engine.numbered_usage(scope, first_day, last_day) {
+            let DailyRow { number, key, counts } = wire_row(row);
+            sums.entry(key).or_default().add(&counts);
+            live.insert(number);
         }
         for (holder, row) in self.ledger.ledger().daily(&wire_scope(scope), first_day, last_day)? {
-            let place = (row.key, row.part);
-            if holder != self.holder || !live.contains(&place) {
-                sums.entry(place.0).or_default().add(&row.counts);
+            if holder != self.holder || !live.contains(&row.number) {
+                sums.entry(row.key).or_default().add(&row.counts);
             }
         }
         Ok(sums.into_iter().map(daily_usage).collect())
@@ -108,19 +103,35 @@ fn wire_name(name: &NumberedName) -> ledger::NumberedName {
     ledger::NumberedName { kind, number: name.number, name: name.name.clone() }
 }
 
-fn wire_row(part: UsagePart) -> DailyRow {
-    let DailyUsage { day, subscriber, key, plan, entitlement, target, admitted, refused, responses } = part.usage;
-    let counts = DailyCounts { admitted, refused: refused.to_vec(), responses: responses.to_vec() };
-    DailyRow { key: DailyKey { day, subscriber, key, plan, entitlement, target }, part: part.part, counts }
+fn wire_change(change: UsageChange) -> DailyChange {
+    match change {
+        UsageChange::Told(row) => {
+            let DailyRow { number, key, counts } = wire_row(row);
+            DailyChange { number, name: DailyName::Told(key), counts }
+        }
+        UsageChange::Known { number, day, counts } => DailyChange { number, name: DailyName::Known { day }, counts: wire_counts(&counts) },
+    }
+}
+
+fn wire_row(NumberedUsage { number, usage }: NumberedUsage) -> DailyRow {
+    let DailyUsage { day, subscriber, key, plan, entitlement, target, counts } = usage;
+    DailyRow { number, key: DailyKey { day, subscriber, key, plan, entitlement, target }, counts: wire_counts(&counts) }
+}
+
+/// Most rows count admissions alone, and need no lists.
+fn wire_counts(counts: &UsageCounts) -> DailyCounts {
+    let list = |counts: &[u64]| if counts.iter().all(|count| *count == 0) { Vec::new() } else { counts.to_vec() };
+    DailyCounts { admitted: counts.admitted, refused: list(&counts.refused), responses: list(&counts.responses) }
 }
 
 fn daily_usage((key, counts): (DailyKey, DailyCounts)) -> DailyUsage {
     let DailyKey { day, subscriber, key, plan, entitlement, target } = key;
     let (mut refused, mut responses) = ([0; Reason::ALL.len()], [0; Class::ALL.len()]);
-    // Places that this program does not know were added by a newer one, and those that the row lacks were added since.
+    // Places that this program does not know were added by a newer one.
     refused.iter_mut().zip(counts.refused).for_each(|(place, count)| *place = count);
     responses.iter_mut().zip(counts.responses).for_each(|(place, count)| *place = count);
-    DailyUsage { day, subscriber, key, plan, entitlement, target, admitted: counts.admitted, refused, responses }
+    let counts = UsageCounts { admitted: counts.admitted, refused, responses };
+    DailyUsage { day, subscriber, key, plan, entitlement, target, counts }
 }
 
 #[cfg(test)]

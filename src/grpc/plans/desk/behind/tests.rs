@@ -104,7 +104,7 @@ impl Node {
     /// Rows as `day key target admitted`, the day after today.
     fn days(&self, scope: Scope<'_>, first: u64, last: u64) -> Vec<String> {
         let rows = self.desk.daily_usage(scope, TODAY + first, TODAY + last).unwrap();
-        rows.iter().map(|row| format!("{} {} {} {}", row.day - TODAY, row.key, row.target, row.admitted)).collect()
+        rows.iter().map(|row| format!("{} {} {} {}", row.day - TODAY, row.key, row.target, row.counts.admitted)).collect()
     }
 
     fn today(&self) -> Vec<String> {
@@ -259,7 +259,7 @@ async fn a_response_to_a_request_of_an_earlier_epoch_is_counted_under_its_names(
     let responses = |node: &Node| -> Vec<String> {
         let rows = node.desk.daily_usage(Scope::All, TODAY, TODAY).unwrap();
         rows.iter()
-            .map(|row| format!("{} {} {}/{} {}", row.key, row.target, row.plan, row.entitlement, row.ended_in(Class::Success)))
+            .map(|row| format!("{} {} {}/{} {}", row.key, row.target, row.plan, row.entitlement, row.counts.ended_in(Class::Success)))
             .collect()
     };
     assert_eq!(responses(&second), ["k1 c tiny/all 1", "k2 c tiny/all 2"]);
@@ -297,5 +297,5 @@ async fn a_receipt_whose_names_were_lost_is_settled_all_the_same() {
     assert!(later.check("k2", "c").await.is_some());
     assert_eq!(later.report(&receipt, 200), Settlement::Counted);
     let rows = later.desk.daily_usage(Scope::All, TODAY, TODAY).unwrap();
-    assert!(rows.iter().all(|row| row.ended_in(Class::Success) == 0), "counted under another name: {rows:?}");
+    assert!(rows.iter().all(|row| row.counts.ended_in(Class::Success) == 0), "counted under another name: {rows:?}");
 }
