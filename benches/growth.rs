@@ -137,14 +137,15 @@ fn main() {
         }
     }
     // A quota takes units from the ledger, and the fewer at once the less often its caller calls: that is a cost of its own.
-    let callers: [(_, _, Create, _); 3] = [
-        ("plans with a rate, each with a caller", RATE, plans::create_many, powers(1, 5)),
-        ("plans with two quotas, each with a caller", QUOTAS, plans::create_many, powers(1, 5)),
-        ("subscribers of a plan with a rate, each with a key", RATE, plans::create, powers(3, 6)),
+    let callers: [(_, _, Create, _, _); 4] = [
+        ("plans with a rate, each with a caller", RATE, plans::create_many, powers(1, 5), Kept::Nowhere),
+        ("plans with two quotas, each with a caller", QUOTAS, plans::create_many, powers(1, 5), Kept::Nowhere),
+        ("subscribers of a plan with a rate, each with a key", RATE, plans::create, powers(3, 6), Kept::Nowhere),
+        ("the same subscribers, in a ledger on disk", RATE, plans::create, powers(3, 6), Kept::OnDisk),
     ];
-    for (what, plan, create, counts) in callers {
+    for (what, plan, create, counts, kept) in callers {
         if arguments.wants(what) {
-            let server = Server::tollgate(Kept::Nowhere, None);
+            let server = Server::tollgate(kept, None);
             let mut created = 0;
             for count in counts {
                 create(server.grpc, plan, created, count);
