@@ -217,6 +217,7 @@ impl Usage {
                 Keep::UntilWritten(_) => row.day().saturating_add(1) >= today || !row.state.is_written(),
             };
             if !keeps {
+                row.state.forget();
                 self.live.fetch_sub(1, Ordering::Relaxed);
             }
             keeps

@@ -147,6 +147,22 @@ fn whose_a_row_is_is_said_until_it_is_written() {
 }
 
 #[test]
+fn whose_a_row_is_is_said_again_when_it_has_left_memory() {
+    let bench = Bench::new(Usage::written_behind(9));
+    let mut last = None;
+    bench.admit(&mut last, &"k".into(), day(TODAY));
+    bench.written(&bench.take());
+    for (later, told) in [(1, false), (2, true)] {
+        bench.usage.sweep(day(TODAY + later));
+        // The clock steps back, and the caller remembers the row.
+        bench.admit(&mut last, &"k".into(), day(TODAY));
+        let taken = bench.take();
+        assert_eq!(counts(&taken), [(1 + later, told)]);
+        bench.written(&taken);
+    }
+}
+
+#[test]
 fn rows_are_taken_in_the_order_of_their_numbers_and_written_in_parts() {
     let bench = Bench::new(Usage::written_behind(99));
     for round in [true, false] {

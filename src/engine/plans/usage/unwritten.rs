@@ -96,6 +96,11 @@ impl State {
     pub(super) fn is_written(&self) -> bool {
         self.bits.load(Ordering::SeqCst) & (WAITS | TAKEN) == 0
     }
+
+    /// The row leaves memory. Who still counts in it, after a leap of the clock, cannot know whether the ledger has dropped the day, too.
+    pub(super) fn forget(&self) {
+        self.bits.fetch_and(!KNOWN, Ordering::SeqCst);
+    }
 }
 
 impl Unwritten {
