@@ -172,6 +172,27 @@ fn every_older_version_is_brought_forward_with_what_it_holds() {
 }
 
 #[test]
+fn each_row_of_an_older_version_keeps_its_own_counts() {
+    let folder = filled(1);
+    let sql = Connection::open(file(&folder)).unwrap();
+    sql.execute_batch(OLDER[3].0).unwrap();
+    // Neither the order of the names nor that of the counts is the other's.
+    for number in 0..100_u32 {
+        let (name, epoch) = (number * 37 % 100, number % 3);
+        let row = format!("VALUES (7, 's{name}', 'k{number}', 'gold', 'all', 'orders', 1, {epoch}, {}, {number}, x'', x'')", number % 7);
+        sql.execute(&format!("INSERT INTO daily {row}"), []).unwrap();
+    }
+    drop(sql);
+    let found = SqliteLedger::open(folder.path()).unwrap().daily(&LedgerScope::All, 7, 7).unwrap();
+    assert_eq!(found.len(), 100);
+    for (holder, row) in found {
+        let number: u32 = row.key.key[1..].parse().unwrap();
+        let subscriber = format!("s{}", number * 37 % 100);
+        assert_eq!((holder.epoch, &*row.key.subscriber, row.counts.admitted), (number % 3, &*subscriber, number.into()));
+    }
+}
+
+#[test]
 fn an_empty_file_is_a_new_ledger() {
     let folder = TempDir::new().unwrap();
     fs::write(file(&folder), "").unwrap();

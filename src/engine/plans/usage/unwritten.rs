@@ -17,6 +17,8 @@ const WAITS: u8 = 1;
 const TAKEN: u8 = 2;
 /// The row was written before: whose it is needs not be said again.
 const KNOWN: u8 = 4;
+/// The row has left memory: whose it is is said each time.
+const GONE: u8 = 8;
 
 /// A row, with its number: to put rows in order they need not be looked at.
 type Listed = (u64, Arc<Row>);
@@ -74,10 +76,10 @@ impl TakenUsage<'_> {
     /// As they are counted now.
     pub fn changes(&self) -> impl Iterator<Item = UsageChange> {
         self.rows().map(|row| {
-            if row.state.bits.load(Ordering::SeqCst) & KNOWN == 0 {
-                UsageChange::Told(row.numbered())
-            } else {
+            if row.state.bits.load(Ordering::SeqCst) & (KNOWN | GONE) == KNOWN {
                 UsageChange::Known { number: row.number, day: row.day(), counts: row.counts() }
+            } else {
+                UsageChange::Told(row.numbered())
             }
         })
     }
@@ -99,7 +101,7 @@ impl State {
 
     /// The row leaves memory. Who still counts in it, after a leap of the clock, cannot know whether the ledger has dropped the day, too.
     pub(super) fn forget(&self) {
-        self.bits.fetch_and(!KNOWN, Ordering::SeqCst);
+        self.bits.fetch_or(GONE, Ordering::SeqCst);
     }
 }
 
@@ -124,8 +126,15 @@ impl Unwritten {
         }
     }
 
+    /// Leaves room for as many: a decision should not have to make it.
+    fn take_lane(lane: &Mutex<Vec<Listed>>) -> Vec<Listed> {
+        let many = lane.lock().len();
+        let room = Vec::with_capacity(many);
+        std::mem::replace(&mut *lane.lock(), room)
+    }
+
     fn take(&self) -> Vec<Listed> {
-        let mut taken: Vec<Listed> = self.lanes.iter().flat_map(|lane| std::mem::take(&mut *lane.lock())).collect();
+        let mut taken: Vec<Listed> = self.lanes.iter().flat_map(Self::take_lane).collect();
         for (_, row) in &taken {
             // In this order: in between it must not look as if it were written.
             row.state.bits.fetch_or(TAKEN, Ordering::SeqCst);

@@ -222,10 +222,8 @@ async fn a_ledger_that_cannot_be_read_is_an_error_and_not_half_an_answer() {
     assert_eq!(node.desk.daily_usage(Scope::All, TODAY, TODAY), Err(LedgerError::Stopped));
 }
 
-#[tokio::test]
-async fn many_rows_are_written_in_pieces() {
-    let world = World::new();
-    let many = 2 * ROWS_AT_ONCE + 1;
+/// So many rows, each of a target.
+async fn counted(world: &World, many: usize) -> Node {
     let targets: Vec<String> = (0..many).map(|number| format!("t{number}")).collect();
     let file = format!(
         "{{plans: [{{id: gold, entitlements: [{{name: all, targets: [{}]}}]}}],
@@ -236,10 +234,34 @@ async fn many_rows_are_written_in_pieces() {
     for target in &targets {
         node.check("k1", target).await;
     }
+    node
+}
+
+#[tokio::test]
+async fn many_rows_are_written_in_pieces() {
+    let world = World::new();
+    let many = 2 * ROWS_AT_ONCE + 1;
+    let node = counted(&world, many).await;
     let before = world.ledger.commits();
     node.desk.write_behind().unwrap();
     assert_eq!((world.ledger.commits() - before, node.engine.unwritten_usage()), (3, 0));
     assert_eq!(world.start(1).today().len(), many);
+}
+
+#[tokio::test]
+async fn after_a_piece_that_failed_the_rest_waits_for_the_next_time() {
+    let world = World::new();
+    let many = 2 * ROWS_AT_ONCE + 1;
+    let node = counted(&world, many).await;
+    let mut commits = 0;
+    world.every_commit(move || {
+        commits += 1;
+        if commits == 2 { full() } else { Fault::None }
+    });
+    node.desk.write_behind().unwrap_err();
+    assert_eq!(node.engine.unwritten_usage(), many - ROWS_AT_ONCE);
+    node.desk.write_behind().unwrap();
+    assert_eq!((node.engine.unwritten_usage(), world.start(1).today().len()), (0, many));
 }
 
 #[tokio::test]
