@@ -166,6 +166,8 @@ pub struct Lease {
     pub rule: u16,
     /// Units that this holder and epoch has leased in this period, all together. Less than wanted: there are no more.
     pub leased: u64,
+    /// Units of them that it told to be spent.
+    pub spent: u64,
     pub balance: Balance,
 }
 

@@ -33,6 +33,9 @@ pub trait Decides: Sync {
 
     /// Lets go of what somebody writes down each second.
     fn write_behind(&self) {}
+
+    /// Two minutes pass, and what is over is swept.
+    fn pass(&self) {}
 }
 
 /// Where the time of a decision comes from.
@@ -62,7 +65,7 @@ pub const PLAN_FULL: Make = |keys, _| {
 pub const DASH_MAP: Make = |_, _| Box::new(Bare(DashMap::new()));
 
 /// By the names that they are shown by.
-pub const ALL: [(&str, Make); 7] = [
+pub const ALL: [(&str, Make); 8] = [
     ("a bare DashMap: a number added", DASH_MAP),
     ("governor: a token bucket", GOVERNOR),
     ("rule: a token bucket", RULE_BUCKET),
@@ -70,7 +73,11 @@ pub const ALL: [(&str, Make); 7] = [
     ("plan: a rate", PLAN_RATE),
     ("plan: a quota with a lease, and its receipt", PLAN_QUOTA),
     ("plan: a rate, a method's rate, two quotas, and the receipt", PLAN_FULL),
+    (IN_PERIODS, |keys, _| Plan::boxed("quotas: [{name: minutely, limit: 9007199254740992, unit: MINUTE}]", keys, true)),
 ];
+
+/// What is called again in so many periods, one after another, when its memory is measured.
+pub const IN_PERIODS: &str = "plan: a quota of a minute, called in ten of them";
 
 fn bucket() -> RateLimit {
     RateLimit::new(1_000_000, SECOND_NS, BURST.into()).unwrap()
@@ -166,6 +173,8 @@ impl Decides for Bare {
 struct Plan {
     engine: PlanEngine,
     catalog: CatalogStore,
+    /// How far its clock is ahead of the others.
+    passed_s: AtomicU64,
 }
 
 impl Plan {
@@ -175,7 +184,12 @@ impl Plan {
         apply_in_steps(&catalog, &file, keys);
         let lease = leased.then(LeaseSettings::default);
         let engine = PlanEngine::new(Settings { lease, ..Settings::new([7; 32], [9; 16]) });
-        Box::new(Self { engine, catalog })
+        Box::new(Self { engine, catalog, passed_s: AtomicU64::new(0) })
+    }
+
+    fn now(&self) -> Now {
+        let (now, passed_ns) = (given(), self.passed_s.load(Ordering::Relaxed) * SECOND_NS);
+        Now { unix_ns: now.unix_ns + passed_ns, steady_ns: now.steady_ns + passed_ns }
     }
 }
 
@@ -199,7 +213,7 @@ impl Plan {
         for need in needs {
             let counter = need.number.unwrap_or_else(|| COUNTERS.fetch_add(1, Ordering::Relaxed));
             let leased = need.limit / 2;
-            self.engine.apply_lease(&need, &Granted { counter, rule: 0, leased, charged: leased, granted: 0 }, now);
+            self.engine.apply_lease(&need, &Granted { counter, rule: 0, leased, spent: need.spent, charged: leased, granted: 0 }, now);
         }
     }
 }
@@ -210,10 +224,22 @@ impl Decides for Plan {
         self.engine.take_fresh_names(usize::MAX);
     }
 
+    fn pass(&self) {
+        self.passed_s.fetch_add(120, Ordering::Relaxed);
+        loop {
+            self.engine.sweep(self.now());
+            let ended = self.engine.take_ended();
+            if ended.is_empty() {
+                return;
+            }
+            ended.into_iter().for_each(|back| self.engine.gave_back(back));
+        }
+    }
+
     fn decide(&self, key: &String) {
         let request =
             CheckInput { api_key: key.as_bytes(), target: "orders", method: b"GET", path: b"/orders/17", cost: None, operation_id: b"" };
-        let now = given();
+        let now = self.now();
         let catalog = self.catalog.load();
         loop {
             match self.engine.check_or_need(&**catalog, &request, Shortage::Ask, now).unwrap() {

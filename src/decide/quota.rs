@@ -167,6 +167,12 @@ impl QuotaCount {
         }
     }
 
+    /// Drops rows whose books are kept elsewhere: their periods start from 0 here, if they are touched again.
+    pub fn forget(&mut self, forgets: impl Fn(&Row) -> bool) {
+        self.rows.retain(|row| !forgets(row));
+        self.rows.shrink_to_fit();
+    }
+
     /// Changes the units charged to the period with this start, in whole seconds since the epoch, from `charged` to `real`. `false`: the
     /// period was dropped, and nothing changed.
     pub fn settle(&mut self, start_s: u64, charged: u64, real: u64) -> bool {

@@ -116,7 +116,7 @@ fn lease<R: Rows>(rows: &mut R, request: &LeaseRequest) -> Result<Result<Lease, 
     let account = open(rows, counter, request.period)?.or(request.may_pass.then(|| Account::new(request.period)));
     let Some(mut account) = account else {
         let balance = Balance { charged: MAX_UNITS, ..Balance::default() };
-        return Ok(Ok(Lease { counter, rule, leased: 0, balance }));
+        return Ok(Ok(Lease { counter, rule, leased: 0, spent: 0, balance }));
     };
     let shares = rows.shares(counter, start_s)?;
     let known = find(&shares, request.holder);
@@ -127,7 +127,8 @@ fn lease<R: Rows>(rows: &mut R, request: &LeaseRequest) -> Result<Result<Lease, 
     if known.unwrap_or_default() != share {
         rows.put_share(counter, start_s, request.holder, &share)?;
     }
-    Ok(Ok(Lease { counter, rule, leased: share.leased, balance: account.balance(&shares, Some(request.holder)) }))
+    let Share { leased, spent } = share;
+    Ok(Ok(Lease { counter, rule, leased, spent, balance: account.balance(&shares, Some(request.holder)) }))
 }
 
 fn find(shares: &[(Holder, Share)], holder: Holder) -> Option<Share> {

@@ -44,7 +44,7 @@ fn an_admitting_check_allocates_its_receipt_and_nothing_else() {
                 Checked::Needs(needs) => {
                     for need in needs {
                         counters += 1;
-                        let granted = Granted { counter: counters, rule: 0, leased: 500_000, charged: 500_000, granted: 0 };
+                        let granted = Granted { counter: counters, rule: 0, leased: 500_000, spent: 0, charged: 500_000, granted: 0 };
                         engine.apply_lease(&need, &granted, NOW);
                     }
                 }

@@ -32,29 +32,42 @@ pub(super) struct Asking<'e> {
     pub(super) owner: &'e Owner,
     pub(super) revision: u64,
     pub(super) settings: &'e LeaseSettings,
+    /// See [`super::held::Leases::hold`].
+    pub(super) forgotten_to_ns: u64,
     pub(super) now: Now,
 }
 
 impl Asking<'_> {
     /// Writes a need, and that it was asked for.
     pub(super) fn need(self, quota: &CompiledQuota, number: u64, held: &mut Held, period: Period, want: u64) -> Need {
-        held.ask(self.now.steady_ns.saturating_add(self.settings.answer_ns));
+        let question = held.ask(self.now.steady_ns.saturating_add(self.settings.answer_ns));
+        // Sums over what was forgotten, too, are not known yet: it asks for them alone.
+        let (want, spent) = if held.resumes { (0, 0) } else { (want, held.spent) };
         Need {
             counter: Counter::of(self.owner, &quota.identity),
             number: (number != 0).then_some(number),
             period,
             want,
-            spent: held.spent,
+            spent,
             limit: quota.limit,
             may_pass: quota.on_breach == OnBreach::Allow,
             revision: self.revision,
             rule: quota.counts,
             round: held.round,
+            question,
+        }
+    }
+
+    /// Asks for it ahead of use, if there is room.
+    fn ask_ahead(self, need: Need, held: &mut Held, haste: Haste, push: &mut impl FnMut(Need, Haste) -> bool) {
+        let question = need.question;
+        if !push(need, haste) {
+            held.answered(question);
         }
     }
 
     /// Asks for more after an admission, before anyone has to wait, and at the end of a period for the first units of the next.
-    pub(super) fn look_ahead(self, quota: &CompiledQuota, slot: &mut Slot, period: Period, mut push: impl FnMut(Need, Haste)) {
+    pub(super) fn look_ahead(self, quota: &CompiledQuota, slot: &mut Slot, period: Period, mut push: impl FnMut(Need, Haste) -> bool) {
         let Slot { count, leases, .. } = slot;
         let Some(room) = count.row(period.start_ns).map(|row| Room::of(row, quota)) else { return };
         let bound = leases.bound(self.settings, room, 0);
@@ -67,7 +80,8 @@ impl Asking<'_> {
         if more && held.runs_low(left, self.now.steady_ns) {
             let want = leases.want(self.settings, room, held, 0);
             if let Some(held) = leases.held_mut(period.start_ns).filter(|held| want > held.leased) {
-                push(self.need(quota, number, held, period, want), haste);
+                let need = self.need(quota, number, held, period, want);
+                self.ask_ahead(need, held, haste, &mut push);
             }
         }
         if number != 0 && period.end_ns.saturating_sub(self.now.unix_ns) <= lead_ns(number, period) {
@@ -75,7 +89,7 @@ impl Asking<'_> {
         }
     }
 
-    fn next_period(self, quota: &CompiledQuota, slot: &mut Slot, period: Period, mut push: impl FnMut(Need, Haste)) {
+    fn next_period(self, quota: &CompiledQuota, slot: &mut Slot, period: Period, mut push: impl FnMut(Need, Haste) -> bool) {
         let Slot { count, leases, .. } = slot;
         match leases.held_mut(period.start_ns) {
             Some(held) if !held.ahead => held.ahead = true,
@@ -92,10 +106,11 @@ impl Asking<'_> {
         } else {
             bound.min(room.remaining)
         };
-        let held = leases.hold(next.start_ns, |start_ns| count.row(start_ns).is_some());
+        let held = leases.hold(next, self.forgotten_to_ns, count);
         if !held.known {
             let want = held.spent.saturating_add(units);
-            push(self.need(quota, number, held, next, want), Haste::Some);
+            let need = self.need(quota, number, held, next, want);
+            self.ask_ahead(need, held, Haste::Some, &mut push);
         }
     }
 }

@@ -160,9 +160,18 @@ impl State {
         self.quotas.iter_mut().find(|slot| slot.leases.counter == counter)
     }
 
-    /// Slots whose periods had all ended by then were dropped.
+    /// Periods that ended by then may have been forgotten.
     pub(super) fn floor_ns(&self) -> u64 {
         self.floor_ns
+    }
+
+    /// Forgets the periods that ended by then, as far as a ledger knows all of them.
+    pub(super) fn forget(&mut self, ended_by_ns: u64) {
+        for Slot { count, leases, .. } in &mut self.quotas {
+            if let Some(last_ns) = leases.forget(count, ended_by_ns) {
+                self.floor_ns = self.floor_ns.max(last_ns);
+            }
+        }
     }
 
     /// Without quotas it remembers nothing when its buckets are full, and lingers all the same.
@@ -323,7 +332,7 @@ impl Books {
         self.by_counter.get(&counter).map(|entry| Arc::clone(&entry))
     }
 
-    /// Entries whose periods had all ended by then were dropped: what was counted in such periods is no longer known.
+    /// Entries whose periods had all ended by then were dropped: what was counted in such periods is no longer known here.
     pub(super) fn floor_ns(&self) -> u64 {
         self.floor_ns.load(Ordering::Relaxed)
     }
@@ -348,7 +357,7 @@ impl Books {
             let idle = state.is_idle(now, keep_ns, linger_ns);
             if idle {
                 state.touched_ns = GONE;
-                let last_ns = state.quotas.iter().map(Slot::last_end_ns).max().unwrap_or_default();
+                let last_ns = state.quotas.iter().map(Slot::last_end_ns).fold(state.floor_ns, u64::max);
                 self.floor_ns.fetch_max(last_ns, Ordering::Relaxed);
                 gone.push(entry.id);
                 counters.extend(state.quotas.iter().map(|slot| slot.leases.counter).filter(|&counter| counter != 0));

@@ -221,8 +221,13 @@ impl PlanEngine {
 
     fn apply_charge(&self, counter: &Counter, period: Period, units: u64, now: Now) {
         let work = |state: &mut State| {
+            let forgotten_to_ns = self.forgotten_to_ns(state);
             let place = state.slot(&counter.quota, now, self.keep_ns())?;
             let Slot { count, leases, .. } = state.quotas.get_mut(place)?;
+            if period.end_ns <= forgotten_to_ns && count.row(period.start_ns).is_none() {
+                // It is read from the ledger when it is asked for.
+                return Some(());
+            }
             let row = count.row(period.start_ns).copied().unwrap_or(Row { period, used: 0, granted: 0 });
             count.charge(&row, units, now.unix_ns, self.keep_ns());
             if let Some(held) = leases.held_mut(period.start_ns) {

@@ -165,7 +165,8 @@ impl PlanEngine {
         let left = asked.row.remaining(ask.quota.limit).saturating_sub(before);
         let fits = cost <= left;
         let leases = state.quotas.get(asked.slot).and_then(|slot| slot.leases.held(asked.row.period.start_ns));
-        let unsure = !fits && !asked.is_forgotten() && shortage != Shortage::Allow && leases.is_some_and(|leases| leases.unsure);
+        let doubtful = asked.resumes || (!fits && leases.is_some_and(|leases| leases.unsure));
+        let unsure = doubtful && !asked.is_forgotten() && shortage != Shortage::Allow;
         let short = self.settings.lease.as_ref().is_some_and(|settings| {
             let wanted = before.saturating_add(cost);
             charges && fits && !leases.map_or(wanted <= settings.optimistic_units, |leases| leases.covers(wanted, settings))
@@ -178,16 +179,17 @@ impl PlanEngine {
             let look = look.as_ref().filter(|look| look.short || look.unsure)?;
             let settings = self.settings.lease.as_ref()?;
             let (entry, state) = held.get_mut(look.entry)?;
+            let forgotten_to_ns = self.forgotten_to_ns(state);
             let Slot { count, leases, .. } = state.quotas.get_mut(look.slot)?;
             let start_ns = look.row.period.start_ns;
-            let units = leases.hold(start_ns, |start_ns| count.row(start_ns).is_some());
+            let units = leases.hold(look.row.period, forgotten_to_ns, count);
             // What it is unsure about is the balance alone.
             let mut want = units.spent.min(units.leased);
             if look.short {
-                units.waiting = units.waiting.saturating_add(look.cost);
+                units.wait(look.cost);
                 want = leases.want(settings, Room::of(&look.row, ask.quota), leases.held(start_ns)?, look.before.saturating_add(look.cost));
             }
-            let asking = Asking { owner: &entry.owner, revision: REVISION, settings, now };
+            let asking = Asking { owner: &entry.owner, revision: REVISION, settings, forgotten_to_ns, now };
             let number = leases.counter;
             Some(asking.need(ask.quota, number, leases.held_mut(start_ns)?, look.row.period, want))
         };
@@ -196,14 +198,15 @@ impl PlanEngine {
 
     fn charge_one(&self, held: &mut Held<'_>, ask: &DurableAsk<'_>, look: &Looked, now: Now) {
         let Some((entry, state)) = held.get_mut(look.entry) else { return };
+        let forgotten_to_ns = self.forgotten_to_ns(state);
         let Some(slot) = state.quotas.get_mut(look.slot) else { return };
         slot.count.charge(&look.row, look.cost, now.unix_ns, self.keep_ns());
         let Some(settings) = &self.settings.lease else { return };
         let Slot { count, leases, .. } = slot;
-        let units = leases.hold(look.row.period.start_ns, |start_ns| count.row(start_ns).is_some());
+        let units = leases.hold(look.row.period, forgotten_to_ns, count);
         units.spend(look.cost);
         leases.pace.count(look.cost, now.steady_ns, settings.chunk_ns);
-        let asking = Asking { owner: &entry.owner, revision: REVISION, settings, now };
+        let asking = Asking { owner: &entry.owner, revision: REVISION, settings, forgotten_to_ns, now };
         asking.look_ahead(ask.quota, slot, look.row.period, |need, haste| self.queue_prefetch(need, haste, settings.max_prefetches));
     }
 }

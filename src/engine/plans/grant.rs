@@ -122,13 +122,14 @@ impl PlanEngine {
         Ok(GrantPlan { counter, number, period, limit: quota.limit, change, give_back: back })
     }
 
-    /// The ledger has granted. `granted`: units that operators gave beside the limit in this period, all together.
-    pub fn apply_grant(&self, plan: &GrantPlan, granted: i64, now: Now) -> Result<QuotaUsage, GrantError> {
+    /// The ledger has granted. `granted`: units that operators gave beside the limit in this period, all together. `charged`: units charged in
+    /// it over all holders.
+    pub fn apply_grant(&self, plan: &GrantPlan, charged: u64, granted: i64, now: Now) -> Result<QuotaUsage, GrantError> {
         let work = |state: &mut State| {
             let place = state.slot(&plan.counter.quota, now, self.keep_ns())?;
             let Slot { count, leases, .. } = state.quotas.get_mut(place)?;
-            let row = count.row(plan.period.start_ns).copied().unwrap_or(Row { period: plan.period, used: 0, granted: 0 });
-            let row = Row { granted, ..row };
+            let used = count.row(plan.period.start_ns).map_or(charged, |row| row.used);
+            let row = Row { period: plan.period, used, granted };
             count.tell(row, now.unix_ns, self.keep_ns());
             // An answer that is on its way may know nothing of it.
             if let Some(held) = leases.held_mut(plan.period.start_ns) {
@@ -148,12 +149,14 @@ impl PlanEngine {
     /// The ledger failed, and may have granted all the same: a refusal is asked about first.
     pub fn grant_failed(&self, plan: &GrantPlan) {
         if let Some(entry) = self.books.find(self.fingerprint_of(&plan.counter))
-            && let Some(Slot { count, leases, .. }) = entry.lock().find(&plan.counter.quota)
+            && let mut state = entry.lock()
+            && let forgotten_to_ns = self.forgotten_to_ns(&state)
+            && let Some(Slot { count, leases, .. }) = state.find(&plan.counter.quota)
         {
-            let held = leases.hold(plan.period.start_ns, |start_ns| count.row(start_ns).is_some());
+            let held = leases.hold(plan.period, forgotten_to_ns, count);
             held.turn();
             if plan.give_back.is_some() {
-                held.gave_back();
+                held.give_back_failed();
             }
         }
     }

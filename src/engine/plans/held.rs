@@ -3,10 +3,15 @@
 //! Amounts are cumulative over the life of the engine, for each period. An answer of the ledger may arrive late, twice, or behind another one,
 //! so it is told apart by the round that it was asked in: units count only while nothing was given back since, and the balance only while
 //! nothing was corrected or granted since.
+//!
+//! Of a period that is over, and of whose units the ledger knows all, nothing is remembered. Where the clock steps back into it, the ledger is
+//! asked first what was leased and spent in it.
 
 use smallvec::SmallVec;
 
 use super::settings::LeaseSettings;
+use crate::decide::calendar::Period;
+use crate::decide::quota::{QuotaCount, Row};
 
 /// Periods without a row of which the ledger may know more, because it did something and never answered: so many are remembered.
 const MANY_DOUBTS: usize = 16;
@@ -25,6 +30,8 @@ pub(super) struct Leases {
     pub(super) counter: u64,
     /// The ledger's number of the count rule.
     pub(super) rule: Option<u16>,
+    /// [`Round::backs`] that no question about a forgotten period has.
+    first_back: u32,
     pub(super) pace: Pace,
     /// By period. At most one for each row of the count.
     held: SmallVec<[Held; 1]>,
@@ -38,11 +45,14 @@ pub(super) struct Held {
     pub(super) spent: u64,
     /// Leased in this period, all together. Below `spent` only where requests were admitted without a lease.
     pub(super) leased: u64,
-    /// Units that decisions wait for.
-    pub(super) waiting: u64,
     /// Until then, by the steady clock, an answer is expected, and nothing is asked for ahead of use.
     pub(super) asked_until_ns: u64,
     pub(super) round: Round,
+    questions: Questions,
+    /// Units that decisions wait for. More than it holds are served in turns.
+    waiting: u32,
+    /// Give-backs that are on their way to the ledger: until they are there, no answer tells what may still be spent.
+    pub(super) giving: u16,
     /// The balance may be wrong until the ledger tells it: a refusal is asked about first.
     pub(super) unsure: bool,
     /// More may have been charged than is known here, by a correction whose answer was lost: an admission is asked about first, too.
@@ -51,13 +61,35 @@ pub(super) struct Held {
     pub(super) stray: bool,
     /// The ledger does not know yet of all that was admitted here.
     untold: bool,
-    /// Give-backs that are on their way to the ledger: until they are there, no answer tells what may still be spent.
-    pub(super) giving: u32,
     /// The first units of the next period were asked for.
     pub(super) ahead: bool,
     /// The ledger has told of this period, so it keeps a row that corrections can change.
     pub(super) known: bool,
+    /// More was spent here in this period, and forgotten: the ledger knows how much.
+    pub(super) resumes: bool,
+    closing: Closing,
 }
+
+/// Has the ledger been told what was spent, at a time when no question was on its way?
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Closing {
+    #[default]
+    Open,
+    /// It is being told.
+    Underway,
+    Closed,
+}
+
+/// Questions that were asked and are not answered: the last 32, by their numbers.
+#[derive(Clone, Copy, Debug, Default)]
+struct Questions {
+    open: u32,
+    next: u8,
+}
+
+/// The number of a question.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Question(u8);
 
 /// How often something happened that makes earlier answers old.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -86,6 +118,19 @@ pub(super) struct Room {
     pub(super) may_pass: bool,
 }
 
+impl Questions {
+    fn ask(&mut self) -> Question {
+        let question = Question(self.next % 32);
+        self.next = (self.next + 1) % 32;
+        self.open |= 1 << question.0;
+        question
+    }
+
+    fn answered(&mut self, Question(number): Question) {
+        self.open &= !(1 << number);
+    }
+}
+
 impl Leases {
     pub(super) fn held(&self, start_ns: u64) -> Option<&Held> {
         self.held.iter().rev().find(|held| held.start_ns == start_ns)
@@ -95,14 +140,18 @@ impl Leases {
         self.held.iter_mut().rev().find(|held| held.start_ns == start_ns)
     }
 
-    /// What is held of a period, from now on. `kept` tells whether the count still has a row of a period: what belongs to none is dropped,
-    /// unless the ledger may know more of it.
-    pub(super) fn hold(&mut self, start_ns: u64, kept: impl Fn(u64) -> bool) -> &mut Held {
+    /// What is held of a period, from now on. What belongs to no row of the count is dropped, unless the ledger may know more of it.
+    /// `forgotten_to_ns`: a period that ended by then, and of which nothing is held, may have been forgotten.
+    pub(super) fn hold(&mut self, period: Period, forgotten_to_ns: u64, count: &QuotaCount) -> &mut Held {
+        let start_ns = period.start_ns;
         let place = self.held.iter().position(|held| held.start_ns == start_ns).unwrap_or_else(|| {
             let mut room = MANY_DOUBTS;
-            self.held
-                .retain(|held| kept(held.start_ns) || held.asked_until_ns != 0 || ((held.stray || held.unsure) && take_one(&mut room)));
-            self.held.push(Held { start_ns, ..Held::default() });
+            self.held.retain(|held| {
+                let kept = count.row(held.start_ns).is_some();
+                kept || held.asked_until_ns != 0 || ((held.stray || held.unsure) && take_one(&mut room))
+            });
+            let round = Round { backs: self.first_back, turns: 0 };
+            self.held.push(Held { start_ns, round, resumes: period.end_ns <= forgotten_to_ns, ..Held::default() });
             self.held.len() - 1
         });
         // The place was just found or made.
@@ -112,6 +161,25 @@ impl Leases {
 
     pub(super) fn all_mut(&mut self) -> impl Iterator<Item = &mut Held> {
         self.held.iter_mut()
+    }
+
+    /// Forgets what was held and counted of periods that ended by then, as far as the ledger knows all of it. Gives the end of the last of
+    /// them.
+    pub(super) fn forget(&mut self, count: &mut QuotaCount, ended_by_ns: u64) -> Option<u64> {
+        let is_settled = |row: &Row| row.period.end_ns <= ended_by_ns && self.held(row.period.start_ns).is_none_or(Held::is_settled);
+        let forgotten: SmallVec<[Period; 4]> = count.rows().iter().filter(|row| is_settled(row)).map(|row| row.period).collect();
+        let last_ns = forgotten.iter().map(|period| period.end_ns).max()?;
+        let is_forgotten = |start_ns: u64| forgotten.iter().any(|period| period.start_ns == start_ns);
+        count.forget(|row| is_forgotten(row.period.start_ns));
+        self.held.retain(|held| {
+            let forgets = is_forgotten(held.start_ns);
+            if forgets {
+                self.first_back = self.first_back.max(held.round.backs.saturating_add(1));
+            }
+            !forgets
+        });
+        self.held.shrink_to_fit();
+        Some(last_ns)
     }
 
     /// The most units that may be held unspent, where decisions wait for so many: they are demand like those that were spent.
@@ -125,7 +193,7 @@ impl Leases {
     /// What to have leased, all together, so that `held` has its bound unspent, or what one request costs. Those that wait together for more
     /// than that are served in turns: a crash in between must not waste what they asked for.
     pub(super) fn want(&self, settings: &LeaseSettings, room: Room, held: &Held, cost: u64) -> u64 {
-        let units = self.bound(settings, room, held.waiting).max(cost);
+        let units = self.bound(settings, room, held.waiting.into()).max(cost);
         let units = if room.may_pass { units } else { units.min(room.remaining) };
         held.spent.saturating_add(units)
     }
@@ -147,13 +215,27 @@ impl Held {
         self.asked_until_ns <= steady_ns && self.unspent() < left
     }
 
-    pub(super) fn ask(&mut self, until_ns: u64) {
+    pub(super) fn ask(&mut self, until_ns: u64) -> Question {
         self.asked_until_ns = until_ns;
+        self.stray = true;
+        self.closing = Closing::Open;
+        self.questions.ask()
+    }
+
+    /// A decision waits for so many units.
+    pub(super) fn wait(&mut self, units: u64) {
+        self.waiting = self.waiting.saturating_add(u32::try_from(units).unwrap_or(u32::MAX));
+    }
+
+    /// A question was not answered: the ledger may have leased for it.
+    pub(super) fn unanswered(&mut self, question: Question) {
+        self.answered(question);
         self.stray = true;
     }
 
     /// Takes an answer, or its failure, off what is waited for.
-    pub(super) fn answered(&mut self) {
+    pub(super) fn answered(&mut self, question: Question) {
+        self.questions.answered(question);
         self.asked_until_ns = 0;
         self.waiting = 0;
     }
@@ -170,6 +252,27 @@ impl Held {
         }
     }
 
+    /// Would a give-back make sure that the ledger holds nothing for this period that nobody here knows of? Not while a question is on its way.
+    pub(super) fn can_close(&self) -> bool {
+        !self.resumes && self.closing == Closing::Open && self.giving == 0 && self.questions.open == 0
+    }
+
+    /// Does the ledger know all that was done here, and hold nothing for it?
+    pub(super) fn is_settled(&self) -> bool {
+        let nothing_done = self.resumes && self.spent == 0 && self.questions.open == 0;
+        nothing_done || (self.closing == Closing::Closed && self.leased == self.spent && !self.has_news())
+    }
+
+    /// Takes over what was spent in this period before it was forgotten. `false`: the question is older than that.
+    pub(super) fn resume(&mut self, spent: u64, asked: Round) -> bool {
+        let answers = asked.backs == self.round.backs;
+        if answers {
+            self.spent = self.spent.saturating_add(spent);
+            self.resumes = false;
+        }
+        answers
+    }
+
     /// A request was admitted.
     pub(super) fn spend(&mut self, units: u64) {
         self.spent = self.spent.saturating_add(units);
@@ -184,17 +287,22 @@ impl Held {
 
     /// Is there something that the ledger should be told of: units to give back, or units that it would count as lost although they are spent?
     pub(super) fn has_news(&self) -> bool {
-        self.leased > self.spent || self.stray || self.untold
+        // Of what it did before it knows nothing, and must tell nothing.
+        !self.resumes && (self.leased > self.spent || self.stray || self.untold)
     }
 
-    /// Lets go of what is not spent. Is there something that the ledger should be told of?
-    pub(super) fn give_back(&mut self) -> bool {
-        let tell = self.has_news();
+    /// Lets go of what is not spent.
+    pub(super) fn let_go(&mut self) {
         self.untold = false;
         self.leased = self.leased.min(self.spent);
         self.round.backs = self.round.backs.wrapping_add(1);
         self.round.turns = self.round.turns.wrapping_add(1);
-        tell
+    }
+
+    /// A give-back is on its way to the ledger.
+    pub(super) fn give_back(&mut self) {
+        self.giving = self.giving.saturating_add(1);
+        self.closing = if self.questions.open == 0 { Closing::Underway } else { Closing::Open };
     }
 
     /// The ledger has one of them.
@@ -202,6 +310,24 @@ impl Held {
         self.giving = self.giving.saturating_sub(1);
         // What was asked in the meantime may have been answered before.
         self.round.backs = self.round.backs.wrapping_add(1);
+        if self.closing == Closing::Underway && self.giving == 0 {
+            (self.closing, self.stray) = (Closing::Closed, false);
+        }
+    }
+
+    /// The ledger may have one of them, or not.
+    pub(super) fn give_back_failed(&mut self) {
+        self.closing = Closing::Open;
+        self.gave_back();
+        (self.stray, self.untold) = (true, true);
+    }
+}
+
+#[cfg(test)]
+impl Held {
+    /// What it waits for: units, and how many answers.
+    pub(super) fn waits(&self) -> (u32, u32) {
+        (self.waiting, self.questions.open.count_ones())
     }
 }
 

@@ -5,7 +5,7 @@
 //! [`PlanEngine::take_prefetches`], and nobody waits for them.
 //!
 //! One (counter, period) is never admitted more than the ledger leased, whatever is lost, late or repeated in between. A give-back must not be
-//! sent to the ledger again once [`PlanEngine::gave_back`] was told of it.
+//! sent to the ledger again once [`PlanEngine::gave_back`] or [`PlanEngine::give_back_failed`] was told of it.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use super::PlanEngine;
 use super::asking::Haste;
 use super::books::{Owner, Seat, Slot, State, subject_fingerprint};
 use super::fingerprint::Fingerprint;
-use super::held::{Held, Round};
+use super::held::{Held, Question, Round};
 use super::under::Under;
 use super::usage::Scope;
 use crate::decide::calendar::Period;
@@ -25,7 +25,8 @@ use crate::decide::time::{Now, SECOND_NS};
 use crate::decide::verdict::Decision;
 use crate::engine::sync::atomic::Ordering;
 
-/// How long after the end of a period its unspent units are given back. The wall clock may step back by less.
+/// How long after the end of a period its unspent units are given back, and what was spent in it forgotten. Where the wall clock steps back by
+/// more, the ledger is asked.
 const LINGER_NS: u64 = 60 * SECOND_NS;
 /// The most units of ended periods that one sweep gives back.
 const MANY_GIVE_BACKS: usize = 65_536;
@@ -83,6 +84,7 @@ pub struct Need {
     /// Which statuses the quota counts.
     pub rule: CountRule,
     pub(super) round: Round,
+    pub(super) question: Question,
 }
 
 /// The ledger's answer to a [`Need`].
@@ -94,6 +96,8 @@ pub struct Granted {
     pub rule: u16,
     /// Units that this engine has leased in this period since its start, all together. Less than wanted: there are no more.
     pub leased: u64,
+    /// Units of them that it told the ledger to be spent.
+    pub spent: u64,
     /// Units charged in this period over all holders.
     pub charged: u64,
     /// Units that operators gave beside the limit.
@@ -146,6 +150,7 @@ impl PlanEngine {
         self.rules.learn(u32::from(lease.rule), &need.rule);
         let Some(entry) = self.books.find(self.fingerprint_of(&need.counter)) else { return };
         let mut state = entry.lock();
+        let forgotten_to_ns = self.forgotten_to_ns(&state);
         let Some(slot) = state.find(&need.counter.quota) else { return };
         if slot.leases.counter != lease.counter {
             slot.leases.counter = lease.counter;
@@ -155,16 +160,24 @@ impl PlanEngine {
         if Arc::ptr_eq(&slot.identity, &need.counter.quota) {
             slot.leases.rule = Some(lease.rule);
         }
-        self.take_over(slot, need, lease, now);
+        self.take_over(slot, forgotten_to_ns, need, lease, now);
     }
 
-    fn take_over(&self, slot: &mut Slot, need: &Need, lease: &Granted, now: Now) {
+    fn take_over(&self, slot: &mut Slot, forgotten_to_ns: u64, need: &Need, lease: &Granted, now: Now) {
         let Slot { count, leases, .. } = slot;
-        let held = leases.hold(need.period.start_ns, |start_ns| count.row(start_ns).is_some());
-        held.answered();
+        let start_ns = need.period.start_ns;
+        if need.period.end_ns <= forgotten_to_ns && leases.held(start_ns).is_none() {
+            // It was answered before.
+            return;
+        }
+        let held = leases.hold(need.period, forgotten_to_ns, count);
+        held.answered(need.question);
+        if held.resumes && !held.resume(lease.spent, need.round) {
+            return;
+        }
         held.known = true;
         held.lease(lease.leased, need.spent, need.round);
-        let kept = count.row(need.period.start_ns);
+        let kept = count.row(start_ns);
         let told = if held.round == need.round {
             (held.unsure, held.maybe_over) = (false, false);
             let used = i128::from(lease.charged) - i128::from(lease.leased) + i128::from(held.spent);
@@ -186,13 +199,15 @@ impl PlanEngine {
             && let Some(slot) = entry.lock().find(&need.counter.quota)
             && let Some(held) = slot.leases.held_mut(need.period.start_ns)
         {
-            held.answered();
+            held.unanswered(need.question);
         }
     }
 
-    pub(super) fn queue_prefetch(&self, need: Need, haste: Haste, most: usize) {
+    /// Is there room for it?
+    pub(super) fn queue_prefetch(&self, need: Need, haste: Haste, most: usize) -> bool {
         let mut queue = self.prefetches.lock();
-        if queue.len() < most {
+        let has_room = queue.len() < most;
+        if has_room {
             queue.push(need);
             self.has_prefetches.store(true, Ordering::Release);
             if haste == Haste::Much {
@@ -201,6 +216,7 @@ impl PlanEngine {
         } else {
             self.events.dropped_prefetches.fetch_add(1, Ordering::Relaxed);
         }
+        has_room
     }
 
     /// Is there something for [`Self::take_prefetches`]? Costs nothing: ask it after every admission.
@@ -254,41 +270,56 @@ impl PlanEngine {
         found
     }
 
-    /// The ledger has taken these back, or failed to and will not try again: from now on their counters lease again. Until then a check that
-    /// needs units of them finds none, whatever is answered: a give-back that passes a lease on its way would take away what was leased.
-    pub fn gave_back(&self, backs: &[GiveBack]) {
-        for back in backs {
-            let Some(entry) = self.books.by_counter(back.counter) else { continue };
-            let mut state = entry.lock();
-            let Some(slot) = state.numbered(back.counter) else { continue };
-            let of_period = |held: &&mut Held| held.start_ns / SECOND_NS == back.period_start_s;
-            slot.leases.all_mut().filter(of_period).for_each(Held::gave_back);
-        }
+    /// The ledger has taken this back: from now on its counter leases again. Until then a check that needs units of it finds none, whatever is
+    /// answered: a give-back that passes a lease on its way would take away what was leased.
+    pub fn gave_back(&self, back: GiveBack) {
+        self.given_back(back, Held::gave_back);
     }
 
-    /// Unspent units of periods that are over, found by [`Self::sweep`] since the last call. Then [`Self::gave_back`].
+    /// The ledger did not take it, or did and never answered, and it is not sent again: its counter leases again. Once its period is over,
+    /// [`Self::sweep`] finds it again.
+    pub fn give_back_failed(&self, back: GiveBack) {
+        self.given_back(back, Held::give_back_failed);
+    }
+
+    fn given_back(&self, back: GiveBack, then: impl FnMut(&mut Held)) {
+        let Some(entry) = self.books.by_counter(back.counter) else { return };
+        let mut state = entry.lock();
+        let Some(slot) = state.numbered(back.counter) else { return };
+        let of_period = |held: &&mut Held| held.start_ns / SECOND_NS == back.period_start_s;
+        slot.leases.all_mut().filter(of_period).for_each(then);
+    }
+
+    /// Unspent units of periods that are over, found by [`Self::sweep`] since the last call. Then [`Self::gave_back`] for each.
     pub fn take_ended(&self) -> Vec<GiveBack> {
         std::mem::take(&mut *self.ended.lock())
     }
 
-    /// Finds unspent units of periods that have been over for a minute.
+    /// Forgets periods that have been over for a minute, once nothing of them is held: the ledger keeps their books. Finds unspent units of
+    /// the others.
     pub(super) fn sweep_leases(&self, now: Now) {
         let mut found = self.ended.lock();
+        let ended_by_ns = now.unix_ns.saturating_sub(LINGER_NS);
         self.books.each(|entry| {
+            let mut state = entry.lock();
+            state.forget(ended_by_ns);
             if found.len() >= MANY_GIVE_BACKS {
                 return;
             }
-            for slot in &mut entry.lock().quotas {
-                let Slot { count, leases, .. } = slot;
+            for Slot { count, leases, .. } in &mut state.quotas {
                 let number = leases.counter;
-                for held in leases.all_mut().filter(|held| held.has_news()) {
-                    let over = |row: &Row| row.period.end_ns.saturating_add(LINGER_NS) <= now.unix_ns;
-                    if count.row(held.start_ns).is_some_and(over) {
-                        give_back(number, held, &mut found);
+                for held in leases.all_mut().filter(|held| held.has_news() || held.can_close()) {
+                    if count.row(held.start_ns).is_some_and(|row| row.period.end_ns <= ended_by_ns) {
+                        tell_spent(number, held, &mut found);
                     }
                 }
             }
         });
+    }
+
+    /// Periods of an entry that ended by then may have been forgotten.
+    pub(super) fn forgotten_to_ns(&self, state: &State) -> u64 {
+        state.floor_ns().max(self.books.floor_ns())
     }
 }
 
@@ -300,9 +331,18 @@ fn each_held(state: &mut State, mut visit: impl FnMut(u64, &mut Held)) {
 }
 
 pub(super) fn give_back(number: u64, held: &mut Held, found: &mut Vec<GiveBack>) {
+    if held.has_news() {
+        tell_spent(number, held, found);
+    } else {
+        held.let_go();
+    }
+}
+
+fn tell_spent(number: u64, held: &mut Held, found: &mut Vec<GiveBack>) {
+    held.let_go();
     // Without a number nothing was ever answered.
-    if held.give_back() && number != 0 {
-        held.giving = held.giving.saturating_add(1);
+    if number != 0 {
+        held.give_back();
         found.push(GiveBack { counter: number, period_start_s: held.start_ns / SECOND_NS, spent: held.spent });
     }
 }

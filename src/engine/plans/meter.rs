@@ -46,10 +46,12 @@ pub(super) struct QuotaAsk<'a> {
     pub(super) quota: &'a CompiledQuota,
     pub(super) slot: usize,
     pub(super) row: Row,
+    /// What was counted in its period was forgotten: the ledger knows it.
+    pub(super) resumes: bool,
 }
 
 impl QuotaAsk<'_> {
-    /// Its period was forgotten, and has nothing left: nothing is counted in it any more.
+    /// Its period was dropped, and has nothing left: nothing is counted in it any more.
     pub(super) fn is_forgotten(&self) -> bool {
         self.row.used == u64::MAX
     }
@@ -60,6 +62,8 @@ impl QuotaAsk<'_> {
 pub(super) struct Leasing<'s> {
     pub(super) settings: &'s LeaseSettings,
     pub(super) shortage: Shortage,
+    /// See [`super::held::Leases::hold`].
+    pub(super) forgotten_to_ns: u64,
 }
 
 /// Places, among the quotas that were asked, of those that need something from the ledger first. Nothing was charged.
@@ -84,6 +88,11 @@ pub(super) struct Meter<'a, 's, 'q> {
 impl<'a> Meter<'a, '_, '_> {
     /// Decides, and says how the limits stand then. Nothing is charged unless all of it passes.
     pub(super) fn decide(&mut self, take: Take, limits: &mut Limits<'a>) -> Result<Verdict, Short> {
+        // A refusal shows what is left, too: that must be known.
+        let resumes = self.places(|ask| ask.resumes);
+        if !resumes.is_empty() && self.leasing.is_some_and(|leasing| leasing.shortage == Shortage::Ask) {
+            return Err(Short(resumes));
+        }
         let mut answers: SmallVec<[Answer; 4]> = SmallVec::new();
         for ask in &mut *self.rates {
             // After an edit the bucket may owe more than the new limit knows: kept, or it would be put off again at each refusal.
@@ -129,16 +138,14 @@ impl<'a> Meter<'a, '_, '_> {
 
     /// A request that nothing refuses, as far as is known, may be short of units, or of what a receipt needs to know.
     fn short_of(&self, leasing: Leasing<'_>, take: Take) -> Result<Option<Reason>, Short> {
-        let places = |short: &dyn Fn(&QuotaAsk<'_>) -> bool| -> SmallVec<[usize; 4]> {
-            self.quotas.iter().enumerate().filter(|(_, ask)| short(ask)).map(|(place, _)| place).collect()
-        };
         if self.quotas.is_empty() {
             return Ok(None);
         }
         // First to be sure that it is not refused anyway.
-        let mut short = places(&|ask| ask.quota.on_breach == OnBreach::Reject && !fits(ask, take));
-        if short.is_empty() && !take.peek {
-            short = places(&|ask| self.is_short(ask, leasing.settings, take));
+        let mut short = self.places(|ask| ask.quota.on_breach == OnBreach::Reject && !fits(ask, take));
+        if short.is_empty() {
+            // A peek takes nothing, and only has to know what there is.
+            short = self.places(|ask| if take.peek { ask.resumes } else { self.is_short(ask, leasing.settings, take) });
         }
         match leasing.shortage {
             _ if short.is_empty() => Ok(None),
@@ -146,6 +153,11 @@ impl<'a> Meter<'a, '_, '_> {
             Shortage::Deny => Ok(Some(Reason::LedgerUnavailable)),
             Shortage::Allow => Ok(None),
         }
+    }
+
+    /// Where a quota is so, among those that were asked.
+    fn places(&self, is_so: impl Fn(&QuotaAsk<'_>) -> bool) -> SmallVec<[usize; 4]> {
+        self.quotas.iter().enumerate().filter(|(_, ask)| is_so(ask)).map(|(place, _)| place).collect()
     }
 
     fn is_short(&self, ask: &QuotaAsk<'_>, settings: &LeaseSettings, take: Take) -> bool {
@@ -179,7 +191,7 @@ impl<'a> Meter<'a, '_, '_> {
             // Charged at the report or at the check: the row exists from now on, and the receipt names it.
             count.charge(&ask.row, units, self.now.unix_ns, self.keep_ns);
             if let Some(leasing) = self.leasing.filter(|_| ask.quota.charge == Charge::AtCheck && !ask.is_forgotten()) {
-                let held = leases.hold(ask.row.period.start_ns, |start_ns| count.row(start_ns).is_some());
+                let held = leases.hold(ask.row.period, leasing.forgotten_to_ns, count);
                 held.spend(units);
                 leases.pace.count(units, self.now.steady_ns, leasing.settings.chunk_ns);
             }
@@ -187,6 +199,7 @@ impl<'a> Meter<'a, '_, '_> {
     }
 
     /// From now to when every limit passes. They are asked in turns until all agree: a quota that passes now may not pass in its next period.
+    /// After a clock that was ahead, what was spent in a period to come may be forgotten: then that period counts as fresh.
     fn retry_after_ns(&self, answers: &[Answer], take: Take) -> Option<u64> {
         let mut wait_ns = 0;
         for answer in answers {

@@ -59,8 +59,10 @@ impl PlanEngine {
         let mut quotas = QuotaAsks::new();
         let mut slots: &mut [Slot] = &mut [];
         let mut entry = None;
+        let mut forgotten_to_ns = 0;
         if let Some((entitlement, own_entry, state)) = own {
             entry = Some(own_entry);
+            forgotten_to_ns = self.forgotten_to_ns(state);
             for quota in &entitlement.quotas {
                 let Some(ask) = self.ask(quota, state, now) else { return Ok(no_room()) };
                 quotas.push(ask);
@@ -92,13 +94,14 @@ impl PlanEngine {
         }
 
         let take = Take::of(request.cost);
-        let leasing = self.settings.lease.as_ref().map(|settings| Leasing { settings, shortage });
+        let leasing = self.settings.lease.as_ref().map(|settings| Leasing { settings, shortage, forgotten_to_ns });
         let mut meter = Meter { rates: &mut rates, quotas: &quotas, slots: &mut *slots, now, keep_ns: self.keep_ns(), leasing };
         let decided = meter.decide(take, metered.limits);
         drop(rates);
         drop((account_tat, target_rates));
         let asking = entry.zip(self.settings.lease.as_ref());
-        let asking = asking.map(|(entry, settings)| Asking { owner: &entry.owner, revision: lookup.revision(), settings, now });
+        let revision = lookup.revision();
+        let asking = asking.map(|(entry, settings)| Asking { owner: &entry.owner, revision, settings, forgotten_to_ns, now });
         match (decided, asking) {
             (Err(short), Some(asking)) => Err(needs(asking, &short, &quotas, slots, take)),
             // Without leases nothing is ever short.
@@ -119,21 +122,18 @@ impl PlanEngine {
     /// What one quota has now. `None`: there is no room for its count.
     pub(super) fn ask<'a>(&self, quota: &'a CompiledQuota, state: &mut State, now: Now) -> Option<QuotaAsk<'a>> {
         let place = state.slot(&quota.identity, now, self.keep_ns())?;
-        let floor_ns = state.floor_ns();
+        let forgotten_to_ns = self.forgotten_to_ns(state);
         let slot = state.quotas.get_mut(place)?;
-        let mut row = slot.count.at(&quota.calendar, now.unix_ns);
+        let row = slot.count.at(&quota.calendar, now.unix_ns);
+        let mut resumes = false;
         if self.settings.lease.is_some() {
             let leases = &mut slot.leases;
             if leases.rule.is_none() && leases.counter != 0 {
                 leases.rule = self.rules.known(&quota.counts).and_then(|number| u16::try_from(number).ok());
             }
-            // Units of a period that was forgotten may be spent, although the ledger holds them for us.
-            let forgotten = row.period.end_ns <= floor_ns.max(self.books.floor_ns());
-            if forgotten && slot.count.row(row.period.start_ns).is_none() {
-                row.used = u64::MAX;
-            }
+            resumes = row.period.end_ns <= forgotten_to_ns && leases.held(row.period.start_ns).is_none_or(|held| !held.known);
         }
-        Some(QuotaAsk { quota, slot: place, row })
+        Some(QuotaAsk { quota, slot: place, row, resumes })
     }
 
     fn look_ahead(&self, asking: Asking<'_>, quotas: &[QuotaAsk<'_>], slots: &mut [Slot]) {
@@ -186,11 +186,11 @@ fn needs(asking: Asking<'_>, short: &Short, quotas: &[QuotaAsk<'_>], slots: &mut
         let Slot { count, leases, .. } = slots.get_mut(ask.slot)?;
         let room = Room::of(&ask.row, ask.quota);
         let start_ns = ask.row.period.start_ns;
-        let held = leases.hold(start_ns, |start_ns| count.row(start_ns).is_some());
+        let held = leases.hold(ask.row.period, asking.forgotten_to_ns, count);
         let units_wanted = ask.quota.charge == Charge::AtCheck && !held.covers(take.cost, asking.settings);
         let may_have_them = room.may_pass || take.cost <= room.remaining;
         let want = if units_wanted && may_have_them && !take.peek {
-            held.waiting = held.waiting.saturating_add(take.cost);
+            held.wait(take.cost);
             let held = leases.held(start_ns)?;
             leases.want(asking.settings, room, held, take.cost)
         } else {

@@ -20,12 +20,13 @@ impl PlanEngine {
         let fingerprint = self.fingerprint_of(&row.counter);
         let keep_ns = self.keep_ns();
         let work = |state: &mut State| {
+            let forgotten_to_ns = self.forgotten_to_ns(state);
             let place = state.slot(&row.counter.quota, now, keep_ns)?;
             let slot = state.quotas.get_mut(place)?;
             let Slot { count, leases, .. } = slot;
             leases.counter = row.number;
             count.tell(Row { period: row.period, used: row.charged, granted: row.granted }, now.unix_ns, keep_ns);
-            leases.hold(row.period.start_ns, |start_ns| count.row(start_ns).is_some()).known = true;
+            leases.hold(row.period, forgotten_to_ns, count).known = true;
             Some(())
         };
         let restored = self.books.with(fingerprint, || row.counter.owner(), now, |_, state| work(state));
@@ -44,13 +45,14 @@ impl PlanEngine {
         let quota = entitlement.quotas.iter().find(|declared| *declared.identity == **quota)?;
         let entry = self.books.find(self.fingerprint_of(&row.counter))?;
         let mut state = entry.lock();
+        let forgotten_to_ns = self.forgotten_to_ns(&state);
         let Slot { count, leases, .. } = state.find(&quota.identity)?;
         let room = Room::of(count.row(row.period.start_ns)?, quota);
         if quota.charge == Charge::AtReport || !row.period.contains(now.unix_ns) || (room.remaining == 0 && !room.may_pass) {
             return None;
         }
         let want = leases.want(settings, room, leases.held(row.period.start_ns)?, 0);
-        let asking = Asking { owner: &entry.owner, revision: lookup.revision(), settings, now };
+        let asking = Asking { owner: &entry.owner, revision: lookup.revision(), settings, forgotten_to_ns, now };
         Some(asking.need(quota, row.number, leases.held_mut(row.period.start_ns)?, row.period, want))
     }
 

@@ -23,7 +23,7 @@ use crate::engine::plans::{
     Change, Committed, Correction, Counter, Delta, GiveBack, GrantError, GrantPlan, Granted, Mark, MarkKind, Need, PlanEngine, QuotaUsage,
     Scope, Settlement,
 };
-use crate::ledger::{self, CounterIdentity, Holder, LeaseRequest, LedgerError, LedgerPeriod, LedgerThread, Refused};
+use crate::ledger::{self, Balance, CounterIdentity, Holder, LeaseRequest, LedgerError, LedgerPeriod, LedgerThread, Refused};
 
 /// How long what is wanted ahead of use waits for others. What is held meanwhile lasts for an eighth of `ledger.chunk_ms` at least.
 const GATHER: Duration = Duration::from_millis(5);
@@ -212,9 +212,8 @@ impl Desk {
     pub async fn grant(&self, plan: GrantPlan) -> Result<QuotaUsage, GrantFailed> {
         let desk = self.clone();
         let done = tokio::spawn(async move {
-            let granted = desk.give_back_and_grant(&plan).await;
-            match granted {
-                Ok(granted) => Ok(desk.engine.apply_grant(&plan, granted, desk.clock.now())?),
+            match desk.give_back_and_grant(&plan).await {
+                Ok(Balance { charged, granted, .. }) => Ok(desk.engine.apply_grant(&plan, charged, granted, desk.clock.now())?),
                 Err(error) => {
                     desk.engine.grant_failed(&plan);
                     Err(error.into())
@@ -224,14 +223,12 @@ impl Desk {
         done.await.unwrap_or(Err(GrantFailed::Ledger(LedgerError::Stopped)))
     }
 
-    /// Gives what operators gave beside the limit in this period, all together.
-    async fn give_back_and_grant(&self, plan: &GrantPlan) -> Result<i64, LedgerError> {
+    async fn give_back_and_grant(&self, plan: &GrantPlan) -> Result<Balance, LedgerError> {
         if let Some(unspent) = plan.give_back {
             self.call(wire_give_back(unspent, self.holder)).await?;
         }
         let request = wire_grant(plan, self.clock.now().unix_s());
-        let balance = self.call(request).await?.map_err(|refused| LedgerError::Fault(refused.to_string()))?;
-        Ok(balance.granted)
+        self.call(request).await?.map_err(|refused| LedgerError::Fault(refused.to_string()))
     }
 
     fn call<R: ledger::Request>(&self, request: R) -> impl Future<Output = Result<R::Answer, LedgerError>> + Send + use<R> {
@@ -313,14 +310,19 @@ impl Desk {
         for some in units.chunks(AT_ONCE) {
             let (tell, told) = std::sync::mpsc::channel();
             for unspent in some {
-                let tell = tell.clone();
-                self.ledger.submit(wire_give_back(*unspent, self.holder), move |answer| drop(tell.send(answer)));
+                let (tell, unspent) = (tell.clone(), *unspent);
+                self.ledger.submit(wire_give_back(unspent, self.holder), move |answer| drop(tell.send((unspent, answer))));
             }
             drop(tell);
-            let answers: Vec<_> = told.into_iter().collect();
-            // Also where it failed: these are not sent again, and their counters may lease again.
-            self.engine.gave_back(some);
-            returned = answers.into_iter().fold(returned, |returned, answer| returned.and(answer.map(drop)));
+            for (unspent, answer) in told {
+                match answer {
+                    Ok(_) => self.engine.gave_back(unspent),
+                    Err(error) => {
+                        self.engine.give_back_failed(unspent);
+                        returned = returned.and(Err(error));
+                    }
+                }
+            }
         }
         returned
     }
@@ -342,8 +344,8 @@ fn wire_lease(need: &Need, holder: Holder, now_s: u64) -> LeaseRequest {
 }
 
 fn granted(lease: &ledger::Lease) -> Granted {
-    let ledger::Lease { counter, rule, leased, balance } = *lease;
-    Granted { counter: counter.0, rule, leased, charged: balance.charged, granted: balance.granted }
+    let ledger::Lease { counter, rule, leased, spent, balance } = *lease;
+    Granted { counter: counter.0, rule, leased, spent, charged: balance.charged, granted: balance.granted }
 }
 
 fn wire_give_back(unspent: GiveBack, holder: Holder) -> ledger::GiveBack {

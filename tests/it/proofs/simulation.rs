@@ -279,6 +279,7 @@ impl<C: Choices> House<C> {
             counter: lease.counter.0,
             rule: lease.rule,
             leased: lease.leased,
+            spent: lease.spent,
             charged: lease.balance.charged,
             granted: lease.balance.granted,
         };
@@ -608,9 +609,11 @@ impl<C: Choices> House<C> {
     fn give_back(&mut self, backs: &[GiveBack]) {
         for back in backs {
             let operation = self.wire_back(*back);
-            drop(self.commit(operation));
+            match self.commit(operation).0 {
+                Ok(_) => self.engine.gave_back(*back),
+                Err(_) => self.engine.give_back_failed(*back),
+            }
         }
-        self.engine.gave_back(backs);
     }
 
     fn wire_back(&self, back: GiveBack) -> Operation {
@@ -651,7 +654,7 @@ impl<C: Choices> House<C> {
             now_s: self.now.unix_s(),
         };
         match self.commit(Operation::Grant(request)).0 {
-            Ok(Answer::Grant(Ok(balance))) => drop(self.engine.apply_grant(&plan, balance.granted, self.now)),
+            Ok(Answer::Grant(Ok(balance))) => drop(self.engine.apply_grant(&plan, balance.charged, balance.granted, self.now)),
             _ => self.engine.grant_failed(&plan),
         }
         Ok(())

@@ -1,11 +1,11 @@
 //! An engine, with a ledger that answers at once where quotas are leased: the same questions, and the same answers.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::Deref;
 
 use parking_lot::Mutex;
 
-use super::leases::site::Ledger;
+use super::leases::site::{Kept, Ledger};
 use crate::decide::lookup::Lookup;
 use crate::decide::plan::CounterScope;
 use crate::decide::quota::Grant;
@@ -13,12 +13,18 @@ use crate::decide::resolve::{Call, Covered, Resolution, resolve};
 use crate::decide::time::Now;
 use crate::decide::verdict::Decision;
 use crate::engine::plans::correction::Settled;
-use crate::engine::plans::lease::{Checked, Need, Shortage};
+use crate::engine::plans::lease::{Checked, Counter, Need, Shortage};
 use crate::engine::plans::{
-    CheckInput, GrantError, InvalidRequest, LeaseSettings, NotRecorded, PlanEngine, QuotaUsage, Report, Seat, Settings, Settlement, Subject,
+    CheckInput, GrantError, InvalidRequest, LeaseSettings, NotRecorded, PlanEngine, QuotaUsage, Report, Scope, Seat, Settings, Settlement,
+    Subject,
 };
 
 const EPOCH: u32 = 1;
+
+fn counter_of(usage: &QuotaUsage) -> Counter {
+    let QuotaUsage { subscriber, key, plan, entitlement, quota, .. } = usage.clone();
+    Counter { subscriber, key, plan, entitlement, quota }
+}
 
 pub(crate) struct Desk {
     engine: PlanEngine,
@@ -111,7 +117,27 @@ impl Desk {
         let plan = self.engine.prepare_grant(lookup, subject, names, change, now)?;
         let mut ledger = ledger.lock();
         plan.give_back.iter().for_each(|back| ledger.give_back(EPOCH, back));
-        self.engine.apply_grant(&plan, ledger.grant(&plan), now)
+        let (charged, granted) = ledger.grant(&plan);
+        self.engine.apply_grant(&plan, charged, granted, now)
+    }
+
+    /// The books of everyone in all periods: the engine's, and of periods that it has forgotten the ledger's.
+    pub(crate) fn books(&self, lookup: &impl Lookup) -> Vec<QuotaUsage> {
+        let mut books = self.engine.quota_usage(lookup, Scope::All, 0, u64::MAX);
+        let held: HashSet<(Counter, u64)> = books.iter().map(|usage| (counter_of(usage), usage.row.period.start_ns)).collect();
+        for kept in self.ledger.iter().flat_map(|ledger| ledger.lock().rows.values().map(Kept::usage).collect::<Vec<_>>()) {
+            if !held.contains(&(counter_of(&kept), kept.row.period.start_ns)) {
+                books.push(kept);
+            }
+        }
+        books
+    }
+
+    /// May a period that is still to come have been forgotten, after the clock was ahead?
+    pub(crate) fn has_forgotten_after(&self, now: Now) -> bool {
+        let mut after = self.engine.books.floor_ns() > now.unix_ns;
+        self.engine.books.each(|entry| after |= entry.lock().floor_ns() > now.unix_ns);
+        after
     }
 
     pub(crate) fn sweep(&self, now: Now) {
@@ -119,7 +145,7 @@ impl Desk {
         if let Some(ledger) = &self.ledger {
             let backs = self.engine.take_ended();
             backs.iter().for_each(|back| ledger.lock().give_back(EPOCH, back));
-            self.engine.gave_back(&backs);
+            backs.into_iter().for_each(|back| self.engine.gave_back(back));
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Quotas that are spent from leases.
 
 mod ahead;
+mod forgotten;
 mod property;
 pub(super) mod site;
 
@@ -197,8 +198,8 @@ fn an_exhausted_counter_wakes_for_a_grant_a_raised_limit_and_the_next_period() {
         let (acme, names) = (Id::from("acme"), ("gold", "all", "q"));
         let plan = site.world.engine.prepare_grant(&site.world.catalog, Subject::Subscriber(&acme), names, change, site.world.now).unwrap();
         site.give_back(plan.give_back.as_slice());
-        let granted = site.ledger.grant(&plan);
-        site.world.engine.apply_grant(&plan, granted, site.world.now).unwrap().remaining()
+        let (charged, granted) = site.ledger.grant(&plan);
+        site.world.engine.apply_grant(&plan, charged, granted, site.world.now).unwrap().remaining()
     };
     assert!(site.admits() && site.admits() && !site.admits());
     assert_eq!(grant(site, Grant::Add(1)), 1);
@@ -375,21 +376,6 @@ fn units_of_a_period_die_with_it_and_are_given_back() {
     assert_eq!(backs.len(), 1);
     site.give_back(&backs);
     assert_eq!(site.charged(), 1);
-}
-
-#[test]
-fn a_period_whose_books_were_dropped_has_nothing_left() {
-    let site = &mut Site::new("100 hour");
-    assert!(site.admits());
-    let then = site.now().unix_ns;
-    site.world.wait(60 * 3600 * SECOND_NS);
-    site.world.engine.sweep(site.now());
-    assert_eq!(site.world.engine.live_entries(), 0);
-    assert!(site.admits());
-    // The wall clock steps back by days: what was spent then is no longer known.
-    site.world.now.unix_ns = then;
-    site.world.engine.sweep(site.now());
-    assert_eq!(site.decided(None).verdict.reason(), Some(Reason::QuotaExceeded));
 }
 
 #[test]

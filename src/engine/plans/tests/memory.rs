@@ -70,14 +70,18 @@ impl PlanEngine {
             (back.period_start_s, back.spent).hash(into);
         }
         let Some(entry) = self.books.find(self.fingerprint_of(counter)) else { return };
-        for slot in &mut entry.lock().quotas {
+        let mut state = entry.lock();
+        state.floor_ns().hash(into);
+        for slot in &mut state.quotas {
             (slot.leases.counter, slot.leases.rule).hash(into);
             for row in slot.count.rows() {
                 (row.period.start_ns, row.used, row.granted).hash(into);
             }
             for held in slot.leases.all_mut() {
-                (held.start_ns, held.spent, held.leased, held.waiting, held.giving).hash(into);
-                (held.asked_until_ns.saturating_sub(now.steady_ns), held.unsure, held.stray, held.ahead, held.known).hash(into);
+                (held.start_ns, held.spent, held.leased, held.waits(), held.giving).hash(into);
+                (held.asked_until_ns.saturating_sub(now.steady_ns), held.unsure, held.stray, held.ahead, held.known, held.resumes)
+                    .hash(into);
+                (held.has_news(), held.can_close(), held.is_settled()).hash(into);
             }
         }
     }

@@ -106,7 +106,7 @@ impl Stage {
 
     fn give_back(&self, backs: &[GiveBack]) {
         backs.iter().for_each(|back| self.ledger.lock().give_back(EPOCH, back));
-        self.world.engine.gave_back(backs);
+        backs.iter().for_each(|back| self.world.engine.gave_back(*back));
     }
 
     /// As an edit does that lowers.
@@ -289,7 +289,7 @@ fn apart(stage: &Stage) {
 /// Says that the units are back before they are.
 fn too_soon(stage: &Stage) {
     let backs = stage.world.engine.take_back(Scope::All);
-    stage.world.engine.gave_back(&backs);
+    backs.iter().for_each(|back| stage.world.engine.gave_back(*back));
     backs.iter().for_each(|back| stage.ledger.lock().give_back(EPOCH, back));
 }
 

@@ -120,6 +120,8 @@ const GRANTS: Setup =
 const GRANTS_THAT_SET: Setup =
     Setup { holders: 2, grant: Some(GrantKind::LeaveOne), left: Left { checks: 3, grants: 1, ..NOTHING }, ..BASE };
 const PERIODS: Setup = Setup { limit: 2, before_end_ms: 1, left: Left { checks: 3, forth: 2, back: 1, sweeps: 1, ..NOTHING }, ..BASE };
+/// A period ends, is forgotten, and comes back.
+const FORGOTTEN: Setup = Setup { limit: 3, before_end_ms: 1, left: Left { checks: 3, forth: 2, back: 2, sweeps: 2, ..NOTHING }, ..BASE };
 const STOPS: Setup = Setup { holders: 2, left: Left { checks: 3, stops: 1, lost: 1, ..NOTHING }, ..BASE };
 
 /// Each, and the scenario that finds it.
@@ -201,6 +203,11 @@ fn what_is_granted_can_be_spent_and_no_more() {
 #[test]
 fn units_of_one_period_are_never_spent_in_another() {
     holds("periods", PERIODS);
+}
+
+#[test]
+fn a_period_that_was_forgotten_goes_on_where_it_ended() {
+    holds("forgotten", FORGOTTEN);
 }
 
 #[test]

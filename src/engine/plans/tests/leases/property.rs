@@ -37,6 +37,10 @@ enum Act {
     /// A give-back that is on its way arrives.
     Arrive,
     Wait(u64),
+    /// The wall clock steps back.
+    Back(u64),
+    /// What it finds is on its way from now on.
+    Sweep,
     Crash,
     Stop,
 }
@@ -64,6 +68,9 @@ fn act() -> impl Strategy<Value = Act> {
         1 => (0u64..40).prop_map(Act::Limit),
         2 => Just(Act::Arrive),
         3 => (1u64..20 * SECOND_NS).prop_map(Act::Wait),
+        1 => (60 * SECOND_NS..300 * SECOND_NS).prop_map(Act::Wait),
+        1 => (1u64..300 * SECOND_NS).prop_map(Act::Back),
+        3 => Just(Act::Sweep),
         1 => Just(Act::Crash),
         1 => Just(Act::Stop),
     ]
@@ -197,8 +204,8 @@ impl Run {
         let engine = &self.site.world.engine;
         let plan = engine.prepare_grant(&self.site.world.catalog, Subject::Subscriber(&acme), names, change, self.site.world.now).unwrap();
         self.site.give_back(plan.give_back.as_slice());
-        let granted = self.site.ledger.grant(&plan);
-        self.site.world.engine.apply_grant(&plan, granted, self.site.world.now).unwrap();
+        let (charged, granted) = self.site.ledger.grant(&plan);
+        self.site.world.engine.apply_grant(&plan, charged, granted, self.site.world.now).unwrap();
     }
 
     fn limit(&mut self, limit: u64) {
@@ -254,6 +261,11 @@ impl Run {
             Act::Limit(limit) => self.limit(limit),
             Act::Arrive => self.arrive(),
             Act::Wait(ns) => self.site.world.wait(ns),
+            Act::Back(ns) => self.site.world.now.unix_ns -= ns,
+            Act::Sweep => {
+                self.site.world.engine.sweep(self.site.world.now);
+                self.backs.extend(self.site.world.engine.take_ended());
+            }
             Act::Crash => self.crash()?,
             Act::Stop => self.stop()?,
         }

@@ -10,7 +10,7 @@ use crate::decide::time::{Now, SECOND_NS};
 use crate::decide::verdict::Decision;
 use crate::engine::plans::correction::{Change, Committed, Correction, Mark, Settled};
 use crate::engine::plans::lease::{Checked, Counter, GiveBack, Granted, Need, Restored, Shortage};
-use crate::engine::plans::{CheckInput, GrantPlan, LeaseSettings, Report, ReportSubject, Settings, Settlement};
+use crate::engine::plans::{CheckInput, GrantPlan, LeaseSettings, QuotaUsage, Report, ReportSubject, Settings, Settlement};
 
 /// A ledger in maps. It does what it is told, in order, at once.
 #[derive(Debug, Default)]
@@ -26,19 +26,21 @@ pub(crate) struct Ledger {
 /// One counter in one period.
 #[derive(Debug)]
 pub(crate) struct Kept {
-    counter: Counter,
-    period: crate::decide::calendar::Period,
+    pub(crate) counter: Counter,
+    pub(crate) period: crate::decide::calendar::Period,
     pub(crate) charged: u64,
     pub(crate) granted: i64,
     /// By epoch.
     pub(crate) leased: BTreeMap<u32, u64>,
+    /// Units of them that were told to be spent.
+    told: BTreeMap<u32, u64>,
 }
 
 impl Ledger {
     fn row(&mut self, counter: &Counter, period: crate::decide::calendar::Period) -> (u64, &mut Kept) {
         let next = self.numbers.len() as u64 + 1;
         let number = *self.numbers.entry(counter.clone()).or_insert(next);
-        let fresh = || Kept { counter: counter.clone(), period, charged: 0, granted: 0, leased: BTreeMap::new() };
+        let fresh = || Kept { counter: counter.clone(), period, charged: 0, granted: 0, leased: BTreeMap::new(), told: BTreeMap::new() };
         (number, self.rows.entry((number, period.start_ns / SECOND_NS)).or_insert_with(fresh))
     }
 
@@ -51,11 +53,13 @@ impl Ledger {
         let (counter, row) = self.row(&need.counter, need.period);
         assert!(need.number.is_none_or(|number| number == counter));
         let leased = row.leased.entry(epoch).or_default();
+        let told = row.told.entry(epoch).or_default();
+        *told = (*told).max(need.spent.min(*leased));
         let left = need.limit.saturating_add_signed(row.granted).saturating_sub(row.charged);
         let more = need.want.saturating_sub(*leased);
         let more = if need.may_pass { more } else { more.min(left) };
         (*leased, row.charged) = (*leased + more, row.charged + more);
-        Granted { counter, rule: rule.try_into().unwrap(), leased: *leased, charged: row.charged, granted: row.granted }
+        Granted { counter, rule: rule.try_into().unwrap(), leased: *leased, spent: *told, charged: row.charged, granted: row.granted }
     }
 
     /// The periods that go on.
@@ -76,6 +80,7 @@ impl Ledger {
         assert!(back.spent <= *leased, "more was spent than leased");
         row.charged -= *leased - back.spent;
         *leased = back.spent;
+        row.told.insert(epoch, back.spent);
     }
 
     pub(crate) fn commit(&mut self, correction: &Correction) -> Vec<Committed> {
@@ -96,7 +101,8 @@ impl Ledger {
         correction.changes.iter().map(one).collect()
     }
 
-    pub(crate) fn grant(&mut self, plan: &GrantPlan) -> i64 {
+    /// What is charged then, and what was granted.
+    pub(crate) fn grant(&mut self, plan: &GrantPlan) -> (u64, i64) {
         let (limit, change) = (i128::from(plan.limit), plan.change);
         let row = self.row(&plan.counter, plan.period).1;
         let granted = match change {
@@ -105,11 +111,18 @@ impl Ledger {
             Grant::Reset => i128::from(row.charged),
         };
         row.granted = granted.try_into().unwrap();
-        row.granted
+        (row.charged, row.granted)
     }
 }
 
 impl Kept {
+    /// Where nothing of it is held.
+    pub(crate) fn usage(&self) -> QuotaUsage {
+        let Counter { subscriber, key, plan, entitlement, quota } = self.counter.clone();
+        let row = Row { period: self.period, used: self.charged, granted: self.granted };
+        QuotaUsage { subscriber, key, plan, entitlement, quota, limit: None, row, lost: 0 }
+    }
+
     pub(crate) fn length_s(&self) -> u64 {
         self.period.length_ns() / SECOND_NS
     }
@@ -219,7 +232,7 @@ impl Site {
     /// Gives back what a list says.
     pub(crate) fn give_back(&mut self, backs: &[GiveBack]) {
         backs.iter().for_each(|back| self.ledger.give_back(self.epoch, back));
-        self.world.engine.gave_back(backs);
+        backs.iter().for_each(|back| self.world.engine.gave_back(*back));
     }
 
     /// The engine is gone; another starts from what the ledger kept.

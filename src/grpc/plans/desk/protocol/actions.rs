@@ -10,7 +10,8 @@ use crate::decide::outcome::Outcome;
 use crate::decide::quota::Grant;
 use crate::decide::time::SECOND_NS;
 use crate::engine::plans::{
-    Change, CheckInput, Checked, Committed, Correction, GiveBack, Need, Report, ReportSubject, Scope, Settled, Shortage, Subject,
+    Change, CheckInput, Checked, Committed, Correction, GiveBack, Need, PlanEngine, Report, ReportSubject, Scope, Settled, Shortage,
+    Subject,
 };
 use crate::ledger::{Answer, Holder, Operation};
 
@@ -204,7 +205,7 @@ impl World {
                         self.commit(Operation::GiveBack(wire_give_back(back, holder)))?;
                     }
                     match self.commit(Operation::Grant(wire_grant(plan, now_s)))? {
-                        Answer::Grant(Ok(balance)) => Some(Reply::Granted(plan.clone(), balance.granted)),
+                        Answer::Grant(Ok(balance)) => Some(Reply::Granted(plan.clone(), balance.charged, balance.granted)),
                         _ => None,
                     }
                 }
@@ -235,16 +236,17 @@ impl World {
     fn failed(&mut self, place: usize, message: Message) {
         match message {
             Message::Lease(need) => self.engines[place].lease_failed(&need),
-            Message::GiveBack(back) => self.gave_back(place, back),
+            Message::GiveBack(back) => self.returned(place, back, PlanEngine::give_back_failed),
             Message::Grant(plan) => self.engines[place].grant_failed(&plan),
             // The report is answered as not recorded.
             Message::Settle(_) | Message::Mark(_) => {}
         }
     }
 
-    fn gave_back(&mut self, place: usize, back: GiveBack) {
+    /// A holder is told what became of a give-back.
+    fn returned(&mut self, place: usize, back: GiveBack, tell: fn(&PlanEngine, GiveBack)) {
         if self.setup.mutant != Some(Mutant::NotFenced) {
-            self.engines[place].gave_back(&[back]);
+            tell(&self.engines[place], back);
         }
         let post = self.post(place);
         post.returning = post.returning.saturating_sub(1);
@@ -262,13 +264,13 @@ impl World {
                 self.engines[place].apply_lease(&need, &granted, now);
                 self.post(place).named = true;
             }
-            Reply::GaveBack(back) => self.gave_back(place, back),
+            Reply::GaveBack(back) => self.returned(place, back, PlanEngine::gave_back),
             Reply::Settled(correction, committed) => {
                 self.rest.marked.insert(name(&correction));
                 self.rest.unheard.remove(&name(&correction));
                 self.engines[place].apply_correction(&correction, &[committed], now);
             }
-            Reply::Granted(plan, granted) => drop(self.engines[place].apply_grant(&plan, granted, now)),
+            Reply::Granted(plan, charged, granted) => drop(self.engines[place].apply_grant(&plan, charged, granted, now)),
         }
     }
 
@@ -307,7 +309,7 @@ impl World {
         self.rest.lower = true;
         let backs = self.engines[place].take_back(Scope::Plan("gold"));
         if self.setup.mutant == Some(Mutant::NotFenced) {
-            self.engines[place].gave_back(&backs);
+            backs.iter().for_each(|back| self.engines[place].gave_back(*back));
         }
         let post = self.post(place);
         post.edited = true;

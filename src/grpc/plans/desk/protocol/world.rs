@@ -103,7 +103,7 @@ pub(super) enum Reply {
     Lease(Need, Granted),
     GaveBack(GiveBack),
     Settled(Rc<Correction>, Committed),
-    Granted(GrantPlan, i64),
+    Granted(GrantPlan, u64, i64),
 }
 
 /// What one holder has beside its engine.
@@ -383,9 +383,9 @@ fn hash_reply(engine: &PlanEngine, reply: &Reply) -> u64 {
             format!("{:?}", correction.changes).hash(into);
             std::mem::discriminant(committed).hash(into);
         }
-        Reply::Granted(plan, granted) => {
+        Reply::Granted(plan, charged, granted) => {
             hash_grant(plan, into);
-            granted.hash(into);
+            (charged, granted).hash(into);
         }
     }
     into.finish()
