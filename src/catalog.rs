@@ -27,7 +27,7 @@ pub use draft::apply::{Action, Declared, DeclaredKey, DeclaredSubscriber, Differ
 pub use draft::{Draft, NewValue};
 pub use error::{EditError, MAX_NAMED};
 pub use list::{DEFAULT_PAGE_SIZE, ListOptions, MAX_PAGE_SIZE, Page};
-pub use recent::{Caller, MAX_RECENT, Recent};
+pub use recent::{Caller, Recent, Room};
 pub use requests::{KEPT_NS, MAX_REQUEST_ID, MAX_REQUESTS, RequestKey, Requests};
 pub use restore::{Image, Keeper};
 pub use secret::{HashKey, VALUE_PREFIX, ValueHash};
@@ -93,9 +93,9 @@ impl CatalogStore {
         self.current.load()
     }
 
-    /// Remembers callers of this catalog. None yet.
-    pub fn recent<S: Default>(&self) -> Recent<S> {
-        Recent::new(&self.load().hash_key)
+    /// Remembers callers of this catalog, in one thread. None yet. All threads share the room.
+    pub fn recent<S: Default>(&self, room: &Room) -> Recent<S> {
+        Recent::new(&self.load().hash_key, room)
     }
 
     /// The snapshot of this moment, to keep.

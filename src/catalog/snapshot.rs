@@ -29,6 +29,8 @@ pub(super) struct Holder(pub(super) Arc<Stored<KeyEntry>>);
 /// than [`FEW_KEYS`].
 pub(super) type Holders = ByHash<Holder, Option<Arc<Stored<Subscriber>>>>;
 
+type Presented<'c> = (&'c Arc<Stored<KeyEntry>>, Option<&'c Arc<Stored<Subscriber>>>);
+
 /// An edit of a subscriber with so many keys tells each of them.
 pub(super) const FEW_KEYS: usize = 4;
 
@@ -123,6 +125,12 @@ impl Catalog {
         self.by_value.get_key_value(hash).map(|(Holder(key), _)| key)
     }
 
+    /// The key with this presented value, and its subscriber, where there is one.
+    pub(super) fn presented(&self, value: &[u8]) -> Option<Presented<'_>> {
+        let (Holder(key), beside) = self.by_value.get_key_value(&self.hash_key.hash(value)?)?;
+        Some((key, beside.as_ref().or_else(|| self.subscribers.get(&key.value.key.subscriber))))
+    }
+
     /// What is kept beside the keys of a subscriber.
     pub(super) fn beside_keys_of(&self, subscriber: &str) -> Option<Arc<Stored<Subscriber>>> {
         self.subscribers.get(subscriber).filter(|_| self.keys_of.count(subscriber) <= FEW_KEYS).cloned()
@@ -139,10 +147,8 @@ impl Lookup for Catalog {
     }
 
     fn caller(&self, presented: &[u8]) -> Option<(&ApiKey, Option<&Subscriber>)> {
-        let (holder, beside) = self.by_value.get_key_value(&self.hash_key.hash(presented)?)?;
-        let key = &holder.0.value.key;
-        let subscriber = beside.as_ref().map(|subscriber| &subscriber.value);
-        Some((key, subscriber.or_else(|| self.subscriber(&key.subscriber))))
+        let (key, subscriber) = self.presented(presented)?;
+        Some((&key.value.key, subscriber.map(|subscriber| &subscriber.value)))
     }
 
     fn subscriber(&self, id: &str) -> Option<&Subscriber> {

@@ -71,7 +71,10 @@ pub fn resolve_again<'a>(known: Covered<'a>, call: &Call<'_>, now: Now) -> Optio
 }
 
 /// May this key be used now?
-fn usable(key: &ApiKey, now: Now) -> Result<(), Reason> {
+///
+/// # Errors
+/// Why not.
+pub fn usable(key: &ApiKey, now: Now) -> Result<(), Reason> {
     if !key.enabled {
         return Err(Reason::ApiKeyDisabled);
     }

@@ -12,7 +12,7 @@ use parking_lot::{Mutex, MutexGuard};
 
 use self::desk::Desk;
 use super::deadline::Patience;
-use crate::catalog::{Caller, Catalog, CatalogStore, Recent};
+use crate::catalog::{Caller, Catalog, CatalogStore, Recent, Room};
 use crate::clock::Clock;
 use crate::config;
 use crate::decide::time::{Now, SECOND_NS};
@@ -33,6 +33,7 @@ pub struct Plans {
     meters: Meters,
     /// Of each thread its own; threads beyond these share.
     recent: Box<[Mutex<Recent<Seat>>]>,
+    room: Room,
 }
 
 /// So many threads remember callers, each those that it sees: the callers of one connection are seen by one thread.
@@ -162,8 +163,24 @@ impl Plans {
         desk: Option<Desk>,
         metrics: &Metrics,
     ) -> Self {
-        let recent = std::iter::repeat_with(|| Mutex::new(catalog.recent())).take(REMEMBERING_THREADS).collect();
-        Self { engine, catalog, clock, settings, desk, meters: Meters::new(metrics), recent }
+        let room = Room::default();
+        let recent = std::iter::repeat_with(|| Mutex::new(catalog.recent(&room))).take(REMEMBERING_THREADS).collect();
+        Self { engine, catalog, clock, settings, desk, meters: Meters::new(metrics), recent, room }
+    }
+
+    /// Lets go of callers who did not call since this was last called. It keeps nobody waiting for long.
+    pub fn forget_idle_callers(&self) {
+        for recent in &self.recent {
+            let mut part = 0;
+            while recent.lock().sweep(part) {
+                part += 1;
+            }
+        }
+    }
+
+    /// How many callers are remembered, those of each thread apart.
+    pub fn remembered_callers(&self) -> usize {
+        self.room.held()
     }
 
     /// How plans are asked about.

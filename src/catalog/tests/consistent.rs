@@ -194,7 +194,7 @@ proptest! {
     fn after_any_edits(edits in prop::collection::vec(an_edit(), 1..60)) {
         let store = store();
         let mut revision = 0;
-        let mut recent = store.recent();
+        let mut recent = store.recent(&Room::default());
         for (second, edit) in (1..).zip(&edits) {
             let before = store.snapshot();
             let made = store.edit(EditOptions::default(), at(second), |draft| make(draft, edit));

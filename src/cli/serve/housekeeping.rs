@@ -21,6 +21,8 @@ const SWEEP_ROUND: Duration = Duration::from_secs(10);
 const SWEEP_STEP: Duration = Duration::from_millis(100);
 /// What a crash may forget of the windows of rules, and of the statistics.
 const WRITE_BEHIND_ROUND: Duration = Duration::from_secs(1);
+/// How often callers who do not call any more are let go of.
+const CALLERS_ROUND: Duration = Duration::from_secs(60);
 /// How often the ledger lets go of what is old.
 const UPKEEP_ROUND: Duration = Duration::from_secs(60);
 
@@ -69,6 +71,11 @@ pub(super) fn start(parts: &Parts, files_poll_ms: u64, stalled: &Stalled, stoppi
             })
         });
     }
+    let plans = parts.plans.clone();
+    every(CALLERS_ROUND, stopping.clone(), move || {
+        let plans = plans.clone();
+        blocking(move || plans.forget_idle_callers())
+    });
     for desk in [parts.desk.clone(), parts.durable_desk.clone()] {
         let stopping = stopping.clone();
         tokio::spawn(async move {
@@ -102,11 +109,12 @@ pub(super) fn start(parts: &Parts, files_poll_ms: u64, stalled: &Stalled, stoppi
     let (rules, plans, ledger) = (parts.rule_engine.clone(), parts.plan_engine.clone(), parts.ledger.clone());
     let (mut watch, stalled, clock) = (Watch::new(stalled.clone()), stalled.clone(), parts.clock.clone());
     let (durable, overload) = (parts.durable_engine.clone(), parts.overload.clone());
-    let metrics = parts.metrics.clone();
+    let (metrics, callers) = (parts.metrics.clone(), parts.plans.clone());
     every(Duration::from_secs(1), stopping.clone(), move || {
         let status = ledger.status();
         watch.look(&status, clock.steady_ns());
         gauges.set(&rules, &plans, &durable, &status);
+        gauges.set_callers(&callers);
         gauges.set_waits(&overload, &stalled);
         metrics.run_upkeep();
         std::future::ready(())

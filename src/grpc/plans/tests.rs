@@ -118,7 +118,7 @@ async fn a_caller_who_is_known_is_refused_as_soon_as_the_catalog_says_so() {
         change(&mut key);
         plans.catalog.edit(EditOptions::default(), plans.clock.now(), |draft| draft.replace_key(key).map(|_| ())).unwrap();
     };
-    let known = || plans.recent.iter().any(|recent| recent.lock().holds_any());
+    let known = || plans.remembered_callers() > 0;
     for round in 0..3 {
         now.fetch_add(60 * SECOND_NS, Ordering::Relaxed);
         for _ in 0..3 {
@@ -139,6 +139,18 @@ async fn a_caller_who_is_known_is_refused_as_soon_as_the_catalog_says_so() {
     assert!(known());
     now.fetch_add(1, Ordering::Relaxed);
     assert_eq!(check(&plans, None).await, Some(Reason::ApiKeyExpired));
+}
+
+#[tokio::test]
+async fn a_caller_who_was_let_go_of_goes_on_where_it_was() {
+    let plans = over(settings(), Arc::new(MemoryLedger::new().unwrap()), Clock::system(), "YEAR");
+    assert_eq!([check(&plans, None).await, check(&plans, None).await], [None, None]);
+    plans.forget_idle_callers();
+    assert_eq!(plans.remembered_callers(), 1, "it called since the start");
+    plans.forget_idle_callers();
+    assert_eq!(plans.remembered_callers(), 0);
+    assert_eq!([check(&plans, None).await, check(&plans, None).await], [None, Some(Reason::QuotaExceeded)]);
+    assert_eq!(plans.remembered_callers(), 1);
 }
 
 #[tokio::test]

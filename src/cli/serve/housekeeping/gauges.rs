@@ -4,6 +4,7 @@ use super::stall::Stalled;
 use crate::engine::plans::PlanEngine;
 use crate::engine::rules::RuleEngine;
 use crate::grpc::overload::Overload;
+use crate::grpc::plans::Plans;
 use crate::ledger::{LedgerError, LedgerStatus};
 use crate::metrics::Metrics;
 
@@ -55,6 +56,11 @@ const DURABLE_GAUGES: [(&str, &str, Read<PlanEngine>); 1] =
 const DURABLE_COUNTERS: [(&str, &str, Read<PlanEngine>); 1] =
     [("tollgate_durable_counters_refused", "Hits refused because no further counter of a durable rule fits", PlanEngine::entries_refused)];
 
+const CALLER_GAUGES: [(&str, &str, Read<Plans>); 1] =
+    [("tollgate_remembered_callers", "Callers whose key and plan are not looked up again, those of each thread apart", |plans| {
+        count(plans.remembered_callers())
+    })];
+
 const LEDGER_GAUGES: [(&str, &str, Read<LedgerStatus>); 1] =
     [("tollgate_ledger_waiting", "Operations that wait for a transaction of the ledger", |status| status.waiting)];
 const LEDGER_COUNTERS: [(&str, &str, Read<LedgerStatus>); 3] = [
@@ -77,6 +83,7 @@ pub(super) struct Gauges {
     plan_counters: Vec<(metrics::Counter, Read<PlanEngine>)>,
     durable_gauges: Vec<(metrics::Gauge, Read<PlanEngine>)>,
     durable_counters: Vec<(metrics::Counter, Read<PlanEngine>)>,
+    caller_gauges: Vec<(metrics::Gauge, Read<Plans>)>,
     ledger_gauges: Vec<(metrics::Gauge, Read<LedgerStatus>)>,
     ledger_counters: Vec<(metrics::Counter, Read<LedgerStatus>)>,
     overload_counters: Vec<(metrics::Counter, Read<Overload>)>,
@@ -95,6 +102,7 @@ impl Gauges {
             plan_counters: counters(metrics, &PLAN_COUNTERS),
             durable_gauges: gauges(metrics, &DURABLE_GAUGES),
             durable_counters: counters(metrics, &DURABLE_COUNTERS),
+            caller_gauges: gauges(metrics, &CALLER_GAUGES),
             ledger_gauges: gauges(metrics, &LEDGER_GAUGES),
             ledger_counters: counters(metrics, &LEDGER_COUNTERS),
             overload_counters: counters(metrics, &OVERLOAD_COUNTERS),
@@ -117,6 +125,10 @@ impl Gauges {
         for (gauge, word) in &self.ledger_failing {
             gauge.set(if reason == Some(word) { 1.0 } else { 0.0 });
         }
+    }
+
+    pub(super) fn set_callers(&self, plans: &Plans) {
+        set(&self.caller_gauges, &[], plans);
     }
 
     #[allow(clippy::cast_precision_loss)]
