@@ -10,12 +10,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use smallvec::SmallVec;
 
 const PLACES: usize = 3;
-/// Sets come in pages, so that none has to move where more are needed. A power of two.
-const PAGE: usize = 64;
+/// Sets come in pages, so that none has to move where more are needed, and in so few that all pointers to them stay in a cache. A power of two.
+const PAGE: usize = 1024;
 /// What each thread has from the first thing on: room for some 10,000. A power of two.
-const FIRST_PAGES: usize = 128;
+const FIRST_PAGES: usize = 8;
 /// What all threads together may have beside that.
-const MORE_PAGES: usize = 1 << 14;
+const MORE_PAGES: usize = 1 << 10;
+/// How many sets are swept at once.
+const PART: usize = 64;
 
 /// What all threads together hold, and may take.
 #[derive(Clone, Debug)]
@@ -53,7 +55,7 @@ impl Room {
 /// What one thread has seen lately.
 #[derive(Debug)]
 pub(super) struct Sets<T> {
-    pages: Vec<Box<[Set<T>]>>,
+    pages: Vec<Box<[Set<T>; PAGE]>>,
     /// Of the last page some may not be in use yet.
     sets: usize,
     held: usize,
@@ -132,9 +134,10 @@ impl<T> Sets<T> {
         self.let_go(usize::from(removed.is_some()));
     }
 
-    /// Lets go of what was not asked for since the last time, in one page. `false`: there is no such page.
-    pub(super) fn sweep(&mut self, page: usize) -> bool {
-        let Some(sets) = self.pages.get_mut(page) else { return false };
+    /// Lets go of what was not asked for since the last time, in one part. `false`: there is no such part.
+    pub(super) fn sweep(&mut self, part: usize) -> bool {
+        let sets = self.pages.get_mut(part / (PAGE / PART)).and_then(|page| page.chunks_mut(PART).nth(part % (PAGE / PART)));
+        let Some(sets) = sets else { return false };
         let mut gone = 0;
         for set in sets {
             for (thing, used) in set.things.iter_mut().zip(&mut set.used) {
@@ -183,8 +186,9 @@ impl<T> Sets<T> {
             if !first && !self.room.take_page() {
                 return;
             }
-            let page = || std::iter::repeat_with(Set::default).take(PAGE).collect();
-            self.pages.extend(std::iter::repeat_with(page).take(if first { self.room.0.first_pages } else { 1 }));
+            // Not by way of the stack.
+            let page = || std::iter::repeat_with(Set::default).take(PAGE).collect::<Box<[_]>>().try_into().ok();
+            self.pages.extend(std::iter::repeat_with(page).take(if first { self.room.0.first_pages } else { 1 }).flatten());
         }
         let Some(bits) = self.sets.checked_ilog2() else {
             self.sets = PAGE * self.pages.len();
@@ -287,13 +291,16 @@ mod tests {
     #[test]
     fn where_there_is_no_room_who_asks_twice_takes_the_place_of_another() {
         let mut sets = Sets::new(Room::of(1, 1));
-        let first = (0..1_000).filter(|&number| put(&mut sets, number)).count();
+        let first = (0..16_000).filter(|&number| put(&mut sets, number)).count();
         assert_eq!((sets.sets, sets.pages.len()), (2 * PAGE, 2), "its first page, and the one that there was room for");
-        assert_eq!(sets.held, first);
-        assert!(first > 350, "nearly every place is taken: {first}");
-        let fresh = (1_000..2_000).find(|&number| !put(&mut sets, number)).unwrap();
+        let held = sets.held;
+        assert!(
+            first >= held && held > 5_600,
+            "nearly every place is taken: {held} of {first}, some of which found none when a set was split"
+        );
+        let fresh = (16_000..32_000).find(|&number| !put(&mut sets, number)).unwrap();
         assert!(put(&mut sets, fresh), "the second time");
-        assert_eq!((ask(&mut sets, fresh), sets.held), (Some(fresh), first));
+        assert_eq!((ask(&mut sets, fresh), sets.held), (Some(fresh), held));
     }
 
     #[test]
