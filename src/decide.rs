@@ -2,6 +2,7 @@
 
 pub mod calendar;
 pub mod compiled;
+pub mod few;
 pub mod gcra;
 pub mod invalid;
 pub mod lookup;

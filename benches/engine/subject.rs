@@ -62,16 +62,21 @@ pub const PLAN_FULL: Make = |keys, _| {
         quotas: [{name: daily, limit: 9007199254740992, unit: DAY}, {name: monthly, limit: 9007199254740992, unit: MONTH}]";
     Plan::boxed(limits, keys, true)
 };
+pub const PLAN_QUOTAS: Make = |keys, _| {
+    let quota = |unit| format!("{{name: {unit}, limit: 9007199254740992, unit: {unit}}}");
+    Plan::boxed(&format!("quotas: [{}]", ["HOUR", "DAY", "WEEK", "MONTH", "YEAR"].map(quota).join(", ")), keys, true)
+};
 pub const DASH_MAP: Make = |_, _| Box::new(Bare(DashMap::new()));
 
 /// By the names that they are shown by.
-pub const ALL: [(&str, Make); 8] = [
+pub const ALL: [(&str, Make); 9] = [
     ("a bare DashMap: a number added", DASH_MAP),
     ("governor: a token bucket", GOVERNOR),
     ("rule: a token bucket", RULE_BUCKET),
     ("rule: a fixed window", |_, clocks| Rule::boxed(Budget::Window { limit: u64::MAX, length_s: 31_536_000 }, clocks)),
     ("plan: a rate", PLAN_RATE),
     ("plan: a quota with a lease, and its receipt", PLAN_QUOTA),
+    ("plan: five quotas with leases, and the receipt", PLAN_QUOTAS),
     ("plan: a rate, a method's rate, two quotas, and the receipt", PLAN_FULL),
     (IN_PERIODS, |keys, _| Plan::boxed("quotas: [{name: minutely, limit: 9007199254740992, unit: MINUTE}]", keys, true)),
 ];

@@ -5,10 +5,11 @@
 //! late report finds the period of its charge. A period whose row was dropped has nothing left: no period starts from 0 twice. The two newest
 //! rows are never dropped for their age, so that a clock that leaps ahead for a moment costs no count.
 
-use smallvec::SmallVec;
+use std::num::NonZeroU64;
 
 use super::calendar::{Calendar, Period};
 use super::compiled::CompiledQuota;
+use super::few::Few;
 
 /// How long a row is kept after its period has ended, at least. Nanoseconds.
 pub const KEEP_NS: u64 = 48 * 3600 * super::time::SECOND_NS;
@@ -72,24 +73,44 @@ fn clamp(units: i128) -> i64 {
 /// The count of one quota of one subject.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct QuotaCount {
-    /// By period, oldest first.
-    rows: SmallVec<[Row; 1]>,
-    /// Periods that start before this instant and have no row were dropped.
-    floor_ns: u64,
+    /// By period, oldest first. Beside them: periods that start before this instant and have no row were dropped.
+    rows: Few<Kept, u64>,
+}
+
+/// A row as it is kept: an end that is never 0 leaves a value to spare.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Kept {
+    start_ns: u64,
+    end_ns: NonZeroU64,
+    used: u64,
+    granted: i64,
+}
+
+impl From<Row> for Kept {
+    fn from(Row { period: Period { start_ns, end_ns }, used, granted }: Row) -> Self {
+        Self { start_ns, end_ns: NonZeroU64::new(end_ns).unwrap_or(NonZeroU64::MIN), used, granted }
+    }
+}
+
+impl From<&Kept> for Row {
+    fn from(&Kept { start_ns, end_ns, used, granted }: &Kept) -> Self {
+        Self { period: Period { start_ns, end_ns: end_ns.get() }, used, granted }
+    }
 }
 
 impl QuotaCount {
     /// The books of the period that an instant is in: as kept, or fresh.
     pub fn at(&self, calendar: &Calendar, unix_ns: u64) -> Row {
-        if let Some(row) = self.rows.last().filter(|row| row.period.contains(unix_ns)) {
-            return *row;
+        if let Some(row) = self.rows.last().map(Row::from).filter(|row| row.period.contains(unix_ns)) {
+            return row;
         }
-        let after = self.rows.partition_point(|row| row.period.start_ns <= unix_ns);
-        if let Some(row) = after.checked_sub(1).and_then(|index| self.rows.get(index)).filter(|row| row.period.contains(unix_ns)) {
-            return *row;
+        let after = self.rows.partition_point(|row| row.start_ns <= unix_ns);
+        let before = after.checked_sub(1).and_then(|index| self.rows.get(index));
+        if let Some(row) = before.map(Row::from).filter(|row| row.period.contains(unix_ns)) {
+            return row;
         }
         let fresh = Row::fresh(calendar.period(unix_ns));
-        if fresh.period.start_ns < self.floor_ns { Row { used: u64::MAX, ..fresh } } else { fresh }
+        if fresh.period.start_ns < self.rows.beside() { Row { used: u64::MAX, ..fresh } } else { fresh }
     }
 
     /// The earliest instant from `from_ns` on at which `cost` units are left, if nothing else is charged until then.
@@ -100,8 +121,8 @@ impl QuotaCount {
         }
         if cost > quota.limit {
             // Only a period that has grants already could take it.
-            let later = self.rows.iter().filter(|kept| kept.period.start_ns >= row.period.end_ns);
-            return later.clone().find(|kept| cost <= kept.remaining(quota.limit)).map(|kept| kept.period.start_ns);
+            let mut later = self.rows().filter(|kept| kept.period.start_ns >= row.period.end_ns);
+            return later.find(|kept| cost <= kept.remaining(quota.limit)).map(|kept| kept.period.start_ns);
         }
         // Behind the last kept row every period is fresh.
         for _ in 0..=MAX_ROWS {
@@ -122,21 +143,24 @@ impl QuotaCount {
     /// Changes what remains of the period of a row that [`Self::at`] gave, and gives the row as it stands after.
     pub fn grant(&mut self, row: &Row, grant: Grant, limit: u64, now_ns: u64, keep_ns: u64) -> Row {
         self.change(row, now_ns, keep_ns, |row| row.grant(grant, limit));
-        self.find(row.period.start_ns).map_or(*row, |index| self.rows.get(index).copied().unwrap_or(*row))
+        self.row(row.period.start_ns).unwrap_or(*row)
     }
 
     fn change(&mut self, row: &Row, now_ns: u64, keep_ns: u64, change: impl FnOnce(&mut Row)) {
         if let Some(kept) = self.find(row.period.start_ns).and_then(|index| self.rows.get_mut(index)) {
-            return change(kept);
+            let mut row = Row::from(&*kept);
+            change(&mut row);
+            *kept = row.into();
+            return;
         }
-        if row.period.start_ns < self.floor_ns {
+        if row.period.start_ns < self.rows.beside() {
             return;
         }
         self.drop_old(now_ns, keep_ns.max(KEEP_NS));
         let mut row = *row;
         change(&mut row);
-        let place = self.rows.partition_point(|kept| kept.period.start_ns < row.period.start_ns);
-        self.rows.insert(place, row);
+        let place = self.rows.partition_point(|kept| kept.start_ns < row.period.start_ns);
+        self.rows.insert(place, row.into());
     }
 
     /// Takes over what is known elsewhere of a period. Nothing where its row was dropped.
@@ -145,39 +169,39 @@ impl QuotaCount {
     }
 
     /// The kept row of the period with this start.
-    pub fn row(&self, start_ns: u64) -> Option<&Row> {
-        self.rows.get(self.find(start_ns)?)
+    pub fn row(&self, start_ns: u64) -> Option<Row> {
+        self.rows.get(self.find(start_ns)?).map(Row::from)
     }
 
     /// Where the row of the period with this start is.
     fn find(&self, start_ns: u64) -> Option<usize> {
         let last = self.rows.len().checked_sub(1)?;
-        if self.rows.get(last).is_some_and(|row| row.period.start_ns == start_ns) {
+        if self.rows.get(last).is_some_and(|row| row.start_ns == start_ns) {
             return Some(last);
         }
-        self.rows.binary_search_by_key(&start_ns, |row| row.period.start_ns).ok()
+        self.rows.binary_search_by_key(&start_ns, |row| row.start_ns).ok()
     }
 
     fn drop_old(&mut self, now_ns: u64, keep_ns: u64) {
         let may_go = self.rows.len().saturating_sub(ALWAYS_KEPT);
-        let old = self.rows.iter().take(may_go).take_while(|row| row.period.end_ns.saturating_add(keep_ns) <= now_ns).count();
+        let old = self.rows().take(may_go).take_while(|row| row.period.end_ns.saturating_add(keep_ns) <= now_ns).count();
         let gone = old.max((self.rows.len() + 1).saturating_sub(MAX_ROWS));
-        if let Some(last) = self.rows.drain(..gone).next_back() {
-            self.floor_ns = self.floor_ns.max(last.period.end_ns);
+        if let Some(last) = gone.checked_sub(1).and_then(|last| self.rows.get(last)).copied() {
+            self.rows.set_beside(self.rows.beside().max(last.end_ns.get()));
+            self.rows.retain(|row| row.start_ns > last.start_ns);
         }
     }
 
     /// Drops rows whose books are kept elsewhere: their periods start from 0 here, if they are touched again.
     pub fn forget(&mut self, forgets: impl Fn(&Row) -> bool) {
-        self.rows.retain(|row| !forgets(row));
-        self.rows.shrink_to_fit();
+        self.rows.retain(|row| !forgets(&row.into()));
     }
 
     /// Changes the units charged to the period with this start, in whole seconds since the epoch, from `charged` to `real`. `false`: the
     /// period was dropped, and nothing changed.
     pub fn settle(&mut self, start_s: u64, charged: u64, real: u64) -> bool {
-        let index = self.rows.partition_point(|row| row.period.start_ns / super::time::SECOND_NS < start_s);
-        let row = self.rows.get_mut(index).filter(|row| row.period.start_ns / super::time::SECOND_NS == start_s);
+        let index = self.rows.partition_point(|row| row.start_ns / super::time::SECOND_NS < start_s);
+        let row = self.rows.get_mut(index).filter(|row| row.start_ns / super::time::SECOND_NS == start_s);
         let found = row.is_some();
         if let Some(row) = row {
             row.used = if real >= charged { row.used.saturating_add(real - charged) } else { row.used.saturating_sub(charged - real) };
@@ -186,13 +210,13 @@ impl QuotaCount {
     }
 
     /// The kept rows, oldest first.
-    pub fn rows(&self) -> &[Row] {
-        &self.rows
+    pub fn rows(&self) -> impl DoubleEndedIterator<Item = Row> + ExactSizeIterator {
+        self.rows.iter().map(Row::from)
     }
 
     /// Have all periods ended at least `keep_ns` ago?
     pub fn is_old(&self, now_ns: u64, keep_ns: u64) -> bool {
-        self.rows.iter().all(|row| row.period.end_ns.saturating_add(keep_ns.max(KEEP_NS)) <= now_ns)
+        self.rows().all(|row| row.period.end_ns.saturating_add(keep_ns.max(KEEP_NS)) <= now_ns)
     }
 }
 

@@ -22,6 +22,7 @@ mod meter;
 mod metering;
 mod names;
 mod operations;
+mod paged;
 mod receipt;
 mod receipt_names;
 mod restore;

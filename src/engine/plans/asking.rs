@@ -42,7 +42,7 @@ impl Asking<'_> {
     pub(super) fn need(self, quota: &CompiledQuota, number: u64, held: &mut Held, period: Period, want: u64) -> Need {
         let question = held.ask(self.now.steady_ns.saturating_add(self.settings.answer_ns));
         // Sums over what was forgotten, too, are not known yet: it asks for them alone.
-        let (want, spent) = if held.resumes { (0, 0) } else { (want, held.spent) };
+        let (want, spent) = if held.resumes() { (0, 0) } else { (want, held.spent) };
         Need {
             counter: Counter::of(self.owner, &quota.identity),
             number: (number != 0).then_some(number),
@@ -69,7 +69,7 @@ impl Asking<'_> {
     /// Asks for more after an admission, before anyone has to wait, and at the end of a period for the first units of the next.
     pub(super) fn look_ahead(self, quota: &CompiledQuota, slot: &mut Slot, period: Period, mut push: impl FnMut(Need, Haste) -> bool) {
         let Slot { count, leases, .. } = slot;
-        let Some(room) = count.row(period.start_ns).map(|row| Room::of(row, quota)) else { return };
+        let Some(room) = count.row(period.start_ns).map(|row| Room::of(&row, quota)) else { return };
         let bound = leases.bound(self.settings, room, 0);
         let number = leases.counter;
         let Some(held) = leases.held(period.start_ns) else { return };
@@ -107,7 +107,7 @@ impl Asking<'_> {
             bound.min(room.remaining)
         };
         let held = leases.hold(next, self.forgotten_to_ns, count);
-        if !held.known {
+        if !held.is_known() {
             let want = held.spent.saturating_add(units);
             let need = self.need(quota, number, held, next, want);
             self.ask_ahead(need, held, Haste::Some, &mut push);

@@ -9,6 +9,7 @@ use smallvec::SmallVec;
 
 use super::fingerprint::{Filed, Files, Fingerprint, Fingerprinted, Fingerprints, SHARDS, files};
 use super::held::Leases;
+use super::paged::Paged;
 use super::under::{Shared, Under};
 use super::usage::Row as UsageRow;
 use crate::decide::compiled::QuotaIdentity;
@@ -88,6 +89,9 @@ pub(super) struct Slot {
     pub(super) count: QuotaCount,
     pub(super) leases: Leases,
 }
+
+/// As many as an allocator has no room to spare at.
+const _: () = assert!(size_of::<Slot>() == 128);
 
 /// The token buckets of an entry or a target, as theoretical arrival times.
 #[derive(Debug, Default)]
@@ -213,7 +217,7 @@ pub(super) struct Books {
     by_subject: Files<Entry>,
     /// `None` where receipts name the ledger's counters.
     by_id: Option<DashMap<u64, Arc<Entry>, RandomState>>,
-    by_counter: DashMap<u64, Arc<Entry>, RandomState>,
+    by_counter: Paged<Entry>,
     unders: Shared,
     live: AtomicUsize,
     next_id: AtomicU64,
@@ -232,7 +236,7 @@ impl Books {
         Self {
             by_subject: files(),
             by_id: by_id.then(|| DashMap::with_hasher_and_shard_amount(RandomState::default(), SHARDS)),
-            by_counter: DashMap::with_hasher_and_shard_amount(RandomState::default(), SHARDS),
+            by_counter: Paged::default(),
             unders: Shared::default(),
             live: AtomicUsize::new(0),
             next_id: AtomicU64::new(1),
@@ -329,7 +333,7 @@ impl Books {
 
     /// The entry of a counter of the ledger.
     pub(super) fn by_counter(&self, counter: u64) -> Option<Arc<Entry>> {
-        self.by_counter.get(&counter).map(|entry| Arc::clone(&entry))
+        self.by_counter.get(counter)
     }
 
     /// Entries whose periods had all ended by then were dropped: what was counted in such periods is no longer known here.
@@ -360,13 +364,15 @@ impl Books {
                 let last_ns = state.quotas.iter().map(Slot::last_end_ns).fold(state.floor_ns, u64::max);
                 self.floor_ns.fetch_max(last_ns, Ordering::Relaxed);
                 gone.push(entry.id);
-                counters.extend(state.quotas.iter().map(|slot| slot.leases.counter).filter(|&counter| counter != 0));
+                let numbered = state.quotas.iter().map(|slot| slot.leases.counter).filter(|&counter| counter != 0);
+                counters.extend(numbered.map(|counter| (counter, Arc::clone(entry))));
             }
             !idle
         });
         gone.into_iter().for_each(|id| self.forget(id));
         self.unders.sweep();
-        counters.into_iter().for_each(|counter| drop(self.by_counter.remove(&counter)));
+        // Who called again meanwhile may have the number by now.
+        counters.into_iter().for_each(|(counter, entry)| self.by_counter.remove(counter, &entry));
     }
 
     pub(super) fn live(&self) -> usize {

@@ -215,7 +215,9 @@ impl PlanEngine {
         let Some(Slot { leases, .. }) = state.numbered(counter) else { return };
         leases.all_mut().filter(|held| held.start_ns / SECOND_NS == period_start_s).for_each(|held| {
             held.turn();
-            held.maybe_over |= units > 0;
+            if units > 0 {
+                held.may_be_over();
+            }
         });
     }
 
@@ -228,7 +230,7 @@ impl PlanEngine {
                 // It is read from the ledger when it is asked for.
                 return Some(());
             }
-            let row = count.row(period.start_ns).copied().unwrap_or(Row { period, used: 0, granted: 0 });
+            let row = count.row(period.start_ns).unwrap_or(Row { period, used: 0, granted: 0 });
             count.charge(&row, units, now.unix_ns, self.keep_ns());
             if let Some(held) = leases.held_mut(period.start_ns) {
                 held.turn();

@@ -165,7 +165,7 @@ impl PlanEngine {
         let left = asked.row.remaining(ask.quota.limit).saturating_sub(before);
         let fits = cost <= left;
         let leases = state.quotas.get(asked.slot).and_then(|slot| slot.leases.held(asked.row.period.start_ns));
-        let doubtful = asked.resumes || (!fits && leases.is_some_and(|leases| leases.unsure));
+        let doubtful = asked.resumes || (!fits && leases.is_some_and(|held| held.is_unsure()));
         let unsure = doubtful && !asked.is_forgotten() && shortage != Shortage::Allow;
         let short = self.settings.lease.as_ref().is_some_and(|settings| {
             let wanted = before.saturating_add(cost);

@@ -189,8 +189,8 @@ impl PlanEngine {
             let declared = lookup.plan(plan).and_then(|plan| plan.entitlement(entitlement));
             for slot in &entry.lock().quotas {
                 let limit = declared.and_then(|entitlement| declared_limit(entitlement, &slot.identity));
-                let rows = slot.count.rows().iter().filter(|row| row.period.start_ns < until_ns && from_ns < row.period.end_ns);
-                found.extend(rows.map(|row| describe(owner, &slot.identity, limit, *row)));
+                let rows = slot.count.rows().filter(|row| row.period.start_ns < until_ns && from_ns < row.period.end_ns);
+                found.extend(rows.map(|row| describe(owner, &slot.identity, limit, row)));
             }
         });
         found.sort_unstable_by(|one, other| one.order().cmp(&other.order()));

@@ -11,6 +11,7 @@ use smallvec::SmallVec;
 
 use super::settings::LeaseSettings;
 use crate::decide::calendar::Period;
+use crate::decide::few::Few;
 use crate::decide::quota::{QuotaCount, Row};
 
 /// Periods without a row of which the ledger may know more, because it did something and never answered: so many are remembered.
@@ -34,7 +35,7 @@ pub(super) struct Leases {
     first_back: u32,
     pub(super) pace: Pace,
     /// By period. At most one for each row of the count.
-    held: SmallVec<[Held; 1]>,
+    held: Few<Held>,
 }
 
 /// The units of one period.
@@ -53,21 +54,37 @@ pub(super) struct Held {
     waiting: u32,
     /// Give-backs that are on their way to the ledger: until they are there, no answer tells what may still be spent.
     pub(super) giving: u16,
-    /// The balance may be wrong until the ledger tells it: a refusal is asked about first.
-    pub(super) unsure: bool,
-    /// More may have been charged than is known here, by a correction whose answer was lost: an admission is asked about first, too.
-    pub(super) maybe_over: bool,
+    doubt: Doubt,
     /// The ledger may have leased more than is known here.
     pub(super) stray: bool,
     /// The ledger does not know yet of all that was admitted here.
     untold: bool,
     /// The first units of the next period were asked for.
     pub(super) ahead: bool,
-    /// The ledger has told of this period, so it keeps a row that corrections can change.
-    pub(super) known: bool,
-    /// More was spent here in this period, and forgotten: the ledger knows how much.
-    pub(super) resumes: bool,
+    told: Told,
     closing: Closing,
+}
+
+/// Is the balance what the ledger would tell?
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum Doubt {
+    #[default]
+    None,
+    /// It may be wrong until the ledger tells it: a refusal is asked about first.
+    Refusals,
+    /// More may have been charged than is known here, by a correction whose answer was lost: an admission is asked about first, too.
+    All,
+}
+
+/// Has the ledger told of the period?
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) enum Told {
+    #[default]
+    Nothing,
+    /// Nothing since more was spent here in this period, and forgotten: the ledger knows how much.
+    NothingSinceForgotten,
+    /// It keeps a row that corrections can change.
+    Balance,
 }
 
 /// Has the ledger been told what was spent, at a time when no question was on its way?
@@ -80,16 +97,15 @@ enum Closing {
     Closed,
 }
 
-/// Questions that were asked and are not answered: the last 32, by their numbers.
+/// Questions that were asked and are not answered: a bit for each of the last 24, and above them the number of the next one.
 #[derive(Clone, Copy, Debug, Default)]
-struct Questions {
-    open: u32,
-    next: u8,
-}
+struct Questions(u32);
+
+const QUESTIONS: u32 = 24;
 
 /// The number of a question.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Question(u8);
+pub(super) struct Question(u32);
 
 /// How often something happened that makes earlier answers old.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -120,14 +136,17 @@ pub(super) struct Room {
 
 impl Questions {
     fn ask(&mut self) -> Question {
-        let question = Question(self.next % 32);
-        self.next = (self.next + 1) % 32;
-        self.open |= 1 << question.0;
-        question
+        let number = self.0 >> QUESTIONS;
+        self.0 = self.open() | (1 << number) | ((number + 1) % QUESTIONS) << QUESTIONS;
+        Question(number)
     }
 
     fn answered(&mut self, Question(number): Question) {
-        self.open &= !(1 << number);
+        self.0 &= !(1 << number);
+    }
+
+    fn open(self) -> u32 {
+        self.0 & ((1 << QUESTIONS) - 1)
     }
 }
 
@@ -148,11 +167,13 @@ impl Leases {
             let mut room = MANY_DOUBTS;
             self.held.retain(|held| {
                 let kept = count.row(held.start_ns).is_some();
-                kept || held.asked_until_ns != 0 || ((held.stray || held.unsure) && take_one(&mut room))
+                kept || held.asked_until_ns != 0 || ((held.stray || held.is_unsure()) && take_one(&mut room))
             });
             let round = Round { backs: self.first_back, turns: 0 };
-            self.held.push(Held { start_ns, round, resumes: period.end_ns <= forgotten_to_ns, ..Held::default() });
-            self.held.len() - 1
+            let told = if period.end_ns <= forgotten_to_ns { Told::NothingSinceForgotten } else { Told::Nothing };
+            let last = self.held.len();
+            self.held.insert(last, Held { start_ns, round, told, ..Held::default() });
+            last
         });
         // The place was just found or made.
         #[allow(clippy::indexing_slicing)]
@@ -167,7 +188,7 @@ impl Leases {
     /// them.
     pub(super) fn forget(&mut self, count: &mut QuotaCount, ended_by_ns: u64) -> Option<u64> {
         let is_settled = |row: &Row| row.period.end_ns <= ended_by_ns && self.held(row.period.start_ns).is_none_or(Held::is_settled);
-        let forgotten: SmallVec<[Period; 4]> = count.rows().iter().filter(|row| is_settled(row)).map(|row| row.period).collect();
+        let forgotten: SmallVec<[Period; 4]> = count.rows().filter(is_settled).map(|row| row.period).collect();
         let last_ns = forgotten.iter().map(|period| period.end_ns).max()?;
         let is_forgotten = |start_ns: u64| forgotten.iter().any(|period| period.start_ns == start_ns);
         count.forget(|row| is_forgotten(row.period.start_ns));
@@ -178,7 +199,6 @@ impl Leases {
             }
             !forgets
         });
-        self.held.shrink_to_fit();
         Some(last_ns)
     }
 
@@ -254,12 +274,12 @@ impl Held {
 
     /// Would a give-back make sure that the ledger holds nothing for this period that nobody here knows of? Not while a question is on its way.
     pub(super) fn can_close(&self) -> bool {
-        !self.resumes && self.closing == Closing::Open && self.giving == 0 && self.questions.open == 0
+        !self.resumes() && self.closing == Closing::Open && self.giving == 0 && self.questions.open() == 0
     }
 
     /// Does the ledger know all that was done here, and hold nothing for it?
     pub(super) fn is_settled(&self) -> bool {
-        let nothing_done = self.resumes && self.spent == 0 && self.questions.open == 0;
+        let nothing_done = self.resumes() && self.spent == 0 && self.questions.open() == 0;
         nothing_done || (self.closing == Closing::Closed && self.leased == self.spent && !self.has_news())
     }
 
@@ -268,7 +288,7 @@ impl Held {
         let answers = asked.backs == self.round.backs;
         if answers {
             self.spent = self.spent.saturating_add(spent);
-            self.resumes = false;
+            self.told = Told::Balance;
         }
         answers
     }
@@ -282,13 +302,50 @@ impl Held {
     /// The balance has changed.
     pub(super) fn turn(&mut self) {
         self.round.turns = self.round.turns.wrapping_add(1);
-        self.unsure = true;
+        self.be_unsure();
+    }
+
+    /// The balance may be wrong.
+    pub(super) fn be_unsure(&mut self) {
+        self.doubt = self.doubt.max(Doubt::Refusals);
+    }
+
+    /// More may have been charged than is known.
+    pub(super) fn may_be_over(&mut self) {
+        self.doubt = Doubt::All;
+    }
+
+    /// The balance is what the ledger has told.
+    pub(super) fn be_sure(&mut self) {
+        self.doubt = Doubt::None;
+    }
+
+    pub(super) fn is_unsure(&self) -> bool {
+        self.doubt >= Doubt::Refusals
+    }
+
+    pub(super) fn is_maybe_over(&self) -> bool {
+        self.doubt >= Doubt::All
+    }
+
+    /// The ledger has told of this period.
+    pub(super) fn be_known(&mut self) {
+        self.told = Told::Balance;
+    }
+
+    pub(super) fn is_known(&self) -> bool {
+        self.told == Told::Balance
+    }
+
+    /// Was more spent here, and forgotten?
+    pub(super) fn resumes(&self) -> bool {
+        self.told == Told::NothingSinceForgotten
     }
 
     /// Is there something that the ledger should be told of: units to give back, or units that it would count as lost although they are spent?
     pub(super) fn has_news(&self) -> bool {
         // Of what it did before it knows nothing, and must tell nothing.
-        !self.resumes && (self.leased > self.spent || self.stray || self.untold)
+        !self.resumes() && (self.leased > self.spent || self.stray || self.untold)
     }
 
     /// Lets go of what is not spent.
@@ -302,7 +359,7 @@ impl Held {
     /// A give-back is on its way to the ledger.
     pub(super) fn give_back(&mut self) {
         self.giving = self.giving.saturating_add(1);
-        self.closing = if self.questions.open == 0 { Closing::Underway } else { Closing::Open };
+        self.closing = if self.questions.open() == 0 { Closing::Underway } else { Closing::Open };
     }
 
     /// The ledger has one of them.
@@ -327,7 +384,11 @@ impl Held {
 impl Held {
     /// What it waits for: units, and how many answers.
     pub(super) fn waits(&self) -> (u32, u32) {
-        (self.waiting, self.questions.open.count_ones())
+        (self.waiting, self.questions.open().count_ones())
+    }
+
+    pub(super) fn knows(&self) -> (Doubt, Told) {
+        (self.doubt, self.told)
     }
 }
 

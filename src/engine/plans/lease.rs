@@ -172,23 +172,23 @@ impl PlanEngine {
         }
         let held = leases.hold(need.period, forgotten_to_ns, count);
         held.answered(need.question);
-        if held.resumes && !held.resume(lease.spent, need.round) {
+        if held.resumes() && !held.resume(lease.spent, need.round) {
             return;
         }
-        held.known = true;
+        held.be_known();
         held.lease(lease.leased, need.spent, need.round);
         let kept = count.row(start_ns);
         let told = if held.round == need.round {
-            (held.unsure, held.maybe_over) = (false, false);
+            held.be_sure();
             let used = i128::from(lease.charged) - i128::from(lease.leased) + i128::from(held.spent);
             let used = u64::try_from(used.max(0)).unwrap_or(u64::MAX);
             Some(Row { period: need.period, used, granted: lease.granted })
         } else {
             // An older balance. The row is made all the same: units without a row would be forgotten.
-            held.unsure = true;
+            held.be_unsure();
             kept.is_none().then_some(Row { period: need.period, used: held.spent, granted: lease.granted })
         };
-        if let Some(told) = told.filter(|told| kept != Some(told)) {
+        if let Some(told) = told.filter(|&told| kept != Some(told)) {
             count.tell(told, now.unix_ns, self.keep_ns());
         }
     }

@@ -129,7 +129,7 @@ impl<'a> Meter<'a, '_, '_> {
     fn must_ask(&self, ask: &QuotaAsk<'_>) -> bool {
         let asks = self.leasing.is_some_and(|leasing| leasing.shortage != Shortage::Allow);
         // Of a period that the ledger never told of, it may know a grant.
-        asks && !ask.is_forgotten() && self.held(ask, |held| held.is_none_or(|held| held.unsure || !held.known))
+        asks && !ask.is_forgotten() && self.held(ask, |held| held.is_none_or(|held| held.is_unsure() || !held.is_known()))
     }
 
     fn held<R>(&self, ask: &QuotaAsk<'_>, read: impl FnOnce(Option<&Held>) -> R) -> R {
@@ -166,10 +166,10 @@ impl<'a> Meter<'a, '_, '_> {
             return false;
         }
         let held = leases.held(ask.row.period.start_ns);
-        if held.is_some_and(|held| held.maybe_over) {
+        if held.is_some_and(Held::is_maybe_over) {
             return true;
         }
-        let unnamed = leases.counter == 0 || leases.rule.is_none() || held.is_none_or(|held| !held.known);
+        let unnamed = leases.counter == 0 || leases.rule.is_none() || held.is_none_or(|held| !held.is_known());
         match ask.quota.charge {
             Charge::AtReport => unnamed,
             Charge::AtCheck => {

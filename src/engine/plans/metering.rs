@@ -131,7 +131,7 @@ impl PlanEngine {
             if leases.rule.is_none() && leases.counter != 0 {
                 leases.rule = self.rules.known(&quota.counts).and_then(|number| u16::try_from(number).ok());
             }
-            resumes = row.period.end_ns <= forgotten_to_ns && leases.held(row.period.start_ns).is_none_or(|held| !held.known);
+            resumes = row.period.end_ns <= forgotten_to_ns && leases.held(row.period.start_ns).is_none_or(|held| !held.is_known());
         }
         Some(QuotaAsk { quota, slot: place, row, resumes })
     }
@@ -159,7 +159,7 @@ impl PlanEngine {
         let one = |ask: &QuotaAsk<'_>| {
             let (counter, rule) = if leased {
                 let leases = &slots.get(ask.slot)?.leases;
-                leases.held(ask.row.period.start_ns).filter(|held| held.known)?;
+                leases.held(ask.row.period.start_ns).filter(|held| held.is_known())?;
                 (Some(leases.counter).filter(|&counter| counter != 0)?, leases.rule.map(u32::from)?)
             } else {
                 let counts = ask.quota.counts;

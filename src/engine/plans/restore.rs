@@ -26,7 +26,7 @@ impl PlanEngine {
             let Slot { count, leases, .. } = slot;
             leases.counter = row.number;
             count.tell(Row { period: row.period, used: row.charged, granted: row.granted }, now.unix_ns, keep_ns);
-            leases.hold(row.period, forgotten_to_ns, count).known = true;
+            leases.hold(row.period, forgotten_to_ns, count).be_known();
             Some(())
         };
         let restored = self.books.with(fingerprint, || row.counter.owner(), now, |_, state| work(state));
@@ -47,7 +47,7 @@ impl PlanEngine {
         let mut state = entry.lock();
         let forgotten_to_ns = self.forgotten_to_ns(&state);
         let Slot { count, leases, .. } = state.find(&quota.identity)?;
-        let room = Room::of(count.row(row.period.start_ns)?, quota);
+        let room = Room::of(&count.row(row.period.start_ns)?, quota);
         if quota.charge == Charge::AtReport || !row.period.contains(now.unix_ns) || (room.remaining == 0 && !room.may_pass) {
             return None;
         }

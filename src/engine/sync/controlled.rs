@@ -105,6 +105,19 @@ impl<K: Eq + Hash + Clone, V, S> DashMap<K, V, S> {
         if remove { content.remove_entry(key) } else { None }
     }
 
+    pub(crate) fn remove_if_mut<Q: Eq + Hash + ?Sized>(&self, key: &Q, wanted: impl FnOnce(&K, &mut V) -> bool) -> Option<(K, V)>
+    where
+        K: Borrow<Q>,
+    {
+        let mut content = self.content.write().unwrap();
+        let (known, mut value) = content.remove_entry(key)?;
+        if wanted(&known, &mut value) {
+            return Some((known, value));
+        }
+        content.insert(known, value);
+        None
+    }
+
     pub(crate) fn retain(&self, mut kept: impl FnMut(&K, &mut V) -> bool) {
         self.content.write().unwrap().retain(|key, value| kept(key, value));
     }

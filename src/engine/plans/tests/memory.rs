@@ -79,8 +79,7 @@ impl PlanEngine {
             }
             for held in slot.leases.all_mut() {
                 (held.start_ns, held.spent, held.leased, held.waits(), held.giving).hash(into);
-                (held.asked_until_ns.saturating_sub(now.steady_ns), held.unsure, held.stray, held.ahead, held.known, held.resumes)
-                    .hash(into);
+                (held.asked_until_ns.saturating_sub(now.steady_ns), held.knows(), held.stray, held.ahead).hash(into);
                 (held.has_news(), held.can_close(), held.is_settled()).hash(into);
             }
         }
