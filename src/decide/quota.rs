@@ -4,6 +4,9 @@
 //! receipts live, if that is longer), so that a wall clock that steps back goes on with the count of the period that it comes back to, and a
 //! late report finds the period of its charge. A period whose row was dropped has nothing left: no period starts from 0 twice. The two newest
 //! rows are never dropped for their age, so that a clock that leaps ahead for a moment costs no count.
+//!
+//! Who keeps the books elsewhere, too, may have rows forgotten before ([`QuotaCount::forget`]), and has to look there where their periods are
+//! touched again: here they start from 0.
 
 use std::num::NonZeroU64;
 
@@ -11,7 +14,7 @@ use super::calendar::{Calendar, Period};
 use super::compiled::CompiledQuota;
 use super::few::Few;
 
-/// How long a row is kept after its period has ended, at least. Nanoseconds.
+/// How long a row is kept after its period has ended, at least, unless it is kept elsewhere. Nanoseconds.
 pub const KEEP_NS: u64 = 48 * 3600 * super::time::SECOND_NS;
 /// The most rows of one counter: the minutes of 68 hours. At this bound the oldest row is dropped before its time: its period then has
 /// nothing left if the clock ever steps back into it, and reports of its requests change nothing.

@@ -378,17 +378,17 @@ impl PlanEngine {
         self.settings.receipts_ttl_ns.max(KEEP_NS)
     }
 
-    /// Drops what remembers nothing any more. Call it every few seconds.
-    pub fn sweep(&self, now: Now) {
-        if self.settings.lease.is_some() {
-            self.sweep_leases(now);
-        }
+    /// Drops what remembers nothing any more. Call it every few seconds. `true`: more has ended than [`Self::take_ended`] gives now; sweep
+    /// again when that is given back.
+    pub fn sweep(&self, now: Now) -> bool {
+        let is_more = self.settings.lease.as_ref().is_some_and(|settings| self.sweep_leases(settings, now));
         self.books.sweep(now, self.keep_ns());
         self.targets.retain(|_, rates| !rates.get_mut().are_full(now));
         self.operations.sweep(now);
         self.marks.sweep(now);
         self.usage.sweep(now);
         self.names.sweep(now, self.settings.receipts_ttl_ns);
+        is_more
     }
 
     /// Statistics by day as memory holds them, from the first to the last day since 1970-01-01 (UTC), both included.

@@ -59,14 +59,12 @@ pub(super) fn start(parts: &Parts, files_poll_ms: u64, stalled: &Stalled, stoppi
             }
         }
     });
-    for (engine, desk) in [(&parts.plan_engine, &parts.desk), (&parts.durable_engine, &parts.durable_desk)] {
-        let (engine, desk, clock) = (engine.clone(), desk.clone(), parts.clock.clone());
+    for desk in [parts.desk.clone(), parts.durable_desk.clone()] {
         every(SWEEP_ROUND, stopping.clone(), move || {
-            let (engine, desk, clock) = (engine.clone(), desk.clone(), clock.clone());
+            let desk = desk.clone();
             blocking(move || {
-                engine.sweep(clock.now());
-                if let Err(error) = desk.return_ended() {
-                    tracing::debug!("units of ended periods were not handed back: {error}");
+                if let Err(error) = desk.sweep() {
+                    tracing::debug!("periods that are over were not closed: {error}");
                 }
             })
         });

@@ -183,7 +183,8 @@ impl State {
         // Both clocks must agree: one leap of the wall clock must not drop the books of everyone.
         let patience_ns = if self.quotas.is_empty() { linger_ns } else { keep_ns };
         let untouched = now.steady_ns.saturating_sub(self.touched_ns) >= patience_ns;
-        self.rates.are_full(now) && untouched && self.quotas.iter().all(|slot| slot.count.is_old(now.unix_ns, keep_ns))
+        let is_over = |slot: &Slot| slot.count.is_old(now.unix_ns, keep_ns) && slot.leases.are_told(&slot.count);
+        self.rates.are_full(now) && untouched && self.quotas.iter().all(is_over)
     }
 }
 

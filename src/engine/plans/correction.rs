@@ -195,16 +195,14 @@ impl PlanEngine {
         }
     }
 
-    /// Where the counter is held: what is not held here is read from the ledger when it is.
+    /// Where the counter and its period are held: what is not held here is read from the ledger when it is.
     fn apply_delta(&self, delta: &Delta) {
         let Some(entry) = self.books.by_counter(delta.counter) else { return };
         let mut state = entry.lock();
         let Some(Slot { count, leases, .. }) = state.numbered(delta.counter) else { return };
         let units = delta.units.unsigned_abs();
         let (charged, real) = if delta.units < 0 { (units, 0) } else { (0, units) };
-        if !count.settle(delta.period_start_s, charged, real) {
-            self.events.dropped_settlements.fetch_add(1, Ordering::Relaxed);
-        }
+        count.settle(delta.period_start_s, charged, real);
         leases.all_mut().filter(|held| held.start_ns / SECOND_NS == delta.period_start_s).for_each(|held| held.turn());
     }
 

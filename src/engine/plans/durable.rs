@@ -119,7 +119,7 @@ impl PlanEngine {
             }
             return Err(self.durable_needs(&mut held, asks, &looked, now));
         }
-        let admits = |look: &Looked| look.fits && (!look.short || shortage == Shortage::Allow);
+        let admits = |look: &Looked| look.fits && (shortage == Shortage::Allow || !missing(look));
         let decided = standings(asks, &looked, now, admits);
         if mode == Mode::AllOrNothing && refuses(&decided) {
             return Ok(decided);

@@ -202,6 +202,13 @@ impl Leases {
         Some(last_ns)
     }
 
+    /// Does the ledger know all that was spent here?
+    pub(super) fn are_told(&self, count: &QuotaCount) -> bool {
+        // Without a row nothing was spent, and without a number nothing was ever leased.
+        let untold = |held: &Held| (held.giving > 0 || held.has_news()) && count.row(held.start_ns).is_some();
+        self.counter == 0 || !self.held.iter().any(untold)
+    }
+
     /// The most units that may be held unspent, where decisions wait for so many: they are demand like those that were spent.
     pub(super) fn bound(&self, settings: &LeaseSettings, room: Room, waiting: u64) -> u64 {
         let share = (room.allowance / 100).saturating_mul(settings.waste_percent);

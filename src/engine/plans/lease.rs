@@ -14,6 +14,7 @@ use super::asking::Haste;
 use super::books::{Owner, Seat, Slot, State, subject_fingerprint};
 use super::fingerprint::Fingerprint;
 use super::held::{Held, Question, Round};
+use super::settings::LeaseSettings;
 use super::under::Under;
 use super::usage::Scope;
 use crate::decide::calendar::Period;
@@ -28,8 +29,6 @@ use crate::engine::sync::atomic::Ordering;
 /// How long after the end of a period its unspent units are given back, and what was spent in it forgotten. Where the wall clock steps back by
 /// more, the ledger is asked.
 const LINGER_NS: u64 = 60 * SECOND_NS;
-/// The most units of ended periods that one sweep gives back.
-const MANY_GIVE_BACKS: usize = 65_536;
 
 /// What a check came to.
 // Decisions are made and taken apart at once: a box would cost more than the bytes.
@@ -178,15 +177,16 @@ impl PlanEngine {
         held.be_known();
         held.lease(lease.leased, need.spent, need.round);
         let kept = count.row(start_ns);
+        let used = i128::from(lease.charged) - i128::from(lease.leased) + i128::from(held.spent);
+        let used = u64::try_from(used.max(0)).unwrap_or(u64::MAX);
+        let told = Row { period: need.period, used, granted: lease.granted };
         let told = if held.round == need.round {
             held.be_sure();
-            let used = i128::from(lease.charged) - i128::from(lease.leased) + i128::from(held.spent);
-            let used = u64::try_from(used.max(0)).unwrap_or(u64::MAX);
-            Some(Row { period: need.period, used, granted: lease.granted })
+            Some(told)
         } else {
             // An older balance. The row is made all the same: units without a row would be forgotten.
             held.be_unsure();
-            kept.is_none().then_some(Row { period: need.period, used: held.spent, granted: lease.granted })
+            kept.is_none().then_some(told)
         };
         if let Some(told) = told.filter(|&told| kept != Some(told)) {
             count.tell(told, now.unix_ns, self.keep_ns());
@@ -296,25 +296,28 @@ impl PlanEngine {
     }
 
     /// Forgets periods that have been over for a minute, once nothing of them is held: the ledger keeps their books. Finds unspent units of
-    /// the others.
-    pub(super) fn sweep_leases(&self, now: Now) {
+    /// the others. `true`: there are more than one sweep finds.
+    pub(super) fn sweep_leases(&self, settings: &LeaseSettings, now: Now) -> bool {
         let mut found = self.ended.lock();
+        let mut is_more = false;
         let ended_by_ns = now.unix_ns.saturating_sub(LINGER_NS);
         self.books.each(|entry| {
             let mut state = entry.lock();
             state.forget(ended_by_ns);
-            if found.len() >= MANY_GIVE_BACKS {
-                return;
-            }
             for Slot { count, leases, .. } in &mut state.quotas {
                 let number = leases.counter;
                 for held in leases.all_mut().filter(|held| held.has_news() || held.can_close()) {
                     if count.row(held.start_ns).is_some_and(|row| row.period.end_ns <= ended_by_ns) {
+                        if found.len() >= settings.max_ended {
+                            is_more = true;
+                            return;
+                        }
                         tell_spent(number, held, &mut found);
                     }
                 }
             }
         });
+        is_more
     }
 
     /// Periods of an entry that ended by then may have been forgotten.

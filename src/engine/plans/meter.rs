@@ -165,6 +165,10 @@ impl<'a> Meter<'a, '_, '_> {
         if ask.is_forgotten() {
             return false;
         }
+        // Not even the units that need no lease: what was spent before is not known.
+        if ask.resumes {
+            return true;
+        }
         let held = leases.held(ask.row.period.start_ns);
         if held.is_some_and(Held::is_maybe_over) {
             return true;

@@ -47,11 +47,20 @@ pub struct LeaseSettings {
     pub answer_ns: u64,
     /// The most requests for units ahead of use that are kept. At the bound they are dropped: somebody will wait instead.
     pub max_prefetches: usize,
+    /// The most periods that one sweep gives back.
+    pub max_ended: usize,
 }
 
 impl Default for LeaseSettings {
     fn default() -> Self {
-        Self { chunk_ns: SECOND_NS / 2, waste_percent: 1, optimistic_units: 0, answer_ns: SECOND_NS, max_prefetches: 65_536 }
+        Self {
+            chunk_ns: SECOND_NS / 2,
+            waste_percent: 1,
+            optimistic_units: 0,
+            answer_ns: SECOND_NS,
+            max_prefetches: 65_536,
+            max_ended: 1 << 20,
+        }
     }
 }
 

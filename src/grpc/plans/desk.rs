@@ -294,12 +294,18 @@ impl Desk {
         self.return_all(self.engine.take_back(Scope::All))
     }
 
-    /// Hands back the units of periods that are over.
+    /// Sweeps the engine, and closes the periods that are over with the ledger.
     ///
     /// # Errors
-    /// The ledger did not take them. They were of no use any more.
-    pub fn return_ended(&self) -> Result<(), LedgerError> {
-        self.return_all(self.engine.take_ended())
+    /// The ledger did not take them. They are found again by the next sweep.
+    pub fn sweep(&self) -> Result<(), LedgerError> {
+        loop {
+            let is_more = self.engine.sweep(self.clock.now());
+            self.return_all(self.engine.take_ended())?;
+            if !is_more {
+                return Ok(());
+            }
+        }
     }
 
     /// Through the ledger's thread, behind the leases that were asked for before: they go back too.

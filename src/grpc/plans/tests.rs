@@ -11,7 +11,7 @@ use super::*;
 use crate::catalog::{EditOptions, HashKey};
 use crate::config::Config;
 use crate::decide::plan::{About, ApiKey, OpenMethod, Target};
-use crate::engine::plans::Settings;
+use crate::engine::plans::{LeaseSettings, Scope, Settings};
 use crate::grpc::{convert, json};
 use crate::ledger::faults::{Fault, FaultyLedger};
 use crate::ledger::{Ledger, LedgerThread, MemoryLedger};
@@ -105,6 +105,27 @@ async fn check_batch(plans: &Plans, callers: &[usize]) -> Vec<Option<Reason>> {
         })
         .await;
     answers.into_iter().map(|answer| answer.expect("not answered")).collect()
+}
+
+#[tokio::test]
+async fn a_sweep_closes_all_periods_that_are_over_however_few_it_finds_at_once() {
+    let now = Arc::new(AtomicU64::new(1_795_341_600 * SECOND_NS));
+    let told = now.clone();
+    let clock = Clock::from_fn(move || Now { unix_ns: told.load(Ordering::Relaxed), steady_ns: told.load(Ordering::Relaxed) });
+    let lease = LeaseSettings { max_ended: 1, ..settings().lease };
+    let plans = over(config::Plans { lease, ..settings() }, Arc::new(MemoryLedger::new().unwrap()), clock, "MINUTE");
+    let desk = plans.desk.clone().unwrap();
+    let remembered = || plans.engine.quota_usage(&**plans.catalog.load(), Scope::All, 0, u64::MAX).len();
+    for _ in 0..3 {
+        assert_eq!(check(&plans, None).await, None);
+        now.fetch_add(60 * SECOND_NS, Ordering::Relaxed);
+    }
+    now.fetch_add(60 * SECOND_NS, Ordering::Relaxed);
+    // The last one is closed, and forgotten the next time.
+    for left in [1, 0] {
+        desk.sweep().unwrap();
+        assert_eq!(remembered(), left);
+    }
 }
 
 #[tokio::test]

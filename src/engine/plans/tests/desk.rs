@@ -140,12 +140,13 @@ impl Desk {
         after
     }
 
-    pub(crate) fn sweep(&self, now: Now) {
-        self.engine.sweep(now);
+    pub(crate) fn sweep(&self, now: Now) -> bool {
+        let is_more = self.engine.sweep(now);
         if let Some(ledger) = &self.ledger {
             let backs = self.engine.take_ended();
             backs.iter().for_each(|back| ledger.lock().give_back(EPOCH, back));
             backs.into_iter().for_each(|back| self.engine.gave_back(back));
         }
+        is_more
     }
 }

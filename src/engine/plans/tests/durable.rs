@@ -126,6 +126,29 @@ fn what_is_refused_anyway_asks_for_nothing() {
 }
 
 #[test]
+fn in_a_day_that_was_forgotten_nothing_is_admitted_without_the_ledger() {
+    let site = &mut Site::new();
+    let quota = quota(3);
+    assert_eq!((0..5).filter(|_| site.admits(&quota, 1)).count(), 3);
+    site.s = 2 * DAY_S;
+    for _ in 0..2 {
+        site.engine.sweep(at(site.s));
+        for back in site.engine.take_ended() {
+            site.ledger.give_back(site.epoch, &back);
+            site.engine.gave_back(back);
+        }
+    }
+    site.s = 0;
+    // A peek, too: nothing is known of what is left.
+    for hits in [1, 0] {
+        let deny = AtOnce { engine: &site.engine, shortage: Shortage::Deny };
+        let Ok(standings) = deny.charge(&[ask(&quota, 1, hits)], Mode::Each, at(0), &mut any_over);
+        assert_eq!((standings[0].over, standings[0].reset_ns), (true, SECOND_NS));
+    }
+    assert!(!site.admits(&quota, 1));
+}
+
+#[test]
 fn a_request_that_costs_more_than_the_bound_of_a_lease_gets_it_twice_over() {
     let site = &mut Site::new();
     let quota = quota(10_000);

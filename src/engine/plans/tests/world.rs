@@ -238,7 +238,7 @@ impl World {
             },
             "at" => self.now.unix_ns = time(rest[0]),
             "wait" => self.wait(duration(rest[0])),
-            "sweep" => self.engine.sweep(self.now),
+            "sweep" => _ = self.engine.sweep(self.now),
             "check" => return self.check_line(rest, &expected),
             "report" => return self.report_line(rest, &expected),
             "grant" => self.grant_line(rest)?,

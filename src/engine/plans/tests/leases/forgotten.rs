@@ -1,10 +1,12 @@
 //! Periods that are over leave memory, and go on from the ledger where the clock steps back into them.
 
 use super::site::Site;
+use crate::decide::outcome::Outcome;
 use crate::decide::time::SECOND_NS;
 use crate::decide::verdict::Reason;
-use crate::engine::plans::Scope;
+use crate::engine::plans::correction::Settled;
 use crate::engine::plans::lease::{Checked, Granted, Shortage};
+use crate::engine::plans::{LeaseSettings, Scope, Settlement};
 
 /// The clock comes to an instant, and then two sweeps, with the give-backs of the first between them.
 fn swept(site: &mut Site, unix_ns: u64) {
@@ -56,17 +58,19 @@ fn however_many_periods_pass_the_last_ones_alone_are_remembered() {
 
 #[test]
 fn a_period_of_which_the_ledger_does_not_know_all_is_not_forgotten() {
-    let not_known: [fn(&mut Site); 4] = [
-        // Admitted without a lease.
-        |site| (0..5).for_each(|_| assert!(matches!(site.ask("k1", None, Shortage::Allow), Checked::Decided(_)))),
+    type Act = fn(&mut Site);
+    let not_known: [(Act, usize); 5] = [
+        (|_| (), 0),
+        // Admitted without a lease: more than the ledger was ever asked for.
+        (|site| (0..5).for_each(|_| assert!(matches!(site.ask("k1", None, Shortage::Allow), Checked::Decided(_)))), 1),
         // What became of a question is not known.
-        |site| site.world.engine.lease_failed(&site.needs(Some(5))[0]),
+        (|site| site.world.engine.lease_failed(&site.needs(Some(5))[0]), 0),
         // A give-back is on its way.
-        |site| drop(site.world.engine.take_back(Scope::All)),
+        (|site| drop(site.world.engine.take_back(Scope::All)), 1),
         // What became of a give-back is not known.
-        |site| site.world.engine.take_back(Scope::All).into_iter().for_each(|back| site.world.engine.give_back_failed(back)),
+        (|site| site.world.engine.take_back(Scope::All).into_iter().for_each(|back| site.world.engine.give_back_failed(back)), 0),
     ];
-    for act in not_known {
+    for (place, (act, left)) in not_known.into_iter().enumerate() {
         let site = &mut Site::new("100 minute");
         assert!(site.admits());
         act(site);
@@ -75,8 +79,102 @@ fn a_period_of_which_the_ledger_does_not_know_all_is_not_forgotten() {
             site.world.engine.sweep(site.now());
             site.world.engine.take_ended().into_iter().for_each(|back| site.world.engine.give_back_failed(back));
         }
-        assert_eq!(remembered(site), 1);
+        assert_eq!(remembered(site), 1, "{place}: no give-back was taken");
+        for _ in 0..3 {
+            site.world.engine.sweep(site.now());
+            let ended = site.world.engine.take_ended();
+            if place != 1 {
+                site.give_back(&ended);
+            }
+        }
+        assert_eq!(remembered(site), left, "{place}: the ledger takes all that it can");
     }
+}
+
+#[test]
+fn an_entry_is_kept_until_the_ledger_knows_what_was_spent_in_it() {
+    let script = "plan gold\n ent all a\n quota q 1000 hour\nsub acme gold\nkey k1 acme";
+    for max_ended in [0, 1] {
+        let site = &mut Site::with(script, LeaseSettings { max_ended, ..LeaseSettings::default() });
+        (0..46).for_each(|_| assert!(site.admits()));
+        assert!(site.charged() > 46, "units are left");
+        let then = site.now().unix_ns;
+        // The clock leaps ahead by days for one sweep, and what that found does not reach the ledger.
+        site.world.wait(60 * 3600 * SECOND_NS);
+        site.world.engine.sweep(site.now());
+        let ended = site.world.engine.take_ended();
+        assert_eq!(ended.len(), max_ended);
+        ended.into_iter().for_each(|back| site.world.engine.give_back_failed(back));
+        site.world.now.unix_ns = then;
+        assert_eq!((0..2_000).filter(|_| site.admits()).count(), 1_000 - 46);
+        assert_eq!((site.used(), site.charged()), (1_000, 1_000));
+    }
+}
+
+#[test]
+fn an_entry_goes_although_a_question_was_never_answered() {
+    let site = &mut Site::new("1000 hour");
+    assert!(site.admits());
+    site.world.wait(3600 * SECOND_NS);
+    drop(site.needs(None));
+    let then = site.now().unix_ns;
+    swept(site, then + 60 * 3600 * SECOND_NS);
+    assert_eq!(site.world.engine.live_entries(), 0);
+}
+
+#[test]
+fn what_one_sweep_cannot_give_back_the_next_does() {
+    let script = "plan gold\n ent all a\n quota q 9 minute\nsub s1 gold\nsub s2 gold\nsub s3 gold\nkey k1 s1\nkey k2 s2\nkey k3 s3";
+    let site = &mut Site::with(script, LeaseSettings { max_ended: 2, ..LeaseSettings::default() });
+    for key in ["k1", "k2", "k3"] {
+        let Checked::Needs(needs) = site.ask(key, None, Shortage::Ask) else { panic!("nothing is leased yet") };
+        needs.iter().for_each(|need| site.lease(need));
+        assert!(matches!(site.ask(key, None, Shortage::Ask), Checked::Decided(_)));
+    }
+    site.world.wait(3600 * SECOND_NS);
+    let mut rounds = Vec::new();
+    for _ in 0..3 {
+        let is_more = site.world.engine.sweep(site.now());
+        let ended = site.world.engine.take_ended();
+        site.give_back(&ended);
+        rounds.push((is_more, ended.len()));
+    }
+    assert_eq!((rounds, remembered(site)), (vec![(true, 2), (false, 1), (false, 0)], 0));
+}
+
+#[test]
+fn in_a_period_that_was_forgotten_not_even_units_without_a_lease_are_admitted() {
+    let lease = LeaseSettings { optimistic_units: 2, ..LeaseSettings::default() };
+    let site = &mut Site::with("plan gold\n ent all a\n quota q 5 minute\nsub acme gold\nkey k1 acme", lease);
+    assert_eq!((0..9).filter(|_| site.admits()).count(), 5);
+    let then = site.now().unix_ns;
+    swept(site, then + 3600 * SECOND_NS);
+    site.world.now.unix_ns = then;
+    for cost in [None, Some(0)] {
+        let Checked::Decided(decision) = site.ask("k1", cost, Shortage::Deny) else { panic!("asks") };
+        assert_eq!(decision.verdict.reason(), Some(Reason::LedgerUnavailable));
+    }
+    assert!(!site.admits());
+}
+
+#[test]
+fn a_report_on_its_way_beside_a_question_does_not_empty_a_period_that_was_forgotten() {
+    let site = &mut Site::new("3 minute report");
+    let receipts: Vec<String> = (0..4).map(|_| site.check(None).receipt.unwrap()).collect();
+    for receipt in &receipts[..3] {
+        assert_eq!(site.report(receipt, Outcome::http(200), None), Settlement::Counted);
+    }
+    let then = site.now().unix_ns;
+    swept(site, then + 600 * SECOND_NS);
+    assert_eq!((remembered(site), site.charged()), (0, 3));
+    site.world.now.unix_ns = then;
+    let Settled::Commit(correction) = site.settle(&receipts[3], Outcome::http(200), None) else { panic!("nothing to commit") };
+    let question = site.needs(None).remove(0);
+    let committed = site.ledger.commit(&correction);
+    let granted = site.ledger.lease(1, &question);
+    site.world.engine.apply_correction(&correction, &committed, site.now());
+    site.world.engine.apply_lease(&question, &granted, site.now());
+    assert_eq!((site.used(), site.check(None).verdict.reason()), (4, Some(Reason::QuotaExceeded)));
 }
 
 #[test]
@@ -141,11 +239,7 @@ fn an_entry_that_was_dropped_goes_on_from_the_ledger_and_has_nothing_left_where_
     assert!(site.admits());
     let then = site.now().unix_ns;
     site.world.wait(60 * 3600 * SECOND_NS);
-    let ended = |site: &mut Site| {
-        site.world.engine.sweep(site.now());
-        let ended = site.world.engine.take_ended();
-        site.give_back(&ended);
-    };
+    let ended = |site: &mut Site| swept(site, site.now().unix_ns);
     ended(site);
     assert_eq!(site.world.engine.live_entries(), 0);
     assert!(site.admits());
