@@ -225,7 +225,10 @@ impl Plan {
 
 impl Decides for Plan {
     fn write_behind(&self) {
-        self.engine.take_unwritten_usage().parts(usize::MAX).for_each(|taken| self.engine.usage_written(taken));
+        for taken in self.engine.take_unwritten_usage().parts(usize::MAX) {
+            taken.changes().for_each(drop);
+            self.engine.usage_written(taken);
+        }
         self.engine.take_fresh_names(usize::MAX);
     }
 

@@ -53,6 +53,8 @@ struct Who {
 impl<S> Caller<S> {
     /// What [`crate::decide::resolve::resolve`] found, and what stands beside it.
     pub fn covered(&mut self) -> (Covered<'_>, &mut S) {
+        // Both come from memory at once then, and not one after the other.
+        std::hint::black_box((self.key.value.key.enabled, self.subscriber.value.id.len()));
         let covered = Covered {
             key: &self.key.value.key,
             subscriber: &self.subscriber.value,

@@ -224,6 +224,9 @@ impl PlanEngine {
         now: Now,
         decision: &mut Decision<'a>,
     ) -> Result<Option<Vec<Need>>, InvalidRequest> {
+        if let Some((_, seat)) = &known {
+            seat.touch();
+        }
         let (asked, call) = (Asked { request, shortage, now }, request.call()?);
         let known = known.and_then(|(covered, seat)| Some((resolve_again(covered, &call, now)?, Some(seat))));
         if let Some(known) = known {
@@ -305,6 +308,9 @@ impl PlanEngine {
             let names = (&*compiled.plan, &*compiled.name);
             let fingerprint = || books::subject_fingerprint(&self.fingerprints, compiled.counter_scope, subject, names);
             let work = |entry: &Arc<Entry>, state: &mut State| {
+                if let Some(row) = &state.last_usage {
+                    row.touch();
+                }
                 let verdict = self.meter(lookup, Some((compiled, entry, &mut *state)), target, asked, metered)?;
                 self.tally(&mut state.last_usage, covered, asked, verdict);
                 let draw = |kind, name: &Id| self.names.number(kind, name);
@@ -381,8 +387,13 @@ impl PlanEngine {
     /// Drops what remembers nothing any more. Call it every few seconds. `true`: more has ended than [`Self::take_ended`] gives now; sweep
     /// again when that is given back.
     pub fn sweep(&self, now: Now) -> bool {
-        let is_more = self.settings.lease.as_ref().is_some_and(|settings| self.sweep_leases(settings, now));
-        self.books.sweep(now, self.keep_ns());
+        let is_more = match &self.settings.lease {
+            Some(settings) => self.sweep_leases(settings, now),
+            None => {
+                self.books.sweep(now, self.keep_ns(), |_| {});
+                false
+            }
+        };
         self.targets.retain(|_, rates| !rates.get_mut().are_full(now));
         self.operations.sweep(now);
         self.marks.sweep(now);

@@ -295,14 +295,14 @@ impl PlanEngine {
         std::mem::take(&mut *self.ended.lock())
     }
 
-    /// Forgets periods that have been over for a minute, once nothing of them is held: the ledger keeps their books. Finds unspent units of
-    /// the others. `true`: there are more than one sweep finds.
+    /// Drops entries that remember nothing any more. Forgets periods that have been over for a minute, once nothing of them is held: the ledger
+    /// keeps their books. Finds unspent units of the others. `true`: there are more than one sweep finds.
     pub(super) fn sweep_leases(&self, settings: &LeaseSettings, now: Now) -> bool {
         let mut found = self.ended.lock();
         let mut is_more = false;
         let ended_by_ns = now.unix_ns.saturating_sub(LINGER_NS);
-        self.books.each(|entry| {
-            let mut state = entry.lock();
+        // In one go with what drops entries: what a sweep costs is that each entry comes from memory.
+        self.books.sweep(now, self.keep_ns(), |state| {
             state.forget(ended_by_ns);
             for Slot { count, leases, .. } in &mut state.quotas {
                 let number = leases.counter;

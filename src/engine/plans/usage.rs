@@ -16,7 +16,7 @@ use crate::decide::outcome::Class;
 use crate::decide::plan::Id;
 use crate::decide::time::{Now, SECOND_NS};
 use crate::decide::verdict::Reason;
-use crate::engine::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use crate::engine::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 const DAY_S: u64 = 86_400;
 
@@ -126,6 +126,10 @@ pub(super) struct Usage {
     /// The number of the next row. One that is made again after it was dropped is another.
     next_number: AtomicU64,
     dropped: AtomicU64,
+    /// The day of the last sweep.
+    swept_on: AtomicU64,
+    /// A row of an earlier day was made since, or could not be dropped.
+    is_unswept: AtomicBool,
 }
 
 /// How long rows stay in memory.
@@ -149,8 +153,17 @@ impl Usage {
     }
 
     fn new(max_rows: usize, keep: Keep) -> Self {
-        let (live, next_number, dropped) = (AtomicUsize::new(0), AtomicU64::new(1), AtomicU64::new(0));
-        Self { rows: files(), unders: Shared::default(), live, max_rows, keep, next_number, dropped }
+        Self {
+            rows: files(),
+            unders: Shared::default(),
+            live: AtomicUsize::new(0),
+            max_rows,
+            keep,
+            next_number: AtomicU64::new(1),
+            dropped: AtomicU64::new(0),
+            swept_on: AtomicU64::new(0),
+            is_unswept: AtomicBool::new(false),
+        }
     }
 
     pub(super) fn count(&self, fingerprints: &Fingerprints, who: Who<'_>, event: Event, now: Now) {
@@ -191,6 +204,9 @@ impl Usage {
         let filed = self.rows.entry(Filed(fresh)).or_insert_with(|| {
             self.live.fetch_add(1, Ordering::Relaxed);
         });
+        if day < self.swept_on.load(Ordering::SeqCst) {
+            self.is_unswept.store(true, Ordering::SeqCst);
+        }
         Some(Arc::clone(&filed.key().0))
     }
 
@@ -211,11 +227,20 @@ impl Usage {
     /// Drops days that are older than they are kept. With a ledger those are the days before yesterday that are written.
     pub(super) fn sweep(&self, now: Now) {
         let today = day_of(now);
+        // Nothing ends but with a day. Before the rows are looked at: what is made meanwhile is for the next time.
+        let (last, is_unswept) = (self.swept_on.swap(today, Ordering::SeqCst), self.is_unswept.swap(false, Ordering::SeqCst));
+        if last == today && !is_unswept {
+            return;
+        }
         self.rows.retain(|Filed(row), ()| {
-            let keeps = match &self.keep {
-                Keep::Days(days) => row.day().saturating_add(*days) > today,
-                Keep::UntilWritten(_) => row.day().saturating_add(1) >= today || !row.state.is_written(),
+            let (is_over, is_written) = match &self.keep {
+                Keep::Days(days) => (row.day().saturating_add(*days) <= today, true),
+                Keep::UntilWritten(_) => (row.day().saturating_add(1) < today, row.state.is_written()),
             };
+            let keeps = !is_over || !is_written;
+            if is_over && !is_written {
+                self.is_unswept.store(true, Ordering::SeqCst);
+            }
             if !keeps {
                 row.state.forget();
                 self.live.fetch_sub(1, Ordering::Relaxed);
@@ -262,6 +287,11 @@ impl Row {
             admitted: AtomicU64::new(0),
             others: OnceBox::new(),
         }
+    }
+
+    /// Has what is counted come from memory while something else is done.
+    pub(super) fn touch(&self) {
+        std::hint::black_box((self.day, self.admitted.load(Ordering::Relaxed)));
     }
 
     /// Is it the row of this key and target on this day? Asked of a row that an entry keeps: plan and entitlement are the entry's own.

@@ -20,8 +20,8 @@ impl PlanEngine {
         self.usage.unwritten()
     }
 
-    /// Takes all of them, to be written. One caller at a time: what is taken later must be written later. Say then of each what came of it:
-    /// [`Self::usage_written`] or [`Self::usage_not_written`].
+    /// Takes all of them, to be written. One caller at a time: what is taken later must be written later. Read each, and say then what came of
+    /// it: [`Self::usage_written`] or [`Self::usage_not_written`].
     pub fn take_unwritten_usage(&self) -> UnwrittenUsage {
         self.usage.take()
     }

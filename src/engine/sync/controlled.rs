@@ -29,6 +29,10 @@ impl<T> Mutex<T> {
         self.0.lock().unwrap()
     }
 
+    pub(crate) fn is_locked(&self) -> bool {
+        self.0.try_lock().is_err()
+    }
+
     pub(crate) fn get_mut(&mut self) -> &mut T {
         self.0.get_mut().unwrap()
     }

@@ -136,7 +136,8 @@ fn whose_a_row_is_is_said_until_it_is_written() {
         assert_eq!(counts(&taken), [(count, true)]);
         bench.not_written(&taken);
     }
-    bench.written(&again());
+    bench.one("k", day(TODAY));
+    bench.write(&mut Kept::default());
     for count in 4..6 {
         let taken = again();
         assert_eq!(counts(&taken), [(count, false)]);
@@ -151,7 +152,7 @@ fn whose_a_row_is_is_said_again_when_it_has_left_memory() {
     let bench = Bench::new(Usage::written_behind(9));
     let mut last = None;
     bench.admit(&mut last, &"k".into(), day(TODAY));
-    bench.written(&bench.take());
+    bench.write(&mut Kept::default());
     // From then on each time: nothing sweeps what is not there, and a later day may be dropped again.
     for (count, later, told) in [(2, 1, false), (3, 2, true), (4, 2, true), (5, 9, true)] {
         bench.usage.sweep(day(TODAY + later));
@@ -194,9 +195,11 @@ fn a_row_leaves_memory_two_days_later_and_only_when_it_is_written() {
     assert_eq!(sweep(over), 1, "not written");
     let taken = bench.take();
     assert_eq!(sweep(over), 1, "on its way");
+    assert_eq!(counts(&taken), [(1, true)]);
+    assert_eq!(sweep(over), 1, "read");
     bench.not_written(&taken);
     assert_eq!(sweep(over), 1, "not written after all");
-    bench.written(&bench.take());
+    bench.write(&mut Kept::default());
     assert_eq!((sweep(over - 1), sweep(over)), (1, 0));
 }
 
@@ -273,6 +276,7 @@ fn nothing_is_lost_or_counted_twice_while_rows_are_written_and_dropped() {
                 for taken in bench.take().parts(3) {
                     round += 1;
                     if round % 3 == 0 {
+                        taken.changes().for_each(drop);
                         bench.usage.not_written(taken);
                     } else {
                         kept.put(taken);

@@ -73,9 +73,11 @@ impl UnwrittenUsage {
 }
 
 impl TakenUsage<'_> {
-    /// As they are counted now.
+    /// As they are counted now. Who counts in one from now on puts it on the list again, and nobody before: read them before you say what came
+    /// of them.
     pub fn changes(&self) -> impl Iterator<Item = UsageChange> {
         self.rows().map(|row| {
+            row.state.take();
             if row.state.bits.load(Ordering::SeqCst) & (KNOWN | GONE) == KNOWN {
                 UsageChange::Known { number: row.number, day: row.day(), counts: row.counts() }
             } else {
@@ -92,6 +94,13 @@ impl TakenUsage<'_> {
 impl State {
     pub(super) fn of(fingerprint: Fingerprint) -> Self {
         Self { bits: AtomicU8::new(0), lane: fingerprint.spread() }
+    }
+
+    /// It is off the list. Before what is counted is read: see [`Unwritten::note`].
+    fn take(&self) {
+        // In this order: in between it must not look as if it were written.
+        self.bits.fetch_or(TAKEN, Ordering::SeqCst);
+        self.bits.fetch_and(!WAITS, Ordering::SeqCst);
     }
 
     /// Nothing of the row waits or is on its way.
@@ -133,13 +142,9 @@ impl Unwritten {
         std::mem::replace(&mut *lane.lock(), room)
     }
 
+    /// The rows themselves are not looked at: that is done once, when they are read.
     fn take(&self) -> Vec<Listed> {
         let mut taken: Vec<Listed> = self.lanes.iter().flat_map(Self::take_lane).collect();
-        for (_, row) in &taken {
-            // In this order: in between it must not look as if it were written.
-            row.state.bits.fetch_or(TAKEN, Ordering::SeqCst);
-            row.state.bits.fetch_and(!WAITS, Ordering::SeqCst);
-        }
         taken.sort_unstable_by_key(|(number, _)| *number);
         taken
     }

@@ -44,9 +44,9 @@ impl Desk {
     fn write_usage(&self) -> Result<(), LedgerError> {
         let mut outcome = Ok(());
         for some in self.engine.take_unwritten_usage().parts(ROWS_AT_ONCE) {
+            let report = DailyReport { holder: self.holder, rows: some.changes().map(wire_change).collect() };
             // After a failure the rest waits for the next time.
-            outcome = outcome
-                .and_then(|()| self.ledger.call(DailyReport { holder: self.holder, rows: some.changes().map(wire_change).collect() }));
+            outcome = outcome.and_then(|()| self.ledger.call(report));
             match outcome {
                 Ok(()) => self.engine.usage_written(some),
                 Err(_) => self.engine.usage_not_written(some),
