@@ -95,7 +95,7 @@ pub(super) struct Slot {
     pub(super) leases: Leases,
 }
 
-/// As many as an allocator has no room to spare at.
+// As many bytes as an allocator gives without any to spare.
 const _: () = assert!(size_of::<Slot>() == 128);
 
 /// The token buckets of an entry or a target, as theoretical arrival times.

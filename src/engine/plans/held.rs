@@ -61,7 +61,7 @@ pub(super) struct Held {
     untold: bool,
     /// The first units of the next period were asked for.
     pub(super) ahead: bool,
-    told: Told,
+    heard: Heard,
     closing: Closing,
 }
 
@@ -76,9 +76,9 @@ pub(super) enum Doubt {
     All,
 }
 
-/// Has the ledger told of the period?
+/// What the ledger has told of the period.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub(super) enum Told {
+pub(super) enum Heard {
     #[default]
     Nothing,
     /// Nothing since more was spent here in this period, and forgotten: the ledger knows how much.
@@ -170,9 +170,9 @@ impl Leases {
                 kept || held.asked_until_ns != 0 || ((held.stray || held.is_unsure()) && take_one(&mut room))
             });
             let round = Round { backs: self.first_back, turns: 0 };
-            let told = if period.end_ns <= forgotten_to_ns { Told::NothingSinceForgotten } else { Told::Nothing };
+            let heard = if period.end_ns <= forgotten_to_ns { Heard::NothingSinceForgotten } else { Heard::Nothing };
             let last = self.held.len();
-            self.held.insert(last, Held { start_ns, round, told, ..Held::default() });
+            self.held.insert(last, Held { start_ns, round, heard, ..Held::default() });
             last
         });
         // The place was just found or made.
@@ -295,7 +295,7 @@ impl Held {
         let answers = asked.backs == self.round.backs;
         if answers {
             self.spent = self.spent.saturating_add(spent);
-            self.told = Told::Balance;
+            self.be_known();
         }
         answers
     }
@@ -337,16 +337,16 @@ impl Held {
 
     /// The ledger has told of this period.
     pub(super) fn be_known(&mut self) {
-        self.told = Told::Balance;
+        self.heard = Heard::Balance;
     }
 
     pub(super) fn is_known(&self) -> bool {
-        self.told == Told::Balance
+        self.heard == Heard::Balance
     }
 
     /// Was more spent here, and forgotten?
     pub(super) fn resumes(&self) -> bool {
-        self.told == Told::NothingSinceForgotten
+        self.heard == Heard::NothingSinceForgotten
     }
 
     /// Is there something that the ledger should be told of: units to give back, or units that it would count as lost although they are spent?
@@ -394,8 +394,8 @@ impl Held {
         (self.waiting, self.questions.open().count_ones())
     }
 
-    pub(super) fn knows(&self) -> (Doubt, Told) {
-        (self.doubt, self.told)
+    pub(super) fn knows(&self) -> (Doubt, Heard) {
+        (self.doubt, self.heard)
     }
 }
 

@@ -237,15 +237,15 @@ impl Usage {
                 Keep::Days(days) => (row.day().saturating_add(*days) <= today, true),
                 Keep::UntilWritten(_) => (row.day().saturating_add(1) < today, row.state.is_written()),
             };
-            let keeps = !is_over || !is_written;
-            if is_over && !is_written {
-                self.is_unswept.store(true, Ordering::SeqCst);
-            }
-            if !keeps {
+            if is_over && is_written {
                 row.state.forget();
                 self.live.fetch_sub(1, Ordering::Relaxed);
+                return false;
             }
-            keeps
+            if is_over {
+                self.is_unswept.store(true, Ordering::SeqCst);
+            }
+            true
         });
         self.unders.sweep();
     }

@@ -83,6 +83,7 @@ fn a_period_of_which_the_ledger_does_not_know_all_is_not_forgotten() {
         for _ in 0..3 {
             site.world.engine.sweep(site.now());
             let ended = site.world.engine.take_ended();
+            // What was never leased the ledger cannot be told.
             if place != 1 {
                 site.give_back(&ended);
             }
