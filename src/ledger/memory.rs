@@ -1,5 +1,7 @@
 //! A ledger without a file: it ends with the process.
 
+mod days;
+
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
 use std::convert::Infallible;
@@ -7,17 +9,15 @@ use std::convert::Infallible;
 use parking_lot::Mutex;
 use roaring::RoaringBitmap;
 
+use self::days::Days;
 use super::balance::{Account, Share};
 use super::operations::{MarkPlace, Rows, perform, unspent};
 use super::{
-    Answer, CatalogChange, CatalogImage, CatalogResource, CounterId, CounterIdentity, DailyChange, DailyCounts, DailyKey, DailyName,
-    DailyRow, Expire, Expired, Holder, Ledger, LedgerError, LedgerPeriod, LedgerScope, MAX_COUNT_RULES, NameKind, NumberedName, Operation,
-    PeriodRow, Secrets, WindowRow,
+    Answer, CatalogChange, CatalogImage, CatalogResource, CounterId, CounterIdentity, DailyChange, DailyName, DailyRow, Expire, Expired,
+    Holder, Ledger, LedgerError, LedgerPeriod, LedgerScope, MAX_COUNT_RULES, NameKind, NumberedName, Operation, PeriodRow, Secrets,
+    WindowRow,
 };
 use crate::decide::plan::Id;
-
-/// The most rows of daily usage that are kept: at the bound the oldest day makes room.
-const MAX_DAYS: usize = 10_000_000;
 
 /// Keeps everything in memory.
 #[derive(Debug)]
@@ -53,9 +53,6 @@ struct Numbered {
     ended_s: Option<u64>,
     names: BTreeMap<(NameKind, u32), Id>,
 }
-
-/// Daily usage, by day, holder and number.
-type Days = BTreeMap<u64, BTreeMap<(Holder, u64), (DailyKey, DailyCounts)>>;
 
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone))]
@@ -137,12 +134,8 @@ impl Ledger for MemoryLedger {
 
     fn daily(&self, scope: &LedgerScope, first_day: u64, last_day: u64) -> Result<Vec<(Holder, DailyRow)>, LedgerError> {
         let state = self.state.lock();
-        let days = state.days.iter().filter(|(day, _)| (first_day..=last_day).contains(day));
-        let wanted = days.flat_map(|(_, rows)| rows).filter(|(_, (key, _))| scope.has_day(key));
-        let row = |(&(holder, number), (key, counts)): (&(Holder, u64), &(DailyKey, DailyCounts))| {
-            (holder, DailyRow { number, key: key.clone(), counts: counts.clone() })
-        };
-        let mut rows: Vec<_> = wanted.map(row).collect();
+        let wanted = state.days.of(first_day..=last_day).filter(|(_, key, _)| scope.has_day(key));
+        let mut rows: Vec<_> = wanted.map(|(holder, _, row)| (holder, row())).collect();
         rows.sort_by(|(one_holder, one), (other_holder, other)| {
             (&one.key, one_holder, one.number).cmp(&(&other.key, other_holder, other.number))
         });
@@ -219,21 +212,6 @@ impl State {
             }
         }
         (old.len().try_into().unwrap_or(u64::MAX), counters)
-    }
-
-    /// Drops at most so many rows of the oldest days.
-    fn drop_days(&mut self, before: u64, most: usize) -> u64 {
-        let mut dropped = 0;
-        while let Some(mut rows) = self.days.first_entry().filter(|rows| *rows.key() < before) {
-            while dropped < most && rows.get_mut().pop_first().is_some() {
-                dropped += 1;
-            }
-            if !rows.get().is_empty() {
-                break;
-            }
-            rows.remove();
-        }
-        dropped.try_into().unwrap_or(u64::MAX)
     }
 
     fn expire_names(&mut self, expire: &Expire, most: usize) -> u64 {
@@ -355,19 +333,9 @@ impl Rows for State {
     }
 
     fn put_day(&mut self, holder: Holder, row: &DailyChange) -> Result<(), Infallible> {
-        let place = (holder, row.number);
         match &row.name {
-            DailyName::Told(key) => {
-                self.days.entry(key.day).or_default().insert(place, (key.clone(), row.counts.clone()));
-                if self.days.values().map(BTreeMap::len).sum::<usize>() > MAX_DAYS {
-                    self.drop_days(u64::MAX, 1);
-                }
-            }
-            DailyName::Known { day } => {
-                if let Some((_, counts)) = self.days.get_mut(day).and_then(|rows| rows.get_mut(&place)) {
-                    *counts = row.counts.clone();
-                }
-            }
+            DailyName::Told(key) => self.days.put(holder, row.number, key, &row.counts),
+            DailyName::Known { day } => self.days.change(*day, holder, row.number, &row.counts),
         }
         Ok(())
     }
@@ -387,7 +355,7 @@ impl Rows for State {
         let limit = usize::try_from(most).unwrap_or(usize::MAX);
         let mark_rows = self.expire_marks(expire.marks_issued_before_s, limit);
         let (periods, counters) = self.expire_periods(expire.periods_ended_by_s, limit);
-        let days = self.drop_days(expire.days_before, limit);
+        let days = self.days.drop_oldest(expire.days_before, limit);
         let names = self.expire_names(expire, limit);
         let ended = self.windows.iter().filter(|(_, row)| row.end_s <= expire.windows_ended_by_s).map(|(place, _)| *place);
         let ended: Vec<_> = ended.take(limit).collect();

@@ -11,6 +11,8 @@ use crate::engine::sync::{
 
 /// So that threads that touch different rows for the first time seldom meet.
 const LANES: usize = 16;
+/// Rows come from memory so many at once.
+const AHEAD: usize = 32;
 /// The row stands in the list.
 const WAITS: u8 = 1;
 /// The row was taken, and nobody has said yet what came of it.
@@ -76,10 +78,11 @@ impl TakenUsage<'_> {
     /// As they are counted now. Who counts in one from now on puts it on the list again, and nobody before: read them before you say what came
     /// of them.
     pub fn changes(&self) -> impl Iterator<Item = UsageChange> {
-        self.rows().map(|row| {
+        let touch = |some: &&[Listed]| some.iter().for_each(|(_, row)| row.touch_counts());
+        self.0.chunks(AHEAD).inspect(touch).flatten().map(|(number, row)| {
             row.state.take();
             if row.state.bits.load(Ordering::SeqCst) & (KNOWN | GONE) == KNOWN {
-                UsageChange::Known { number: row.number, day: row.day(), counts: row.counts() }
+                UsageChange::Known { number: *number, day: row.day(), counts: row.counts() }
             } else {
                 UsageChange::Told(row.numbered())
             }
