@@ -153,7 +153,9 @@ impl State {
             self.quotas = slots.into();
             return Some(self.quotas.len() - 1);
         }
-        let (place, old) = self.quotas.iter_mut().enumerate().find(|(_, slot)| slot.count.is_old(now.unix_ns, keep_ns))?;
+        // One that has counted nothing yet may be of this very request.
+        let is_over = |slot: &Slot| slot.last_end_ns() > 0 && slot.is_over(now, keep_ns);
+        let (place, old) = self.quotas.iter_mut().enumerate().find(|(_, slot)| is_over(slot))?;
         self.floor_ns = self.floor_ns.max(old.last_end_ns());
         *old = slot;
         Some(place)
@@ -188,12 +190,16 @@ impl State {
         // Both clocks must agree: one leap of the wall clock must not drop the books of everyone.
         let patience_ns = if self.quotas.is_empty() { linger_ns } else { keep_ns };
         let untouched = now.steady_ns.saturating_sub(self.touched_ns) >= patience_ns;
-        let is_over = |slot: &Slot| slot.count.is_old(now.unix_ns, keep_ns) && slot.leases.are_told(&slot.count);
-        self.rates.are_full(now) && untouched && self.quotas.iter().all(is_over)
+        self.rates.are_full(now) && untouched && self.quotas.iter().all(|slot| slot.is_over(now, keep_ns))
     }
 }
 
 impl Slot {
+    /// Is nothing in it that a receipt may come for, or that the ledger was not told?
+    fn is_over(&self, now: Now, keep_ns: u64) -> bool {
+        self.count.is_old(now.unix_ns, keep_ns) && self.leases.are_told(&self.count)
+    }
+
     fn last_end_ns(&self) -> u64 {
         self.count.rows().last().map_or(0, |row| row.period.end_ns)
     }
@@ -335,6 +341,14 @@ impl Books {
     /// Lets an entry be found by a number of the ledger's, which is not one of [`Entry::id`].
     pub(super) fn number(&self, counter: u64, entry: &Arc<Entry>) {
         self.by_counter.insert(counter, Arc::clone(entry));
+    }
+
+    /// The same, instead of by the number that the ledger had given the counter before it dropped it.
+    pub(super) fn renumber(&self, before: u64, counter: u64, entry: &Arc<Entry>) {
+        if before != 0 {
+            self.by_counter.remove(before, entry);
+        }
+        self.number(counter, entry);
     }
 
     /// The entry of a counter of the ledger.

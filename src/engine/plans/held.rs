@@ -88,8 +88,8 @@ pub(super) enum Heard {
 }
 
 /// Has the ledger been told what was spent, at a time when no question was on its way?
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Closing {
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(super) enum Closing {
     #[default]
     Open,
     /// It is being told.
@@ -187,10 +187,13 @@ impl Leases {
     /// Forgets what was held and counted of periods that ended by then, as far as the ledger knows all of it. Gives the end of the last of
     /// them.
     pub(super) fn forget(&mut self, count: &mut QuotaCount, ended_by_ns: u64) -> Option<u64> {
-        let is_settled = |row: &Row| row.period.end_ns <= ended_by_ns && self.held(row.period.start_ns).is_none_or(Held::is_settled);
+        // There may be a thousand, where a ledger was away for long.
+        let mut open: SmallVec<[u64; 4]> = self.held.iter().filter(|held| !held.is_settled()).map(|held| held.start_ns).collect();
+        open.sort_unstable();
+        let is_settled = |row: &Row| row.period.end_ns <= ended_by_ns && open.binary_search(&row.period.start_ns).is_err();
         let forgotten: SmallVec<[Period; 4]> = count.rows().filter(is_settled).map(|row| row.period).collect();
         let last_ns = forgotten.iter().map(|period| period.end_ns).max()?;
-        let is_forgotten = |start_ns: u64| forgotten.iter().any(|period| period.start_ns == start_ns);
+        let is_forgotten = |start_ns: u64| forgotten.binary_search_by_key(&start_ns, |period| period.start_ns).is_ok();
         count.forget(|row| is_forgotten(row.period.start_ns));
         self.held.retain(|held| {
             let forgets = is_forgotten(held.start_ns);
@@ -394,8 +397,8 @@ impl Held {
         (self.waiting, self.questions.open().count_ones())
     }
 
-    pub(super) fn knows(&self) -> (Doubt, Heard) {
-        (self.doubt, self.heard)
+    pub(super) fn knows(&self) -> (Doubt, Heard, Closing, bool) {
+        (self.doubt, self.heard, self.closing, self.untold)
     }
 }
 

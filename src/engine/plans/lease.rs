@@ -152,9 +152,9 @@ impl PlanEngine {
         let forgotten_to_ns = self.forgotten_to_ns(&state);
         let Some(slot) = state.find(&need.counter.quota) else { return };
         if slot.leases.counter != lease.counter {
-            slot.leases.counter = lease.counter;
+            let before = std::mem::replace(&mut slot.leases.counter, lease.counter);
             // With the lock held: whoever sees the number finds the entry by it. A give-back that did not would never be over.
-            self.books.number(lease.counter, &entry);
+            self.books.renumber(before, lease.counter, &entry);
         }
         if Arc::ptr_eq(&slot.identity, &need.counter.quota) {
             slot.leases.rule = Some(lease.rule);

@@ -7,5 +7,6 @@ pub(super) mod memory;
 mod model;
 #[cfg(feature = "schedules")]
 mod schedules;
+mod slots;
 mod threads;
 mod world;

@@ -376,7 +376,7 @@ fn hash_reply(engine: &PlanEngine, reply: &Reply) -> u64 {
     match reply {
         Reply::Lease(need, granted) => {
             engine.imprint_need(need, into);
-            (granted.counter, granted.leased, granted.charged, granted.granted).hash(into);
+            (granted.counter, granted.leased, granted.charged, granted.granted, granted.spent).hash(into);
         }
         Reply::GaveBack(back) => hash_back(*back, into),
         Reply::Settled(correction, committed) => {
