@@ -34,6 +34,8 @@
 //! request from YAML to verdict. [`grpc::ratelimit`] puts it on the wire, `cli::serve` together. For usage plans: [`decide::plan`],
 //! [`decide::resolve`], [`engine::plans`], then [`ledger`], and [`grpc::plans`], where the three meet.
 
+#![forbid(unsafe_code)]
+
 pub mod access;
 pub mod catalog;
 pub mod cli;

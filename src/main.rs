@@ -1,13 +1,13 @@
 //! Parse the arguments, run the command, exit with its code.
 
+mod allocator;
+
 use std::process::ExitCode;
 
 use clap::Parser;
 use tollgate::cli::Cli;
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
+    allocator::keep_huge_pages();
     Cli::parse().run()
 }
