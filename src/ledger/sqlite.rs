@@ -22,6 +22,7 @@ use rows::Transaction;
 mod codes;
 mod connect;
 mod copy;
+mod days;
 mod failure;
 mod lists;
 mod rows;
@@ -187,7 +188,7 @@ impl Ledger for SqliteLedger {
     }
 
     fn daily(&self, scope: &LedgerScope, first_day: u64, last_day: u64) -> Result<Vec<(Holder, DailyRow)>, LedgerError> {
-        self.read(|sql| lists::daily(sql, scope, first_day, last_day))
+        self.read(|sql| days::list(sql, scope, first_day, last_day))
     }
 
     fn load_names(&self, most: usize, visit: &mut dyn FnMut(Holder, NumberedName)) -> Result<(), LedgerError> {

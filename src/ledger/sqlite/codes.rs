@@ -49,7 +49,8 @@ fn read_word<T: Copy>(words: &[(T, &str)], row: &Row<'_>, column: usize) -> rusq
     known.ok_or_else(|| unreadable(column, found, FromSqlError::InvalidType))
 }
 
-fn unreadable(column: usize, found: ValueRef<'_>, wrong: FromSqlError) -> Error {
+/// A column holds what none of ours holds.
+pub(super) fn unreadable(column: usize, found: ValueRef<'_>, wrong: FromSqlError) -> Error {
     Error::FromSqlConversionFailure(column, found.data_type(), Box::new(wrong))
 }
 

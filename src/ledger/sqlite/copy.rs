@@ -74,6 +74,7 @@ const QUESTIONS: &[(&str, &str)] = &[
     ("SELECT count(*) FROM shares WHERE spent > leased OR spent < 0", "leases are spent beyond what was leased"),
     ("SELECT count(*) FROM periods WHERE charged < 0 OR end_s <= start_s", "periods hold impossible numbers"),
     ("SELECT count(*) FROM periods WHERE counter NOT IN (SELECT id FROM counters)", "periods have no counter"),
+    ("SELECT count(*) FROM daily_pages WHERE length(admitted) % 8 <> 0 OR length(others) % 8 <> 0", "pages of daily usage are cut off"),
     ("SELECT count(*) <> 1 FROM secrets", "set of secrets is missing, or there are several"),
 ];
 

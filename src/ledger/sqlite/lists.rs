@@ -13,8 +13,7 @@ use crate::decide::plan::Id;
 use crate::ledger::balance::Share;
 use crate::ledger::operations::unspent;
 use crate::ledger::{
-    CatalogImage, CatalogResource, CounterId, CounterIdentity, DailyCounts, DailyKey, DailyRow, Holder, LedgerPeriod, LedgerScope,
-    NumberedName, PeriodRow, WindowRow,
+    CatalogImage, CatalogResource, CounterId, CounterIdentity, Holder, LedgerPeriod, LedgerScope, NumberedName, PeriodRow, WindowRow,
 };
 
 /// The revision and the resources, of one moment.
@@ -82,7 +81,7 @@ pub(super) fn usage(sql: &Connection, scope: &LedgerScope, from_s: u64, until_s:
 }
 
 /// A condition on the third parameter, and the parameter. `key <> ''` lets SQLite use the index of keys.
-fn column(scope: &LedgerScope) -> Option<(&'static str, &str)> {
+pub(super) fn column(scope: &LedgerScope) -> Option<(&'static str, &str)> {
     match scope {
         LedgerScope::All => None,
         LedgerScope::Subscriber(id) => Some(("subscriber = ?3", id)),
@@ -149,7 +148,7 @@ const COLUMNS: usize = 16;
 
 /// Names that many counters share are kept once.
 #[derive(Default)]
-struct Names {
+pub(super) struct Names {
     ids: HashMap<Box<str>, Id>,
     quotas: HashMap<QuotaIdentity, Arc<QuotaIdentity>>,
     /// The name of the row before, by column: the rows of one subscriber lie together, and most of a plan's counters are alike.
@@ -158,7 +157,7 @@ struct Names {
 }
 
 impl Names {
-    fn id(&mut self, row: &Row<'_>, column: usize) -> Result<Id> {
+    pub(super) fn id(&mut self, row: &Row<'_>, column: usize) -> Result<Id> {
         self.again(row, column, |names, name| {
             let known = names.ids.get(name).cloned();
             known.unwrap_or_else(|| {
@@ -245,27 +244,6 @@ pub(super) fn windows(sql: &Connection, holder_id: u32, now_s: u64, visit: &mut 
         visit(WindowRow { fingerprint: row.get(0)?, end_s: read_int(row, 1)?, count: read_int(row, 2)? });
     }
     Ok(())
-}
-
-pub(super) fn daily(sql: &Connection, scope: &LedgerScope, first_day: u64, last_day: u64) -> Result<Vec<(Holder, DailyRow)>> {
-    let (first, last) = (int(first_day), int(last_day));
-    let (condition, id) = column(scope).unwrap_or(("?3 = ''", ""));
-    let mut statement = sql.prepare(&format!(
-        "SELECT day, subscriber, key, plan, entitlement, target, holder, epoch, number, admitted, refused, responses FROM daily
-         WHERE day BETWEEN ?1 AND ?2 AND {condition} ORDER BY day, subscriber, key, plan, entitlement, target, holder, epoch, number"
-    ))?;
-    let mut names = Names::default();
-    let mut found = Vec::new();
-    let mut rows = statement.query(params![first, last, id])?;
-    while let Some(row) = rows.next()? {
-        let mut name = |column| names.id(row, column);
-        let (subscriber, key, plan, entitlement, target) = (name(1)?, name(2)?, name(3)?, name(4)?, name(5)?);
-        let key = DailyKey { day: read_int(row, 0)?, subscriber, key, plan, entitlement, target };
-        let holder = Holder { id: row.get(6)?, epoch: row.get(7)? };
-        let counts = DailyCounts { admitted: read_int(row, 9)?, refused: read_packed(row, 10)?, responses: read_packed(row, 11)? };
-        found.push((holder, DailyRow { number: read_int(row, 8)?, key, counts }));
-    }
-    Ok(found)
 }
 
 /// The names of the latest epochs first. Epoch by epoch: nothing has to be sorted.

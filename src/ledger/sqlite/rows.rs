@@ -1,12 +1,14 @@
 //! Rows within a transaction.
 
-use std::collections::HashMap;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 
 use roaring::RoaringBitmap;
 use rusqlite::types::Type;
 use rusqlite::{Error, OptionalExtension, Result, params};
 
 use super::codes::{int, kind, name_kind, pack, read_int, read_share, unit, weekday};
+use super::days::{self, Page, PagePlace};
 use crate::ledger::balance::{Account, Share};
 use crate::ledger::operations::{MarkPlace, Rows};
 use crate::ledger::{
@@ -23,6 +25,8 @@ const MARKS_DROPPED_TO_S: &str = "marks_dropped_to_s";
 pub(super) struct Transaction<'a> {
     pub(super) sql: &'a rusqlite::Transaction<'a>,
     marks: HashMap<MarkPlace, MarkRow>,
+    /// Written in their order.
+    days: BTreeMap<PagePlace, Page>,
     count_rules: HashMap<[u64; 8], u16>,
     numbers: HashMap<&'static str, Option<u64>>,
     written: u64,
@@ -37,7 +41,7 @@ struct MarkRow {
 
 impl<'a> Transaction<'a> {
     pub(super) fn new(sql: &'a rusqlite::Transaction<'a>) -> Self {
-        Self { sql, marks: HashMap::new(), count_rules: HashMap::new(), numbers: HashMap::new(), written: 0 }
+        Self { sql, marks: HashMap::new(), days: BTreeMap::new(), count_rules: HashMap::new(), numbers: HashMap::new(), written: 0 }
     }
 
     /// Writes what was kept back, and gives the number of rows that the transaction has written.
@@ -51,6 +55,9 @@ impl<'a> Transaction<'a> {
             let values = params![holder.id, holder.epoch, shard, kind(of), int(high), int(row.newest_s), bits];
             self.sql.prepare_cached(sql)?.execute(values)?;
             self.written += 1;
+        }
+        for (place, page) in &self.days {
+            self.written += page.write(self.sql, *place)?;
         }
         Ok(self.written)
     }
@@ -132,10 +139,22 @@ impl<'a> Transaction<'a> {
     }
 
     fn expire_days(&mut self, before: u64, most: u64) -> Result<u64> {
-        let old = "(day, holder, epoch, number) IN
+        let sql = "DELETE FROM daily_names WHERE (day, holder, epoch, number) IN
                    (SELECT day, holder, epoch, number FROM daily_names WHERE day < ?1 ORDER BY day, holder, epoch, number LIMIT ?2)";
-        self.write(&format!("DELETE FROM daily_counts WHERE {old}"), [int(before), int(most)])?;
-        self.write(&format!("DELETE FROM daily_names WHERE {old}"), [int(before), int(most)])
+        let dropped = self.write(sql, [int(before), int(most)])?;
+        // Pages go with the last of their names.
+        let sql = "SELECT day, holder, epoch, number FROM daily_names WHERE day < ?1 ORDER BY day, holder, epoch, number LIMIT 1";
+        let left = self.sql.prepare_cached(sql)?.query_row([int(before)], |row| {
+            Ok(days::place(read_int(row, 0)?, Holder { id: row.get(1)?, epoch: row.get(2)? }, read_int(row, 3)?).0)
+        });
+        match left.optional()? {
+            Some(PagePlace { day, holder, page }) => {
+                let sql = "DELETE FROM daily_pages WHERE (day, holder, epoch, page) < (?1, ?2, ?3, ?4)";
+                self.write(sql, params![int(day), holder.id, holder.epoch, int(page)])?
+            }
+            None => self.write("DELETE FROM daily_pages WHERE day < ?1", [int(before)])?,
+        };
+        Ok(dropped)
     }
 
     fn expire_names(&mut self, expire: &Expire, most: u64) -> Result<u64> {
@@ -278,23 +297,21 @@ impl Rows for Transaction<'_> {
     }
 
     fn put_day(&mut self, holder: Holder, row: &DailyChange) -> Result<()> {
-        let (Holder { id, epoch }, number, admitted) = (holder, int(row.number), int(row.counts.admitted));
-        let (refused, responses) = (pack(&row.counts.refused), pack(&row.counts.responses));
-        let sql = match &row.name {
-            DailyName::Told(DailyKey { day, subscriber, key, plan, entitlement, target }) => {
-                let sql = "INSERT INTO daily_names (day, holder, epoch, number, subscriber, key, plan, entitlement, target)
-                           VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT DO NOTHING";
-                let [subscriber, key, plan, entitlement, target] = [subscriber, key, plan, entitlement, target].map(|name| &**name);
-                self.write(sql, params![int(*day), id, epoch, number, subscriber, key, plan, entitlement, target])?;
-                "INSERT INTO daily_counts (day, holder, epoch, number, admitted, refused, responses) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
-                 ON CONFLICT DO UPDATE SET admitted = excluded.admitted, refused = excluded.refused, responses = excluded.responses"
-            }
-            DailyName::Known { .. } => {
-                "UPDATE daily_counts SET admitted = ?5, refused = ?6, responses = ?7
-                 WHERE day = ?1 AND holder = ?2 AND epoch = ?3 AND number = ?4"
-            }
+        if let DailyName::Told(DailyKey { day, subscriber, key, plan, entitlement, target }) = &row.name {
+            let sql = "INSERT INTO daily_names (day, holder, epoch, number, subscriber, key, plan, entitlement, target)
+                       VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT DO NOTHING";
+            let [subscriber, key, plan, entitlement, target] = [subscriber, key, plan, entitlement, target].map(|name| &**name);
+            let values = params![int(*day), holder.id, holder.epoch, int(row.number), subscriber, key, plan, entitlement, target];
+            self.write(sql, values)?;
+        }
+        let (page, place) = days::place(row.name.day(), holder, row.number);
+        let page = match self.days.entry(page) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(empty) => empty.insert(Page::read(self.sql, page)?),
         };
-        self.write(sql, params![int(row.name.day()), id, epoch, number, admitted, refused, responses])?;
+        if matches!(row.name, DailyName::Told(_)) || page.holds(place) {
+            page.put(place, &row.counts);
+        }
         Ok(())
     }
 
@@ -316,9 +333,10 @@ impl Rows for Transaction<'_> {
     }
 
     fn expire(&mut self, expire: &Expire, most: u64) -> Result<Expired> {
-        // Marks of this transaction first, so that none of them comes back at its end.
+        // What this transaction holds first, so that none of it comes back at its end.
         self.finish()?;
         self.marks.clear();
+        self.days.clear();
         let mark_rows = self.expire_marks(expire.marks_issued_before_s, most)?;
         let (periods, counters) = self.expire_periods(expire.periods_ended_by_s, most)?;
         let days = self.expire_days(expire.days_before, most)?;

@@ -2,6 +2,8 @@
 
 use rusqlite::Connection;
 
+use super::days;
+
 /// `application_id` of our files: "tlgt".
 pub(super) const APPLICATION_ID: i64 = 0x746c_6774;
 
@@ -152,7 +154,22 @@ pub(super) const VERSIONS: &[&str] = &[
      CREATE VIEW daily AS
          SELECT day, subscriber, key, plan, entitlement, target, holder, epoch, number, admitted, refused, responses
          FROM daily_names JOIN daily_counts USING (day, holder, epoch, number);",
+    // 6: counts of 64 numbers in one row: when a million callers come in no order, most rows change each second.
+    "CREATE TABLE daily_pages (
+         day INTEGER NOT NULL,
+         holder INTEGER NOT NULL,
+         epoch INTEGER NOT NULL,
+         page INTEGER NOT NULL,         -- number / 64; a number's place in it is number % 64
+         present INTEGER NOT NULL,      -- a bit for each place that is taken
+         admitted BLOB NOT NULL,        -- by place, 64 bits each, little-endian
+         others BLOB NOT NULL,          -- likewise: place, how many reasons, refused by reason, how many classes, responses by class, ...
+         PRIMARY KEY (day, holder, epoch, page)
+     ) STRICT, WITHOUT ROWID;
+     DROP VIEW daily;",
 ];
+
+/// The version before which counts of days had a row each.
+const PAGES: i64 = 6;
 
 /// The version that this program writes.
 pub(super) fn newest() -> i64 {
@@ -164,6 +181,10 @@ pub(super) fn migrate(connection: &mut Connection, from: i64) -> rusqlite::Resul
     let transaction = connection.transaction()?;
     for version in VERSIONS.iter().skip(usize::try_from(from).unwrap_or_default()) {
         transaction.execute_batch(version)?;
+    }
+    if from < PAGES {
+        days::gather(&transaction)?;
+        transaction.execute_batch("DROP TABLE daily_counts")?;
     }
     transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
     transaction.pragma_update(None, "user_version", newest())?;

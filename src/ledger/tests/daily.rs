@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use super::*;
 
 on_both![
@@ -6,6 +8,7 @@ on_both![
     counts_without_a_name_are_those_of_a_row_that_is_there,
     places_that_were_added_count_from_nothing,
     days_are_listed_by_scope_and_range_in_order,
+    neighbours_keep_their_own_counts,
 ];
 
 fn key(day: u64, subscriber: &str, key: &str, plan: &str) -> DailyKey {
@@ -111,4 +114,36 @@ fn days_are_listed_by_scope_and_range_in_order(bench: &Bench) {
         let expected: Vec<_> = expected.iter().map(|&place| keys[place].clone()).collect();
         assert_eq!(listed, expected, "{scope:?} {first} {last}");
     }
+}
+
+/// Ledgers keep neighbouring numbers together: whatever was reported, in which order, at once or not, each has its own counts.
+fn neighbours_keep_their_own_counts(bench: &Bench) {
+    let holder = bench.join(1);
+    let numbers = [0, 1, 62, 63, 64, 65, 127, 128, 191, 1_000];
+    let key = |day, number: u64| key(day, &format!("s{number}"), "k", "gold");
+    let mut expected = BTreeMap::new();
+    for round in 0..200_u64 {
+        // Some rows of two days, in no order, with lists and without, told and known; known ones of rows that are not there, too.
+        let rows = (0..7).map(|turn| {
+            let dice = (round * 7 + turn).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 20;
+            let (day, number) = (5 + dice % 2, numbers[(dice / 2 % 10) as usize]);
+            let list = |some: u64| if dice.is_multiple_of(some) { vec![] } else { vec![dice, round] };
+            let counts = DailyCounts { admitted: dice, refused: list(3), responses: list(5) };
+            let told = dice / 20 % 4 == 0;
+            if told || expected.contains_key(&(day, number)) {
+                expected.insert((day, number), counts.clone());
+            }
+            let name = if told { DailyName::Told(key(day, number)) } else { DailyName::Known { day } };
+            DailyChange { number, name, counts }
+        });
+        let rows: Vec<_> = rows.collect();
+        let (one, other) = rows.split_at((round % 8) as usize);
+        bench.one(DailyReport { holder, rows: one.to_vec() });
+        bench.one(DailyReport { holder, rows: other.to_vec() });
+    }
+    let found: BTreeMap<_, _> = all(bench).into_iter().map(|(_, row)| ((row.key.day, row.number), row)).collect();
+    assert_eq!(expected.len(), 20);
+    let expected: BTreeMap<_, _> =
+        expected.into_iter().map(|((day, number), counts)| ((day, number), row(&key(day, number), number, counts))).collect();
+    assert_eq!(found, expected);
 }

@@ -105,10 +105,10 @@ fn a_file_of_a_newer_version_is_refused() {
 }
 
 /// What takes a file of the newest version back to an older one, and how many days it holds then.
-const OLDER: [(&str, usize); 4] = [
-    ("DROP VIEW daily; DROP TABLE daily_names; DROP TABLE daily_counts; DROP TABLE names; DROP TABLE naming_epochs; DROP TABLE windows; PRAGMA user_version = 1", 0),
+const OLDER: [(&str, usize); 5] = [
+    ("DROP TABLE daily_names; DROP TABLE daily_pages; DROP TABLE names; DROP TABLE naming_epochs; DROP TABLE windows; PRAGMA user_version = 1", 0),
     (
-        "DROP VIEW daily; DROP TABLE daily_names; DROP TABLE daily_counts; DROP TABLE names; DROP TABLE naming_epochs; DROP TABLE windows;
+        "DROP TABLE daily_names; DROP TABLE daily_pages; DROP TABLE names; DROP TABLE naming_epochs; DROP TABLE windows;
          CREATE TABLE days (day INTEGER NOT NULL, subscriber TEXT NOT NULL, key TEXT NOT NULL, plan TEXT NOT NULL, entitlement TEXT NOT NULL,
              target TEXT NOT NULL, holder INTEGER NOT NULL, epoch INTEGER NOT NULL, admitted INTEGER NOT NULL, refused BLOB NOT NULL,
              responses BLOB NOT NULL, PRIMARY KEY (day, subscriber, key, plan, entitlement, target, holder, epoch)) STRICT, WITHOUT ROWID;
@@ -119,7 +119,7 @@ const OLDER: [(&str, usize); 4] = [
         1,
     ),
     (
-        "DROP VIEW daily; DROP TABLE daily_names; DROP TABLE daily_counts; DROP TABLE names; DROP TABLE naming_epochs;
+        "DROP TABLE daily_names; DROP TABLE daily_pages; DROP TABLE names; DROP TABLE naming_epochs;
          CREATE TABLE days (day INTEGER NOT NULL, subscriber TEXT NOT NULL, key TEXT NOT NULL, plan TEXT NOT NULL, entitlement TEXT NOT NULL,
              target TEXT NOT NULL, holder INTEGER NOT NULL, epoch INTEGER NOT NULL, admitted INTEGER NOT NULL, refused BLOB NOT NULL,
              responses BLOB NOT NULL, PRIMARY KEY (day, subscriber, key, plan, entitlement, target, holder, epoch)) STRICT, WITHOUT ROWID;
@@ -130,7 +130,7 @@ const OLDER: [(&str, usize); 4] = [
         1,
     ),
     (
-        "DROP VIEW daily; DROP TABLE daily_names; DROP TABLE daily_counts;
+        "DROP TABLE daily_names; DROP TABLE daily_pages;
          CREATE TABLE daily (day INTEGER NOT NULL, subscriber TEXT NOT NULL, key TEXT NOT NULL, plan TEXT NOT NULL,
              entitlement TEXT NOT NULL, target TEXT NOT NULL, holder INTEGER NOT NULL, epoch INTEGER NOT NULL, part INTEGER NOT NULL,
              admitted INTEGER NOT NULL, refused BLOB NOT NULL, responses BLOB NOT NULL,
@@ -142,6 +142,19 @@ const OLDER: [(&str, usize); 4] = [
              (6, 'acme', 'acme-1', 'gold', 'all', 'orders', 1, 1, 0, 17, x'0100000000000000', x'');
          PRAGMA user_version = 4",
         3,
+    ),
+    (
+        "DROP TABLE daily_pages;
+         CREATE TABLE daily_counts (day INTEGER NOT NULL, holder INTEGER NOT NULL, epoch INTEGER NOT NULL, number INTEGER NOT NULL,
+             admitted INTEGER NOT NULL, refused BLOB NOT NULL, responses BLOB NOT NULL, PRIMARY KEY (day, holder, epoch, number))
+             STRICT, WITHOUT ROWID;
+         CREATE VIEW daily AS SELECT day, subscriber, key, plan, entitlement, target, holder, epoch, number, admitted, refused, responses
+             FROM daily_names JOIN daily_counts USING (day, holder, epoch, number);
+         INSERT INTO daily_names VALUES (5, 1, 1, 1, 'acme', 'acme-1', 'gold', 'all', 'orders'),
+             (6, 1, 1, 2, 'acme', 'acme-1', 'gold', 'all', 'orders');
+         INSERT INTO daily_counts VALUES (5, 1, 1, 1, 17, x'0100000000000000', x''), (6, 1, 1, 2, 17, x'0100000000000000', x'');
+         PRAGMA user_version = 5",
+        2,
     ),
 ];
 

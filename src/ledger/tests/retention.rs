@@ -8,6 +8,7 @@ on_both![
     a_receipt_of_dropped_marks_is_too_old,
     days_are_kept_from_the_day_that_is_said,
     much_is_dropped_in_steps,
+    many_days_are_dropped_in_steps,
 ];
 
 fn periods_are_kept_until_the_time_that_is_said(bench: &Bench) {
@@ -110,4 +111,30 @@ fn much_is_dropped_in_steps(bench: &Bench) {
         steps.map(|step| (step.periods, step.counters, step.more)),
         [(operations::MAX_EXPIRED, operations::MAX_EXPIRED, true), (10, 10, false), (0, 0, false)]
     );
+}
+
+fn many_days_are_dropped_in_steps(bench: &Bench) {
+    let holder = bench.join(1);
+    let row = |number: u64| {
+        let name = |id: &str| -> Id { format!("{id}-{number}").into() };
+        let [subscriber, key, plan, entitlement, target] = ["acme", "key", "gold", "all", "orders"].map(name);
+        let key = DailyKey { day: 5 + number % 2, subscriber, key, plan, entitlement, target };
+        DailyChange { number, name: DailyName::Told(key), counts: DailyCounts { admitted: number, ..DailyCounts::default() } }
+    };
+    // Of each of two days one more than is dropped at once.
+    let most = operations::MAX_EXPIRED;
+    bench.one(DailyReport { holder, rows: (0..2 * most + 2).map(row).collect() });
+    let listed = || {
+        let rows = bench.ledger.daily(&LedgerScope::All, 0, 9).unwrap();
+        assert!(rows.iter().all(|(_, row)| row.counts.admitted == row.number), "{rows:?}");
+        [5, 6].map(|day| rows.iter().filter(|(_, row)| row.key.day == day).count() as u64)
+    };
+    let step = || {
+        let step = bench.one(Expire { days_before: 6, ..Expire::default() });
+        (step.days, step.more)
+    };
+    assert_eq!(listed(), [most + 1, most + 1]);
+    assert_eq!((step(), listed()), ((most, true), [1, most + 1]), "the last shares its page with rows that are gone");
+    assert_eq!((step(), listed()), ((1, false), [0, most + 1]));
+    assert_eq!((step(), listed()), ((0, false), [0, most + 1]));
 }
