@@ -1,8 +1,8 @@
 //! What a decision costs as work grows: keys, rules, plans, connections. Processor time of the server at saturation, latency at a fixed
 //! rate, and memory.
 //!
-//! `cargo bench --bench growth -- [--quick | --full] [--only TEXT] [--write]`. `--full` goes on to 10 M keys. With `--write` the table goes to
-//! `benches/results/growth.md` and its curves to `benches/results/growth.svg`.
+//! `cargo bench --bench growth -- [--quick | --full] [--pairs N] [--only TEXT] [--write]`. `--full` goes on to 10 M keys. With `--write` the
+//! tables go to `benches/results/growth.md` and the curves to `benches/results/growth.svg`.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -16,16 +16,17 @@
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::time::Duration;
 
 use tempfile::TempDir;
 use tollgate::cli::load::{Job, Order, Traffic};
 
 use self::harness::arguments::Arguments;
-use self::harness::load::{Shape, caller, finish, job, measure, rules};
+use self::harness::load::{Sample, Shape, caller, finish, job, measure, rules};
 use self::harness::plans::{self, QUOTAS, RATE};
 use self::harness::plot::{Panel, short, svg};
 use self::harness::process::{Kept, Server, machine};
-use self::harness::table::{Table, digits, write};
+use self::harness::table::{Table, digits, median, spread, write};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -118,6 +119,50 @@ fn powers(from: u32, to: u32) -> impl Iterator<Item = u64> {
     (from..=to).map(|power| 10_u64.pow(power))
 }
 
+/// What a decision costs over the most keys beside what it costs over the fewest, each in a server of its own, in turns. The rows above are
+/// measured minutes apart, soon after the first call of each key: here all have called some times. A difference is small beside what a
+/// machine's speed varies by: many short turns.
+fn most_beside_fewest(arguments: &Arguments, folder: &Path, most_keys: u64) -> String {
+    const FEWEST: u64 = 1_000;
+    const SUBSCRIBERS: u64 = 1_000_000;
+    let subscribers = |kept| {
+        move |count| {
+            let server = Server::tollgate(kept, None);
+            plans::create(server.grpc, RATE, 0, count);
+            server
+        }
+    };
+    let keyed = |_| ruled(folder, LASTING);
+    // A server remembers who calls it by the thread that is called: it takes a few calls of each until all are known to all threads.
+    let cases: [(_, _, &dyn Fn(u64) -> Server, _, _); 3] = [
+        ("keys of a rule", most_keys, &keyed, rules(1), 1),
+        ("subscribers of a plan with a rate, each with a key", SUBSCRIBERS, &subscribers(Kept::Nowhere), Traffic::Check(caller(RATE)), 10),
+        ("the same subscribers, in a ledger on disk", SUBSCRIBERS, &subscribers(Kept::OnDisk), Traffic::Check(caller(RATE)), 10),
+    ];
+    let pairs = arguments.value("--pairs").map_or(31, |text| text.parse().unwrap());
+    let interval = arguments.interval().min(Duration::from_secs(3));
+    let mut table = Table::new(&["in turns", "of", "µs of CPU", "of", "µs of CPU", "µs more (least..most)", "budget"]);
+    for (what, most, start, traffic, calls) in cases {
+        if !arguments.wants("in turns") && !arguments.wants(what) {
+            continue;
+        }
+        let sides = [FEWEST, most].map(|keys| {
+            let server = start(keys);
+            let job = job(&server, traffic.clone(), SHAPE, keys);
+            finish(Job { requests: Some(keys), order: Order::InTurn, ..job.clone() });
+            finish(Job { requests: Some(keys * calls), ..job.clone() });
+            (server, job)
+        });
+        let measured: Vec<[Sample; 2]> =
+            (0..pairs).map(|_| sides.each_ref().map(|(server, job)| measure(server, job.clone(), interval))).collect();
+        let middle = |side: usize| digits(median(measured.iter().map(|pair| pair[side].server_us)));
+        let more: Vec<f64> = measured.iter().map(|[fewest, most]| most.server_us - fewest.server_us).collect();
+        let [fewest, most] = [FEWEST, most].map(|count| short(count as f64));
+        table.push(vec![what.to_owned(), fewest, middle(0), most, middle(1), spread(&more), "1.5".to_owned()]);
+    }
+    format!("{pairs} pairs of {interval:?} each, in turns, when all have called some times:\n\n{}", table.render())
+}
+
 fn main() {
     let arguments = Arguments::of_this_process();
     let folder = TempDir::new().unwrap();
@@ -161,10 +206,12 @@ fn main() {
             growth.row("connections, 256 calls in flight or more", count, &server, &rules(1), (KEYS, shape));
         }
     }
+    println!();
+    let beside = most_beside_fewest(&arguments, folder.path(), 10_u64.pow(largest));
     if arguments.has("--write") {
         let text = format!(
             "# What a decision costs as work grows\n\n`cargo bench --bench growth -- --full --write`. {machine}. CPU is the server's for each \
-             decision at saturation; latencies are at 10,000 calls a second, from when each call should have begun.\n\n{}\n![curves](growth.svg)\n",
+             decision at saturation; latencies are at 10,000 calls a second, from when each call should have begun.\n\n{}\n![curves](growth.svg)\n\n{beside}",
             growth.table.render()
         );
         write("growth.md", &text);
