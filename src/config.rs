@@ -81,6 +81,11 @@ pub const SETTINGS: &[Setting] = &[
     setting("grpc.max_connections", "10000", "a connection more is closed at once"),
     setting("grpc.max_streams", "1024", "calls in flight on one connection"),
     setting("grpc.max_lag_ms", "50", "a decision that would wait longer for its core is answered `UNAVAILABLE` at once; 0: never"),
+    setting(
+        "grpc.max_unread_ms",
+        "250",
+        "where a core stays so far behind that calls wait longer than this, it closes connections until it has caught up; 0: never",
+    ),
     setting("grpc.max_header_bytes", "16384", "the header fields of one call together"),
     setting("grpc.stream_window_bytes", "1048576", "what a client may send ahead on one call"),
     setting("grpc.connection_window_bytes", "4194304", "what a client may send ahead on one connection"),

@@ -15,6 +15,8 @@ pub struct GrpcServer {
     pub max_streams: u32,
     /// The longest that a decision may have to wait for its core; it is shed where it would be longer.
     pub max_lag: Option<Duration>,
+    /// How long calls may lie unread in their sockets while a core falls behind, before it closes connections.
+    pub max_unread: Option<Duration>,
     /// All header fields of one call together, as HTTP/2 counts them.
     pub max_header_bytes: u32,
     /// What a client may send ahead on one call.
@@ -36,12 +38,14 @@ pub struct GrpcServer {
 impl GrpcServer {
     pub(super) fn read(reader: &mut Reader) -> Self {
         let mut unless_0 = |key| Some(reader.number(key, 0..=86_400_000)).filter(|&ms| ms > 0).map(Duration::from_millis);
-        let (keepalive, ping, max_lag) = (unless_0("grpc.keepalive_ms"), unless_0("grpc.ping_ms"), unless_0("grpc.max_lag_ms"));
+        let (keepalive, ping) = (unless_0("grpc.keepalive_ms"), unless_0("grpc.ping_ms"));
+        let (max_lag, max_unread) = (unless_0("grpc.max_lag_ms"), unless_0("grpc.max_unread_ms"));
         Self {
             workers: reader.number("grpc.workers", 0..=1024),
             max_connections: reader.number("grpc.max_connections", 1..=1_000_000),
             max_streams: reader.number("grpc.max_streams", 1..=1_000_000),
             max_lag,
+            max_unread,
             max_header_bytes: reader.number("grpc.max_header_bytes", 1024..=1 << 20),
             stream_window_bytes: reader.number("grpc.stream_window_bytes", 65_535..=(1 << 31) - 1),
             connection_window_bytes: reader.number("grpc.connection_window_bytes", 65_535..=(1 << 31) - 1),

@@ -3,15 +3,17 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 
 use axum::http::{HeaderMap, Response};
+use metrics::Counter;
 use prost::Message;
 use prost_types::FileDescriptorSet;
 use tonic::Code;
 
-use super::overload::{Backlog, Overloaded, Sheds, Turn, is_queue, sheds};
+use super::overload::{Backlog, Line, Overloaded, Sheds, Turn, is_queue, sheds};
 use super::{ENVOY_DESCRIPTORS, TOLLGATE_DESCRIPTORS};
 use crate::clock::Clock;
 use crate::metrics::{CallMeter, Metrics};
@@ -24,8 +26,13 @@ pub struct Observe {
     methods: Vec<(String, Arc<CallMeter>)>,
     /// A caller can ask for any path.
     other: Arc<CallMeter>,
+    /// By code: where most calls are refused, looking it up takes longer than refusing.
+    rejected: [OnceLock<Counter>; CODES],
     backlog: Arc<Backlog>,
 }
+
+/// `Ok` to `Unauthenticated`.
+const CODES: usize = 17;
 
 impl Observe {
     pub fn new(metrics: Arc<Metrics>, clock: Clock, backlog: Arc<Backlog>) -> Self {
@@ -35,14 +42,27 @@ impl Observe {
             (path, meter)
         };
         let methods = served_paths().into_iter().map(meter).collect();
-        Self { methods, other: metrics.calls("other"), metrics, clock, backlog }
+        Self { methods, other: metrics.calls("other"), rejected: [const { OnceLock::new() }; CODES], metrics, clock, backlog }
     }
 
-    /// A call that starts now.
-    pub(super) fn begin(self: &Arc<Self>, path: &str) -> Call {
+    /// A connection to the core.
+    pub(super) fn line(&self) -> Line {
+        Line::new(self.backlog.clone(), self.clock.clone())
+    }
+
+    /// A call that starts now, on a connection that may be `cut`.
+    pub(super) fn begin(self: &Arc<Self>, path: &str, cut: &Arc<AtomicBool>) -> Call {
         let method = self.methods.iter().position(|(known, _)| known == path);
         let turn = self.backlog.arrive(|| sheds(path) != Sheds::Never);
-        Call { observe: self.clone(), method, start_ns: self.clock.steady_ns(), turn, waits: turn != Turn::Refused }
+        let queued = matches!(turn, Turn::Waits { behind } if is_queue(behind));
+        Call {
+            observe: self.clone(),
+            method,
+            start_ns: self.clock.steady_ns(),
+            turn,
+            waits: turn != Turn::Refused,
+            cut: queued.then(|| cut.clone()),
+        }
     }
 
     /// `began_ns` where it was answered as soon as it began.
@@ -56,7 +76,16 @@ impl Observe {
             _ => {}
         }
         if let Some(code) = error_code(headers) {
-            self.metrics.counter("tollgate_rejected_calls", &[("code", &format!("{code:?}"))]).increment(1);
+            self.reject(code);
+        }
+    }
+
+    fn reject(&self, code: Code) {
+        let counter = || self.metrics.counter("tollgate_rejected_calls", &[("code", &format!("{code:?}"))]);
+        let known = usize::try_from(i32::from(code)).ok().and_then(|code| self.rejected.get(code));
+        match known {
+            Some(known) => known.get_or_init(counter).increment(1),
+            None => counter().increment(1),
         }
     }
 }
@@ -84,6 +113,8 @@ pub(super) struct Call {
     turn: Turn,
     /// It was let in and has not begun.
     waits: bool,
+    /// Where it was let in behind others: whether its connection was cut meanwhile.
+    cut: Option<Arc<AtomicBool>>,
 }
 
 impl Call {
@@ -97,9 +128,19 @@ impl Call {
         if !std::mem::take(&mut self.waits) {
             return None;
         }
-        self.observe.backlog.leave();
-        let queued = matches!(self.turn, Turn::Waits { behind } if is_queue(behind));
-        Some(if queued { self.observe.clock.steady_ns() } else { self.start_ns })
+        let Observe { backlog, clock, .. } = &*self.observe;
+        backlog.leave();
+        if self.cut.is_none() && !backlog.is_late() {
+            return Some(self.start_ns);
+        }
+        let now_ns = clock.steady_ns();
+        backlog.turn(now_ns.saturating_sub(self.start_ns), now_ns);
+        Some(now_ns)
+    }
+
+    /// Nobody is there any more to hear what it would come to.
+    fn is_cut(&self) -> bool {
+        self.waits && self.cut.as_ref().is_some_and(|cut| cut.load(Ordering::Relaxed))
     }
 }
 
@@ -128,6 +169,10 @@ impl<F: Future<Output = Result<Response<A>, E>> + Unpin, A, E> Future for Observ
     type Output = F::Output;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        if self.call.as_ref().is_some_and(Call::is_cut) {
+            // It is dropped as soon as HTTP/2 sees that its connection is gone, and is decided and charged nowhere.
+            return Poll::Pending;
+        }
         let began_ns = self.call.as_mut().and_then(Call::begin);
         let answered = std::task::ready!(Pin::new(&mut self.answer).poll(context));
         if let (Some(call), Ok(answer)) = (self.call.take(), &answered) {
@@ -175,15 +220,35 @@ mod tests {
     #[test]
     fn a_call_is_counted_when_it_is_answered_and_what_is_not_served_as_other() {
         let metrics = Arc::new(Metrics::new());
-        let observe = Arc::new(Observe::new(metrics.clone(), Clock::system(), Overload::new(None).core()));
+        let observe = Arc::new(Observe::new(metrics.clone(), Clock::system(), Overload::new(None, None).core()));
+        let cut = Arc::default();
         for path in ["/tollgate.v1.DecisionService/Check", "/envoy.service.auth.v3.Authorization/Check", "/no/such"] {
-            observe.end(&observe.begin(path), None, &HeaderMap::new());
+            observe.end(&observe.begin(path, &cut), None, &HeaderMap::new());
         }
-        drop(observe.begin("/tollgate.v1.DecisionService/Check"));
+        drop(observe.begin("/tollgate.v1.DecisionService/Check", &cut));
         let text = metrics.render();
         assert!(text.contains("ratelimit_service_total_requests{grpc_method=\"Check\"} 2\n"), "{text}");
         assert!(text.contains("ratelimit_service_total_requests{grpc_method=\"other\"} 1\n"), "{text}");
         assert!(text.contains("ratelimit_service_response_time_seconds_bucket{grpc_method=\"Check\",le=\"+Inf\"} 2\n"), "{text}");
         assert!(!text.contains("tollgate_rejected_calls{"), "{text}");
+    }
+
+    #[test]
+    fn a_call_whose_turn_comes_when_its_connection_was_cut_is_not_decided() {
+        let backlog = Overload::new(None, None).core();
+        let observe = Arc::new(Observe::new(Arc::new(Metrics::new()), Clock::system(), backlog.clone()));
+        let cut: Arc<AtomicBool> = Arc::default();
+        let mut before: Vec<_> = (0..20).map(|_| observe.begin("/tollgate.v1.DecisionService/Check", &cut)).collect();
+        let mut context = Context::from_waker(std::task::Waker::noop());
+        let mut answer_to = |call| {
+            let answer = std::future::poll_fn(|_| Poll::Ready(Ok::<_, std::convert::Infallible>(Response::new(()))));
+            Pin::new(&mut Observed::new(answer, call)).poll(&mut context).is_ready()
+        };
+        assert!(answer_to(before.pop()), "it is there");
+        cut.store(true, Ordering::Relaxed);
+        assert!(!answer_to(before.pop()), "nobody is there any more");
+        drop(before);
+        let behind = |observe: &Arc<Observe>| observe.begin("/no/such", &cut).turn;
+        assert_eq!(behind(&observe), Turn::Waits { behind: 0 }, "none of them waits");
     }
 }

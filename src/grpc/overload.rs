@@ -4,13 +4,21 @@
 //! not begun, each for as long as calls take. Only work that was let in counts, and not how long calls really wait: where most are shed they
 //! wait for the shedding, and a core that went by that would let in nobody.
 //!
-//! Nothing has to recover: when no call waits, the next one is let in.
+//! Nothing has to recover: when no call waits, the next one is let in. Where refusing is too much as well, `unread` closes connections.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+mod unread;
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use axum::http::{HeaderMap, Response};
 use parking_lot::Mutex;
+use tonic::Status;
+use tonic::body::Body;
+
+use self::unread::{Reading, Unread};
+use crate::clock::Clock;
 
 /// What HTTP/2 takes for a call beside its answer, which alone is measured.
 const HTTP2_NS: u64 = 5_000;
@@ -23,19 +31,21 @@ const SMOOTHED: u64 = 32;
 #[derive(Debug)]
 pub struct Overload {
     max_lag: Option<Duration>,
+    max_unread: Option<Duration>,
     cores: Mutex<Vec<Arc<Backlog>>>,
 }
 
 impl Overload {
-    /// Sheds what would wait longer than this. `None`: nothing.
-    pub fn new(max_lag: Option<Duration>) -> Self {
-        Self { max_lag, cores: Mutex::default() }
+    /// Sheds calls that would wait longer than `max_lag`, and closes connections where calls come to lie unread for longer than `max_unread`.
+    /// `None`: none.
+    pub fn new(max_lag: Option<Duration>, max_unread: Option<Duration>) -> Self {
+        Self { max_lag, max_unread, cores: Mutex::default() }
     }
 
     /// A core more.
     pub fn core(&self) -> Arc<Backlog> {
-        let max_lag_ns = self.max_lag.map_or(u64::MAX, |lag| u64::try_from(lag.as_nanos()).unwrap_or(u64::MAX));
-        let core = Arc::new(Backlog::new(max_lag_ns));
+        let ns = |time: Option<Duration>| time.map_or(u64::MAX, |time| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
+        let core = Arc::new(Backlog::new(ns(self.max_lag), ns(self.max_unread)));
         self.cores.lock().push(core.clone());
         core
     }
@@ -43,6 +53,11 @@ impl Overload {
     /// Calls that were shed since the start.
     pub fn shed(&self) -> u64 {
         self.cores.lock().iter().map(|core| core.shed.load(Ordering::Relaxed)).sum()
+    }
+
+    /// Connections that were closed since the start, because calls lay unread for too long.
+    pub fn closed(&self) -> u64 {
+        self.cores.lock().iter().map(|core| core.closed.load(Ordering::Relaxed)).sum()
     }
 
     /// The longest that a call was to wait, on any core, since this was asked last, in nanoseconds; 0 where no more than a few waited.
@@ -62,6 +77,10 @@ pub struct Backlog {
     smoothed_ns: AtomicU64,
     longest_ns: AtomicU64,
     shed: AtomicU64,
+    unread: Unread,
+    closed: AtomicU64,
+    /// What calls that are shed are answered.
+    refusal: OnceLock<HeaderMap>,
 }
 
 /// Where a call stands.
@@ -74,9 +93,19 @@ pub(super) enum Turn {
 }
 
 impl Backlog {
-    pub(super) fn new(max_lag_ns: u64) -> Self {
+    pub(super) fn new(max_lag_ns: u64, max_unread_ns: u64) -> Self {
         let zero = || AtomicU64::new(0);
-        Self { max_lag_ns, waiting: zero(), smoothed_ns: zero(), longest_ns: zero(), shed: zero() }
+        let unread = Unread::new(max_unread_ns, max_lag_ns.min(max_unread_ns));
+        Self {
+            max_lag_ns,
+            waiting: zero(),
+            smoothed_ns: zero(),
+            longest_ns: zero(),
+            shed: zero(),
+            unread,
+            closed: zero(),
+            refusal: OnceLock::new(),
+        }
     }
 
     /// A call comes. It is refused where it would have to wait too long, and may be.
@@ -96,6 +125,16 @@ impl Backlog {
     /// A call that was let in begins, or is given up.
     pub(super) fn leave(&self) {
         self.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// The turn of a call came after so long.
+    pub(super) fn turn(&self, waited_ns: u64, now_ns: u64) {
+        self.unread.turn(waited_ns, now_ns);
+    }
+
+    /// Whether the turns of calls came late of late: then it matters of each when it comes.
+    pub(super) fn is_late(&self) -> bool {
+        self.unread.matters()
     }
 
     /// An answer took this long, from its beginning.
@@ -120,6 +159,42 @@ impl Backlog {
     }
 }
 
+/// A connection, as the core sees it that has to read it.
+#[derive(Debug)]
+pub(super) struct Line {
+    core: Arc<Backlog>,
+    clock: Clock,
+    reading: Reading,
+    /// It is to be closed, and what it asked for and was not answered is not answered any more.
+    cut: Arc<AtomicBool>,
+}
+
+impl Line {
+    pub(super) fn new(core: Arc<Backlog>, clock: Clock) -> Self {
+        Self { core, clock, reading: Reading::default(), cut: Arc::default() }
+    }
+
+    /// Whether it was cut.
+    pub(super) fn cut(&self) -> Arc<AtomicBool> {
+        self.cut.clone()
+    }
+
+    /// All that had come was read.
+    pub(super) fn dry(&mut self) {
+        self.reading.dry(&self.core.unread, || self.clock.steady_ns());
+    }
+
+    /// So much was read. `false`: the connection is cut, and what was read is not to be looked at.
+    pub(super) fn read(&mut self, bytes: usize) -> bool {
+        let cut = self.reading.read(bytes, &self.core.unread, || self.clock.steady_ns());
+        if cut {
+            self.core.closed.fetch_add(1, Ordering::Relaxed);
+            self.cut.store(true, Ordering::Relaxed);
+        }
+        !cut
+    }
+}
+
 /// Whether it is worth a reading of the clock to know what a call takes.
 pub(super) fn is_queue(behind: u64) -> bool {
     behind >= FEW
@@ -137,10 +212,17 @@ pub(super) struct Shed {
 pub(super) struct Overloaded(pub(super) Arc<Backlog>);
 
 impl Overloaded {
-    /// Sheds the call.
-    pub(super) fn shed(&self) -> Shed {
+    /// Sheds the call: its answer.
+    pub(super) fn shed(&self) -> Response<Body> {
         self.0.shed.fetch_add(1, Ordering::Relaxed);
-        Shed { max_lag_ms: self.0.max_lag_ns / 1_000_000 }
+        // Written once: what is refused should cost little.
+        let headers = self.0.refusal.get_or_init(|| {
+            let shed = Shed { max_lag_ms: self.0.max_lag_ns / 1_000_000 };
+            Status::from(shed).into_http::<Body>().headers().clone()
+        });
+        let mut response = Response::new(Body::empty());
+        *response.headers_mut() = headers.clone();
+        response
     }
 }
 

@@ -83,15 +83,18 @@ pub(super) struct Call<'c> {
     pub(super) extensions: &'c Extensions,
 }
 
-/// Answers one call.
+/// Answers one call. An `Err` of the method is the answer as it is.
 pub(super) fn answer<B, M>(mut request: Request<B>, max_message_bytes: usize, method: M) -> BoxFuture<Response<Body>, Infallible>
 where
     B: HttpBody<Error: Into<StdError>> + Unpin + Send + 'static,
-    M: FnOnce(Bytes, Call<'_>) -> Reply + Send + 'static,
+    M: FnOnce(Bytes, Call<'_>) -> Result<Reply, Box<Response<Body>>> + Send + 'static,
 {
     Box::pin(async move {
         let reply = match read(&mut request, max_message_bytes).await {
-            Ok(message) => method(message, Call { headers: request.headers(), extensions: request.extensions() }),
+            Ok(message) => match method(message, Call { headers: request.headers(), extensions: request.extensions() }) {
+                Ok(reply) => reply,
+                Err(answer) => return Ok(*answer),
+            },
             Err(status) => Reply::Now(Err(status)),
         };
         let answered = match reply {

@@ -100,7 +100,7 @@ impl Parts {
             warm,
             ledger,
             limiter,
-            overload: Arc::new(Overload::new(config.grpc_server.max_lag)),
+            overload: Arc::new(Overload::new(config.grpc_server.max_lag, config.grpc_server.max_unread)),
         })
     }
 }

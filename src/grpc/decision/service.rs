@@ -55,10 +55,10 @@ where
         let (decisions, max) = (self.decisions.clone(), self.max_message_bytes);
         match request.uri().path() {
             "/tollgate.v1.DecisionService/Check" => {
-                unary::answer(request, max, move |message, call| decisions.check(message, time_left(call.headers)))
+                unary::answer(request, max, move |message, call| Ok(decisions.check(message, time_left(call.headers))))
             }
             "/tollgate.v1.DecisionService/Report" => {
-                unary::answer(request, max, move |message, _| Reply::Later(Box::pin(async move { decisions.report(message).await })))
+                unary::answer(request, max, move |message, _| Ok(Reply::Later(Box::pin(async move { decisions.report(message).await }))))
             }
             "/tollgate.v1.DecisionService/CheckStream" => stream(request, max, move |message| {
                 let decisions = decisions.clone();

@@ -7,7 +7,7 @@ const ANSWER_NS: u64 = MS - HTTP2_NS;
 
 /// A core on which calls take a millisecond, and may wait so many of them.
 fn core(max_lag_ms: u64) -> Backlog {
-    let core = Backlog::new(max_lag_ms * MS);
+    let core = Backlog::new(max_lag_ms * MS, u64::MAX);
     // Not step by step: smoothing comes close and never there.
     core.smoothed_ns.store(ANSWER_NS * SMOOTHED, Ordering::Relaxed);
     core
@@ -57,7 +57,7 @@ fn what_may_not_be_refused_waits_and_a_core_without_a_bound_refuses_nothing() {
     let bounded = core(20);
     while admits(&bounded) {}
     assert_eq!(bounded.arrive(|| false), Turn::Waits { behind: 21 });
-    let unbounded = Overload::new(None).core();
+    let unbounded = Overload::new(None, None).core();
     unbounded.took(u64::MAX);
     (0..10_000).for_each(|_| assert!(admits(&unbounded)));
 }
@@ -65,7 +65,7 @@ fn what_may_not_be_refused_waits_and_a_core_without_a_bound_refuses_nothing() {
 #[test]
 fn however_long_calls_take_a_few_may_wait() {
     for max_lag_ms in [1, 100] {
-        let core = Backlog::new(max_lag_ms * MS);
+        let core = Backlog::new(max_lag_ms * MS, u64::MAX);
         (0..1_000).for_each(|_| core.took(u64::MAX));
         for behind in 0..=FEW {
             assert_eq!(core.arrive(|| true), Turn::Waits { behind });
@@ -76,7 +76,7 @@ fn however_long_calls_take_a_few_may_wait() {
 
 #[test]
 fn what_calls_take_is_learned_and_dearer_ones_are_forgotten() {
-    let core = Backlog::new(1_000 * MS);
+    let core = Backlog::new(1_000 * MS, u64::MAX);
     assert_eq!(core.call_ns(), HTTP2_NS);
     (0..500).for_each(|_| core.took(MS));
     assert!((MS..=MS + HTTP2_NS).contains(&core.call_ns()), "{}", core.call_ns());
@@ -88,7 +88,7 @@ fn what_calls_take_is_learned_and_dearer_ones_are_forgotten() {
 
 #[test]
 fn a_pause_of_the_machine_in_an_answer_sheds_nobody() {
-    let core = Backlog::new(50 * MS);
+    let core = Backlog::new(50 * MS, u64::MAX);
     (0..500).for_each(|_| core.took(4_000));
     let before_ns = core.call_ns();
     core.took(60 * MS);
@@ -98,7 +98,7 @@ fn a_pause_of_the_machine_in_an_answer_sheds_nobody() {
 
 #[test]
 fn the_longest_wait_of_all_cores_is_shown_once() {
-    let overload = Overload::new(Some(Duration::from_millis(20)));
+    let overload = Overload::new(Some(Duration::from_millis(20)), None);
     for calls in [30, 40] {
         let core = overload.core();
         core.smoothed_ns.store(ANSWER_NS / 10 * SMOOTHED, Ordering::Relaxed);
@@ -111,11 +111,15 @@ fn the_longest_wait_of_all_cores_is_shown_once() {
 
 #[test]
 fn calls_that_are_shed_are_counted_and_told_why() {
-    let overload = Overload::new(Some(Duration::from_millis(20)));
-    let shed = Overloaded(overload.core()).shed();
-    Overloaded(overload.core()).shed();
-    assert_eq!(overload.shed(), 2);
-    let status = tonic::Status::from(shed);
+    let overload = Overload::new(Some(Duration::from_millis(20)), None);
+    let core = overload.core();
+    for _ in 0..2 {
+        Overloaded(core.clone()).shed();
+    }
+    let answer = Overloaded(overload.core()).shed();
+    assert_eq!(overload.shed(), 3);
+    assert_eq!(answer.headers().get("content-type").unwrap(), "application/grpc");
+    let status = Status::from_header_map(answer.headers()).unwrap();
     assert_eq!(status.code(), tonic::Code::Unavailable);
     assert!(status.message().starts_with("overloaded: ") && status.message().contains("20 ms of grpc.max_lag_ms"), "{status}");
 }

@@ -61,18 +61,20 @@ where
             return Box::pin(ready(Ok(Status::unimplemented("no such method").into_http())));
         }
         let shared = self.0.clone();
-        unary::answer(request, shared.max_message_bytes, move |message, call| should_rate_limit(shared, message, call))
+        unary::answer(request, shared.max_message_bytes, move |message, call| {
+            if let Some(overloaded) = call.extensions.get::<Overloaded>() {
+                // A decision is shed before it is decoded, a report is taken.
+                match RateLimitDomain::decode(message.clone()) {
+                    Ok(RateLimitDomain { domain }) if shared.limiter.is_for_reports(&domain) => {}
+                    _ => return Err(Box::new(overloaded.shed())),
+                }
+            }
+            Ok(should_rate_limit(shared, message, call))
+        })
     }
 }
 
 fn should_rate_limit(shared: Arc<Shared>, message: Bytes, call: Call<'_>) -> Reply {
-    if let Some(overloaded) = call.extensions.get::<Overloaded>() {
-        // A decision is shed before it is decoded, a report is taken.
-        match RateLimitDomain::decode(message.clone()) {
-            Ok(RateLimitDomain { domain }) if shared.limiter.is_for_reports(&domain) => {}
-            _ => return Reply::Now(Err(overloaded.shed().into())),
-        }
-    }
     let Ok(request) = RateLimitRequest::decode(message) else { return Reply::Now(Err(Malformed::Message.into())) };
     let limiter = &shared.limiter;
     let permitted = limiter.permit(&request, call.extensions.get());

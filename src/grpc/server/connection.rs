@@ -1,10 +1,13 @@
 //! One connection, from its first byte to its last.
 
 use std::error::Error;
+use std::future::poll_fn;
 use std::io;
 use std::net::TcpStream;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use hyper::server::conn::http2;
@@ -20,6 +23,7 @@ use super::dispatch::Calls;
 use super::preface::Prefaced;
 use crate::access::Peer;
 use crate::config::GrpcServer;
+use crate::grpc::overload::Line;
 use crate::tls::{Protocol, Tls, client_names};
 
 /// What the connections of one worker have in common.
@@ -37,6 +41,9 @@ struct Keepalive {
     /// For answers that are not acknowledged.
     gone: Duration,
 }
+
+/// Why a connection is closed whose calls lay unread for too long.
+const TOO_FAR_BEHIND: &str = "closed, because the core is further behind than grpc.max_unread_ms";
 
 /// How often the kernel asks before it gives up.
 const PROBES: u32 = 3;
@@ -117,16 +124,30 @@ impl Host {
         })
     }
 
-    async fn drive(&self, stream: impl AsyncRead + AsyncWrite + Unpin, peer: Peer, mut stopping: watch::Receiver<bool>) -> Ended {
-        let calls = Calls::new(self.dispatch.clone(), peer);
-        let mut connection = pin!(self.http2.serve_connection(TokioIo::new(stream), calls));
+    async fn drive<S>(&self, stream: Prefaced<S>, peer: Peer, mut stopping: watch::Receiver<bool>) -> Ended
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let line = self.dispatch.line();
+        let cut = line.as_ref().map(Line::cut).unwrap_or_default();
+        let calls = Calls::new(self.dispatch.clone(), peer, cut.clone());
+        let mut connection = pin!(self.http2.serve_connection(TokioIo::new(stream.on(line)), calls));
         tokio::select! {
             biased;
-            ended = &mut connection => return Ok(ended?),
+            ended = until_cut(connection.as_mut(), &cut) => return ended,
             () = stopped(&mut stopping) => connection.as_mut().graceful_shutdown(),
         }
-        Ok(connection.await?)
+        until_cut(connection, &cut).await
     }
+}
+
+/// A connection to its end, or until it is cut: what was answered has been written when it waits for more.
+async fn until_cut(mut connection: Pin<&mut impl Future<Output = hyper::Result<()>>>, cut: &AtomicBool) -> Ended {
+    poll_fn(|context| match connection.as_mut().poll(context) {
+        Poll::Pending if cut.load(Ordering::Relaxed) => Poll::Ready(Err(TOO_FAR_BEHIND.into())),
+        ended => ended.map(|ended| Ok(ended?)),
+    })
+    .await
 }
 
 async fn stopped(stopping: &mut watch::Receiver<bool>) {

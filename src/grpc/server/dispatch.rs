@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use axum::http::{Request, Response};
 use hyper::body::Incoming;
@@ -14,7 +15,7 @@ use tonic::server::NamedService;
 use crate::access::{Access, Peer};
 use crate::grpc::gate;
 use crate::grpc::observe::{Call, Observe, Observed};
-use crate::grpc::overload::{Overloaded, Sheds, sheds};
+use crate::grpc::overload::{Line, Overloaded, Sheds, sheds};
 
 /// What a generated service answers with.
 pub(crate) type Answer = BoxFuture<Response<Body>, Infallible>;
@@ -80,6 +81,11 @@ impl Dispatch {
         Self { access, ..self }
     }
 
+    /// A connection to the core, where one is observed.
+    pub(super) fn line(&self) -> Option<Line> {
+        self.observe.as_ref().map(|observe| observe.line())
+    }
+
     fn answer(&self, mut request: Request<Incoming>, peer: &Peer, overloaded: Option<Overloaded>) -> Answer {
         if let Some(access) = &self.access
             && let Err(refused) = gate::admit(access, &mut request, peer)
@@ -88,7 +94,7 @@ impl Dispatch {
         }
         if let Some(overloaded) = overloaded {
             if sheds(request.uri().path()) == Sheds::AtOnce {
-                return refuse(overloaded.shed().into());
+                return ready(overloaded.shed());
             }
             request.extensions_mut().insert(overloaded);
         }
@@ -101,7 +107,11 @@ impl Dispatch {
 }
 
 fn refuse(status: Status) -> Answer {
-    Box::pin(std::future::ready(Ok(status.into_http())))
+    ready(status.into_http())
+}
+
+fn ready(answer: Response<Body>) -> Answer {
+    Box::pin(std::future::ready(Ok(answer)))
 }
 
 /// The service of `/service/method`.
@@ -113,11 +123,13 @@ fn service_name(path: &str) -> &str {
 pub(super) struct Calls {
     dispatch: Arc<Dispatch>,
     peer: Peer,
+    cut: Arc<AtomicBool>,
 }
 
 impl Calls {
-    pub(super) fn new(dispatch: Arc<Dispatch>, peer: Peer) -> Self {
-        Self { dispatch, peer }
+    /// Those of a connection that is gone once it is `cut`.
+    pub(super) fn new(dispatch: Arc<Dispatch>, peer: Peer, cut: Arc<AtomicBool>) -> Self {
+        Self { dispatch, peer, cut }
     }
 }
 
@@ -127,7 +139,7 @@ impl hyper::service::Service<Request<Incoming>> for Calls {
     type Future = Observed<Answer>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        let call = self.dispatch.observe.as_ref().map(|observe| observe.begin(request.uri().path()));
+        let call = self.dispatch.observe.as_ref().map(|observe| observe.begin(request.uri().path(), &self.cut));
         let overloaded = call.as_ref().and_then(Call::overloaded);
         Observed::new(self.dispatch.answer(request, &self.peer, overloaded), call)
     }

@@ -1,10 +1,12 @@
-//! The first bytes of an HTTP/2 connection, waited for before anything is set up for it.
+//! The bytes of a connection, as HTTP/2 sees them. The first are waited for before anything is set up for it.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+
+use crate::grpc::overload::Line;
 
 /// What every client sends first, whatever it wants.
 const PREFACE_BYTES: usize = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".len();
@@ -14,6 +16,8 @@ pub(super) struct Prefaced<S> {
     /// What is left to be read again.
     first: Option<([u8; PREFACE_BYTES], usize)>,
     stream: S,
+    /// Who has to read it.
+    line: Option<Line>,
 }
 
 impl<S: AsyncRead + Unpin> Prefaced<S> {
@@ -24,14 +28,31 @@ impl<S: AsyncRead + Unpin> Prefaced<S> {
     pub(super) async fn read(mut stream: S) -> io::Result<Self> {
         let mut first = [0; PREFACE_BYTES];
         stream.read_exact(&mut first).await?;
-        Ok(Self { first: Some((first, 0)), stream })
+        Ok(Self { first: Some((first, 0)), stream, line: None })
+    }
+
+    /// Tells `line` what is read from now on. Once the line is cut, nothing more is.
+    pub(super) fn on(self, line: Option<Line>) -> Self {
+        Self { line, ..self }
     }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Prefaced<S> {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let Some((first, read)) = &mut self.first else {
-            return Pin::new(&mut self.stream).poll_read(context, buffer);
+            let Self { stream, line, .. } = &mut *self;
+            let filled = buffer.filled().len();
+            let read = Pin::new(stream).poll_read(context, buffer);
+            let Some(line) = line else { return read };
+            match &read {
+                Poll::Pending => line.dry(),
+                Poll::Ready(_) if line.read(buffer.filled().len() - filled) => {}
+                Poll::Ready(_) => {
+                    buffer.set_filled(filled);
+                    return Poll::Pending;
+                }
+            }
+            return read;
         };
         let left = first.get(*read..).unwrap_or_default();
         let taken = left.get(..buffer.remaining()).unwrap_or(left);

@@ -11,7 +11,7 @@ fn call(pieces: &[&[u8]], headers: &[(&'static str, &'static str)], max: usize) 
     for &(name, value) in headers {
         request.headers_mut().insert(name, HeaderValue::from_static(value));
     }
-    let echo = |message: Bytes, _: Call<'_>| Reply::Now(Ok(Framed::new(0, |bytes| bytes.extend_from_slice(&message))));
+    let echo = |message: Bytes, _: Call<'_>| Ok(Reply::Now(Ok(Framed::new(0, |bytes| bytes.extend_from_slice(&message)))));
     read_answer(answer(request, max, echo))
 }
 
@@ -59,7 +59,7 @@ fn what_is_not_one_message_is_refused() {
 fn what_is_answered_later_is_answered_alike() {
     let call = |reply: fn() -> Result<Framed, Status>| {
         let request = Request::new(Full::new(Bytes::from_static(b"\0\0\0\0\0")));
-        read_answer(answer(request, 0, move |_, _| Reply::Later(Box::pin(async move { reply() }))))
+        read_answer(answer(request, 0, move |_, _| Ok(Reply::Later(Box::pin(async move { reply() })))))
     };
     assert_eq!(call(|| Ok(Framed::of(&7_u64))), (Code::Ok, Some(7_u64.encode_to_vec())));
     assert_eq!(call(|| Err(Status::unavailable("later"))), (Code::Unavailable, None));

@@ -148,6 +148,36 @@ async fn what_is_too_much_is_shed_and_the_rest_is_answered_right() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_core_that_falls_behind_with_reading_closes_the_connections_of_those_who_send_most() {
+    let _alone = ALONE.lock().await;
+    let tollgate = Tollgate::start(&["--rules", RULES], &[NARROW[0], NARROW[1], ("TOLLGATE_GRPC_MAX_UNREAD_MS", "5")]);
+    let requests = scaled(1_500_000);
+    // It asks little, and is left alone.
+    let channel = connect(&tollgate).await;
+    let mut storm = storm(&tollgate, heavy(), requests);
+    let seen = Seen::during(&mut storm, &channel).await;
+    let probe = RateLimitRequest { domain: "load".into(), ..envoy_report() };
+    RateLimitServiceClient::new(channel.clone()).should_rate_limit(probe).await.unwrap();
+
+    let summary = storm.finish().unwrap();
+    let (calls, reconnects) = (&summary.tally.calls, summary.tally.reconnects);
+    println!(
+        "{requests} requests: {} answered, {} not, in {} ms, over {reconnects} connections more; beside them {seen:?}",
+        calls.answered(),
+        calls.failed(),
+        summary.elapsed_ns / 1_000_000
+    );
+    assert_eq!(calls.answered() + calls.failed(), requests);
+    assert_eq!(calls.failed(), calls.failed_with(Code::Unavailable));
+    assert!(calls.answered() > 0 && reconnects > 0);
+    until("all that were closed", || (metric(&tollgate, "tollgate_shed_connections") == reconnects).then_some(()));
+    until("all hits", || (metric(&tollgate, "ratelimit_service_rate_limit_total_hits") >= calls.answered() * DESCRIPTORS).then_some(()));
+    // An answer may be lost on its way, as with any connection that ends.
+    let unheard = metric(&tollgate, "ratelimit_service_rate_limit_total_hits") - calls.answered() * DESCRIPTORS;
+    assert!(unheard.is_multiple_of(DESCRIPTORS) && unheard < requests / 10 * DESCRIPTORS, "{unheard}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_shed_is_charged_nowhere_and_a_quota_stays_exact() {
     let _alone = ALONE.lock().await;
     // A busy machine is not what is tried here.

@@ -69,8 +69,10 @@ const LEDGER_COUNTERS: [(&str, &str, Read<LedgerStatus>); 3] = [
     ("tollgate_ledger_failures", "Transactions of the ledger that failed", |status| status.failures),
 ];
 
-const OVERLOAD_COUNTERS: [(&str, &str, Read<Overload>); 1] =
-    [("tollgate_shed_calls", "Decisions answered UNAVAILABLE at once because of grpc.max_lag_ms", Overload::shed)];
+const OVERLOAD_COUNTERS: [(&str, &str, Read<Overload>); 2] = [
+    ("tollgate_shed_calls", "Decisions answered UNAVAILABLE at once because of grpc.max_lag_ms", Overload::shed),
+    ("tollgate_shed_connections", "Connections closed because of grpc.max_unread_ms", Overload::closed),
+];
 
 fn count(size: usize) -> u64 {
     u64::try_from(size).unwrap_or(u64::MAX)
