@@ -54,6 +54,11 @@ pub(super) fn unreadable(column: usize, found: ValueRef<'_>, wrong: FromSqlError
     Error::FromSqlConversionFailure(column, found.data_type(), Box::new(wrong))
 }
 
+/// Whether a column held what none of ours holds.
+pub(super) fn is_unreadable(error: &Error) -> bool {
+    matches!(error, Error::FromSqlConversionFailure(..) | Error::IntegralValueOutOfRange(..))
+}
+
 pub(super) fn kind(kind: MarkKind) -> i64 {
     match kind {
         MarkKind::Corrected => 0,

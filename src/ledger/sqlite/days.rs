@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use rusqlite::types::FromSqlError;
 use rusqlite::{Connection, OptionalExtension, Result, Statement, params};
 
-use super::codes::{int, pack, read_int, read_packed, unreadable};
+use super::codes::{int, is_unreadable, pack, read_int, read_packed, unreadable};
 use super::lists::{Names, column};
 use crate::ledger::{DailyCounts, DailyKey, DailyRow, Holder, LedgerScope};
 
@@ -41,11 +41,18 @@ pub(super) struct Page {
     /// Refused and responses, by place, of those that have any.
     others: BTreeMap<u8, [Vec<u64>; 2]>,
     changed: bool,
+    /// What was there could not be read: which places were taken is not known.
+    anew: bool,
 }
 
 impl Page {
-    pub(super) fn holds(&self, place: u8) -> bool {
+    fn holds(&self, place: u8) -> bool {
         self.present >> place & 1 == 1
+    }
+
+    /// Whether there may be a row at this place, by its name.
+    pub(super) fn may_hold(&self, place: u8) -> bool {
+        self.holds(place) || self.anew
     }
 
     /// Sets the counts of a place.
@@ -71,8 +78,13 @@ impl Page {
         Some(DailyCounts { admitted: *admitted, refused, responses })
     }
 
-    pub(super) fn read(sql: &Connection, place: PagePlace) -> Result<Self> {
-        read(&mut *sql.prepare_cached(READ)?, place)
+    /// The page as it is, or an empty one where it cannot be read: its rows are written again as they change, and what else is in the
+    /// transaction, leases before all, must not wait for somebody who mends statistics.
+    pub(super) fn read_or_begin(sql: &Connection, place: PagePlace) -> Result<Self> {
+        match read(&mut *sql.prepare_cached(READ)?, place) {
+            Err(wrong) if is_unreadable(&wrong) => Ok(Self { anew: true, ..Self::default() }),
+            read => read,
+        }
     }
 
     /// Writes it where it has changed, and gives the number of rows that were written.
@@ -97,8 +109,14 @@ impl Page {
 fn read(statement: &mut Statement<'_>, PagePlace { day, holder, page }: PagePlace) -> Result<Page> {
     let found = statement.query_row(params![int(day), holder.id, holder.epoch, int(page)], |row| {
         let present: i64 = row.get(0)?;
-        let Some(others) = others(&read_packed(row, 2)?) else { return Err(unreadable(2, row.get_ref(2)?, FromSqlError::InvalidType)) };
-        Ok(Page { present: present.cast_unsigned(), admitted: read_packed(row, 1)?, others, changed: false })
+        let mut page = Page { present: present.cast_unsigned(), admitted: read_packed(row, 1)?, ..Page::default() };
+        if page.admitted.len() != 64 - page.present.leading_zeros() as usize {
+            return Err(unreadable(1, row.get_ref(1)?, FromSqlError::InvalidType));
+        }
+        let others = others(&read_packed(row, 2)?).filter(|others| others.keys().all(|place| *place < 64 && page.holds(*place)));
+        let Some(others) = others else { return Err(unreadable(2, row.get_ref(2)?, FromSqlError::InvalidType)) };
+        page.others = others;
+        Ok(page)
     });
     Ok(found.optional()?.unwrap_or_default())
 }
@@ -160,8 +178,30 @@ pub(super) fn gather(sql: &Connection) -> Result<()> {
             last.iter().try_for_each(|(place, page)| page.write(sql, *place).map(drop))?;
             last = Some((page, Page::default()));
         }
-        let counts = DailyCounts { admitted: read_int(row, 4)?, refused: read_packed(row, 5)?, responses: read_packed(row, 6)? };
+        let counts = || -> Result<_> {
+            Ok(DailyCounts { admitted: read_int(row, 4)?, refused: read_packed(row, 5)?, responses: read_packed(row, 6)? })
+        };
+        let counts = match counts() {
+            // Its name is left, without counts: a check says so. A service that does not start would be worse.
+            Err(wrong) if is_unreadable(&wrong) => continue,
+            counts => counts?,
+        };
         last.iter_mut().for_each(|(_, page)| page.put(place, &counts));
     }
     last.iter().try_for_each(|(place, page)| page.write(sql, *place).map(drop))
 }
+
+/// Pages and names of daily usage that are not as they are written. One page for each 64 numbers, as long as its last place.
+pub(super) const QUESTIONS: [(&str, &str); 2] = [
+    (
+        "SELECT count(*) FROM daily_pages WHERE length(admitted) NOT BETWEEN 8 AND 512 OR length(admitted) % 8 <> 0 OR length(others) % 8 <> 0
+             OR (length(admitted) < 512 AND present >> length(admitted) / 8 <> 0) OR present >> length(admitted) / 8 - 1 & 1 = 0",
+        "pages of daily usage are cut off",
+    ),
+    (
+        "SELECT count(*) FROM daily_names AS name LEFT JOIN daily_pages AS page
+             ON page.day = name.day AND page.holder = name.holder AND page.epoch = name.epoch AND page.page = name.number / 64
+         WHERE ifnull(page.present >> name.number % 64 & 1, 0) = 0",
+        "rows of daily usage have no counts",
+    ),
+];

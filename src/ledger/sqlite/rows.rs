@@ -307,9 +307,9 @@ impl Rows for Transaction<'_> {
         let (page, place) = days::place(row.name.day(), holder, row.number);
         let page = match self.days.entry(page) {
             Entry::Occupied(known) => known.into_mut(),
-            Entry::Vacant(empty) => empty.insert(Page::read(self.sql, page)?),
+            Entry::Vacant(empty) => empty.insert(Page::read_or_begin(self.sql, page)?),
         };
-        if matches!(row.name, DailyName::Told(_)) || page.holds(place) {
+        if matches!(row.name, DailyName::Told(_)) || page.may_hold(place) {
             page.put(place, &row.counts);
         }
         Ok(())

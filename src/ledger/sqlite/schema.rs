@@ -168,8 +168,8 @@ pub(super) const VERSIONS: &[&str] = &[
      DROP VIEW daily;",
 ];
 
-/// The version before which counts of days had a row each.
-const PAGES: i64 = 6;
+/// The version from which counts of days lie in pages. Before, each had a row.
+pub(super) const PAGES: i64 = 6;
 
 /// The version that this program writes.
 pub(super) fn newest() -> i64 {
@@ -179,12 +179,12 @@ pub(super) fn newest() -> i64 {
 /// Brings a file from one version to the newest, all or nothing.
 pub(super) fn migrate(connection: &mut Connection, from: i64) -> rusqlite::Result<()> {
     let transaction = connection.transaction()?;
-    for version in VERSIONS.iter().skip(usize::try_from(from).unwrap_or_default()) {
-        transaction.execute_batch(version)?;
-    }
-    if from < PAGES {
-        days::gather(&transaction)?;
-        transaction.execute_batch("DROP TABLE daily_counts")?;
+    for (version, sql) in (1..).zip(VERSIONS).filter(|(version, _)| *version > from) {
+        transaction.execute_batch(sql)?;
+        if version == PAGES {
+            days::gather(&transaction)?;
+            transaction.execute_batch("DROP TABLE daily_counts")?;
+        }
     }
     transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
     transaction.pragma_update(None, "user_version", newest())?;

@@ -165,7 +165,9 @@ fn every_older_version_is_brought_forward_with_what_it_holds() {
         let sql = Connection::open(file(&folder)).unwrap();
         sql.execute_batch(older).unwrap();
         drop(sql);
+        assert_eq!(sqlite::check(&file(&folder)).unwrap(), Vec::<String>::new());
         let ledger = SqliteLedger::open(folder.path()).unwrap();
+        assert_eq!(sqlite::check(&file(&folder)).unwrap(), Vec::<String>::new());
         assert_eq!(charged(&ledger), 6);
         let found = ledger.daily(&LedgerScope::All, 0, 9).unwrap();
         let counts = DailyCounts { admitted: 17, refused: vec![1], responses: vec![] };
@@ -194,6 +196,9 @@ fn each_row_of_an_older_version_keeps_its_own_counts() {
         let (name, epoch) = (number * 37 % 100, number % 3);
         let row = format!("VALUES (7, 's{name}', 'k{number}', 'gold', 'all', 'orders', 1, {epoch}, {}, {number}, x'', x'')", number % 7);
         sql.execute(&format!("INSERT INTO daily {row}"), []).unwrap();
+        // Some have lists, of different lengths, and their neighbours have none.
+        let list = "0700000000000000".repeat(number as usize % 3);
+        sql.execute(&format!("UPDATE daily SET refused = x'{list}', responses = x'{list}{list}' WHERE key = 'k{number}'"), []).unwrap();
     }
     drop(sql);
     let found = SqliteLedger::open(folder.path()).unwrap().daily(&LedgerScope::All, 7, 7).unwrap();
@@ -202,7 +207,78 @@ fn each_row_of_an_older_version_keeps_its_own_counts() {
         let number: u32 = row.key.key[1..].parse().unwrap();
         let subscriber = format!("s{}", number * 37 % 100);
         assert_eq!((holder.epoch, &*row.key.subscriber, row.counts.admitted), (number % 3, &*subscriber, number.into()));
+        let lists = number as usize % 3;
+        assert_eq!((row.counts.refused, row.counts.responses), (vec![7; lists], vec![7; 2 * lists]));
     }
+}
+
+/// A ledger with daily usage of so many numbers, and its holder.
+fn with_days(folder: &TempDir, numbers: u64) -> (SqliteLedger, Holder) {
+    let ledger = SqliteLedger::open(folder.path()).unwrap();
+    let holder = ledger.join(1).unwrap();
+    one(&ledger, DailyReport { holder, rows: (0..numbers).map(|number| day_of(5, number, 1)).collect() }).unwrap();
+    (ledger, holder)
+}
+
+fn day_of(day: u64, number: u64, admitted: u64) -> DailyChange {
+    let key = format!("key-{number}").into();
+    let [subscriber, plan, entitlement, target] = ["acme", "gold", "all", "orders"].map(Into::into);
+    let name = DailyName::Told(DailyKey { day, subscriber, key, plan, entitlement, target });
+    DailyChange { number, name, counts: DailyCounts { admitted, refused: vec![admitted], responses: vec![] } }
+}
+
+#[test]
+fn a_page_of_days_that_cannot_be_read_is_named_and_holds_up_no_lease() {
+    for damage in ["admitted = x'0100000000000000'", "admitted = x'01'", "others = x'ff'", "others = x'0500000000000000'", "present = 1"] {
+        let folder = TempDir::new().unwrap();
+        let (ledger, holder) = with_days(&folder, 70);
+        let sql = Connection::open(file(&folder)).unwrap();
+        assert_eq!(sql.execute(&format!("UPDATE daily_pages SET {damage} WHERE page = 0"), []).unwrap(), 1);
+        assert!(ledger.daily(&LedgerScope::All, 0, 9).is_err(), "{damage}: nothing that is there is left out without a word");
+        // What is changed next begins the page anew, beside a lease.
+        let change = DailyChange { name: DailyName::Known { day: 5 }, ..day_of(5, 3, 9) };
+        let both = [Operation::Lease(lease(holder, 50)), Operation::Daily(DailyReport { holder, rows: vec![change] })];
+        ledger.commit(&both).unwrap();
+        let found = ledger.daily(&LedgerScope::All, 0, 9).unwrap();
+        let counts: Vec<_> = found.iter().map(|(_, row)| (row.number, row.counts.admitted)).collect();
+        let rest = (64..70).map(|number| (number, 1));
+        assert_eq!(counts, [(3, 9)].into_iter().chain(rest).collect::<Vec<_>>(), "{damage}");
+        let mistakes = sqlite::check(&file(&folder)).unwrap();
+        assert_eq!(mistakes, ["63 rows of daily usage have no counts"], "{damage}");
+    }
+}
+
+#[test]
+fn a_check_finds_pages_of_days_that_are_cut_off() {
+    for damage in ["admitted = x'0100000000000000'", "admitted = x'01'", "admitted = x''", "present = 1", "present = present | (1 << 63)"] {
+        let folder = TempDir::new().unwrap();
+        drop(with_days(&folder, 40));
+        assert_eq!(sqlite::check(&file(&folder)).unwrap(), Vec::<String>::new());
+        Connection::open(file(&folder)).unwrap().execute(&format!("UPDATE daily_pages SET {damage}"), []).unwrap();
+        let mistakes = sqlite::check(&file(&folder)).unwrap();
+        assert!(mistakes.contains(&"1 pages of daily usage are cut off".to_owned()), "{damage}: {mistakes:?}");
+    }
+}
+
+#[test]
+fn pages_of_days_end_with_their_last_row() {
+    let folder = TempDir::new().unwrap();
+    let most = operations::MAX_EXPIRED;
+    let (ledger, holder) = with_days(&folder, most + 100);
+    one(&ledger, DailyReport { holder, rows: vec![day_of(6, 1, 1)] }).unwrap();
+    let pages = || -> i64 {
+        let sql = Connection::open(file(&folder)).unwrap();
+        sql.query_row("SELECT count(*) FROM daily_pages", [], |row| row.get(0)).unwrap()
+    };
+    let expire = Operation::Expire(Expire { days_before: 6, ..Expire::default() });
+    let all = i64::try_from((most + 100).div_ceil(64) + 1).unwrap();
+    assert_eq!(pages(), all);
+    ledger.commit(std::slice::from_ref(&expire)).unwrap();
+    assert_eq!(pages(), all - i64::try_from(most / 64).unwrap());
+    // What the same transaction has written before is dropped with the rest.
+    let late = Operation::Daily(DailyReport { holder, rows: vec![day_of(5, most + 99, 7)] });
+    ledger.commit(&[late, expire]).unwrap();
+    assert_eq!(pages(), 1);
 }
 
 #[test]
