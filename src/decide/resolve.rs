@@ -34,7 +34,7 @@ pub enum Resolution<'a> {
 #[derive(Clone, Copy, Debug)]
 pub struct Covered<'a> {
     pub key: &'a ApiKey,
-    pub subscriber: &'a Subscriber,
+    pub subscriber_id: &'a Id,
     pub entitlement: &'a Arc<CompiledEntitlement>,
     /// As the plan names it.
     pub target_id: &'a Id,
@@ -112,13 +112,14 @@ pub fn subscribe<'a>(
 ) -> Result<Covered<'a>, Refused<'a>> {
     let covers = |plan: &str| lookup.plan(plan).and_then(|plan| plan.covering(target_id));
     let refused = |note| Refused { reason: Reason::NotSubscribed, key: Some(key), note };
+    let subscriber_id = &subscriber.id;
     if let Some((target_id, entitlement)) = subscriber.plans.iter().find_map(|plan| covers(plan)) {
-        return Ok(Covered { key, subscriber, entitlement, target_id, target });
+        return Ok(Covered { key, subscriber_id, entitlement, target_id, target });
     }
     let Some((declared, default)) = target.and_then(|target| target.target.default_plan.as_ref().map(|plan| (&target.target, plan))) else {
         return Err(refused(None));
     };
     let (target_id, entitlement) = covers(default)
         .ok_or_else(|| refused(Some(Note::DefaultPlanDoesNotCover { target: Arc::clone(&declared.id), plan: Arc::clone(default) })))?;
-    Ok(Covered { key, subscriber, entitlement, target_id, target })
+    Ok(Covered { key, subscriber_id, entitlement, target_id, target })
 }

@@ -297,7 +297,7 @@ impl PlanEngine {
         asked: Asked<'_>,
         decision: &mut Decision<'a>,
     ) -> Result<(), Vec<Need>> {
-        let Covered { key, subscriber, entitlement, target_id, target } = covered;
+        let Covered { key, subscriber_id, entitlement, target_id, target } = covered;
         let compiled: &'a CompiledEntitlement = entitlement;
         let counted = compiled.rate.is_some() || !compiled.methods.is_empty() || !compiled.quotas.is_empty();
         let mut issued_for = None;
@@ -311,12 +311,10 @@ impl PlanEngine {
                 if let Some(row) = &state.last_usage {
                     row.touch();
                 }
-                // The answer names the subscriber.
-                std::hint::black_box(subscriber.id.as_bytes().first().copied());
                 let verdict = self.meter(lookup, Some((compiled, entry, &mut *state)), target, asked, metered)?;
                 self.tally(&mut state.last_usage, covered, asked, verdict);
                 let draw = |kind, name: &Id| self.names.number(kind, name);
-                let by_name = || (books::shard_of(&subscriber.id), (draw(NameKind::Key, &key.id), draw(NameKind::Target, target_id)));
+                let by_name = || (books::shard_of(subscriber_id), (draw(NameKind::Key, &key.id), draw(NameKind::Target, target_id)));
                 let names = || state.last_usage.as_ref().map_or_else(by_name, |row| (row.shard(), row.numbers(draw)));
                 let charged = verdict.is_allowed() && asked.request.cost != Some(0);
                 issued_for = (charged && !compiled.quotas.is_empty()).then(names);
@@ -337,7 +335,7 @@ impl PlanEngine {
         decision.verdict = verdict?;
         decision.plan = Cow::Borrowed(&compiled.plan);
         decision.entitlement = Cow::Borrowed(&compiled.name);
-        decision.subscriber = Cow::Borrowed(&subscriber.id);
+        decision.subscriber = Cow::Borrowed(subscriber_id);
         if !charges.is_empty() {
             decision.receipt = issued_for.and_then(|(shard, numbers)| self.issue(shard, numbers, asked, charges));
         }
@@ -349,19 +347,19 @@ impl PlanEngine {
         if asked.request.cost == Some(0) {
             return;
         }
-        let Covered { key, subscriber, entitlement, target_id, .. } = covered;
+        let Covered { key, subscriber_id, entitlement, target_id, .. } = covered;
         let (plan, entitlement) = (&entitlement.plan, &entitlement.name);
-        let who = Who { subscriber: &subscriber.id, key: &key.id, plan, entitlement, target: target_id };
+        let who = Who { subscriber: subscriber_id, key: &key.id, plan, entitlement, target: target_id };
         let event = verdict.reason().map_or(Event::Admitted, Event::Refused);
         self.usage.count_again(last, &self.fingerprints, who, event, asked.now);
     }
 
     /// Whose counters a covered request meets.
     fn owner<'a>(&self, covered: Covered<'a>) -> (&'a str, impl FnOnce() -> Owner + use<'a>) {
-        let Covered { key, subscriber, entitlement, .. } = covered;
+        let Covered { key, subscriber_id, entitlement, .. } = covered;
         let by_key = entitlement.counter_scope == CounterScope::Key;
-        let subject: &str = if by_key { &key.id } else { &subscriber.id };
-        let owner = move || Owner::new(&subscriber.id, by_key.then_some(&key.id), &entitlement.plan, &entitlement.name);
+        let subject: &str = if by_key { &key.id } else { subscriber_id };
+        let owner = move || Owner::new(subscriber_id, by_key.then_some(&key.id), &entitlement.plan, &entitlement.name);
         (subject, owner)
     }
 

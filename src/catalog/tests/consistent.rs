@@ -25,7 +25,7 @@ fn check_recent(recent: &mut Recent<u8>, catalog: &Catalog, now: Now) {
                 continue;
             };
             let (known, _) = caller.covered();
-            assert_eq!((known.key, known.subscriber, known.target_id), (is.key, is.subscriber, is.target_id));
+            assert_eq!((known.key, known.subscriber_id, known.target_id), (is.key, is.subscriber_id, is.target_id));
             assert!(Arc::ptr_eq(known.entitlement, is.entitlement));
             assert_eq!(known.target.map(|target| &target.target), is.target.map(|target| &target.target));
         }

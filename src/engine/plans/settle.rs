@@ -225,7 +225,7 @@ impl PlanEngine {
         let Some(covered) = caller.and_then(|caller| subscribe(lookup, caller, target, lookup.target(target)).ok()) else {
             return Settled::Done(Settlement::Invalid);
         };
-        let Covered { key, subscriber, entitlement, target_id, .. } = covered;
+        let Covered { key, subscriber_id, entitlement, target_id, .. } = covered;
         let charged = |quota: &&CompiledQuota| quota.charge == Charge::AtReport && quota.counts.counts(&ended.outcome);
         let mut charged = entitlement.quotas.iter().filter(charged).peekable();
         let units = ended.cost.unwrap_or(1);
@@ -253,7 +253,7 @@ impl PlanEngine {
         }
         if let Some(class) = ended.outcome.class() {
             let (plan, entitlement) = (&entitlement.plan, &entitlement.name);
-            let who = Who { subscriber: &subscriber.id, key: &key.id, plan, entitlement, target: target_id };
+            let who = Who { subscriber: subscriber_id, key: &key.id, plan, entitlement, target: target_id };
             self.usage.count(&self.fingerprints, who, Event::Response(class), now);
         }
         Settled::Done(Settlement::Counted)

@@ -66,9 +66,9 @@ impl Desk {
     ) -> Result<Checked<'a>, InvalidRequest> {
         let call = Call { api_key: request.api_key, target: request.target, method: request.method, path: request.path };
         if let (Some(seats), Resolution::Covered(covered)) = (&self.seats, resolve(lookup, &call, now)) {
-            let Covered { key, subscriber, entitlement, .. } = covered;
+            let Covered { key, subscriber_id, entitlement, .. } = covered;
             let key = if entitlement.counter_scope == CounterScope::Key { &*key.id } else { "" };
-            let names = format!("{}|{key}|{}|{}", subscriber.id, entitlement.plan, entitlement.name);
+            let names = format!("{subscriber_id}|{key}|{}|{}", entitlement.plan, entitlement.name);
             let mut seats = seats.lock();
             let seat = seats.entry(names).or_default();
             return self.engine.check_known(lookup, Some((covered, seat)), request, shortage, now);

@@ -175,11 +175,32 @@ fn rows_are_taken_in_the_order_of_their_numbers_and_written_in_parts() {
             UsageChange::Told(row) => row.number,
             UsageChange::Known { number, .. } => number,
         };
-        let parts: Vec<Vec<u64>> = taken.parts(20).map(|taken| taken.changes().map(number).collect()).collect();
-        assert_eq!(parts, [(1..=20).collect::<Vec<_>>(), (21..=40).collect(), (41..=50).collect()]);
+        // The first of a part is not a neighbour of anything in it, and the first time it is told whose they are.
+        let twenty = if round { 8 + 20 * 9 } else { 8 + 20 };
+        let parts = |most| taken.parts(most).map(|taken| taken.changes().count()).collect::<Vec<_>>();
+        assert_eq!((parts(twenty), parts(twenty - 1)), (vec![20, 20, 10], vec![19, 19, 12]));
+        assert_eq!((parts(0), parts(usize::MAX)), (vec![1; 50], vec![50]));
+        let numbers: Vec<u64> = taken.parts(twenty).flat_map(|taken| taken.changes().map(number).collect::<Vec<_>>()).collect();
+        assert_eq!(numbers, (1..=50).collect::<Vec<_>>());
         assert_eq!(bench.usage.unwritten(), 50);
         bench.written(&taken);
         assert_eq!(bench.usage.unwritten(), 0);
+    }
+}
+
+#[test]
+fn what_does_not_lie_together_is_written_in_smaller_parts() {
+    let bench = Bench::new(Usage::written_behind(999));
+    let ask = |step: usize| (0..640).step_by(step).for_each(|number| bench.one(&format!("k{number}"), day(TODAY)));
+    ask(1);
+    bench.write(&mut Kept::default());
+    // Ten pages of 64, beside one of each: numbers begin at 1, so the first page has one less, and an eleventh has it.
+    for (step, work) in [(1, 640 + 11 * 8), (64, 10 + 10 * 8)] {
+        ask(step);
+        let taken = bench.take();
+        assert_eq!((taken.parts(work).count(), taken.parts(work - 1).count()), (1, 2), "{step}");
+        assert!(counts(&taken).iter().all(|(_, told)| !told));
+        bench.written(&taken);
     }
 }
 

@@ -13,6 +13,10 @@ use crate::engine::sync::{
 const LANES: usize = 16;
 /// Rows come from memory so many at once.
 const AHEAD: usize = 32;
+/// Counts of so many neighbouring numbers are written in one piece.
+const NEIGHBOURS: u64 = 64;
+/// What names, or another piece, take beside counts that lie where others are written.
+const MUCH: usize = 8;
 /// The row stands in the list.
 const WAITS: u8 = 1;
 /// The row was taken, and nobody has said yet what came of it.
@@ -68,20 +72,42 @@ pub struct UnwrittenUsage(Vec<Listed>);
 pub struct TakenUsage<'a>(&'a [Listed]);
 
 impl UnwrittenUsage {
-    /// At most so many at once, in the order of days and numbers, about: rows are made in it.
+    /// At most so much at once, in the order of days and numbers, about: rows are made in it. A row whose counts alone are written is 1, and
+    /// neighbours of its number lie with it, [`NEIGHBOURS`] of them; to tell whose a row is, and to go on to others than its neighbours, is
+    /// [`MUCH`] more each.
     pub fn parts(&self, most: usize) -> impl Iterator<Item = TakenUsage<'_>> {
-        self.0.chunks(most.max(1)).map(TakenUsage)
+        let mut rest = self.0.as_slice();
+        std::iter::from_fn(move || {
+            let some = rest.split_off(..part(rest, most))?;
+            (!some.is_empty()).then_some(TakenUsage(some))
+        })
     }
+}
+
+/// How many rows are a part, at least one.
+fn part(rows: &[Listed], most: usize) -> usize {
+    let (mut work, mut last) = (0, None);
+    let fits = |(number, row): &&Listed| {
+        let neighbours = Some(number / NEIGHBOURS);
+        let goes_on = std::mem::replace(&mut last, neighbours) != neighbours;
+        work += 1 + MUCH * (usize::from(goes_on) + usize::from(!row.state.is_known()));
+        work <= most
+    };
+    rows.chunks(AHEAD).inspect(touch).flatten().take_while(fits).count().max(1).min(rows.len())
+}
+
+/// Has some rows come from memory at once.
+fn touch(some: &&[Listed]) {
+    some.iter().for_each(|(_, row)| row.touch_counts());
 }
 
 impl TakenUsage<'_> {
     /// As they are counted now. Who counts in one from now on puts it on the list again, and nobody before: read them before you say what came
     /// of them.
     pub fn changes(&self) -> impl Iterator<Item = UsageChange> {
-        let touch = |some: &&[Listed]| some.iter().for_each(|(_, row)| row.touch_counts());
         self.0.chunks(AHEAD).inspect(touch).flatten().map(|(number, row)| {
             row.state.take();
-            if row.state.bits.load(Ordering::SeqCst) & (KNOWN | GONE) == KNOWN {
+            if row.state.is_known() {
                 UsageChange::Known { number: *number, day: row.day(), counts: row.counts() }
             } else {
                 UsageChange::Told(row.numbered())
@@ -104,6 +130,11 @@ impl State {
         // In this order: in between it must not look as if it were written.
         self.bits.fetch_or(TAKEN, Ordering::SeqCst);
         self.bits.fetch_and(!WAITS, Ordering::SeqCst);
+    }
+
+    /// Whose it is needs not be said.
+    fn is_known(&self) -> bool {
+        self.bits.load(Ordering::SeqCst) & (KNOWN | GONE) == KNOWN
     }
 
     /// Nothing of the row waits or is on its way.

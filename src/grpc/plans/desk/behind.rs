@@ -9,8 +9,10 @@ use crate::decide::verdict::Reason;
 use crate::engine::plans::{DailyUsage, NameKind, NumberedName, NumberedUsage, Scope, UsageChange, UsageCounts};
 use crate::ledger::{self, DailyChange, DailyCounts, DailyKey, DailyName, DailyReport, DailyRow, LedgerError, NameReport};
 
-/// Rows in one operation: it keeps a lease that waits behind it for some milliseconds.
-const ROWS_AT_ONCE: usize = 500;
+/// Names in one operation: it keeps a lease that waits behind it for some milliseconds.
+const NAMES_AT_ONCE: usize = 500;
+/// Rows of statistics in one operation, likewise: some 440 new ones, or 3,500 that are known and lie together.
+const USAGE_AT_ONCE: usize = 4_000;
 /// The most names, and the most counters, that a start takes over for the receipts of earlier ones. Without theirs, a response is missing in the
 /// statistics.
 const MAX_EARLIER: usize = 1_000_000;
@@ -29,7 +31,7 @@ impl Desk {
 
     fn write_names(&self) -> Result<(), LedgerError> {
         loop {
-            let names = self.engine.take_fresh_names(ROWS_AT_ONCE);
+            let names = self.engine.take_fresh_names(NAMES_AT_ONCE);
             if names.is_empty() {
                 return Ok(());
             }
@@ -43,7 +45,7 @@ impl Desk {
 
     fn write_usage(&self) -> Result<(), LedgerError> {
         let mut outcome = Ok(());
-        for some in self.engine.take_unwritten_usage().parts(ROWS_AT_ONCE) {
+        for some in self.engine.take_unwritten_usage().parts(USAGE_AT_ONCE) {
             let report = DailyReport { holder: self.holder, rows: some.changes().map(wire_change).collect() };
             // After a failure the rest waits for the next time.
             outcome = outcome.and_then(|()| self.ledger.call(report));
