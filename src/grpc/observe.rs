@@ -3,7 +3,6 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
 
@@ -13,7 +12,7 @@ use prost::Message;
 use prost_types::FileDescriptorSet;
 use tonic::Code;
 
-use super::overload::{Backlog, Line, Overloaded, Sheds, Turn, is_queue, sheds};
+use super::overload::{Backlog, Line, LineEnds, Overloaded, Sheds, Turn, is_queue, sheds};
 use super::{ENVOY_DESCRIPTORS, TOLLGATE_DESCRIPTORS};
 use crate::clock::Clock;
 use crate::metrics::{CallMeter, Metrics};
@@ -22,13 +21,21 @@ use crate::metrics::{CallMeter, Metrics};
 pub struct Observe {
     metrics: Arc<Metrics>,
     clock: Clock,
-    /// By path, the busiest first.
-    methods: Vec<(String, Arc<CallMeter>)>,
+    /// The busiest first.
+    methods: Vec<Method>,
     /// A caller can ask for any path.
     other: Arc<CallMeter>,
     /// By code: where most calls are refused, looking it up takes longer than refusing.
     rejected: [OnceLock<Counter>; CODES],
     backlog: Arc<Backlog>,
+}
+
+/// A method that is served.
+struct Method {
+    path: String,
+    meter: Arc<CallMeter>,
+    /// It may be shed.
+    decides: bool,
 }
 
 /// `Ok` to `Unauthenticated`.
@@ -37,11 +44,11 @@ const CODES: usize = 17;
 impl Observe {
     pub fn new(metrics: Arc<Metrics>, clock: Clock, backlog: Arc<Backlog>) -> Self {
         metrics.describe_counter("tollgate_rejected_calls", "Calls that ended in an error, by gRPC code");
-        let meter = |path: String| {
+        let method = |path: String| {
             let meter = metrics.calls(path.rsplit('/').next().unwrap_or_default());
-            (path, meter)
+            Method { meter, decides: sheds(&path) != Sheds::Never, path }
         };
-        let methods = served_paths().into_iter().map(meter).collect();
+        let methods = served_paths().into_iter().map(method).collect();
         Self { methods, other: metrics.calls("other"), rejected: [const { OnceLock::new() }; CODES], metrics, clock, backlog }
     }
 
@@ -50,10 +57,14 @@ impl Observe {
         Line::new(self.backlog.clone(), self.clock.clone())
     }
 
-    /// A call that starts now, on a connection that may be `cut`.
-    pub(super) fn begin(self: &Arc<Self>, path: &str, cut: &Arc<AtomicBool>) -> Call {
-        let method = self.methods.iter().position(|(known, _)| known == path);
-        let turn = self.backlog.arrive(|| sheds(path) != Sheds::Never);
+    /// A call that starts now.
+    pub(super) fn begin(self: &Arc<Self>, path: &str, line: &Arc<LineEnds>) -> Call {
+        let method = self.methods.iter().position(|known| known.path == path);
+        let decides = method.and_then(|method| self.methods.get(method)).is_some_and(|method| method.decides);
+        if decides {
+            line.asked();
+        }
+        let turn = self.backlog.arrive(|| decides);
         let queued = matches!(turn, Turn::Waits { behind } if is_queue(behind));
         Call {
             observe: self.clone(),
@@ -61,13 +72,13 @@ impl Observe {
             start_ns: self.clock.steady_ns(),
             turn,
             waits: turn != Turn::Refused,
-            cut: queued.then(|| cut.clone()),
+            line: queued.then(|| line.clone()),
         }
     }
 
     /// `began_ns` where it was answered as soon as it began.
     fn end(&self, call: &Call, began_ns: Option<u64>, headers: &HeaderMap) {
-        let meter = call.method.and_then(|method| self.methods.get(method)).map_or(&self.other, |(_, meter)| meter);
+        let meter = call.method.and_then(|method| self.methods.get(method)).map_or(&self.other, |method| &method.meter);
         let end_ns = self.clock.steady_ns();
         meter.record(end_ns.saturating_sub(call.start_ns));
         match (call.turn, began_ns) {
@@ -113,8 +124,8 @@ pub(super) struct Call {
     turn: Turn,
     /// It was let in and has not begun.
     waits: bool,
-    /// Where it was let in behind others: whether its connection was cut meanwhile.
-    cut: Option<Arc<AtomicBool>>,
+    /// Its connection, where it was let in behind others: that may be cut meanwhile.
+    line: Option<Arc<LineEnds>>,
 }
 
 impl Call {
@@ -130,7 +141,7 @@ impl Call {
         }
         let Observe { backlog, clock, .. } = &*self.observe;
         backlog.leave();
-        if self.cut.is_none() && !backlog.is_late() {
+        if self.line.is_none() && !backlog.is_late() {
             return Some(self.start_ns);
         }
         let now_ns = clock.steady_ns();
@@ -140,7 +151,7 @@ impl Call {
 
     /// Nobody is there any more to hear what it would come to.
     fn is_cut(&self) -> bool {
-        self.waits && self.cut.as_ref().is_some_and(|cut| cut.load(Ordering::Relaxed))
+        self.waits && self.line.as_ref().is_some_and(|line| line.is_cut())
     }
 }
 
@@ -221,11 +232,11 @@ mod tests {
     fn a_call_is_counted_when_it_is_answered_and_what_is_not_served_as_other() {
         let metrics = Arc::new(Metrics::new());
         let observe = Arc::new(Observe::new(metrics.clone(), Clock::system(), Overload::new(None, None).core()));
-        let cut = Arc::default();
+        let line = Arc::default();
         for path in ["/tollgate.v1.DecisionService/Check", "/envoy.service.auth.v3.Authorization/Check", "/no/such"] {
-            observe.end(&observe.begin(path, &cut), None, &HeaderMap::new());
+            observe.end(&observe.begin(path, &line), None, &HeaderMap::new());
         }
-        drop(observe.begin("/tollgate.v1.DecisionService/Check", &cut));
+        drop(observe.begin("/tollgate.v1.DecisionService/Check", &line));
         let text = metrics.render();
         assert!(text.contains("ratelimit_service_total_requests{grpc_method=\"Check\"} 2\n"), "{text}");
         assert!(text.contains("ratelimit_service_total_requests{grpc_method=\"other\"} 1\n"), "{text}");
@@ -237,18 +248,18 @@ mod tests {
     fn a_call_whose_turn_comes_when_its_connection_was_cut_is_not_decided() {
         let backlog = Overload::new(None, None).core();
         let observe = Arc::new(Observe::new(Arc::new(Metrics::new()), Clock::system(), backlog.clone()));
-        let cut: Arc<AtomicBool> = Arc::default();
-        let mut before: Vec<_> = (0..20).map(|_| observe.begin("/tollgate.v1.DecisionService/Check", &cut)).collect();
+        let line: Arc<LineEnds> = Arc::default();
+        let mut before: Vec<_> = (0..20).map(|_| observe.begin("/tollgate.v1.DecisionService/Check", &line)).collect();
         let mut context = Context::from_waker(std::task::Waker::noop());
         let mut answer_to = |call| {
             let answer = std::future::poll_fn(|_| Poll::Ready(Ok::<_, std::convert::Infallible>(Response::new(()))));
             Pin::new(&mut Observed::new(answer, call)).poll(&mut context).is_ready()
         };
         assert!(answer_to(before.pop()), "it is there");
-        cut.store(true, Ordering::Relaxed);
+        line.cut();
         assert!(!answer_to(before.pop()), "nobody is there any more");
         drop(before);
-        let behind = |observe: &Arc<Observe>| observe.begin("/no/such", &cut).turn;
+        let behind = |observe: &Arc<Observe>| observe.begin("/no/such", &line).turn;
         assert_eq!(behind(&observe), Turn::Waits { behind: 0 }, "none of them waits");
     }
 }

@@ -36,8 +36,8 @@ pub struct Overload {
 }
 
 impl Overload {
-    /// Sheds calls that would wait longer than `max_lag`, and closes connections where calls come to lie unread for longer than `max_unread`.
-    /// `None`: none.
+    /// Sheds calls that would wait longer than `max_lag`, and closes connections where calls come to wait for longer than `max_unread` all the
+    /// same; for longer than twice `max_lag` in any case. `None`: never; where no call is shed, no connection is closed.
     pub fn new(max_lag: Option<Duration>, max_unread: Option<Duration>) -> Self {
         Self { max_lag, max_unread, cores: Mutex::default() }
     }
@@ -45,7 +45,9 @@ impl Overload {
     /// A core more.
     pub fn core(&self) -> Arc<Backlog> {
         let ns = |time: Option<Duration>| time.map_or(u64::MAX, |time| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
-        let core = Arc::new(Backlog::new(ns(self.max_lag), ns(self.max_unread)));
+        // Who lets calls wait for longer does not want connections closed for it.
+        let max_unread = self.max_lag.and_then(|lag| Some(self.max_unread?.max(2 * lag)));
+        let core = Arc::new(Backlog::new(ns(self.max_lag), ns(max_unread)));
         self.cores.lock().push(core.clone());
         core
     }
@@ -165,33 +167,58 @@ pub(super) struct Line {
     core: Arc<Backlog>,
     clock: Clock,
     reading: Reading,
-    /// It is to be closed, and what it asked for and was not answered is not answered any more.
-    cut: Arc<AtomicBool>,
+    ends: Arc<LineEnds>,
+}
+
+/// What those who read a connection and those who answer its calls know together.
+#[derive(Debug, Default)]
+pub(super) struct LineEnds {
+    /// Decisions that were asked for.
+    asked: AtomicU64,
+    /// It is to be closed, and what has not begun of what it asked for is not answered any more.
+    cut: AtomicBool,
+}
+
+impl LineEnds {
+    /// One was, by the one thread that serves the connection.
+    pub(super) fn asked(&self) {
+        self.asked.store(self.asked.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+    }
+
+    pub(super) fn cut(&self) {
+        self.cut.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_cut(&self) -> bool {
+        self.cut.load(Ordering::Relaxed)
+    }
 }
 
 impl Line {
     pub(super) fn new(core: Arc<Backlog>, clock: Clock) -> Self {
-        Self { core, clock, reading: Reading::default(), cut: Arc::default() }
+        Self { core, clock, reading: Reading::default(), ends: Arc::default() }
     }
 
-    /// Whether it was cut.
-    pub(super) fn cut(&self) -> Arc<AtomicBool> {
-        self.cut.clone()
+    pub(super) fn ends(&self) -> Arc<LineEnds> {
+        self.ends.clone()
+    }
+
+    pub(super) fn is_cut(&self) -> bool {
+        self.ends.is_cut()
     }
 
     /// All that had come was read.
     pub(super) fn dry(&mut self) {
-        self.reading.dry(&self.core.unread, || self.clock.steady_ns());
+        self.reading.dry(self.ends.asked.load(Ordering::Relaxed), &self.core.unread, || self.clock.steady_ns());
     }
 
-    /// So much was read. `false`: the connection is cut, and what was read is not to be looked at.
-    pub(super) fn read(&mut self, bytes: usize) -> bool {
-        let cut = self.reading.read(bytes, &self.core.unread, || self.clock.steady_ns());
-        if cut {
+    /// Something was read. `false`: the connection is cut, and neither this nor what comes after it is to be looked at.
+    pub(super) fn read(&mut self) -> bool {
+        if !self.is_cut() && self.reading.read(&self.core.unread, || self.clock.steady_ns()) {
             self.core.closed.fetch_add(1, Ordering::Relaxed);
-            self.cut.store(true, Ordering::Relaxed);
+            self.ends.cut();
         }
-        !cut
+        !self.is_cut()
     }
 }
 

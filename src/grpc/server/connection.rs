@@ -6,7 +6,6 @@ use std::io;
 use std::net::TcpStream;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -23,7 +22,7 @@ use super::dispatch::Calls;
 use super::preface::Prefaced;
 use crate::access::Peer;
 use crate::config::GrpcServer;
-use crate::grpc::overload::Line;
+use crate::grpc::overload::{Line, LineEnds};
 use crate::tls::{Protocol, Tls, client_names};
 
 /// What the connections of one worker have in common.
@@ -129,22 +128,22 @@ impl Host {
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let line = self.dispatch.line();
-        let cut = line.as_ref().map(Line::cut).unwrap_or_default();
-        let calls = Calls::new(self.dispatch.clone(), peer, cut.clone());
+        let ends = line.as_ref().map(Line::ends).unwrap_or_default();
+        let calls = Calls::new(self.dispatch.clone(), peer, ends.clone());
         let mut connection = pin!(self.http2.serve_connection(TokioIo::new(stream.on(line)), calls));
         tokio::select! {
             biased;
-            ended = until_cut(connection.as_mut(), &cut) => return ended,
+            ended = until_cut(connection.as_mut(), &ends) => return ended,
             () = stopped(&mut stopping) => connection.as_mut().graceful_shutdown(),
         }
-        until_cut(connection, &cut).await
+        until_cut(connection, &ends).await
     }
 }
 
 /// A connection to its end, or until it is cut: what was answered has been written when it waits for more.
-async fn until_cut(mut connection: Pin<&mut impl Future<Output = hyper::Result<()>>>, cut: &AtomicBool) -> Ended {
+async fn until_cut(mut connection: Pin<&mut impl Future<Output = hyper::Result<()>>>, line: &LineEnds) -> Ended {
     poll_fn(|context| match connection.as_mut().poll(context) {
-        Poll::Pending if cut.load(Ordering::Relaxed) => Poll::Ready(Err(TOO_FAR_BEHIND.into())),
+        Poll::Pending if line.is_cut() => Poll::Ready(Err(TOO_FAR_BEHIND.into())),
         ended => ended.map(|ended| Ok(ended?)),
     })
     .await

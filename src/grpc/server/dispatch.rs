@@ -3,7 +3,6 @@
 use std::convert::Infallible;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use axum::http::{Request, Response};
 use hyper::body::Incoming;
@@ -15,7 +14,7 @@ use tonic::server::NamedService;
 use crate::access::{Access, Peer};
 use crate::grpc::gate;
 use crate::grpc::observe::{Call, Observe, Observed};
-use crate::grpc::overload::{Line, Overloaded, Sheds, sheds};
+use crate::grpc::overload::{Line, LineEnds, Overloaded, Sheds, sheds};
 
 /// What a generated service answers with.
 pub(crate) type Answer = BoxFuture<Response<Body>, Infallible>;
@@ -123,13 +122,12 @@ fn service_name(path: &str) -> &str {
 pub(super) struct Calls {
     dispatch: Arc<Dispatch>,
     peer: Peer,
-    cut: Arc<AtomicBool>,
+    line: Arc<LineEnds>,
 }
 
 impl Calls {
-    /// Those of a connection that is gone once it is `cut`.
-    pub(super) fn new(dispatch: Arc<Dispatch>, peer: Peer, cut: Arc<AtomicBool>) -> Self {
-        Self { dispatch, peer, cut }
+    pub(super) fn new(dispatch: Arc<Dispatch>, peer: Peer, line: Arc<LineEnds>) -> Self {
+        Self { dispatch, peer, line }
     }
 }
 
@@ -139,7 +137,7 @@ impl hyper::service::Service<Request<Incoming>> for Calls {
     type Future = Observed<Answer>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        let call = self.dispatch.observe.as_ref().map(|observe| observe.begin(request.uri().path(), &self.cut));
+        let call = self.dispatch.observe.as_ref().map(|observe| observe.begin(request.uri().path(), &self.line));
         let overloaded = call.as_ref().and_then(Call::overloaded);
         Observed::new(self.dispatch.answer(request, &self.peer, overloaded), call)
     }

@@ -41,16 +41,21 @@ impl<S: AsyncRead + Unpin> AsyncRead for Prefaced<S> {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let Some((first, read)) = &mut self.first else {
             let Self { stream, line, .. } = &mut *self;
+            if line.as_ref().is_some_and(Line::is_cut) {
+                // Who drives the connection ends it: there is nothing to be woken for.
+                return Poll::Pending;
+            }
             let filled = buffer.filled().len();
             let read = Pin::new(stream).poll_read(context, buffer);
             let Some(line) = line else { return read };
             match &read {
+                // All was read, or as much as one turn of the connection may: then it is asked again for what is left.
                 Poll::Pending => line.dry(),
-                Poll::Ready(_) if line.read(buffer.filled().len() - filled) => {}
-                Poll::Ready(_) => {
+                Poll::Ready(Ok(())) if buffer.filled().len() > filled && !line.read() => {
                     buffer.set_filled(filled);
                     return Poll::Pending;
                 }
+                _ => {}
             }
             return read;
         };
@@ -91,7 +96,15 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Prefaced<S> {
 
 #[cfg(test)]
 mod tests {
+    use std::task::Waker;
+    use std::time::Duration;
+
+    use parking_lot::Mutex;
+
     use super::*;
+    use crate::clock::Clock;
+    use crate::decide::time::Now;
+    use crate::grpc::overload::Overload;
 
     #[tokio::test]
     async fn what_came_first_is_read_again_in_pieces_of_any_size() {
@@ -109,5 +122,50 @@ mod tests {
             assert_eq!(read, sent, "in pieces of {piece}");
         }
         assert_eq!(Prefaced::read(&sent[..23]).await.err().map(|error| error.kind()), Some(io::ErrorKind::UnexpectedEof));
+    }
+
+    /// Something that gives one piece for each read, and then nothing more for now.
+    struct Pieces(Vec<&'static [u8]>, usize);
+
+    impl AsyncRead for Pieces {
+        fn poll_read(mut self: Pin<&mut Self>, _: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+            self.1 += 1;
+            if self.0.is_empty() {
+                return Poll::Pending;
+            }
+            buffer.put_slice(self.0.remove(0));
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[tokio::test]
+    async fn once_a_line_is_cut_nothing_more_is_read() {
+        let core = Overload::new(Some(Duration::from_nanos(1)), Some(Duration::from_millis(100))).core();
+        // A core that is behind, for long enough.
+        [1, 1_000_000_000].iter().for_each(|&now_ns| core.turn(1_000_000_000, now_ns));
+        let times = Mutex::new(vec![1_000_000_000, 500_000_000]);
+        let clock = Clock::from_fn(move || Now { unix_ns: 0, steady_ns: times.lock().pop().unwrap() });
+        let line = Line::new(core.clone(), clock);
+        let ends = line.ends();
+        let pieces = Pieces(vec![&[b'x'; PREFACE_BYTES], b"first", b"cut", b"never"], 0);
+        let mut stream = Prefaced::read(pieces).await.unwrap().on(Some(line));
+        let mut buffer = [0; 64];
+        let mut read = |stream: &mut Prefaced<Pieces>| {
+            let mut buffer = ReadBuf::new(&mut buffer);
+            let read = Pin::new(stream).poll_read(&mut Context::from_waker(Waker::noop()), &mut buffer);
+            (read.is_ready(), buffer.filled().to_vec())
+        };
+        assert_eq!(read(&mut stream), (true, vec![b'x'; PREFACE_BYTES]));
+        // Nobody has looked at this one yet, so it is looked at.
+        assert_eq!(read(&mut stream), (true, b"first".to_vec()));
+        let later = std::mem::take(&mut stream.stream.0);
+        (0..100).for_each(|_| ends.asked());
+        assert_eq!(read(&mut stream), (false, vec![]));
+        stream.stream.0 = later;
+        assert!(!ends.is_cut());
+        assert_eq!(read(&mut stream), (false, vec![]), "it has come, and is not looked at");
+        assert!(ends.is_cut());
+        let reads = stream.stream.1;
+        assert_eq!((read(&mut stream), stream.stream.1, stream.stream.0.len()), ((false, vec![]), reads, 1), "nor is what comes after it");
     }
 }

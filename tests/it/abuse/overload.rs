@@ -23,8 +23,8 @@ const RULES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/load/rules");
 const KEY: &str = "a-value-of-twenty-characters";
 const PLANS: &str = "{plans: [{id: gold, entitlements: [{name: all, targets: [t], quotas: [{name: q, limit: 3000, unit: YEAR}]}]}],
   subscribers: [{id: acme, plans: [gold], keys: [{id: k, value: a-value-of-twenty-characters}]}]}";
-/// One core, on which hardly anyone may wait.
-const NARROW: [(&str, &str); 2] = [("TOLLGATE_GRPC_WORKERS", "1"), ("TOLLGATE_GRPC_MAX_LAG_MS", "2")];
+/// One core, on which hardly anyone may wait, and no connection is closed for that.
+const NARROW: [(&str, &str); 3] = [("TOLLGATE_GRPC_WORKERS", "1"), ("TOLLGATE_GRPC_MAX_LAG_MS", "2"), ("TOLLGATE_GRPC_MAX_UNREAD_MS", "0")];
 const DESCRIPTORS: u64 = 100;
 
 /// Many calls at once.
@@ -148,7 +148,7 @@ async fn what_is_too_much_is_shed_and_the_rest_is_answered_right() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_core_that_falls_behind_with_reading_closes_the_connections_of_those_who_send_most() {
+async fn a_core_that_falls_behind_closes_connections_of_those_who_ask_for_much() {
     let _alone = ALONE.lock().await;
     let tollgate = Tollgate::start(&["--rules", RULES], &[NARROW[0], NARROW[1], ("TOLLGATE_GRPC_MAX_UNREAD_MS", "5")]);
     let requests = scaled(1_500_000);
@@ -174,14 +174,14 @@ async fn a_core_that_falls_behind_with_reading_closes_the_connections_of_those_w
     until("all hits", || (metric(&tollgate, "ratelimit_service_rate_limit_total_hits") >= calls.answered() * DESCRIPTORS).then_some(()));
     // An answer may be lost on its way, as with any connection that ends.
     let unheard = metric(&tollgate, "ratelimit_service_rate_limit_total_hits") - calls.answered() * DESCRIPTORS;
-    assert!(unheard.is_multiple_of(DESCRIPTORS) && unheard < requests / 10 * DESCRIPTORS, "{unheard}");
+    assert!(unheard.is_multiple_of(DESCRIPTORS) && unheard < calls.answered() * DESCRIPTORS / 2, "{unheard}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_shed_is_charged_nowhere_and_a_quota_stays_exact() {
     let _alone = ALONE.lock().await;
     // A busy machine is not what is tried here.
-    let env = [NARROW[0], NARROW[1], ("TOLLGATE_LEDGER_MAX_WAIT_MS", "60000")];
+    let env = [NARROW[0], NARROW[1], NARROW[2], ("TOLLGATE_LEDGER_MAX_WAIT_MS", "60000")];
     let tollgate = Tollgate::start(&[], &env);
     let channel = connect(&tollgate).await;
     UsagePlanServiceClient::new(channel.clone()).apply(declared(PLANS)).await.unwrap();
