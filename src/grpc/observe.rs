@@ -65,15 +65,7 @@ impl Observe {
             line.asked();
         }
         let turn = self.backlog.arrive(|| decides);
-        let queued = matches!(turn, Turn::Waits { behind } if is_queue(behind));
-        Call {
-            observe: self.clone(),
-            method,
-            start_ns: self.clock.steady_ns(),
-            turn,
-            waits: turn != Turn::Refused,
-            line: queued.then(|| line.clone()),
-        }
+        Call { observe: self.clone(), method, start_ns: self.clock.steady_ns(), turn, waits: turn != Turn::Refused, line: line.clone() }
     }
 
     /// `began_ns` where it was answered as soon as it began.
@@ -124,8 +116,8 @@ pub(super) struct Call {
     turn: Turn,
     /// It was let in and has not begun.
     waits: bool,
-    /// Its connection, where it was let in behind others: that may be cut meanwhile.
-    line: Option<Arc<LineEnds>>,
+    /// Its connection, which may be cut before it begins.
+    line: Arc<LineEnds>,
 }
 
 impl Call {
@@ -141,7 +133,8 @@ impl Call {
         }
         let Observe { backlog, clock, .. } = &*self.observe;
         backlog.leave();
-        if self.line.is_none() && !backlog.is_late() {
+        let queued = matches!(self.turn, Turn::Waits { behind } if is_queue(behind));
+        if !queued && !backlog.is_late() {
             return Some(self.start_ns);
         }
         let now_ns = clock.steady_ns();
@@ -151,7 +144,7 @@ impl Call {
 
     /// Nobody is there any more to hear what it would come to.
     fn is_cut(&self) -> bool {
-        self.waits && self.line.as_ref().is_some_and(|line| line.is_cut())
+        self.waits && self.line.is_cut()
     }
 }
 

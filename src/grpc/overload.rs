@@ -177,6 +177,8 @@ pub(super) struct LineEnds {
     asked: AtomicU64,
     /// It is to be closed, and what has not begun of what it asked for is not answered any more.
     cut: AtomicBool,
+    /// Nothing more is sent on it.
+    over: AtomicBool,
 }
 
 impl LineEnds {
@@ -192,6 +194,11 @@ impl LineEnds {
     pub(super) fn is_cut(&self) -> bool {
         self.cut.load(Ordering::Relaxed)
     }
+
+    /// What was answered before it was cut has been written.
+    pub(super) fn end(&self) {
+        self.over.store(true, Ordering::Relaxed);
+    }
 }
 
 impl Line {
@@ -205,6 +212,10 @@ impl Line {
 
     pub(super) fn is_cut(&self) -> bool {
         self.ends.is_cut()
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.ends.over.load(Ordering::Relaxed)
     }
 
     /// All that had come was read.

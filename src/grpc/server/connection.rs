@@ -44,6 +44,9 @@ struct Keepalive {
 /// Why a connection is closed whose calls lay unread for too long.
 const TOO_FAR_BEHIND: &str = "closed, because the core is further behind than grpc.max_unread_ms";
 
+/// How long its last answers may be on their way to the peer.
+const LAST_ANSWERS: Duration = Duration::from_millis(100);
+
 /// How often the kernel asks before it gives up.
 const PROBES: u32 = 3;
 
@@ -131,20 +134,33 @@ impl Host {
         let ends = line.as_ref().map(Line::ends).unwrap_or_default();
         let calls = Calls::new(self.dispatch.clone(), peer, ends.clone());
         let mut connection = pin!(self.http2.serve_connection(TokioIo::new(stream.on(line)), calls));
-        tokio::select! {
+        let whole = tokio::select! {
             biased;
-            ended = until_cut(connection.as_mut(), &ends) => return ended,
-            () = stopped(&mut stopping) => connection.as_mut().graceful_shutdown(),
+            whole = until_cut(connection.as_mut(), &ends) => whole?,
+            () = stopped(&mut stopping) => {
+                connection.as_mut().graceful_shutdown();
+                until_cut(connection.as_mut(), &ends).await?
+            }
+        };
+        if whole {
+            return Ok(());
         }
-        until_cut(connection, &ends).await
+        // Closed with something unread, it would be reset, and what was answered last might be lost on its way.
+        tokio::time::sleep(LAST_ANSWERS).await;
+        Err(TOO_FAR_BEHIND.into())
     }
 }
 
-/// A connection to its end, or until it is cut: what was answered has been written when it waits for more.
-async fn until_cut(mut connection: Pin<&mut impl Future<Output = hyper::Result<()>>>, line: &LineEnds) -> Ended {
+/// A connection to its end, or, `false`, until it is cut and has sent its last answers: they are written by the time that it waits for more.
+async fn until_cut(mut connection: Pin<&mut impl Future<Output = hyper::Result<()>>>, line: &LineEnds) -> hyper::Result<bool> {
     poll_fn(|context| match connection.as_mut().poll(context) {
-        Poll::Pending if line.is_cut() => Poll::Ready(Err(TOO_FAR_BEHIND.into())),
-        ended => ended.map(|ended| Ok(ended?)),
+        Poll::Pending if line.is_cut() => {
+            line.end();
+            // However it ends now, it is over.
+            let _ = connection.as_mut().poll(context);
+            Poll::Ready(Ok(false))
+        }
+        ended => ended.map_ok(|()| true),
     })
     .await
 }

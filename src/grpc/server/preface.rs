@@ -2,7 +2,7 @@
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
@@ -85,8 +85,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Prefaced<S> {
         self.first.is_none() && self.stream.is_write_vectored()
     }
 
+    /// When a line that was cut has sent its last, it is told to the peer.
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
+        ready!(Pin::new(&mut self.stream).poll_flush(context))?;
+        let is_over = self.line.as_ref().is_some_and(Line::is_over);
+        if is_over { Pin::new(&mut self.stream).poll_shutdown(context) } else { Poll::Ready(Ok(())) }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

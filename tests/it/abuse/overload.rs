@@ -167,14 +167,15 @@ async fn a_core_that_falls_behind_closes_connections_of_those_who_ask_for_much()
         calls.failed(),
         summary.elapsed_ns / 1_000_000
     );
-    assert_eq!(calls.answered() + calls.failed(), requests);
-    assert_eq!(calls.failed(), calls.failed_with(Code::Unavailable));
+    assert_eq!(calls.answered() + calls.failed() + summary.tally.unsent, requests);
+    let codes: Vec<_> = (0..17).map(Code::from_i32).filter(|code| calls.failed_with(*code) > 0).collect();
+    assert_eq!((calls.failed(), codes), (calls.failed_with(Code::Unavailable), vec![Code::Unavailable]), "{:?}", summary.tally.lost);
     assert!(calls.answered() > 0 && reconnects > 0);
     until("all that were closed", || (metric(&tollgate, "tollgate_shed_connections") == reconnects).then_some(()));
     until("all hits", || (metric(&tollgate, "ratelimit_service_rate_limit_total_hits") >= calls.answered() * DESCRIPTORS).then_some(()));
-    // An answer may be lost on its way, as with any connection that ends.
     let unheard = metric(&tollgate, "ratelimit_service_rate_limit_total_hits") - calls.answered() * DESCRIPTORS;
-    assert!(unheard.is_multiple_of(DESCRIPTORS) && unheard < calls.answered() * DESCRIPTORS / 2, "{unheard}");
+    println!("{unheard} hits were charged for answers that were lost on their way, as with any connection that ends");
+    assert!(unheard.is_multiple_of(DESCRIPTORS) && unheard <= calls.answered() * DESCRIPTORS / 10, "{unheard}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
