@@ -12,7 +12,7 @@ use prost::Message;
 use prost_types::FileDescriptorSet;
 use tonic::Code;
 
-use super::overload::{Backlog, Line, LineEnds, Overloaded, Sheds, Turn, is_queue, sheds};
+use super::overload::{Backlog, Line, LineEnds, Overloaded, Sheds, Turn, is_queue, is_spared, sheds};
 use super::{ENVOY_DESCRIPTORS, TOLLGATE_DESCRIPTORS};
 use crate::clock::Clock;
 use crate::metrics::{CallMeter, Metrics};
@@ -36,6 +36,8 @@ struct Method {
     meter: Arc<CallMeter>,
     /// It may be shed.
     decides: bool,
+    /// Its connection is not to be closed for it.
+    spared: bool,
 }
 
 /// `Ok` to `Unauthenticated`.
@@ -46,10 +48,15 @@ impl Observe {
         metrics.describe_counter("tollgate_rejected_calls", "Calls that ended in an error, by gRPC code");
         let method = |path: String| {
             let meter = metrics.calls(path.rsplit('/').next().unwrap_or_default());
-            Method { meter, decides: sheds(&path) != Sheds::Never, path }
+            Method { meter, decides: sheds(&path) != Sheds::Never, spared: is_spared(&path), path }
         };
         let methods = served_paths().into_iter().map(method).collect();
         Self { methods, other: metrics.calls("other"), rejected: [const { OnceLock::new() }; CODES], metrics, clock, backlog }
+    }
+
+    /// The calls that wait for the core.
+    pub(super) fn backlog(&self) -> Arc<Backlog> {
+        self.backlog.clone()
     }
 
     /// A connection to the core.
@@ -60,12 +67,21 @@ impl Observe {
     /// A call that starts now.
     pub(super) fn begin(self: &Arc<Self>, path: &str, line: &Arc<LineEnds>) -> Call {
         let method = self.methods.iter().position(|known| known.path == path);
-        let decides = method.and_then(|method| self.methods.get(method)).is_some_and(|method| method.decides);
-        if decides {
-            line.asked();
+        let (decides, spared) =
+            method.and_then(|method| self.methods.get(method)).map_or((false, false), |method| (method.decides, method.spared));
+        if !spared {
+            line.came();
         }
         let turn = self.backlog.arrive(|| decides);
-        Call { observe: self.clone(), method, start_ns: self.clock.steady_ns(), turn, waits: turn != Turn::Refused, line: line.clone() }
+        Call {
+            observe: self.clone(),
+            method,
+            start_ns: self.clock.steady_ns(),
+            turn,
+            waits: turn != Turn::Refused,
+            began: false,
+            line: line.clone(),
+        }
     }
 
     /// `began_ns` where it was answered as soon as it began.
@@ -116,6 +132,7 @@ pub(super) struct Call {
     turn: Turn,
     /// It was let in and has not begun.
     waits: bool,
+    began: bool,
     /// Its connection, which may be cut before it begins.
     line: Arc<LineEnds>,
 }
@@ -133,6 +150,8 @@ impl Call {
         }
         let Observe { backlog, clock, .. } = &*self.observe;
         backlog.leave();
+        self.line.began();
+        self.began = true;
         let queued = matches!(self.turn, Turn::Waits { behind } if is_queue(behind));
         if !queued && !backlog.is_late() {
             return Some(self.start_ns);
@@ -153,6 +172,9 @@ impl Drop for Call {
         if self.waits {
             self.observe.backlog.leave();
         }
+        if self.began {
+            self.line.ended();
+        }
     }
 }
 
@@ -161,11 +183,13 @@ impl Drop for Call {
 pub struct Observed<F> {
     answer: F,
     call: Option<Call>,
+    /// Nobody is there any more to hear it: it is dropped as soon as HTTP/2 sees that its connection is gone, decided and charged nowhere.
+    given_up: bool,
 }
 
 impl<F> Observed<F> {
     pub(super) fn new(answer: F, call: Option<Call>) -> Self {
-        Self { answer, call }
+        Self { answer, call, given_up: false }
     }
 }
 
@@ -173,8 +197,10 @@ impl<F: Future<Output = Result<Response<A>, E>> + Unpin, A, E> Future for Observ
     type Output = F::Output;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        if self.call.as_ref().is_some_and(Call::is_cut) {
-            // It is dropped as soon as HTTP/2 sees that its connection is gone, and is decided and charged nowhere.
+        if self.call.take_if(|call| call.is_cut()).is_some() {
+            self.given_up = true;
+        }
+        if self.given_up {
             return Poll::Pending;
         }
         let began_ns = self.call.as_mut().and_then(Call::begin);

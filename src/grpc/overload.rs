@@ -134,6 +134,11 @@ impl Backlog {
         self.unread.turn(waited_ns, now_ns);
     }
 
+    /// The core has nothing to do.
+    pub(super) fn idle(&self) {
+        self.unread.idle();
+    }
+
     /// Whether the turns of calls came late of late: then it matters of each when it comes.
     pub(super) fn is_late(&self) -> bool {
         self.unread.matters()
@@ -173,8 +178,10 @@ pub(super) struct Line {
 /// What those who read a connection and those who answer its calls know together.
 #[derive(Debug, Default)]
 pub(super) struct LineEnds {
-    /// Decisions that were asked for.
-    asked: AtomicU64,
+    /// Calls that have come, but for those that are spared.
+    calls: AtomicU64,
+    /// Calls that have begun and are not answered.
+    begun: AtomicU64,
     /// It is to be closed, and what has not begun of what it asked for is not answered any more.
     cut: AtomicBool,
     /// Nothing more is sent on it.
@@ -182,9 +189,24 @@ pub(super) struct LineEnds {
 }
 
 impl LineEnds {
-    /// One was, by the one thread that serves the connection.
-    pub(super) fn asked(&self) {
-        self.asked.store(self.asked.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+    /// A call came, to the one thread that serves the connection.
+    pub(super) fn came(&self) {
+        self.calls.store(self.calls.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+    }
+
+    /// A call has begun.
+    pub(super) fn began(&self) {
+        self.begun.store(self.begun.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+    }
+
+    /// A call that had begun is answered, or given up.
+    pub(super) fn ended(&self) {
+        self.begun.store(self.begun.load(Ordering::Relaxed).saturating_sub(1), Ordering::Relaxed);
+    }
+
+    /// Calls have begun and are not answered.
+    pub(super) fn is_answering(&self) -> bool {
+        self.begun.load(Ordering::Relaxed) > 0
     }
 
     pub(super) fn cut(&self) {
@@ -220,12 +242,13 @@ impl Line {
 
     /// All that had come was read.
     pub(super) fn dry(&mut self) {
-        self.reading.dry(self.ends.asked.load(Ordering::Relaxed), &self.core.unread, || self.clock.steady_ns());
+        self.reading.dry(&self.core.unread, || self.clock.steady_ns());
     }
 
     /// Something was read. `false`: the connection is cut, and neither this nor what comes after it is to be looked at.
     pub(super) fn read(&mut self) -> bool {
-        if !self.is_cut() && self.reading.read(&self.core.unread, || self.clock.steady_ns()) {
+        let calls = self.ends.calls.load(Ordering::Relaxed);
+        if !self.is_cut() && self.reading.read(calls, &self.core.unread, || self.clock.steady_ns()) {
             self.core.closed.fetch_add(1, Ordering::Relaxed);
             self.ends.cut();
         }
@@ -282,6 +305,11 @@ pub(super) fn sheds(path: &str) -> Sheds {
         | "/tollgate.v1.DecisionService/CheckStream" => Sheds::AtOnce,
         _ => Sheds::Never,
     }
+}
+
+/// Connections are not closed for these, where they make no other calls: reports, and what operators do.
+pub(super) fn is_spared(path: &str) -> bool {
+    path.starts_with("/tollgate.v1.DecisionService/Report") || path.starts_with("/tollgate.v1.UsagePlanService/")
 }
 
 #[cfg(test)]

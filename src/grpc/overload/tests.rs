@@ -140,3 +140,11 @@ fn decisions_are_shed_and_nothing_else_that_is_served() {
     assert_eq!(shed, expected);
     assert_eq!(sheds("/no/such"), Sheds::Never);
 }
+
+#[test]
+fn reports_and_what_operators_do_count_for_nothing_where_connections_are_closed() {
+    let spared: Vec<_> = served_paths().into_iter().filter(|path| is_spared(path)).collect();
+    assert!(spared.iter().any(|path| path.ends_with("/Apply")) && spared.iter().any(|path| path.ends_with("/ReportStream")));
+    assert!(spared.iter().all(|path| sheds(path) == Sheds::Never), "{spared:?}");
+    assert!(!is_spared("/no/such") && !is_spared("/grpc.health.v1.Health/Check"));
+}

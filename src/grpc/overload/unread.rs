@@ -15,7 +15,7 @@ const BEHIND_NS: u64 = 250_000_000;
 const CAUGHT_UP_NS: u64 = 1_000_000_000;
 /// What is known of how late turns come says nothing any more so long after they should have come.
 const HEARD_NS: u64 = 100_000_000;
-/// Of who asked for no more decisions between two looks, nothing is gained by closing.
+/// Of who made no more calls the last time that he was read, nothing is gained by closing.
 const MANY: u64 = 8;
 /// A connection is so many parts.
 const WHOLE: u64 = 1 << 20;
@@ -79,6 +79,14 @@ impl Unread {
         }
     }
 
+    /// The core has nothing to do: nobody waits for anything.
+    pub(super) fn idle(&self) {
+        if self.matters() {
+            self.late_since_ns.store(0, Ordering::Relaxed);
+            self.lag_ns.store(0, Ordering::Relaxed);
+        }
+    }
+
     /// Whether it must be known when a connection is read, and when a call's turn comes.
     pub(super) fn matters(&self) -> bool {
         self.late_since_ns.load(Ordering::Relaxed) != 0 || self.closes_until_ns.load(Ordering::Relaxed) != 0
@@ -98,7 +106,8 @@ impl Unread {
         // What lies there may have come just now, after a silence: it has not waited for longer than calls wait here, twice, to be read and for
         // their turn.
         let unread_ns = unread_ns.min(self.lag_ns(now_ns).saturating_mul(2));
-        if (!is_behind && self.closes_until_ns.load(Ordering::Relaxed) <= now_ns) || unread_ns <= self.aim_ns {
+        // Once is what calls wait where shedding them is enough.
+        if (!is_behind && self.closes_until_ns.load(Ordering::Relaxed) <= now_ns) || unread_ns <= self.aim_ns.saturating_mul(2) {
             return false;
         }
         // As many are kept as can be read in time.
@@ -119,25 +128,24 @@ pub(super) struct Reading {
     dry_ns: Option<u64>,
     /// Something has come since.
     came: bool,
-    /// The decisions that were asked for over all, when something had come the last time and was read.
-    asked: u64,
+    /// The calls that had come over all, when something was read for the first time after that.
+    calls: u64,
     /// Those since the time before.
     lately: u64,
 }
 
 impl Reading {
-    /// All was read; so many decisions were asked for over all.
-    pub(super) fn dry(&mut self, asked: u64, unread: &Unread, clock: impl FnOnce() -> u64) {
+    /// All was read. It may not have been handed out yet.
+    pub(super) fn dry(&mut self, unread: &Unread, clock: impl FnOnce() -> u64) {
         self.dry_ns = unread.matters().then(clock);
-        // HTTP/2 looks again and again, while it hands out what it has read.
-        if std::mem::take(&mut self.came) {
-            (self.lately, self.asked) = (asked.saturating_sub(self.asked), asked);
-        }
+        self.came = false;
     }
 
-    /// Something has come. Whether the connection is to be closed instead of it being looked at.
-    pub(super) fn read(&mut self, unread: &Unread, clock: impl FnOnce() -> u64) -> bool {
-        self.came = true;
+    /// Something has come, after so many calls over all. Whether the connection is to be closed instead of it being looked at.
+    pub(super) fn read(&mut self, calls: u64, unread: &Unread, clock: impl FnOnce() -> u64) -> bool {
+        if !std::mem::replace(&mut self.came, true) {
+            (self.lately, self.calls) = (calls.saturating_sub(self.calls), calls);
+        }
         // It is asked once for all that lay there.
         let Some(dry_ns) = self.dry_ns.take().filter(|_| self.lately > MANY && unread.matters()) else { return false };
         let now_ns = clock();
@@ -163,15 +171,14 @@ mod tests {
         unread
     }
 
-    /// Of ten connections that were read to their end at `dry_ns`, and asked for so many decisions before, how many are closed when something
-    /// comes.
-    fn closed(unread: &Unread, asked: u64, dry_ns: u64, now_ns: u64) -> usize {
+    /// Of ten connections that were read to their end at `dry_ns`, and made so many calls then, how many are closed when something comes.
+    fn closed(unread: &Unread, calls: u64, dry_ns: u64, now_ns: u64) -> usize {
         let one = |_: &i32| {
-            let mut reading = Reading { came: true, ..Reading::default() };
-            reading.dry(asked, unread, || dry_ns);
-            reading.dry(asked + 1_000, unread, || dry_ns);
-            let closed = reading.read(unread, || now_ns);
-            assert!(!reading.read(unread, || unreachable!()), "once for all that lay there");
+            let mut reading = Reading::default();
+            assert!(!reading.read(1_000, unread, || unreachable!()), "nobody has looked");
+            (0..3).for_each(|_| reading.dry(unread, || dry_ns));
+            let closed = reading.read(1_000 + calls, unread, || now_ns);
+            assert!(!reading.read(9_000, unread, || unreachable!()), "once for all that lay there");
             closed
         };
         (0..10).filter(one).count()
@@ -208,13 +215,27 @@ mod tests {
         for _ in 0..5 {
             now_ns += CAUGHT_UP_NS - 1;
             unread.turn(2 * AIM, now_ns);
-            assert_eq!(closed_of_many(&unread, now_ns - 2 * AIM, now_ns), 5, "half of what lay for twice as long as it should");
-            assert_eq!(closed_of_many(&unread, now_ns - AIM, now_ns), 0, "and nothing that did not");
+            assert_eq!(closed_of_many(&unread, now_ns - 2 * AIM - AIM / 2, now_ns), 6, "of 125 ms 50 are kept");
+            assert_eq!(closed_of_many(&unread, now_ns - 2 * AIM, now_ns), 0, "where shedding is enough, nothing");
         }
         now_ns += CAUGHT_UP_NS;
         unread.turn(2 * AIM, now_ns);
-        assert_eq!(closed_of_many(&unread, now_ns - 2 * AIM, now_ns), 0);
+        assert_eq!(closed_of_many(&unread, now_ns - 3 * AIM, now_ns), 0);
         assert!(!unread.matters());
+    }
+
+    #[test]
+    fn who_comes_back_to_a_core_that_had_nothing_to_do_is_not_closed() {
+        let unread = late_for(BEHIND_NS);
+        assert_eq!(closed_of_many(&unread, 1, 1 + BEHIND_NS), 8);
+        unread.idle();
+        assert_eq!(closed_of_many(&unread, 1, 2 + BEHIND_NS), 0, "it was late, and nobody waits now");
+        unread.turn(MAX + 1, 3 + BEHIND_NS);
+        assert_eq!(closed_of_many(&unread, 1, 4 + BEHIND_NS), 8, "one waits, and it has closed others within a second");
+        let unread = late_for(BEHIND_NS);
+        unread.idle();
+        unread.turn(MAX + 1, 2 + BEHIND_NS);
+        assert_eq!(closed_of_many(&unread, 1, 3 + BEHIND_NS), 0, "it is not behind since then");
     }
 
     #[test]
@@ -240,12 +261,10 @@ mod tests {
     fn who_asks_little_or_for_other_things_is_never_closed() {
         let unread = late_for(BEHIND_NS);
         assert_eq!(closed(&unread, MANY, 1, 1 + BEHIND_NS), 0);
-        let mut reading = Reading { came: true, ..Reading::default() };
-        reading.dry(1_000, &unread, || 1);
-        // Lately nothing, whatever it was before.
-        reading.came = true;
-        reading.dry(1_000, &unread, || 1);
-        assert!(!reading.read(&unread, || unreachable!()));
+        // The last time nothing, whatever it was before.
+        let mut reading = Reading { calls: 1_000, lately: 1_000, ..Reading::default() };
+        reading.dry(&unread, || 1);
+        assert!(!reading.read(1_000, &unread, || unreachable!()));
         assert!(closed_of_many(&unread, 1, 1 + BEHIND_NS) > 0);
     }
 
@@ -254,10 +273,10 @@ mod tests {
         let unread = Unread::new(2 * MAX, AIM);
         unread.turn(MAX, 5);
         let mut reading = Reading::default();
-        reading.dry(1_000, &unread, || unreachable!());
-        assert!(!reading.read(&unread, || unreachable!()));
+        reading.dry(&unread, || unreachable!());
+        assert!(!reading.read(1_000, &unread, || unreachable!()));
         // And one that was not looked at before is not closed for what lies there.
-        assert!(!reading.read(&late_for(BEHIND_NS), || unreachable!()));
+        assert!(!reading.read(2_000, &late_for(BEHIND_NS), || unreachable!()));
         let never = Unread::new(u64::MAX, u64::MAX);
         [1, 1 + BEHIND_NS].iter().for_each(|&now_ns| never.turn(u64::MAX / 2, now_ns));
         assert!(!never.matters());

@@ -44,7 +44,7 @@ struct Keepalive {
 /// Why a connection is closed whose calls lay unread for too long.
 const TOO_FAR_BEHIND: &str = "closed, because the core is further behind than grpc.max_unread_ms";
 
-/// How long its last answers may be on their way to the peer.
+/// How long its last answers may be made, and as long again may be on their way to the peer.
 const LAST_ANSWERS: Duration = Duration::from_millis(100);
 
 /// How often the kernel asks before it gives up.
@@ -145,21 +145,27 @@ impl Host {
         if whole {
             return Ok(());
         }
+        // Calls that had begun, and wait for the ledger.
+        let answered = poll_fn(|context| match connection.as_mut().poll(context) {
+            Poll::Pending if ends.is_answering() => Poll::Pending,
+            Poll::Pending => Poll::Ready(None),
+            ended => ended.map(Some),
+        });
+        if let Ok(Some(ended)) = timeout(LAST_ANSWERS, answered).await {
+            return Ok(ended?);
+        }
+        ends.end();
+        poll_fn(|context| Poll::Ready(connection.as_mut().poll(context).is_ready())).await;
         // Closed with something unread, it would be reset, and what was answered last might be lost on its way.
         tokio::time::sleep(LAST_ANSWERS).await;
         Err(TOO_FAR_BEHIND.into())
     }
 }
 
-/// A connection to its end, or, `false`, until it is cut and has sent its last answers: they are written by the time that it waits for more.
+/// A connection to its end, or, `false`, until it is cut: what was answered has been written by the time that it waits for more.
 async fn until_cut(mut connection: Pin<&mut impl Future<Output = hyper::Result<()>>>, line: &LineEnds) -> hyper::Result<bool> {
     poll_fn(|context| match connection.as_mut().poll(context) {
-        Poll::Pending if line.is_cut() => {
-            line.end();
-            // However it ends now, it is over.
-            let _ = connection.as_mut().poll(context);
-            Poll::Ready(Ok(false))
-        }
+        Poll::Pending if line.is_cut() => Poll::Ready(Ok(false)),
         ended => ended.map_ok(|()| true),
     })
     .await

@@ -14,7 +14,7 @@ use tonic::server::NamedService;
 use crate::access::{Access, Peer};
 use crate::grpc::gate;
 use crate::grpc::observe::{Call, Observe, Observed};
-use crate::grpc::overload::{Line, LineEnds, Overloaded, Sheds, sheds};
+use crate::grpc::overload::{Backlog, Line, LineEnds, Overloaded, Sheds, sheds};
 
 /// What a generated service answers with.
 pub(crate) type Answer = BoxFuture<Response<Body>, Infallible>;
@@ -78,6 +78,11 @@ impl Dispatch {
     #[must_use]
     pub fn gated(self, access: Option<Arc<Access>>) -> Self {
         Self { access, ..self }
+    }
+
+    /// The calls that wait for the core, where they are observed.
+    pub(super) fn backlog(&self) -> Option<Arc<Backlog>> {
+        self.observe.as_ref().map(|observe| observe.backlog())
     }
 
     /// A connection to the core, where one is observed.

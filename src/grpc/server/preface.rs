@@ -162,7 +162,7 @@ mod tests {
         // Nobody has looked at this one yet, so it is looked at.
         assert_eq!(read(&mut stream), (true, b"first".to_vec()));
         let later = std::mem::take(&mut stream.stream.0);
-        (0..100).for_each(|_| ends.asked());
+        (0..100).for_each(|_| ends.came());
         assert_eq!(read(&mut stream), (false, vec![]));
         stream.stream.0 = later;
         assert!(!ends.is_cut());

@@ -37,7 +37,11 @@ impl Worker {
         dispatch: Dispatch,
         stopping: watch::Receiver<bool>,
     ) -> io::Result<Self> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        if let Some(backlog) = dispatch.backlog() {
+            runtime.on_thread_park(move || backlog.idle());
+        }
+        let runtime = runtime.enable_all().build()?;
         let (arriving, arrivals) = mpsc::unbounded_channel();
         let (end, ended) = oneshot::channel();
         let host = Host::new(&settings, tls, dispatch);
