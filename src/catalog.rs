@@ -27,7 +27,7 @@ pub use draft::apply::{Action, Declared, DeclaredKey, DeclaredSubscriber, Differ
 pub use draft::{Draft, NewValue};
 pub use error::{EditError, MAX_NAMED};
 pub use list::{DEFAULT_PAGE_SIZE, ListOptions, MAX_PAGE_SIZE, Page};
-pub use recent::{Caller, Recent, Room};
+pub use recent::{Caller, Recent, Room, Who};
 pub use requests::{KEPT_NS, MAX_REQUEST_ID, MAX_REQUESTS, RequestKey, Requests};
 pub use restore::{Image, Keeper};
 pub use secret::{HashKey, VALUE_PREFIX, ValueHash};

@@ -45,7 +45,7 @@ pub struct Caller<S> {
 /// A fingerprint of the value of an API key and of the target: the value itself is never kept. SipHash-2-4-128 under a secret, so that nobody
 /// can look for a value that is taken for another's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Who {
+pub struct Who {
     high: u64,
     low: u64,
 }
@@ -72,13 +72,33 @@ impl<S: Default> Recent<S> {
         Self { key: secret.derive(b"recent callers"), callers: Sets::new(room.clone()) }
     }
 
-    /// Who presents this API key to this target, if that was covered at this revision of the catalog before, or is now and there is room to
-    /// remember it.
-    pub fn find(&mut self, catalog: &Catalog, api_key: &[u8], target: &str, now: Now) -> Option<&mut Caller<S>> {
-        if !KEY_VALUE_BYTES.contains(&api_key.len()) || target.len() > MAX_ID {
-            return None;
+    /// What a caller is found by, who presents this API key to this target. `None`: there is none.
+    pub fn who(&self, api_key: &[u8], target: &str) -> Option<Who> {
+        (KEY_VALUE_BYTES.contains(&api_key.len()) && target.len() <= MAX_ID).then(|| self.fingerprint(api_key, target))
+    }
+
+    /// Has the callers of several requests come from memory together, and not one after the other: all that is read of one is read of all
+    /// before the next. `beside` is for what stands beside them.
+    pub fn touch(&mut self, callers: impl Iterator<Item = Who> + Clone, mut beside: impl FnMut(&mut S)) {
+        callers.clone().for_each(|who| self.callers.touch(who.high));
+        for who in callers.clone() {
+            std::hint::black_box(self.remembered(who).map(|caller| caller.revision));
         }
-        let who = self.who(api_key, target);
+        for who in callers {
+            if let Some(caller) = self.remembered(who) {
+                beside(caller.covered().1);
+            }
+        }
+    }
+
+    fn remembered(&mut self, who: Who) -> Option<&mut Caller<S>> {
+        let place = self.callers.find(who.high, |caller| caller.who == who)?;
+        self.callers.get(place)
+    }
+
+    /// Who presents this API key to this target, and is found by `who`, if that was covered at this revision of the catalog before, or is now
+    /// and there is room to remember it.
+    pub fn find(&mut self, catalog: &Catalog, who: Who, (api_key, target): (&[u8], &str), now: Now) -> Option<&mut Caller<S>> {
         let mut is_current = true;
         let is = |caller: &Caller<S>| {
             is_current = caller.revision == catalog.revision;
@@ -101,7 +121,7 @@ impl<S: Default> Recent<S> {
         self.callers.sweep(part)
     }
 
-    fn who(&self, api_key: &[u8], target: &str) -> Who {
+    fn fingerprint(&self, api_key: &[u8], target: &str) -> Who {
         // In one text, because that is hashed in one go. No API key is so long that its length takes two bytes.
         let mut text: SmallVec<[u8; 128]> = SmallVec::new();
         text.push(u8::try_from(api_key.len()).unwrap_or(u8::MAX));

@@ -9,10 +9,11 @@ use std::time::Duration;
 use arc_swap::Guard;
 use metrics::Counter;
 use parking_lot::{Mutex, MutexGuard};
+use smallvec::SmallVec;
 
 use self::desk::Desk;
 use super::deadline::Patience;
-use crate::catalog::{Caller, Catalog, CatalogStore, Recent, Room};
+use crate::catalog::{Caller, Catalog, CatalogStore, Recent, Room, Who};
 use crate::clock::Clock;
 use crate::config;
 use crate::decide::time::{Now, SECOND_NS};
@@ -66,6 +67,9 @@ pub struct Open {
 /// A decision's answer, or what it needs and the answer that is not made yet.
 type Decided<R, F> = Result<R, (Vec<Need>, F)>;
 
+/// The callers of so many requests of a batch come from memory at once.
+const AHEAD: usize = 16;
+
 /// Decisions by one catalog at one moment.
 struct Sitting<'p> {
     plans: &'p Plans,
@@ -81,8 +85,24 @@ struct Sitting<'p> {
 impl Sitting<'_> {
     /// One try.
     fn decide<R, F: FnOnce(&Decision<'_>) -> R>(&mut self, request: &CheckInput<'_>, answer: F) -> Result<Decided<R, F>, InvalidRequest> {
+        let who = self.who(request);
+        self.decide_for(who, request, answer)
+    }
+
+    /// What the caller of a request is remembered by.
+    fn who(&self, request: &CheckInput<'_>) -> Option<Who> {
+        self.recent.as_ref()?.who(request.api_key, request.target)
+    }
+
+    fn decide_for<R, F: FnOnce(&Decision<'_>) -> R>(
+        &mut self,
+        who: Option<Who>,
+        request: &CheckInput<'_>,
+        answer: F,
+    ) -> Result<Decided<R, F>, InvalidRequest> {
         let plans = self.plans;
-        let caller = self.recent.as_mut().and_then(|recent| recent.find(&self.catalog, request.api_key, request.target, self.now));
+        let (recent, called) = (self.recent.as_mut().zip(who), (request.api_key, request.target));
+        let caller = recent.and_then(|(recent, who)| recent.find(&self.catalog, who, called, self.now));
         let mut decision = unavailable();
         let known = caller.map(Caller::covered);
         let needs = plans.engine.check_into(&**self.catalog, known, request, self.shortage, self.now, &mut decision)?;
@@ -105,21 +125,30 @@ impl Sitting<'_> {
     /// One try for each; which are short of units, and of what.
     fn decide_each<'r>(
         mut self,
-        requests: impl Iterator<Item = (usize, CheckInput<'r>)>,
+        mut requests: impl Iterator<Item = (usize, CheckInput<'r>)>,
         answer: &mut impl FnMut(usize, Option<&Decision<'_>>),
     ) -> Vec<(usize, Vec<Need>)> {
         let mut open = Vec::new();
-        for (place, request) in requests {
-            match self.decide(&request, |decision| answer(place, Some(decision))) {
-                Ok(Ok(())) => {}
-                Ok(Err((needs, _))) => open.push((place, needs)),
-                Err(_) => {
-                    self.plans.reject_check();
-                    answer(place, None);
+        loop {
+            let some: SmallVec<[_; AHEAD]> =
+                requests.by_ref().take(AHEAD).map(|(place, request)| (place, self.who(&request), request)).collect();
+            if some.is_empty() {
+                return open;
+            }
+            if let Some(recent) = &mut self.recent {
+                recent.touch(some.iter().filter_map(|(_, who, _)| *who), |seat| seat.touch());
+            }
+            for (place, who, request) in some {
+                match self.decide_for(who, &request, |decision| answer(place, Some(decision))) {
+                    Ok(Ok(())) => {}
+                    Ok(Err((needs, _))) => open.push((place, needs)),
+                    Err(_) => {
+                        self.plans.reject_check();
+                        answer(place, None);
+                    }
                 }
             }
         }
-        open
     }
 }
 

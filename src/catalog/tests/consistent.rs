@@ -14,7 +14,8 @@ fn check_recent(recent: &mut Recent<u8>, catalog: &Catalog, now: Now) {
         let call = Call { api_key: presented.as_bytes(), target, method: b"", path: b"" };
         let is = resolve(catalog, &call, now);
         for time in 0..3 {
-            let known = recent.find(catalog, presented.as_bytes(), target, now);
+            let who = recent.who(presented.as_bytes(), target);
+            let known = who.and_then(|who| recent.find(catalog, who, (presented.as_bytes(), target), now));
             let known_is_none = known.is_none();
             let (Some(caller), Resolution::Covered(is)) = (known, &is) else {
                 assert!(known_is_none, "{presented} is not covered at {target}, and remembered");
