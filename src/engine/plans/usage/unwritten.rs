@@ -73,8 +73,8 @@ pub struct TakenUsage<'a>(&'a [Listed]);
 
 impl UnwrittenUsage {
     /// At most so much at once, in the order of days and numbers, about: rows are made in it. A row whose counts alone are written is 1, and
-    /// neighbours of its number lie with it, [`NEIGHBOURS`] of them; to tell whose a row is, and to go on to others than its neighbours, is
-    /// [`MUCH`] more each.
+    /// 64 neighbours of its number lie with it; to tell whose a row is, and to go on to others than its neighbours, is
+    /// 8 more each.
     pub fn parts(&self, most: usize) -> impl Iterator<Item = TakenUsage<'_>> {
         let mut rest = self.0.as_slice();
         std::iter::from_fn(move || {
