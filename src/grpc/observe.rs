@@ -281,4 +281,32 @@ mod tests {
         let behind = |observe: &Arc<Observe>| observe.begin("/no/such", &line).turn;
         assert_eq!(behind(&observe), Turn::Waits { behind: 0 }, "none of them waits");
     }
+
+    #[test]
+    fn a_connection_is_answering_from_when_a_call_begins_to_when_it_is_answered_or_given_up() {
+        let observe = Arc::new(Observe::new(Arc::new(Metrics::new()), Clock::system(), Overload::new(None, None).core()));
+        let mut context = Context::from_waker(std::task::Waker::noop());
+        for answered in [true, false] {
+            let line: Arc<LineEnds> = Arc::default();
+            let call = observe.begin("/tollgate.v1.DecisionService/Check", &line);
+            let mut polls = 0;
+            let mut call = Observed::new(
+                std::future::poll_fn(|_| {
+                    polls += 1;
+                    if polls < 2 { Poll::Pending } else { Poll::Ready(Ok::<_, std::convert::Infallible>(Response::new(()))) }
+                }),
+                Some(call),
+            );
+            assert!(!line.is_answering(), "it waits");
+            assert!(Pin::new(&mut call).poll(&mut context).is_pending() && line.is_answering());
+            // What had begun is answered also when the connection is cut meanwhile.
+            line.cut();
+            if answered {
+                assert!(Pin::new(&mut call).poll(&mut context).is_ready());
+            } else {
+                drop(call);
+            }
+            assert!(!line.is_answering());
+        }
+    }
 }
