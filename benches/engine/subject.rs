@@ -1,19 +1,21 @@
 //! What is measured: everything that decides by a key.
 
 use std::num::NonZeroU32;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use dashmap::DashMap;
 use governor::middleware::NoOpMiddleware;
 use governor::nanos::Nanos;
 use governor::state::keyed::DashMapStateStore;
 use governor::{Quota, RateLimiter};
-use tollgate::catalog::{CatalogStore, Declared, HashKey};
+use parking_lot::Mutex;
+use tollgate::catalog::{Caller, CatalogStore, Declared, HashKey, Recent, Room};
 use tollgate::clock::Clock;
 use tollgate::decide::gcra::RateLimit;
 use tollgate::decide::plan::Id;
 use tollgate::decide::time::{Now, SECOND_NS};
-use tollgate::engine::plans::{CheckInput, Checked, Granted, LeaseSettings, PlanEngine, Settings, Shortage};
+use tollgate::decide::verdict::{Decision, Reason};
+use tollgate::engine::plans::{CheckInput, Granted, LeaseSettings, PlanEngine, Seat, Settings, Shortage};
 use tollgate::engine::rules::decision::{Descriptor, Modes};
 use tollgate::engine::rules::{Budget, Mode, RuleEngine};
 use tollgate::rules::{LoadOptions, RuleSet, Source, load};
@@ -55,13 +57,14 @@ pub const GOVERNOR: Make = |keys, clocks| match clocks {
     Clocks::Read => Governed::boxed(keys, governor::clock::DefaultClock::default()),
 };
 pub const PLAN_RATE: Make = |keys, _| Plan::boxed("rateLimit: {requestsPerSecond: 1000000, burst: 1000000000}", keys, false);
+/// As the server decides when a caller calls again.
+pub const PLAN_RATE_AGAIN: Make = |keys, _| Plan::remembering("rateLimit: {requestsPerSecond: 1000000, burst: 1000000000}", keys, false);
+pub const PLAN_FULL_AGAIN: Make = |keys, _| Plan::remembering(FULL, keys, true);
 pub const PLAN_QUOTA: Make = |keys, _| Plan::boxed("quotas: [{name: monthly, limit: 9007199254740992, unit: MONTH}]", keys, true);
-pub const PLAN_FULL: Make = |keys, _| {
-    let limits = "rateLimit: {requestsPerSecond: 1000000, burst: 1000000000}, methodRateLimits: [
-        {method: GET, path: '/orders/{id}', requestsPerSecond: 1000000, burst: 1000000000, replacesGeneral: false}],
-        quotas: [{name: daily, limit: 9007199254740992, unit: DAY}, {name: monthly, limit: 9007199254740992, unit: MONTH}]";
-    Plan::boxed(limits, keys, true)
-};
+pub const PLAN_FULL: Make = |keys, _| Plan::boxed(FULL, keys, true);
+const FULL: &str = "rateLimit: {requestsPerSecond: 1000000, burst: 1000000000}, methodRateLimits: [
+    {method: GET, path: '/orders/{id}', requestsPerSecond: 1000000, burst: 1000000000, replacesGeneral: false}],
+    quotas: [{name: daily, limit: 9007199254740992, unit: DAY}, {name: monthly, limit: 9007199254740992, unit: MONTH}]";
 pub const PLAN_QUOTAS: Make = |keys, _| {
     let quota = |unit| format!("{{name: {unit}, limit: 9007199254740992, unit: {unit}}}");
     Plan::boxed(&format!("quotas: [{}]", ["HOUR", "DAY", "WEEK", "MONTH", "YEAR"].map(quota).join(", ")), keys, true)
@@ -69,15 +72,17 @@ pub const PLAN_QUOTAS: Make = |keys, _| {
 pub const DASH_MAP: Make = |_, _| Box::new(Bare(DashMap::new()));
 
 /// By the names that they are shown by.
-pub const ALL: [(&str, Make); 9] = [
+pub const ALL: [(&str, Make); 11] = [
     ("a bare DashMap: a number added", DASH_MAP),
     ("governor: a token bucket", GOVERNOR),
     ("rule: a token bucket", RULE_BUCKET),
     ("rule: a fixed window", |_, clocks| Rule::boxed(Budget::Window { limit: u64::MAX, length_s: 31_536_000 }, clocks)),
     ("plan: a rate", PLAN_RATE),
+    ("plan: a rate, of a remembered caller", PLAN_RATE_AGAIN),
     ("plan: a quota with a lease, and its receipt", PLAN_QUOTA),
     ("plan: five quotas with leases, and the receipt", PLAN_QUOTAS),
     ("plan: a rate, a method's rate, two quotas, and the receipt", PLAN_FULL),
+    ("plan: the same, of a remembered caller", PLAN_FULL_AGAIN),
     (IN_PERIODS, |keys, _| Plan::boxed("quotas: [{name: minutely, limit: 9007199254740992, unit: MINUTE}]", keys, true)),
 ];
 
@@ -178,18 +183,38 @@ impl Decides for Bare {
 struct Plan {
     engine: PlanEngine,
     catalog: CatalogStore,
+    /// Each thread's own. None: every caller is looked up.
+    recent: Vec<Mutex<Recent<Seat>>>,
     /// How far its clock is ahead of the others.
     passed_s: AtomicU64,
 }
 
+thread_local! {
+    static THREAD: usize = {
+        static THREADS: AtomicUsize = AtomicUsize::new(0);
+        THREADS.fetch_add(1, Ordering::Relaxed)
+    };
+}
+
 impl Plan {
     fn boxed(limits: &str, keys: usize, leased: bool) -> Box<dyn Decides> {
+        Box::new(Self::new(limits, keys, leased))
+    }
+
+    fn remembering(limits: &str, keys: usize, leased: bool) -> Box<dyn Decides> {
+        let plan = Self::new(limits, keys, leased);
+        let room = Room::default();
+        let recent = (0..64).map(|_| Mutex::new(plan.catalog.recent(&room))).collect();
+        Box::new(Self { recent, ..plan })
+    }
+
+    fn new(limits: &str, keys: usize, leased: bool) -> Self {
         let file = format!("plans: [{{id: gold, entitlements: [{{name: all, targets: [orders], {limits}}}]}}]");
         let catalog = CatalogStore::new(HashKey([7; 32]), None);
         apply_in_steps(&catalog, &file, keys);
         let lease = leased.then(LeaseSettings::default);
         let engine = PlanEngine::new(Settings { lease, ..Settings::new([7; 32], [9; 16]) });
-        Box::new(Self { engine, catalog, passed_s: AtomicU64::new(0) })
+        Self { engine, catalog, recent: Vec::new(), passed_s: AtomicU64::new(0) }
     }
 
     fn now(&self) -> Now {
@@ -249,10 +274,16 @@ impl Decides for Plan {
             CheckInput { api_key: key.as_bytes(), target: "orders", method: b"GET", path: b"/orders/17", cost: None, operation_id: b"" };
         let now = self.now();
         let catalog = self.catalog.load();
+        let mut recent = THREAD.with(|thread| self.recent.get(thread % self.recent.len().max(1))).map(Mutex::lock);
         loop {
-            match self.engine.check_or_need(&**catalog, &request, Shortage::Ask, now).unwrap() {
-                Checked::Decided(decision) => return assert!(decision.verdict.is_allowed(), "{decision:?}"),
-                Checked::Needs(needs) => self.lease(needs, now),
+            let known = recent.as_mut().and_then(|recent| {
+                let who = recent.who(request.api_key, request.target)?;
+                recent.find(&catalog, who, (request.api_key, request.target), now)
+            });
+            let mut decision = Decision::refused(Reason::LedgerUnavailable, None);
+            match self.engine.check_into(&**catalog, known.map(Caller::covered), &request, Shortage::Ask, now, &mut decision).unwrap() {
+                None => return assert!(decision.verdict.is_allowed(), "{decision:?}"),
+                Some(needs) => self.lease(needs, now),
             }
         }
     }

@@ -152,10 +152,11 @@ impl<'a> Identity<'a> {
     }
 
     /// Asks `hits` of this counter. Changing how many requests a budget allows keeps the count; changing its window or its kind starts afresh.
+    /// The identity is used up; it is not taken by value, because its text would be copied for that.
     #[inline]
-    pub fn ask(mut self, budget: Budget, hits: u64, negative: bool) -> Ask<'a> {
+    pub fn ask(&mut self, budget: Budget, hits: u64, negative: bool) -> Ask<'a> {
         self.counter.number(budget.identity());
-        Ask { counter: self.fingerprinter.of(self.counter.bytes()), rule: self.rule, budget, hits, negative }
+        Ask { counter: self.fingerprinter.of(self.counter.bytes()), rule: std::mem::take(&mut self.rule), budget, hits, negative }
     }
 }
 
