@@ -9,6 +9,8 @@ use super::codes::{int, is_unreadable, pack, read_int, read_packed, unreadable};
 use super::lists::{Names, column};
 use crate::ledger::{DailyCounts, DailyKey, DailyRow, Holder, LedgerScope};
 
+const NAMED: &str = "SELECT 1 FROM daily_names WHERE day = ?1 AND holder = ?2 AND epoch = ?3 AND number = ?4";
+
 /// How many numbers share a page. Their admitted calls fit into a cell of SQLite's.
 const PAGE: u64 = 64;
 
@@ -31,6 +33,11 @@ pub(super) fn place(day: u64, holder: Holder, number: u64) -> (PagePlace, u8) {
     (PagePlace { day, holder, page: number / PAGE }, place)
 }
 
+/// Whether a number has a name.
+pub(super) fn is_named(sql: &Connection, day: u64, holder: Holder, number: u64) -> Result<bool> {
+    sql.prepare_cached(NAMED)?.exists(params![int(day), holder.id, holder.epoch, int(number)])
+}
+
 /// Counts of neighbouring numbers.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Page {
@@ -41,18 +48,12 @@ pub(super) struct Page {
     /// Refused and responses, by place, of those that have any.
     others: BTreeMap<u8, [Vec<u64>; 2]>,
     changed: bool,
-    /// What was there could not be read: which places were taken is not known.
-    anew: bool,
 }
 
 impl Page {
-    fn holds(&self, place: u8) -> bool {
+    /// Whether a place is taken.
+    pub(super) fn holds(&self, place: u8) -> bool {
         self.present >> place & 1 == 1
-    }
-
-    /// Whether there may be a row at this place, by its name.
-    pub(super) fn may_hold(&self, place: u8) -> bool {
-        self.holds(place) || self.anew
     }
 
     /// Sets the counts of a place.
@@ -82,7 +83,7 @@ impl Page {
     /// transaction, leases before all, must not wait for somebody who mends statistics.
     pub(super) fn read_or_begin(sql: &Connection, place: PagePlace) -> Result<Self> {
         match read(&mut *sql.prepare_cached(READ)?, place) {
-            Err(wrong) if is_unreadable(&wrong) => Ok(Self { anew: true, ..Self::default() }),
+            Err(wrong) if is_unreadable(&wrong) => Ok(Self::default()),
             read => read,
         }
     }

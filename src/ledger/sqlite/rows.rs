@@ -309,7 +309,9 @@ impl Rows for Transaction<'_> {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(empty) => empty.insert(Page::read_or_begin(self.sql, page)?),
         };
-        if matches!(row.name, DailyName::Told(_)) || page.may_hold(place) {
+        // One that has a name and no place was in a page that could not be read.
+        let told = matches!(row.name, DailyName::Told(_));
+        if told || page.holds(place) || days::is_named(self.sql, row.name.day(), holder, row.number)? {
             page.put(place, &row.counts);
         }
         Ok(())

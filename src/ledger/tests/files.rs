@@ -245,6 +245,14 @@ fn a_page_of_days_that_cannot_be_read_is_named_and_holds_up_no_lease() {
         assert_eq!(counts, [(3, 9)].into_iter().chain(rest).collect::<Vec<_>>(), "{damage}");
         let mistakes = sqlite::check(&file(&folder)).unwrap();
         assert_eq!(mistakes, ["63 rows of daily usage have no counts"], "{damage}");
+        // And goes on with it, of what has a name.
+        let change = |number| DailyChange { name: DailyName::Known { day: 5 }, ..day_of(5, number, 9) };
+        let rows = vec![change(4), change(63), change(70)];
+        ledger.commit(&[Operation::Daily(DailyReport { holder, rows })]).unwrap();
+        let found = ledger.daily(&LedgerScope::All, 0, 9).unwrap();
+        let counts: Vec<_> = found.iter().map(|(_, row)| (row.number, row.counts.admitted)).collect();
+        let rest = (64..70).map(|number| (number, 1));
+        assert_eq!(counts, [(3, 9), (4, 9), (63, 9)].into_iter().chain(rest).collect::<Vec<_>>(), "{damage}");
     }
 }
 
