@@ -54,9 +54,9 @@ impl Observe {
         Self { methods, other: metrics.calls("other"), rejected: [const { OnceLock::new() }; CODES], metrics, clock, backlog }
     }
 
-    /// The calls that wait for the core.
-    pub(super) fn backlog(&self) -> Arc<Backlog> {
-        self.backlog.clone()
+    /// The calls that wait for the core, and the clock that they are timed by.
+    pub(super) fn backlog(&self) -> (Arc<Backlog>, Clock) {
+        (self.backlog.clone(), self.clock.clone())
     }
 
     /// A connection to the core.
@@ -73,15 +73,7 @@ impl Observe {
             line.came();
         }
         let turn = self.backlog.arrive(|| decides);
-        Call {
-            observe: self.clone(),
-            method,
-            start_ns: self.clock.steady_ns(),
-            turn,
-            waits: turn != Turn::Refused,
-            began: false,
-            line: line.clone(),
-        }
+        Call { observe: self.clone(), method, start_ns: self.clock.steady_ns(), turn, began: false, line: line.clone() }
     }
 
     /// `began_ns` where it was answered as soon as it began.
@@ -130,8 +122,7 @@ pub(super) struct Call {
     method: Option<usize>,
     start_ns: u64,
     turn: Turn,
-    /// It was let in and has not begun.
-    waits: bool,
+    /// It was looked at.
     began: bool,
     /// Its connection, which may be cut before it begins.
     line: Arc<LineEnds>,
@@ -143,15 +134,23 @@ impl Call {
         (self.turn == Turn::Refused).then(|| Overloaded(self.observe.backlog.clone()))
     }
 
-    /// It is looked at. When that was, for the first time; without a queue in front of it that is when it came.
+    /// It was let in and has not begun.
+    fn waits(&self) -> bool {
+        !self.began && self.turn != Turn::Refused
+    }
+
+    /// It is looked at. When that was, for the first time; without a queue in front of it that is when it came. Of one that was not let in
+    /// that is not known: it may be a report, which is taken all the same.
     fn begin(&mut self) -> Option<u64> {
-        if !std::mem::take(&mut self.waits) {
+        let waits = self.waits();
+        if !std::mem::replace(&mut self.began, true) {
+            self.line.began();
+        }
+        if !waits {
             return None;
         }
         let Observe { backlog, clock, .. } = &*self.observe;
         backlog.leave();
-        self.line.began();
-        self.began = true;
         let queued = matches!(self.turn, Turn::Waits { behind } if is_queue(behind));
         if !queued && !backlog.is_late() {
             return Some(self.start_ns);
@@ -161,15 +160,15 @@ impl Call {
         Some(now_ns)
     }
 
-    /// Nobody is there any more to hear what it would come to.
+    /// Nobody is there any more to hear what it would come to. What has begun is waited for, as long as its connection is.
     fn is_cut(&self) -> bool {
-        self.waits && self.line.is_cut()
+        if self.began { self.line.is_over() } else { self.line.is_cut() }
     }
 }
 
 impl Drop for Call {
     fn drop(&mut self) {
-        if self.waits {
+        if self.waits() {
             self.observe.backlog.leave();
         }
         if self.began {
@@ -280,6 +279,35 @@ mod tests {
         drop(before);
         let behind = |observe: &Arc<Observe>| observe.begin("/no/such", &line).turn;
         assert_eq!(behind(&observe), Turn::Waits { behind: 0 }, "none of them waits");
+    }
+
+    /// An Envoy's report is told from a decision by its message, so it comes as one that is not let in.
+    #[test]
+    fn a_report_that_was_not_let_in_is_answered_once_it_has_begun_and_not_begun_once_its_connection_is_cut() {
+        let backlog = Overload::new(Some(std::time::Duration::from_millis(1)), None).core();
+        let observe = Arc::new(Observe::new(Arc::new(Metrics::new()), Clock::system(), backlog.clone()));
+        let others: Arc<LineEnds> = Arc::default();
+        let _before: Vec<_> = (0..1_000).map(|_| observe.begin("/tollgate.v1.DecisionService/Check", &others)).collect();
+        let mut context = Context::from_waker(std::task::Waker::noop());
+        let mut twice = |line: &Arc<LineEnds>, between: fn(&LineEnds)| {
+            let call = observe.begin("/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit", line);
+            assert!(call.overloaded().is_some());
+            let mut polls = 0;
+            let answer = std::future::poll_fn(|_| {
+                polls += 1;
+                if polls < 2 { Poll::Pending } else { Poll::Ready(Ok::<_, std::convert::Infallible>(Response::new(()))) }
+            });
+            let mut call = Observed::new(answer, Some(call));
+            assert!(Pin::new(&mut call).poll(&mut context).is_pending());
+            let begun = line.is_answering();
+            between(line);
+            (begun, Pin::new(&mut call).poll(&mut context).is_ready())
+        };
+        let line: Arc<LineEnds> = Arc::default();
+        assert_eq!(twice(&line, LineEnds::cut), (true, true), "it is waited for");
+        assert!(!line.is_answering());
+        assert_eq!(twice(&line, |_| ()), (false, false), "it has come too late");
+        assert_eq!(twice(&Arc::default(), LineEnds::end), (true, false), "nobody can be told any more");
     }
 
     #[test]

@@ -134,9 +134,14 @@ impl Backlog {
         self.unread.turn(waited_ns, now_ns);
     }
 
-    /// The core has nothing to do.
-    pub(super) fn idle(&self) {
-        self.unread.idle();
+    /// The core looks what there is to do.
+    pub(super) fn looks(&self, clock: &Clock) {
+        self.unread.looks(|| clock.steady_ns());
+    }
+
+    /// There is something to do.
+    pub(super) fn found(&self, clock: &Clock) {
+        self.unread.found(|| clock.steady_ns());
     }
 
     /// Whether the turns of calls came late of late: then it matters of each when it comes.
@@ -186,6 +191,8 @@ pub(super) struct LineEnds {
     cut: AtomicBool,
     /// Nothing more is sent on it.
     over: AtomicBool,
+    /// The peer was told so, behind all that was answered.
+    told: AtomicBool,
 }
 
 impl LineEnds {
@@ -217,9 +224,31 @@ impl LineEnds {
         self.cut.load(Ordering::Relaxed)
     }
 
-    /// What was answered before it was cut has been written.
+    /// Nothing more is to be answered: when all answers are written, the peer is told so.
     pub(super) fn end(&self) {
         self.over.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.over.load(Ordering::Relaxed)
+    }
+
+    /// Whoever asks for a stream of answers begins each of them by itself.
+    pub(super) fn begin(self: &Arc<Self>) -> Result<Begun, Cut> {
+        if self.is_cut() {
+            return Err(Cut);
+        }
+        self.began();
+        Ok(Begun(self.clone()))
+    }
+
+    /// All is written, and the peer was told that it was all.
+    pub(super) fn tell(&self) {
+        self.told.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_told(&self) -> bool {
+        self.told.load(Ordering::Relaxed)
     }
 }
 
@@ -237,7 +266,12 @@ impl Line {
     }
 
     pub(super) fn is_over(&self) -> bool {
-        self.ends.over.load(Ordering::Relaxed)
+        self.ends.is_over()
+    }
+
+    /// The peer was told that nothing more is sent.
+    pub(super) fn told(&self) {
+        self.ends.tell();
     }
 
     /// All that had come was read.
@@ -255,6 +289,21 @@ impl Line {
         !self.is_cut()
     }
 }
+
+/// An answer of a stream that has begun, for as long as it is not there.
+#[derive(Debug)]
+pub(super) struct Begun(Arc<LineEnds>);
+
+impl Drop for Begun {
+    fn drop(&mut self) {
+        self.0.ended();
+    }
+}
+
+/// Why a message of a stream was not looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the connection is closed, because the core is further behind than grpc.max_unread_ms; connect and ask again")]
+pub(super) struct Cut;
 
 /// Whether it is worth a reading of the clock to know what a call takes.
 pub(super) fn is_queue(behind: u64) -> bool {
@@ -305,6 +354,11 @@ pub(super) fn sheds(path: &str) -> Sheds {
         | "/tollgate.v1.DecisionService/CheckStream" => Sheds::AtOnce,
         _ => Sheds::Never,
     }
+}
+
+/// Calls whose messages are answered each by itself.
+pub(super) fn is_stream(path: &str) -> bool {
+    path.ends_with("Stream") && path.starts_with("/tollgate.v1.DecisionService/")
 }
 
 /// Connections are not closed for these, where they make no other calls: reports, and what operators do.

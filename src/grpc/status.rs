@@ -3,7 +3,7 @@
 use tonic::Status;
 use tonic::metadata::MetadataValue;
 
-use super::overload::Shed;
+use super::overload::{Cut, Shed};
 use super::plans::NotSettled;
 use super::protobuf::Malformed;
 use super::ratelimit::RateLimitError;
@@ -66,6 +66,13 @@ impl From<Refusal> for Status {
 impl From<Shed> for Status {
     fn from(shed: Shed) -> Self {
         Self::unavailable(shed.to_string())
+    }
+}
+
+/// The same.
+impl From<Cut> for Status {
+    fn from(cut: Cut) -> Self {
+        Self::unavailable(cut.to_string())
     }
 }
 

@@ -18,6 +18,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::{Decisions, batch};
 use crate::grpc::deadline::time_left;
+use crate::grpc::overload::LineEnds;
 use crate::grpc::pb::tollgate::decision_service_server::SERVICE_NAME;
 use crate::grpc::plans::Plans;
 use crate::grpc::unary::{self, Reply};
@@ -121,10 +122,17 @@ where
     A: Fn(Bytes) -> F + Clone + Send + 'static,
     F: Future<Output = Result<Vec<u8>, Status>> + Send + 'static,
 {
-    Box::pin(async move { Ok(Grpc::new(Raw).apply_max_message_size_config(Some(max), None).streaming(Each(answer), request).await) })
+    // None where calls are not observed.
+    let line = request.extensions().get::<Arc<LineEnds>>().cloned().unwrap_or_default();
+    Box::pin(
+        async move { Ok(Grpc::new(Raw).apply_max_message_size_config(Some(max), None).streaming(Each { answer, line }, request).await) },
+    )
 }
 
-struct Each<A>(A);
+struct Each<A> {
+    answer: A,
+    line: Arc<LineEnds>,
+}
 
 impl<A, F> StreamingService<Bytes> for Each<A>
 where
@@ -137,10 +145,13 @@ where
 
     // A message is read when the answers before it have gone out: a client that does not read its answers is not read either.
     fn call(&mut self, request: Request<Streaming<Bytes>>) -> Opened {
-        let answer = self.0.clone();
+        let (answer, line) = (self.answer.clone(), self.line.clone());
         let answers = request.into_inner().then(move |message| {
-            let answer = message.map(&answer);
-            async move { answer?.await }
+            let begun = message.and_then(|message| Ok((line.begin()?, answer(message))));
+            async move {
+                let (_begun, answer) = begun?;
+                answer.await
+            }
         });
         Box::pin(ready(Ok(Response::new(Box::pin(answers) as Answers))))
     }

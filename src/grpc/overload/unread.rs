@@ -15,6 +15,8 @@ const BEHIND_NS: u64 = 250_000_000;
 const CAUGHT_UP_NS: u64 = 1_000_000_000;
 /// What is known of how late turns come says nothing any more so long after they should have come.
 const HEARD_NS: u64 = 100_000_000;
+/// A core that has waited so long for something to do had nothing to do. To look what lies there takes less.
+const IDLE_NS: u64 = 1_000_000;
 /// Of who made no more calls the last time that he was read, nothing is gained by closing.
 const MANY: u64 = 8;
 /// A connection is so many parts.
@@ -35,6 +37,8 @@ pub(super) struct Unread {
     /// How late turns come: the longest of the last [`HEARD_NS`], and when that was.
     lag_ns: AtomicU64,
     lag_at_ns: AtomicU64,
+    /// Since when the core waits for something to do. 0: it does not, or it does not matter.
+    looks_ns: AtomicU64,
     /// Connections are closed until then. 0: none.
     closes_until_ns: AtomicU64,
     /// Parts of a connection that ought to have been closed, less those that were.
@@ -52,6 +56,7 @@ impl Unread {
             late_ns: zero(),
             lag_ns: zero(),
             lag_at_ns: zero(),
+            looks_ns: zero(),
             closes_until_ns: zero(),
             due: zero(),
         }
@@ -79,9 +84,17 @@ impl Unread {
         }
     }
 
-    /// The core has nothing to do: nobody waits for anything.
-    pub(super) fn idle(&self) {
+    /// The core looks what there is to do.
+    pub(super) fn looks(&self, clock: impl FnOnce() -> u64) {
         if self.matters() {
+            self.looks_ns.store(clock(), Ordering::Relaxed);
+        }
+    }
+
+    /// There is something to do. If it had to wait for it, nobody waited for anything.
+    pub(super) fn found(&self, clock: impl FnOnce() -> u64) {
+        let looks_ns = self.looks_ns.swap(0, Ordering::Relaxed);
+        if looks_ns != 0 && clock().saturating_sub(looks_ns) >= IDLE_NS {
             self.late_since_ns.store(0, Ordering::Relaxed);
             self.lag_ns.store(0, Ordering::Relaxed);
         }
@@ -103,9 +116,8 @@ impl Unread {
     fn closes(&self, unread_ns: u64, now_ns: u64) -> bool {
         let (since_ns, late_ns) = (self.late_since_ns.load(Ordering::Relaxed), self.late_ns.load(Ordering::Relaxed));
         let is_behind = since_ns != 0 && late_ns.saturating_sub(since_ns) >= BEHIND_NS;
-        // What lies there may have come just now, after a silence: it has not waited for longer than calls wait here, twice, to be read and for
-        // their turn.
-        let unread_ns = unread_ns.min(self.lag_ns(now_ns).saturating_mul(2));
+        // What lies there may have come just now, after a silence: it has not waited for longer to be read than calls wait here for their turn.
+        let unread_ns = unread_ns.min(self.lag_ns(now_ns));
         // Once is what calls wait where shedding them is enough.
         if (!is_behind && self.closes_until_ns.load(Ordering::Relaxed) <= now_ns) || unread_ns <= self.aim_ns.saturating_mul(2) {
             return false;
@@ -214,26 +226,32 @@ mod tests {
         assert_eq!(closed_of_many(&unread, 1, now_ns), 8);
         for _ in 0..5 {
             now_ns += CAUGHT_UP_NS - 1;
-            unread.turn(2 * AIM, now_ns);
-            assert_eq!(closed_of_many(&unread, now_ns - 2 * AIM - AIM / 2, now_ns), 6, "of 125 ms 50 are kept");
+            unread.turn(2 * AIM + AIM / 2, now_ns);
+            assert_eq!(closed_of_many(&unread, now_ns - 3 * AIM, now_ns), 6, "of 125 ms 50 are kept");
             assert_eq!(closed_of_many(&unread, now_ns - 2 * AIM, now_ns), 0, "where shedding is enough, nothing");
         }
         now_ns += CAUGHT_UP_NS;
-        unread.turn(2 * AIM, now_ns);
+        unread.turn(3 * AIM, now_ns);
         assert_eq!(closed_of_many(&unread, now_ns - 3 * AIM, now_ns), 0);
         assert!(!unread.matters());
     }
 
     #[test]
     fn who_comes_back_to_a_core_that_had_nothing_to_do_is_not_closed() {
+        let idle_for = |unread: &Unread, ns| {
+            unread.looks(|| BEHIND_NS);
+            unread.found(|| BEHIND_NS + ns);
+        };
         let unread = late_for(BEHIND_NS);
         assert_eq!(closed_of_many(&unread, 1, 1 + BEHIND_NS), 8);
-        unread.idle();
+        idle_for(&unread, IDLE_NS - 1);
+        assert_eq!(closed_of_many(&unread, 1, 2 + BEHIND_NS), 8, "it has only looked what there is to do");
+        idle_for(&unread, IDLE_NS);
         assert_eq!(closed_of_many(&unread, 1, 2 + BEHIND_NS), 0, "it was late, and nobody waits now");
         unread.turn(MAX + 1, 3 + BEHIND_NS);
         assert_eq!(closed_of_many(&unread, 1, 4 + BEHIND_NS), 8, "one waits, and it has closed others within a second");
         let unread = late_for(BEHIND_NS);
-        unread.idle();
+        idle_for(&unread, IDLE_NS);
         unread.turn(MAX + 1, 2 + BEHIND_NS);
         assert_eq!(closed_of_many(&unread, 1, 3 + BEHIND_NS), 0, "it is not behind since then");
     }
@@ -245,16 +263,16 @@ mod tests {
         assert_eq!(closed_of_many(&unread, 1, now_ns), 8);
         // The core has caught up, and somebody sends a lot now and then.
         for _ in 0..100 {
-            now_ns += HEARD_NS + 1;
-            unread.turn(MS, now_ns);
-            assert_eq!(closed_of_many(&unread, now_ns - HEARD_NS, now_ns), 0);
+            now_ns += 4 * AIM;
+            unread.turn(2 * AIM, now_ns);
+            assert_eq!(closed_of_many(&unread, now_ns - 4 * AIM, now_ns), 0);
         }
         assert!(!unread.matters(), "and it does not go on for ever");
         // Of what comes after an hour it is not said that it lay there for an hour.
         let hour_ns = 3_600_000 * MS;
         let unread = Unread::new(2 * MAX, AIM);
         [hour_ns, hour_ns + BEHIND_NS].iter().for_each(|&now_ns| unread.turn(MAX + 1, now_ns));
-        assert_eq!(closed_of_many(&unread, 1, hour_ns + BEHIND_NS), 9, "50 of 500 ms are kept");
+        assert_eq!(closed_of_many(&unread, 1, hour_ns + BEHIND_NS), 8, "50 of 250 ms are kept");
     }
 
     #[test]
@@ -275,6 +293,8 @@ mod tests {
         let mut reading = Reading::default();
         reading.dry(&unread, || unreachable!());
         assert!(!reading.read(1_000, &unread, || unreachable!()));
+        unread.looks(|| unreachable!());
+        unread.found(|| unreachable!());
         // And one that was not looked at before is not closed for what lies there.
         assert!(!reading.read(2_000, &late_for(BEHIND_NS), || unreachable!()));
         let never = Unread::new(u64::MAX, u64::MAX);

@@ -44,7 +44,7 @@ struct Keepalive {
 /// Why a connection is closed whose calls lay unread for too long.
 const TOO_FAR_BEHIND: &str = "closed, because the core is further behind than grpc.max_unread_ms";
 
-/// How long its last answers may be made, and as long again may be on their way to the peer.
+/// How long its last answers may be made, as long again may be written, and again be on their way to the peer.
 const LAST_ANSWERS: Duration = Duration::from_millis(100);
 
 /// How often the kernel asks before it gives up.
@@ -155,14 +155,20 @@ impl Host {
             return Ok(ended?);
         }
         ends.end();
-        poll_fn(|context| Poll::Ready(connection.as_mut().poll(context).is_ready())).await;
-        // Closed with something unread, it would be reset, and what was answered last might be lost on its way.
-        tokio::time::sleep(LAST_ANSWERS).await;
+        // As fast as the peer takes them.
+        let told = poll_fn(|context| {
+            let ended = connection.as_mut().poll(context).is_ready();
+            if ended || ends.is_told() { Poll::Ready(()) } else { Poll::Pending }
+        });
+        if timeout(LAST_ANSWERS, told).await.is_ok() {
+            // Closed with something unread, it would be reset, and what was answered last might be lost on its way.
+            tokio::time::sleep(LAST_ANSWERS).await;
+        }
         Err(TOO_FAR_BEHIND.into())
     }
 }
 
-/// A connection to its end, or, `false`, until it is cut: what was answered has been written by the time that it waits for more.
+/// A connection to its end, or, `false`, until it is cut.
 async fn until_cut(mut connection: Pin<&mut impl Future<Output = hyper::Result<()>>>, line: &LineEnds) -> hyper::Result<bool> {
     poll_fn(|context| match connection.as_mut().poll(context) {
         Poll::Pending if line.is_cut() => Poll::Ready(Ok(false)),

@@ -12,9 +12,10 @@ use tonic::codegen::{BoxFuture, Service};
 use tonic::server::NamedService;
 
 use crate::access::{Access, Peer};
+use crate::clock::Clock;
 use crate::grpc::gate;
 use crate::grpc::observe::{Call, Observe, Observed};
-use crate::grpc::overload::{Backlog, Line, LineEnds, Overloaded, Sheds, sheds};
+use crate::grpc::overload::{Backlog, Line, LineEnds, Overloaded, Sheds, is_stream, sheds};
 
 /// What a generated service answers with.
 pub(crate) type Answer = BoxFuture<Response<Body>, Infallible>;
@@ -80,8 +81,8 @@ impl Dispatch {
         Self { access, ..self }
     }
 
-    /// The calls that wait for the core, where they are observed.
-    pub(super) fn backlog(&self) -> Option<Arc<Backlog>> {
+    /// The calls that wait for the core, where they are observed, and the clock of that.
+    pub(super) fn backlog(&self) -> Option<(Arc<Backlog>, Clock)> {
         self.observe.as_ref().map(|observe| observe.backlog())
     }
 
@@ -141,7 +142,10 @@ impl hyper::service::Service<Request<Incoming>> for Calls {
     type Error = Infallible;
     type Future = Observed<Answer>;
 
-    fn call(&self, request: Request<Incoming>) -> Self::Future {
+    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
+        if is_stream(request.uri().path()) {
+            request.extensions_mut().insert(self.line.clone());
+        }
         let call = self.dispatch.observe.as_ref().map(|observe| observe.begin(request.uri().path(), &self.line));
         let overloaded = call.as_ref().and_then(Call::overloaded);
         Observed::new(self.dispatch.answer(request, &self.peer, overloaded), call)

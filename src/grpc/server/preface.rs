@@ -88,8 +88,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Prefaced<S> {
     /// When a line that was cut has sent its last, it is told to the peer.
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(Pin::new(&mut self.stream).poll_flush(context))?;
-        let is_over = self.line.as_ref().is_some_and(Line::is_over);
-        if is_over { Pin::new(&mut self.stream).poll_shutdown(context) } else { Poll::Ready(Ok(())) }
+        let Self { stream, line, .. } = &mut *self;
+        let Some(line) = line.as_ref().filter(|line| line.is_over()) else { return Poll::Ready(Ok(())) };
+        let ended = ready!(Pin::new(stream).poll_shutdown(context));
+        line.told();
+        Poll::Ready(ended)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
