@@ -3,6 +3,7 @@
 //! A reload replaces the rules of all domains at once. Files that cannot be used leave the old rules in force, and that shows in the log, in
 //! the metrics and on `/rlconfig`.
 
+mod aside;
 mod files;
 
 use std::fmt::Write;
@@ -12,6 +13,7 @@ use arc_swap::ArcSwapOption;
 use metrics::Counter;
 use parking_lot::Mutex;
 
+use self::aside::aside;
 use crate::config;
 use crate::metrics::{Metrics, RuleMeters};
 use crate::rules::{self, Limit, LoadOptions, PerUnit, Rule, RuleSet, Source, Warning};
@@ -97,19 +99,16 @@ impl Rulebook {
         if seen.files.as_ref() == Some(&files) {
             return;
         }
-        let loaded = match &files {
-            Ok(sources) => {
-                rules::load(sources, &LoadOptions { merge_domains: self.settings.merge_domains }).map_err(|error| error.to_string())
-            }
-            Err(error) => Err(error.clone()),
-        };
+        let options = LoadOptions { merge_domains: self.settings.merge_domains };
+        let load = |sources: &Vec<Source>| rules::load(sources, &options).map(|loaded| Edition::new(loaded, &self.metrics));
+        // Many rules take a while, and the calls of that while must not wait for them.
+        let loaded = files.as_ref().map_err(String::clone).and_then(|files| aside(|| load(files)).map_err(|error| error.to_string()));
         seen.files = Some(files);
         match loaded {
-            Ok(loaded) => {
-                for warning in &loaded.warnings {
+            Ok(edition) => {
+                for warning in &edition.warnings {
                     tracing::warn!(file = warning.file, line = warning.line, "rules: {}", warning.text);
                 }
-                let edition = Edition::new(loaded, &self.metrics);
                 tracing::info!(domains = edition.rules.domains().count(), rules = edition.rules.rules().count(), "rules loaded");
                 self.current.store(Some(Arc::new(edition)));
                 self.loads.increment(1);
