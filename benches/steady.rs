@@ -28,7 +28,7 @@ use self::harness::arguments::Arguments;
 use self::harness::load::{Shape, caller, finish, job, measure, nanos, rules};
 use self::harness::plans::{self, QUOTAS};
 use self::harness::process::{Kept, Server, apart, machine};
-use self::harness::table::{Table, digits, write};
+use self::harness::table::{Table, digits, spread, write};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -44,6 +44,8 @@ const DEADLINE_MS: u64 = 1_000;
 const KEYS: u64 = 10_000;
 const SUBSCRIBERS: u64 = 1_000;
 const SECOND: Duration = Duration::from_secs(1);
+/// With edits and without, by turns, so many of each.
+const TURNS: u64 = 5;
 /// What falls behind waits longer than this before long.
 const PROMPT_NS: u64 = 50_000_000;
 
@@ -102,8 +104,11 @@ impl Steady {
         Job { rate: Some(rate), duration_ns: nanos(SECOND) * seconds, warm_up_ns: nanos(SECOND), ..job }
     }
 
-    fn row(&mut self, what: &str, load: &str, rate: f64, summary: &Summary) {
-        let tally = &summary.tally;
+    /// `beside`: the 99.9th percentiles, turn by turn, as parts of those without what is done meanwhile.
+    fn row(&mut self, what: &str, load: &str, rate: f64, summaries: &[Summary], beside: &[f64]) {
+        let Some((first, others)) = summaries.split_first() else { return };
+        let mut tally = first.tally.clone();
+        others.iter().for_each(|other| tally.add(other.tally.clone()));
         let calls = &tally.calls;
         let failed: Vec<String> = (0..=16)
             .map(Code::from_i32)
@@ -111,7 +116,7 @@ impl Steady {
             .map(|code| format!("{} {code:?}", calls.failed_with(code)))
             .chain((tally.reconnects > 0).then(|| format!("{} connections", tally.reconnects)))
             .collect();
-        let seconds = summary.elapsed_ns as f64 / 1e9;
+        let seconds = summaries.iter().map(|summary| summary.elapsed_ns as f64 / 1e9).sum::<f64>();
         self.table.push(vec![
             what.to_owned(),
             load.to_owned(),
@@ -120,6 +125,7 @@ impl Steady {
             at(&calls.latency, 0.5),
             at(&calls.latency, 0.99),
             at(&calls.latency, 0.999),
+            if beside.is_empty() { String::new() } else { spread(beside) },
             if failed.is_empty() { "none".to_owned() } else { failed.join(", ") },
             at(&calls.failure_latency, 0.99),
             tally.unsent.to_string(),
@@ -144,21 +150,26 @@ impl Steady {
         for part in [0.5, 0.8] {
             let rate = saturation * part;
             let load = format!("{:.0} %", part * 100.0);
-            let alone = finish(self.paced(traffic, SHAPE, keys, rate, self.seconds));
-            self.row(what, &load, rate, &alone);
-            let edits = Edits::start(self.server.grpc, self.rules.clone());
-            let edited = finish(self.paced(traffic, SHAPE, keys, rate, self.seconds));
-            drop(edits);
-            self.row(what, &format!("{load}, edits each second"), rate, &edited);
+            // By turns: the machine is quicker and slower from minute to minute.
+            let turn = |_| {
+                let alone = finish(self.paced(traffic, SHAPE, keys, rate, self.seconds.div_ceil(TURNS)));
+                let _edits = Edits::start(self.server.grpc, self.rules.clone());
+                (alone, finish(self.paced(traffic, SHAPE, keys, rate, self.seconds.div_ceil(TURNS))))
+            };
+            let (alone, edited): (Vec<_>, Vec<_>) = (0..TURNS).map(turn).unzip();
+            let tail = |summary: &Summary| summary.tally.calls.latency.value_at_quantile(0.999) as f64;
+            let beside: Vec<f64> = alone.iter().zip(&edited).map(|(alone, edited)| tail(edited) / tail(alone)).collect();
+            self.row(what, &load, rate, &alone, &[]);
+            self.row(what, &format!("{load}, edits each second"), rate, &edited, &beside);
         }
         let rate = saturation * 1.5;
         let beyond = self.paced(traffic, IMPATIENT, keys, rate, 10);
         let timeout_ns = DEADLINE_MS * 1_000_000;
         let beyond = finish(Job { deadline_ms: Some(DEADLINE_MS), timeout_ns, warm_up_ns: 0, ..beyond });
-        self.row(what, "150 %, deadline 1 s", rate, &beyond);
+        self.row(what, "150 %, deadline 1 s", rate, &[beyond], &[]);
         let rate = saturation * 0.5;
         let after = finish(Job { warm_up_ns: 0, ..self.paced(traffic, SHAPE, keys, rate, 1) });
-        self.row(what, "50 %, the second after", rate, &after);
+        self.row(what, "50 %, the second after", rate, &[after], &[]);
     }
 }
 
@@ -175,7 +186,19 @@ fn main() {
     let server = apart(|| Server::tollgate(Kept::OnDisk, Some(&rules_file)));
     plans::create(server.grpc, QUOTAS, 0, SUBSCRIBERS);
     println!("{machine}\n");
-    let head = ["what", "load", "asked/s", "answered/s", "p50 µs", "p99 µs", "p99.9 µs", "failed", "p99 µs of failures", "not begun"];
+    let head = [
+        "what",
+        "load",
+        "asked/s",
+        "answered/s",
+        "p50 µs",
+        "p99 µs",
+        "p99.9 µs",
+        "beside without",
+        "failed",
+        "p99 µs of failures",
+        "not begun",
+    ];
     let seconds = arguments.value("--seconds").map_or(60, |text| text.parse().unwrap());
     let mut steady = Steady { table: Table::new(&head), server, rules: rules_file, seconds };
     if arguments.wants("rules") {
@@ -187,7 +210,7 @@ fn main() {
     if arguments.has("--write") {
         let text = format!(
             "# Steady under load\n\n`cargo bench --bench steady -- --write`: {seconds} s a row, the ledger on disk. {machine}. Loads are parts of \
-             the highest rate that was answered as fast as it was asked on {} connections, the server on one core and the load on the others; latencies count from when a call should have begun.\n\n{}",
+             the highest rate that was answered as fast as it was asked on {} connections, the server on one core and the load on the others; latencies count from when a call should have begun. Of 50 % and 80 % there are {TURNS} turns with edits and without; beside each other stand the 99.9th percentiles of each turn, the middle one, and between what they lie.\n\n{}",
             SHAPE.0,
             steady.table.render()
         );

@@ -122,7 +122,8 @@ impl Tally {
         Ok(Self { asked: 0, calls, reports, late: 0, unsent: 0, reconnects: 0, lost: None, last_ns: 0 })
     }
 
-    pub(super) fn add(&mut self, other: Self) {
+    /// Takes in what another has counted.
+    pub fn add(&mut self, other: Self) {
         self.asked += other.asked;
         self.calls.add(&other.calls);
         self.reports.add(&other.reports);
