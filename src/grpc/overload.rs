@@ -189,6 +189,8 @@ pub(super) struct LineEnds {
     begun: AtomicU64,
     /// It is to be closed, and what has not begun of what it asked for is not answered any more.
     cut: AtomicBool,
+    /// The peer has to take something before more can be written.
+    writing: AtomicBool,
     /// Nothing more is sent on it.
     over: AtomicBool,
     /// The peer was told so, behind all that was answered.
@@ -224,7 +226,12 @@ impl LineEnds {
         self.cut.load(Ordering::Relaxed)
     }
 
-    /// Nothing more is to be answered: when all answers are written, the peer is told so.
+    /// Something waits to be written.
+    pub(super) fn is_writing(&self) -> bool {
+        self.writing.load(Ordering::Relaxed)
+    }
+
+    /// Nothing more is to be answered, and all answers are written.
     pub(super) fn end(&self) {
         self.over.store(true, Ordering::Relaxed);
     }
@@ -267,6 +274,11 @@ impl Line {
 
     pub(super) fn is_over(&self) -> bool {
         self.ends.is_over()
+    }
+
+    /// Something was written, or has to wait.
+    pub(super) fn writes(&self, waits: bool) {
+        self.ends.writing.store(waits, Ordering::Relaxed);
     }
 
     /// The peer was told that nothing more is sent.

@@ -32,6 +32,8 @@ pub(super) struct Host {
     dispatch: Arc<Dispatch>,
     handshake_timeout: Duration,
     keepalive: Option<Keepalive>,
+    /// [`LAST_ANSWERS`], to be made and to be written.
+    last_answers: [Duration; 2],
 }
 
 /// How the kernel finds out that a peer is gone. Unlike pings of HTTP/2 it costs the calls nothing.
@@ -91,7 +93,8 @@ impl Host {
             // gRPC has no use for it.
             .auto_date_header(false);
         let keepalive = settings.keepalive.map(|silence| Keepalive::new(silence, settings.keepalive_timeout));
-        Self { http2, tls, dispatch: Arc::new(dispatch), handshake_timeout: settings.handshake_timeout, keepalive }
+        let (dispatch, handshake_timeout) = (Arc::new(dispatch), settings.handshake_timeout);
+        Self { http2, tls, dispatch, handshake_timeout, keepalive, last_answers: [LAST_ANSWERS; 2] }
     }
 
     /// Serves a connection to its end. When `stopping` becomes true, the calls in flight are its last.
@@ -145,22 +148,26 @@ impl Host {
         if whole {
             return Ok(());
         }
+        let [to_be_made, to_be_written] = self.last_answers;
         // Calls that had begun, and wait for the ledger.
         let answered = poll_fn(|context| match connection.as_mut().poll(context) {
             Poll::Pending if ends.is_answering() => Poll::Pending,
             Poll::Pending => Poll::Ready(None),
             ended => ended.map(Some),
         });
-        if let Ok(Some(ended)) = timeout(LAST_ANSWERS, answered).await {
+        if let Ok(Some(ended)) = timeout(to_be_made, answered).await {
             return Ok(ended?);
         }
-        ends.end();
         // As fast as the peer takes them.
         let told = poll_fn(|context| {
-            let ended = connection.as_mut().poll(context).is_ready();
+            let mut ended = connection.as_mut().poll(context).is_ready();
+            if !ended && !ends.is_writing() {
+                ends.end();
+                ended = connection.as_mut().poll(context).is_ready();
+            }
             if ended || ends.is_told() { Poll::Ready(()) } else { Poll::Pending }
         });
-        if timeout(LAST_ANSWERS, told).await.is_ok() {
+        if timeout(to_be_written, told).await.is_ok() {
             // Closed with something unread, it would be reset, and what was answered last might be lost on its way.
             tokio::time::sleep(LAST_ANSWERS).await;
         }
@@ -181,3 +188,6 @@ async fn stopped(stopping: &mut watch::Receiver<bool>) {
     // An error means that the sender is gone, and with it the process that wants to serve.
     let _ = stopping.wait_for(|stop| *stop).await;
 }
+
+#[cfg(test)]
+mod tests;

@@ -37,6 +37,14 @@ impl<S: AsyncRead + Unpin> Prefaced<S> {
     }
 }
 
+impl<S> Prefaced<S> {
+    fn wrote(&self, written: &Poll<io::Result<usize>>) {
+        if let Some(line) = &self.line {
+            line.writes(written.is_pending());
+        }
+    }
+}
+
 impl<S: AsyncRead + Unpin> AsyncRead for Prefaced<S> {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let Some((first, read)) = &mut self.first else {
@@ -72,11 +80,15 @@ impl<S: AsyncRead + Unpin> AsyncRead for Prefaced<S> {
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Prefaced<S> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
+        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.wrote(&written);
+        written
     }
 
     fn poll_write_vectored(mut self: Pin<&mut Self>, context: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
+        self.wrote(&written);
+        written
     }
 
     /// Not yet while HTTP/2 is being set up: it decides then, by this, which answers it copies into one buffer and which it sends each with a
@@ -85,7 +97,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Prefaced<S> {
         self.first.is_none() && self.stream.is_write_vectored()
     }
 
-    /// When a line that was cut has sent its last, it is told to the peer.
+    /// HTTP/2 flushes in the midst of a large answer, too: a line that was cut is over when nothing is left to be written, and then the peer is
+    /// told.
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(Pin::new(&mut self.stream).poll_flush(context))?;
         let Self { stream, line, .. } = &mut *self;
