@@ -68,7 +68,7 @@ const ALL: [(&str, Measure); 8] = [
     ("commits", cpu::commits),
     ("cold", cold::arrivals),
     ("bursts", cold::bursts),
-    ("midnight", midnight::crossing),
+    ("midnight", midnight::crossings),
     ("stop", storm::stop),
     ("failures", storm::failures),
     ("start", start::start),
