@@ -312,7 +312,7 @@ impl Drop for Begun {
     }
 }
 
-/// Why a message of a stream was not looked at.
+/// Why a connection is closed whose calls lay unread for too long, and what came by it was not looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the connection is closed, because the core is further behind than grpc.max_unread_ms; connect and ask again")]
 pub(super) struct Cut;

@@ -122,7 +122,7 @@ where
     A: Fn(Bytes) -> F + Clone + Send + 'static,
     F: Future<Output = Result<Vec<u8>, Status>> + Send + 'static,
 {
-    // None where calls are not observed.
+    // None where there is no connection.
     let line = request.extensions().get::<Arc<LineEnds>>().cloned().unwrap_or_default();
     Box::pin(
         async move { Ok(Grpc::new(Raw).apply_max_message_size_config(Some(max), None).streaming(Each { answer, line }, request).await) },
@@ -154,5 +154,39 @@ where
             }
         });
         Box::pin(ready(Ok(Response::new(Box::pin(answers) as Answers))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::{BodyExt, Full};
+    use tonic::Code;
+
+    use super::*;
+
+    /// The answers to a stream of three messages, of which the connection is cut in the middle of the second, and how it ends.
+    #[tokio::test]
+    async fn the_messages_of_a_stream_are_answered_once_begun_and_not_begun_once_its_connection_is_cut() {
+        let line: Arc<LineEnds> = Arc::default();
+        let framed = b"\0\0\0\0\x01a\0\0\0\0\x01b\0\0\0\0\x01c".as_slice();
+        let mut request = http::Request::new(Full::new(Bytes::from_static(framed)));
+        request.extensions_mut().insert(line.clone());
+        let (cuts, begun) = (line.clone(), line.clone());
+        let answer = move |message: Bytes| {
+            let (cuts, begun) = (cuts.clone(), begun.clone());
+            async move {
+                assert!(begun.is_answering() && &message[..] != b"c");
+                if &message[..] == b"b" {
+                    cuts.cut();
+                    tokio::task::yield_now().await;
+                }
+                Ok(message.to_vec())
+            }
+        };
+        let answers = stream(request, 1_024, answer).await.unwrap_or_else(|never| match never {}).into_body().collect().await.unwrap();
+        let status = Status::from_header_map(answers.trailers().unwrap()).unwrap();
+        assert_eq!(answers.to_bytes(), b"\0\0\0\0\x01a\0\0\0\0\x01b".as_slice());
+        assert_eq!((status.code(), status.message().contains("grpc.max_unread_ms")), (Code::Unavailable, true));
+        assert!(!line.is_answering());
     }
 }

@@ -148,3 +148,9 @@ fn reports_and_what_operators_do_count_for_nothing_where_connections_are_closed(
     assert!(spared.iter().all(|path| sheds(path) == Sheds::Never), "{spared:?}");
     assert!(!is_spared("/no/such") && !is_spared("/grpc.health.v1.Health/Check"));
 }
+
+#[test]
+fn streams_are_told_of_the_end_of_their_connection() {
+    let streams: Vec<_> = served_paths().into_iter().filter(|path| is_stream(path)).collect();
+    assert_eq!(streams, ["/tollgate.v1.DecisionService/CheckStream", "/tollgate.v1.DecisionService/ReportStream"]);
+}

@@ -93,8 +93,12 @@ impl Unread {
 
     /// There is something to do. If it had to wait for it, nobody waited for anything.
     pub(super) fn found(&self, clock: impl FnOnce() -> u64) {
-        let looks_ns = self.looks_ns.swap(0, Ordering::Relaxed);
-        if looks_ns != 0 && clock().saturating_sub(looks_ns) >= IDLE_NS {
+        let looks_ns = self.looks_ns.load(Ordering::Relaxed);
+        if looks_ns == 0 {
+            return;
+        }
+        self.looks_ns.store(0, Ordering::Relaxed);
+        if clock().saturating_sub(looks_ns) >= IDLE_NS {
             self.late_since_ns.store(0, Ordering::Relaxed);
             self.lag_ns.store(0, Ordering::Relaxed);
         }

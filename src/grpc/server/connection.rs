@@ -22,7 +22,7 @@ use super::dispatch::Calls;
 use super::preface::Prefaced;
 use crate::access::Peer;
 use crate::config::GrpcServer;
-use crate::grpc::overload::{Line, LineEnds};
+use crate::grpc::overload::{Cut, Line, LineEnds};
 use crate::tls::{Protocol, Tls, client_names};
 
 /// What the connections of one worker have in common.
@@ -42,9 +42,6 @@ struct Keepalive {
     /// For answers that are not acknowledged.
     gone: Duration,
 }
-
-/// Why a connection is closed whose calls lay unread for too long.
-const TOO_FAR_BEHIND: &str = "closed, because the core is further behind than grpc.max_unread_ms";
 
 /// How long its last answers may be made, as long again may be written, and again be on their way to the peer.
 const LAST_ANSWERS: Duration = Duration::from_millis(100);
@@ -171,7 +168,7 @@ impl Host {
             // Closed with something unread, it would be reset, and what was answered last might be lost on its way.
             tokio::time::sleep(LAST_ANSWERS).await;
         }
-        Err(TOO_FAR_BEHIND.into())
+        Err(Cut.into())
     }
 }
 
