@@ -137,13 +137,19 @@ impl Match<'_, '_> {
             return None;
         }
         let detailed = self.rule.detailed_metric;
+        // As in the reference: an empty value is shown as `key_` in a detailed metric, and as `key` where any level shares its threshold.
+        let shows_empty = detailed && !self.rule.traits.iter().any(|traits| traits.shares);
         let metric: Vec<String> = self
             .levels()
             .map(|((key, value), composite, traits)| match (lossy(key), shown(key, value)) {
                 _ if traits.shares => composite.to_owned(),
-                (key, value) if detailed => format!("{key}_{value}"),
-                (key, value) if traits.value_to_metric && !value.is_empty() => format!("{key}_{value}"),
-                (key, _) if traits.value_to_metric => key.into_owned(),
+                (key, value) if detailed || traits.value_to_metric => {
+                    if value.is_empty() && !shows_empty {
+                        key.into_owned()
+                    } else {
+                        format!("{key}_{value}")
+                    }
+                }
                 _ => composite.to_owned(),
             })
             .collect();

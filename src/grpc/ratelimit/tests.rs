@@ -1,3 +1,5 @@
+mod reference;
+
 use std::io::Write;
 
 use bytes::Bytes;
@@ -18,7 +20,7 @@ const UNITS: [&str; 8] = ["UNKNOWN", "SECOND", "MINUTE", "HOUR", "DAY", "MONTH",
 
 /// A rate limiter over one rules text, with a clock that the test sets.
 pub(super) struct Bench {
-    pub(super) limiter: RateLimiter,
+    pub(super) limiter: Arc<RateLimiter>,
     metrics: Arc<Metrics>,
     now: Arc<Mutex<Now>>,
 }
@@ -49,7 +51,8 @@ impl Bench {
         let plans = crate::grpc::plans::tests::empty(clock.clone(), &metrics);
         let (counters, desk) = counters(clock.clone());
         let durable = DurableRules::new(counters, desk, plans.settings());
-        Self { limiter: RateLimiter::new(engine, rulebook, clock, metrics.clone(), plans, durable, settings, bounds), metrics, now }
+        let limiter = RateLimiter::new(engine, rulebook, clock, metrics.clone(), plans, durable, settings, bounds);
+        Self { limiter: Arc::new(limiter), metrics, now }
     }
 
     fn answer(&self, request: &RateLimitRequest) -> Result<RateLimitResponse, RateLimitError> {
