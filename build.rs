@@ -13,7 +13,7 @@ use tonic_prost_build::manual;
 const CALLER_CONTROLLED: &[(&str, &[&str])] = &[
     ("CheckRequest", &["api_key", "method", "path", "operation_id"]),
     ("CheckBatch", &["api_keys", "methods", "paths", "operation_ids"]),
-    ("Outcome", &["receipt"]),
+    ("Outcome", &["receipt", "operation_id"]),
     ("Caller", &["api_key"]),
 ];
 

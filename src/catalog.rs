@@ -28,7 +28,7 @@ pub use draft::{Draft, NewValue};
 pub use error::{EditError, MAX_NAMED};
 pub use list::{DEFAULT_PAGE_SIZE, ListOptions, MAX_PAGE_SIZE, Page};
 pub use recent::{Caller, Recent, Room, Who};
-pub use requests::{KEPT_NS, MAX_REQUEST_ID, MAX_REQUESTS, RequestKey, Requests};
+pub use requests::{Answer, FirstRequest, KEPT_NS, MAX_REQUEST_ID, MAX_REQUESTS, MadeRequest, RequestKey, Requests};
 pub use restore::{Image, Keeper};
 pub use secret::{HashKey, VALUE_PREFIX, ValueHash};
 pub use snapshot::{Catalog, KeyEntry};
@@ -37,8 +37,6 @@ pub use table::{Kind, Resource, Stored, Table};
 /// How an edit is made.
 #[derive(Clone, Debug, Default)]
 pub struct EditOptions {
-    /// Makes a retry get the first answer.
-    pub request: Option<RequestKey>,
     /// Work everything out, answer, and change nothing.
     pub validate_only: bool,
 }
@@ -61,6 +59,7 @@ pub struct CatalogStore {
 /// What edits take turns at.
 #[derive(Debug, Default)]
 struct Writer {
+    /// Where nobody keeps them.
     requests: Requests,
     /// It is not known whether the last edit was kept.
     unsure: bool,
@@ -106,9 +105,8 @@ impl CatalogStore {
     /// Makes an edit, all or nothing: `work` says what to do and what to answer.
     ///
     /// # Errors
-    /// Those of `work`, those that show when all of it is done (a default plan that does not cover its target), and a request id
-    /// that another request had; and [`EditError::NotKept`].
-    pub fn edit<A: Clone + Send + 'static>(
+    /// Those of `work`, those that show when all of it is done (a default plan that does not cover its target); and [`EditError::NotKept`].
+    pub fn edit<A>(
         &self,
         options: EditOptions,
         now: Now,
@@ -116,32 +114,67 @@ impl CatalogStore {
     ) -> Result<Edited<A>, EditError> {
         let mut writer = self.writer.lock();
         self.make_sure(&mut writer)?;
-        if let Some(request) = &options.request
-            && let Some(answer) = writer.requests.find(request, now).map_err(|wrong| EditError::Invalid(vec![wrong]))?
-        {
-            return Ok(Edited { answer, repeated: true });
-        }
-        let mut draft = Draft::new(&self.current.load(), now);
-        let answer = work(&mut draft)?;
-        draft.check()?;
+        let (draft, answer) = self.draft(now, work)?;
         if !options.validate_only {
-            self.publish(draft, &mut writer)?;
-            if let Some(request) = options.request {
-                writer.requests.remember(request, &answer, now);
-            }
+            self.publish(draft, &mut writer, None)?;
         }
         Ok(Edited { answer, repeated: false })
     }
 
+    /// The same, where the request has a name: a retry gets the first answer, and changes nothing.
+    ///
+    /// # Errors
+    /// As there, and where another request had the name.
+    pub fn edit_once<A: Answer>(
+        &self,
+        request: &RequestKey,
+        options: EditOptions,
+        now: Now,
+        work: impl FnOnce(&mut Draft) -> Result<A, EditError>,
+    ) -> Result<Edited<A>, EditError> {
+        let mut writer = self.writer.lock();
+        self.make_sure(&mut writer)?;
+        let first = match &self.keeper {
+            Some(keeper) => keeper.find(request).map_err(EditError::NotKept)?,
+            None => writer.requests.find(request, now).cloned(),
+        };
+        if let Some(first) = first {
+            let written = request.answered(&first).map_err(|wrong| EditError::Invalid(vec![wrong]))?;
+            let unread = || EditError::NotKept("the first answer to this request cannot be read: run a newer tollgate".to_owned());
+            return Ok(Edited { answer: A::read(&written).ok_or_else(unread)?, repeated: true });
+        }
+        let (draft, answer) = self.draft(now, work)?;
+        if !options.validate_only {
+            self.publish(draft, &mut writer, Some(MadeRequest { key: request, answer: answer.write(), now }))?;
+        }
+        Ok(Edited { answer, repeated: false })
+    }
+
+    /// Works an edit out.
+    fn draft<A>(&self, now: Now, work: impl FnOnce(&mut Draft) -> Result<A, EditError>) -> Result<(Draft, A), EditError> {
+        let mut draft = Draft::new(&self.current.load(), now);
+        let answer = work(&mut draft)?;
+        draft.check()?;
+        Ok((draft, answer))
+    }
+
     /// What a draft changed becomes what everyone reads, once it is kept.
-    fn publish(&self, draft: Draft, writer: &mut Writer) -> Result<(), EditError> {
-        if draft.changed().next().is_none() {
+    fn publish(&self, draft: Draft, writer: &mut Writer, request: Option<MadeRequest<'_>>) -> Result<(), EditError> {
+        let is_empty = draft.changed().next().is_none();
+        if is_empty && request.is_none() {
             return Ok(());
         }
-        if let Some(keeper) = &self.keeper {
-            let kept = keeper.keep(self.current.load().revision(), &draft);
-            writer.unsure = kept.is_err();
-            kept.map_err(EditError::NotKept)?;
+        match (&self.keeper, request) {
+            (Some(keeper), request) => {
+                let kept = keeper.keep(self.current.load().revision(), &draft, request);
+                writer.unsure = kept.is_err();
+                kept.map_err(EditError::NotKept)?;
+            }
+            (None, Some(request)) => writer.requests.remember(request),
+            (None, None) => {}
+        }
+        if is_empty {
+            return Ok(());
         }
         let changed: Vec<_> = draft.changed().cloned().collect();
         let after = Arc::new(draft.into_catalog());

@@ -24,12 +24,14 @@ mod error;
 pub mod faults;
 mod listing;
 mod memory;
+mod once;
 mod operations;
 pub mod sqlite;
 mod thread;
 
 pub use error::LedgerError;
 pub use memory::MemoryLedger;
+pub use once::{GrantMade, Made, Once, OnceKind};
 pub use sqlite::SqliteLedger;
 pub use thread::{Callback, LedgerStatus, LedgerThread, Request};
 
@@ -110,7 +112,7 @@ pub enum Answer {
     GiveBack(GivenBack),
     Settle(Settled),
     Charge(Result<Balance, Refused>),
-    Grant(Result<Balance, Refused>),
+    Grant(Result<GrantMade, Refused>),
     Edit(Result<u64, RevisionConflict>),
     Daily(()),
     Names(()),
@@ -130,6 +132,12 @@ pub enum Refused {
     /// [`MAX_COUNT_RULES`] different count rules were used since the ledger was made.
     #[error("the ledger holds {MAX_COUNT_RULES} different count rules, and takes no more")]
     TooManyCountRules,
+    /// The [`Once`] of the operation: it was done before, and nothing changed.
+    #[error("it was done before")]
+    DoneBefore,
+    /// The [`Once`] of the operation: something else was done under this name.
+    #[error("another operation had this name")]
+    OtherOperation,
 }
 
 /// How many different count rules (`countStatuses`) a ledger can number: what a receipt has room for.
@@ -259,6 +267,8 @@ pub struct ChargeRequest {
     pub units: u64,
     /// Now. Orders what is loaded at the next start.
     pub now_s: u64,
+    /// `None`: it is made as often as it is asked for.
+    pub once: Option<Once>,
 }
 
 /// Changes what remains of a period. Unspent units should be given back first: they count as used here.
@@ -271,6 +281,8 @@ pub struct GrantRequest {
     pub limit: u64,
     /// Now. Orders what is loaded at the next start.
     pub now_s: u64,
+    /// `None`: it is made as often as it is asked for.
+    pub once: Option<Once>,
 }
 
 /// An edit of the catalog, if it is still of the revision that the edit was worked out on.
@@ -278,9 +290,11 @@ pub struct GrantRequest {
 pub struct CatalogEdit {
     /// The revision that the edit changes. 0 is the empty catalog of a new ledger.
     pub expected: u64,
-    /// The revision that it makes; greater than `expected`.
+    /// The revision that it makes; greater than `expected` where there are changes.
     pub revision: u64,
     pub changes: Vec<CatalogChange>,
+    /// Where it has a name. One that was made before is a conflict: [`Ledger::find_made`] has its answer.
+    pub once: Option<Once>,
 }
 
 /// A resource as it is from now on.
@@ -452,6 +466,10 @@ pub struct Expire {
     pub names_ended_before_s: u64,
     /// Windows of rules that ended at this time or before.
     pub windows_ended_by_s: u64,
+    /// Names of requests ([`OnceKind::Request`]) that were made before this.
+    pub requests_made_before_s: u64,
+    /// The same of charges.
+    pub charges_made_before_s: u64,
 }
 
 /// What was dropped.
@@ -463,6 +481,7 @@ pub struct Expired {
     pub days: u64,
     pub names: u64,
     pub windows: u64,
+    pub made: u64,
     /// There may be more: ask again.
     pub more: bool,
 }
@@ -512,6 +531,9 @@ pub trait Ledger: Send + Sync + fmt::Debug {
     /// # Errors
     /// Nothing was done, or it cannot be known whether all of it was. Leases, give-backs, settlements and reports may be sent again.
     fn commit(&self, operations: &[Operation]) -> Result<Vec<Answer>, LedgerError>;
+
+    /// The operation that was done under a name, if it is still kept.
+    fn find_made(&self, kind: OnceKind, name: &[u8; 16]) -> Result<Option<Made>, LedgerError>;
 
     /// The catalog as it was committed last.
     fn load_catalog(&self) -> Result<CatalogImage, LedgerError>;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::draft::Draft;
+use super::requests::{FirstRequest, MadeRequest, RequestKey};
 use super::secret::HashKey;
 use super::snapshot::{Catalog, Holder, KeyEntry};
 use super::table::{Kind, Stored};
@@ -23,11 +24,18 @@ pub struct Image {
 
 /// Keeps edits, so that what was acknowledged is there after a restart.
 pub trait Keeper: Send + Sync + std::fmt::Debug {
-    /// Keeps an edit of the catalog of revision `expected`. Blocks until it is safe.
+    /// Keeps an edit of the catalog of revision `expected`, and with it the request that it is made for, if that has a name: both or neither.
+    /// An edit without a change is of the same revision. Blocks until it is safe.
     ///
     /// # Errors
     /// Why it is not known to be kept. It is not acknowledged then, and the next edit starts from [`Self::load`].
-    fn keep(&self, expected: u64, edit: &Draft) -> Result<(), String>;
+    fn keep(&self, expected: u64, edit: &Draft, request: Option<MadeRequest<'_>>) -> Result<(), String>;
+
+    /// The request that had the name of this one, if it was kept.
+    ///
+    /// # Errors
+    /// Why that cannot be told.
+    fn find(&self, request: &RequestKey) -> Result<Option<FirstRequest>, String>;
 
     /// An edit of `before` that was kept is what decisions read from now on, and is not acknowledged yet.
     fn published(&self, before: &Catalog, after: &Catalog, changed: &[(Kind, Id)]);

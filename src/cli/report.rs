@@ -48,6 +48,7 @@ pub(super) async fn run(args: Args, client: &Client) -> Result<(), Failure> {
         made_by_gateway: args.made_by_gateway,
         subject: Some(Subject::Receipt(args.receipt.into())),
         result: Some(result),
+        ..Outcome::default()
     };
     let answer = client.answer(client.decisions().report(ReportRequest { outcomes: vec![outcome] })).await?;
     let settled = answer.results().next().unwrap_or_default();

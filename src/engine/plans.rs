@@ -61,7 +61,7 @@ use crate::engine::sync::{
     atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
-pub use self::correction::{Change, Committed, Correction, Delta, Mark, MarkKind, Settled};
+pub use self::correction::{Change, ChargeName, Committed, Correction, Delta, Mark, MarkKind, Settled};
 pub use self::grant::{GrantError, GrantPlan, QuotaUsage, Subject};
 pub use self::operations::REMEMBERED_NS;
 pub use self::receipt::MAX_CHARS as MAX_RECEIPT_CHARS;

@@ -3,52 +3,80 @@
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use tokio::sync::Mutex;
+use prost::Message;
 
+use super::convert::usage::quota_to_wire;
+use super::pb::tollgate as pb;
 use super::plans::desk::{Desk, GrantFailed, engine_scope, wire_scope};
 use super::usage_plans::{Books, BooksError, Grant, Usage};
-use crate::catalog::{CatalogStore, Requests};
+use crate::catalog::{CatalogStore, FirstRequest, RequestKey};
 use crate::decide::invalid::Invalid;
+use crate::decide::quota::Row;
 use crate::decide::time::{Now, SECOND_NS};
-use crate::engine::plans::{GrantError, PlanEngine, QuotaUsage, Scope, Subject};
-use crate::ledger::LedgerError;
+use crate::engine::plans::{GrantError, GrantPlan, PlanEngine, QuotaUsage, Scope, Subject};
+use crate::ledger::{LedgerError, Made, Once, OnceKind};
 
 const DAY_NS: u64 = 86_400 * SECOND_NS;
 
-/// The books of one engine.
+/// The books of one engine and its ledger.
 #[derive(Debug)]
 pub struct EngineBooks {
     engine: Arc<PlanEngine>,
     catalog: Arc<CatalogStore>,
-    desk: Option<Desk>,
-    requests: Mutex<Requests>,
+    desk: Desk,
 }
 
 impl EngineBooks {
-    /// Without a desk, the engine's memory is all there is.
-    pub fn new(engine: Arc<PlanEngine>, catalog: Arc<CatalogStore>, desk: Option<Desk>) -> Self {
-        Self { engine, catalog, desk, requests: Mutex::new(Requests::default()) }
+    pub fn new(engine: Arc<PlanEngine>, catalog: Arc<CatalogStore>, desk: Desk) -> Self {
+        Self { engine, catalog, desk }
     }
 
-    async fn make(&self, grant: &Grant, now: Now) -> Result<QuotaUsage, BooksError> {
+    fn prepare(&self, grant: &Grant, now: Now) -> Result<GrantPlan, BooksError> {
         let subject = match &grant.key {
             Some(key) => Subject::Key { subscriber: &grant.subscriber, key },
             None => Subject::Subscriber(&grant.subscriber),
         };
         let counter = (&*grant.plan, &*grant.entitlement, &*grant.quota);
-        let Some(desk) = &self.desk else {
-            let catalog = self.catalog.load();
-            return self.engine.grant(&**catalog, subject, counter, grant.change, now).map_err(refused);
-        };
-        let prepared = {
-            let catalog = self.catalog.load();
-            self.engine.prepare_grant(&**catalog, subject, counter, grant.change, now).map_err(refused)?
-        };
-        desk.grant(prepared).await.map_err(|failed| match failed {
-            GrantFailed::Engine(error) => refused(error),
-            GrantFailed::Ledger(error) => BooksError::Unavailable(error.to_string()),
-        })
+        let catalog = self.catalog.load();
+        self.engine.prepare_grant(&**catalog, subject, counter, grant.change, now).map_err(refused)
     }
+}
+
+/// How a note is written. Another way gets another number, and this one stays readable.
+const NOTED_AS: u8 = 1;
+
+/// What is kept with a grant, to answer it by: all of the answer but what only the ledger knows. Behind it whether the units used are known.
+fn note(plan: &GrantPlan) -> Vec<u8> {
+    let counter = plan.counter.clone();
+    let usage = QuotaUsage {
+        subscriber: counter.subscriber,
+        key: counter.key,
+        plan: counter.plan,
+        entitlement: counter.entitlement,
+        quota: counter.quota,
+        limit: Some(plan.limit),
+        row: Row { period: plan.period, used: plan.used.unwrap_or_default(), granted: 0 },
+        lost: 0,
+    };
+    let mut note = vec![NOTED_AS, plan.used.is_some().into()];
+    note.extend(quota_to_wire(&usage).encode_to_vec());
+    note
+}
+
+/// The answer to a grant, the first time and each time after. `None`: the note is none of ours.
+fn answer(made: &Made) -> Option<pb::QuotaUsage> {
+    let (&[NOTED_AS, knows_used], message) = made.note.split_first_chunk()? else { return None };
+    let mut answer = pb::QuotaUsage::decode(message).ok()?;
+    if knows_used == 0 {
+        answer.used = made.charged;
+    }
+    answer.granted = made.granted;
+    answer.remaining = answer.limit.saturating_add_signed(made.granted).saturating_sub(answer.used);
+    Some(answer)
+}
+
+fn answered(made: &Made) -> Result<pb::QuotaUsage, BooksError> {
+    answer(made).ok_or_else(|| BooksError::Unavailable("the first answer to this request cannot be read: run a newer tollgate".to_owned()))
 }
 
 /// What memory holds alone would look like the whole: it is not shown.
@@ -73,10 +101,7 @@ impl Books for EngineBooks {
             let catalog = self.catalog.load();
             self.engine.quota_usage(&**catalog, scope, from_ns, until_ns)
         };
-        let Some(desk) = self.desk.clone() else {
-            return Ok(Usage { quotas: held, days: self.engine.daily_usage(scope, first, last) });
-        };
-        let (catalog, scope) = (self.catalog.snapshot(), wire_scope(scope));
+        let (desk, catalog, scope) = (self.desk.clone(), self.catalog.snapshot(), wire_scope(scope));
         // The ledger's file blocks, and the thread that asks serves calls.
         let read = tokio::task::spawn_blocking(move || {
             let scope = engine_scope(&scope);
@@ -86,15 +111,27 @@ impl Books for EngineBooks {
         read.await.unwrap_or(Err(LedgerError::Stopped)).map_err(unread)
     }
 
-    async fn grant(&self, grant: Grant, now: Now) -> Result<QuotaUsage, BooksError> {
-        let Some(request) = &grant.request else { return self.make(&grant, now).await };
-        // Held over the grant, so that a retry that overtakes its first try waits for it.
-        let mut requests = self.requests.lock().await;
-        if let Some(first) = requests.find(request, now).map_err(|wrong| BooksError::Invalid(vec![wrong]))? {
-            return Ok(first);
-        }
-        let answer = self.make(&grant, now).await?;
-        requests.remember(request.clone(), &answer, now);
-        Ok(answer)
+    async fn granted_before(&self, request: &RequestKey, _now: Now) -> Result<Option<pb::QuotaUsage>, BooksError> {
+        let (desk, name) = (self.desk.clone(), request.name);
+        let found = tokio::task::spawn_blocking(move || desk.find_request(&name)).await;
+        let Some(made) = found.unwrap_or(Err(LedgerError::Stopped)).map_err(unread)? else { return Ok(None) };
+        let first = FirstRequest { fields: made.fields, answer: Vec::new() };
+        request.answered(&first).map_err(|wrong| BooksError::Invalid(vec![wrong]))?;
+        answered(&made).map(Some)
+    }
+
+    async fn grant(&self, grant: Grant, now: Now) -> Result<pb::QuotaUsage, BooksError> {
+        let plan = self.prepare(&grant, now)?;
+        let (note, now_s) = (note(&plan), now.unix_s());
+        let named = grant.request.as_ref().map(|RequestKey { name, fields }| (*name, *fields));
+        let once = named.map(|(name, fields)| Once { kind: OnceKind::Request, name, fields, note: note.clone(), now_s });
+        let made = self.desk.grant(plan, once).await.map_err(|failed| match failed {
+            GrantFailed::OtherRequest => BooksError::Invalid(vec![RequestKey::taken()]),
+            GrantFailed::Ledger(error) => BooksError::Unavailable(error.to_string()),
+        })?;
+        answered(&if named.is_some() { made } else { Made { note, ..made } })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,11 +8,11 @@ use prost::Message;
 use super::convert::{keys, plans, subscribers, targets};
 use super::pb::tollgate as pb;
 use super::plans::desk::Desk;
-use crate::catalog::{Catalog, Draft, Image, Keeper, KeyEntry, Kind, Stored, ValueHash};
+use crate::catalog::{Catalog, Draft, FirstRequest, Image, Keeper, KeyEntry, Kind, MadeRequest, RequestKey, Stored, ValueHash};
 use crate::decide::invalid::Invalid;
 use crate::decide::plan::Id;
 use crate::decide::time::SECOND_NS;
-use crate::ledger::{CatalogChange, CatalogEdit, CatalogResource, LedgerThread};
+use crate::ledger::{CatalogChange, CatalogEdit, CatalogResource, LedgerThread, Once, OnceKind};
 
 /// How values are written. Another way gets another number, and this one stays readable.
 const WRITTEN_AS: u8 = 1;
@@ -33,15 +33,22 @@ impl LedgerKeeper {
 }
 
 impl Keeper for LedgerKeeper {
-    fn keep(&self, expected: u64, edit: &Draft) -> Result<(), String> {
+    fn keep(&self, expected: u64, edit: &Draft, request: Option<MadeRequest<'_>>) -> Result<(), String> {
         let catalog = edit.catalog();
         let change = |(kind, id): &(Kind, _)| CatalogChange { kind: number(*kind), id: Arc::clone(id), value: write(catalog, *kind, id) };
-        let edit = CatalogEdit { expected, revision: catalog.revision(), changes: edit.changed().map(change).collect() };
+        let changes: Vec<_> = edit.changed().map(change).collect();
+        let revision = if changes.is_empty() { expected } else { catalog.revision() };
+        let edit = CatalogEdit { expected, revision, changes, once: request.map(once) };
         match self.ledger.call(edit) {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(conflict)) => Err(conflict.to_string()),
             Err(error) => Err(error.to_string()),
         }
+    }
+
+    fn find(&self, request: &RequestKey) -> Result<Option<FirstRequest>, String> {
+        let made = self.ledger.ledger().find_made(OnceKind::Request, &request.name).map_err(|error| error.to_string())?;
+        Ok(made.map(|made| FirstRequest { fields: made.fields, answer: made.note }))
     }
 
     fn published(&self, before: &Catalog, after: &Catalog, changed: &[(Kind, Id)]) {
@@ -66,6 +73,10 @@ impl Keeper for LedgerKeeper {
         }
         Ok(image)
     }
+}
+
+fn once(MadeRequest { key, answer, now }: MadeRequest<'_>) -> Once {
+    Once { kind: OnceKind::Request, name: key.name, fields: key.fields, note: answer, now_s: now.unix_s() }
 }
 
 /// Numbers in the ledger never change.

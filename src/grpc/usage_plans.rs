@@ -8,7 +8,7 @@ use tonic::{Request, Response, Status};
 
 use super::pb::tollgate as pb;
 use super::status::{invalid, unfinished};
-use crate::catalog::{Catalog, CatalogStore, Draft, EditError, EditOptions, Edited, ListOptions, Page, RequestKey};
+use crate::catalog::{Answer as Written, Catalog, CatalogStore, Draft, EditError, EditOptions, Edited, ListOptions, Page, RequestKey};
 use crate::decide::invalid::Invalid;
 use crate::decide::time::Now;
 use pb::usage_plan_service_server::UsagePlanService;
@@ -53,18 +53,28 @@ impl UsagePlans {
     }
 
     /// How to make the edit that `message` asks for.
-    fn options(how: &How<'_>, message: &impl Message) -> Result<EditOptions, Status> {
-        Ok(EditOptions { request: request_key(how.method, how.request_id, message)?, validate_only: how.validate_only })
+    fn options(how: &How<'_>, message: &impl Message) -> Result<Options, Status> {
+        Ok(Options { request: request_key(how.method, how.request_id, message)?, edit: EditOptions { validate_only: how.validate_only } })
     }
 
-    /// Makes an edit. It waits for those before it, and a large one takes its time, so it is no work for a thread that serves calls.
-    async fn edit<A: Clone + Send + 'static>(
+    /// Makes an edit, and answers it: `wire` says what with. It waits for those before it, and a large one takes its time, so it is no work for
+    /// a thread that serves calls.
+    async fn edit<A: 'static, W: Message + Default + 'static>(
         &self,
-        options: EditOptions,
+        Options { request, edit }: Options,
         work: impl FnOnce(&mut Draft) -> Result<A, EditError> + Send + 'static,
-    ) -> Result<Edited<A>, Status> {
+        wire: fn(&A) -> W,
+    ) -> Result<W, Status> {
         let (store, now) = (Arc::clone(&self.store), (self.now)());
-        apart(move || Ok(store.edit(options, now, work)?)).await
+        apart(move || {
+            let work = |draft: &mut Draft| work(draft).map(|answer| OnWire(wire(&answer)));
+            let Edited { answer: OnWire(answer), .. } = match &request {
+                Some(request) => store.edit_once(request, edit, now, work)?,
+                None => store.edit(edit, now, work)?,
+            };
+            Ok(answer)
+        })
+        .await
     }
 
     /// A page of a list. A filter may look at every resource.
@@ -75,6 +85,25 @@ impl UsagePlans {
             list(&catalog, &ListOptions { page_size: *page_size, page_token, filter, order_by }).map_err(invalid)
         };
         apart(page).await
+    }
+}
+
+/// How to make an edit.
+struct Options {
+    request: Option<RequestKey>,
+    edit: EditOptions,
+}
+
+/// The answer to an edit. A retry gets it as it was written down.
+struct OnWire<W>(W);
+
+impl<W: Message + Default> Written for OnWire<W> {
+    fn write(&self) -> Vec<u8> {
+        self.0.encode_to_vec()
+    }
+
+    fn read(written: &[u8]) -> Option<Self> {
+        W::decode(written).ok().map(Self)
     }
 }
 

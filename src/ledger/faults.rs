@@ -8,8 +8,8 @@ use std::sync::mpsc::Receiver;
 use parking_lot::Mutex;
 
 use super::{
-    Answer, CatalogImage, CounterId, CounterIdentity, DailyRow, Holder, Ledger, LedgerError, LedgerScope, NumberedName, Operation,
-    PeriodRow, Secrets, WindowRow,
+    Answer, CatalogImage, CounterId, CounterIdentity, DailyRow, Holder, Ledger, LedgerError, LedgerScope, Made, NumberedName, OnceKind,
+    Operation, PeriodRow, Secrets, WindowRow,
 };
 
 /// What happens to one commit.
@@ -87,6 +87,10 @@ impl Ledger for FaultyLedger {
                 inner.commit(operations).and(Err(LedgerError::Stopped))
             }
         }
+    }
+
+    fn find_made(&self, kind: OnceKind, name: &[u8; 16]) -> Result<Option<Made>, LedgerError> {
+        self.alive()?.find_made(kind, name)
     }
 
     fn load_catalog(&self) -> Result<CatalogImage, LedgerError> {

@@ -1,6 +1,7 @@
 //! A ledger without a file: it ends with the process.
 
 mod days;
+mod made;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
@@ -10,12 +11,13 @@ use parking_lot::Mutex;
 use roaring::RoaringBitmap;
 
 use self::days::Days;
+use self::made::MadeOnce;
 use super::balance::{Account, Share};
 use super::operations::{MarkPlace, Rows, perform, unspent};
 use super::{
     Answer, CatalogChange, CatalogImage, CatalogResource, CounterId, CounterIdentity, DailyChange, DailyName, DailyRow, Expire, Expired,
-    Holder, Ledger, LedgerError, LedgerPeriod, LedgerScope, MAX_COUNT_RULES, NameKind, NumberedName, Operation, PeriodRow, Secrets,
-    WindowRow,
+    Holder, Ledger, LedgerError, LedgerPeriod, LedgerScope, MAX_COUNT_RULES, Made, NameKind, NumberedName, OnceKind, Operation, PeriodRow,
+    Secrets, WindowRow,
 };
 use crate::decide::plan::Id;
 
@@ -44,6 +46,7 @@ struct State {
     names: BTreeMap<Holder, Numbered>,
     /// By holder and fingerprint.
     windows: BTreeMap<(u32, [u8; 16]), WindowRow>,
+    made: MadeOnce,
 }
 
 /// The names that one epoch has numbered.
@@ -95,6 +98,10 @@ impl Ledger for MemoryLedger {
     fn commit(&self, operations: &[Operation]) -> Result<Vec<Answer>, LedgerError> {
         let mut state = self.state.lock();
         Ok(operations.iter().map(|operation| perform(&mut *state, operation).unwrap_or_else(|never| match never {})).collect())
+    }
+
+    fn find_made(&self, kind: OnceKind, name: &[u8; 16]) -> Result<Option<Made>, LedgerError> {
+        Ok(self.state.lock().made.find(kind, name))
     }
 
     fn load_catalog(&self) -> Result<CatalogImage, LedgerError> {
@@ -351,6 +358,15 @@ impl Rows for State {
         Ok(())
     }
 
+    fn find_made(&mut self, kind: OnceKind, name: &[u8; 16]) -> Result<Option<Made>, Infallible> {
+        Ok(self.made.find(kind, name))
+    }
+
+    fn put_made(&mut self, kind: OnceKind, name: &[u8; 16], made: &Made) -> Result<(), Infallible> {
+        self.made.put(kind, *name, made.clone());
+        Ok(())
+    }
+
     fn expire(&mut self, expire: &Expire, most: u64) -> Result<Expired, Infallible> {
         let limit = usize::try_from(most).unwrap_or(usize::MAX);
         let mark_rows = self.expire_marks(expire.marks_issued_before_s, limit);
@@ -361,8 +377,10 @@ impl Rows for State {
         let ended: Vec<_> = ended.take(limit).collect();
         self.windows.retain(|place, _| ended.binary_search(place).is_err());
         let windows = u64::try_from(ended.len()).unwrap_or(u64::MAX);
-        let more = [mark_rows, periods, days, names, windows].contains(&most);
-        Ok(Expired { mark_rows, periods, counters, days, names, windows, more })
+        let requests = self.made.expire(OnceKind::Request, expire.requests_made_before_s, limit);
+        let charges = self.made.expire(OnceKind::Charge, expire.charges_made_before_s, limit);
+        let more = [mark_rows, periods, days, names, windows, requests, charges].contains(&most);
+        Ok(Expired { mark_rows, periods, counters, days, names, windows, made: requests + charges, more })
     }
 }
 

@@ -3,8 +3,8 @@
 use super::balance::{Account, MAX_UNITS, Share};
 use super::{
     Answer, Balance, CatalogChange, CatalogEdit, ChargeRequest, Counter, CounterId, CounterIdentity, DailyChange, Delta, Expire, Expired,
-    GiveBack, GivenBack, GrantRequest, Holder, Lease, LeaseRequest, LedgerPeriod, Mark, MarkKind, NumberedName, Operation, Refused,
-    RevisionConflict, Settle, Settled, WindowRow,
+    GiveBack, GivenBack, GrantMade, GrantRequest, Holder, Lease, LeaseRequest, LedgerPeriod, Made, Mark, MarkKind, NumberedName, Once,
+    OnceKind, Operation, Refused, RevisionConflict, Settle, Settled, WindowRow,
 };
 
 /// How many rows of each kind one [`Expire`] drops at most, so that it keeps nobody waiting.
@@ -51,6 +51,9 @@ pub(super) trait Rows {
     fn put_names(&mut self, holder: Holder, names: &[NumberedName]) -> Result<(), Self::Error>;
 
     fn put_window(&mut self, holder_id: u32, row: &WindowRow) -> Result<(), Self::Error>;
+
+    fn find_made(&mut self, kind: OnceKind, name: &[u8; 16]) -> Result<Option<Made>, Self::Error>;
+    fn put_made(&mut self, kind: OnceKind, name: &[u8; 16], made: &Made) -> Result<(), Self::Error>;
 
     /// Drops at most `most` rows of each kind.
     fn expire(&mut self, expire: &Expire, most: u64) -> Result<Expired, Self::Error>;
@@ -174,14 +177,58 @@ fn change<R: Rows>(rows: &mut R, delta: &Delta) -> Result<Option<Balance>, R::Er
     Ok(Some(account.balance(&shares, None)))
 }
 
-fn charge<R: Rows>(rows: &mut R, request: &ChargeRequest) -> Result<Result<Balance, Refused>, R::Error> {
-    edit_account(rows, &request.counter, request.period, request.now_s, |account| {
-        account.change(i64::try_from(request.units).unwrap_or(i64::MAX));
-    })
+/// What was done under the name of an operation.
+fn made_before<R: Rows>(rows: &mut R, once: Option<&Once>) -> Result<Option<Result<Made, Refused>>, R::Error> {
+    let Some(once) = once else { return Ok(None) };
+    let made = rows.find_made(once.kind, &once.name)?;
+    Ok(made.map(|made| if made.fields == once.fields { Ok(made) } else { Err(Refused::OtherOperation) }))
 }
 
-fn grant<R: Rows>(rows: &mut R, request: &GrantRequest) -> Result<Result<Balance, Refused>, R::Error> {
-    edit_account(rows, &request.counter, request.period, request.now_s, |account| account.grant(request.change, request.limit))
+fn keep_made<R: Rows>(rows: &mut R, once: Option<&Once>, balance: Balance) -> Result<(), R::Error> {
+    once.map_or(Ok(()), |once| rows.put_made(once.kind, &once.name, &once.made(balance)))
+}
+
+fn charge<R: Rows>(rows: &mut R, request: &ChargeRequest) -> Result<Result<Balance, Refused>, R::Error> {
+    if let Some(before) = made_before(rows, request.once.as_ref())? {
+        return Ok(Err(before.err().unwrap_or(Refused::DoneBefore)));
+    }
+    let charged = edit_account(rows, &request.counter, request.period, request.now_s, |account| {
+        account.change(i64::try_from(request.units).unwrap_or(i64::MAX));
+    })?;
+    if let Ok(balance) = charged {
+        keep_made(rows, request.once.as_ref(), balance)?;
+    }
+    Ok(charged)
+}
+
+fn grant<R: Rows>(rows: &mut R, request: &GrantRequest) -> Result<Result<GrantMade, Refused>, R::Error> {
+    match made_before(rows, request.once.as_ref())? {
+        Some(Ok(first)) => {
+            let balance = standing(rows, &request.counter, request.period)?;
+            return Ok(Ok(GrantMade { balance, first: Some(first) }));
+        }
+        Some(Err(refused)) => return Ok(Err(refused)),
+        None => {}
+    }
+    let granted = edit_account(rows, &request.counter, request.period, request.now_s, |account| {
+        account.grant(request.change, request.limit);
+    })?;
+    if let Ok(balance) = granted {
+        keep_made(rows, request.once.as_ref(), balance)?;
+    }
+    Ok(granted.map(|balance| GrantMade { balance: Some(balance), first: None }))
+}
+
+/// Where a counter stands. `None`: nothing is kept of the period.
+fn standing<R: Rows>(rows: &mut R, counter: &Counter, period: LedgerPeriod) -> Result<Option<Balance>, R::Error> {
+    let counter = match counter {
+        Counter::Known(id) => Some(*id),
+        Counter::Named(identity) => rows.find_counter(identity)?,
+    };
+    let Some(counter) = counter else { return Ok(None) };
+    let Some(account) = rows.account(counter, period.start_s)? else { return Ok(None) };
+    let shares = rows.shares(counter, period.start_s)?;
+    Ok(Some(account.balance(&shares, None)))
 }
 
 fn edit_account<R: Rows>(
@@ -208,13 +255,14 @@ fn edit_account<R: Rows>(
 
 fn edit_catalog<R: Rows>(rows: &mut R, edit: &CatalogEdit) -> Result<Result<u64, RevisionConflict>, R::Error> {
     let current = rows.catalog_revision()?;
-    if current != edit.expected {
+    if current != edit.expected || made_before(rows, edit.once.as_ref())?.is_some() {
         return Ok(Err(RevisionConflict { current }));
     }
     for change in &edit.changes {
         rows.put_resource(change)?;
     }
     rows.set_catalog_revision(edit.revision)?;
+    keep_made(rows, edit.once.as_ref(), Balance::default())?;
     Ok(Ok(edit.revision))
 }
 

@@ -14,8 +14,8 @@ use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 
 use super::operations::perform;
 use super::{
-    Answer, CatalogImage, CounterId, CounterIdentity, DailyRow, Holder, Ledger, LedgerError, LedgerScope, NumberedName, Operation,
-    PeriodRow, Secrets, WindowRow,
+    Answer, CatalogImage, CounterId, CounterIdentity, DailyRow, Holder, Ledger, LedgerError, LedgerScope, Made, NumberedName, OnceKind,
+    Operation, PeriodRow, Secrets, WindowRow,
 };
 use rows::Transaction;
 
@@ -25,6 +25,7 @@ mod copy;
 mod days;
 mod failure;
 mod lists;
+mod made;
 mod rows;
 mod schema;
 
@@ -159,6 +160,10 @@ impl Ledger for SqliteLedger {
 
     fn commit(&self, operations: &[Operation]) -> Result<Vec<Answer>, LedgerError> {
         self.transact(|transaction| operations.iter().map(|operation| perform(transaction, operation)).collect())
+    }
+
+    fn find_made(&self, kind: OnceKind, name: &[u8; 16]) -> Result<Option<Made>, LedgerError> {
+        self.read(|sql| made::find(sql, kind, name))
     }
 
     fn load_catalog(&self) -> Result<CatalogImage, LedgerError> {

@@ -24,6 +24,7 @@ mod files;
 mod leases;
 mod model;
 mod names;
+mod once;
 mod retention;
 mod settlements;
 mod threads;

@@ -12,8 +12,8 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::{
-    Answer, Balance, CatalogEdit, ChargeRequest, DailyReport, Expire, Expired, GiveBack, GivenBack, GrantRequest, Lease, LeaseRequest,
-    Ledger, LedgerError, NameReport, Operation, Refused, RevisionConflict, Settle, Settled, WindowReport,
+    Answer, Balance, CatalogEdit, ChargeRequest, DailyReport, Expire, Expired, GiveBack, GivenBack, GrantMade, GrantRequest, Lease,
+    LeaseRequest, Ledger, LedgerError, NameReport, Operation, Refused, RevisionConflict, Settle, Settled, WindowReport,
 };
 
 /// The most operations in one transaction.
@@ -53,7 +53,7 @@ requests! {
     GiveBack => GiveBack(GivenBack);
     Settle => Settle(Settled);
     ChargeRequest => Charge(Result<Balance, Refused>);
-    GrantRequest => Grant(Result<Balance, Refused>);
+    GrantRequest => Grant(Result<GrantMade, Refused>);
     CatalogEdit => Edit(Result<u64, RevisionConflict>);
     DailyReport => Daily(());
     NameReport => Names(());

@@ -67,7 +67,7 @@ fn what_differs_is_updated_and_named_by_field() {
 #[test]
 fn a_dry_run_says_the_same_and_changes_nothing() {
     let store = store();
-    let only = EditOptions { validate_only: true, ..EditOptions::default() };
+    let only = EditOptions { validate_only: true };
     let dry = lines(&store.edit(only, at(1), |draft| draft.apply(&declared())).unwrap().answer);
     assert!(store.load().plans().is_empty());
     assert_eq!(dry, apply(&store, &declared()));

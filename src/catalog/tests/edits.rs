@@ -109,33 +109,50 @@ fn an_edit_that_changes_nothing_makes_no_revision() {
     assert!(Arc::ptr_eq(&before, &store.snapshot()));
 }
 
+/// An answer as it is written down.
+#[derive(Debug, PartialEq, Eq)]
+struct Revision(u64);
+
+impl Answer for Revision {
+    fn write(&self) -> Vec<u8> {
+        self.0.to_le_bytes().into()
+    }
+
+    fn read(written: &[u8]) -> Option<Self> {
+        written.try_into().ok().map(u64::from_le_bytes).map(Self)
+    }
+}
+
+fn create(id: &'static str) -> impl Fn(&mut Draft) -> Result<Revision, EditError> {
+    move |draft| draft.create_plan(plan(id, &["new"])).map(|stored| Revision(stored.revision))
+}
+
 #[test]
 fn validate_only_answers_and_changes_nothing() {
     let store = furnished();
     let before = store.snapshot();
-    let request = RequestKey::new("r1", "Create", b"x").unwrap();
-    let only = EditOptions { request: request.clone(), validate_only: true };
-    let edited = store.edit(only.clone(), at(2), |draft| draft.create_plan(plan("silver", &["new"]))).unwrap();
-    assert_eq!((edited.answer.revision, edited.repeated), (2, false));
+    let request = RequestKey::new("r1", "Create", b"x").unwrap().unwrap();
+    let only = || EditOptions { validate_only: true };
+    let edited = store.edit_once(&request, only(), at(2), create("silver")).unwrap();
+    assert_eq!((edited.answer, edited.repeated), (Revision(2), false));
     assert!(Arc::ptr_eq(&before, &store.snapshot()));
-    assert!(store.edit(only, at(2), |draft| draft.create_plan(plan("gold", &[]))).is_err());
-    let real = EditOptions { request, validate_only: false };
-    assert!(!store.edit(real, at(2), |draft| draft.create_plan(plan("silver", &["new"]))).unwrap().repeated, "nothing was remembered");
+    assert!(store.edit_once(&request, only(), at(2), create("gold")).is_err());
+    let real = store.edit_once(&request, EditOptions::default(), at(2), create("silver")).unwrap();
+    assert!(!real.repeated, "nothing was remembered");
 }
 
 #[test]
 fn a_retry_gets_the_first_answer_and_changes_nothing() {
     let store = furnished();
-    let options = |message: &[u8]| EditOptions { request: RequestKey::new("r1", "Create", message).unwrap(), validate_only: false };
-    let refused = store.edit(options(b"x"), at(2), |draft| draft.create_plan(plan("gold", &[])));
-    assert!(matches!(refused, Err(EditError::Exists { .. })), "what failed is not remembered");
-    let first = store.edit(options(b"x"), at(2), |draft| draft.create_plan(plan("silver", &[]))).unwrap();
+    let named = |message: &[u8]| RequestKey::new("r1", "Create", message).unwrap().unwrap();
+    let tried = |message: &[u8], at, id| store.edit_once(&named(message), EditOptions::default(), at, create(id));
+    assert!(matches!(tried(b"x", at(2), "gold"), Err(EditError::Exists { .. })), "what failed is not remembered");
+    let first = tried(b"x", at(2), "silver").unwrap();
     edit(&store, 3, |draft| draft.delete_plan("silver", "", false));
-    let retried = store.edit(options(b"x"), at(4), |draft| draft.create_plan(plan("silver", &[]))).unwrap();
-    assert!(retried.repeated && Arc::ptr_eq(&retried.answer, &first.answer));
+    let retried = tried(b"x", at(4), "silver").unwrap();
+    assert_eq!((retried.answer, retried.repeated), (first.answer, true));
     assert!(store.load().plans().get("silver").is_none());
-    let other = store.edit(options(b"y"), at(4), |draft| draft.create_plan(plan("bronze", &[]))).unwrap_err();
-    assert_eq!(mistake(other).0, "request_id");
+    assert_eq!(mistake(tried(b"y", at(4), "bronze").unwrap_err()).0, "request_id");
 }
 
 #[test]

@@ -1,9 +1,10 @@
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 use parking_lot::Mutex as Lock;
 
 use super::*;
-use crate::catalog::{Catalog, Image, Keeper, Kind, Stored};
+use crate::catalog::{Answer, Catalog, FirstRequest, Image, Keeper, Kind, MadeRequest, RequestKey, Stored};
 use crate::decide::lookup::Lookup;
 use crate::decide::plan::Id;
 
@@ -15,18 +16,28 @@ const FAILS_AFTERWARDS: u8 = 2;
 #[derive(Debug, Default)]
 struct Shelf {
     kept: Lock<Image>,
+    requests: Lock<HashMap<[u8; 16], FirstRequest>>,
     mood: AtomicU8,
 }
 
 impl Keeper for Shelf {
-    fn keep(&self, expected: u64, edit: &Draft) -> Result<(), String> {
+    fn keep(&self, expected: u64, edit: &Draft, request: Option<MadeRequest<'_>>) -> Result<(), String> {
         let mood = self.mood.load(Ordering::Relaxed);
         if mood == FAILS {
             return Err("the disk is full".to_owned());
         }
         assert_eq!(self.kept.lock().revision, expected, "edits are kept one after the other");
-        *self.kept.lock() = image(edit.catalog());
+        if edit.changed().next().is_some() {
+            *self.kept.lock() = image(edit.catalog());
+        }
+        if let Some(MadeRequest { key, answer, .. }) = request {
+            self.requests.lock().insert(key.name, FirstRequest { fields: key.fields, answer });
+        }
         if mood == FAILS_AFTERWARDS { Err("nobody knows".to_owned()) } else { Ok(()) }
+    }
+
+    fn find(&self, request: &RequestKey) -> Result<Option<FirstRequest>, String> {
+        Ok(self.requests.lock().get(&request.name).cloned())
     }
 
     fn published(&self, before: &Catalog, after: &Catalog, changed: &[(Kind, Id)]) {
@@ -125,4 +136,52 @@ fn an_edit_that_was_kept_although_it_failed_is_seen_by_the_next() {
     assert!(matches!(tried(&store, work), Err(EditError::NotKept(_))));
     shelf.mood.store(WORKS, Ordering::Relaxed);
     assert!(matches!(tried(&store, work), Err(EditError::Exists { .. })));
+}
+
+/// An answer as it is written down.
+#[derive(Debug, PartialEq, Eq)]
+struct Count(u8);
+
+impl Answer for Count {
+    fn write(&self) -> Vec<u8> {
+        vec![self.0]
+    }
+
+    fn read(written: &[u8]) -> Option<Self> {
+        written.first().copied().map(Self)
+    }
+}
+
+#[test]
+fn a_request_that_was_kept_is_made_once_also_where_it_seemed_to_fail_and_after_a_restart() {
+    let shelf = Arc::new(Shelf::default());
+    let before = store(&shelf);
+    fill(&before);
+    let key = |message: &[u8]| RequestKey::new("r", "Create", message).unwrap().unwrap();
+    let create = |store: &CatalogStore, message: &[u8], answer: u8| {
+        let work = |draft: &mut Draft| draft.create_subscriber(subscriber("other", &["gold"])).map(|_| Count(answer));
+        store.edit_once(&key(message), EditOptions::default(), at(1), work)
+    };
+    shelf.mood.store(FAILS_AFTERWARDS, Ordering::Relaxed);
+    assert!(matches!(create(&before, b"x", 7), Err(EditError::NotKept(_))));
+    shelf.mood.store(WORKS, Ordering::Relaxed);
+    for store in [before, store(&shelf)] {
+        let retried = create(&store, b"x", 8).unwrap();
+        assert_eq!((retried.answer, retried.repeated), (Count(7), true), "the first answer");
+        assert_eq!(mistake(create(&store, b"y", 8).unwrap_err()).0, "request_id");
+    }
+}
+
+#[test]
+fn a_request_that_changes_nothing_is_remembered_too() {
+    let shelf = Arc::new(Shelf::default());
+    let store = store(&shelf);
+    fill(&store);
+    let (key, revision) = (RequestKey::new("r", "Attach", b"x").unwrap().unwrap(), store.load().revision());
+    for (repeated, answer) in [(false, 1), (true, 2)] {
+        let work = |draft: &mut Draft| draft.attach_target("gold", "all", "orders", "").map(|_| Count(answer));
+        let edited = store.edit_once(&key, EditOptions::default(), at(1), work).unwrap();
+        assert_eq!((edited.answer, edited.repeated), (Count(1), repeated));
+    }
+    assert_eq!(store.load().revision(), revision);
 }

@@ -77,7 +77,7 @@ pub(super) fn services(parts: &Parts, config: &Config) -> Result<Services, Failu
 
 fn usage_plans(parts: &Parts) -> UsagePlans {
     let clock = parts.clock.clone();
-    let books = Arc::new(EngineBooks::new(parts.plan_engine.clone(), parts.catalog.clone(), Some(parts.desk.clone())));
+    let books = Arc::new(EngineBooks::new(parts.plan_engine.clone(), parts.catalog.clone(), parts.desk.clone()));
     UsagePlans::new(parts.catalog.clone(), books, Arc::new(move || clock.now()))
 }
 

@@ -37,8 +37,15 @@ pub struct Correction {
 pub enum Change {
     /// Unless the mark is set: set it, and change what is charged.
     Settle { mark: Mark, deltas: Vec<Delta> },
-    /// Charge units past any limit: there is no receipt, and so no mark.
-    Charge { counter: Counter, number: Option<u64>, period: Period, units: u64 },
+    /// Charge units past any limit: there is no receipt, and so no mark. Where the report has a name, only if none of this name was charged.
+    Charge { counter: Counter, number: Option<u64>, period: Period, units: u64, name: Option<ChargeName> },
+}
+
+/// Names a charge to one counter, and all that is asked of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChargeName {
+    pub name: [u8; 16],
+    pub fields: [u8; 16],
 }
 
 /// Names a receipt, and what is done for it at most once.
@@ -81,6 +88,8 @@ pub enum Committed {
     Duplicate,
     /// Marks of that time were dropped, and nothing changed.
     TooOld,
+    /// Another report had the name of this one, and nothing changed.
+    Other,
 }
 
 /// What is left to do after the commit.
@@ -186,6 +195,11 @@ impl PlanEngine {
                 }
                 self.conclude(receipt, *ended, *at_check, *at_report, [corrects, charges], now)
             }
+            Then::Caller { .. } if committed.contains(&Committed::Other) => {
+                self.events.invalid_reports.fetch_add(1, Ordering::Relaxed);
+                Settlement::Invalid
+            }
+            Then::Caller { .. } if committed.iter().all(|committed| *committed == Committed::Duplicate) => Settlement::Duplicate,
             Then::Caller { owner, key, target, class } => {
                 if let Some(class) = class {
                     self.usage.count(&self.fingerprints, Who::under(owner, key, target), Event::Response(*class), now);

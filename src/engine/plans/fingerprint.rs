@@ -23,6 +23,11 @@ impl Hash for Fingerprint {
 }
 
 impl Fingerprint {
+    /// To be kept elsewhere.
+    pub(super) fn bytes(self) -> [u8; 16] {
+        ((u128::from(self.high) << 64) | u128::from(self.low)).to_le_bytes()
+    }
+
     /// Spreads what it is about over a few places.
     pub(super) fn spread(&self) -> u8 {
         self.low.to_le_bytes()[0]

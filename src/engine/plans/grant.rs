@@ -69,6 +69,8 @@ pub struct GrantPlan {
     pub limit: u64,
     pub change: Grant,
     pub give_back: Option<GiveBack>,
+    /// Units that are known here to be used in the period. `None`: nothing is known of it.
+    pub used: Option<u64>,
 }
 
 impl QuotaUsage {
@@ -107,7 +109,7 @@ impl PlanEngine {
         now: Now,
     ) -> Result<GrantPlan, GrantError> {
         let (owner, quota) = granted_to(lookup, subject, names)?;
-        let (number, period, back) = self.granting(&owner, quota, now, |slot| {
+        let (number, period, used, back) = self.granting(&owner, quota, now, |slot| {
             let Slot { count, leases, .. } = slot;
             let period = count.at(&quota.calendar, now.unix_ns).period;
             let mut backs = Vec::new();
@@ -115,11 +117,11 @@ impl PlanEngine {
             if let Some(held) = leases.held_mut(period.start_ns).filter(|_| !matches!(change, Grant::Add(_))) {
                 give_back(number, held, &mut backs);
             }
-            (number, period, backs.pop())
+            (number, period, count.row(period.start_ns).map(|row| row.used), backs.pop())
         })?;
         let counter = Counter::of(&owner, &quota.identity);
         let number = (number != 0).then_some(number);
-        Ok(GrantPlan { counter, number, period, limit: quota.limit, change, give_back: back })
+        Ok(GrantPlan { counter, number, period, limit: quota.limit, change, give_back: back, used })
     }
 
     /// The ledger has granted. `granted`: units that operators gave beside the limit in this period, all together. `charged`: units charged in

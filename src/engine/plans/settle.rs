@@ -3,15 +3,15 @@
 use std::sync::Arc;
 
 use super::books::{Entry, Owner, subject_fingerprint};
-use super::correction::{Change, Settled};
+use super::correction::{Change, ChargeName, Settled};
 use super::lease::Counter;
 use super::marks::{Done, Full, Marked};
 use super::receipt::{Charged, Receipt};
 use super::usage::{Event, Who};
-use super::{Covered, NameKind, PlanEngine};
-use crate::decide::compiled::CompiledQuota;
+use super::{Covered, MAX_OPERATION_ID, NameKind, PlanEngine};
+use crate::decide::compiled::{CompiledQuota, QuotaIdentity};
 use crate::decide::lookup::Lookup;
-use crate::decide::outcome::{CountRule, Outcome};
+use crate::decide::outcome::{Class, CountRule, Outcome};
 use crate::decide::plan::{Charge, Id};
 use crate::decide::resolve::subscribe;
 use crate::decide::time::Now;
@@ -32,8 +32,8 @@ pub enum ReportSubject<'a> {
     /// What the check handed out.
     Receipt(&'a [u8]),
     /// Some request of this caller to this target. Quotas that are charged at the report, and statistics; never a refund. The key need not be
-    /// valid any more.
-    Caller { api_key: &'a [u8], target: &'a str },
+    /// valid any more. `operation_id`: a report of the same id and key charges once. Empty: none.
+    Caller { api_key: &'a [u8], target: &'a str, operation_id: &'a [u8] },
 }
 
 /// What a report did.
@@ -103,7 +103,10 @@ impl PlanEngine {
                 Some(receipt) => self.settle_receipt(receipt, ended, now)?,
                 None => Settled::Done(Settlement::Invalid),
             },
-            ReportSubject::Caller { api_key, target } => self.settle_caller(lookup, api_key, target, ended, now),
+            ReportSubject::Caller { operation_id, .. } if operation_id.len() > MAX_OPERATION_ID => Settled::Done(Settlement::Invalid),
+            ReportSubject::Caller { api_key, target, operation_id } => {
+                self.settle_caller(lookup, (api_key, target), operation_id, ended, now)
+            }
         };
         if matches!(settled, Settled::Done(Settlement::Invalid)) {
             self.events.invalid_reports.fetch_add(1, Ordering::Relaxed);
@@ -220,7 +223,14 @@ impl PlanEngine {
     }
 
     /// A report without a receipt.
-    fn settle_caller(&self, lookup: &impl Lookup, api_key: &[u8], target: &str, ended: Ended, now: Now) -> Settled {
+    fn settle_caller(
+        &self,
+        lookup: &impl Lookup,
+        (api_key, target): (&[u8], &str),
+        operation_id: &[u8],
+        ended: Ended,
+        now: Now,
+    ) -> Settled {
         let caller = lookup.caller(api_key).and_then(|(key, subscriber)| Some((key, subscriber?)));
         let Some(covered) = caller.and_then(|caller| subscribe(lookup, caller, target, lookup.target(target)).ok()) else {
             return Settled::Done(Settlement::Invalid);
@@ -233,7 +243,11 @@ impl PlanEngine {
             let (subject, owner) = self.owner(covered);
             if self.settings.lease.is_some() && units > 0 {
                 let owner = owner();
-                let changes = charged.map(|quota| self.charge_at_report(quota, &owner, units, now)).collect();
+                let class = ended.outcome.class().map_or("", Class::name).as_bytes();
+                let cost = units.to_le_bytes();
+                let asked = [target_id.as_bytes(), class, cost.as_slice()];
+                let named = (!operation_id.is_empty()).then_some(Named { key: &key.id, id: operation_id, asked });
+                let changes = charged.map(|quota| self.charge_at_report(quota, &owner, units, named, now)).collect();
                 return self.charge_of(changes, owner, &key.id, target_id, ended.outcome.class());
             }
             let names = (&*entitlement.plan, &*entitlement.name);
@@ -259,12 +273,29 @@ impl PlanEngine {
         Settled::Done(Settlement::Counted)
     }
 
-    fn charge_at_report(&self, quota: &CompiledQuota, owner: &Owner, units: u64, now: Now) -> Change {
+    fn charge_at_report(&self, quota: &CompiledQuota, owner: &Owner, units: u64, named: Option<Named<'_>>, now: Now) -> Change {
         let counter = Counter::of(owner, &quota.identity);
-        let entry = self.books.find(self.fingerprint_of(&counter));
+        let fingerprint = self.fingerprint_of(&counter);
+        let entry = self.books.find(fingerprint);
         let number = entry.and_then(|entry| entry.lock().find(&quota.identity).map(|slot| slot.leases.counter));
-        Change::Charge { counter, number: number.filter(|&number| number != 0), period: quota.calendar.period(now.unix_ns), units }
+        let name = named.map(|Named { key, id, asked }| {
+            let QuotaIdentity { name, unit, time_zone, week_start } = &*quota.identity;
+            let quota = format!("{name}|{unit:?}|{time_zone}|{week_start:?}");
+            let parts = [key.as_bytes(), id, &fingerprint.bytes(), quota.as_bytes()];
+            ChargeName { name: self.fingerprints.of(b'c', &parts).bytes(), fields: self.fingerprints.of(b'r', &asked).bytes() }
+        });
+        Change::Charge { counter, number: number.filter(|&number| number != 0), period: quota.calendar.period(now.unix_ns), units, name }
     }
+}
+
+/// A report without a receipt that has an id.
+#[derive(Clone, Copy)]
+struct Named<'a> {
+    /// The API key's own id.
+    key: &'a str,
+    id: &'a [u8],
+    /// Target, class and units.
+    asked: [&'a [u8]; 3],
 }
 
 /// What a quota was charged before any report.

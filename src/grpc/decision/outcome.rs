@@ -35,7 +35,9 @@ async fn settle(plans: &Plans, wire: &pb::Outcome) -> Result<i32, ReportError> {
 fn subject(wire: &pb::Outcome) -> Option<ReportSubject<'_>> {
     match wire.subject.as_ref()? {
         Subject::Receipt(receipt) => Some(ReportSubject::Receipt(receipt)),
-        Subject::Caller(caller) => Some(ReportSubject::Caller { api_key: &caller.api_key, target: &caller.target }),
+        Subject::Caller(pb::outcome::Caller { api_key, target }) => {
+            Some(ReportSubject::Caller { api_key, target, operation_id: &wire.operation_id })
+        }
     }
 }
 

@@ -20,10 +20,12 @@ use crate::decide::quota::Row;
 use crate::decide::time::SECOND_NS;
 use crate::engine::plans::durable::RULES;
 use crate::engine::plans::{
-    Change, Committed, Correction, Counter, Delta, GiveBack, GrantError, GrantPlan, Granted, Mark, MarkKind, Need, PlanEngine, QuotaUsage,
+    Change, ChargeName, Committed, Correction, Counter, Delta, GiveBack, GrantPlan, Granted, Mark, MarkKind, Need, PlanEngine, QuotaUsage,
     Scope, Settlement,
 };
-use crate::ledger::{self, Balance, CounterIdentity, Holder, LeaseRequest, LedgerError, LedgerPeriod, LedgerThread, Refused};
+use crate::ledger::{
+    self, Balance, CounterIdentity, GrantMade, Holder, LeaseRequest, LedgerError, LedgerPeriod, LedgerThread, Made, Once, OnceKind, Refused,
+};
 
 /// How long what is wanted ahead of use waits for others. What is held meanwhile lasts for an eighth of `ledger.chunk_ms` at least.
 const GATHER: Duration = Duration::from_millis(5);
@@ -189,46 +191,72 @@ impl Desk {
             Change::Settle { mark, deltas } => {
                 self.ledger.submit(wire_settle(mark, deltas), move |answer| apply(answer.map(|settled| committed(&settled))));
             }
-            Change::Charge { counter, period, units, .. } => {
+            Change::Charge { counter, period, units, name, .. } => {
+                let now_s = self.clock.now().unix_s();
+                let once = name.map(|ChargeName { name, fields }| Once { kind: OnceKind::Charge, name, fields, note: Vec::new(), now_s });
                 let request = ledger::ChargeRequest {
                     counter: wire_counter(counter, None),
                     period: wire_period(*period),
                     units: *units,
-                    now_s: self.clock.now().unix_s(),
+                    now_s,
+                    once,
                 };
                 self.ledger.submit(request, move |answer| {
-                    let made = answer.and_then(|made| made.map_err(|refused| LedgerError::Fault(refused.to_string())));
-                    apply(made.map(|_| Committed::Done));
+                    apply(answer.and_then(|made| match made {
+                        Ok(_) => Ok(Committed::Done),
+                        Err(Refused::DoneBefore) => Ok(Committed::Duplicate),
+                        Err(Refused::OtherOperation) => Ok(Committed::Other),
+                        Err(refused) => Err(LedgerError::Fault(refused.to_string())),
+                    }));
                 });
             }
         }
         async move { told.await.unwrap_or(Err(LedgerError::Stopped)) }
     }
 
-    /// Makes a grant: unspent units go back first, so that they do not count as used.
+    /// Makes a grant: unspent units go back first, so that they do not count as used. Once begun it goes on, also when the caller has gone.
+    ///
+    /// `once` names the request: it is made once, however often it is asked for. The answer says what came of it the first time.
     ///
     /// # Errors
-    /// The ledger did not make it.
-    pub async fn grant(&self, plan: GrantPlan) -> Result<QuotaUsage, GrantFailed> {
+    /// The ledger did not make it, or is not known to have made it; or another request had the name.
+    pub async fn grant(&self, plan: GrantPlan, once: Option<Once>) -> Result<Made, GrantFailed> {
         let desk = self.clone();
         let done = tokio::spawn(async move {
-            match desk.give_back_and_grant(&plan).await {
-                Ok(Balance { charged, granted, .. }) => Ok(desk.engine.apply_grant(&plan, charged, granted, desk.clock.now())?),
-                Err(error) => {
-                    desk.engine.grant_failed(&plan);
-                    Err(error.into())
-                }
+            let answered = desk.give_back_and_grant(&plan, once.clone()).await;
+            let Ok(GrantMade { balance: Some(Balance { charged, granted, .. }), first }) = &answered else {
+                // Where it was made in a period that is over, too, the ledger knows better.
+                desk.engine.grant_failed(&plan);
+                return answered.and_then(|GrantMade { first, .. }| first.ok_or(LedgerError::Stopped.into()));
+            };
+            if let Err(full) = desk.engine.apply_grant(&plan, *charged, *granted, desk.clock.now()) {
+                // The ledger has it: the next lease tells.
+                tracing::debug!("a grant was made, and is not known here yet: {full}");
             }
+            let now =
+                || Made { charged: *charged, granted: *granted, note: once.map(|once| once.note).unwrap_or_default(), ..Made::default() };
+            Ok(first.clone().unwrap_or_else(now))
         });
         done.await.unwrap_or(Err(GrantFailed::Ledger(LedgerError::Stopped)))
     }
 
-    async fn give_back_and_grant(&self, plan: &GrantPlan) -> Result<Balance, LedgerError> {
+    async fn give_back_and_grant(&self, plan: &GrantPlan, once: Option<Once>) -> Result<GrantMade, GrantFailed> {
         if let Some(unspent) = plan.give_back {
             self.call(wire_give_back(unspent, self.holder)).await?;
         }
-        let request = wire_grant(plan, self.clock.now().unix_s());
-        self.call(request).await?.map_err(|refused| LedgerError::Fault(refused.to_string()))
+        let request = ledger::GrantRequest { once, ..wire_grant(plan, self.clock.now().unix_s()) };
+        self.call(request).await?.map_err(|refused| match refused {
+            Refused::OtherOperation => GrantFailed::OtherRequest,
+            refused => LedgerError::Fault(refused.to_string()).into(),
+        })
+    }
+
+    /// What was made under the name of a request. Blocks on the ledger's file.
+    ///
+    /// # Errors
+    /// The ledger cannot be read.
+    pub fn find_request(&self, name: &[u8; 16]) -> Result<Option<Made>, LedgerError> {
+        self.ledger.ledger().find_made(OnceKind::Request, name)
     }
 
     fn call<R: ledger::Request>(&self, request: R) -> impl Future<Output = Result<R::Answer, LedgerError>> + Send + use<R> {
@@ -366,6 +394,7 @@ fn wire_grant(plan: &GrantPlan, now_s: u64) -> ledger::GrantRequest {
         change: plan.change,
         limit: plan.limit,
         now_s,
+        once: None,
     }
 }
 
@@ -445,8 +474,8 @@ fn counter_of(usage: &QuotaUsage) -> Counter {
 pub enum GrantFailed {
     #[error(transparent)]
     Ledger(#[from] LedgerError),
-    #[error(transparent)]
-    Engine(#[from] GrantError),
+    #[error("another request had this name")]
+    OtherRequest,
 }
 
 #[cfg(test)]

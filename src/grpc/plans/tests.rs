@@ -1,5 +1,6 @@
 //! Plans to test the services with, and what becomes of decisions when the ledger fails.
 
+mod reports;
 mod restart;
 
 use std::sync::atomic::{AtomicU64, Ordering};

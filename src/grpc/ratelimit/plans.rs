@@ -180,7 +180,7 @@ async fn settle(plans: &Plans, descriptor: &[Descriptor]) -> Result<(), RateLimi
     let target = value("target").map(String::from_utf8_lossy).unwrap_or_default();
     let subject = match (value("receipt"), value("api_key")) {
         (Some(receipt), _) => Some(ReportSubject::Receipt(receipt)),
-        (None, Some(api_key)) => Some(ReportSubject::Caller { api_key, target: &target }),
+        (None, Some(api_key)) => Some(ReportSubject::Caller { api_key, target: &target, operation_id: &[] }),
         // An open method, or a caller without a key: there is nothing to settle.
         (None, None) => return Ok(()),
     };

@@ -33,7 +33,7 @@ pub struct Grant {
     pub quota: Id,
     /// At most 2^53 units.
     pub change: GrantChange,
-    /// A retry must get the first answer and grant nothing ([`Requests`](crate::catalog::Requests) remembers them).
+    /// A retry must get the first answer and grant nothing.
     pub request: Option<RequestKey>,
 }
 
@@ -59,8 +59,12 @@ pub trait Books: Send + Sync + 'static {
     /// kept. Unavailable where a part of it cannot be read.
     async fn usage(&self, scope: Scope<'_>, days: RangeInclusive<u64>, now: Now) -> Result<Usage, BooksError>;
 
-    /// Makes a grant; the answer is the counter's period after it.
-    async fn grant(&self, grant: Grant, now: Now) -> Result<QuotaUsage, BooksError>;
+    /// What a request that has this name was answered, if it was made before. Invalid where another request had the name.
+    async fn granted_before(&self, request: &RequestKey, now: Now) -> Result<Option<pb::QuotaUsage>, BooksError>;
+
+    /// Makes a grant; the answer is the counter's period after it. One whose request has a name is made once, whoever asks for it at once, and
+    /// also where the caller gives up, the answer is lost or the service ends: the answer is then the first one.
+    async fn grant(&self, grant: Grant, now: Now) -> Result<pb::QuotaUsage, BooksError>;
 }
 
 impl UsagePlans {
@@ -86,9 +90,15 @@ impl UsagePlans {
 
     pub(super) async fn make_grant(&self, request: pb::GrantRequest) -> Result<pb::QuotaUsage, Status> {
         let key = request_key("Grant", &request.request_id, &request)?;
+        let now = (self.now)();
+        // Before it is compared with a catalog that may have changed since.
+        if let Some(key) = &key
+            && let Some(first) = self.books.granted_before(key, now).await?
+        {
+            return Ok(first);
+        }
         let grant = grant(&self.store.snapshot(), request, key)?;
-        let granted = self.books.grant(grant, (self.now)()).await?;
-        Ok(usage::quota_to_wire(&granted))
+        Ok(self.books.grant(grant, now).await?)
     }
 }
 

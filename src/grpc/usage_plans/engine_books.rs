@@ -5,12 +5,15 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use prost::Message;
 
 use super::books::{Books, BooksError, Grant, Usage};
-use crate::catalog::{CatalogStore, Requests};
+use crate::catalog::{CatalogStore, MadeRequest, RequestKey, Requests};
 use crate::decide::invalid::Invalid;
 use crate::decide::time::{Now, SECOND_NS};
 use crate::engine::plans::{GrantError, PlanEngine, QuotaUsage, Scope, Subject};
+use crate::grpc::convert::usage::quota_to_wire;
+use crate::grpc::pb::tollgate as pb;
 
 const DAY_NS: u64 = 86_400 * SECOND_NS;
 
@@ -63,14 +66,24 @@ impl Books for EngineBooks {
         Ok(Usage { quotas, days: self.engine.daily_usage(scope, first, last) })
     }
 
-    async fn grant(&self, grant: Grant, now: Now) -> Result<QuotaUsage, BooksError> {
-        let Some(request) = &grant.request else { return self.make(&grant, now) };
+    async fn granted_before(&self, request: &RequestKey, now: Now) -> Result<Option<pb::QuotaUsage>, BooksError> {
+        first(&self.granted.lock(), request, now)
+    }
+
+    async fn grant(&self, grant: Grant, now: Now) -> Result<pb::QuotaUsage, BooksError> {
+        let Some(request) = &grant.request else { return Ok(quota_to_wire(&self.make(&grant, now)?)) };
         let mut granted = self.granted.lock();
-        if let Some(first) = granted.find(request, now).map_err(|wrong| BooksError::Invalid(vec![wrong]))? {
+        if let Some(first) = first(&granted, request, now)? {
             return Ok(first);
         }
-        let usage = self.make(&grant, now)?;
-        granted.remember(request.clone(), &usage, now);
+        let usage = quota_to_wire(&self.make(&grant, now)?);
+        granted.remember(MadeRequest { key: request, answer: usage.encode_to_vec(), now });
         Ok(usage)
     }
+}
+
+fn first(granted: &Requests, request: &RequestKey, now: Now) -> Result<Option<pb::QuotaUsage>, BooksError> {
+    let Some(first) = granted.find(request, now) else { return Ok(None) };
+    let answer = request.answered(first).map_err(|wrong| BooksError::Invalid(vec![wrong]))?;
+    pb::QuotaUsage::decode(&*answer).map(Some).map_err(|error| BooksError::Unavailable(error.to_string()))
 }

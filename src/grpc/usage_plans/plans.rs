@@ -3,7 +3,7 @@
 use tonic::Status;
 
 use super::{How, UsagePlans, apart, needed, total_size};
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, Draft};
 use crate::grpc::convert::{apply, plans};
 use crate::grpc::pb::tollgate as pb;
 use crate::grpc::status::invalid;
@@ -13,8 +13,7 @@ impl UsagePlans {
         let how = How { method: "CreateUsagePlan", request_id: &request.request_id, validate_only: request.validate_only };
         let options = Self::options(&how, &request)?;
         let plan = plans::plan(needed("usage_plan", request.usage_plan)?).map_err(invalid)?;
-        let edited = self.edit(options, move |draft| draft.create_plan(plan)).await?;
-        Ok(plans::to_wire(&edited.answer))
+        self.edit(options, move |draft| draft.create_plan(plan), |edited| plans::to_wire(edited)).await
     }
 
     pub(super) fn get_plan(&self, id: &str) -> Result<pb::UsagePlan, Status> {
@@ -36,42 +35,38 @@ impl UsagePlans {
         let how = How { method: "UpdateUsagePlan", request_id: &request.request_id, validate_only: request.validate_only };
         let options = Self::options(&how, &request)?;
         let wire = needed("usage_plan", request.usage_plan)?;
-        let edited = self
-            .edit(options, move |draft| {
-                let current = draft.plan(&wire.id, &wire.etag)?;
-                draft.replace_plan(plans::updated(&current, wire, request.update_mask)?)
-            })
-            .await?;
-        Ok(plans::to_wire(&edited.answer))
+        let update = move |draft: &mut Draft| {
+            let current = draft.plan(&wire.id, &wire.etag)?;
+            draft.replace_plan(plans::updated(&current, wire, request.update_mask)?)
+        };
+        self.edit(options, update, |edited| plans::to_wire(edited)).await
     }
 
     pub(super) async fn delete_plan(&self, request: pb::DeleteRequest) -> Result<(), Status> {
         let how = How { method: "DeleteUsagePlan", request_id: &request.request_id, validate_only: request.validate_only };
         let options = Self::options(&how, &request)?;
-        self.edit(options, move |draft| draft.delete_plan(&request.id, &request.etag, request.force)).await.map(|_| ())
+        self.edit(options, move |draft| draft.delete_plan(&request.id, &request.etag, request.force), |_| ()).await
     }
 
     pub(super) async fn attach(&self, request: pb::AttachTargetRequest) -> Result<pb::UsagePlan, Status> {
         let how = How { method: "AttachTarget", request_id: &request.request_id, validate_only: request.validate_only };
         let options = Self::options(&how, &request)?;
-        let edited = self
-            .edit(options, move |draft| draft.attach_target(&request.plan, &request.entitlement, &request.target, &request.etag))
-            .await?;
-        Ok(plans::to_wire(&edited.answer))
+        let attach = move |draft: &mut Draft| draft.attach_target(&request.plan, &request.entitlement, &request.target, &request.etag);
+        self.edit(options, attach, |edited| plans::to_wire(edited)).await
     }
 
     pub(super) async fn detach(&self, request: pb::DetachTargetRequest) -> Result<pb::UsagePlan, Status> {
         let how = How { method: "DetachTarget", request_id: &request.request_id, validate_only: request.validate_only };
         let options = Self::options(&how, &request)?;
-        let edited = self.edit(options, move |draft| draft.detach_target(&request.plan, &request.target, &request.etag)).await?;
-        Ok(plans::to_wire(&edited.answer))
+        let detach = move |draft: &mut Draft| draft.detach_target(&request.plan, &request.target, &request.etag);
+        self.edit(options, detach, |edited| plans::to_wire(edited)).await
     }
 
     pub(super) async fn apply_all(&self, request: pb::ApplyRequest) -> Result<pb::ApplyResponse, Status> {
         let how = How { method: "Apply", request_id: &request.request_id, validate_only: request.validate_only };
         let options = Self::options(&how, &request)?;
         let declared = apart(move || apply::declared(request).map_err(invalid)).await?;
-        let edited = self.edit(options, move |draft| draft.apply(&declared)).await?;
-        Ok(pb::ApplyResponse { changes: apply::changes_to_wire(&edited.answer) })
+        let wire = |changes: &Vec<_>| pb::ApplyResponse { changes: apply::changes_to_wire(changes) };
+        self.edit(options, move |draft| draft.apply(&declared), wire).await
     }
 }

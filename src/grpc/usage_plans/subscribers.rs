@@ -3,7 +3,7 @@
 use tonic::Status;
 
 use super::{How, UsagePlans, needed, total_size};
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, Draft};
 use crate::grpc::convert::subscribers;
 use crate::grpc::pb::tollgate as pb;
 use crate::grpc::status::invalid;
@@ -13,8 +13,7 @@ impl UsagePlans {
         let how = How { method: "CreateSubscriber", request_id: &request.request_id, validate_only: request.validate_only };
         let options = Self::options(&how, &request)?;
         let subscriber = subscribers::subscriber(needed("subscriber", request.subscriber)?).map_err(invalid)?;
-        let edited = self.edit(options, move |draft| draft.create_subscriber(subscriber)).await?;
-        Ok(subscribers::to_wire(&edited.answer))
+        self.edit(options, move |draft| draft.create_subscriber(subscriber), |edited| subscribers::to_wire(edited)).await
     }
 
     pub(super) fn get_one_subscriber(&self, id: &str) -> Result<pb::Subscriber, Status> {
@@ -36,18 +35,16 @@ impl UsagePlans {
         let how = How { method: "UpdateSubscriber", request_id: &request.request_id, validate_only: request.validate_only };
         let options = Self::options(&how, &request)?;
         let wire = needed("subscriber", request.subscriber)?;
-        let edited = self
-            .edit(options, move |draft| {
-                let current = draft.subscriber(&wire.id, &wire.etag)?;
-                draft.replace_subscriber(subscribers::updated(&current, wire, request.update_mask)?)
-            })
-            .await?;
-        Ok(subscribers::to_wire(&edited.answer))
+        let update = move |draft: &mut Draft| {
+            let current = draft.subscriber(&wire.id, &wire.etag)?;
+            draft.replace_subscriber(subscribers::updated(&current, wire, request.update_mask)?)
+        };
+        self.edit(options, update, |edited| subscribers::to_wire(edited)).await
     }
 
     pub(super) async fn delete_one_subscriber(&self, request: pb::DeleteRequest) -> Result<(), Status> {
         let how = How { method: "DeleteSubscriber", request_id: &request.request_id, validate_only: request.validate_only };
         let options = Self::options(&how, &request)?;
-        self.edit(options, move |draft| draft.delete_subscriber(&request.id, &request.etag, request.force)).await.map(|_| ())
+        self.edit(options, move |draft| draft.delete_subscriber(&request.id, &request.etag, request.force), |_| ()).await
     }
 }

@@ -3,7 +3,7 @@
 use tonic::Status;
 
 use super::{How, UsagePlans, needed, total_size};
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, Draft};
 use crate::grpc::convert::targets;
 use crate::grpc::pb::tollgate as pb;
 use crate::grpc::status::invalid;
@@ -13,8 +13,7 @@ impl UsagePlans {
         let how = How { method: "CreateTarget", request_id: &request.request_id, validate_only: request.validate_only };
         let options = Self::options(&how, &request)?;
         let target = targets::target(needed("target", request.target)?).map_err(invalid)?;
-        let edited = self.edit(options, move |draft| draft.create_target(target)).await?;
-        Ok(targets::to_wire(&edited.answer))
+        self.edit(options, move |draft| draft.create_target(target), |edited| targets::to_wire(edited)).await
     }
 
     pub(super) fn get_one_target(&self, id: &str) -> Result<pb::Target, Status> {
@@ -36,18 +35,16 @@ impl UsagePlans {
         let how = How { method: "UpdateTarget", request_id: &request.request_id, validate_only: request.validate_only };
         let options = Self::options(&how, &request)?;
         let wire = needed("target", request.target)?;
-        let edited = self
-            .edit(options, move |draft| {
-                let current = draft.target(&wire.id, &wire.etag)?;
-                draft.replace_target(targets::updated(&current, wire, request.update_mask)?)
-            })
-            .await?;
-        Ok(targets::to_wire(&edited.answer))
+        let update = move |draft: &mut Draft| {
+            let current = draft.target(&wire.id, &wire.etag)?;
+            draft.replace_target(targets::updated(&current, wire, request.update_mask)?)
+        };
+        self.edit(options, update, |edited| targets::to_wire(edited)).await
     }
 
     pub(super) async fn delete_one_target(&self, request: pb::DeleteRequest) -> Result<(), Status> {
         let how = How { method: "DeleteTarget", request_id: &request.request_id, validate_only: request.validate_only };
         let options = Self::options(&how, &request)?;
-        self.edit(options, move |draft| draft.delete_target(&request.id, &request.etag, request.force)).await.map(|_| ())
+        self.edit(options, move |draft| draft.delete_target(&request.id, &request.etag, request.force), |_| ()).await
     }
 }

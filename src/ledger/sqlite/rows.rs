@@ -9,11 +9,12 @@ use rusqlite::{Error, OptionalExtension, Result, params};
 
 use super::codes::{int, kind, name_kind, pack, read_int, read_share, unit, weekday};
 use super::days::{self, Page, PagePlace};
+use super::made;
 use crate::ledger::balance::{Account, Share};
 use crate::ledger::operations::{MarkPlace, Rows};
 use crate::ledger::{
-    CatalogChange, CounterId, CounterIdentity, DailyChange, DailyKey, DailyName, Expire, Expired, Holder, MAX_COUNT_RULES, NumberedName,
-    WindowRow,
+    CatalogChange, CounterId, CounterIdentity, DailyChange, DailyKey, DailyName, Expire, Expired, Holder, MAX_COUNT_RULES, Made,
+    NumberedName, OnceKind, WindowRow,
 };
 
 /// Names of the table `numbers`.
@@ -62,7 +63,7 @@ impl<'a> Transaction<'a> {
         Ok(self.written)
     }
 
-    fn write(&mut self, sql: &str, values: impl rusqlite::Params) -> Result<u64> {
+    pub(super) fn write(&mut self, sql: &str, values: impl rusqlite::Params) -> Result<u64> {
         let rows = self.sql.prepare_cached(sql)?.execute(values)?.try_into().unwrap_or(u64::MAX);
         self.written += rows;
         Ok(rows)
@@ -334,6 +335,14 @@ impl Rows for Transaction<'_> {
         Ok(())
     }
 
+    fn find_made(&mut self, kind: OnceKind, name: &[u8; 16]) -> Result<Option<Made>> {
+        made::find(self.sql, kind, name)
+    }
+
+    fn put_made(&mut self, kind: OnceKind, name: &[u8; 16], made: &Made) -> Result<()> {
+        self.write_made(kind, name, made)
+    }
+
     fn expire(&mut self, expire: &Expire, most: u64) -> Result<Expired> {
         // What this transaction holds first, so that none of it comes back at its end.
         self.finish()?;
@@ -346,8 +355,10 @@ impl Rows for Transaction<'_> {
         let sql = "DELETE FROM windows WHERE (fingerprint, holder) IN
                    (SELECT fingerprint, holder FROM windows WHERE end_s <= ?1 LIMIT ?2)";
         let windows = self.write(sql, [int(expire.windows_ended_by_s), int(most)])?;
-        let more = [mark_rows, periods, days, names, windows].contains(&most);
-        Ok(Expired { mark_rows, periods, counters, days, names, windows, more })
+        let requests = self.expire_made(OnceKind::Request, expire.requests_made_before_s, most)?;
+        let charges = self.expire_made(OnceKind::Charge, expire.charges_made_before_s, most)?;
+        let more = [mark_rows, periods, days, names, windows, requests, charges].contains(&most);
+        Ok(Expired { mark_rows, periods, counters, days, names, windows, made: requests + charges, more })
     }
 }
 

@@ -166,6 +166,25 @@ pub(super) const VERSIONS: &[&str] = &[
          PRIMARY KEY (day, holder, epoch, page)
      ) STRICT, WITHOUT ROWID;
      DROP VIEW daily;",
+    // 7: what is done once under a name, and what it came to.
+    "CREATE TABLE requests (
+         seq INTEGER PRIMARY KEY,       -- the oldest has the least
+         name BLOB NOT NULL UNIQUE,
+         fields BLOB NOT NULL,          -- a hash of all that was asked
+         made_s INTEGER NOT NULL,
+         charged INTEGER NOT NULL,      -- where its counter stood then
+         granted INTEGER NOT NULL,
+         note BLOB NOT NULL             -- what a repeat is answered with
+     ) STRICT;
+     CREATE TABLE charges (
+         seq INTEGER PRIMARY KEY,
+         name BLOB NOT NULL UNIQUE,
+         fields BLOB NOT NULL,
+         made_s INTEGER NOT NULL,
+         charged INTEGER NOT NULL,
+         granted INTEGER NOT NULL,
+         note BLOB NOT NULL
+     ) STRICT;",
 ];
 
 /// The version from which counts of days lie in pages. Before, each had a row.

@@ -15,7 +15,7 @@ fn change(kind: u8, id: &str, value: Option<&[u8]>) -> CatalogChange {
 }
 
 fn edit(expected: u64, changes: &[CatalogChange]) -> CatalogEdit {
-    CatalogEdit { expected, revision: expected + 1, changes: changes.to_vec() }
+    CatalogEdit { expected, revision: expected + 1, changes: changes.to_vec(), once: None }
 }
 
 fn image(bench: &Bench) -> (u64, Vec<(u8, String, Vec<u8>)>) {

@@ -105,7 +105,7 @@ fn a_file_of_a_newer_version_is_refused() {
 }
 
 /// What takes a file of the newest version back to an older one, and how many days it holds then.
-const OLDER: [(&str, usize); 5] = [
+const OLDER: [(&str, usize); 6] = [
     ("DROP TABLE daily_names; DROP TABLE daily_pages; DROP TABLE names; DROP TABLE naming_epochs; DROP TABLE windows; PRAGMA user_version = 1", 0),
     (
         "DROP TABLE daily_names; DROP TABLE daily_pages; DROP TABLE names; DROP TABLE naming_epochs; DROP TABLE windows;
@@ -156,14 +156,18 @@ const OLDER: [(&str, usize); 5] = [
          PRAGMA user_version = 5",
         2,
     ),
+    ("PRAGMA user_version = 6", 0),
 ];
+
+/// What is in none of them.
+const NEWER: &str = "DROP TABLE requests; DROP TABLE charges;";
 
 #[test]
 fn every_older_version_is_brought_forward_with_what_it_holds() {
     for (older, days) in OLDER {
         let folder = filled(2);
         let sql = Connection::open(file(&folder)).unwrap();
-        sql.execute_batch(older).unwrap();
+        sql.execute_batch(&format!("{NEWER} {older}")).unwrap();
         drop(sql);
         assert_eq!(sqlite::check(&file(&folder)).unwrap(), Vec::<String>::new());
         let ledger = SqliteLedger::open(folder.path()).unwrap();
@@ -190,7 +194,7 @@ fn every_older_version_is_brought_forward_with_what_it_holds() {
 fn each_row_of_an_older_version_keeps_its_own_counts() {
     let folder = filled(1);
     let sql = Connection::open(file(&folder)).unwrap();
-    sql.execute_batch(OLDER[3].0).unwrap();
+    sql.execute_batch(&format!("{NEWER} {}", OLDER[3].0)).unwrap();
     // Neither the order of the names nor that of the counts is the other's.
     for number in 0..100_u32 {
         let (name, epoch) = (number * 37 % 100, number % 3);
@@ -339,6 +343,7 @@ fn a_full_disk_fails_the_commit_whole_and_the_next_one_works_when_there_is_room(
         expected: 0,
         revision: 1,
         changes: vec![CatalogChange { kind: 1, id: "gold".into(), value: Some(vec![0; 1_000_000]) }],
+        once: None,
     };
     let both = [Operation::Lease(lease(holder, 50)), Operation::Edit(edit)];
     let failed = ledger.commit(&both).unwrap_err();

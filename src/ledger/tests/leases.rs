@@ -210,17 +210,17 @@ fn amounts_beyond_any_counter_stand_for_the_greatest(bench: &Bench) {
     let holder = bench.join(1);
     let lease = leased(bench, LeaseRequest { limit: u64::MAX, ..lease(holder, u64::MAX) });
     assert_eq!((lease.leased, lease.balance.charged), (balance::MAX_UNITS, balance::MAX_UNITS));
-    let charge = ChargeRequest { counter: Counter::Known(lease.counter), period: DAY, units: u64::MAX, now_s: NOON };
+    let charge = ChargeRequest { counter: Counter::Known(lease.counter), period: DAY, units: u64::MAX, now_s: NOON, once: None };
     assert_eq!(bench.one(charge).unwrap().charged, balance::MAX_UNITS);
 }
 
 fn grant(change: Grant) -> GrantRequest {
-    GrantRequest { counter: Counter::Named(identity("acme")), period: DAY, change, limit: 100, now_s: NOON }
+    GrantRequest { counter: Counter::Named(identity("acme")), period: DAY, change, limit: 100, now_s: NOON, once: None }
 }
 
 fn grants_are_leased_after_the_limit(bench: &Bench) {
     let holder = bench.join(1);
-    assert_eq!(bench.one(grant(Grant::Add(5))).unwrap().granted, 5);
+    assert_eq!(bench.one(grant(Grant::Add(5))).unwrap().balance.unwrap().granted, 5);
     assert_eq!(leased(bench, lease(holder, 104)).leased, 104);
     assert_eq!(leased(bench, lease(holder, 105)).leased, 105);
     assert_eq!(leased(bench, lease(holder, 106)).leased, 105);
@@ -229,7 +229,7 @@ fn grants_are_leased_after_the_limit(bench: &Bench) {
 fn taking_away_leaves_nothing_and_no_debt_is_paid_twice(bench: &Bench) {
     let holder = bench.join(1);
     leased(bench, lease(holder, 30));
-    let balance = bench.one(grant(Grant::SetRemaining(0))).unwrap();
+    let balance = bench.one(grant(Grant::SetRemaining(0))).unwrap().balance.unwrap();
     assert_eq!((balance.charged, balance.granted), (30, -70));
     assert_eq!(leased(bench, lease(holder, 31)).leased, 30);
 }
@@ -237,22 +237,22 @@ fn taking_away_leaves_nothing_and_no_debt_is_paid_twice(bench: &Bench) {
 fn set_remaining_and_reset_count_what_is_charged(bench: &Bench) {
     let holder = bench.join(1);
     leased(bench, lease(holder, 30));
-    assert_eq!(bench.one(grant(Grant::SetRemaining(10))).unwrap().granted, -60);
+    assert_eq!(bench.one(grant(Grant::SetRemaining(10))).unwrap().balance.unwrap().granted, -60);
     assert_eq!(leased(bench, lease(holder, 1_000)).leased, 40);
-    assert_eq!(bench.one(grant(Grant::Reset)).unwrap().granted, 40);
+    assert_eq!(bench.one(grant(Grant::Reset)).unwrap().balance.unwrap().granted, 40);
     assert_eq!(leased(bench, lease(holder, 1_000)).leased, 140);
 }
 
 fn a_charge_passes_the_limit(bench: &Bench) {
     let holder = bench.join(1);
-    let charge = ChargeRequest { counter: Counter::Named(identity("acme")), period: DAY, units: 70, now_s: NOON };
+    let charge = ChargeRequest { counter: Counter::Named(identity("acme")), period: DAY, units: 70, now_s: NOON, once: None };
     assert_eq!(bench.one(charge.clone()).unwrap().charged, 70);
     assert_eq!(bench.one(charge).unwrap().charged, 140);
     assert_eq!(leased(bench, lease(holder, 1)).leased, 0);
 }
 
 fn a_charge_of_an_unknown_number_is_refused(bench: &Bench) {
-    let charge = ChargeRequest { counter: Counter::Known(CounterId(1)), period: DAY, units: 1, now_s: NOON };
+    let charge = ChargeRequest { counter: Counter::Known(CounterId(1)), period: DAY, units: 1, now_s: NOON, once: None };
     assert_eq!(bench.one(charge), Err(Refused::UnknownCounter));
 }
 

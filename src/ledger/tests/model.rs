@@ -163,14 +163,15 @@ impl World {
     }
 
     fn grant(&mut self, counter: usize, change: Grant) {
-        let request = GrantRequest { counter: Counter::Known(self.ids[counter]), period: DAY, change, limit: LIMIT, now_s: NOON };
+        let request =
+            GrantRequest { counter: Counter::Known(self.ids[counter]), period: DAY, change, limit: LIMIT, now_s: NOON, once: None };
         let told = &mut self.told[counter];
         told.granted = match change {
             Grant::Add(units) => told.granted + units.cast_signed(),
             Grant::SetRemaining(units) => (told.charged() + units).cast_signed() - LIMIT.cast_signed(),
             Grant::Reset => told.charged().cast_signed(),
         };
-        assert_eq!(self.bench.one(request).unwrap().granted, told.granted);
+        assert_eq!(self.bench.one(request).unwrap().balance.unwrap().granted, told.granted);
     }
 
     /// The ledger says what it was told, and never more was admitted than allowed.

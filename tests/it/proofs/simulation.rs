@@ -652,9 +652,12 @@ impl<C: Choices> House<C> {
             change,
             limit: plan.limit,
             now_s: self.now.unix_s(),
+            once: None,
         };
         match self.commit(Operation::Grant(request)).0 {
-            Ok(Answer::Grant(Ok(balance))) => drop(self.engine.apply_grant(&plan, balance.charged, balance.granted, self.now)),
+            Ok(Answer::Grant(Ok(ledger::GrantMade { balance: Some(balance), .. }))) => {
+                drop(self.engine.apply_grant(&plan, balance.charged, balance.granted, self.now))
+            }
             _ => self.engine.grant_failed(&plan),
         }
         Ok(())

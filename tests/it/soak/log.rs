@@ -113,6 +113,7 @@ impl Report {
             result: self.ending.wire(),
             cost: self.real,
             made_by_gateway: false,
+            ..Outcome::default()
         }
     }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use metrics::Counter;
 
+use crate::catalog::KEPT_NS;
 use crate::cli::serve::parts::Parts;
 use crate::clock::Clock;
 use crate::decide::quota::KEEP_NS;
@@ -64,6 +65,8 @@ impl Upkeep {
             now_s: unix_ns / SECOND_NS,
             names_ended_before_s: before_s(self.receipts_ttl_ns.saturating_add(LEAP_NS)),
             windows_ended_by_s: before_s(KEEP_WINDOWS_NS),
+            requests_made_before_s: before_s(KEPT_NS.saturating_add(LEAP_NS)),
+            charges_made_before_s: before_s(self.receipts_ttl_ns.saturating_add(LEAP_NS)),
         };
         submit(&self.ledger, expire);
     }

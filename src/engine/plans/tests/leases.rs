@@ -169,7 +169,7 @@ fn quotas_charged_at_the_report_lease_nothing_and_are_charged_by_the_commit() {
     assert_eq!((site.used(), site.charged()), (0, 0));
     assert_eq!(site.report(&receipt, Outcome::http(200), Some(1)), Settlement::Counted);
     assert_eq!(site.report(&receipt, Outcome::http(200), Some(1)), Settlement::Duplicate);
-    let caller = ReportSubject::Caller { api_key: b"k1", target: "a" };
+    let caller = ReportSubject::Caller { api_key: b"k1", target: "a", operation_id: b"" };
     let report = Report { subject: caller, outcome: Outcome::http(200), cost: None };
     let Ok(Settled::Commit(correction)) = site.world.engine.settle_or_commit(&site.world.catalog, &report, site.now()) else {
         panic!("nothing to commit")

@@ -270,7 +270,11 @@ impl Run {
             }
             Act::ReportCaller { key, target, ending, cost } => {
                 let (outcome, target) = (Outcome::of(ENDINGS[*ending]), TARGETS[*target]);
-                let report = Report { subject: ReportSubject::Caller { api_key: KEYS[*key].as_bytes(), target }, outcome, cost: *cost };
+                let report = Report {
+                    subject: ReportSubject::Caller { api_key: KEYS[*key].as_bytes(), target, operation_id: b"" },
+                    outcome,
+                    cost: *cost,
+                };
                 let found = self.engine.settle(&self.catalog, &report, self.now).unwrap();
                 let known = *key < 3 && self.declared.covering(OWNERS[*key], target).is_some();
                 prop_assert_eq!(found, if known { Settlement::Counted } else { Settlement::Invalid });

@@ -340,7 +340,7 @@ impl World {
         let outcome = Outcome { ending: ending(words[1]), made_by_gateway: words.contains(&"gateway") };
         let cost = option(words, "cost").map(|cost| cost.parse().unwrap());
         let settlement = if let Some((key, target)) = words[0].split_once('@') {
-            let subject = ReportSubject::Caller { api_key: key.as_bytes(), target };
+            let subject = ReportSubject::Caller { api_key: key.as_bytes(), target, operation_id: b"" };
             self.settle(&Report { subject, outcome, cost })
         } else {
             let name = words[0].trim_end_matches('!');

@@ -4,7 +4,7 @@ use pb::get_usage_request::Scope as WireScope;
 use pb::grant_request::{Change, Subject};
 
 use super::*;
-use crate::engine::plans::{QuotaUsage, Scope};
+use crate::engine::plans::Scope;
 
 fn usage(scope: Option<WireScope>, start: &str, end: &str) -> Request<pb::GetUsageRequest> {
     Request::new(pb::GetUsageRequest { scope, start_date: start.into(), end_date: end.into() })
@@ -166,7 +166,11 @@ impl Books for Closed {
         Err(BooksError::Unavailable("the ledger is read-only".into()))
     }
 
-    async fn grant(&self, _: Grant, _: Now) -> Result<QuotaUsage, BooksError> {
+    async fn granted_before(&self, _: &RequestKey, _: Now) -> Result<Option<pb::QuotaUsage>, BooksError> {
+        Err(BooksError::Unavailable("the ledger is read-only".into()))
+    }
+
+    async fn grant(&self, _: Grant, _: Now) -> Result<pb::QuotaUsage, BooksError> {
         Err(BooksError::Unavailable("the ledger is read-only".into()))
     }
 }

@@ -205,7 +205,9 @@ impl World {
                         self.commit(Operation::GiveBack(wire_give_back(back, holder)))?;
                     }
                     match self.commit(Operation::Grant(wire_grant(plan, now_s)))? {
-                        Answer::Grant(Ok(balance)) => Some(Reply::Granted(plan.clone(), balance.charged, balance.granted)),
+                        Answer::Grant(Ok(crate::ledger::GrantMade { balance: Some(balance), .. })) => {
+                            Some(Reply::Granted(plan.clone(), balance.charged, balance.granted))
+                        }
                         _ => None,
                     }
                 }

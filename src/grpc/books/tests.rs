@@ -1,0 +1,142 @@
+//! Grants that are asked for again, over a ledger that meets faults and processes that end.
+
+use std::sync::mpsc;
+
+use parking_lot::Mutex;
+use tempfile::TempDir;
+
+use super::*;
+use crate::catalog::{EditOptions, HashKey};
+use crate::clock::Clock;
+use crate::decide::quota::Grant as Change;
+use crate::engine::plans::{LeaseSettings, Settings};
+use crate::grpc::{convert, json};
+use crate::ledger::faults::{Fault, FaultyLedger};
+use crate::ledger::{Ledger, LedgerScope, LedgerThread, SqliteLedger};
+
+const NOW: Now = Now { unix_ns: 1_795_341_600_123_456_789, steady_ns: 1 };
+
+type Faults = Arc<Mutex<Box<dyn FnMut(u64) -> Fault + Send>>>;
+
+/// One start of a service on a folder.
+struct Site {
+    books: EngineBooks,
+    ledger: Arc<FaultyLedger>,
+}
+
+impl Site {
+    /// As soon as the start before has let go of the folder.
+    fn start(folder: &TempDir, fault: impl FnMut(u64) -> Fault + Send + 'static) -> Self {
+        let file = loop {
+            match SqliteLedger::open(folder.path()) {
+                Err(LedgerError::InUse(_)) => std::thread::yield_now(),
+                opened => break opened.unwrap(),
+            }
+        };
+        let holder = file.join(1).unwrap();
+        let faults: Faults = Arc::new(Mutex::new(Box::new(fault)));
+        let ledger = Arc::new(FaultyLedger::new(Arc::new(file), move |number| (faults.lock())(number)));
+        let thread = Arc::new(LedgerThread::start(ledger.clone(), 16).unwrap());
+        let own = Settings { epoch: holder.epoch, lease: Some(LeaseSettings::default()), ..Settings::new([1; 32], [2; 16]) };
+        let engine = Arc::new(PlanEngine::new(own));
+        let desk = Desk::new(engine.clone(), thread, holder, Clock::from_fn(|| NOW));
+        let catalog = Arc::new(CatalogStore::new(HashKey([3; 32]), None));
+        let file = "{plans: [{id: gold, entitlements: [{name: all, targets: [t], quotas: [{name: q, limit: 3, unit: DAY}]}]}],
+                     subscribers: [{id: acme, plans: [gold]}]}";
+        let document = crate::yaml::parse(file).unwrap().root.to_json().unwrap();
+        let declared = convert::apply::declared(json::declared(document).unwrap().message).unwrap();
+        catalog.edit(EditOptions::default(), NOW, |draft| draft.apply(&declared)).unwrap();
+        desk.restore(&**catalog.load(), &PlanEngine::new(Settings::new([1; 32], [2; 16]))).unwrap();
+        Self { books: EngineBooks::new(engine, catalog, desk), ledger }
+    }
+
+    /// Units that were granted in all, as the file says.
+    fn granted(&self) -> i64 {
+        self.ledger.usage(&LedgerScope::All, 0, u64::MAX).unwrap().iter().map(|row| row.granted).sum()
+    }
+}
+
+fn key(message: &[u8]) -> RequestKey {
+    RequestKey::new("r", "Grant", message).unwrap().unwrap()
+}
+
+fn grant(change: Change, request: Option<RequestKey>) -> Grant {
+    Grant { subscriber: "acme".into(), key: None, plan: "gold".into(), entitlement: "all".into(), quota: "q".into(), change, request }
+}
+
+fn two() -> Grant {
+    grant(Change::Add(2), Some(key(b"two")))
+}
+
+fn broken() -> LedgerError {
+    LedgerError::Fault("on purpose".to_owned())
+}
+
+#[tokio::test]
+async fn a_grant_whose_answer_was_lost_or_an_error_is_made_once_and_answered_alike_also_after_a_restart() {
+    for fault in [|| Fault::None, || Fault::Before(broken()), || Fault::After(broken()), || Fault::Die] {
+        let folder = TempDir::new().unwrap();
+        let site = Site::start(&folder, move |number| if number == 1 { fault() } else { Fault::None });
+        let _first = site.books.grant(two(), NOW).await;
+        let retried = site.books.grant(two(), NOW).await;
+        drop(site);
+        let site = Site::start(&folder, |_| Fault::None);
+        let again = site.books.grant(two(), NOW).await.unwrap();
+        assert_eq!((again.granted, again.remaining, site.granted()), (2, 5, 2));
+        if let Ok(retried) = retried {
+            assert_eq!(retried, again, "the first answer");
+        }
+        assert_eq!(site.books.granted_before(&key(b"two"), NOW).await, Ok(Some(again)));
+        let other = site.books.granted_before(&key(b"other"), NOW).await;
+        assert!(matches!(other, Err(BooksError::Invalid(mistakes)) if mistakes[0].field == "request_id"));
+    }
+}
+
+#[tokio::test]
+async fn a_grant_whose_caller_gives_up_is_made_once_however_often_it_is_asked_for() {
+    let folder = TempDir::new().unwrap();
+    let (open, gate) = mpsc::channel();
+    let mut gate = Some(gate);
+    let site = Site::start(&folder, move |_| gate.take().map_or(Fault::None, Fault::Wait));
+    let gone = site.books.grant(two(), NOW);
+    tokio::select! {
+        biased;
+        _ = gone => panic!("nobody has opened the gate"),
+        () = std::future::ready(()) => {}
+    }
+    // It was begun, and its caller is gone. Two retries at once wait behind it.
+    let retries = async { tokio::join!(site.books.grant(two(), NOW), site.books.grant(two(), NOW)) };
+    let opened = async {
+        while site.ledger.commits() == 0 {
+            tokio::task::yield_now().await;
+        }
+        open.send(()).unwrap();
+    };
+    let ((one, other), ()) = tokio::join!(retries, opened);
+    assert_eq!(one, other);
+    assert_eq!((one.unwrap().granted, site.granted()), (2, 2));
+}
+
+#[tokio::test]
+async fn another_grant_under_the_name_is_refused_and_makes_nothing() {
+    let folder = TempDir::new().unwrap();
+    let site = Site::start(&folder, |_| Fault::None);
+    site.books.grant(two(), NOW).await.unwrap();
+    let other = site.books.grant(grant(Change::Add(3), Some(key(b"three"))), NOW).await;
+    assert!(matches!(other, Err(BooksError::Invalid(mistakes)) if mistakes[0].field == "request_id"));
+    assert_eq!(site.granted(), 2);
+    let unnamed = site.books.grant(grant(Change::Add(2), None), NOW).await.unwrap();
+    assert_eq!((unnamed.granted, unnamed.remaining, site.granted()), (4, 7, 4), "without a name each is another");
+}
+
+#[tokio::test]
+async fn what_remains_is_set_once_and_a_retry_does_not_set_it_again() {
+    let folder = TempDir::new().unwrap();
+    let site = Site::start(&folder, |_| Fault::None);
+    let set = || grant(Change::SetRemaining(1), Some(key(b"set")));
+    let first = site.books.grant(set(), NOW).await.unwrap();
+    assert_eq!((first.granted, first.remaining), (-2, 1));
+    site.books.grant(grant(Change::Add(5), None), NOW).await.unwrap();
+    assert_eq!(site.books.grant(set(), NOW).await.unwrap(), first);
+    assert_eq!(site.granted(), 3);
+}

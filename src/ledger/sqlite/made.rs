@@ -1,0 +1,46 @@
+//! Operations that were done once: a table for each kind.
+
+use rusqlite::{Connection, OptionalExtension, Result, params};
+
+use super::codes::{int, read_int};
+use super::rows::Transaction;
+use crate::ledger::{Made, OnceKind};
+
+fn table(kind: OnceKind) -> &'static str {
+    match kind {
+        OnceKind::Request => "requests",
+        OnceKind::Charge => "charges",
+    }
+}
+
+pub(super) fn find(sql: &Connection, kind: OnceKind, name: &[u8; 16]) -> Result<Option<Made>> {
+    let query = format!("SELECT fields, made_s, charged, granted, note FROM {} WHERE name = ?1", table(kind));
+    let made = sql.prepare_cached(&query)?.query_row([name], |row| {
+        Ok(Made { fields: row.get(0)?, made_s: read_int(row, 1)?, charged: read_int(row, 2)?, granted: row.get(3)?, note: row.get(4)? })
+    });
+    made.optional()
+}
+
+impl Transaction<'_> {
+    pub(super) fn write_made(&mut self, kind: OnceKind, name: &[u8; 16], made: &Made) -> Result<()> {
+        let sql = format!("INSERT INTO {} (name, fields, made_s, charged, granted, note) VALUES (?1, ?2, ?3, ?4, ?5, ?6)", table(kind));
+        let Made { fields, note, made_s, charged, granted } = made;
+        self.write(&sql, params![name, fields, int(*made_s), int(*charged), granted, note])?;
+        Ok(())
+    }
+
+    /// Drops, from the oldest on, what was done before that second, and what is more than is kept of a kind: at most so many.
+    pub(super) fn expire_made(&mut self, kind: OnceKind, before_s: u64, most: u64) -> Result<u64> {
+        let table = table(kind);
+        let sql = format!("SELECT seq FROM {table} WHERE made_s >= ?1 ORDER BY seq LIMIT 1");
+        let young: Option<i64> = self.sql.prepare_cached(&sql)?.query_row([int(before_s)], |row| row.get(0)).optional()?;
+        let newest: Option<i64> = self.sql.prepare_cached(&format!("SELECT max(seq) FROM {table}"))?.query_row([], |row| row.get(0))?;
+        let Some(newest) = newest else { return Ok(0) };
+        let too_many = newest.saturating_sub(int(kind.max_kept())).saturating_add(1);
+        let until = young.map_or(i64::MAX, |young| young.max(too_many));
+        self.write(
+            &format!("DELETE FROM {table} WHERE seq IN (SELECT seq FROM {table} WHERE seq < ?1 ORDER BY seq LIMIT ?2)"),
+            [until, int(most)],
+        )
+    }
+}
