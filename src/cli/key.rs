@@ -13,7 +13,8 @@ use super::client::output::{Output, note, print};
 use super::client::table::Table;
 use super::client::{file, words};
 use crate::grpc::pb::tollgate::{
-    ApiKey, CreateApiKeyRequest, CreateApiKeyResponse, GetRequest, ImportApiKeyRequest, ListApiKeysResponse, UpdateApiKeyRequest,
+    ApiKey, CreateApiKeyRequest, CreateApiKeyResponse, DeleteApiKeyRequest, GetApiKeyRequest, ImportApiKeyRequest, ListApiKeysRequest,
+    ListApiKeysResponse, UpdateApiKeyRequest,
 };
 
 #[derive(Debug, clap::Subcommand)]
@@ -140,7 +141,7 @@ pub(super) async fn run(command: Command, client: &Client) -> Result<(), Failure
     match command {
         Command::Create { id, new, edit } => create(new.key(id), edit, client).await,
         Command::Import { id, value, new, edit } => import(new.key(id), value, edit, client).await,
-        Command::Get(Id { id }) => show(&client.answer(service.get_api_key(GetRequest { id })).await?, client),
+        Command::Get(Id { id }) => show(&client.answer(service.get_api_key(GetApiKeyRequest { id })).await?, client),
         Command::List(args) => many(args, client).await,
         Command::Update { id, about, dates, etag, edit } => {
             let (mut key, mut given) = (ApiKey { id, ..ApiKey::default() }, Given::default());
@@ -151,7 +152,7 @@ pub(super) async fn run(command: Command, client: &Client) -> Result<(), Failure
         Command::Enable { id, etag, edit } => switch(id, true, etag, edit, client).await,
         Command::Disable { id, etag, edit } => switch(id, false, etag, edit, client).await,
         Command::Delete(delete) => {
-            client.answer(service.delete_api_key(delete.request())).await?;
+            client.answer(service.delete_api_key(delete.request::<DeleteApiKeyRequest>())).await?;
             delete.done("key", client)
         }
     }
@@ -210,7 +211,7 @@ async fn update(mut key: ApiKey, given: Given, etag: Etag, edit: Edit, client: &
 
 async fn many(args: list::Args, client: &Client) -> Result<(), Failure> {
     let mut service = client.usage_plans();
-    let (api_keys, next_page_token, total_size) = list::fetch(args, async |request| {
+    let (api_keys, next_page_token, total_size) = list::fetch(args, async |request: ListApiKeysRequest| {
         let page = client.answer(service.list_api_keys(request)).await?;
         Ok((page.api_keys, page.next_page_token, page.total_size))
     })

@@ -7,7 +7,10 @@ use super::Failure;
 use super::client::connect::Client;
 use super::client::edit::{self, Connection, Delete, Edit, Id};
 use super::client::list::{self, total_line};
-use crate::grpc::pb::tollgate::{CreateUsagePlanRequest, GetRequest, ListUsagePlansResponse, UpdateUsagePlanRequest, UsagePlan};
+use crate::grpc::pb::tollgate::{
+    CreateUsagePlanRequest, DeleteUsagePlanRequest, GetUsagePlanRequest, ListUsagePlansRequest, ListUsagePlansResponse,
+    UpdateUsagePlanRequest, UsagePlan,
+};
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
@@ -55,11 +58,11 @@ pub(super) enum Command {
 pub(super) async fn run(command: Command, client: &Client) -> Result<(), Failure> {
     match command {
         Command::Create { draft, edit } => create(draft, edit, client).await,
-        Command::Get(Id { id }) => show(&client.answer(client.usage_plans().get_usage_plan(GetRequest { id })).await?, client),
+        Command::Get(Id { id }) => show(&client.answer(client.usage_plans().get_usage_plan(GetUsagePlanRequest { id })).await?, client),
         Command::List(args) => list(args, client).await,
         Command::Update { draft, etag, edit } => update(draft, etag, edit, client).await,
         Command::Delete(delete) => {
-            client.answer(client.usage_plans().delete_usage_plan(delete.request())).await?;
+            client.answer(client.usage_plans().delete_usage_plan(delete.request::<DeleteUsagePlanRequest>())).await?;
             delete.done("plan", client)
         }
         Command::Attach { plan, target, entitlement, how } => show(&edit::attach(client, (plan, target), entitlement, how).await?, client),
@@ -85,7 +88,7 @@ async fn create(draft: draft::Draft, edit: Edit, client: &Client) -> Result<(), 
 async fn update(draft: draft::Draft, etag: edit::Etag, edit: Edit, client: &Client) -> Result<(), Failure> {
     let draft = draft.read()?;
     let (entitlements, read_etag) = if draft.needs_entitlements() {
-        let now = client.answer(client.usage_plans().get_usage_plan(GetRequest { id: draft.id() })).await?;
+        let now = client.answer(client.usage_plans().get_usage_plan(GetUsagePlanRequest { id: draft.id() })).await?;
         (now.entitlements, Some(now.etag))
     } else {
         (Vec::new(), None)
@@ -104,7 +107,7 @@ async fn update(draft: draft::Draft, etag: edit::Etag, edit: Edit, client: &Clie
 
 async fn list(args: list::Args, client: &Client) -> Result<(), Failure> {
     let mut plans = client.usage_plans();
-    let (usage_plans, next_page_token, total_size) = list::fetch(args, async |request| {
+    let (usage_plans, next_page_token, total_size) = list::fetch(args, async |request: ListUsagePlansRequest| {
         let page = client.answer(plans.list_usage_plans(request)).await?;
         Ok((page.usage_plans, page.next_page_token, page.total_size))
     })

@@ -9,7 +9,10 @@ use super::client::edit::{Delete, Edit, Etag, Id};
 use super::client::list::{self, total_line};
 use super::client::table::Table;
 use super::client::{file, words};
-use crate::grpc::pb::tollgate::{CreateSubscriberRequest, GetRequest, ListSubscribersResponse, Subscriber, UpdateSubscriberRequest};
+use crate::grpc::pb::tollgate::{
+    CreateSubscriberRequest, DeleteSubscriberRequest, GetSubscriberRequest, ListSubscribersRequest, ListSubscribersResponse, Subscriber,
+    UpdateSubscriberRequest,
+};
 
 const NAME: &str = "tollgate.v1.Subscriber";
 const EDITABLE: &[&str] = &["display_name", "description", "labels", "plans"];
@@ -80,11 +83,11 @@ pub(super) async fn run(command: Command, client: &Client) -> Result<(), Failure
             edit.note_if_validated();
             show(&subscriber, client)
         }
-        Command::Get(Id { id }) => show(&client.answer(service.get_subscriber(GetRequest { id })).await?, client),
+        Command::Get(Id { id }) => show(&client.answer(service.get_subscriber(GetSubscriberRequest { id })).await?, client),
         Command::List(args) => many(args, client).await,
         Command::Update { draft, etag, edit } => update(draft, etag, edit, client).await,
         Command::Delete(delete) => {
-            client.answer(service.delete_subscriber(delete.request())).await?;
+            client.answer(service.delete_subscriber(delete.request::<DeleteSubscriberRequest>())).await?;
             delete.done("subscriber", client)
         }
     }
@@ -108,7 +111,7 @@ async fn update(draft: Draft, etag: Etag, edit: Edit, client: &Client) -> Result
 
 async fn many(args: list::Args, client: &Client) -> Result<(), Failure> {
     let mut service = client.usage_plans();
-    let (subscribers, next_page_token, total_size) = list::fetch(args, async |request| {
+    let (subscribers, next_page_token, total_size) = list::fetch(args, async |request: ListSubscribersRequest| {
         let page = client.answer(service.list_subscribers(request)).await?;
         Ok((page.subscribers, page.next_page_token, page.total_size))
     })

@@ -11,7 +11,8 @@ use super::client::table::Table;
 use super::client::{file, words};
 use super::plan;
 use crate::grpc::pb::tollgate::{
-    CreateTargetRequest, GetRequest, ListTargetsResponse, MethodRateLimit, OpenMethod, RateLimit, Target, UpdateTargetRequest,
+    CreateTargetRequest, DeleteTargetRequest, GetTargetRequest, ListTargetsRequest, ListTargetsResponse, MethodRateLimit, OpenMethod,
+    RateLimit, Target, UpdateTargetRequest,
 };
 
 const NAME: &str = "tollgate.v1.Target";
@@ -159,14 +160,14 @@ pub(super) async fn run(command: Command, client: &Client) -> Result<(), Failure
             edit.note_if_validated();
             show(&target, client)
         }
-        Command::Get(Id { id }) => show(&client.answer(service.get_target(GetRequest { id })).await?, client),
+        Command::Get(Id { id }) => show(&client.answer(service.get_target(GetTargetRequest { id })).await?, client),
         Command::List(args) => many(args, client).await,
         Command::Update { draft, etag, edit } => {
             let (target, given) = draft.read()?;
             update(target, given, etag, edit, client).await
         }
         Command::Delete(delete) => {
-            client.answer(service.delete_target(delete.request())).await?;
+            client.answer(service.delete_target(delete.request::<DeleteTargetRequest>())).await?;
             delete.done("target", client)
         }
         Command::Attach { target, plan, entitlement, how } => {
@@ -199,7 +200,7 @@ async fn update(mut target: Target, given: Given, etag: Etag, edit: Edit, client
 
 async fn many(args: list::Args, client: &Client) -> Result<(), Failure> {
     let mut service = client.usage_plans();
-    let (targets, next_page_token, total_size) = list::fetch(args, async |request| {
+    let (targets, next_page_token, total_size) = list::fetch(args, async |request: ListTargetsRequest| {
         let page = client.answer(service.list_targets(request)).await?;
         Ok((page.targets, page.next_page_token, page.total_size))
     })

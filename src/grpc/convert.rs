@@ -15,6 +15,7 @@ mod limits;
 mod mask;
 pub mod plans;
 mod quotas;
+pub mod requests;
 pub mod subscribers;
 pub mod targets;
 pub mod usage;

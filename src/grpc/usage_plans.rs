@@ -6,6 +6,7 @@ use std::sync::Arc;
 use prost::Message;
 use tonic::{Request, Response, Status};
 
+use super::convert::requests::ListRequest;
 use super::pb::tollgate as pb;
 use super::status::{invalid, unfinished};
 use crate::catalog::{Answer as Written, Catalog, CatalogStore, Draft, EditError, EditOptions, Edited, ListOptions, Page, RequestKey};
@@ -78,10 +79,10 @@ impl UsagePlans {
     }
 
     /// A page of a list. A filter may look at every resource.
-    async fn page<T: Send + Sync + 'static>(&self, request: pb::ListRequest, list: List<T>) -> Result<Page<T>, Status> {
+    async fn page<T: Send + Sync + 'static>(&self, request: ListRequest, list: List<T>) -> Result<Page<T>, Status> {
         let catalog = self.store.snapshot();
         let page = move || {
-            let pb::ListRequest { page_size, page_token, filter, order_by } = &request;
+            let ListRequest { page_size, page_token, filter, order_by } = &request;
             list(&catalog, &ListOptions { page_size: *page_size, page_token, filter, order_by }).map_err(invalid)
         };
         apart(page).await
@@ -138,11 +139,11 @@ impl UsagePlanService for UsagePlans {
         self.create_plan(request.into_inner()).await.map(Response::new)
     }
 
-    async fn get_usage_plan(&self, request: Request<pb::GetRequest>) -> Answer<pb::UsagePlan> {
+    async fn get_usage_plan(&self, request: Request<pb::GetUsagePlanRequest>) -> Answer<pb::UsagePlan> {
         self.get_plan(&request.get_ref().id).map(Response::new)
     }
 
-    async fn list_usage_plans(&self, request: Request<pb::ListRequest>) -> Answer<pb::ListUsagePlansResponse> {
+    async fn list_usage_plans(&self, request: Request<pb::ListUsagePlansRequest>) -> Answer<pb::ListUsagePlansResponse> {
         self.list_plans(request.into_inner()).await.map(Response::new)
     }
 
@@ -150,7 +151,7 @@ impl UsagePlanService for UsagePlans {
         self.update_plan(request.into_inner()).await.map(Response::new)
     }
 
-    async fn delete_usage_plan(&self, request: Request<pb::DeleteRequest>) -> Answer<()> {
+    async fn delete_usage_plan(&self, request: Request<pb::DeleteUsagePlanRequest>) -> Answer<()> {
         self.delete_plan(request.into_inner()).await.map(Response::new)
     }
 
@@ -158,11 +159,11 @@ impl UsagePlanService for UsagePlans {
         self.create_one_target(request.into_inner()).await.map(Response::new)
     }
 
-    async fn get_target(&self, request: Request<pb::GetRequest>) -> Answer<pb::Target> {
+    async fn get_target(&self, request: Request<pb::GetTargetRequest>) -> Answer<pb::Target> {
         self.get_one_target(&request.get_ref().id).map(Response::new)
     }
 
-    async fn list_targets(&self, request: Request<pb::ListRequest>) -> Answer<pb::ListTargetsResponse> {
+    async fn list_targets(&self, request: Request<pb::ListTargetsRequest>) -> Answer<pb::ListTargetsResponse> {
         self.list_some_targets(request.into_inner()).await.map(Response::new)
     }
 
@@ -170,7 +171,7 @@ impl UsagePlanService for UsagePlans {
         self.update_one_target(request.into_inner()).await.map(Response::new)
     }
 
-    async fn delete_target(&self, request: Request<pb::DeleteRequest>) -> Answer<()> {
+    async fn delete_target(&self, request: Request<pb::DeleteTargetRequest>) -> Answer<()> {
         self.delete_one_target(request.into_inner()).await.map(Response::new)
     }
 
@@ -178,11 +179,11 @@ impl UsagePlanService for UsagePlans {
         self.create_one_subscriber(request.into_inner()).await.map(Response::new)
     }
 
-    async fn get_subscriber(&self, request: Request<pb::GetRequest>) -> Answer<pb::Subscriber> {
+    async fn get_subscriber(&self, request: Request<pb::GetSubscriberRequest>) -> Answer<pb::Subscriber> {
         self.get_one_subscriber(&request.get_ref().id).map(Response::new)
     }
 
-    async fn list_subscribers(&self, request: Request<pb::ListRequest>) -> Answer<pb::ListSubscribersResponse> {
+    async fn list_subscribers(&self, request: Request<pb::ListSubscribersRequest>) -> Answer<pb::ListSubscribersResponse> {
         self.list_some_subscribers(request.into_inner()).await.map(Response::new)
     }
 
@@ -190,7 +191,7 @@ impl UsagePlanService for UsagePlans {
         self.update_one_subscriber(request.into_inner()).await.map(Response::new)
     }
 
-    async fn delete_subscriber(&self, request: Request<pb::DeleteRequest>) -> Answer<()> {
+    async fn delete_subscriber(&self, request: Request<pb::DeleteSubscriberRequest>) -> Answer<()> {
         self.delete_one_subscriber(request.into_inner()).await.map(Response::new)
     }
 
@@ -202,11 +203,11 @@ impl UsagePlanService for UsagePlans {
         self.import_key(request.into_inner()).await.map(Response::new)
     }
 
-    async fn get_api_key(&self, request: Request<pb::GetRequest>) -> Answer<pb::ApiKey> {
+    async fn get_api_key(&self, request: Request<pb::GetApiKeyRequest>) -> Answer<pb::ApiKey> {
         self.get_key(&request.get_ref().id).map(Response::new)
     }
 
-    async fn list_api_keys(&self, request: Request<pb::ListRequest>) -> Answer<pb::ListApiKeysResponse> {
+    async fn list_api_keys(&self, request: Request<pb::ListApiKeysRequest>) -> Answer<pb::ListApiKeysResponse> {
         self.list_keys(request.into_inner()).await.map(Response::new)
     }
 
@@ -214,7 +215,7 @@ impl UsagePlanService for UsagePlans {
         self.update_key(request.into_inner()).await.map(Response::new)
     }
 
-    async fn delete_api_key(&self, request: Request<pb::DeleteRequest>) -> Answer<()> {
+    async fn delete_api_key(&self, request: Request<pb::DeleteApiKeyRequest>) -> Answer<()> {
         self.delete_key(request.into_inner()).await.map(Response::new)
     }
 

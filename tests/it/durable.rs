@@ -3,7 +3,7 @@
 use tollgate::grpc::json::declared;
 use tollgate::grpc::pb::tollgate::decision_service_client::DecisionServiceClient;
 use tollgate::grpc::pb::tollgate::usage_plan_service_client::UsagePlanServiceClient;
-use tollgate::grpc::pb::tollgate::{CheckRequest, GetRequest, Reason, Verdict};
+use tollgate::grpc::pb::tollgate::{CheckRequest, GetUsagePlanRequest, Reason, Verdict};
 use tonic::transport::{Channel, Endpoint};
 
 use crate::server::Tollgate;
@@ -34,7 +34,7 @@ async fn what_was_acknowledged_survives_kill_9_and_a_clean_stop() {
     let mut tollgate = Tollgate::start(&[], &[]);
     for round in 0..4 {
         declare(&tollgate, round).await;
-        let get = GetRequest { id: "gold".to_owned() };
+        let get = GetUsagePlanRequest { id: "gold".to_owned() };
         let before = UsagePlanServiceClient::new(connect(&tollgate).await).get_usage_plan(get.clone()).await.unwrap().into_inner();
         if round % 2 == 0 {
             tollgate.kill_9();

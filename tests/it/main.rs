@@ -30,3 +30,4 @@ mod trust;
 mod upstream;
 mod usage;
 mod windows;
+mod wire;

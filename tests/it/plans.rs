@@ -185,8 +185,12 @@ async fn the_same_operation_twice_is_charged_once() {
 async fn an_edit_takes_effect_on_the_next_decision() {
     let mut bench = Bench::start().await;
     assert_eq!(bench.check("orders/prod").await.plan, "gold");
-    let subscriber =
-        bench.plans.get_subscriber(tollgate::grpc::pb::tollgate::GetRequest { id: "acme".to_owned() }).await.unwrap().into_inner();
+    let subscriber = bench
+        .plans
+        .get_subscriber(tollgate::grpc::pb::tollgate::GetSubscriberRequest { id: "acme".to_owned() })
+        .await
+        .unwrap()
+        .into_inner();
     let mut edited = subscriber.clone();
     edited.plans = vec!["thousand".to_owned(), "gold".to_owned()];
     let update = UpdateSubscriberRequest { subscriber: Some(edited), ..UpdateSubscriberRequest::default() };

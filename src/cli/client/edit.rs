@@ -3,7 +3,8 @@
 use crate::cli::Failure;
 use crate::cli::client::connect::Client;
 use crate::cli::client::output::{Output, note, print};
-use crate::grpc::pb::tollgate::{AttachTargetRequest, DeleteRequest, DetachTargetRequest, UsagePlan};
+use crate::grpc::convert::requests::DeleteRequest;
+use crate::grpc::pb::tollgate::{AttachTargetRequest, DetachTargetRequest, UsagePlan};
 
 #[derive(Clone, Debug, clap::Args)]
 pub(in crate::cli) struct Edit {
@@ -51,14 +52,15 @@ pub(in crate::cli) struct Delete {
 }
 
 impl Delete {
-    pub(in crate::cli) fn request(&self) -> DeleteRequest {
-        DeleteRequest {
+    pub(in crate::cli) fn request<R: From<DeleteRequest>>(&self) -> R {
+        let request = DeleteRequest {
             id: self.id.clone(),
             etag: self.etag.etag.clone().unwrap_or_default(),
             force: self.force,
             request_id: self.edit.request_id.clone(),
             validate_only: self.edit.validate_only,
-        }
+        };
+        request.into()
     }
 
     /// Says that it is gone.

@@ -1,7 +1,7 @@
 //! Lists: the flags that all of them have, and their pages.
 
 use crate::cli::Failure;
-use crate::grpc::pb::tollgate::ListRequest;
+use crate::grpc::convert::requests::ListRequest;
 
 /// Fetched at once where everything is asked for.
 const PAGE_SIZE: i32 = 200;
@@ -27,19 +27,19 @@ pub(in crate::cli) struct Args {
 pub(in crate::cli) type Page<T> = (Vec<T>, String, i32);
 
 /// Fetches the page that was asked for, or all of them as one.
-pub(in crate::cli) async fn fetch<T>(
+pub(in crate::cli) async fn fetch<T, R: From<ListRequest>>(
     args: Args,
-    mut page: impl AsyncFnMut(ListRequest) -> Result<Page<T>, Failure>,
+    mut page: impl AsyncFnMut(R) -> Result<Page<T>, Failure>,
 ) -> Result<Page<T>, Failure> {
     let one = args.page_size.is_some() || args.page_token.is_some();
     let page_size = args.page_size.unwrap_or(if one { 0 } else { PAGE_SIZE });
     let mut request =
         ListRequest { page_size, page_token: args.page_token.unwrap_or_default(), filter: args.filter, order_by: args.order_by };
-    let (mut items, mut next, mut total) = page(request.clone()).await?;
+    let (mut items, mut next, mut total) = page(request.clone().into()).await?;
     while !one && !next.is_empty() {
         request.page_token = next;
         let more;
-        (more, next, total) = page(request.clone()).await?;
+        (more, next, total) = page(request.clone().into()).await?;
         items.extend(more);
     }
     Ok((items, next, total))
@@ -59,14 +59,14 @@ pub(in crate::cli) fn total_line(shown: usize, next_page_token: &str, total: i32
 
 #[cfg(test)]
 mod tests {
-    use super::{Args, fetch, total_line};
+    use super::{Args, ListRequest, fetch, total_line};
     use crate::cli::Failure;
 
     fn ask(page_size: Option<i32>, page_token: Option<&str>) -> (Vec<u32>, String, Vec<(i32, String)>) {
         let args = Args { filter: "f".into(), order_by: "id".into(), page_size, page_token: page_token.map(str::to_owned) };
         let mut asked = Vec::new();
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        let fetched = runtime.block_on(fetch(args, async |request| {
+        let fetched = runtime.block_on(fetch(args, async |request: ListRequest| {
             assert_eq!((request.filter.as_str(), request.order_by.as_str()), ("f", "id"));
             let at: u32 = request.page_token.parse().unwrap_or(0);
             asked.push((request.page_size, request.page_token));

@@ -43,8 +43,8 @@ impl UsagePlans {
         Ok(keys::to_wire(found))
     }
 
-    pub(super) async fn list_keys(&self, request: pb::ListRequest) -> Result<pb::ListApiKeysResponse, Status> {
-        let page = self.page(request, Catalog::list_keys).await?;
+    pub(super) async fn list_keys(&self, request: pb::ListApiKeysRequest) -> Result<pb::ListApiKeysResponse, Status> {
+        let page = self.page(request.into(), Catalog::list_keys).await?;
         Ok(pb::ListApiKeysResponse {
             api_keys: page.items.iter().map(|key| keys::to_wire(key)).collect(),
             next_page_token: page.next_page_token,
@@ -63,7 +63,7 @@ impl UsagePlans {
         self.edit(options, update, |edited| keys::to_wire(edited)).await
     }
 
-    pub(super) async fn delete_key(&self, request: pb::DeleteRequest) -> Result<(), Status> {
+    pub(super) async fn delete_key(&self, request: pb::DeleteApiKeyRequest) -> Result<(), Status> {
         let how = How { method: "DeleteApiKey", request_id: &request.request_id, validate_only: request.validate_only };
         let options = Self::options(&how, &request)?;
         self.edit(options, move |draft| draft.delete_key(&request.id, &request.etag), |_| ()).await

@@ -22,8 +22,8 @@ impl UsagePlans {
         Ok(plans::to_wire(found))
     }
 
-    pub(super) async fn list_plans(&self, request: pb::ListRequest) -> Result<pb::ListUsagePlansResponse, Status> {
-        let page = self.page(request, Catalog::list_plans).await?;
+    pub(super) async fn list_plans(&self, request: pb::ListUsagePlansRequest) -> Result<pb::ListUsagePlansResponse, Status> {
+        let page = self.page(request.into(), Catalog::list_plans).await?;
         Ok(pb::ListUsagePlansResponse {
             usage_plans: page.items.iter().map(|plan| plans::to_wire(plan)).collect(),
             next_page_token: page.next_page_token,
@@ -42,7 +42,7 @@ impl UsagePlans {
         self.edit(options, update, |edited| plans::to_wire(edited)).await
     }
 
-    pub(super) async fn delete_plan(&self, request: pb::DeleteRequest) -> Result<(), Status> {
+    pub(super) async fn delete_plan(&self, request: pb::DeleteUsagePlanRequest) -> Result<(), Status> {
         let how = How { method: "DeleteUsagePlan", request_id: &request.request_id, validate_only: request.validate_only };
         let options = Self::options(&how, &request)?;
         self.edit(options, move |draft| draft.delete_plan(&request.id, &request.etag, request.force), |_| ()).await

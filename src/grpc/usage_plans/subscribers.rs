@@ -22,8 +22,8 @@ impl UsagePlans {
         Ok(subscribers::to_wire(found))
     }
 
-    pub(super) async fn list_some_subscribers(&self, request: pb::ListRequest) -> Result<pb::ListSubscribersResponse, Status> {
-        let page = self.page(request, Catalog::list_subscribers).await?;
+    pub(super) async fn list_some_subscribers(&self, request: pb::ListSubscribersRequest) -> Result<pb::ListSubscribersResponse, Status> {
+        let page = self.page(request.into(), Catalog::list_subscribers).await?;
         Ok(pb::ListSubscribersResponse {
             subscribers: page.items.iter().map(|subscriber| subscribers::to_wire(subscriber)).collect(),
             next_page_token: page.next_page_token,
@@ -42,7 +42,7 @@ impl UsagePlans {
         self.edit(options, update, |edited| subscribers::to_wire(edited)).await
     }
 
-    pub(super) async fn delete_one_subscriber(&self, request: pb::DeleteRequest) -> Result<(), Status> {
+    pub(super) async fn delete_one_subscriber(&self, request: pb::DeleteSubscriberRequest) -> Result<(), Status> {
         let how = How { method: "DeleteSubscriber", request_id: &request.request_id, validate_only: request.validate_only };
         let options = Self::options(&how, &request)?;
         self.edit(options, move |draft| draft.delete_subscriber(&request.id, &request.etag, request.force), |_| ()).await

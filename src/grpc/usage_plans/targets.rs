@@ -22,8 +22,8 @@ impl UsagePlans {
         Ok(targets::to_wire(found))
     }
 
-    pub(super) async fn list_some_targets(&self, request: pb::ListRequest) -> Result<pb::ListTargetsResponse, Status> {
-        let page = self.page(request, Catalog::list_targets).await?;
+    pub(super) async fn list_some_targets(&self, request: pb::ListTargetsRequest) -> Result<pb::ListTargetsResponse, Status> {
+        let page = self.page(request.into(), Catalog::list_targets).await?;
         Ok(pb::ListTargetsResponse {
             targets: page.items.iter().map(|target| targets::to_wire(target)).collect(),
             next_page_token: page.next_page_token,
@@ -42,7 +42,7 @@ impl UsagePlans {
         self.edit(options, update, |edited| targets::to_wire(edited)).await
     }
 
-    pub(super) async fn delete_one_target(&self, request: pb::DeleteRequest) -> Result<(), Status> {
+    pub(super) async fn delete_one_target(&self, request: pb::DeleteTargetRequest) -> Result<(), Status> {
         let how = How { method: "DeleteTarget", request_id: &request.request_id, validate_only: request.validate_only };
         let options = Self::options(&how, &request)?;
         self.edit(options, move |draft| draft.delete_target(&request.id, &request.etag, request.force), |_| ()).await

@@ -107,8 +107,8 @@ impl Bench {
         }
         for value in [KNOWN, UNKNOWN] {
             let id = value.to_owned();
-            self.heard.answer("get by value", plans.get_api_key(self.ask(pb::GetRequest { id: id.clone() })).await);
-            let delete = pb::DeleteRequest { id: id.clone(), ..Default::default() };
+            self.heard.answer("get by value", plans.get_api_key(self.ask(pb::GetApiKeyRequest { id: id.clone() })).await);
+            let delete = pb::DeleteApiKeyRequest { id: id.clone(), ..Default::default() };
             self.heard.answer("delete by value", plans.delete_api_key(self.ask(delete)).await);
             let update = pb::UpdateApiKeyRequest { api_key: key(value), ..Default::default() };
             self.heard.answer("update by value", plans.update_api_key(self.ask(update)).await);
@@ -117,7 +117,8 @@ impl Bench {
             let grant = pb::GrantRequest { subject: Some(pb::grant_request::Subject::ApiKey(id)), ..Default::default() };
             self.heard.answer("grant by value", plans.grant(self.ask(grant)).await);
             for filter in [format!("value={value}"), value.to_owned(), format!("label.x={value} {value}")] {
-                let list = pb::ListRequest { filter, page_token: value.to_owned(), order_by: value.to_owned(), ..Default::default() };
+                let list =
+                    pb::ListApiKeysRequest { filter, page_token: value.to_owned(), order_by: value.to_owned(), ..Default::default() };
                 self.heard.answer("list by value", plans.list_api_keys(self.ask(list)).await);
             }
         }
@@ -209,11 +210,11 @@ impl Bench {
 
     async fn what_is_read(&mut self) {
         let mut plans = UsagePlanServiceClient::new(self.channel.clone());
-        let get = pb::GetRequest { id: "k1".to_owned() };
+        let get = pb::GetApiKeyRequest { id: "k1".to_owned() };
         let key = plans.get_api_key(self.ask(get)).await.unwrap();
         assert_eq!(key.get_ref().last_four, KNOWN[20..]);
         self.heard.answer("get", Ok(key));
-        self.heard.answer("list", plans.list_api_keys(self.ask(pb::ListRequest::default())).await);
+        self.heard.answer("list", plans.list_api_keys(self.ask(pb::ListApiKeysRequest::default())).await);
         self.heard.answer("usage", plans.get_usage(self.ask(pb::GetUsageRequest::default())).await);
     }
 }

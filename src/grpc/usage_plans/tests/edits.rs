@@ -1,13 +1,10 @@
 use prost_types::FieldMask;
 
 use super::*;
+use crate::grpc::convert::requests::DeleteRequest;
 
-fn get(id: &str) -> Request<pb::GetRequest> {
-    Request::new(pb::GetRequest { id: id.into() })
-}
-
-fn delete(id: &str, force: bool) -> Request<pb::DeleteRequest> {
-    Request::new(pb::DeleteRequest { id: id.into(), force, ..Default::default() })
+fn delete<R: From<DeleteRequest>>(id: &str, force: bool) -> Request<R> {
+    Request::new(DeleteRequest { id: id.into(), force, ..Default::default() }.into())
 }
 
 fn mask(paths: &[&str]) -> Option<FieldMask> {
@@ -19,7 +16,7 @@ async fn a_plan_is_created_read_updated_and_deleted() {
     let world = World::new();
     let created = world.create_plan(gold()).await.unwrap();
     assert_eq!((created.etag.as_str(), created.create_time.unwrap().seconds), ("r1", 1_795_305_600));
-    assert_eq!(answer(world.service.get_usage_plan(get("gold")).await).unwrap(), created);
+    assert_eq!(answer(world.service.get_usage_plan(Request::new(pb::GetUsagePlanRequest { id: "gold".into() })).await).unwrap(), created);
 
     world.pass(5);
     let update = pb::UsagePlan { id: "gold".into(), display_name: "Pure gold".into(), etag: created.etag.clone(), ..Default::default() };
@@ -31,10 +28,13 @@ async fn a_plan_is_created_read_updated_and_deleted() {
     assert_eq!(code, Code::Aborted);
     assert!(message.contains("its etag is `r2`, not `r1`"), "{message}");
 
-    let stale = pb::DeleteRequest { id: "gold".into(), etag: "r1".into(), ..Default::default() };
+    let stale = pb::DeleteUsagePlanRequest { id: "gold".into(), etag: "r1".into(), ..Default::default() };
     assert_eq!(refusal(world.service.delete_usage_plan(Request::new(stale)).await).0, Code::Aborted);
     world.service.delete_usage_plan(delete("gold", false)).await.unwrap();
-    assert_eq!(refusal(world.service.get_usage_plan(get("gold")).await), (Code::NotFound, "there is no plan `gold`".to_owned()));
+    assert_eq!(
+        refusal(world.service.get_usage_plan(Request::new(pb::GetUsagePlanRequest { id: "gold".into() })).await),
+        (Code::NotFound, "there is no plan `gold`".to_owned())
+    );
 }
 
 #[tokio::test]
@@ -62,9 +62,9 @@ async fn errors_have_the_code_of_their_kind() {
         assert!(message.contains(named), "{message}");
     }
     for missing in [
-        refusal(world.service.get_target(get("x")).await).0,
-        refusal(world.service.get_subscriber(get("x")).await).0,
-        refusal(world.service.get_api_key(get("x")).await).0,
+        refusal(world.service.get_target(Request::new(pb::GetTargetRequest { id: "x".into() })).await).0,
+        refusal(world.service.get_subscriber(Request::new(pb::GetSubscriberRequest { id: "x".into() })).await).0,
+        refusal(world.service.get_api_key(Request::new(pb::GetApiKeyRequest { id: "x".into() })).await).0,
         refusal(world.service.delete_target(delete("x", true)).await).0,
         refusal(world.service.delete_api_key(delete("x", true)).await).0,
     ] {
@@ -72,7 +72,7 @@ async fn errors_have_the_code_of_their_kind() {
     }
     world.service.delete_usage_plan(delete("gold", true)).await.unwrap();
     world.service.delete_subscriber(delete("acme", true)).await.unwrap();
-    assert_eq!(refusal(world.service.get_api_key(get("k")).await).0, Code::NotFound);
+    assert_eq!(refusal(world.service.get_api_key(Request::new(pb::GetApiKeyRequest { id: "k".into() })).await).0, Code::NotFound);
 }
 
 #[tokio::test]
@@ -103,7 +103,7 @@ async fn targets_are_edited_and_get_their_default_plan() {
     };
     let request = pb::CreateTargetRequest { target: Some(created), ..Default::default() };
     let created = answer(world.service.create_target(Request::new(request)).await).unwrap();
-    assert_eq!(answer(world.service.get_target(get("files/prod")).await).unwrap(), created);
+    assert_eq!(answer(world.service.get_target(Request::new(pb::GetTargetRequest { id: "files/prod".into() })).await).unwrap(), created);
     world.service.delete_target(delete("files/prod", false)).await.unwrap();
 }
 
@@ -123,7 +123,7 @@ async fn targets_are_attached_and_detached_and_retried() {
     assert_eq!(refusal(world.service.detach_target(Request::new(detach)).await).0, Code::InvalidArgument);
     let retried = answer(world.service.attach_target(Request::new(attach)).await).unwrap();
     assert_eq!(retried, attached, "the first answer");
-    let now = answer(world.service.get_usage_plan(get("gold")).await).unwrap();
+    let now = answer(world.service.get_usage_plan(Request::new(pb::GetUsagePlanRequest { id: "gold".into() })).await).unwrap();
     assert_eq!(now.entitlements[0].targets, ["orders", "users"], "the retry attached nothing");
 }
 
@@ -142,11 +142,11 @@ async fn a_request_id_is_for_one_request() {
     let (code, message) = refusal(world.service.create_usage_plan(Request::new(create(&[]))).await);
     assert_eq!(code, Code::InvalidArgument);
     assert!(message.starts_with("request_id was used for another request"), "{message}");
-    let elsewhere = pb::DeleteRequest { id: "gold".into(), request_id: "r".into(), ..Default::default() };
+    let elsewhere = pb::DeleteUsagePlanRequest { id: "gold".into(), request_id: "r".into(), ..Default::default() };
     assert_eq!(refusal(world.service.delete_usage_plan(Request::new(elsewhere)).await).0, Code::InvalidArgument);
     world.pass(24 * 3_600);
     assert_eq!(refusal(world.service.create_usage_plan(Request::new(create(&many))).await).0, Code::AlreadyExists, "a day later it is new");
-    let long = pb::DeleteRequest { id: "gold".into(), request_id: "r".repeat(129), ..Default::default() };
+    let long = pb::DeleteUsagePlanRequest { id: "gold".into(), request_id: "r".repeat(129), ..Default::default() };
     assert_eq!(refusal(world.service.delete_usage_plan(Request::new(long)).await).0, Code::InvalidArgument);
 }
 
@@ -164,7 +164,7 @@ async fn the_value_of_a_key_is_shown_once() {
     let retried = answer(world.service.create_api_key(Request::new(request)).await).unwrap();
     assert_eq!((retried.value.as_str(), retried.api_key), ("", created.api_key.clone()));
     let id = created.api_key.unwrap().id;
-    let shown = answer(world.service.get_api_key(get(&id)).await).unwrap();
+    let shown = answer(world.service.get_api_key(Request::new(pb::GetApiKeyRequest { id: id.clone() })).await).unwrap();
     assert!(!format!("{shown:?}").contains(&created.value) && created.value.ends_with(&shown.last_four));
 }
 

@@ -76,7 +76,7 @@ async fn what_was_deleted_still_has_its_books() {
     let world = World::furnished().await;
     let value = world.create_key("k").await.value;
     assert!(world.admits(&value));
-    let delete = pb::DeleteRequest { id: "acme".into(), force: true, ..Default::default() };
+    let delete = pb::DeleteSubscriberRequest { id: "acme".into(), force: true, ..Default::default() };
     world.service.delete_subscriber(Request::new(delete)).await.unwrap();
     let shown = answer(world.service.get_usage(usage(of_acme(), "", "")).await).unwrap();
     assert_eq!((shown.quotas[0].used, shown.days[0].admitted), (1, 1));

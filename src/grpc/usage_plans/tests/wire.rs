@@ -16,7 +16,7 @@ async fn the_service_answers_over_a_connection() {
     let mut client = UsagePlanServiceClient::connect(format!("http://{address}")).await.unwrap();
     let request = pb::CreateUsagePlanRequest { usage_plan: Some(gold()), ..Default::default() };
     let created = client.create_usage_plan(request.clone()).await.unwrap().into_inner();
-    assert_eq!(client.get_usage_plan(pb::GetRequest { id: "gold".into() }).await.unwrap().into_inner(), created);
+    assert_eq!(client.get_usage_plan(pb::GetUsagePlanRequest { id: "gold".into() }).await.unwrap().into_inner(), created);
     assert_eq!(refusal(client.create_usage_plan(request).await), (Code::AlreadyExists, "the plan `gold` exists already".to_owned()));
     let (code, message) = refusal(client.create_usage_plan(pb::CreateUsagePlanRequest::default()).await);
     assert_eq!((code, message.as_str()), (Code::InvalidArgument, "usage_plan is needed"));
