@@ -20,6 +20,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use self::client::output::{note, say};
 use self::client::{Under, With};
 
 /// May this caller make this call now? A gRPC decision service for API gateways.
@@ -102,13 +103,16 @@ impl Cli {
     pub fn run(self) -> ExitCode {
         match self.command.unwrap_or(Command::Serve(self.serve)).run() {
             Ok(()) => ExitCode::SUCCESS,
-            Err(failure) => {
-                if !failure.text.is_empty() {
-                    eprintln!("tollgate: {}", failure.text);
-                }
-                ExitCode::from(failure.code)
-            }
+            Err(failure) => failure.exit(),
         }
+    }
+}
+
+/// Says what clap says where it finds no command to run: the help that was asked for, or what is wrong with the arguments.
+pub fn explain(error: &clap::Error) -> ExitCode {
+    match say(error) {
+        Ok(()) => ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(UNUSABLE)),
+        Err(failure) => failure.exit(),
     }
 }
 
@@ -137,7 +141,7 @@ impl Command {
 #[derive(Debug, PartialEq, Eq)]
 struct Failure {
     code: u8,
-    /// Empty where standard output says it.
+    /// Empty where it was said already.
     text: String,
 }
 
@@ -148,6 +152,14 @@ impl Failure {
 
     fn unusable(text: impl ToString) -> Self {
         Self { code: UNUSABLE, text: text.to_string() }
+    }
+
+    /// Says why, and gives the exit code.
+    fn exit(self) -> ExitCode {
+        if !self.text.is_empty() {
+            note(&self.text);
+        }
+        ExitCode::from(self.code)
     }
 }
 

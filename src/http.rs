@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use arc_swap::ArcSwapOption;
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{ConnectInfo, DefaultBodyLimit, State};
@@ -21,15 +22,31 @@ use crate::rulebook::Rulebook;
 
 /// Whether the process wants traffic. Starts as no.
 #[derive(Clone, Debug, Default)]
-pub struct Health(Arc<AtomicBool>);
+pub struct Health(Arc<Wants>);
+
+#[derive(Debug, Default)]
+struct Wants {
+    traffic: AtomicBool,
+    failed: ArcSwapOption<String>,
+}
 
 impl Health {
     pub fn set(&self, serving: bool) {
-        self.0.store(serving, Ordering::Release);
+        self.0.traffic.store(serving, Ordering::Release);
     }
 
     pub fn is_serving(&self) -> bool {
-        self.0.load(Ordering::Acquire)
+        self.0.traffic.load(Ordering::Acquire)
+    }
+
+    /// Something of the process has ended that only a restart brings back.
+    pub fn fail(&self, why: String) {
+        self.0.failed.store(Some(Arc::new(why)));
+    }
+
+    /// What that was.
+    pub fn failure(&self) -> Option<Arc<String>> {
+        self.0.failed.load_full()
     }
 }
 
@@ -91,12 +108,15 @@ impl Admin {
 }
 
 async fn index() -> &'static str {
-    "/healthcheck: 200 while traffic is wanted; OK, or DEGRADED and why\n/json: a RateLimitRequest in JSON, answered\n/metrics: for Prometheus\n/rlconfig: the rules in force\n"
+    "/healthcheck: 200 while traffic is wanted; OK, or DEGRADED and why; 503 where only a restart helps\n/json: a RateLimitRequest in JSON, answered\n/metrics: for Prometheus\n/rlconfig: the rules in force\n"
 }
 
 async fn healthcheck(State(admin): State<Admin>) -> Response {
     if !admin.health.is_serving() {
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+    }
+    if let Some(why) = admin.health.failure() {
+        return (StatusCode::SERVICE_UNAVAILABLE, format!("FAILED\n{why}\n")).into_response();
     }
     // Still 200: what does not need the ledger is served, and a restart would not help.
     match (admin.degraded)() {

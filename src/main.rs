@@ -5,9 +5,12 @@ mod allocator;
 use std::process::ExitCode;
 
 use clap::Parser;
-use tollgate::cli::Cli;
+use tollgate::cli::{Cli, explain};
 
 fn main() -> ExitCode {
     allocator::keep_huge_pages();
-    Cli::parse().run()
+    match Cli::try_parse() {
+        Ok(cli) => cli.run(),
+        Err(error) => explain(&error),
+    }
 }

@@ -102,22 +102,25 @@ impl Rulebook {
         let options = LoadOptions { merge_domains: self.settings.merge_domains };
         let load = |sources: &Vec<Source>| rules::load(sources, &options).map(|loaded| Edition::new(loaded, &self.metrics));
         // Many rules take a while, and the calls of that while must not wait for them.
-        let loaded = files.as_ref().map_err(String::clone).and_then(|files| aside(|| load(files)).map_err(|error| error.to_string()));
-        seen.files = Some(files);
+        let loaded = files.as_ref().map_err(String::clone).and_then(|files| aside(|| load(files))?.map_err(|error| error.to_string()));
+        // First what is in force, then what was seen, then what is said of it: whatever stops this halfway, the next look finds the edit again.
         match loaded {
             Ok(edition) => {
+                let edition = Arc::new(edition);
+                self.current.store(Some(edition.clone()));
+                (seen.files, seen.error) = (Some(files), None);
+                drop(seen);
+                self.loads.increment(1);
                 for warning in &edition.warnings {
                     tracing::warn!(file = warning.file, line = warning.line, "rules: {}", warning.text);
                 }
                 tracing::info!(domains = edition.rules.domains().count(), rules = edition.rules.rules().count(), "rules loaded");
-                self.current.store(Some(Arc::new(edition)));
-                self.loads.increment(1);
-                seen.error = None;
             }
             Err(error) => {
-                tracing::error!("the rules were not loaded, the old ones stay in force: {error}");
+                (seen.files, seen.error) = (Some(files), Some(error.clone()));
+                drop(seen);
                 self.failures.increment(1);
-                seen.error = Some(error);
+                tracing::error!("the rules were not loaded, the old ones stay in force: {error}");
             }
         }
     }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::Failure;
+use super::client::output::print;
 use crate::config;
 use crate::metrics::Metrics;
 use crate::rulebook::Rulebook;
@@ -24,11 +25,9 @@ pub(super) enum Command {
     },
 }
 
-#[allow(clippy::print_stdout)]
 pub(super) fn run(command: Command) -> Result<(), Failure> {
     let Command::Check { paths, merge_domains, any_extension } = command;
     let settings = config::Rules { paths, merge_domains, ignore_dotfiles: true, any_extension, poll_ms: 1000 };
     let book = Rulebook::open(settings, Arc::new(Metrics::new())).map_err(Failure::unusable)?;
-    print!("{}", book.describe());
-    Ok(())
+    print(&book.describe())
 }

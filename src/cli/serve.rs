@@ -1,11 +1,13 @@
 //! `tollgate serve`: the composition root. Resolves the settings, wires the parts, binds, serves, drains.
 
+mod borrowed;
 mod housekeeping;
 mod listen;
 mod parts;
 mod services;
 mod signals;
 
+use std::fmt::Display;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,20 +15,22 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tonic_health::ServingStatus;
-use tracing_subscriber::EnvFilter;
 
+use self::borrowed::Borrowed;
 use self::housekeeping::Stalled;
-use self::listen::Listeners;
+use self::listen::Ports;
 use self::parts::Parts;
 pub(super) use self::parts::unopened;
-use self::signals::StopSignals;
+use self::signals::{Asked, Signals};
 use super::Failure;
-use crate::config::{Config, Flags, GrpcServer, LogFormat};
+use super::client::output::print;
+use crate::config::{Config, Flags, GrpcServer};
 use crate::grpc::ratelimit::{JsonError, RateLimitError};
 use crate::grpc::server::Server;
 use crate::http::{Admin, Health, NoAnswer};
+use crate::log::{Log, caught};
 
 /// How long a start waits for the first leases. Those that come later are of use all the same.
 const WARM_AT_MOST: Duration = Duration::from_secs(2);
@@ -76,35 +80,65 @@ impl Args {
 }
 
 pub(super) fn run(args: Args) -> Result<(), Failure> {
+    let log = Log::start().map_err(Failure::failed)?;
+    let served = run_with(args, &log);
+    if let Err(failure) = &served {
+        // Not straight to standard error: that may be a pipe which is full and read by nobody.
+        log.say(&failure.text);
+    }
+    log.finish();
+    served.map_err(|failure| Failure { text: String::new(), ..failure })
+}
+
+fn run_with(args: Args, log: &Log) -> Result<(), Failure> {
     let config = Config::resolve(&args.flags(), &|name| std::env::var(name).ok()).map_err(Failure::unusable)?;
-    start_log(&config);
+    log.install(&config.log_level, config.log_format).map_err(Failure::failed)?;
     // Calls have threads of their own: here are the pages, what has to happen now and then, and new connections.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::failed)?;
-    let served = runtime.block_on(serve(config));
+    let served = runtime.block_on(serve(config, log));
     // Whatever still runs after the drain time-out is not waited for.
     runtime.shutdown_background();
     served
 }
 
-fn start_log(config: &Config) {
-    let filter = EnvFilter::try_new(&config.log_level).unwrap_or_default();
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    match config.log_format {
-        LogFormat::Text => log.with_ansi(false).init(),
-        LogFormat::Json => log.json().flatten_event(true).init(),
-    }
-}
+/// What must run for as long as the process wants traffic, each with its name: how it ended.
+type Running = JoinSet<(&'static str, Result<(), String>)>;
 
-async fn serve(config: Config) -> Result<(), Failure> {
-    signals::outlive_file_size_limits().map_err(Failure::failed)?;
-    let mut parts = Parts::assemble(&config)?;
-    parts.desk.draw(std::mem::take(&mut parts.warm), WARM_AT_MOST).await;
+async fn serve(config: Config, log: &Log) -> Result<(), Failure> {
+    // First of all: what tells the process to stop while it starts must not end it with units of quotas in its hands.
+    let mut signals = Signals::listen().map_err(Failure::failed)?;
+    let ports = Ports::bind(&config.reach).map_err(Failure::failed)?;
+    let drain_timeout = Duration::from_millis(config.drain_timeout_ms);
+    let (config, settings) = (Arc::new(config.clone()), config);
+    let mut assembling = tokio::task::spawn_blocking(move || Parts::assemble(&settings));
+    let assembled = tokio::select! {
+        assembled = &mut assembling => assembled,
+        () = signals.asked_to_stop() => {
+            tracing::info!("stopping before the service was ready");
+            // Nothing is leased yet, and what the ledger is at ends with it or not at all.
+            tokio::select! {
+                _ = assembling => {}
+                () = signals.asked_to_stop() => {}
+                () = tokio::time::sleep(drain_timeout) => {}
+            }
+            return Ok(());
+        }
+    };
+    let mut parts = assembled.map_err(|_| Failure::failed("the start panicked; the log says where"))??;
+    let borrowed = Borrowed::of(&parts);
+    tokio::select! {
+        () = parts.desk.draw(std::mem::take(&mut parts.warm), WARM_AT_MOST) => {}
+        () = signals.asked_to_stop() => {
+            tracing::info!("stopping before the service was ready");
+            return Ok(());
+        }
+    }
     for warning in config.reach.warnings() {
         tracing::warn!("{warning}");
     }
     let services = services::services(&parts, &config)?;
     let reporter = services.reporter;
-    let listeners = Listeners::bind(&config.reach).await.map_err(Failure::failed)?;
+    let listeners = ports.listen().map_err(Failure::failed)?;
     let bound = |listener: &TcpListener| listener.local_addr().map_err(Failure::failed);
     let (grpc_addr, http_addr) = (bound(&listeners.grpc)?, bound(&listeners.http)?);
     let admin_grpc_addr = listeners.admin_grpc.as_ref().map(bound).transpose()?;
@@ -126,68 +160,93 @@ async fn serve(config: Config) -> Result<(), Failure> {
         access: parts.access.clone(),
     };
     let (stop, stopping) = watch::channel(false);
-    housekeeping::start(&parts, config.reach.files_poll_ms, &stalled, &stopping);
+    housekeeping::start(&parts, config.reach.files_poll_ms, &stalled, log, &stopping);
     let pages_tls = parts.tls.clone().filter(|_| config.reach.tls.as_ref().is_some_and(|tls| tls.http));
-    let mut pages = JoinSet::new();
+    let mut running = Running::new();
     if let Some(listener) = listeners.metrics {
-        pages.spawn(listen::serve_pages(listener, pages_tls.clone(), admin.clone().metrics_router(), stopping.clone()));
+        run_on(
+            &mut running,
+            "metrics_addr",
+            listen::serve_pages(listener, pages_tls.clone(), admin.clone().metrics_router(), stopping.clone()),
+        );
     }
-    pages.spawn(listen::serve_pages(listeners.http, pages_tls, admin.router(), stopping.clone()));
+    run_on(&mut running, "http_addr", listen::serve_pages(listeners.http, pages_tls, admin.router(), stopping.clone()));
     services::report_health(&reporter, ServingStatus::Serving).await;
-    let serve = |settings, listener: TcpListener, services| {
+    let mut serve = |name, settings, listener: TcpListener, services| {
         let server = Server::new(settings).tls(parts.tls.clone()).metered(&parts.metrics);
-        Ok(tokio::spawn(server.serve(listener.into_std().map_err(Failure::failed)?, services, stopping.clone())))
+        let listener = listener.into_std().map_err(Failure::failed)?;
+        run_on(&mut running, name, server.serve(listener, services, stopping.clone()));
+        Ok(())
     };
-    let mut grpc = vec![serve(config.grpc_server, listeners.grpc, services.grpc)?];
+    serve("grpc_addr", config.grpc_server, listeners.grpc, services.grpc)?;
     if let (Some(listener), Some(services)) = (listeners.admin_grpc, services.admin) {
-        grpc.push(serve(GrpcServer { workers: 1, ..config.grpc_server }, listener, services)?);
+        serve("admin_grpc_addr", GrpcServer { workers: 1, ..config.grpc_server }, listener, services)?;
     }
 
-    // Before the announcement: whoever reads it may ask to stop at once.
-    let mut signals = StopSignals::listen().map_err(Failure::failed)?;
     health.set(true);
     announce(grpc_addr, http_addr, admin_grpc_addr);
-    signals.asked_to_stop().await;
+    loop {
+        tokio::select! {
+            asked = signals.next() => match asked {
+                Asked::Stop => break,
+                Asked::Reload => housekeeping::reload(&parts).await,
+            },
+            Some(ended) = running.join_next() => {
+                fall(ended, &health);
+                services::report_health(&reporter, ServingStatus::NotServing).await;
+            }
+        }
+    }
 
     tracing::info!(drain_timeout_ms = config.drain_timeout_ms, "stopping: no new calls are wanted, those in flight are answered");
     health.set(false);
     services::report_health(&reporter, ServingStatus::NotServing).await;
     stop.send_replace(true);
     let drained = async {
-        for grpc in grpc {
-            if let Ok(Err(error)) = grpc.await {
-                tracing::error!("gRPC could not be served: {error}");
+        while let Some(ended) = running.join_next().await {
+            if let Ok((name, Err(error))) = ended {
+                tracing::error!("{name} could not be served: {error}");
             }
         }
-        pages.join_all().await;
     };
     tokio::select! {
         () = drained => tracing::info!("drained"),
-        () = tokio::time::sleep(Duration::from_millis(config.drain_timeout_ms)) => tracing::warn!("stopping with calls still in flight"),
+        () = tokio::time::sleep(drain_timeout) => tracing::warn!("stopping with calls still in flight"),
         () = signals.asked_to_stop() => tracing::warn!("stopping at once: asked twice"),
     }
-    // The engine lets go of them first, so that nothing which still runs can spend them: a clean stop wastes nothing.
-    let put_away = tokio::task::spawn_blocking(move || put_away(&parts)).await;
-    if let Err(error) = put_away {
-        tracing::error!("stopped; unspent units were not handed back, or the windows of rules and the statistics not written: {error}");
+    tokio::select! {
+        // Its panics are caught, so it ends.
+        _ = tokio::task::spawn_blocking(|| drop(borrowed)) => tracing::info!("stopped"),
+        // A disk that hangs must not keep the process for ever.
+        () = signals.asked_to_stop() => tracing::error!("stopped before the ledger had everything: unspent units count as lost"),
     }
     Ok(())
 }
 
-/// Leaves the ledger as the next start should find it. Blocks on it.
-fn put_away(parts: &Parts) {
-    for desk in [&parts.desk, &parts.durable_desk] {
-        if let Err(error) = desk.put_away() {
-            tracing::warn!("unspent units were not handed back, and count as lost: {error}");
+/// Runs something that must not end before the stop.
+fn run_on<E: Display + Send + 'static>(
+    running: &mut Running,
+    name: &'static str,
+    work: impl Future<Output = Result<(), E>> + Send + 'static,
+) {
+    running.spawn(async move {
+        match caught(work).await {
+            Ok(Ok(())) => (name, Ok(())),
+            Ok(Err(error)) => (name, Err(error.to_string())),
+            Err(panicked) => (name, Err(panicked.to_string())),
         }
-    }
-    if let Err(error) = parts.windows.write() {
-        tracing::warn!("the last hits on the windows of rules were not written: {error}");
-    }
-    if let Err(error) = parts.desk.write_behind() {
-        tracing::warn!("statistics of the last second were not written: {error}");
-    }
-    tracing::info!("stopped");
+    });
+}
+
+/// What must run has ended. The process goes on for what else runs, and asks to be replaced.
+fn fall(ended: Result<(&'static str, Result<(), String>), JoinError>, health: &Health) {
+    let why = match ended {
+        Ok((name, Ok(()))) => format!("{name} is served no more"),
+        Ok((name, Err(error))) => format!("{name} is served no more: {error}"),
+        Err(error) => format!("a port is served no more: {error}"),
+    };
+    tracing::error!("{why}; health says so, and a restart is needed");
+    health.fail(why);
 }
 
 /// Resolves when the process is told to stop.
@@ -196,16 +255,45 @@ async fn stopped(mut stopping: watch::Receiver<bool>) {
     let _ = stopping.wait_for(|stop| *stop).await;
 }
 
-/// The one line on standard output.
-#[allow(clippy::print_stdout)]
+/// The one line on standard output. It is for whoever started the process, and no caller depends on it: where it cannot be written, or waits in a
+/// pipe that nobody reads, the service goes on.
 fn announce(grpc: SocketAddr, http: SocketAddr, admin_grpc: Option<SocketAddr>) {
     let admin_grpc = admin_grpc.map(|address| format!(" admin_grpc={address}")).unwrap_or_default();
-    println!("tollgate ready grpc={grpc} http={http}{admin_grpc}");
+    let line = format!("tollgate ready grpc={grpc} http={http}{admin_grpc}\n");
+    let told = std::thread::Builder::new().name("ready".to_owned()).spawn(move || {
+        if let Err(failure) = print(&line) {
+            tracing::warn!("the ready line is lost: {}", failure.text);
+        }
+    });
+    if let Err(error) = told {
+        tracing::warn!("the ready line is lost, the system gives no thread: {error}");
+    }
 }
 
 fn no_answer(error: JsonError) -> NoAnswer {
     match error {
         JsonError::Request(RateLimitError::Refused(refusal)) => NoAnswer::Refused(refusal),
         error => NoAnswer::Wrong(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn falls(stop_is_wanted: bool) -> Result<(), String> {
+        assert!(stop_is_wanted, "the port panicked");
+        Err("the port failed".to_owned())
+    }
+
+    #[tokio::test]
+    async fn what_ends_before_the_stop_shows_in_health_also_when_it_panicked() {
+        for (fails, why) in [(true, "grpc_addr is served no more: the port failed"), (false, "grpc_addr is served no more: it panicked")] {
+            let (health, mut running) = (Health::default(), Running::new());
+            assert_eq!(health.failure(), None);
+            run_on(&mut running, "grpc_addr", falls(fails));
+            fall(running.join_next().await.unwrap(), &health);
+            assert_eq!(health.failure().unwrap().as_str(), why);
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! `tollgate token`: tokens for those who call the server. It needs no server: the operator puts the line into the tokens file.
 
 use super::Failure;
-use super::client::output::print;
+use super::client::output::{print, print_beside};
 use crate::access::{Scope, Token, check};
 
 #[derive(Debug, clap::Subcommand)]
@@ -22,8 +22,7 @@ pub(super) fn run(command: Command) -> Result<(), Failure> {
     let token = Token::new().map_err(|error| Failure::failed(format!("the operating system gave no random bytes: {error}")))?;
     let line = line(&id, &scopes, &token)?;
     print(&format!("{}\n", token.reveal()))?;
-    eprint!("{line}");
-    Ok(())
+    print_beside(&line)
 }
 
 /// An item of the list `tokens`.

@@ -21,6 +21,7 @@ use tokio::sync::watch;
 pub use self::dispatch::Dispatch;
 use self::worker::Worker;
 use crate::config::GrpcServer;
+use crate::log::caught;
 use crate::metrics::Metrics;
 use crate::tls::Tls;
 
@@ -78,8 +79,14 @@ impl Server {
         let start = |number| Worker::start(number, self.settings, self.tls.clone(), services(), stopping.clone());
         let workers = (0..workers).map(start).collect::<io::Result<Vec<_>>>()?;
         let mut accepting = stopping;
+        let accept = async {
+            while caught(self.accept(&listener, &workers)).await.is_err() {
+                tracing::error!("accepting connections has panicked, and goes on");
+                tokio::time::sleep(PAUSE).await;
+            }
+        };
         tokio::select! {
-            () = self.accept(&listener, &workers) => {}
+            () = accept => {}
             // An error means that the sender is gone, and with it the process that wants to serve.
             _ = accepting.wait_for(|stop| *stop) => {}
         }

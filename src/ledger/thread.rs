@@ -231,11 +231,18 @@ struct Worker {
 
 impl Worker {
     fn run(self) {
+        // What panicked was told where it happened, and what it was at was not done. The others must not wait for ever.
+        while std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.work())).is_err() {}
+        self.tidier.stop();
+    }
+
+    /// Until nobody can submit any more.
+    fn work(&self) {
         loop {
             match self.jobs.recv_timeout(IDLE) {
                 Ok(first) => self.commit(first),
                 Err(RecvTimeoutError::Timeout) => self.tidier.wake(),
-                Err(RecvTimeoutError::Disconnected) => return self.tidier.stop(),
+                Err(RecvTimeoutError::Disconnected) => return,
             }
             if self.ledger.wants_tidying() {
                 self.tidier.wake();

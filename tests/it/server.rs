@@ -132,14 +132,14 @@ fn serve(args: &[String], env: &[(String, String)], data: &TempDir, grpc: Socket
 
 /// What the ready line says.
 #[derive(Debug, PartialEq, Eq)]
-struct Ready {
+pub struct Ready {
     grpc: SocketAddr,
     http: SocketAddr,
     admin_grpc: Option<SocketAddr>,
 }
 
 /// `tollgate ready grpc=HOST:PORT http=HOST:PORT`, and ` admin_grpc=HOST:PORT` where it has one of its own.
-fn ready(line: &str) -> Option<Ready> {
+pub fn ready(line: &str) -> Option<Ready> {
     let (grpc, rest) = line.strip_prefix("tollgate ready grpc=")?.split_once(" http=")?;
     let (http, admin_grpc) = rest.split_once(" admin_grpc=").map_or((rest, None), |(http, admin)| (http, Some(admin)));
     let admin_grpc = match admin_grpc {

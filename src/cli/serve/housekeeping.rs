@@ -4,6 +4,7 @@ mod gauges;
 mod stall;
 mod upkeep;
 
+use std::panic::resume_unwind;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -15,6 +16,7 @@ use self::stall::Watch;
 use self::upkeep::Upkeep;
 use super::parts::Parts;
 use super::stopped;
+use crate::log::{Log, caught};
 
 /// In this time every counter is visited once.
 const SWEEP_ROUND: Duration = Duration::from_secs(10);
@@ -25,12 +27,14 @@ const WRITE_BEHIND_ROUND: Duration = Duration::from_secs(1);
 const CALLERS_ROUND: Duration = Duration::from_secs(60);
 /// How often the ledger lets go of what is old.
 const UPKEEP_ROUND: Duration = Duration::from_secs(60);
+/// After something panicked that goes on at once.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// Starts the tasks. They end when `stopping` says so.
-pub(super) fn start(parts: &Parts, files_poll_ms: u64, stalled: &Stalled, stopping: &watch::Receiver<bool>) {
+pub(super) fn start(parts: &Parts, files_poll_ms: u64, stalled: &Stalled, log: &Log, stopping: &watch::Receiver<bool>) {
     if let Some(poll_ms) = parts.rulebook.poll_ms() {
         let rulebook = parts.rulebook.clone();
-        every(Duration::from_millis(poll_ms), stopping.clone(), move || {
+        every("rules", Duration::from_millis(poll_ms), stopping.clone(), move || {
             let rulebook = rulebook.clone();
             // Reading files blocks.
             blocking(move || rulebook.refresh())
@@ -38,7 +42,7 @@ pub(super) fn start(parts: &Parts, files_poll_ms: u64, stalled: &Stalled, stoppi
     }
     if parts.access.is_some() || parts.tls.is_some() {
         let (access, tls) = (parts.access.clone(), parts.tls.clone());
-        every(Duration::from_millis(files_poll_ms), stopping.clone(), move || {
+        every("tokens and certificates", Duration::from_millis(files_poll_ms), stopping.clone(), move || {
             let (access, tls) = (access.clone(), tls.clone());
             blocking(move || {
                 access.iter().for_each(|access| access.refresh());
@@ -50,7 +54,7 @@ pub(super) fn start(parts: &Parts, files_poll_ms: u64, stalled: &Stalled, stoppi
     let steps = SWEEP_ROUND.div_duration_f64(SWEEP_STEP);
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
     let sweeps = (engine.sweeps_per_round() as f64 / steps).ceil() as usize;
-    every(SWEEP_STEP, stopping.clone(), move || {
+    every("sweep of rules", SWEEP_STEP, stopping.clone(), move || {
         let (engine, clock) = (engine.clone(), clock.clone());
         async move {
             for _ in 0..sweeps {
@@ -60,7 +64,7 @@ pub(super) fn start(parts: &Parts, files_poll_ms: u64, stalled: &Stalled, stoppi
         }
     });
     for desk in [parts.desk.clone(), parts.durable_desk.clone()] {
-        every(SWEEP_ROUND, stopping.clone(), move || {
+        every("sweep of plans", SWEEP_ROUND, stopping.clone(), move || {
             let desk = desk.clone();
             blocking(move || {
                 if let Err(error) = desk.sweep() {
@@ -70,21 +74,27 @@ pub(super) fn start(parts: &Parts, files_poll_ms: u64, stalled: &Stalled, stoppi
         });
     }
     let plans = parts.plans.clone();
-    every(CALLERS_ROUND, stopping.clone(), move || {
+    every("callers", CALLERS_ROUND, stopping.clone(), move || {
         let plans = plans.clone();
         blocking(move || plans.forget_idle_callers())
     });
     for desk in [parts.desk.clone(), parts.durable_desk.clone()] {
         let stopping = stopping.clone();
         tokio::spawn(async move {
+            let gather = async {
+                while caught(desk.gather()).await.is_err() {
+                    tracing::error!("leasing ahead has panicked, and goes on");
+                    tokio::time::sleep(PAUSE).await;
+                }
+            };
             tokio::select! {
-                () = desk.gather() => {}
+                () = gather => {}
                 () = stopped(stopping) => {}
             }
         });
     }
     let desk = parts.desk.clone();
-    every(WRITE_BEHIND_ROUND, stopping.clone(), move || {
+    every("statistics", WRITE_BEHIND_ROUND, stopping.clone(), move || {
         let desk = desk.clone();
         blocking(move || {
             if let Err(error) = desk.write_behind() {
@@ -93,7 +103,7 @@ pub(super) fn start(parts: &Parts, files_poll_ms: u64, stalled: &Stalled, stoppi
         })
     });
     let windows = parts.windows.clone();
-    every(WRITE_BEHIND_ROUND, stopping.clone(), move || {
+    every("windows of rules", WRITE_BEHIND_ROUND, stopping.clone(), move || {
         let windows = windows.clone();
         blocking(move || {
             if let Err(error) = windows.write() {
@@ -102,38 +112,81 @@ pub(super) fn start(parts: &Parts, files_poll_ms: u64, stalled: &Stalled, stoppi
         })
     });
     let mut upkeep = Upkeep::new(parts);
-    every(UPKEEP_ROUND, stopping.clone(), move || upkeep.round());
+    every("upkeep", UPKEEP_ROUND, stopping.clone(), move || upkeep.round());
     let gauges = Gauges::new(&parts.metrics);
     let (rules, plans, ledger) = (parts.rule_engine.clone(), parts.plan_engine.clone(), parts.ledger.clone());
     let (mut watch, stalled, clock) = (Watch::new(stalled.clone()), stalled.clone(), parts.clock.clone());
     let (durable, overload) = (parts.durable_engine.clone(), parts.overload.clone());
     let (metrics, callers) = (parts.metrics.clone(), parts.plans.clone());
-    every(Duration::from_secs(1), stopping.clone(), move || {
+    let (log, mut told_lost) = (log.clone(), 0);
+    every("gauges", Duration::from_secs(1), stopping.clone(), move || {
         let status = ledger.status();
         watch.look(&status, clock.steady_ns());
         gauges.set(&rules, &plans, &durable, &status);
         gauges.set_callers(&callers);
         gauges.set_waits(&overload, &stalled);
+        gauges.set_log(&log);
+        tell_lost(&log, &mut told_lost);
         metrics.run_upkeep();
         std::future::ready(())
     });
 }
 
-/// Away from the threads that serve. A panic there is in the log already, and the next round comes.
-async fn blocking(work: impl FnOnce() + Send + 'static) {
-    let _ = tokio::task::spawn_blocking(work).await;
+/// Says in the log what is missing in it, once it can be written again.
+fn tell_lost(log: &Log, told: &mut u64) {
+    let lost = log.lost();
+    if lost > *told && log.works() {
+        tracing::warn!(lines = lost - *told, "lines of this log are lost: they could not be written");
+        *told = lost;
+    }
 }
 
-fn every<F: Future<Output = ()> + Send>(period: Duration, stopping: watch::Receiver<bool>, mut work: impl FnMut() -> F + Send + 'static) {
+/// Reads rules, tokens and certificates again, now: as SIGHUP asks.
+pub(super) async fn reload(parts: &Parts) {
+    let (rulebook, access, tls) = (parts.rulebook.clone(), parts.access.clone(), parts.tls.clone());
+    let read = blocking(move || {
+        if rulebook.poll_ms().is_some() {
+            rulebook.refresh();
+        }
+        access.iter().for_each(|access| access.refresh());
+        tls.iter().for_each(|tls| tls.refresh());
+    });
+    match caught(read).await {
+        Ok(()) => tracing::info!("SIGHUP: rules, tokens and certificates were read again"),
+        Err(panicked) => tracing::error!("SIGHUP: rules, tokens and certificates were not all read again: {panicked}"),
+    }
+}
+
+/// Away from the threads that serve. A panic there is one here.
+async fn blocking(work: impl FnOnce() + Send + 'static) {
+    if let Err(error) = tokio::task::spawn_blocking(work).await
+        && let Ok(panic) = error.try_into_panic()
+    {
+        resume_unwind(panic);
+    }
+}
+
+/// Does something now and then. A round that panics is told, and the next one comes.
+fn every<F: Future<Output = ()> + Send>(
+    name: &'static str,
+    period: Duration,
+    stopping: watch::Receiver<bool>,
+    mut work: impl FnMut() -> F + Send + 'static,
+) {
     tokio::spawn(async move {
         let mut ticks = interval(period);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut stop = std::pin::pin!(stopped(stopping));
         loop {
             tokio::select! {
-                _ = ticks.tick() => work().await,
+                _ = ticks.tick() => if caught(async { work().await }).await.is_err() {
+                    tracing::error!("a round of `{name}` has panicked; the next comes in {period:?}");
+                },
                 () = &mut stop => return,
             }
         }
     });
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,10 +1,11 @@
 //! Binding ports, and what is spoken on them.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::watch;
 
 use super::stopped;
@@ -12,7 +13,18 @@ use crate::config::Reach;
 use crate::http;
 use crate::tls::Tls;
 
-/// The bound ports.
+/// Connections that wait to be accepted.
+const BACKLOG: u32 = 1024;
+
+/// Ports that are taken, and on which nobody listens yet: until the service is ready, connections are refused and do not wait.
+pub(super) struct Ports {
+    grpc: Port,
+    admin_grpc: Option<Port>,
+    http: Port,
+    metrics: Option<Port>,
+}
+
+/// The ports on which somebody listens.
 pub(super) struct Listeners {
     pub(super) grpc: TcpListener,
     pub(super) admin_grpc: Option<TcpListener>,
@@ -20,32 +32,72 @@ pub(super) struct Listeners {
     pub(super) metrics: Option<TcpListener>,
 }
 
-impl Listeners {
-    /// Binds all, or says which could not be bound.
-    pub(super) async fn bind(reach: &Reach) -> Result<Self, String> {
+impl Ports {
+    /// Takes all, or says which could not be taken. It comes before anything is read, created or leased: a start that fails must cost nothing.
+    pub(super) fn bind(reach: &Reach) -> Result<Self, String> {
         Ok(Self {
-            grpc: bind(reach.grpc_addr, "grpc_addr").await?,
-            admin_grpc: bind_if(reach.admin_grpc_addr, "admin_grpc_addr").await?,
-            http: bind(reach.http_addr, "http_addr").await?,
-            metrics: bind_if(reach.metrics_addr, "metrics_addr").await?,
+            grpc: Port::bind(reach.grpc_addr, "--grpc-addr")?,
+            admin_grpc: reach.admin_grpc_addr.map(|address| Port::bind(address, "--admin-grpc-addr")).transpose()?,
+            http: Port::bind(reach.http_addr, "--http-addr")?,
+            metrics: reach.metrics_addr.map(|address| Port::bind(address, "metrics_addr")).transpose()?,
+        })
+    }
+
+    /// From here on connections come.
+    pub(super) fn listen(self) -> Result<Listeners, String> {
+        Ok(Listeners {
+            grpc: self.grpc.listen()?,
+            admin_grpc: self.admin_grpc.map(Port::listen).transpose()?,
+            http: self.http.listen()?,
+            metrics: self.metrics.map(Port::listen).transpose()?,
         })
     }
 }
 
-async fn bind_if(address: Option<SocketAddr>, key: &str) -> Result<Option<TcpListener>, String> {
-    match address {
-        Some(address) => bind(address, key).await.map(Some),
-        None => Ok(None),
+struct Port {
+    socket: TcpSocket,
+    address: SocketAddr,
+    /// The flag that says where, or the setting where there is no flag.
+    says: &'static str,
+}
+
+impl Port {
+    fn bind(address: SocketAddr, says: &'static str) -> Result<Self, String> {
+        let bound = || {
+            let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+            // Connections of the process before may still linger.
+            socket.set_reuseaddr(true)?;
+            socket.bind(address)?;
+            Ok(socket)
+        };
+        bound().map(|socket| Self { socket, address, says }).map_err(|error| unbound(address, says, &error))
+    }
+
+    fn listen(self) -> Result<TcpListener, String> {
+        self.socket.listen(BACKLOG).map_err(|error| unbound(self.address, self.says, &error))
     }
 }
 
-async fn bind(address: SocketAddr, key: &str) -> Result<TcpListener, String> {
-    TcpListener::bind(address).await.map_err(|error| format!("{key} {address} cannot be bound: {error}"))
+fn unbound(address: SocketAddr, says: &str, error: &io::Error) -> String {
+    let setting = says.trim_start_matches("--").replace('-', "_");
+    let what_to_do = match error.kind() {
+        io::ErrorKind::AddrInUse => "; another program listens there: end it, or choose another port",
+        io::ErrorKind::AddrNotAvailable => "; this machine has no such address",
+        io::ErrorKind::PermissionDenied => "; ports below 1024 need a privilege (CAP_NET_BIND_SERVICE)",
+        _ => "",
+    };
+    format!("{says} {address} cannot be bound (setting {setting}, TOLLGATE_{}): {error}{what_to_do}", setting.to_uppercase())
 }
 
 /// Serves pages until told to stop, and finishes those that are under way.
-pub(super) async fn serve_pages(listener: TcpListener, tls: Option<Arc<Tls>>, pages: Router, stopping: watch::Receiver<bool>) {
-    if let Err(error) = http::serve(listener, tls, pages, stopped(stopping)).await {
-        tracing::error!("the admin port failed: {error}");
-    }
+///
+/// # Errors
+/// Why the port failed.
+pub(super) async fn serve_pages(
+    listener: TcpListener,
+    tls: Option<Arc<Tls>>,
+    pages: Router,
+    stopping: watch::Receiver<bool>,
+) -> io::Result<()> {
+    http::serve(listener, tls, pages, stopped(stopping)).await
 }

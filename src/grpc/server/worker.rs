@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::io;
 use std::net::{SocketAddr, TcpStream};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -73,8 +74,8 @@ impl Worker {
 }
 
 fn run(runtime: &Runtime, host: &Arc<Host>, mut arrivals: mpsc::UnboundedReceiver<Arrival>, stopping: &watch::Receiver<bool>) {
-    runtime.block_on(async {
-        let (alive, mut all_ended) = mpsc::channel::<Infallible>(1);
+    let (alive, mut all_ended) = mpsc::channel::<Infallible>(1);
+    let take_all = async || {
         while let Some(Arrival { stream, peer, counted, loading }) = arrivals.recv().await {
             let (host, stopping, alive) = (host.clone(), stopping.clone(), alive.clone());
             tokio::spawn(async move {
@@ -84,9 +85,21 @@ fn run(runtime: &Runtime, host: &Arc<Host>, mut arrivals: mpsc::UnboundedReceive
                 }
             });
         }
-        drop(alive);
+    };
+    // What panics in a connection ends that one alone. What panics beside them must not end the thread: it would take no more connections, and
+    // be given them all the same, for nobody has fewer.
+    unless_it_panics(runtime, take_all);
+    drop(alive);
+    unless_it_panics(runtime, async || {
         all_ended.recv().await;
     });
+}
+
+/// Runs it again until it ends without a panic; connections go on meanwhile.
+fn unless_it_panics(runtime: &Runtime, mut work: impl AsyncFnMut()) {
+    while catch_unwind(AssertUnwindSafe(|| runtime.block_on(work()))).is_err() {
+        tracing::error!("a thread of connections has panicked, and goes on");
+    }
 }
 
 /// Counts a connection for its worker.
@@ -102,5 +115,31 @@ impl Loading {
 impl Drop for Loading {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_that_panics_goes_on_with_the_connections_that_it_has() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let (tell, told) = oneshot::channel();
+        let (mut told, mut tell) = (Some(told), Some(tell));
+        let mut rounds = 0;
+        unless_it_panics(&runtime, async || {
+            rounds += 1;
+            match rounds {
+                // What was spawned before the panic is what answers after it.
+                1 => {
+                    let tell = tell.take().unwrap();
+                    tokio::spawn(async move { tell.send("answered").unwrap() });
+                    assert_eq!(rounds, 2, "the first round panics");
+                }
+                _ => assert_eq!(told.take().unwrap().await.unwrap(), "answered"),
+            }
+        });
+        assert_eq!(rounds, 2);
     }
 }

@@ -6,6 +6,7 @@ use crate::engine::rules::RuleEngine;
 use crate::grpc::overload::Overload;
 use crate::grpc::plans::Plans;
 use crate::ledger::{LedgerError, LedgerStatus};
+use crate::log::Log;
 use crate::metrics::Metrics;
 
 type Read<E> = fn(&E) -> u64;
@@ -74,6 +75,11 @@ const OVERLOAD_COUNTERS: [(&str, &str, Read<Overload>); 2] = [
     ("tollgate_shed_connections", "Connections closed because of grpc.max_unread_ms", Overload::closed),
 ];
 
+const LOG_COUNTERS: [(&str, &str, Read<Log>); 2] = [
+    ("tollgate_lost_log_lines", "Lines of the log that could not be written", Log::lost),
+    ("tollgate_panics", "Panics, of any thread. What panicked goes on, or health says that it does not", Log::panics),
+];
+
 fn count(size: usize) -> u64 {
     u64::try_from(size).unwrap_or(u64::MAX)
 }
@@ -89,6 +95,7 @@ pub(super) struct Gauges {
     ledger_gauges: Vec<(metrics::Gauge, Read<LedgerStatus>)>,
     ledger_counters: Vec<(metrics::Counter, Read<LedgerStatus>)>,
     overload_counters: Vec<(metrics::Counter, Read<Overload>)>,
+    log_counters: Vec<(metrics::Counter, Read<Log>)>,
     lag: metrics::Gauge,
     stalled: metrics::Gauge,
     /// 1 for the reason for which the ledger fails.
@@ -108,6 +115,7 @@ impl Gauges {
             ledger_gauges: gauges(metrics, &LEDGER_GAUGES),
             ledger_counters: counters(metrics, &LEDGER_COUNTERS),
             overload_counters: counters(metrics, &OVERLOAD_COUNTERS),
+            log_counters: counters(metrics, &LOG_COUNTERS),
             lag: gauge(
                 metrics,
                 "tollgate_lag_seconds",
@@ -131,6 +139,10 @@ impl Gauges {
 
     pub(super) fn set_callers(&self, plans: &Plans) {
         set(&self.caller_gauges, &[], plans);
+    }
+
+    pub(super) fn set_log(&self, log: &Log) {
+        set(&[], &self.log_counters, log);
     }
 
     #[allow(clippy::cast_precision_loss)]
