@@ -8,6 +8,7 @@ pub mod invalid;
 pub mod lookup;
 pub mod method;
 pub mod outcome;
+pub mod path;
 pub mod plan;
 pub mod quota;
 pub mod resolve;

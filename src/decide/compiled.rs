@@ -4,12 +4,14 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use foldhash::quality::RandomState;
+use smallvec::SmallVec;
 
 use super::calendar::Calendar;
 use super::gcra::RateLimit;
 use super::invalid::Invalid;
 use super::method::PatternSet;
 use super::outcome::CountRule;
+use super::path::RequestPath;
 use super::plan::{Charge, CounterScope, Entitlement, Id, MethodRate, OnBreach, PeriodUnit, Plan, Quota, Rate, Target, Weekday};
 
 /// A plan, ready to decide.
@@ -179,15 +181,19 @@ impl MethodLimits {
         self.limits.is_empty()
     }
 
-    /// The limit of a call, if it has one. Of those that match it is the most exact, then the first declared.
-    pub fn for_call(&self, target: &str, method: &[u8], path: &[u8]) -> Option<&MethodLimit> {
+    /// The limits of a call. Of those that match it is the most exact, then the first declared; a path that servers read in several ways meets
+    /// one for each of them.
+    pub fn for_call(&self, target: &str, method: &[u8], path: &RequestPath<'_>) -> MetLimits<'_> {
         if self.limits.is_empty() {
-            return None;
+            return MetLimits::new();
         }
         let here = |index: usize| self.limits.get(index).is_some_and(|limit| limit.target.as_deref().is_none_or(|only| only == target));
-        self.patterns.find(method, path, here).and_then(|index| self.limits.get(index))
+        self.patterns.met(method, path, here).into_iter().filter_map(|index| self.limits.get(index)).collect()
     }
 }
+
+/// The limits by method and path that one call meets: one at most, unless its path is doubtful.
+pub type MetLimits<'a> = SmallVec<[&'a MethodLimit; 1]>;
 
 impl CompiledTarget {
     /// Prepares a target. Errors: a rate that makes no token bucket, a path that is no pattern.
@@ -203,7 +209,7 @@ impl CompiledTarget {
 
     /// Does a call of this method and path need no API key?
     pub fn is_open(&self, method: &[u8], path: &[u8]) -> bool {
-        self.open.find(method, path, |_| true).is_some()
+        !self.open.is_empty() && self.open.surely_has(method, &RequestPath::new(path))
     }
 
     /// Does the target limit any of its traffic?

@@ -111,6 +111,8 @@ impl Reason {
 pub struct LimitStatus<'a> {
     /// `rate`, `method:GET /users/{id}`, `target`, `target:GET /users`, `account`, or the name of the quota.
     pub name: Cow<'a, str>,
+    /// Where it comes from. Names are for people: a quota may be called `account`.
+    pub scope: LimitScope,
     pub kind: LimitKind,
     /// The burst of a rate limit, the limit of a quota with its grants.
     pub limit: u64,
@@ -122,6 +124,42 @@ pub struct LimitStatus<'a> {
     pub window_ns: u64,
     /// It refused the request, or would have, were its breach not allowed.
     pub violated: bool,
+    /// Its breach refuses a request.
+    pub enforced: bool,
+    /// From now until this limit alone lets the same request pass; 0 where it does. `None`: it never will.
+    pub wait_ns: Option<u64>,
+}
+
+impl LimitStatus<'_> {
+    /// Does it refuse the request?
+    pub fn refuses(&self) -> bool {
+        self.violated && self.enforced
+    }
+
+    /// How long until it changes for the caller: until the same request passes where it was refused, else until the limit is whole again.
+    pub fn settles_after_ns(&self) -> u64 {
+        if self.refuses() { self.wait_ns.unwrap_or(self.reset_after_ns) } else { self.reset_after_ns }
+    }
+}
+
+/// What declares a limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LimitScope {
+    /// The general rate limit, or a quota, of the entitlement.
+    Entitlement,
+    /// A method rate limit of the entitlement.
+    Method,
+    /// The target, for all its traffic: its general limit, or one of a method.
+    Target,
+    /// The whole service.
+    Account,
+}
+
+impl LimitScope {
+    /// Is it the caller's own, and not shared with other subscribers?
+    pub fn is_own(self) -> bool {
+        matches!(self, Self::Entitlement | Self::Method)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -161,6 +199,17 @@ pub enum Note {
 }
 
 impl Decision<'_> {
+    /// The one limit to show where there is room for one: of a refusal the limit that keeps the caller longest, else the one of the caller's
+    /// own limits that refuses first. Of equals, the one that takes longest to be whole again.
+    pub fn tightest(&self) -> Option<&LimitStatus<'_>> {
+        let refusing = self.limits.iter().filter(|limit| !self.verdict.is_allowed() && limit.refuses());
+        let longest = |limit: &&LimitStatus<'_>| (limit.wait_ns.unwrap_or(u64::MAX), limit.reset_after_ns);
+        refusing.max_by_key(longest).or_else(|| {
+            let own = self.limits.iter().filter(|limit| limit.scope.is_own());
+            own.min_by_key(|limit| (!limit.enforced, limit.remaining, std::cmp::Reverse(limit.reset_after_ns)))
+        })
+    }
+
     /// A refusal that fell before anything about the caller was known.
     pub fn refused(reason: Reason, retry_after_ns: Option<u64>) -> Self {
         let nothing = Cow::Borrowed("");

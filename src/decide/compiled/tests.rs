@@ -1,5 +1,6 @@
 use super::*;
 use crate::decide::gcra::MicroRate;
+use crate::decide::path::RequestPath;
 use crate::decide::plan::{About, OpenMethod};
 
 fn entitlement(name: &str, targets: &[&str]) -> Entitlement {
@@ -112,7 +113,7 @@ fn the_identity_of_a_quota_is_what_its_periods_depend_on() {
 fn a_method_limit_keeps_its_identity_wherever_it_stands_in_the_list() {
     let identity = |declared: &[MethodRate]| {
         let limits = MethodLimits::new("method", declared).unwrap();
-        limits.for_call("a", b"GET", b"/x").map(|limit| limit.identity)
+        limits.for_call("a", b"GET", &RequestPath::new(b"/x")).first().map(|limit| limit.identity)
     };
     let one = identity(&[method("/x", rate(1, 1))]);
     assert!(one.is_some());

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use super::{About, ApiKey, Id, OpenMethod, Subscriber, Target};
 use crate::decide::invalid::Invalid;
+use crate::decide::method::{Shape, is_any};
 
 mod entitlements;
 mod limits;
@@ -95,7 +96,8 @@ fn open_methods(open: &[OpenMethod], found: &mut Mistakes) {
         let at = format!("open_methods[{i}]");
         limits::method(&format!("{at}.method"), &call.method, found);
         limits::path(&format!("{at}.path"), &call.path, found);
-        if !seen.insert((&call.method, &call.path)) {
+        let method = if is_any(&call.method) { "*" } else { call.method.as_str() };
+        if !seen.insert((method, Shape::of(&call.path))) {
             found.add(at, format!("names `{} {}` again", call.method, call.path));
         }
     }

@@ -109,22 +109,31 @@ pub(super) struct Rates {
 
 type Methods = SmallVec<[(u64, u64); 2]>;
 
+/// Buckets of method limits.
+pub(super) type Buckets<'s> = SmallVec<[&'s mut u64; 1]>;
+
 impl Rates {
-    /// The general bucket, and the one of a method limit.
-    pub(super) fn buckets(&mut self, method: Option<u64>, now: Now) -> (&mut u64, Option<&mut u64>) {
-        let Some(identity) = method else {
-            return (&mut self.general, None);
-        };
+    /// The general bucket, and those of method limits, by their identities and in their order.
+    pub(super) fn buckets(&mut self, met: &[u64], now: Now) -> (&mut u64, Buckets<'_>) {
+        if met.is_empty() {
+            return (&mut self.general, Buckets::new());
+        }
         let methods = self.methods.get_or_insert_default();
-        let place = methods.iter().position(|&(known, _)| known == identity);
-        let place = place.unwrap_or_else(|| {
-            if methods.len() >= MANY_METHODS {
-                methods.retain(|&mut (_, tat)| tat > now.steady_ns);
+        let is_known = |methods: &Methods, identity| methods.iter().any(|&(known, _)| known == identity);
+        let missing = met.iter().filter(|&&identity| !is_known(methods, identity)).count();
+        if missing > 0 && methods.len() + missing > MANY_METHODS {
+            methods.retain(|&mut (_, tat)| tat > now.steady_ns);
+        }
+        for &identity in met {
+            if !is_known(methods, identity) {
+                methods.push((identity, 0));
             }
-            methods.push((identity, 0));
-            methods.len() - 1
-        });
-        (&mut self.general, methods.get_mut(place).map(|(_, tat)| tat))
+        }
+        let place = |identity| met.iter().position(|&wanted| wanted == identity);
+        let found = methods.iter_mut().filter_map(|(identity, tat)| Some((place(*identity)?, tat)));
+        let mut found: SmallVec<[(usize, &mut u64); 1]> = found.collect();
+        found.sort_unstable_by_key(|(place, _)| *place);
+        (&mut self.general, found.into_iter().map(|(_, tat)| tat).collect())
     }
 
     /// Are all buckets full?

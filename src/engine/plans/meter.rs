@@ -13,7 +13,7 @@ use crate::decide::gcra::{Answer, RateLimit};
 use crate::decide::plan::{Charge, OnBreach};
 use crate::decide::quota::Row;
 use crate::decide::time::Now;
-use crate::decide::verdict::{LimitKind, LimitStatus, Limits, Reason, Verdict};
+use crate::decide::verdict::{LimitKind, LimitScope, LimitStatus, Limits, Reason, Verdict};
 
 /// What a request takes.
 #[derive(Clone, Copy, Debug)]
@@ -36,6 +36,7 @@ impl Take {
 /// A rate limit that the request meets, and its locked bucket.
 pub(super) struct RateAsk<'a, 's> {
     pub(super) name: &'a str,
+    pub(super) scope: LimitScope,
     pub(super) reason: Reason,
     pub(super) limit: &'a RateLimit,
     pub(super) tat: &'s mut u64,
@@ -227,28 +228,45 @@ impl<'a> Meter<'a, '_, '_> {
         }
     }
 
+    /// From now to when a quota that is used up lets the request pass. `None`: never.
+    fn quota_wait_ns(&self, ask: &QuotaAsk<'_>, take: Take) -> Option<u64> {
+        let at_ns = self.slots.get(ask.slot)?.count.passes_at(ask.quota, self.now.unix_ns, take.cost)?;
+        Some(at_ns.saturating_sub(self.now.unix_ns))
+    }
+
     fn show(&self, answers: &[Answer], take: Take, charged: bool, limits: &mut Limits<'a>) {
         for (ask, answer) in self.rates.iter().zip(answers) {
             limits.push(LimitStatus {
                 name: Cow::Borrowed(ask.name),
+                scope: ask.scope,
                 kind: LimitKind::Rate,
                 limit: ask.limit.burst(),
                 remaining: ask.limit.remaining(*ask.tat, self.now.steady_ns),
                 reset_after_ns: ask.limit.reset_after_ns(*ask.tat, self.now.steady_ns),
                 window_ns: ask.limit.tolerance_ns(),
                 violated: !matches!(answer, Answer::Pass { .. }),
+                enforced: true,
+                wait_ns: match answer {
+                    Answer::Pass { .. } => Some(0),
+                    Answer::NotUntil { at_ns } => Some(at_ns.saturating_sub(self.now.steady_ns)),
+                    Answer::Never => None,
+                },
             });
         }
         for ask in self.quotas {
             let used = ask.row.used.saturating_add(if charged { units(ask, take) } else { 0 });
+            let enforced = ask.quota.on_breach == OnBreach::Reject;
             limits.push(LimitStatus {
                 name: Cow::Borrowed(&ask.quota.identity.name),
+                scope: LimitScope::Entitlement,
                 kind: LimitKind::Quota,
                 limit: ask.row.allowance(ask.quota.limit),
                 remaining: Row { used, ..ask.row }.remaining(ask.quota.limit),
                 reset_after_ns: ask.row.period.end_ns.saturating_sub(self.now.unix_ns),
                 window_ns: ask.row.period.length_ns(),
                 violated: !fits(ask, take),
+                enforced,
+                wait_ns: if fits(ask, take) || !enforced { Some(0) } else { self.quota_wait_ns(ask, take) },
             });
         }
     }

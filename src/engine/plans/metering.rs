@@ -3,18 +3,19 @@
 use smallvec::SmallVec;
 
 use super::asking::Asking;
-use super::books::{Entry, Rates, Slot, State};
+use super::books::{Buckets, Entry, Rates, Slot, State};
 use super::held::Room;
 use super::lease::{Need, Shortage};
 use super::meter::{Leasing, Meter, QuotaAsk, QuotaAsks, RateAsk, RateAsks, Short, Take};
 use super::receipt::Charged;
 use super::{CheckInput, PlanEngine};
-use crate::decide::compiled::{CompiledEntitlement, CompiledQuota, CompiledTarget, MethodLimit};
+use crate::decide::compiled::{CompiledEntitlement, CompiledQuota, CompiledTarget, MetLimits};
 use crate::decide::lookup::Lookup;
 use crate::decide::outcome::CountRule;
+use crate::decide::path::RequestPath;
 use crate::decide::plan::{Charge, Id};
 use crate::decide::time::{Now, SECOND_NS};
-use crate::decide::verdict::{Limits, Reason, Verdict};
+use crate::decide::verdict::{LimitScope, Limits, Reason, Verdict};
 use crate::engine::sync::{Mutex, Ref, atomic::Ordering};
 
 /// What a check that finds no room for its counters, or no ledger, is told to wait.
@@ -52,6 +53,10 @@ impl PlanEngine {
         metered: Metered<'a, '_>,
     ) -> Result<Verdict, Vec<Need>> {
         let limited = target.filter(|target| target.has_limits());
+        // Spelled out only where a limit hangs on it.
+        let has_methods = own.as_ref().is_some_and(|(entitlement, ..)| !entitlement.methods.is_empty())
+            || limited.is_some_and(|target| !target.methods.is_empty());
+        let path = RequestPath::new(if has_methods { request.path } else { b"" });
         let target_guard = limited.map(|target| self.target_rates(&target.target.id));
         let mut target_rates;
         let mut account_tat;
@@ -68,29 +73,30 @@ impl PlanEngine {
                 quotas.push(ask);
             }
             slots = &mut state.quotas;
-            let method = entitlement.methods.for_call(request.target, request.method, request.path);
-            let general = entitlement.rate.as_ref().filter(|_| method.is_none_or(|method| !method.replaces_general));
-            let (general_tat, method_tat) = state.rates.buckets(method.map(|method| method.identity), now);
-            if let Some(limit) = general {
-                rates.push(RateAsk { name: "rate", reason: Reason::RateExceeded, limit, tat: general_tat });
+            let met = entitlement.methods.for_call(request.target, request.method, &path);
+            let (general_tat, method_tats) = state.rates.buckets(&identities(&met), now);
+            if let Some(limit) = entitlement.rate.as_ref().filter(|_| meets_general(&met, &path)) {
+                let scope = LimitScope::Entitlement;
+                rates.push(RateAsk { name: "rate", scope, reason: Reason::RateExceeded, limit, tat: general_tat });
             }
-            push_method(&mut rates, method, method_tat, Reason::MethodRateExceeded);
+            push_methods(&mut rates, &met, method_tats, LimitScope::Method, Reason::MethodRateExceeded);
         }
 
         target_rates = target_guard.as_ref().map(|guard| guard.value().lock());
         if let (Some(target), Some(kept)) = (limited, &mut target_rates) {
-            let method = target.methods.for_call(request.target, request.method, request.path);
-            let (general_tat, method_tat) = kept.buckets(method.map(|method| method.identity), now);
-            push_method(&mut rates, method, method_tat, Reason::TargetRateExceeded);
-            let general = target.rate.as_ref().filter(|_| method.is_none_or(|method| !method.replaces_general));
-            if let Some(limit) = general {
-                rates.push(RateAsk { name: "target", reason: Reason::TargetRateExceeded, limit, tat: general_tat });
+            let met = target.methods.for_call(request.target, request.method, &path);
+            let (general_tat, method_tats) = kept.buckets(&identities(&met), now);
+            push_methods(&mut rates, &met, method_tats, LimitScope::Target, Reason::TargetRateExceeded);
+            if let Some(limit) = target.rate.as_ref().filter(|_| meets_general(&met, &path)) {
+                let scope = LimitScope::Target;
+                rates.push(RateAsk { name: "target", scope, reason: Reason::TargetRateExceeded, limit, tat: general_tat });
             }
         }
         let account = lookup.account();
         account_tat = account.map(|_| self.account.lock());
         if let (Some(limit), Some(tat)) = (account, &mut account_tat) {
-            rates.push(RateAsk { name: "account", reason: Reason::AccountRateExceeded, limit, tat });
+            let scope = LimitScope::Account;
+            rates.push(RateAsk { name: "account", scope, reason: Reason::AccountRateExceeded, limit, tat });
         }
 
         let take = Take::of(request.cost);
@@ -203,9 +209,19 @@ fn needs(asking: Asking<'_>, short: &Short, quotas: &[QuotaAsk<'_>], slots: &mut
     short.0.iter().filter_map(|&place| quotas.get(place)).filter_map(one).collect()
 }
 
-fn push_method<'a, 's>(rates: &mut RateAsks<'a, 's>, method: Option<&'a MethodLimit>, tat: Option<&'s mut u64>, reason: Reason) {
-    if let (Some(method), Some(tat)) = (method, tat) {
-        rates.push(RateAsk { name: &method.name, reason, limit: &method.limit, tat });
+fn identities(met: &MetLimits<'_>) -> SmallVec<[u64; 1]> {
+    met.iter().map(|method| method.identity).collect()
+}
+
+/// Does the general rate limit apply beside the method limits that the call meets? A path that servers read in several ways may be one that
+/// no method limit is for.
+fn meets_general(met: &MetLimits<'_>, path: &RequestPath<'_>) -> bool {
+    path.is_doubtful() || met.iter().all(|method| !method.replaces_general)
+}
+
+fn push_methods<'a, 's>(rates: &mut RateAsks<'a, 's>, met: &MetLimits<'a>, tats: Buckets<'s>, scope: LimitScope, reason: Reason) {
+    for (method, tat) in met.iter().zip(tats) {
+        rates.push(RateAsk { name: &method.name, scope, reason, limit: &method.limit, tat });
     }
 }
 

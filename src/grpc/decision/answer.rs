@@ -2,7 +2,7 @@
 
 use super::wire_reason;
 use crate::decide::time::SECOND_NS;
-use crate::decide::verdict::{Decision, LimitKind, LimitStatus, Verdict};
+use crate::decide::verdict::{Decision, LimitKind, LimitScope, LimitStatus, Verdict};
 use crate::grpc::pb::tollgate as pb;
 use crate::grpc::plans::{Plans, headers};
 use crate::grpc::protobuf::{put_nested, put_number, put_text, put_value};
@@ -56,6 +56,16 @@ fn limit(out: &mut Vec<u8>, status: &LimitStatus<'_>) {
     put_duration(out, 5, status.reset_after_ns);
     put_duration(out, 6, status.window_ns);
     put_number(out, 7, status.violated.into());
+    put_value(out, 8, wire_scope(status.scope));
+}
+
+fn wire_scope(scope: LimitScope) -> pb::limit_status::Scope {
+    match scope {
+        LimitScope::Entitlement => pb::limit_status::Scope::Entitlement,
+        LimitScope::Method => pb::limit_status::Scope::Method,
+        LimitScope::Target => pb::limit_status::Scope::Target,
+        LimitScope::Account => pb::limit_status::Scope::Account,
+    }
 }
 
 fn put_duration(out: &mut Vec<u8>, tag: u32, ns: u64) {
@@ -94,6 +104,7 @@ mod tests {
             reset_after: Some(duration(status.reset_after_ns)),
             window: Some(duration(status.window_ns)),
             violated: status.violated,
+            scope: wire_scope(status.scope).into(),
         };
         pb::CheckResponse {
             verdict: verdict.into(),
@@ -125,6 +136,9 @@ mod tests {
                 reset_after_ns,
                 window_ns,
                 violated,
+                scope: [LimitScope::Entitlement, LimitScope::Method, LimitScope::Target, LimitScope::Account][(limit % 4) as usize],
+                enforced: limit % 2 == 0,
+                wait_ns: Some(window_ns),
             },
         )
     }

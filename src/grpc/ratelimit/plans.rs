@@ -73,7 +73,10 @@ fn respond(decision: &Decision<'_>, plans: &Plans) -> RateLimitResponse {
         response_headers.push(("content-type", headers::PROBLEM_JSON.to_owned()));
     }
     let overall = if decision.verdict.is_allowed() { Code::Ok } else { Code::OverLimit };
-    let mut statuses: Vec<_> = decision.limits.iter().map(|limit| status(limit, overall)).collect();
+    // Envoy shows the first of those with the least left.
+    let tightest = decision.tightest();
+    let others = decision.limits.iter().filter(|limit| !tightest.is_some_and(|tightest| std::ptr::eq(tightest, *limit)));
+    let mut statuses: Vec<_> = tightest.into_iter().chain(others).map(|limit| status(limit, overall)).collect();
     if statuses.is_empty() {
         // Without a limit in it nothing is announced to a stranger.
         statuses.push(DescriptorStatus { code: overall.into(), ..DescriptorStatus::default() });
@@ -114,11 +117,12 @@ pub(crate) fn metadata<'d>(decision: &'d Decision<'_>) -> impl Iterator<Item = (
 
 fn status(limit: &LimitStatus<'_>, overall: Code) -> DescriptorStatus {
     let over = limit.violated && overall == Code::OverLimit;
+    let until_ns = if over { limit.settles_after_ns() } else { limit.reset_after_ns };
     DescriptorStatus {
         code: if over { Code::OverLimit } else { Code::Ok }.into(),
         current_limit: Some(current_limit(limit)),
         limit_remaining: u32::try_from(limit.remaining).unwrap_or(u32::MAX),
-        duration_until_reset: Some(duration(limit.reset_after_ns)),
+        duration_until_reset: Some(duration(until_ns)),
     }
 }
 

@@ -169,11 +169,12 @@ fn an_open_method_needs_no_key(wiring: Wiring) {
     let bench = Bench::start(wiring, &[], &[]);
     let without_key = |path: &str| bench.send(&http::get(path)).status;
     assert_eq!(without_key("/orders/open"), 200);
-    for other in ["/orders/open/", "/orders/Open", "/orders/open/../secret", "/orders/secret?/orders/open"] {
+    assert_eq!(without_key("/orders/open/"), 200);
+    for other in ["/orders/Open", "/orders/open/../secret", "/orders/secret?/orders/open"] {
         assert_eq!(without_key(other), 403, "{other}");
     }
     // Envoy reports what tollgate has no use for.
-    until("an answer to the report", || (bench.envoy.stat("cluster.tollgate_report.upstream_rq_completed") == 1).then_some(()));
+    until("an answer to the report", || (bench.envoy.stat("cluster.tollgate_report.upstream_rq_completed") == 2).then_some(()));
     assert_eq!(bench.metric("tollgate_reports", ""), 0);
 }
 

@@ -1,11 +1,11 @@
 //! Rates, bursts, and the calls that they are for.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use super::super::{MethodRate, Rate};
 use super::{MAX_METHODS, Mistakes, at_most, id};
 use crate::decide::gcra::{InvalidRate, MicroRate};
-use crate::decide::method::check_path;
+use crate::decide::method::{Shape, check_path, is_any};
 
 /// The highest rate: a billion requests per second, in millionths.
 const MAX_MICRO_RATE: u64 = 1_000_000_000_000_000;
@@ -53,7 +53,7 @@ pub(super) fn rate(field: &str, limit: &Rate, found: &mut Mistakes) {
 /// Method limits. `targets`: those of the entitlement; `None` on a target's own limits, which are for that target alone.
 pub(super) fn method_rates(field: &str, limits: &[MethodRate], targets: Option<&HashSet<&str>>, found: &mut Mistakes) {
     at_most(field, limits.len(), MAX_METHODS, found);
-    let mut seen = HashSet::new();
+    let mut seen: HashMap<Shape, Vec<&MethodRate>> = HashMap::new();
     for (i, limit) in limits.iter().take(MAX_METHODS).enumerate() {
         let at = format!("{field}[{i}]");
         method(&format!("{at}.method"), &limit.method, found);
@@ -66,21 +66,43 @@ pub(super) fn method_rates(field: &str, limits: &[MethodRate], targets: Option<&
                 Some(_) => found.add(format!("{at}.target"), format!("names `{target}`, which is not a target of this entitlement")),
             }
         }
-        if !seen.insert((&limit.method, &limit.path, &limit.target)) {
-            found.add(at, format!("limits `{} {}` again", limit.method, limit.path));
+        let same_paths = seen.entry(Shape::of(&limit.path)).or_default();
+        if let Some(before) = same_paths.iter().find(|before| hides(before, limit)) {
+            let reason = if is_same_method(&before.method, &limit.method) && before.target == limit.target {
+                format!("limits `{} {}` again, after `{} {}`", limit.method, limit.path, before.method, before.path)
+            } else {
+                format!(
+                    "is never met, because `{} {}` stands before it and takes all its calls: declare it first",
+                    before.method, before.path
+                )
+            };
+            found.add(at, reason);
         }
+        same_paths.push(limit);
     }
+}
+
+/// Does the first of two limits for the same paths take every call of the second?
+fn hides(first: &MethodRate, second: &MethodRate) -> bool {
+    let takes_method = is_any(&first.method) || is_same_method(&first.method, &second.method);
+    takes_method && (first.target.is_none() || first.target == second.target)
+}
+
+fn is_same_method(one: &str, other: &str) -> bool {
+    one == other || is_any(one) && is_any(other)
 }
 
 /// An HTTP method in capitals, or `*`.
 pub(super) fn method(field: &str, method: &str, found: &mut Mistakes) {
     if method.is_empty() {
         found.add(field, "is needed: an HTTP method, or `*` for all");
+    } else if method == "ALL" {
+        found.add(field, "must be `*` for all methods, not `ALL`");
     } else if method != "*"
         && (method.len() > MAX_METHOD
             || !method.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || b"-_".contains(&byte)))
     {
-        found.add(field, format!("must be an HTTP method of at most {MAX_METHOD} letters, or `*` for all"));
+        found.add(field, format!("must be an HTTP method in capitals, of at most {MAX_METHOD} letters, or `*` for all: not `{method}`"));
     }
 }
 

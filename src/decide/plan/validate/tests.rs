@@ -184,6 +184,34 @@ fn a_limit_with_a_mistake_is_refused_by_field() {
                 "limits `GET /users/{id}` again",
             ),
             (
+                |p| p.entitlements[0].method_rate_limits.push(a_method_rate("GET", "/users/{other}/")),
+                "entitlements[0].method_rate_limits[1]",
+                "limits `GET /users/{other}/` again, after `GET /users/{id}`",
+            ),
+            (
+                |p| p.entitlements[0].method_rate_limits = vec![a_method_rate("ANY", "/x"), a_method_rate("GET", "/x")],
+                "entitlements[0].method_rate_limits[1]",
+                "is never met, because `ANY /x` stands before it",
+            ),
+            (
+                |p| {
+                    let special = MethodRate { target: Some("orders/prod".into()), ..a_method_rate("GET", "/users/{x}") };
+                    p.entitlements[0].method_rate_limits.push(special);
+                },
+                "entitlements[0].method_rate_limits[1]",
+                "is never met",
+            ),
+            (
+                |p| p.entitlements[0].method_rate_limits[0].method = "get".into(),
+                "entitlements[0].method_rate_limits[0].method",
+                "in capitals",
+            ),
+            (
+                |p| p.entitlements[0].method_rate_limits[0].method = "ALL".into(),
+                "entitlements[0].method_rate_limits[0].method",
+                "must be `*`",
+            ),
+            (
                 |p| p.entitlements[0].quotas = (0..17).map(|i| a_quota(&format!("q{i}"))).collect(),
                 "entitlements[0].quotas",
                 "at most 16, not 17",
@@ -218,6 +246,11 @@ fn a_target_with_a_mistake_is_refused_by_field() {
             (|t| t.open_methods[0].path = "health".to_owned(), "open_methods[0].path", "must start with `/`"),
             (|t| t.open_methods[0].method = "get it".to_owned(), "open_methods[0].method", "must be an HTTP method"),
             (|t| t.open_methods.push(t.open_methods[0].clone()), "open_methods[1]", "names `GET /health` again"),
+            (
+                |t| t.open_methods.push(OpenMethod { method: "GET".to_owned(), path: "/health/".to_owned() }),
+                "open_methods[1]",
+                "names `GET /health/` again",
+            ),
             (
                 |t| t.open_methods = (0..1_001).map(|i| OpenMethod { method: "GET".to_owned(), path: format!("/{i}") }).collect(),
                 "open_methods",
