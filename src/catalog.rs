@@ -23,8 +23,8 @@ mod secret;
 mod snapshot;
 mod table;
 
-pub use draft::apply::{Action, Declared, DeclaredKey, DeclaredSubscriber, Difference};
-pub use draft::{Draft, NewValue};
+pub use draft::apply::{Action, Declared, DeclaredKey, DeclaredSubscriber, Difference, Prune, Stated};
+pub use draft::{Changed, Draft, Field, Fields, NewValue};
 pub use error::{EditError, MAX_NAMED};
 pub use list::{DEFAULT_PAGE_SIZE, ListOptions, MAX_PAGE_SIZE, Page};
 pub use recent::{Caller, Recent, Room, Who};

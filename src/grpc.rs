@@ -5,6 +5,7 @@ pub mod codec;
 pub mod convert;
 mod deadline;
 pub mod decision;
+pub mod details;
 pub mod ext_authz;
 mod gate;
 pub mod json;

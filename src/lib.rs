@@ -11,7 +11,7 @@
 //! main → cli → {grpc, http} → {engine, catalog, ledger} → {decide, rules} → std
 //! ```
 //!
-//! - [`decide`] and [`rules`] (with the leaf [`yaml`]) are **pure**: no clock, no I/O, no async, no lock, no protobuf, no log. Time is an argument.
+//! - [`decide`] and [`rules`] (with the leaves [`yaml`] and [`near`]) are **pure**: no clock, no I/O, no async, no lock, no protobuf, no log. Time is an argument.
 //! - [`engine`] is the keyed state in memory: sharded, synchronous, bounded. It takes `now`, and never waits.
 //! - [`catalog`] is plans, subscribers, keys and targets: the immutable snapshot that decisions read, and its edits.
 //! - [`ledger`] is who may spend what, durably: leases, corrections with their marks, the catalog, daily usage. One interface, SQLite and memory.
@@ -49,6 +49,7 @@ pub mod http;
 pub mod ledger;
 pub mod log;
 pub mod metrics;
+pub mod near;
 pub mod rulebook;
 pub mod rules;
 pub mod tls;

@@ -229,7 +229,7 @@ fn apply_in_steps(catalog: &CatalogStore, file: &str, subscribers: usize) {
     const STEP: usize = 1_000;
     let declared = declare::declare(file, 0);
     declare::apply(catalog, &declared, START);
-    let plans: Vec<Id> = declared.plans.iter().map(|plan| Id::clone(&plan.id)).collect();
+    let plans: Vec<Id> = declared.plans.iter().map(|plan| Id::clone(&plan.value.id)).collect();
     for from in (0..subscribers).step_by(STEP) {
         let subscribers = (from..subscribers.min(from + STEP)).map(|number| declare::subscriber(number, &plans)).collect();
         declare::apply(catalog, &Declared { subscribers, ..Declared::default() }, START);

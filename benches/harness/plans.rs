@@ -103,5 +103,5 @@ fn subscriber(like: &str, plan: &str, number: u64) -> SubscriberWithKeys {
     let key = ApiKey { id: id.clone(), subscriber: id.clone(), ..ApiKey::default() };
     let value = format!("{}{number:010}", key_prefix(like));
     let subscriber = Subscriber { id, plans: vec![plan.to_owned()], ..Subscriber::default() };
-    SubscriberWithKeys { subscriber: Some(subscriber), keys: vec![ApiKeyWithValue { api_key: Some(key), value }] }
+    SubscriberWithKeys { subscriber: Some(subscriber), keys: vec![ApiKeyWithValue { api_key: Some(key), value, mask: None }], mask: None }
 }

@@ -22,7 +22,7 @@ pub fn subscriber_id(number: usize) -> String {
 pub fn declare(file: &str, subscribers: usize) -> Declared {
     let document = tollgate::yaml::parse(file).unwrap().root.to_json().unwrap();
     let mut declared = apply::declared(json::declared(document).unwrap().message).unwrap();
-    let plans: Vec<Id> = declared.plans.iter().map(|plan| plan.id.clone()).collect();
+    let plans: Vec<Id> = declared.plans.iter().map(|plan| plan.value.id.clone()).collect();
     declared.subscribers = (0..subscribers).map(|number| subscriber(number, &plans)).collect();
     declared
 }
@@ -39,8 +39,8 @@ pub fn subscriber(number: usize, plans: &[Id]) -> DeclaredSubscriber {
         last_four: String::new(),
     };
     DeclaredSubscriber {
-        subscriber: Subscriber { id, about: about(), plans: plans.to_vec() },
-        keys: vec![DeclaredKey { key, value: Some(self::key(number)) }],
+        subscriber: Subscriber { id, about: about(), plans: plans.to_vec() }.into(),
+        keys: vec![DeclaredKey { key: key.into(), value: Some(self::key(number)) }],
     }
 }
 

@@ -12,11 +12,16 @@ use crate::decide::time::Now;
 
 pub(super) mod apply;
 mod difference;
+mod fields;
 mod keys;
 mod plans;
+mod prune;
 mod subscribers;
 mod targets;
+mod words;
 
+pub use difference::Changed;
+pub use fields::{Field, Fields};
 pub use keys::NewValue;
 
 /// An edit in the making. What fails leaves it half done: it is thrown away then.

@@ -27,6 +27,13 @@ pub enum EditError {
     /// Others depend on it. `by` names at most [`MAX_NAMED`] of them, `count` says how many there are.
     #[error("the {} `{id}` {why}: {}", kind.word(), Named { by, count: *count })]
     InUse { kind: Kind, id: String, why: &'static str, by: Vec<String>, count: usize },
+    /// What is not named would be most of a kind. `by` names at most [`MAX_NAMED`] of the `count` that would go.
+    #[error(
+        "prune would delete {count} of {of} {}s, more than half, and nothing was changed: {}. Say prune_all (--prune-all) where that is meant",
+        kind.word(),
+        Named { by, count: *count }
+    )]
+    MostOf { kind: Kind, by: Vec<String>, count: usize, of: usize },
     /// It is not known to be kept. It may be: reading the resource tells.
     #[error("the edit could not be kept: {0}. Read the resource, and repeat the edit if it is not there")]
     NotKept(String),

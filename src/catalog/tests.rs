@@ -1,4 +1,5 @@
 use super::*;
+use crate::decide::gcra::MicroRate;
 use crate::decide::lookup::Lookup;
 use crate::decide::plan::{About, ApiKey, CounterScope, Entitlement, MethodRate, Plan, Rate, Subscriber, Target};
 use crate::decide::time::SECOND_NS;
@@ -123,7 +124,7 @@ pub(super) fn method_rate(path: &str, target: &str) -> MethodRate {
         method: "GET".to_owned(),
         path: path.to_owned(),
         target: Some(target.into()),
-        rate: Rate { rate: crate::decide::gcra::MicroRate(1_000_000), burst: None },
+        rate: Rate { rate: MicroRate(1_000_000), burst: None },
         replaces_general: true,
     }
 }

@@ -7,6 +7,7 @@ pub(super) mod failure;
 pub(super) mod file;
 pub(super) mod list;
 pub(super) mod output;
+pub(super) mod place;
 pub(super) mod quota;
 pub(super) mod table;
 pub(super) mod words;

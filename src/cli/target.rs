@@ -87,7 +87,7 @@ pub(super) struct Draft {
     /// Requests per second, of all callers together
     #[arg(long, value_name = "N", conflicts_with = "no_rate")]
     rate: Option<f64>,
-    /// The most that can pass at once [default: the rate rounded up]
+    /// The most that can pass at once [default: what was set, else the rate rounded up]
     #[arg(long, value_name = "N", requires = "rate")]
     burst: Option<u64>,
     /// Take the rate limit away
@@ -122,7 +122,9 @@ impl Draft {
         };
         self.about.put(&mut given, &mut target.display_name, &mut target.description, &mut target.labels);
         let limit = self.rate.map(|requests_per_second| RateLimit { requests_per_second, burst: self.burst });
-        given.put("rate_limit", (limit.is_some() || self.no_rate).then_some(limit), &mut target.rate_limit);
+        // A burst that was set stays, as all that is not given does.
+        let of_rate = if self.burst.is_none() && !self.no_rate { "rate_limit.requests_per_second" } else { "rate_limit" };
+        given.put(of_rate, (limit.is_some() || self.no_rate).then_some(limit), &mut target.rate_limit);
         given.put("method_rate_limits", list(self.method_rates, self.no_method_rates), &mut target.method_rate_limits);
         given.put("open_methods", list(self.open, self.no_open), &mut target.open_methods);
         let default_plan = if self.no_default_plan { Some(String::new()) } else { self.default_plan };

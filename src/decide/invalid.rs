@@ -19,7 +19,8 @@ impl Invalid {
     /// The same mistake, seen from the resource that holds it.
     #[must_use]
     pub fn within(self, outer: &str) -> Self {
-        Self { field: format!("{outer}.{}", self.field), reason: self.reason }
+        let field = if self.field.is_empty() { outer.to_owned() } else { format!("{outer}.{}", self.field) };
+        Self { field, reason: self.reason }
     }
 }
 

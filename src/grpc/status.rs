@@ -1,8 +1,9 @@
 //! The one place where errors become gRPC status.
 
-use tonic::Status;
 use tonic::metadata::MetadataValue;
+use tonic::{Code, Status};
 
+use super::details;
 use super::overload::{Cut, Shed};
 use super::plans::NotSettled;
 use super::protobuf::Malformed;
@@ -105,11 +106,11 @@ impl From<EditError> for Status {
     fn from(error: EditError) -> Self {
         let message = error.to_string();
         match error {
-            EditError::Invalid(_) => Self::invalid_argument(message),
+            EditError::Invalid(mistakes) => details::refusal(Code::InvalidArgument, message, &mistakes),
             EditError::NotFound { .. } => Self::not_found(message),
             EditError::Exists { .. } | EditError::ValueInUse { .. } => Self::already_exists(message),
             EditError::Stale { .. } => Self::aborted(message),
-            EditError::InUse { .. } => Self::failed_precondition(message),
+            EditError::InUse { .. } | EditError::MostOf { .. } => Self::failed_precondition(message),
             EditError::NoRandom(_) | EditError::NotKept(_) => Self::unavailable(message),
         }
     }

@@ -9,7 +9,8 @@ use std::path::Path;
 use source::Source;
 
 /// The layers that have a name, lowest first. A module may use itself and what stands lower.
-const RANKS: &[(u8, &[&str])] = &[(0, &["yaml"]), (1, PURE), (2, &["engine", "catalog", "ledger"]), (4, &["grpc", "http"]), (5, &["cli"])];
+const RANKS: &[(u8, &[&str])] =
+    &[(0, &["yaml", "near"]), (1, PURE), (2, &["engine", "catalog", "ledger"]), (4, &["grpc", "http"]), (5, &["cli"])];
 
 /// Every other module at the root (`config`, `clock`, …): the edge is wired with them, and the layers below know nothing of them.
 const ROOT_MODULES: u8 = 3;

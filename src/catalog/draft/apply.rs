@@ -3,34 +3,60 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use super::Draft;
-use super::difference::{key_fields, plan_fields, subscriber_fields, target_fields};
+use super::difference::Changed;
+use super::fields::Fields;
+use super::{Draft, difference, fields};
 use crate::catalog::error::EditError;
-use crate::catalog::table::{Kind, Resource, Table};
+use crate::catalog::secret::last_four;
+use crate::catalog::table::Kind;
 use crate::decide::plan::validate::Mistakes;
 use crate::decide::plan::{ApiKey, Id, Plan, Subscriber, Target};
 
 /// What should be.
 #[derive(Clone, Debug, Default)]
 pub struct Declared {
-    pub targets: Vec<Target>,
-    pub plans: Vec<Plan>,
+    pub targets: Vec<Stated<Target>>,
+    pub plans: Vec<Stated<Plan>>,
     pub subscribers: Vec<DeclaredSubscriber>,
-    /// Delete what is not named.
-    pub prune: bool,
+    pub prune: Prune,
+}
+
+/// What is said of a resource.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stated<T> {
+    /// Where there is none of its id yet, it becomes this.
+    pub value: T,
+    /// The fields that are said; of one that exists the others stay.
+    pub fields: Fields,
+}
+
+/// All of it is said.
+impl<T> From<T> for Stated<T> {
+    fn from(value: T) -> Self {
+        Self { value, fields: Fields::ALL }
+    }
+}
+
+/// What is deleted because it is not named.
+#[derive(Clone, Debug, Default)]
+pub struct Prune {
+    /// [`Kind::Subscriber`] stands for API keys too: those of subscribers that go, and of those whose keys are said.
+    pub kinds: Vec<Kind>,
+    /// Also more than half of a kind.
+    pub most: bool,
 }
 
 /// A subscriber with its API keys.
 #[derive(Clone, Debug)]
 pub struct DeclaredSubscriber {
-    pub subscriber: Subscriber,
+    pub subscriber: Stated<Subscriber>,
     pub keys: Vec<DeclaredKey>,
 }
 
 /// An API key. `value` is needed where the key does not exist yet; where it does, another value takes the place of the one it had.
 #[derive(Clone, Debug)]
 pub struct DeclaredKey {
-    pub key: ApiKey,
+    pub key: Stated<ApiKey>,
     pub value: Option<String>,
 }
 
@@ -40,8 +66,8 @@ pub struct Difference {
     pub action: Action,
     pub kind: Kind,
     pub id: Id,
-    /// The fields that differ, of an update.
-    pub fields: Vec<&'static str>,
+    /// The values that differ, of an update.
+    pub changed: Vec<Changed>,
 }
 
 /// What is done to a resource.
@@ -54,20 +80,24 @@ pub enum Action {
 
 /// The work so far.
 #[derive(Default)]
-struct Work {
+pub(super) struct Work {
     done: Vec<Difference>,
     mistakes: Mistakes,
 }
 
 impl Work {
-    fn did(&mut self, action: Action, kind: Kind, id: &Id, fields: Vec<&'static str>) {
-        self.done.push(Difference { action, kind, id: id.clone(), fields });
+    fn did(&mut self, action: Action, kind: Kind, id: &Id, changed: Vec<Changed>) {
+        self.done.push(Difference { action, kind, id: id.clone(), changed });
+    }
+
+    pub(super) fn deleted(&mut self, kind: Kind, id: &Id) {
+        self.did(Action::Delete, kind, id, Vec::new());
     }
 
     /// Created when there was nothing before, else updated.
-    fn put(&mut self, kind: Kind, id: &Id, before: Option<Vec<&'static str>>) {
-        match before {
-            Some(fields) => self.did(Action::Update, kind, id, fields),
+    fn put(&mut self, kind: Kind, id: &Id, changed: Option<Vec<Changed>>) {
+        match changed {
+            Some(changed) => self.did(Action::Update, kind, id, changed),
             None => self.did(Action::Create, kind, id, Vec::new()),
         }
     }
@@ -76,6 +106,10 @@ impl Work {
     fn heed<T>(&mut self, at: &str, result: Result<T, EditError>) -> Result<(), EditError> {
         match result {
             Ok(_) => Ok(()),
+            Err(EditError::ValueInUse { id }) => {
+                self.mistakes.add(format!("{at}.value"), format!("is in use by the key `{id}`"));
+                Ok(())
+            }
             Err(EditError::Invalid(mistakes)) => {
                 for mistake in mistakes {
                     self.mistakes.add(format!("{at}.{}", mistake.field), mistake.reason);
@@ -93,20 +127,18 @@ impl Work {
 }
 
 impl Draft {
-    /// Makes the catalog hold what is declared: creates what is missing, updates what differs, and leaves the rest alone; deletes what is
-    /// not named only when `prune`. The answer is what was done, in order.
+    /// Makes the catalog hold what is declared: creates what is missing, updates what differs in what is said, and leaves the rest alone;
+    /// deletes what is not named only where [`Prune`] says so. The answer is what was done, in order.
     pub fn apply(&mut self, declared: &Declared) -> Result<Vec<Difference>, EditError> {
         let mut work = Work::default();
         each_once(declared, &mut work.mistakes);
         work.settled()?;
-        if declared.prune {
-            self.prune_keys(declared, &mut work)?;
-        }
+        let doomed = self.doomed(declared)?;
+        self.prune_keys(&doomed, &mut work)?;
         self.free_values(declared);
         for (i, target) in declared.targets.iter().enumerate() {
             self.apply_target(&format!("targets[{i}]"), target, &mut work)?;
         }
-        work.settled()?;
         for (i, plan) in declared.plans.iter().enumerate() {
             self.apply_plan(&format!("usage_plans[{i}]"), plan, &mut work)?;
         }
@@ -114,53 +146,81 @@ impl Draft {
         for (i, subscriber) in declared.subscribers.iter().enumerate() {
             self.apply_subscriber(&format!("subscribers[{i}]"), subscriber, &mut work)?;
         }
-        work.settled()?;
-        if declared.prune {
-            self.prune_rest(declared, &mut work)?;
+        // Default plans are looked at when all is done; here, so that their mistakes stand beside the others.
+        if let Err(EditError::Invalid(mistakes)) = self.check() {
+            mistakes.into_iter().for_each(|mistake| work.mistakes.add(mistake.field, mistake.reason));
         }
+        work.settled()?;
+        self.prune_rest(declared, &doomed, &mut work)?;
         Ok(work.done)
     }
 
-    fn apply_target(&mut self, at: &str, target: &Target, work: &mut Work) -> Result<(), EditError> {
-        let before = self.next.targets.get(&target.id).map(|before| target_fields(&before.value.target, target));
-        if before.as_ref().is_some_and(Vec::is_empty) {
+    fn apply_target(&mut self, at: &str, stated: &Stated<Target>, work: &mut Work) -> Result<(), EditError> {
+        let (target, changed) = match self.next.targets.get(&stated.value.id) {
+            Some(before) => {
+                let before = &before.value.target;
+                let target = fields::target(before, stated);
+                let changed = difference::target(before, &target);
+                (target, Some(changed))
+            }
+            None => (stated.value.clone(), None),
+        };
+        if changed.as_ref().is_some_and(Vec::is_empty) {
             return Ok(());
         }
-        let put = self.put_target(target.clone(), &format!("{at}."));
+        let id = target.id.clone();
+        let put = self.put_target(target, &format!("{at}."));
         if put.is_ok() {
-            work.put(Kind::Target, &target.id, before);
+            work.put(Kind::Target, &id, changed);
         }
         work.heed(at, put)
     }
 
-    fn apply_plan(&mut self, at: &str, plan: &Plan, work: &mut Work) -> Result<(), EditError> {
-        let before = self.next.plans.get(&plan.id).map(|before| plan_fields(&before.value.plan, plan));
-        if before.as_ref().is_some_and(Vec::is_empty) {
+    fn apply_plan(&mut self, at: &str, stated: &Stated<Plan>, work: &mut Work) -> Result<(), EditError> {
+        let (plan, changed) = match self.next.plans.get(&stated.value.id) {
+            Some(before) => {
+                let before = &before.value.plan;
+                let plan = fields::plan(before, stated);
+                let changed = difference::plan(before, &plan);
+                (plan, Some(changed))
+            }
+            None => (stated.value.clone(), None),
+        };
+        if changed.as_ref().is_some_and(Vec::is_empty) {
             return Ok(());
         }
-        let mut unknown: Vec<&Id> = plan.entitlements.iter().flat_map(|one| &one.targets).collect();
+        let id = plan.id.clone();
+        let mut unknown: Vec<Id> = plan.entitlements.iter().flat_map(|one| &one.targets).cloned().collect();
         unknown.retain(|target| self.next.targets.get(target).is_none());
-        let put = self.put_plan(plan.clone());
+        let put = self.put_plan(plan);
         if put.is_ok() {
             for target in unknown {
-                work.did(Action::Create, Kind::Target, target, Vec::new());
+                work.did(Action::Create, Kind::Target, &target, Vec::new());
             }
-            work.put(Kind::Plan, &plan.id, before);
+            work.put(Kind::Plan, &id, changed);
         }
         work.heed(at, put)
     }
 
     fn apply_subscriber(&mut self, at: &str, declared: &DeclaredSubscriber, work: &mut Work) -> Result<(), EditError> {
-        let subscriber = &declared.subscriber;
-        let before = self.next.subscribers.get(&subscriber.id).map(|before| subscriber_fields(&before.value, subscriber));
-        if !before.as_ref().is_some_and(Vec::is_empty) {
-            let put = self.put_subscriber(subscriber.clone());
+        let stated = &declared.subscriber;
+        let (subscriber, changed) = match self.next.subscribers.get(&stated.value.id) {
+            Some(before) => {
+                let subscriber = fields::subscriber(&before.value, stated);
+                let changed = difference::subscriber(&before.value, &subscriber);
+                (subscriber, Some(changed))
+            }
+            None => (stated.value.clone(), None),
+        };
+        if !changed.as_ref().is_some_and(Vec::is_empty) {
+            let id = subscriber.id.clone();
+            let put = self.put_subscriber(subscriber);
             let failed = put.is_err();
             work.heed(&format!("{at}.subscriber"), put)?;
             if failed {
                 return Ok(());
             }
-            work.put(Kind::Subscriber, &subscriber.id, before);
+            work.put(Kind::Subscriber, &id, changed);
         }
         for (i, key) in declared.keys.iter().enumerate() {
             self.apply_key(&format!("{at}.keys[{i}]"), key, work)?;
@@ -169,30 +229,37 @@ impl Draft {
     }
 
     fn apply_key(&mut self, at: &str, declared: &DeclaredKey, work: &mut Work) -> Result<(), EditError> {
-        let key = &declared.key;
-        let before = self.next.keys.get(&key.id).cloned();
-        let other_value =
-            declared.value.as_deref().filter(|value| before.as_ref().is_none_or(|before| !self.has_value(&before.value, value)));
-        let mut fields = before.as_ref().map(|before| key_fields(&before.value.key, key));
-        if let (Some(fields), Some(_)) = (&mut fields, other_value) {
-            fields.push("value");
-        }
-        if fields.as_ref().is_some_and(Vec::is_empty) {
+        let before = self.next.keys.get(&declared.key.value.id).cloned();
+        let Some(before) = before else {
+            let key = &declared.key.value;
+            let put = match &declared.value {
+                None => Err(EditError::invalid("value", format!("is needed: the key `{}` does not exist yet", key.id))),
+                Some(value) => self.put_key_with_value(key.clone(), value),
+            };
+            if put.is_ok() {
+                work.put(Kind::Key, &key.id, None);
+            }
+            return work.heed(at, put);
+        };
+        let key = fields::key(&before.value.key, &declared.key);
+        let mut changed = difference::key(&before.value.key, &key);
+        let other_value = declared.value.as_deref().filter(|value| !self.has_value(&before.value, value));
+        changed.extend(other_value.map(|value| difference::value(&before.value.key.last_four, &last_four(value))));
+        if changed.is_empty() {
             return Ok(());
         }
-        let (at, put) = match (&before, other_value) {
-            (None, None) => {
-                (at.to_owned(), Err(EditError::invalid("value", format!("is needed: the key `{}` does not exist yet", key.id))))
-            }
-            (Some(before), _) if before.value.key.subscriber != key.subscriber => {
-                let reason = format!("of the key `{}` never changes: it is `{}`", key.id, before.value.key.subscriber);
-                (format!("{at}.api_key"), Err(EditError::invalid("subscriber", reason)))
-            }
-            (_, Some(value)) => (at.to_owned(), self.put_key_with_value(key.clone(), value)),
-            (Some(_), None) => (format!("{at}.api_key"), self.replace_key(key.clone())),
+        let id = key.id.clone();
+        let owner = &before.value.key.subscriber;
+        let (at, put) = if *owner != key.subscriber {
+            let reason = format!("of the key `{id}` never changes: it is `{owner}`");
+            (format!("{at}.api_key"), Err(EditError::invalid("subscriber", reason)))
+        } else if let Some(value) = other_value {
+            (at.to_owned(), self.put_key_with_value(key, value))
+        } else {
+            (format!("{at}.api_key"), self.replace_key(key))
         };
         if put.is_ok() {
-            work.put(Kind::Key, &key.id, fields);
+            work.put(Kind::Key, &id, Some(changed));
         }
         work.heed(&at, put)
     }
@@ -200,71 +267,23 @@ impl Draft {
     /// Values that keys of this set give up are free for the others of it, whatever the order: two keys may swap theirs.
     fn free_values(&mut self, declared: &Declared) {
         for declared in declared.subscribers.iter().flat_map(|one| &one.keys) {
-            let (Some(value), Some(before)) = (&declared.value, self.next.keys.get(&declared.key.id).cloned()) else { continue };
+            let (Some(value), Some(before)) = (&declared.value, self.next.keys.get(&declared.key.value.id).cloned()) else { continue };
             if !self.has_value(&before.value, value) {
                 self.release_value(&before);
             }
         }
     }
-
-    /// First, so that their values are free.
-    fn prune_keys(&mut self, declared: &Declared, work: &mut Work) -> Result<(), EditError> {
-        let named = declared.subscribers.iter().flat_map(|one| &one.keys).map(|one| &one.key.id).collect();
-        for id in not_named(&self.next.keys, &named) {
-            self.delete_key(&id, "")?;
-            work.did(Action::Delete, Kind::Key, &id, Vec::new());
-        }
-        Ok(())
-    }
-
-    /// Those that name others go before those that are named.
-    fn prune_rest(&mut self, declared: &Declared, work: &mut Work) -> Result<(), EditError> {
-        let named = declared.subscribers.iter().map(|one| &one.subscriber.id).collect();
-        for id in not_named(&self.next.subscribers, &named) {
-            self.delete_subscriber(&id, "", false)?;
-            work.did(Action::Delete, Kind::Subscriber, &id, Vec::new());
-        }
-        let in_plans = declared.plans.iter().flat_map(|plan| &plan.entitlements).flat_map(|one| &one.targets);
-        let named = declared.targets.iter().map(|one| &one.id).chain(in_plans).collect();
-        let targets = not_named(&self.next.targets, &named);
-        self.drop_default_plans(&targets)?;
-        let named = declared.plans.iter().map(|one| &one.id).collect();
-        for id in not_named(&self.next.plans, &named) {
-            self.delete_plan(&id, "", false)?;
-            work.did(Action::Delete, Kind::Plan, &id, Vec::new());
-        }
-        for id in targets {
-            self.delete_target(&id, "", false)?;
-            work.did(Action::Delete, Kind::Target, &id, Vec::new());
-        }
-        Ok(())
-    }
-
-    /// A target that goes must not hold back the plan that was its default.
-    fn drop_default_plans(&mut self, targets: &[Id]) -> Result<(), EditError> {
-        for id in targets {
-            let target = self.target(id, "")?;
-            if target.value.target.default_plan.is_some() {
-                self.put_target(Target { default_plan: None, ..(*target.value.target).clone() }, "")?;
-            }
-        }
-        Ok(())
-    }
-}
-
-fn not_named<T: Resource>(table: &Table<T>, named: &HashSet<&Id>) -> Vec<Id> {
-    table.iter_after(None).map(|stored| stored.value.id()).filter(|id| !named.contains(id)).cloned().collect()
 }
 
 /// A resource that is named twice would be what the second says, and every run would change it twice.
 fn each_once(declared: &Declared, mistakes: &mut Mistakes) {
-    let targets = declared.targets.iter().enumerate().map(|(i, one)| (format!("targets[{i}].id"), &one.id));
-    let plans = declared.plans.iter().enumerate().map(|(i, one)| (format!("usage_plans[{i}].id"), &one.id));
+    let targets = declared.targets.iter().enumerate().map(|(i, one)| (format!("targets[{i}].id"), &one.value.id));
+    let plans = declared.plans.iter().enumerate().map(|(i, one)| (format!("usage_plans[{i}].id"), &one.value.id));
     let subscribers = declared.subscribers.iter().enumerate();
     let keys = subscribers.clone().flat_map(|(i, one)| {
-        one.keys.iter().enumerate().map(move |(j, key)| (format!("subscribers[{i}].keys[{j}].api_key.id"), &key.key.id))
+        one.keys.iter().enumerate().map(move |(j, key)| (format!("subscribers[{i}].keys[{j}].api_key.id"), &key.key.value.id))
     });
-    let subscribers = subscribers.map(|(i, one)| (format!("subscribers[{i}].subscriber.id"), &one.subscriber.id));
+    let subscribers = subscribers.map(|(i, one)| (format!("subscribers[{i}].subscriber.id"), &one.subscriber.value.id));
     let all: [&mut dyn Iterator<Item = (String, &Id)>; 4] =
         [&mut targets.into_iter(), &mut plans.into_iter(), &mut subscribers.into_iter(), &mut keys.into_iter()];
     for kind in all {

@@ -1,20 +1,35 @@
 use super::*;
 
+/// All of it.
+fn whole<T>(value: T) -> Stated<T> {
+    value.into()
+}
+
+/// These fields of it.
+fn some<T>(value: T, fields: &[Field]) -> Stated<T> {
+    Stated { value, fields: Fields::of(fields.iter().map(|field| field.path())) }
+}
+
 fn declared() -> Declared {
-    let keys = ["acme-1", "acme-2"].map(|id| DeclaredKey { key: key(id, "acme"), value: Some(value_of(id)) });
+    let keys = ["acme-1", "acme-2"].map(|id| DeclaredKey { key: whole(key(id, "acme")), value: Some(value_of(id)) });
     Declared {
-        targets: vec![Target { default_plan: Some("free".into()), ..target("orders") }],
-        plans: vec![plan("gold", &["orders", "users"]), plan("free", &["orders"])],
+        targets: vec![whole(Target { default_plan: Some("free".into()), ..target("orders") })],
+        plans: vec![whole(plan("gold", &["orders", "users"])), whole(plan("free", &["orders"]))],
         subscribers: vec![
-            DeclaredSubscriber { subscriber: subscriber("acme", &["gold", "free"]), keys: keys.into() },
-            DeclaredSubscriber { subscriber: subscriber("zeta", &["gold"]), keys: Vec::new() },
+            DeclaredSubscriber { subscriber: whole(subscriber("acme", &["gold", "free"])), keys: keys.into() },
+            DeclaredSubscriber { subscriber: whole(subscriber("zeta", &["gold"])), keys: Vec::new() },
         ],
-        prune: false,
+        prune: Prune::default(),
     }
 }
 
+fn all_kinds() -> Prune {
+    Prune { kinds: vec![Kind::Target, Kind::Plan, Kind::Subscriber], most: false }
+}
+
 fn lines(done: &[Difference]) -> Vec<String> {
-    let line = |one: &Difference| format!("{:?} {} {} {}", one.action, one.kind.word(), one.id, one.fields.join(","));
+    let paths = |one: &Difference| one.changed.iter().map(|changed| changed.path.as_str()).collect::<Vec<_>>().join(",");
+    let line = |one: &Difference| format!("{:?} {} {} {}", one.action, one.kind.word(), one.id, paths(one));
     done.iter().map(|one| line(one).trim_end().to_owned()).collect()
 }
 
@@ -47,15 +62,15 @@ fn an_empty_catalog_is_filled_in_one_edit_and_the_second_time_nothing_changes() 
 fn what_differs_is_updated_and_named_by_field() {
     let store = furnished();
     let mut changed = declared();
-    changed.targets[0].about.description = "All orders".into();
-    changed.plans[0].entitlements[0].targets.push("late".into());
-    changed.subscribers[1].subscriber.plans.clear();
-    changed.subscribers[0].keys[0].key.enabled = false;
+    changed.targets[0].value.about.description = "All orders".into();
+    changed.plans[0].value.entitlements[0].targets.push("late".into());
+    changed.subscribers[1].subscriber.value.plans.clear();
+    changed.subscribers[0].keys[0].key.value.enabled = false;
     changed.subscribers[0].keys[1].value = None;
     let expected = [
         "Update target orders description",
         "Create target late",
-        "Update plan gold entitlements",
+        "Update plan gold entitlements[all].targets",
         "Update key acme-1 enabled",
         "Update subscriber zeta plans",
     ];
@@ -77,7 +92,7 @@ fn a_dry_run_says_the_same_and_changes_nothing() {
 fn nothing_is_deleted_without_prune() {
     let store = furnished();
     assert_eq!(apply(&store, &Declared::default()), [""; 0]);
-    let pruned = apply(&store, &Declared { prune: true, ..Declared::default() });
+    let pruned = apply(&store, &Declared { prune: Prune { most: true, ..all_kinds() }, ..Declared::default() });
     let expected = [
         "Delete key acme-1",
         "Delete key acme-2",
@@ -93,15 +108,15 @@ fn nothing_is_deleted_without_prune() {
 }
 
 #[test]
-fn prune_keeps_what_is_named_and_the_targets_of_named_plans() {
+fn prune_keeps_what_is_named_and_the_targets_of_plans() {
     let store = furnished();
     let mut less = declared();
-    less.prune = true;
+    less.prune = all_kinds();
     less.targets.clear();
-    less.targets.push(target("orders"));
+    less.targets.push(whole(target("orders")));
     less.plans.truncate(1);
     less.subscribers.truncate(1);
-    less.subscribers[0].subscriber.plans.truncate(1);
+    less.subscribers[0].subscriber.value.plans.truncate(1);
     less.subscribers[0].keys.truncate(1);
     let expected = [
         "Delete key acme-2",
@@ -115,6 +130,112 @@ fn prune_keeps_what_is_named_and_the_targets_of_named_plans() {
 }
 
 #[test]
+fn prune_leaves_kinds_that_it_is_not_about() {
+    let store = furnished();
+    let plans = declared().plans;
+    let alone = Declared { plans, prune: Prune { kinds: vec![Kind::Plan], most: false }, ..Declared::default() };
+    assert_eq!(apply(&store, &alone), [""; 0], "all plans are named");
+    let targets = vec![whole(Target { default_plan: Some("free".into()), ..target("orders") })];
+    let targets = Declared { targets, prune: Prune { kinds: vec![Kind::Target], most: false }, ..Declared::default() };
+    assert_eq!(apply(&store, &targets), [""; 0], "a target that a plan covers stays");
+    // A subscriber of which it is not said what keys it has keeps them.
+    let mut silent = declared();
+    for one in &mut silent.subscribers {
+        one.subscriber.fields = Fields::of(["plans"]);
+        one.keys.clear();
+    }
+    let silent =
+        Declared { subscribers: silent.subscribers, prune: Prune { kinds: vec![Kind::Subscriber], most: true }, ..Declared::default() };
+    assert_eq!(apply(&store, &silent), [""; 0]);
+    let plan = Declared { plans: vec![whole(plan("gold", &["orders", "users"]))], prune: alone.prune, ..Declared::default() };
+    assert!(matches!(refused(&store, |draft| draft.apply(&plan)), EditError::InUse { .. }), "another kind still names the plan");
+}
+
+#[test]
+fn prune_deletes_half_of_a_kind_and_not_more() {
+    let store = furnished();
+    let prune = Prune { kinds: vec![Kind::Subscriber], most: false };
+    let [acme, zeta] = <[_; 2]>::try_from(declared().subscribers).unwrap();
+    let half = Declared { subscribers: vec![acme], prune: prune.clone(), ..Declared::default() };
+    assert_eq!(apply(&store, &half), ["Delete subscriber zeta"]);
+    let other = Declared { subscribers: vec![zeta], prune: prune.clone(), ..Declared::default() };
+    match refused(&store, |draft| draft.apply(&other)) {
+        EditError::MostOf { kind: Kind::Key, by, count: 2, of: 2 } => assert_eq!(by, ["acme-1", "acme-2"]),
+        error => panic!("the keys of a subscriber count: {error:?}"),
+    }
+    let other = Declared { prune: Prune { most: true, ..prune }, ..other };
+    assert_eq!(apply(&store, &other), ["Delete key acme-1", "Delete key acme-2", "Create subscriber zeta", "Delete subscriber acme"]);
+}
+
+#[test]
+fn what_is_not_said_stays_as_it_is() {
+    let store = furnished();
+    edit(&store, 2, |draft| {
+        let mut key = key("acme-1", "acme");
+        (key.enabled, key.expire_ns) = (false, Some(5));
+        key.about.labels.insert("a".into(), "b".into());
+        draft.replace_key(key)
+    });
+    edit(&store, 3, |draft| {
+        let limit = Rate { rate: MicroRate(5_000_000), burst: Some(50) };
+        draft.replace_target(Target { rate_limit: Some(limit), default_plan: Some("free".into()), ..target("orders") })
+    });
+    let before = store.snapshot();
+    let nothing = Declared {
+        targets: vec![some(target("orders"), &[])],
+        plans: vec![some(plan("gold", &[]), &[])],
+        subscribers: vec![DeclaredSubscriber {
+            subscriber: some(subscriber("acme", &[]), &[Field::Keys]),
+            keys: vec![DeclaredKey { key: some(key("acme-1", "acme"), &[]), value: Some(value_of("acme-1")) }],
+        }],
+        prune: Prune::default(),
+    };
+    assert_eq!(apply(&store, &nothing), [""; 0]);
+    assert!(Arc::ptr_eq(&before, &store.snapshot()));
+
+    // Each field that is said changes alone.
+    let faster = Target { rate_limit: Some(Rate { rate: MicroRate(9_000_000), burst: None }), ..target("orders") };
+    let mut said = nothing.clone();
+    said.targets = vec![some(faster.clone(), &[Field::RequestsPerSecond])];
+    said.subscribers[0].keys[0].key.fields = Fields::of(["enabled"]);
+    assert_eq!(apply(&store, &said), ["Update target orders rate_limit", "Update key acme-1 enabled"]);
+    let now = store.snapshot();
+    let key = &now.keys().get("acme-1").unwrap().value.key;
+    assert_eq!((key.enabled, key.expire_ns, key.about.labels.len()), (true, Some(5), 1));
+    let target_now = &now.targets().get("orders").unwrap().value.target;
+    assert_eq!(target_now.rate_limit, Some(Rate { rate: MicroRate(9_000_000), burst: Some(50) }), "the burst was not said");
+    assert_eq!(target_now.default_plan.as_deref(), Some("free"));
+
+    said.targets = vec![some(faster, &[Field::RateLimit])];
+    let done = edit(&store, 9, |draft| draft.apply(&said));
+    let [changed] = done[0].changed.as_slice() else { panic!("{done:?}") };
+    assert_eq!((changed.before.as_deref(), changed.after.as_deref()), (Some("9/s burst 50"), Some("9/s burst 9")));
+}
+
+#[test]
+fn a_change_says_what_was_and_what_is() {
+    let store = furnished();
+    let mut changed = declared();
+    changed.targets[0].value.default_plan = None;
+    let gold = &mut changed.plans[0].value;
+    gold.entitlements[0].rate_limit = Some(Rate { rate: MicroRate(2_500_000), burst: None });
+    gold.entitlements[0].targets = (0..30).map(|i| format!("t{i:02}").into()).collect();
+    gold.entitlements.push(Entitlement { name: "more".into(), ..plan("x", &["late"]).entitlements.remove(0) });
+    changed.subscribers[0].keys[0].value = Some("another-value-of-the-key".into());
+    let done = edit(&store, 7, |draft| draft.apply(&changed));
+    let say = |value: &Option<String>| value.clone().unwrap_or("none".into());
+    let said: Vec<String> =
+        done.iter().flat_map(|one| &one.changed).map(|one| format!("{}: {} -> {}", one.path, say(&one.before), say(&one.after))).collect();
+    insta::assert_snapshot!(said.join("\n"), @r"
+    default_plan: free -> none
+    entitlements[all].targets: 2 (no longer: orders, users) -> 30 (new: t00, t01, t02, t03, t04 and 25 more)
+    entitlements[all].rate_limit: none -> 2.5/s burst 3
+    entitlements[more]: none -> late; no rate limit; no quota
+    value: ...more -> ...-key
+    ");
+}
+
+#[test]
 fn values_move_between_keys_in_any_order() {
     let store = furnished();
     let mut swapped = declared();
@@ -125,8 +246,8 @@ fn values_move_between_keys_in_any_order() {
     assert_eq!(&*store.load().api_key(value_of("acme-2").as_bytes()).unwrap().id, "acme-1");
 
     let mut renamed = swapped.clone();
-    renamed.prune = true;
-    renamed.subscribers[0].keys[0].key.id = "acme-3".into();
+    renamed.prune = all_kinds();
+    renamed.subscribers[0].keys[0].key.value.id = "acme-3".into();
     assert_eq!(apply(&store, &renamed), ["Delete key acme-1", "Create key acme-3"], "a pruned key gives its value up");
     super::consistent::check(&store.snapshot());
 }
@@ -137,20 +258,20 @@ type Case = (fn(&mut Declared), &'static [&'static str]);
 #[test]
 fn all_mistakes_are_reported_and_nothing_is_done() {
     let cases: &[Case] = &[
-        (|d| d.targets.push(target("orders")), &["targets[1].id"]),
-        (|d| d.plans[1].id = "gold".into(), &["usage_plans[1].id"]),
-        (|d| d.subscribers[1].subscriber.id = "acme".into(), &["subscribers[1].subscriber.id"]),
-        (|d| d.subscribers[0].keys[1].key.id = "acme-1".into(), &["subscribers[0].keys[1].api_key.id"]),
+        (|d| d.targets.push(whole(target("orders"))), &["targets[1].id"]),
+        (|d| d.plans[1].value.id = "gold".into(), &["usage_plans[1].id"]),
+        (|d| d.subscribers[1].subscriber.value.id = "acme".into(), &["subscribers[1].subscriber.id"]),
+        (|d| d.subscribers[0].keys[1].key.value.id = "acme-1".into(), &["subscribers[0].keys[1].api_key.id"]),
         (
             |d| {
-                d.plans[0].entitlements[0].name = "".into();
-                d.plans[1].about.display_name = String::new();
+                d.plans[0].value.entitlements[0].name = "".into();
+                d.plans[1].value.about.display_name = String::new();
             },
             &["usage_plans[0].entitlements[0].name", "usage_plans[1].display_name"],
         ),
-        (|d| d.subscribers[1].subscriber.plans.push("lead".into()), &["subscribers[1].subscriber.plans[1]"]),
-        (|d| d.targets[0].default_plan = Some("lead".into()), &["targets[0].default_plan"]),
-        (|d| d.plans[1].entitlements[0].targets.clear(), &["targets[0].default_plan"]),
+        (|d| d.subscribers[1].subscriber.value.plans.push("lead".into()), &["subscribers[1].subscriber.plans[1]"]),
+        (|d| d.targets[0].value.default_plan = Some("lead".into()), &["targets[0].default_plan"]),
+        (|d| d.plans[1].value.entitlements[0].targets.clear(), &["targets[0].default_plan"]),
         (
             |d| {
                 d.subscribers[0].keys[0].value = None;
@@ -158,7 +279,14 @@ fn all_mistakes_are_reported_and_nothing_is_done() {
             },
             &["subscribers[0].keys[0].value", "subscribers[0].keys[1].value"],
         ),
-        (|d| d.subscribers[0].keys[0].key.id = "".into(), &["subscribers[0].keys[0].id"]),
+        (|d| d.subscribers[0].keys[0].key.value.id = "".into(), &["subscribers[0].keys[0].id"]),
+        (
+            |d| {
+                d.targets[0].value.default_plan = Some("lead".into());
+                d.subscribers[1].subscriber.value.plans.push("iron".into());
+            },
+            &["subscribers[1].subscriber.plans[1]", "targets[0].default_plan"],
+        ),
     ];
     for (row, (spoil, fields)) in cases.iter().enumerate() {
         let store = store();
@@ -175,7 +303,7 @@ fn a_key_does_not_change_hands() {
     let store = furnished();
     let mut moved = declared();
     let mut key = moved.subscribers[0].keys.remove(0);
-    key.key.subscriber = "zeta".into();
+    key.key.value.subscriber = "zeta".into();
     moved.subscribers[1].keys.push(key);
     let (field, reason) = mistake(refused(&store, |draft| draft.apply(&moved)));
     assert_eq!(field, "subscribers[1].keys[0].api_key.subscriber");
@@ -188,5 +316,6 @@ fn a_value_of_a_key_that_is_not_named_is_in_use() {
     let mut taken = declared();
     taken.subscribers[0].keys.truncate(1);
     taken.subscribers[0].keys[0].value = Some(value_of("acme-2"));
-    assert_eq!(refused(&store, |draft| draft.apply(&taken)), EditError::ValueInUse { id: "acme-2".into() });
+    let (field, reason) = mistake(refused(&store, |draft| draft.apply(&taken)));
+    assert_eq!((field.as_str(), reason.as_str()), ("subscribers[0].keys[0].value", "is in use by the key `acme-2`"));
 }

@@ -174,9 +174,9 @@ fn make(draft: &mut Draft, edit: &Edit) -> Result<(), EditError> {
         Edit::Apply(plans, subscribers, prune) => {
             let declared = Declared {
                 targets: Vec::new(),
-                plans: plans.iter().map(|(id, targets)| plan(id, targets)).collect(),
+                plans: plans.iter().map(|(id, targets)| plan(id, targets).into()).collect(),
                 subscribers: subscribers.iter().map(|(id, plans, key_id)| declared_subscriber(id, plans, key_id)).collect(),
-                prune: *prune,
+                prune: Prune { kinds: if *prune { vec![Kind::Target, Kind::Plan, Kind::Subscriber] } else { Vec::new() }, most: true },
             };
             draft.apply(&declared).map(|_| ())
         }
@@ -184,8 +184,8 @@ fn make(draft: &mut Draft, edit: &Edit) -> Result<(), EditError> {
 }
 
 fn declared_subscriber(id: &str, plans: &[&str], key_id: &str) -> DeclaredSubscriber {
-    let keys = vec![DeclaredKey { key: key(key_id, id), value: Some(value_of(key_id)) }];
-    DeclaredSubscriber { subscriber: subscriber(id, plans), keys }
+    let keys = vec![DeclaredKey { key: key(key_id, id).into(), value: Some(value_of(key_id)) }];
+    DeclaredSubscriber { subscriber: subscriber(id, plans).into(), keys }
 }
 
 proptest! {

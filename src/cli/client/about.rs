@@ -50,7 +50,7 @@ fn label(text: &str) -> Result<(String, String), String> {
 
 /// The names of the fields that were given, as an update mask has them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(in crate::cli) struct Given(Vec<&'static str>);
+pub(in crate::cli) struct Given(Vec<String>);
 
 impl Given {
     /// Puts a value that was given into its field.
@@ -62,19 +62,24 @@ impl Given {
     }
 
     pub(in crate::cli) fn add(&mut self, name: &'static str) {
-        if !self.0.contains(&name) {
-            self.0.push(name);
+        if !self.has(name) {
+            self.0.push(name.to_owned());
         }
+    }
+
+    /// The fields that a file says.
+    pub(in crate::cli) fn in_mask(mask: &FieldMask) -> Self {
+        Self(mask.paths.clone())
     }
 
     /// The fields of `editable` that a file names, in either spelling.
     pub(in crate::cli) fn in_file(value: &Value, editable: &[&'static str]) -> Self {
         let names: Vec<String> = value.as_object().map(|fields| fields.keys().map(|name| snake(name)).collect()).unwrap_or_default();
-        Self(editable.iter().copied().filter(|field| names.iter().any(|name| name == field)).collect())
+        Self(editable.iter().filter(|field| names.iter().any(|name| name == *field)).map(|&field| field.to_owned()).collect())
     }
 
     pub(in crate::cli) fn has(&self, name: &str) -> bool {
-        self.0.contains(&name)
+        self.0.iter().any(|given| given == name)
     }
 
     /// The mask of an update of just that.
@@ -82,7 +87,7 @@ impl Given {
         if self.0.is_empty() {
             return Err(Failure::unusable("nothing to change was given (--help lists what can be)"));
         }
-        Ok(FieldMask { paths: self.0.into_iter().map(str::to_owned).collect() })
+        Ok(FieldMask { paths: self.0 })
     }
 }
 

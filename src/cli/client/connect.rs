@@ -110,15 +110,28 @@ impl Client {
 
     /// Waits for an answer, no longer than was asked for.
     pub(in crate::cli) async fn answer<T>(&self, call: impl Future<Output = Result<Response<T>, Status>>) -> Result<T, Failure> {
+        self.reply(call).await.map_err(|status| self.failure(&status))
+    }
+
+    /// The same, with the status of a refusal as it is.
+    pub(in crate::cli) async fn reply<T>(&self, call: impl Future<Output = Result<Response<T>, Status>>) -> Result<T, Status> {
         match tokio::time::timeout(Duration::from_millis(self.timeout_ms), call).await {
             Ok(Ok(response)) => Ok(response.into_inner()),
+            Ok(Err(status)) => Err(status),
+            Err(_) => Err(Status::deadline_exceeded("")),
+        }
+    }
+
+    /// Why a call had no answer.
+    pub(in crate::cli) fn failure(&self, status: &Status) -> Failure {
+        if failure::is_timeout(status) {
             // The server is told how long too, so that either side may be the first to give up.
-            Ok(Err(status)) if !failure::is_timeout(&status) => Err(failure::of(&status, &self.server)),
-            Ok(Err(_)) | Err(_) => Err(Failure::failed(format!(
+            return Failure::failed(format!(
                 "the server at {} has not answered in {} ms (--timeout-ms waits longer)",
                 self.server, self.timeout_ms
-            ))),
+            ));
         }
+        failure::of(status, &self.server)
     }
 
     /// Prints a message of the contract, `name`: as `table` says it to people, or in JSON.

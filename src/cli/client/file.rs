@@ -2,14 +2,17 @@
 
 use std::io::Read;
 use std::path::Path;
+use std::sync::Arc;
 
 use prost::Message;
 use serde_json::Value;
 
 use super::about::Given;
+use super::place;
 use crate::cli::Failure;
+use crate::decide::invalid::Invalid;
 use crate::grpc::json;
-use crate::yaml;
+use crate::yaml::{self, Node, YamlError};
 
 /// The text of a file.
 pub(in crate::cli) fn read(path: &Path) -> Result<String, Failure> {
@@ -37,15 +40,51 @@ pub(in crate::cli) fn name(path: &Path) -> String {
     if path.as_os_str() == "-" { "standard input".to_owned() } else { path.display().to_string() }
 }
 
+/// A document of a file: what it holds, and where each of its parts stands.
+#[derive(Clone, Debug)]
+pub(in crate::cli) struct Document {
+    file: Arc<str>,
+    pub(in crate::cli) value: Value,
+    /// `None` for JSON that the reader of YAML cannot read.
+    pub(in crate::cli) root: Option<Arc<Node>>,
+}
+
+impl Document {
+    /// How its file is called.
+    pub(in crate::cli) fn name(&self) -> &str {
+        &self.file
+    }
+
+    /// What cannot be used of it: a line for each mistake, with its place.
+    pub(in crate::cli) fn refused(&self, mistakes: &[Invalid]) -> Failure {
+        place::refused(mistakes.iter().map(|mistake| self.told(mistake)).collect(), 0)
+    }
+
+    /// `plans.yaml:12: plans[1] (silver): rateLimit.burst must be ...`.
+    pub(in crate::cli) fn told(&self, mistake: &Invalid) -> String {
+        place::told(&self.file, self.root.as_deref(), mistake)
+    }
+
+    /// Every key of it that has nothing behind it.
+    pub(in crate::cli) fn left_blank(&self) -> Vec<Invalid> {
+        self.root.as_deref().map(place::left_blank).unwrap_or_default()
+    }
+}
+
 /// What a file of JSON or YAML holds, in its one or more documents.
-pub(in crate::cli) fn documents(path: &Path) -> Result<Vec<Value>, Failure> {
-    documents_of(&read(path)?).map_err(|reason| Failure::unusable(format!("{}: {reason}", name(path))))
+pub(in crate::cli) fn documents(path: &Path) -> Result<Vec<Document>, Failure> {
+    let file: Arc<str> = name(path).into();
+    match documents_of(&read(path)?) {
+        Ok(documents) => Ok(documents.into_iter().map(|(value, root)| Document { file: Arc::clone(&file), value, root }).collect()),
+        Err(Unreadable { line: Some(line), reason }) => Err(Failure::unusable(format!("{file}:{line}: {reason}"))),
+        Err(Unreadable { line: None, reason }) => Err(Failure::unusable(format!("{file}: {reason}"))),
+    }
 }
 
 /// The one document that a file of JSON or YAML holds.
-pub(in crate::cli) fn document(path: &Path) -> Result<Value, Failure> {
-    match <[Value; 1]>::try_from(documents(path)?) {
-        Ok([value]) => Ok(value),
+pub(in crate::cli) fn document(path: &Path) -> Result<Document, Failure> {
+    match <[Document; 1]>::try_from(documents(path)?) {
+        Ok([document]) => Ok(document),
         Err(many) => Err(Failure::unusable(format!("{}: must hold one document, not {}", name(path), many.len()))),
     }
 }
@@ -57,37 +96,60 @@ pub(in crate::cli) fn message<T: Message + Default>(
     editable: &[&'static str],
     id: Option<String>,
 ) -> Result<(T, Given), Failure> {
-    let mut value = document(path)?;
+    let document = document(path)?;
+    let mut value = document.value.clone();
     let given = Given::in_file(&value, editable);
     if let (Value::Object(fields), Some(id)) = (&mut value, id) {
         fields.insert("id".to_owned(), Value::String(id));
     }
-    let message = json::from_json(full_name, value).map_err(|reason| Failure::unusable(format!("{}: {reason}", name(path))))?;
+    let message = json::read(full_name, &value).map_err(|mistakes| document.refused(&mistakes))?;
     Ok((message, given))
 }
 
-fn documents_of(text: &str) -> Result<Vec<Value>, String> {
+/// Why a text is neither JSON nor YAML.
+#[derive(Debug, PartialEq)]
+struct Unreadable {
+    line: Option<usize>,
+    reason: String,
+}
+
+impl From<YamlError> for Unreadable {
+    fn from(error: YamlError) -> Self {
+        Self { line: usize::try_from(error.line).ok(), reason: error.reason }
+    }
+}
+
+type Parsed = (Value, Option<Arc<Node>>);
+
+fn documents_of(text: &str) -> Result<Vec<Parsed>, Unreadable> {
     let as_json = match serde_json::from_str(text) {
         Ok(value) => {
-            // JSON is YAML, and only that reader tells of repeated keys. What it cannot read is JSON all the same.
-            let repeated = yaml::parse(text).map_or(Ok(()), |document| once(&document));
-            return repeated.map(|()| vec![value]);
+            // JSON is YAML, and only that reader tells of lines and of repeated keys. What it cannot read is JSON all the same.
+            return match yaml::parse(text) {
+                Ok(document) => once(&document).map(|()| vec![(value, Some(document.root))]),
+                Err(_) => Ok(vec![(value, None)]),
+            };
         }
         Err(error) => error,
     };
-    let values: Result<Vec<Value>, String> = parts(text).iter().map(|part| from_yaml(part)).collect();
-    if text.trim_start().starts_with('{') { values.map_err(|_| as_json.to_string()) } else { values }
+    let values: Result<Vec<Parsed>, Unreadable> = parts(text).iter().map(|part| from_yaml(part)).collect();
+    if text.trim_start().starts_with('{') {
+        return values.map_err(|_| Unreadable { line: Some(as_json.line()), reason: as_json.to_string() });
+    }
+    values
 }
 
-fn from_yaml(text: &str) -> Result<Value, String> {
-    let document = yaml::parse(text).map_err(|error| error.to_string())?;
+fn from_yaml(text: &str) -> Result<Parsed, Unreadable> {
+    let document = yaml::parse(text)?;
     once(&document)?;
-    document.root.to_json().map_err(|error| error.to_string())
+    Ok((document.root.to_json()?, Some(document.root)))
 }
 
-fn once(document: &yaml::Document) -> Result<(), String> {
+fn once(document: &yaml::Document) -> Result<(), Unreadable> {
     match document.repeated.first() {
-        Some(yaml::Repeated { line, key }) => Err(format!("line {line}: `{key}` is there already")),
+        Some(yaml::Repeated { line, key }) => {
+            Err(Unreadable { line: usize::try_from(*line).ok(), reason: format!("`{key}` is there already") })
+        }
         None => Ok(()),
     }
 }
@@ -116,31 +178,34 @@ mod tests {
 
     use super::documents_of;
 
+    fn values(text: &str) -> Vec<serde_json::Value> {
+        documents_of(text).unwrap().into_iter().map(|(value, _)| value).collect()
+    }
+
     #[test]
     fn a_file_is_json_or_yaml_of_several_documents() {
         let one = json!({"a": 1, "b": ["x"]});
-        assert_eq!(documents_of("{\"a\": 1,\n\t\"b\": [\"x\"]}"), Ok(vec![one.clone()]), "tabs too");
-        assert_eq!(documents_of("# say\n---\na: 1\nb: [x]\n"), Ok(vec![one.clone()]));
-        assert_eq!(documents_of("{a: 1, b: [x]}"), Ok(vec![one.clone()]));
-        assert_eq!(documents_of("a: 1\nb: [x]\n---\n# nothing\n--- # two\nc: |\n  -- -\n"), Ok(vec![one, json!({"c": "-- -\n"})]));
-        assert_eq!(documents_of(""), Ok(vec![json!(null)]));
-        assert_eq!(documents_of("# nothing\n"), Ok(vec![json!(null)]));
+        assert_eq!(values("{\"a\": 1,\n\t\"b\": [\"x\"]}"), std::slice::from_ref(&one), "tabs too");
+        assert_eq!(values("# say\n---\na: 1\nb: [x]\n"), std::slice::from_ref(&one));
+        assert_eq!(values("{a: 1, b: [x]}"), std::slice::from_ref(&one));
+        assert_eq!(values("a: 1\nb: [x]\n---\n# nothing\n--- # two\nc: |\n  -- -\n"), [one, json!({"c": "-- -\n"})]);
+        assert_eq!(values(""), [json!(null)]);
+        assert_eq!(values("# nothing\n"), [json!(null)]);
     }
 
     #[test]
     fn mistakes_are_found_on_their_lines() {
-        for (text, said) in [
-            ("{\"a\": 1,}\n", ""),
-            ("{\"a\": [1, }", "line 1 column 11"),
-            ("{\"a\": 1, \"a\": 2}", "line 1: `a` is there already"),
-            ("a: 1\na: 2\n", "line 2: `a` is there already"),
-            ("a: 1\n---\nb: 1\nb: 2\n", "line 4: `b` is there already"),
-            ("a: 1\n---\nb: [\n", "line "),
+        for (text, line, said) in [
+            ("{\"a\": [1, }", 1, "line 1 column 11"),
+            ("{\"a\": 1, \"a\": 2}", 1, "`a` is there already"),
+            ("a: 1\na: 2\n", 2, "`a` is there already"),
+            ("a: 1\n---\nb: 1\nb: 2\n", 4, "`b` is there already"),
+            ("a: 1\n---\nb: [\n", 4, ""),
         ] {
-            match documents_of(text) {
-                Ok(_) => assert!(said.is_empty(), "{text}"),
-                Err(error) => assert!(!said.is_empty() && error.contains(said), "{text}: {error}"),
-            }
+            let error = documents_of(text).unwrap_err();
+            assert_eq!(error.line, Some(line), "{text}: {error:?}");
+            assert!(error.reason.contains(said), "{text}: {error:?}");
         }
+        assert!(documents_of("{\"a\": 1,}\n").is_ok());
     }
 }

@@ -93,6 +93,10 @@ impl Stage {
         };
         let key = ApiKey { id: id.clone(), subscriber: id.clone(), ..ApiKey::default() };
         let subscriber = Subscriber { id, plans: vec![self.plan()], ..Subscriber::default() };
-        SubscriberWithKeys { subscriber: Some(subscriber), keys: vec![ApiKeyWithValue { api_key: Some(key), value }] }
+        SubscriberWithKeys {
+            subscriber: Some(subscriber),
+            keys: vec![ApiKeyWithValue { api_key: Some(key), value, mask: None }],
+            mask: None,
+        }
     }
 }

@@ -2,8 +2,6 @@
 
 use std::path::PathBuf;
 
-use serde_json::Value;
-
 use crate::cli::Failure;
 use crate::cli::client::about::{About, Given, list};
 use crate::cli::client::output::note;
@@ -15,9 +13,6 @@ use crate::grpc::pb::tollgate::{Entitlement, Quota, RateLimit, UsagePlan};
 const ENTITLEMENT: &str = "default";
 
 const GIVES: &str = "What it gives (one entitlement; a file can have several)";
-
-/// What becomes labels in a file of OCI.
-const LABELS_OF_OCI: [&str; 3] = ["freeformTags", "definedTags", "compartmentId"];
 
 #[derive(Clone, Debug, clap::Args)]
 pub(in crate::cli) struct Draft {
@@ -44,7 +39,7 @@ struct Gives {
     /// Requests per second
     #[arg(long, help_heading = GIVES, value_name = "N", conflicts_with = "no_rate")]
     rate: Option<f64>,
-    /// The most that can pass at once [default: the rate rounded up]
+    /// The most that can pass at once [default: what was set, else the rate rounded up]
     #[arg(long, help_heading = GIVES, value_name = "N", conflicts_with = "no_rate")]
     burst: Option<u64>,
     /// Take the rate limit away
@@ -80,20 +75,10 @@ impl Draft {
 }
 
 fn from_file(path: &std::path::Path, id: Option<String>) -> Result<(UsagePlan, Given), Failure> {
-    let mut value = file::document(path)?;
-    let mut given = Given::in_file(&value, &["display_name", "description", "labels", "entitlements"]);
-    if let Value::Object(fields) = &mut value {
-        if LABELS_OF_OCI.iter().any(|name| fields.contains_key(*name)) {
-            given.add("labels");
-        }
-        if let Some(id) = id {
-            fields.insert("id".to_owned(), Value::String(id));
-        }
-    }
-    let in_file = |reason: String| format!("{}: {reason}", file::name(path));
-    let read = json::usage_plan(value).map_err(|reason| Failure::unusable(in_file(reason)))?;
-    read.notes.into_iter().for_each(|text| note(&in_file(text)));
-    Ok((read.message, given))
+    let document = file::document(path)?;
+    let read = json::named_usage_plan(document.value.clone(), id).map_err(|mistakes| document.refused(&mistakes))?;
+    read.notes.into_iter().for_each(|text| note(&format!("{}: {text}", file::name(path))));
+    Ok((read.message, Given::in_mask(&read.mask)))
 }
 
 impl Read {
@@ -137,7 +122,9 @@ impl Gives {
             entitlement.rate_limit = None;
         }
         if let Some(requests_per_second) = self.rate {
-            entitlement.rate_limit = Some(RateLimit { requests_per_second, burst: self.burst });
+            // A burst that was set stays, as all that is not given does.
+            let burst = self.burst.or(entitlement.rate_limit.as_ref().and_then(|before| before.burst));
+            entitlement.rate_limit = Some(RateLimit { requests_per_second, burst });
         } else if let Some(burst) = self.burst {
             let limit = entitlement.rate_limit.as_mut().ok_or_else(|| Failure::unusable("--burst needs a --rate: there is none yet"))?;
             limit.burst = Some(burst);

@@ -61,9 +61,24 @@ impl Mistakes {
         self.0.is_empty()
     }
 
+    /// How many were found and kept.
+    pub fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    /// The fields that have one.
+    pub fn fields(&self) -> HashSet<String> {
+        self.0.iter().map(|mistake| mistake.field.clone()).collect()
+    }
+
     /// Every mistake, seen from the resource or file that holds these declarations.
     pub fn add_within(&mut self, outer: &str, inner: Mistakes) {
-        for mistake in inner.0 {
+        self.add_all_within(outer, inner.0);
+    }
+
+    /// The same, for mistakes that were found before.
+    pub fn add_all_within(&mut self, outer: &str, inner: Vec<Invalid>) {
+        for mistake in inner {
             let mistake = mistake.within(outer);
             self.add(mistake.field, mistake.reason);
         }

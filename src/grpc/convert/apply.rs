@@ -1,27 +1,78 @@
 //! Sets of resources, and what applying them does.
 
-use crate::catalog::{Action, Declared, DeclaredKey, DeclaredSubscriber, Difference};
+use prost_types::FieldMask;
+
+use crate::catalog::{Action, Changed, Declared, DeclaredKey, DeclaredSubscriber, Difference, Kind, Prune};
 use crate::decide::invalid::Invalid;
 use crate::decide::plan::validate::Mistakes;
 use crate::grpc::pb::tollgate as pb;
-use pb::apply_response::Change;
+use pb::apply_request::Kind as WireKind;
 use pb::apply_response::change::Action as WireAction;
+use pb::apply_response::{Change, Value};
 
 use super::{keys, plans, subscribers, targets};
 
 /// The set that a message declares, or all that is wrong with it.
 pub fn declared(wire: pb::ApplyRequest) -> Result<Declared, Vec<Invalid>> {
     let mut found = Mistakes::default();
+    let prune = prune(&wire, &mut found);
+    let targets = with_masks("target_masks", wire.targets, wire.target_masks, &mut found);
+    let plans = with_masks("usage_plan_masks", wire.usage_plans, wire.usage_plan_masks, &mut found);
     let declared = Declared {
-        targets: each("targets", wire.targets, targets::target, &mut found),
-        plans: each("usage_plans", wire.usage_plans, plans::plan, &mut found),
+        targets: each("targets", targets, |(wire, mask)| targets::stated(wire, mask), &mut found),
+        plans: each("usage_plans", plans, |(wire, mask)| plans::stated(wire, mask), &mut found),
         subscribers: each("subscribers", wire.subscribers, subscriber, &mut found),
-        prune: wire.prune,
+        prune,
     };
     found.or_else(declared)
 }
 
-fn each<W, T>(field: &str, wire: Vec<W>, read: fn(W) -> Result<T, Vec<Invalid>>, found: &mut Mistakes) -> Vec<T> {
+fn prune(wire: &pb::ApplyRequest, found: &mut Mistakes) -> Prune {
+    let mut kinds = Vec::new();
+    for (i, kind) in wire.prune_kinds.iter().enumerate() {
+        kinds.push(match WireKind::try_from(*kind) {
+            Ok(WireKind::Target) => Kind::Target,
+            Ok(WireKind::Plan) => Kind::Plan,
+            Ok(WireKind::Subscriber) => Kind::Subscriber,
+            Ok(WireKind::Unspecified) | Err(_) => {
+                found.add(format!("prune_kinds[{i}]"), "must be TARGET, PLAN or SUBSCRIBER");
+                continue;
+            }
+        });
+    }
+    if !wire.prune {
+        for (field, given) in [("prune_kinds", !kinds.is_empty()), ("prune_all", wire.prune_all)] {
+            if given {
+                found.add(field, "is for `prune` alone, which is not set");
+            }
+        }
+        return Prune::default();
+    }
+    let named = [
+        (Kind::Target, wire.targets.is_empty()),
+        (Kind::Plan, wire.usage_plans.is_empty()),
+        (Kind::Subscriber, wire.subscribers.is_empty()),
+    ];
+    kinds.extend(named.into_iter().filter(|(_, none)| !none).map(|(kind, _)| kind));
+    if kinds.is_empty() {
+        found.add(
+            "prune",
+            "deletes of the kinds of which something is named, and nothing is: name a resource, or the kind in `prune_kinds`",
+        );
+    }
+    Prune { kinds, most: wire.prune_all }
+}
+
+/// Each with its mask.
+fn with_masks<W>(field: &str, wire: Vec<W>, masks: Vec<FieldMask>, found: &mut Mistakes) -> Vec<(W, Option<FieldMask>)> {
+    if !masks.is_empty() && masks.len() != wire.len() {
+        found.add(field, format!("must be one for each of {}, or none at all, not {}", wire.len(), masks.len()));
+    }
+    let mut masks = masks.into_iter();
+    wire.into_iter().map(|wire| (wire, masks.next())).collect()
+}
+
+fn each<W, T>(field: &str, wire: Vec<W>, read: impl Fn(W) -> Result<T, Vec<Invalid>>, found: &mut Mistakes) -> Vec<T> {
     let one = |(i, wire)| {
         read(wire).map_err(|mistakes| {
             for mistake in mistakes {
@@ -35,10 +86,9 @@ fn each<W, T>(field: &str, wire: Vec<W>, read: fn(W) -> Result<T, Vec<Invalid>>,
 fn subscriber(wire: pb::SubscriberWithKeys) -> Result<DeclaredSubscriber, Vec<Invalid>> {
     let Some(subscriber) = wire.subscriber else { return Err(vec![Invalid::new("subscriber", "is needed")]) };
     let mut found = Mistakes::default();
-    let owner = subscriber.id.clone();
-    let owned = wire.keys.into_iter().map(|wire| with_owner(wire, &owner)).collect();
-    let keys = each("keys", owned, key, &mut found);
-    match subscribers::subscriber(subscriber) {
+    let (owner, has_keys) = (subscriber.id.clone(), !wire.keys.is_empty());
+    let keys = each("keys", wire.keys, |wire| key(wire, &owner), &mut found);
+    match subscribers::stated(subscriber, wire.mask, has_keys) {
         Ok(subscriber) => found.or_else(DeclaredSubscriber { subscriber, keys }),
         Err(mistakes) => {
             let of_keys = found.or_else(()).err().unwrap_or_default();
@@ -47,25 +97,16 @@ fn subscriber(wire: pb::SubscriberWithKeys) -> Result<DeclaredSubscriber, Vec<In
     }
 }
 
-/// A key and the id of the subscriber under which it stands.
-struct Owned {
-    wire: pb::ApiKeyWithValue,
-    owner: String,
-}
-
-fn with_owner(wire: pb::ApiKeyWithValue, owner: &str) -> Owned {
-    Owned { wire, owner: owner.to_owned() }
-}
-
-fn key(owned: Owned) -> Result<DeclaredKey, Vec<Invalid>> {
-    let Owned { wire, owner } = owned;
+/// An API key that stands under the subscriber `owner`.
+fn key(wire: pb::ApiKeyWithValue, owner: &str) -> Result<DeclaredKey, Vec<Invalid>> {
     let Some(mut key) = wire.api_key else { return Err(vec![Invalid::new("api_key", "is needed")]) };
     if key.subscriber.is_empty() {
-        key.subscriber.clone_from(&owner);
+        owner.clone_into(&mut key.subscriber);
     } else if key.subscriber != owner {
         return Err(vec![Invalid::new("api_key.subscriber", format!("must be `{owner}`, under which the key stands, or be left out"))]);
     }
-    let key = keys::api_key(key).map_err(|mistakes| mistakes.into_iter().map(|mistake| mistake.within("api_key")).collect::<Vec<_>>())?;
+    let key = keys::stated(key, wire.mask);
+    let key = key.map_err(|mistakes| mistakes.into_iter().map(|mistake| mistake.within("api_key")).collect::<Vec<_>>())?;
     Ok(DeclaredKey { key, value: (!wire.value.is_empty()).then_some(wire.value) })
 }
 
@@ -80,7 +121,23 @@ pub fn changes_to_wire(done: &[Difference]) -> Vec<Change> {
         .into(),
         kind: one.kind.word().to_owned(),
         id: one.id.to_string(),
-        fields: one.fields.iter().map(|&field| field.to_owned()).collect(),
+        fields: fields(&one.changed),
+        values: one.changed.iter().map(value).collect(),
     };
     done.iter().map(one).collect()
+}
+
+/// The fields that differ, each once.
+fn fields(changed: &[Changed]) -> Vec<String> {
+    let mut fields: Vec<String> = Vec::new();
+    for one in changed {
+        if fields.last().is_none_or(|last| last != one.field) {
+            fields.push(one.field.to_owned());
+        }
+    }
+    fields
+}
+
+fn value(changed: &Changed) -> Value {
+    Value { path: changed.path.clone(), before: changed.before.clone(), after: changed.after.clone() }
 }

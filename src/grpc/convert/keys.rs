@@ -2,7 +2,7 @@
 
 use prost_types::FieldMask;
 
-use crate::catalog::{KeyEntry, Stored};
+use crate::catalog::{Field, KeyEntry, Stated, Stored};
 use crate::decide::invalid::Invalid;
 use crate::decide::plan::ApiKey;
 use crate::decide::plan::validate::{self, Mistakes};
@@ -47,6 +47,22 @@ pub fn updated(current: &Stored<KeyEntry>, wire: pb::ApiKey, mask: Option<FieldM
     let key = read(merged, &mut found);
     validate::api_key(&key, &mut found);
     found.or_else(key)
+}
+
+/// The API key that a message declares, with the fields that it says; or all that is wrong.
+pub(super) fn stated(wire: pb::ApiKey, mask: Option<FieldMask>) -> Result<Stated<ApiKey>, Vec<Invalid>> {
+    let mut found = Mistakes::default();
+    let fields = Mask::read_at("mask", mask, EDITABLE, &mut found).fields(&[
+        (Field::DisplayName, !wire.display_name.is_empty()),
+        (Field::Description, !wire.description.is_empty()),
+        (Field::Labels, !wire.labels.is_empty()),
+        (Field::Enabled, wire.enabled.is_some()),
+        (Field::NotBefore, wire.not_before.is_some()),
+        (Field::ExpireTime, wire.expire_time.is_some()),
+    ]);
+    let value = read(wire, &mut found);
+    validate::api_key(&value, &mut found);
+    found.or_else(Stated { value, fields })
 }
 
 fn read(wire: pb::ApiKey, found: &mut Mistakes) -> ApiKey {

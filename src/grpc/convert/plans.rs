@@ -2,7 +2,7 @@
 
 use prost_types::FieldMask;
 
-use crate::catalog::Stored;
+use crate::catalog::{Field, Stated, Stored};
 use crate::decide::compiled::CompiledPlan;
 use crate::decide::invalid::Invalid;
 use crate::decide::plan::validate::{self, Mistakes};
@@ -37,6 +37,19 @@ pub fn updated(current: &Stored<CompiledPlan>, wire: pb::UsagePlan, mask: Option
     mask.take("entitlements", &mut merged.entitlements, wire.entitlements);
     let plan = read(merged, &mut found);
     found.or_else(plan)
+}
+
+/// The plan that a message declares, with the fields that it says; or all that is wrong.
+pub(super) fn stated(wire: pb::UsagePlan, mask: Option<FieldMask>) -> Result<Stated<Plan>, Vec<Invalid>> {
+    let mut found = Mistakes::default();
+    let fields = Mask::read_at("mask", mask, EDITABLE, &mut found).fields(&[
+        (Field::DisplayName, !wire.display_name.is_empty()),
+        (Field::Description, !wire.description.is_empty()),
+        (Field::Labels, !wire.labels.is_empty()),
+        (Field::Entitlements, !wire.entitlements.is_empty()),
+    ]);
+    let value = read(wire, &mut found);
+    found.or_else(Stated { value, fields })
 }
 
 fn read(wire: pb::UsagePlan, found: &mut Mistakes) -> Plan {

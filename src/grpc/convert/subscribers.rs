@@ -2,7 +2,7 @@
 
 use prost_types::FieldMask;
 
-use crate::catalog::Stored;
+use crate::catalog::{Field, Stated, Stored};
 use crate::decide::invalid::Invalid;
 use crate::decide::plan::Subscriber;
 use crate::decide::plan::validate::{self, Mistakes};
@@ -12,6 +12,8 @@ use super::mask::Mask;
 use super::{about, ids, texts, timestamp};
 
 const EDITABLE: &[&str] = &["display_name", "description", "labels", "plans"];
+/// The same for a set that is applied, where its API keys stand beside it.
+const DECLARABLE: &[&str] = &["display_name", "description", "labels", "plans", "keys"];
 
 /// The subscriber that a message declares, or all that is wrong with it.
 pub fn subscriber(wire: pb::Subscriber) -> Result<Subscriber, Vec<Invalid>> {
@@ -31,6 +33,20 @@ pub fn updated(current: &Stored<Subscriber>, wire: pb::Subscriber, mask: Option<
     mask.take("plans", &mut merged.plans, wire.plans);
     let subscriber = read(merged, &mut found);
     found.or_else(subscriber)
+}
+
+/// The subscriber that a message declares, with the fields that it says; or all that is wrong.
+pub(super) fn stated(wire: pb::Subscriber, mask: Option<FieldMask>, has_keys: bool) -> Result<Stated<Subscriber>, Vec<Invalid>> {
+    let mut found = Mistakes::default();
+    let fields = Mask::read_at("mask", mask, DECLARABLE, &mut found).fields(&[
+        (Field::DisplayName, !wire.display_name.is_empty()),
+        (Field::Description, !wire.description.is_empty()),
+        (Field::Labels, !wire.labels.is_empty()),
+        (Field::Plans, !wire.plans.is_empty()),
+        (Field::Keys, has_keys),
+    ]);
+    let value = read(wire, &mut found);
+    found.or_else(Stated { value, fields })
 }
 
 fn read(wire: pb::Subscriber, found: &mut Mistakes) -> Subscriber {

@@ -2,7 +2,7 @@
 
 use prost_types::FieldMask;
 
-use crate::catalog::Stored;
+use crate::catalog::{Field, Stated, Stored};
 use crate::decide::compiled::CompiledTarget;
 use crate::decide::invalid::Invalid;
 use crate::decide::plan::validate::{self, Mistakes};
@@ -13,7 +13,16 @@ use super::limits::{method_rate_limits, method_rate_limits_to_wire, rate_limit, 
 use super::mask::Mask;
 use super::{about, optional_id, timestamp};
 
-const EDITABLE: &[&str] = &["display_name", "description", "labels", "rate_limit", "method_rate_limits", "open_methods", "default_plan"];
+const EDITABLE: &[&str] = &[
+    "display_name",
+    "description",
+    "labels",
+    "rate_limit",
+    "rate_limit.requests_per_second",
+    "method_rate_limits",
+    "open_methods",
+    "default_plan",
+];
 
 /// The target that a message declares, or all that is wrong with it.
 pub fn target(wire: pb::Target) -> Result<Target, Vec<Invalid>> {
@@ -30,12 +39,30 @@ pub fn updated(current: &Stored<CompiledTarget>, wire: pb::Target, mask: Option<
     mask.take("display_name", &mut merged.display_name, wire.display_name);
     mask.take("description", &mut merged.description, wire.description);
     mask.take("labels", &mut merged.labels, wire.labels);
-    mask.take("rate_limit", &mut merged.rate_limit, wire.rate_limit);
+    mask.take_rate(&mut merged.rate_limit, wire.rate_limit);
     mask.take("method_rate_limits", &mut merged.method_rate_limits, wire.method_rate_limits);
     mask.take("open_methods", &mut merged.open_methods, wire.open_methods);
     mask.take("default_plan", &mut merged.default_plan, wire.default_plan);
     let target = read(merged, &mut found);
     found.or_else(target)
+}
+
+/// The target that a message declares, with the fields that it says; or all that is wrong.
+pub(super) fn stated(wire: pb::Target, mask: Option<FieldMask>) -> Result<Stated<Target>, Vec<Invalid>> {
+    let mut found = Mistakes::default();
+    let rate = wire.rate_limit.as_ref();
+    let fields = Mask::read_at("mask", mask, EDITABLE, &mut found).fields(&[
+        (Field::DisplayName, !wire.display_name.is_empty()),
+        (Field::Description, !wire.description.is_empty()),
+        (Field::Labels, !wire.labels.is_empty()),
+        (Field::RateLimit, rate.is_some_and(|rate| rate.burst.is_some())),
+        (Field::RequestsPerSecond, rate.is_some()),
+        (Field::MethodRateLimits, !wire.method_rate_limits.is_empty()),
+        (Field::OpenMethods, !wire.open_methods.is_empty()),
+        (Field::DefaultPlan, !wire.default_plan.is_empty()),
+    ]);
+    let value = read(wire, &mut found);
+    found.or_else(Stated { value, fields })
 }
 
 fn read(wire: pb::Target, found: &mut Mistakes) -> Target {

@@ -1,9 +1,15 @@
+use std::sync::Arc;
+
 use prost_types::FieldMask;
 use serde_json::{Value, json};
 
 use super::*;
 use crate::catalog::{CatalogStore, EditOptions, HashKey, NewValue};
+use crate::catalog::{Field, Fields, KeyEntry, Kind, Stored};
+use crate::decide::compiled::CompiledTarget;
+use crate::decide::gcra::MicroRate;
 use crate::decide::invalid::Invalid;
+use crate::decide::plan::Rate;
 use crate::decide::time::Now;
 use crate::grpc::json::from_json;
 use crate::grpc::pb::tollgate as pb;
@@ -200,10 +206,16 @@ fn a_mask_says_what_is_replaced() {
     let named = plans::updated(gold, update.clone(), mask(&["display_name", "labels", "etag"])).unwrap();
     assert_eq!(named.about.display_name, "New");
     assert!(named.about.labels.is_empty() && named.about.description == "All of it" && named.entitlements.len() == 1);
-    for all in [None, mask(&[]), mask(&["*"])] {
-        let replaced = plans::updated(gold, update.clone(), all).unwrap();
-        assert!(replaced.about.description.is_empty() && replaced.entitlements.is_empty());
+    for none in [None, mask(&[])] {
+        let set = plans::updated(gold, update.clone(), none).unwrap();
+        assert_eq!(set.about.display_name, "New");
+        assert!(
+            set.about.description == "All of it" && set.entitlements.len() == 1 && !set.about.labels.is_empty(),
+            "what is not set stays"
+        );
     }
+    let replaced = plans::updated(gold, update.clone(), mask(&["*"])).unwrap();
+    assert!(replaced.about.description.is_empty() && replaced.entitlements.is_empty());
     let back = plans::updated(gold, pb::UsagePlan { id: "gold".into(), ..Default::default() }, mask(&["display_name"])).unwrap();
     assert_eq!(back.about.display_name, "gold", "emptied, it is the id");
     for wrong in ["colour", "entitlements.name", "entitlements[0]", ""] {
@@ -232,17 +244,98 @@ fn every_field_can_be_updated_alone() {
     let disabled = pb::ApiKey { enabled: Some(false), ..Default::default() };
     let updated = keys::updated(key, disabled.clone(), mask(&["enabled"])).unwrap();
     assert!(!updated.enabled && updated.expire_ns.is_some() && &*updated.subscriber == "acme");
-    let replaced = keys::updated(key, disabled, None).unwrap();
+    let set = keys::updated(key, disabled.clone(), None).unwrap();
+    assert!(!set.enabled && set.expire_ns.is_some() && &*set.subscriber == "acme");
+    let replaced = keys::updated(key, disabled, mask(&["*"])).unwrap();
     assert!(!replaced.enabled && replaced.expire_ns.is_none() && &*replaced.subscriber == "acme", "the subscriber may be left out");
+    let named = pb::ApiKey { display_name: "K".into(), ..Default::default() };
+    assert!(!keys::updated(&switched_off(key), named, None).unwrap().enabled, "a key that is switched off stays so");
     let late = pb::ApiKey { expire_time: Some(Timestamp { seconds: 5, nanos: 7 }), ..Default::default() };
     assert_eq!(fields(&keys::updated(key, late, mask(&["expire_time"])).unwrap_err()), ["expire_time"], "the whole key is checked");
+}
+
+fn switched_off(key: &Stored<KeyEntry>) -> Stored<KeyEntry> {
+    let mut off = key.clone();
+    off.value.key.enabled = false;
+    off
+}
+
+#[test]
+fn a_rate_without_a_burst_leaves_the_burst_unless_the_whole_limit_is_named() {
+    let catalog = store().snapshot();
+    let mut orders = (**catalog.targets().get("orders").unwrap()).clone();
+    let mut target = (*orders.value.target).clone();
+    target.rate_limit = Some(Rate { rate: MicroRate(1_000_000), burst: Some(40) });
+    orders.value = CompiledTarget::new(Arc::new(target)).unwrap();
+    let faster = |burst| pb::Target {
+        id: "orders".into(),
+        rate_limit: Some(pb::RateLimit { requests_per_second: 50.0, burst }),
+        ..Default::default()
+    };
+    for (burst, paths, after) in [
+        (None, &[][..], Some(40)),
+        (Some(60), &[], Some(60)),
+        (None, &["rate_limit.requests_per_second"], Some(40)),
+        (None, &["rate_limit"], None),
+        (None, &["*"], None),
+    ] {
+        let updated = targets::updated(&orders, faster(burst), mask(paths)).unwrap();
+        assert_eq!(updated.rate_limit, Some(Rate { rate: MicroRate(50_000_000), burst: after }), "{burst:?} {paths:?}");
+    }
+}
+
+#[test]
+fn a_set_to_apply_says_the_fields_that_are_set_or_named() {
+    let key = pb::ApiKeyWithValue { api_key: Some(pb::ApiKey { id: "k".into(), ..Default::default() }), ..Default::default() };
+    let acme = pb::SubscriberWithKeys {
+        subscriber: Some(pb::Subscriber { id: "acme".into(), ..Default::default() }),
+        keys: vec![key],
+        mask: None,
+    };
+    let request = pb::ApplyRequest {
+        targets: vec![pb::Target { id: "a".into(), description: "d".into(), ..Default::default() }],
+        subscribers: vec![acme.clone(), pb::SubscriberWithKeys { mask: mask(&["plans"]), ..acme }],
+        ..Default::default()
+    };
+    let set = apply::declared(request.clone()).unwrap();
+    let has = |fields: Fields, wanted: &[Field]| {
+        let all = [Field::DisplayName, Field::Description, Field::Plans, Field::Keys, Field::Enabled, Field::RateLimit];
+        all.iter().for_each(|field| assert_eq!(fields.has(*field), wanted.contains(field), "{field:?}"));
+    };
+    has(set.targets[0].fields, &[Field::Description]);
+    has(set.subscribers[0].subscriber.fields, &[Field::Keys]);
+    has(set.subscribers[1].subscriber.fields, &[Field::Plans]);
+    has(set.subscribers[0].keys[0].key.fields, &[]);
+
+    for (spoil, field) in [
+        ((|r| r.target_masks = vec![FieldMask::default(); 2]) as fn(&mut pb::ApplyRequest), "target_masks"),
+        (|r| r.target_masks = vec![mask(&["plans"]).unwrap()], "targets[0].mask"),
+        (|r| r.subscribers[0].mask = mask(&["keys", "enabled"]), "subscribers[0].subscriber.mask"),
+        (|r| r.prune_all = true, "prune_all"),
+        (|r| r.prune_kinds = vec![1], "prune_kinds"),
+        (|r| (r.prune, r.prune_kinds) = (true, vec![9]), "prune_kinds[0]"),
+        (|r| *r = pb::ApplyRequest { prune: true, ..Default::default() }, "prune"),
+    ] {
+        let mut spoilt = request.clone();
+        spoil(&mut spoilt);
+        assert_eq!(fields(&apply::declared(spoilt).unwrap_err()), [field]);
+    }
+}
+
+#[test]
+fn prune_is_of_the_kinds_that_are_named() {
+    let kinds = |request: pb::ApplyRequest| apply::declared(pb::ApplyRequest { prune: true, ..request }).unwrap().prune.kinds;
+    let plans = pb::ApplyRequest { usage_plans: vec![wire_plan(full())], ..Default::default() };
+    assert_eq!(kinds(plans.clone()), [Kind::Plan]);
+    let and_none = pb::ApplyRequest { prune_kinds: vec![pb::apply_request::Kind::Subscriber.into()], ..plans };
+    assert_eq!(kinds(and_none), [Kind::Subscriber, Kind::Plan]);
 }
 
 #[test]
 fn a_set_to_apply_names_its_mistakes_by_place() {
     let key = |id: &str, subscriber: &str| pb::ApiKeyWithValue {
         api_key: Some(pb::ApiKey { id: id.into(), subscriber: subscriber.into(), ..Default::default() }),
-        value: String::new(),
+        ..Default::default()
     };
     let request = pb::ApplyRequest {
         targets: vec![pb::Target { id: "-".into(), ..Default::default() }],
@@ -252,10 +345,12 @@ fn a_set_to_apply_names_its_mistakes_by_place() {
             pb::SubscriberWithKeys {
                 subscriber: Some(pb::Subscriber { id: "a b".into(), ..Default::default() }),
                 keys: vec![key("k", "other"), pb::ApiKeyWithValue::default()],
+                mask: None,
             },
             pb::SubscriberWithKeys {
                 subscriber: Some(pb::Subscriber { id: "acme".into(), ..Default::default() }),
                 keys: vec![key("k", "acme"), key("", "")],
+                mask: None,
             },
         ],
         ..Default::default()

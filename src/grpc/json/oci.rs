@@ -3,16 +3,38 @@
 
 use serde_json::{Map, Value, json};
 
+mod shapes;
+
 use super::kind_of;
 use crate::decide::plan::validate::{MAX_ID, Mistakes};
+pub(super) use shapes::unwrapped;
 
 type Object = Map<String, Value>;
 
 /// What the cloud fills in, and what has no meaning here.
-const NOT_KEPT: &[&str] = &["locks", "lifecycleState", "lifecycleDetails", "timeCreated", "timeUpdated", "systemTags"];
+const NOT_KEPT: &[&str] = &[
+    "locks",
+    "lifecycleState",
+    "lifecycleDetails",
+    "timeCreated",
+    "timeUpdated",
+    "systemTags",
+    // Of its command line.
+    "maxWaitSeconds",
+    "waitForState",
+    "waitIntervalSeconds",
+    "force",
+    "ifMatch",
+    "isLockOverride",
+    "usagePlanId",
+    // Of Terraform.
+    "state",
+    "timeouts",
+];
 
 /// Puts a plan into our words. `notes` says what was left out.
 pub(super) fn normalise(plan: &mut Object, found: &mut Mistakes, notes: &mut Vec<String>) {
+    shapes::respell(plan, found);
     for name in NOT_KEPT {
         if plan.remove(*name).is_some_and(|value| !is_empty(&value)) {
             notes.push(format!("{name} has no meaning here and was left out"));
@@ -46,7 +68,7 @@ fn id(plan: &mut Object, found: &mut Mistakes) {
     if plan.get("id").is_some_and(|id| !is_empty(id)) {
         return;
     }
-    let Some(name) = plan.get("displayName").or_else(|| plan.get("display_name")).and_then(Value::as_str) else {
+    let Some(name) = plan.get("displayName").and_then(Value::as_str) else {
         return found.add("id", "is needed, or a `displayName` to make it of");
     };
     let slug = slug(name);
@@ -67,6 +89,7 @@ fn slug(name: &str) -> String {
 
 fn labels(plan: &mut Object, found: &mut Mistakes) {
     let mut made = Vec::new();
+    let says_some = ["compartmentId", "freeformTags", "definedTags"].iter().any(|name| plan.get(*name).is_some_and(|tags| !tags.is_null()));
     match plan.remove("compartmentId") {
         None | Some(Value::Null) => {}
         Some(value) => tag("compartmentId", "compartmentId", &value, &mut made, found),
@@ -75,6 +98,11 @@ fn labels(plan: &mut Object, found: &mut Mistakes) {
         tag(&format!("freeformTags.{name}"), &name, &value, &mut made, found);
     }
     for (space, inner) in tags("definedTags", plan, found) {
+        // Terraform writes `space.name` at once.
+        if space.contains('.') && !inner.is_object() {
+            tag(&format!("definedTags.{space}"), &space, &inner, &mut made, found);
+            continue;
+        }
         let Value::Object(inner) = inner else {
             found.add(format!("definedTags.{space}"), format!("must be an object, not {}", kind_of(&inner)));
             continue;
@@ -83,7 +111,7 @@ fn labels(plan: &mut Object, found: &mut Mistakes) {
             tag(&format!("definedTags.{space}.{name}"), &format!("{space}.{name}"), &value, &mut made, found);
         }
     }
-    if made.is_empty() {
+    if !says_some {
         return;
     }
     if plan.get("labels").is_none_or(Value::is_null) {

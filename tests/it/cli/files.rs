@@ -71,15 +71,22 @@ fn several_files_are_one_and_only_prune_deletes() {
     let folder = TempDir::new().unwrap();
     let (plans, others) = (folder.path().join("plans.json"), folder.path().join("others.yaml"));
     fs::write(&plans, r#"{"plans": [{"id": "gold", "displayName": "Gold"}]}"#).unwrap();
-    fs::write(&others, "subscribers:\n  - {id: acme, displayName: Acme Inc., plans: [gold]}\n---\ntargets: [orders/prod]\n").unwrap();
+    let acme = "{id: acme, displayName: Acme Inc., plans: [gold], keys: []}";
+    fs::write(&others, format!("subscribers:\n  - {acme}\n---\ntargets: [{{id: orders/prod, rateLimit: null}}]\n")).unwrap();
     let files = format!("-f {} {}", plans.display(), others.display());
 
-    let expected = "~ target orders/prod (display_name, rate_limit, open_methods)\n+ plan gold\n~ subscriber acme (plans)\n";
+    let expected = "~ target orders/prod (rate_limit)\n    rate_limit: 5000/s burst 5000 → none (removed)\n+ plan gold\n\
+        ~ subscriber acme (plans)\n    plans: premium → gold\n";
     assert_eq!(shell.ok(&format!("apply {files} --dry-run")), expected);
     assert_eq!(shell.ok(&format!("apply {files}")), expected);
     assert_eq!(shell.json("plan list")["totalSize"], 4);
 
-    let pruned = shell.ok(&format!("apply {files} --prune"));
+    shell.refused(
+        &format!("apply {files} --prune"),
+        5,
+        "prune would delete 3 of 3 keys, more than half, and nothing was changed: acme-1, ",
+    );
+    let pruned = shell.ok(&format!("apply {files} --prune --prune-all"));
     assert!(pruned.lines().all(|line| line.starts_with("- ")), "{pruned}");
     assert!(
         pruned.contains("- key acme-1\n") && pruned.contains("- plan premium\n") && pruned.contains("- target users/prod\n"),
@@ -90,32 +97,159 @@ fn several_files_are_one_and_only_prune_deletes() {
 }
 
 #[test]
+fn prune_deletes_nothing_of_what_the_files_do_not_speak_of() {
+    let shell = Shell::start();
+    shell.ok(&format!("apply -f {TIERS}"));
+    shell.ok("key create --subscriber acme");
+    let apply = |text: &str, flags: &[&str]| shell.run_with(&[&["apply", "-f", "-"], flags].concat(), text);
+
+    // What a template may have rendered to.
+    for nothing in ["", "# nothing\n", "---\n", "{}", "null", "plans: []\n", "subscribers: []\ntargets: []\n"] {
+        for flags in [&[][..], &["--prune"]] {
+            let ran = apply(nothing, flags);
+            assert_eq!((ran.code, ran.stdout.as_str()), (2, ""), "{nothing:?}: {ran:?}");
+            assert!(
+                ran.stderr.contains("standard input: holds no target, plan or subscriber: nothing was changed"),
+                "{nothing:?}: {ran:?}"
+            );
+        }
+    }
+    for blank in ["subscribers:\n", "plans: [{id: free}]\nsubscribers:\n", "plans: [{id: free}]\nsubscribers: null\n"] {
+        let ran = apply(blank, &["--prune", "--prune-all"]);
+        assert!(ran.code == 2 && ran.stderr.contains(": subscribers "), "{blank:?}: {ran:?}");
+    }
+    let folder = TempDir::new().unwrap();
+    let empty = folder.path().join("empty.yaml");
+    fs::write(&empty, "").unwrap();
+    shell.refused(&format!("apply -f {TIERS} {} --prune", empty.display()), 2, "empty.yaml: holds no target, plan or subscriber");
+
+    // A file of plans alone says nothing of customers.
+    let plans = "plans: [{id: free}, {id: dev}, {id: premium}]\n";
+    let ran = apply(plans, &["--prune"]);
+    assert_eq!((ran.code, ran.stdout.as_str()), (0, ""), "{ran:?}");
+    let ran = apply("subscribers: [{id: acme, keys: [{id: acme-1}]}, {id: sam}]\n", &["--prune"]);
+    assert_eq!((ran.code, ran.stdout.lines().count()), (0, 3), "studio and its key, and acme's other key: {ran:?}");
+    assert_eq!(shell.json("plan list")["totalSize"], 3);
+    assert_eq!(ids(&shell.json("key list")["apiKeys"]), ["acme-1", "sam-1"]);
+
+    let ran = apply("plans: [{id: free}]\nsubscribers: []\n", &["--prune"]);
+    assert!(ran.code == 5 && ran.stderr.contains("--prune-all"), "{ran:?}");
+    assert_eq!(apply("plans: [{id: free}]\n", &["--prune-all"]).code, 2, "it is for --prune");
+}
+
+#[test]
+fn what_a_file_does_not_say_stays_as_it_is() {
+    let shell = Shell::start();
+    shell.ok(&format!("apply -f {TIERS}"));
+    shell.ok("key disable acme-1");
+    shell.ok("key update acme-1 --expires 2100-01-01T00:00:00Z --label a=b");
+    shell.ok("target update orders/prod --default-plan free --label team=orders");
+    let before = (shell.json("key get acme-1"), shell.json("target get orders/prod"));
+    let again = shell.run(&format!("apply -f {TIERS}"));
+    assert_eq!(again.stderr, "tollgate: nothing to change: all is as the files say\n");
+    let second = "subscribers: [{id: acme, keys: [{id: acme-2, value: another-key-of-acme-0002}]}]\ntargets: [orders/prod]\n";
+    assert_eq!(shell.run_with(&["apply", "-f", "-"], second).stdout, "+ key acme-2\n");
+    assert_eq!((shell.json("key get acme-1"), shell.json("target get orders/prod")), before);
+    assert_eq!(shell.json("subscriber get acme")["plans"][0], "premium");
+
+    let said = "subscribers: [{id: acme, keys: [{id: acme-1, enabled: true, expireTime: null}]}]\n";
+    let ran = shell.run_with(&["apply", "-f", "-"], said);
+    let expected =
+        "~ key acme-1 (enabled, expire_time)\n    enabled: false → true\n    expire_time: 2100-01-01T00:00:00Z → none (removed)\n";
+    assert_eq!(ran.stdout, expected, "{ran:?}");
+
+    shell.ok("target update orders/prod --rate 50");
+    assert_eq!(shell.json("target get orders/prod")["rateLimit"]["burst"], 5000, "the burst was not given");
+    shell.ok("plan update premium --rate 50");
+    assert_eq!(shell.json("plan get premium")["entitlements"][0]["rateLimit"]["burst"], 40);
+}
+
+#[test]
 fn a_file_that_is_wrong_changes_nothing_and_says_where() {
     let shell = Shell::start();
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("bad.yaml");
     let path = file.display().to_string();
     for (text, said) in [
-        ("plans: [{id: gold}]\nplans: []\n", format!("{path}: line 2: `plans` is there already")),
-        ("plans: [{id: gold, entitlments: []}]\n", format!("{path}: plans[0]: entitlments is not a field of UsagePlan")),
-        ("subscribers: [{id: acme, keys: [{id: k, value: 7}]}]\n", format!("{path}: subscribers[0]: keys[0]: value must be a text")),
-        ("plans: [\n", format!("{path}: line ")),
-        // These only the server can know.
-        ("plans: [{id: gold}]\nsubscribers: [{id: beta, plans: [silver]}]\n", "silver".to_owned()),
+        ("plans: [{id: gold}]\nplans: []\n", ":2: `plans` is there already"),
         (
-            "plans: [{id: gold, entitlements: [{name: a, targets: [t]}, {name: b, targets: [t]}]}]\n",
-            "entitlements[1].targets[0]".to_owned(),
+            "\nplans: [{id: gold, entitlments: []}]\n",
+            ":2: plans[0] (gold): entitlments is not a field of UsagePlan: did you mean `entitlements`?",
         ),
+        (
+            "subscribers:\n- id: acme\n  keys:\n  - {id: k, value: 7}\n",
+            ":4: subscribers[0] (acme): keys[0] (k): value must be a text, not a number",
+        ),
+        ("plans: [\n", ":2: "),
+        (
+            "plans:\n- {id: bronze}\n- id: silver\n  entitlements:\n  - {name: e, targets: [t], rateLimit: {requestsPerSecond: 0}}\n",
+            ":5: plans[1] (silver): entitlements[0].rateLimit.requestsPerSecond must be more than 0",
+        ),
+        (
+            "plans: [{id: gold, entitlements: [{name: a, targets: [t]},\n {name: b, targets: [t]}]}]\n",
+            ":2: plans[0] (gold): entitlements[1].targets[0] ",
+        ),
+        ("plans: [{id: gold}]\n---\nplans:\n- {id: gold}\n", ":4: plans[0] (gold): id names `gold` again"),
+        // These only the server can know.
+        (
+            "plans: [{id: gold}]\nsubscribers:\n- {id: beta, plans: [gold, silver]}\n",
+            ":3: subscribers[0] (beta): plans[1] names the plan `silver`, which does not exist",
+        ),
+        (
+            "subscribers: [{id: beta,\n keys: [{id: k}]}]\n",
+            ":2: subscribers[0] (beta): keys[0] (k): value is needed: the key `k` does not exist yet",
+        ),
+        (
+            "subscribers: [{id: beta, keys: [{id: k, value: example-key-of-acme-0001}]}]\n",
+            ":1: subscribers[0] (beta): keys[0] (k): value is in use by the key `acme-1`",
+        ),
+        ("targets:\n- {id: t, default_plan: lead}\n", ":2: targets[0] (t): default_plan names the plan `lead`, which does not exist"),
     ] {
         fs::write(&file, text).unwrap();
-        shell.refused(&format!("apply -f {TIERS} -f {path}"), 2, &said);
+        shell.refused(&format!("apply -f {TIERS} -f {path}"), 2, &format!("{path}{said}"));
     }
     shell.refused("apply -f no/such/file.yaml", 2, "no/such/file.yaml: ");
     assert!(shell.ok("target list").ends_with("total: 0 targets\n"), "all or nothing");
 
     let ran = shell.run_with(&["apply", "-f", "-"], "plans: [{id: gold, quota: 1}]");
     assert_eq!(ran.code, 2);
-    assert!(ran.stderr.contains("standard input: plans[0]"), "{ran:?}");
+    assert!(ran.stderr.contains("standard input:1: plans[0]"), "{ran:?}");
+}
+
+#[test]
+fn all_mistakes_of_all_files_are_told_at_once() {
+    let shell = Shell::start();
+    let folder = TempDir::new().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    fs::write(
+        path("a.yaml"),
+        "plans:\n- {id: a, entitlements: [{name: e, quotas: [{name: q, limit: 1, unit: DAYS}]}]}\n- {id: b, colour: red}\n",
+    )
+    .unwrap();
+    fs::write(path("b.yaml"), "subscribers:\n- {id: x, plan: a}\n- {id: z, displayName: }\n").unwrap();
+    let ran = shell.run(&format!("apply -f {} {}", path("a.yaml"), path("b.yaml")));
+    let said = ran.stderr.replace(&folder.path().display().to_string(), "F");
+    assert_eq!(ran.code, 2);
+    insta::assert_snapshot!(said, @r#"
+    tollgate: 4 mistakes, and nothing was changed:
+      F/a.yaml:2: plans[0] (a): entitlements[0].quotas[0].unit must be one of MINUTE, HOUR, DAY, WEEK, MONTH, YEAR, not "DAYS" (did you mean DAY?)
+      F/a.yaml:3: plans[1] (b): colour is not a field of UsagePlan: it has id, displayName, description, labels, entitlements, etag, revision, createTime, updateTime
+      F/b.yaml:2: subscribers[0] (x): plan is not a field of Subscriber: did you mean `plans`?
+      F/b.yaml:3: subscribers[1] (z): displayName has nothing behind it: leave the line out to say nothing of it, or write what there is to be
+    "#);
+
+    // What only the server knows comes together, too.
+    let many: String = (0..300).map(|i| format!("- {{id: s{i}, plans: [lead]}}\n")).collect();
+    let ran = shell.run_with(&["apply", "-f", "-"], &format!("subscribers:\n{many}targets: [{{id: t, defaultPlan: lead}}]\n"));
+    let first: Vec<&str> = ran.stderr.lines().take(3).collect();
+    assert_eq!(
+        first,
+        [
+            "tollgate: 100 mistakes, and nothing was changed:",
+            "  standard input:2: subscribers[0] (s0): plans[0] names the plan `lead`, which does not exist",
+            "  standard input:3: subscribers[1] (s1): plans[0] names the plan `lead`, which does not exist",
+        ]
+    );
 }
 
 #[test]

@@ -591,9 +591,9 @@ impl<C: Choices> House<C> {
                 last_four: String::new(),
             };
             let subscriber = Subscriber { id, about: about(), plans: vec!["gold".into()] };
-            DeclaredSubscriber { subscriber, keys: vec![DeclaredKey { key, value: Some(value_of(number)) }] }
+            DeclaredSubscriber { subscriber: subscriber.into(), keys: vec![DeclaredKey { key: key.into(), value: Some(value_of(number)) }] }
         });
-        let declared = Declared { targets: vec![], plans: vec![plan], subscribers: subscribers.collect(), prune: false };
+        let declared = Declared { targets: vec![], plans: vec![plan.into()], subscribers: subscribers.collect(), ..Declared::default() };
         self.catalog.edit(EditOptions::default(), self.now, |draft| draft.apply(&declared)).unwrap();
     }
 

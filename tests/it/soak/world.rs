@@ -156,11 +156,11 @@ pub fn declared(callers: &[Caller]) -> ApplyRequest {
         let id = &caller.subscriber;
         if subscribers.last().is_none_or(|last| last.subscriber.as_ref().unwrap().id != *id) {
             let subscriber = Subscriber { id: id.clone(), plans: vec![caller.kind().plan.to_owned()], ..Subscriber::default() };
-            subscribers.push(SubscriberWithKeys { subscriber: Some(subscriber), keys: Vec::new() });
+            subscribers.push(SubscriberWithKeys { subscriber: Some(subscriber), keys: Vec::new(), mask: None });
         }
         let api_key = ApiKey { id: caller.key.clone(), subscriber: id.clone(), ..ApiKey::default() };
         let value = String::from_utf8(caller.value.to_vec()).unwrap();
-        subscribers.last_mut().unwrap().keys.push(ApiKeyWithValue { api_key: Some(api_key), value });
+        subscribers.last_mut().unwrap().keys.push(ApiKeyWithValue { api_key: Some(api_key), value, mask: None });
     }
     ApplyRequest {
         targets: TARGETS.map(|id| Target { id: id.to_owned(), ..Target::default() }).to_vec(),

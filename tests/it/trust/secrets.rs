@@ -122,7 +122,7 @@ impl Bench {
                 self.heard.answer("list by value", plans.list_api_keys(self.ask(list)).await);
             }
         }
-        let with_value = |id: &str, value: &str| pb::ApiKeyWithValue { api_key: key(id), value: value.to_owned() };
+        let with_value = |id: &str, value: &str| pb::ApiKeyWithValue { api_key: key(id), value: value.to_owned(), mask: None };
         let acme = pb::Subscriber { id: "acme".to_owned(), plans: vec!["gold".to_owned()], ..pb::Subscriber::default() };
         for keys in [
             vec![with_value("k4", KNOWN)],
@@ -130,7 +130,7 @@ impl Bench {
             vec![with_value("k7", &UNKNOWN[..12])],
             vec![with_value("", UNKNOWN)],
         ] {
-            let subscribers = vec![pb::SubscriberWithKeys { subscriber: Some(acme.clone()), keys }];
+            let subscribers = vec![pb::SubscriberWithKeys { subscriber: Some(acme.clone()), keys, mask: None }];
             let apply = pb::ApplyRequest { subscribers, ..Default::default() };
             self.heard.answer("apply", plans.apply(self.ask(apply)).await);
         }

@@ -62,7 +62,7 @@ fn a_plan_without_what_it_gives_is_without_entitlements() {
 fn an_update_changes_only_what_was_given_of_the_entitlement_that_is_meant() {
     let cases: [(&[&str], &[&str], Option<RateLimit>); 5] = [
         (&["--burst", "50"], &["only"], limited(20.0, Some(50))),
-        (&["--rate", "5"], &["only"], limited(5.0, None)),
+        (&["--rate", "5"], &["only"], limited(5.0, Some(40))),
         (&["--no-rate"], &["only"], None),
         (&["--quota", "1/day"], &["only"], limited(20.0, Some(40))),
         (&["--entitlement", "two", "--no-rate"], &["one", "two"], None),

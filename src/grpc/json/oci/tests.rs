@@ -34,7 +34,7 @@ fn gold() -> Value {
 
 #[test]
 fn the_clouds_file_is_read_as_it_is() {
-    let Read { message, notes } = usage_plan(gold()).unwrap();
+    let Read { message, notes, mask: _ } = usage_plan(gold()).unwrap();
     assert_eq!((message.id.as_str(), message.display_name.as_str()), ("gold-plan-eu", "Gold Plan (EU)"));
     let labels: Vec<_> = message.labels.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
     let expected = [
@@ -80,7 +80,7 @@ fn both_vocabularies_mix() {
             "quota": {"name": "yearly", "value": 9, "unit": "YEAR"}
         }]
     });
-    let Read { message, notes } = usage_plan(plan).unwrap();
+    let Read { message, notes, mask: _ } = usage_plan(plan).unwrap();
     assert!(notes.is_empty());
     assert_eq!(message.labels["a"], "b");
     let all = &message.entitlements[0];
@@ -127,7 +127,7 @@ fn what_cannot_be_said_here_is_refused_by_field() {
     for (row, (spoil, expected)) in cases.iter().enumerate() {
         let mut plan = gold();
         spoil(&mut plan);
-        let error = usage_plan(plan).unwrap_err();
+        let error = crate::grpc::json::sentence(&usage_plan(plan).unwrap_err());
         assert!(error.contains(expected), "case {row}: {error:?} does not say {expected:?}");
     }
 }
@@ -137,8 +137,89 @@ fn all_mistakes_of_its_words_are_named_at_once() {
     let mut plan = gold();
     plan["entitlements"][0]["rateLimit"]["unit"] = json!("HOUR");
     plan["entitlements"][1]["quota"]["resetPolicy"] = json!("NEVER");
-    let error = usage_plan(plan).unwrap_err();
+    let error = crate::grpc::json::sentence(&usage_plan(plan).unwrap_err());
     assert!(error.contains("entitlements[0].rateLimit.unit") && error.contains("entitlements[1].quota.resetPolicy"), "{error}");
+}
+
+/// As the cloud's command line prints it: kebab-case under `data`, and null for what is not there.
+const PRINTED: &str = r#"{
+  "data": {
+    "compartment-id": "ocid1.compartment.oc1..aaaa", "defined-tags": {"Operations": {"CostCenter": "42"}}, "display-name": "Gold",
+    "entitlements": [{
+      "description": null, "name": "reads",
+      "quota": {"operation-on-breach": "REJECT", "reset-policy": "CALENDAR", "unit": "DAY", "value": 1000},
+      "rate-limit": {"unit": "SECOND", "value": 20},
+      "targets": [{"deployment-id": "ocid1.apideployment.oc1.iad.one"}]
+    }],
+    "freeform-tags": {"cost-center": "7"}, "id": "ocid1.apigatewayusageplan.oc1.iad.x", "lifecycle-details": null,
+    "lifecycle-state": "ACTIVE", "locks": null, "system-tags": {}, "time-created": "2026-01-02T03:04:05+00:00", "time-updated": null
+  },
+  "etag": "abc"
+}"#;
+
+/// As Terraform holds it: snake_case, blocks as lists, tags with their space.
+const TERRAFORM: &str = r#"{
+  "address": "oci_apigateway_usage_plan.gold", "type": "oci_apigateway_usage_plan", "name": "gold",
+  "values": {
+    "compartment_id": "ocid1.compartment.oc1..aaaa", "defined_tags": {"Operations.CostCenter": "42"}, "display_name": "Gold",
+    "entitlements": [{
+      "description": "", "name": "reads",
+      "quota": [{"operation_on_breach": "REJECT", "reset_policy": "CALENDAR", "unit": "DAY", "value": 1000}],
+      "rate_limit": [{"unit": "SECOND", "value": 20}],
+      "targets": [{"deployment_id": "ocid1.apideployment.oc1.iad.one"}]
+    }],
+    "freeform_tags": {"cost-center": "7"}, "id": "ocid1.apigatewayusageplan.oc1.iad.x", "lifecycle_details": null, "locks": [],
+    "state": "ACTIVE", "system_tags": {}, "time_created": "2026-01-02 03:04:05 +0000 UTC", "timeouts": null
+  }
+}"#;
+
+#[test]
+fn what_the_clouds_tools_print_is_read_as_it_is() {
+    let read = |text: &str| usage_plan(serde_json::from_str(text).unwrap()).unwrap();
+    let (printed, terraform) = (read(PRINTED), read(TERRAFORM));
+    assert_eq!(printed.message, terraform.message);
+    let plan = printed.message;
+    assert_eq!((plan.id.as_str(), plan.display_name.as_str()), ("ocid1.apigatewayusageplan.oc1.iad.x", "Gold"));
+    assert_eq!(plan.labels.keys().collect::<Vec<_>>(), ["Operations.CostCenter", "compartmentId", "cost-center"]);
+    let [reads] = plan.entitlements.as_slice() else { panic!("{plan:?}") };
+    assert_eq!((reads.targets.len(), reads.rate_limit.unwrap().requests_per_second), (1, 20.0));
+    assert_eq!((reads.quotas[0].name.as_str(), reads.quotas[0].limit, reads.quotas[0].on_breach()), ("day", Some(1000), OnBreach::Reject));
+    assert_eq!(printed.mask.paths, ["display_name", "labels", "entitlements"]);
+    let left_out: Vec<_> = printed.notes.iter().map(|note| note.split(' ').next().unwrap()).collect();
+    assert_eq!(left_out, ["lifecycleState", "timeCreated"]);
+
+    let listed: Value = json!({"data": {"items": [serde_json::from_str::<Value>(PRINTED).unwrap()["data"]]}});
+    assert_eq!(usage_plan(listed).unwrap().message, plan);
+    let configured: Value = json!({"resource": {"oci_apigateway_usage_plan": {"gold": {
+        "display_name": "Gold", "compartment_id": "c",
+        "entitlements": {"name": "reads", "targets": {"deployment_id": "a"}, "rate_limit": {"unit": "SECOND", "value": 20}}
+    }}}});
+    let configured = usage_plan(configured).unwrap().message;
+    assert_eq!((configured.id.as_str(), configured.entitlements[0].targets.as_slice()), ("gold", &["a".to_owned()][..]));
+}
+
+#[test]
+fn the_skeleton_of_its_command_line_is_read_and_what_it_does_not_know_is_refused() {
+    let mut skeleton = gold();
+    for (name, value) in [
+        ("maxWaitSeconds", json!(0)),
+        ("waitForState", json!(["SUCCEEDED"])),
+        ("waitIntervalSeconds", json!(30)),
+        ("ifMatch", json!("string")),
+        ("force", json!(true)),
+    ] {
+        skeleton[name] = value;
+    }
+    let read = usage_plan(skeleton.clone()).unwrap();
+    assert!(read.notes.iter().any(|note| note == "maxWaitSeconds has no meaning here and was left out"), "{:?}", read.notes);
+    skeleton["display-names"] = json!("x");
+    skeleton["entitlements"][0]["rate-limits"] = json!(5);
+    skeleton["entitlements"][0]["quota"]["reset_policies"] = json!(5);
+    let mistakes = usage_plan(skeleton).unwrap_err();
+    let said: Vec<_> = mistakes.iter().map(ToString::to_string).collect();
+    assert!(said[0].starts_with("display-names is not a field of UsagePlan: did you mean `displayName`?"), "{said:?}");
+    assert!(said.iter().any(|said| said.contains("rate-limits is not a field of Entitlement: did you mean `rateLimit`?")), "{said:?}");
+    assert!(said.iter().any(|said| said.contains("reset_policies is not a field")), "{said:?}");
 }
 
 #[test]

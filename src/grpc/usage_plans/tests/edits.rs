@@ -49,6 +49,9 @@ async fn errors_have_the_code_of_their_kind() {
     }
     let (code, message) = refusal(world.service.create_usage_plan(Request::new(pb::CreateUsagePlanRequest::default())).await);
     assert_eq!((code, message.as_str()), (Code::InvalidArgument, "usage_plan is needed"));
+    let status = world.create_plan(plan_of(json!({"id": "x y"}))).await.unwrap_err();
+    let (fields, more) = crate::grpc::details::violations(&status).unwrap();
+    assert_eq!((fields[0].field.as_str(), fields.len(), more), ("id", 1, 0), "for programs too");
     let unknown = pb::Subscriber { id: "new".into(), plans: vec!["lead".into()], ..Default::default() };
     let (code, message) = refusal(world.create_subscriber(unknown).await);
     assert_eq!((code, message.as_str()), (Code::InvalidArgument, "plans[0] names the plan `lead`, which does not exist"));
@@ -198,12 +201,15 @@ async fn keys_are_imported_disabled_and_deleted() {
 #[tokio::test]
 async fn a_set_is_applied_once_and_then_differs_in_nothing() {
     let world = World::new();
-    let key =
-        pb::ApiKeyWithValue { api_key: Some(pb::ApiKey { id: "k".into(), ..Default::default() }), value: "held-by-callers-already".into() };
+    let key = pb::ApiKeyWithValue {
+        api_key: Some(pb::ApiKey { id: "k".into(), ..Default::default() }),
+        value: "held-by-callers-already".into(),
+        mask: None,
+    };
     let subscriber = pb::Subscriber { id: "acme".into(), plans: vec!["gold".into()], ..Default::default() };
     let request = pb::ApplyRequest {
         usage_plans: vec![gold()],
-        subscribers: vec![pb::SubscriberWithKeys { subscriber: Some(subscriber), keys: vec![key] }],
+        subscribers: vec![pb::SubscriberWithKeys { subscriber: Some(subscriber), keys: vec![key], mask: None }],
         ..Default::default()
     };
     let dry = pb::ApplyRequest { validate_only: true, ..request.clone() };
@@ -227,4 +233,13 @@ async fn a_set_is_applied_once_and_then_differs_in_nothing() {
     let (code, message) = refusal(world.service.apply(Request::new(wrong)).await);
     assert_eq!(code, Code::InvalidArgument);
     assert!(message.starts_with("subscribers[0].subscriber.plans[1] names the plan `lead`"), "{message}");
+    let most = pb::ApplyRequest {
+        prune: true,
+        prune_kinds: vec![pb::apply_request::Kind::Subscriber.into()],
+        usage_plans: vec![gold()],
+        ..Default::default()
+    };
+    let (code, message) = refusal(world.service.apply(Request::new(most)).await);
+    assert_eq!(code, Code::FailedPrecondition);
+    assert!(message.starts_with("prune would delete 1 of 1 keys, more than half, and nothing was changed: k."), "{message}");
 }
