@@ -75,6 +75,7 @@ pub const SETTINGS: &[Setting] = &[
         "headers that hold an API key for `ext_authz`, in this order; `authorization` as `Bearer`",
     ),
     setting("grpc.max_message_bytes", "4194304", "a larger request is refused whole; 1024 or more"),
+    setting("grpc.max_apply_bytes", "268435456", "a set of resources that operators apply in parts (`tollgate apply`), all parts together"),
     setting("grpc.max_descriptors", "1000", "descriptors in one request"),
     setting("grpc.max_entries", "100", "entries in one descriptor"),
     setting("grpc.workers", "0", "threads that serve gRPC, each with connections of its own; 0: one for each core"),
@@ -207,6 +208,8 @@ pub struct HeaderSets {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GrpcBounds {
     pub max_message_bytes: usize,
+    /// Of a set of resources that is applied in parts, all together.
+    pub max_apply_bytes: usize,
     pub max_descriptors: usize,
     pub max_entries: usize,
 }
@@ -274,6 +277,7 @@ impl Config {
             plans,
             grpc: GrpcBounds {
                 max_message_bytes: reader.number("grpc.max_message_bytes", 1024..=1 << 30),
+                max_apply_bytes: reader.number("grpc.max_apply_bytes", 1024..=1 << 40),
                 max_descriptors: reader.number("grpc.max_descriptors", 1..=1_000_000),
                 max_entries: reader.number("grpc.max_entries", 1..=1_000_000),
             },

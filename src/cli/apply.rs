@@ -1,14 +1,17 @@
 //! `tollgate apply`: files of targets, plans, subscribers and keys, all or nothing.
 
 mod declared;
+mod parts;
 mod show;
 
 use std::path::PathBuf;
 
+use tonic::{Response, Status};
+
 use super::Failure;
 use super::client::connect::Client;
 use super::client::output::{Output, note, print};
-use crate::grpc::pb::tollgate::ApplyResponse;
+use crate::grpc::pb::tollgate::{ApplyRequest, ApplyResponse};
 use declared::Declared;
 
 #[derive(Debug, clap::Args)]
@@ -41,7 +44,9 @@ pub(super) async fn run(args: Args, client: &Client) -> Result<(), Failure> {
         declared.message.prune_kinds = declared.kinds.iter().map(|&kind| kind.into()).collect();
     }
     declared.check()?;
-    let answer: ApplyResponse = match client.reply(client.usage_plans().apply(std::mem::take(&mut declared.message))).await {
+    let client = &client.patient();
+    let parts = parts::of(std::mem::take(&mut declared.message));
+    let answer = match client.reply(send(parts, client)).await {
         Ok(answer) => answer,
         Err(status) => return Err(declared.refused(&status).unwrap_or_else(|| client.failure(&status))),
     };
@@ -51,4 +56,18 @@ pub(super) async fn run(args: Args, client: &Client) -> Result<(), Failure> {
     print(&answer.changes.iter().map(show::change).collect::<String>())?;
     note(&show::summary(&answer, args.dry_run));
     Ok(())
+}
+
+/// What fits into one message is sent as one; what does not is one set all the same.
+async fn send(parts: Vec<ApplyRequest>, client: &Client) -> Result<Response<ApplyResponse>, Status> {
+    let parts = match <[ApplyRequest; 1]>::try_from(parts) {
+        Ok([whole]) => return client.usage_plans().apply(whole).await,
+        Err(parts) => parts,
+    };
+    let mut answers = client.usage_plans().apply_stream(tokio_stream::iter(parts)).await?.into_inner();
+    let mut whole = ApplyResponse::default();
+    while let Some(answer) = answers.message().await? {
+        whole.changes.extend(answer.changes);
+    }
+    Ok(Response::new(whole))
 }

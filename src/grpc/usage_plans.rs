@@ -4,7 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use prost::Message;
-use tonic::{Request, Response, Status};
+use tokio::sync::Semaphore;
+use tonic::{Request, Response, Status, Streaming};
 
 use super::convert::requests::ListRequest;
 use super::pb::tollgate as pb;
@@ -14,12 +15,14 @@ use crate::decide::invalid::Invalid;
 use crate::decide::time::Now;
 use pb::usage_plan_service_server::UsagePlanService;
 
+mod apply;
 mod books;
 mod engine_books;
 mod keys;
 mod plans;
 mod subscribers;
 mod targets;
+mod unused;
 
 pub use books::{Books, BooksError, Grant, Usage};
 pub use engine_books::EngineBooks;
@@ -32,6 +35,10 @@ pub struct UsagePlans {
     store: Arc<CatalogStore>,
     books: Arc<dyn Books>,
     now: Clock,
+    /// For sets that are sent in parts.
+    sets: Semaphore,
+    /// The most bytes of such a set.
+    max_set_bytes: usize,
 }
 
 impl fmt::Debug for UsagePlans {
@@ -50,7 +57,13 @@ struct How<'a> {
 impl UsagePlans {
     /// The service over `store` and `books`; `now` is asked once per request.
     pub fn new(store: Arc<CatalogStore>, books: Arc<dyn Books>, now: Clock) -> Self {
-        Self { store, books, now }
+        Self { store, books, now, sets: Semaphore::new(apply::AT_ONCE), max_set_bytes: usize::MAX }
+    }
+
+    /// The same, for sets in parts of at most so many bytes.
+    #[must_use]
+    pub fn with_max_set_bytes(self, max_set_bytes: usize) -> Self {
+        Self { max_set_bytes, ..self }
     }
 
     /// How to make the edit that `message` asks for.
@@ -237,6 +250,12 @@ impl UsagePlanService for UsagePlans {
 
     async fn apply(&self, request: Request<pb::ApplyRequest>) -> Answer<pb::ApplyResponse> {
         self.apply_all(request.into_inner()).await.map(Response::new)
+    }
+
+    type ApplyStreamStream = apply::Parts;
+
+    async fn apply_stream(&self, request: Request<Streaming<pb::ApplyRequest>>) -> Answer<Self::ApplyStreamStream> {
+        self.apply_parts(request.into_inner()).await.map(Response::new)
     }
 }
 

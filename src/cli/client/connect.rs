@@ -14,11 +14,16 @@ use super::output::{Output, print};
 use super::{failure, file};
 use crate::cli::Failure;
 use crate::grpc::json;
+use crate::grpc::pb::rls::rate_limit_service_client::RateLimitServiceClient;
 use crate::grpc::pb::tollgate::decision_service_client::DecisionServiceClient;
 use crate::grpc::pb::tollgate::usage_plan_service_client::UsagePlanServiceClient;
 
 /// The largest answer that is read: a page of large plans is more than the 4 MB that gRPC clients take by default.
 const MAX_ANSWER_BYTES: usize = 256 << 20;
+
+/// How long an answer is waited for, and one that takes long.
+const TIMEOUT_MS: u64 = 10_000;
+const PATIENT_MS: u64 = 900_000;
 
 #[derive(Debug, clap::Args)]
 #[group(skip)]
@@ -30,9 +35,9 @@ pub(in crate::cli) struct Args {
     /// A token that the server asks for, sent as `authorization: Bearer`
     #[arg(long, global = true, env = "TOLLGATE_TOKEN", hide_env_values = true, allow_hyphen_values = true)]
     token: Option<String>,
-    /// How long to wait for each answer of the server
-    #[arg(long, global = true, value_name = "MS", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..=86_400_000))]
-    timeout_ms: u64,
+    /// How long to wait for each answer of the server [default: 10000; for a large set of `apply`: 900000]
+    #[arg(long, global = true, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..=86_400_000))]
+    timeout_ms: Option<u64>,
     /// A table for people, or JSON for programs
     #[arg(long, global = true, value_enum, default_value_t = Output::Table)]
     output: Output,
@@ -48,7 +53,7 @@ pub(in crate::cli) struct Args {
 }
 
 /// A server to call. It is connected to with the first call.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(in crate::cli) struct Client {
     channel: Channel,
     caller: Caller,
@@ -56,6 +61,8 @@ pub(in crate::cli) struct Client {
     token: Option<String>,
     speaks_tls: bool,
     timeout_ms: u64,
+    /// The time was not asked for.
+    default_timeout: bool,
     pub(in crate::cli) output: Output,
 }
 
@@ -63,7 +70,8 @@ pub(in crate::cli) type Calls = InterceptedService<Channel, Caller>;
 
 impl Client {
     pub(super) fn new(args: Args) -> Result<Self, Failure> {
-        let timeout = Duration::from_millis(args.timeout_ms);
+        let timeout_ms = args.timeout_ms.unwrap_or(TIMEOUT_MS);
+        let timeout = Duration::from_millis(timeout_ms);
         let scheme = if args.tls_ca.is_some() { "https" } else { "http" };
         let not_an_address = || Failure::unusable(format!("--server: `{}` is not HOST:PORT, such as 127.0.0.1:8081", args.server));
         let (host, port) = args.server.rsplit_once(':').ok_or_else(not_an_address)?;
@@ -82,9 +90,20 @@ impl Client {
             server: args.server,
             token: args.token,
             speaks_tls: args.tls_ca.is_some(),
-            timeout_ms: args.timeout_ms,
+            timeout_ms,
+            default_timeout: args.timeout_ms.is_none(),
             output: args.output,
         })
+    }
+
+    /// The same, for a call that takes long: it waits longer, where nobody has said how long.
+    pub(in crate::cli) fn patient(&self) -> Self {
+        let mut patient = self.clone();
+        if self.default_timeout {
+            patient.timeout_ms = PATIENT_MS;
+            patient.caller.timeout = Duration::from_millis(PATIENT_MS);
+        }
+        patient
     }
 
     /// Where the server is and the token that it asks for, for a command that connects by itself, and without TLS.
@@ -102,6 +121,10 @@ impl Client {
 
     pub(in crate::cli) fn usage_plans(&self) -> UsagePlanServiceClient<Calls> {
         UsagePlanServiceClient::with_interceptor(self.channel.clone(), self.caller.clone()).max_decoding_message_size(MAX_ANSWER_BYTES)
+    }
+
+    pub(in crate::cli) fn rate_limits(&self) -> RateLimitServiceClient<Calls> {
+        RateLimitServiceClient::with_interceptor(self.channel.clone(), self.caller.clone())
     }
 
     pub(in crate::cli) fn decisions(&self) -> DecisionServiceClient<Calls> {

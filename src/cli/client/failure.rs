@@ -52,6 +52,9 @@ fn text(status: &Status, server: &str) -> String {
             "the server at {server} does not know this call: it is another program or version, or it serves this elsewhere (admin_grpc_addr)"
         ),
         (Code::Unauthenticated, "") => "the server asks for a token (--token, TOLLGATE_TOKEN)".to_owned(),
+        (Code::OutOfRange, message) if message.contains("message length too large") => {
+            format!("{message}: raise `grpc.max_message_bytes` of the server, or send less at once")
+        }
         (code, "") => format!("the server at {server} answered: {}", code.description()),
         (_, message) => message.to_owned(),
     }

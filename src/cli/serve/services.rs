@@ -58,7 +58,7 @@ pub(super) fn services(parts: &Parts, config: &Config) -> Result<Services, Failu
             .serving(DecisionGrpc::new(plans.clone(), max))
             .serving(AuthorizationServer::new(ExternalAuthorization(plans.clone())).max_decoding_message_size(max))
     };
-    let usage_plans = UsagePlanServiceServer::new(usage_plans(parts)).max_decoding_message_size(max);
+    let usage_plans = UsagePlanServiceServer::new(usage_plans(parts, config.grpc.max_apply_bytes)).max_decoding_message_size(max);
     let administration = move |dispatch: Dispatch| {
         let dispatch = dispatch.serving(usage_plans.clone());
         match &reflection {
@@ -75,10 +75,10 @@ pub(super) fn services(parts: &Parts, config: &Config) -> Result<Services, Failu
     Ok(Services { grpc, admin, reporter })
 }
 
-fn usage_plans(parts: &Parts) -> UsagePlans {
+fn usage_plans(parts: &Parts, max_set_bytes: usize) -> UsagePlans {
     let clock = parts.clock.clone();
     let books = Arc::new(EngineBooks::new(parts.plan_engine.clone(), parts.catalog.clone(), parts.desk.clone()));
-    UsagePlans::new(parts.catalog.clone(), books, Arc::new(move || clock.now()))
+    UsagePlans::new(parts.catalog.clone(), books, Arc::new(move || clock.now())).with_max_set_bytes(max_set_bytes)
 }
 
 fn reflection() -> Result<ServerReflectionServer<impl ServerReflection>, Failure> {

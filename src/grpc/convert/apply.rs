@@ -2,7 +2,7 @@
 
 use prost_types::FieldMask;
 
-use crate::catalog::{Action, Changed, Declared, DeclaredKey, DeclaredSubscriber, Difference, Kind, Prune};
+use crate::catalog::{Action, Changed, Declared, DeclaredKey, DeclaredSubscriber, Difference, Kind};
 use crate::decide::invalid::Invalid;
 use crate::decide::plan::validate::Mistakes;
 use crate::grpc::pb::tollgate as pb;
@@ -14,53 +14,77 @@ use super::{keys, plans, subscribers, targets};
 
 /// The set that a message declares, or all that is wrong with it.
 pub fn declared(wire: pb::ApplyRequest) -> Result<Declared, Vec<Invalid>> {
-    let mut found = Mistakes::default();
-    let prune = prune(&wire, &mut found);
-    let targets = with_masks("target_masks", wire.targets, wire.target_masks, &mut found);
-    let plans = with_masks("usage_plan_masks", wire.usage_plans, wire.usage_plan_masks, &mut found);
-    let declared = Declared {
-        targets: each("targets", targets, |(wire, mask)| targets::stated(wire, mask), &mut found),
-        plans: each("usage_plans", plans, |(wire, mask)| plans::stated(wire, mask), &mut found),
-        subscribers: each("subscribers", wire.subscribers, subscriber, &mut found),
-        prune,
-    };
-    found.or_else(declared)
+    let mut set = Collected::default();
+    set.add(wire);
+    set.finish()
 }
 
-fn prune(wire: &pb::ApplyRequest, found: &mut Mistakes) -> Prune {
-    let mut kinds = Vec::new();
-    for (i, kind) in wire.prune_kinds.iter().enumerate() {
-        kinds.push(match WireKind::try_from(*kind) {
-            Ok(WireKind::Target) => Kind::Target,
-            Ok(WireKind::Plan) => Kind::Plan,
-            Ok(WireKind::Subscriber) => Kind::Subscriber,
-            Ok(WireKind::Unspecified) | Err(_) => {
-                found.add(format!("prune_kinds[{i}]"), "must be TARGET, PLAN or SUBSCRIBER");
-                continue;
-            }
-        });
+/// A set whose parts come one after the other. Places in its mistakes count over all parts.
+#[derive(Debug, Default)]
+pub struct Collected {
+    declared: Declared,
+    found: Mistakes,
+    /// How many there were so far, also of those that cannot be used.
+    counts: Counts,
+    prune: bool,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    targets: usize,
+    plans: usize,
+    subscribers: usize,
+}
+
+impl Collected {
+    /// Adds a part.
+    pub fn add(&mut self, wire: pb::ApplyRequest) {
+        let found = &mut self.found;
+        self.prune |= wire.prune;
+        self.declared.prune.most |= wire.prune_all;
+        self.declared.prune.kinds.extend(kinds(&wire.prune_kinds, found));
+        let targets = with_masks("target_masks", wire.targets, wire.target_masks, found);
+        let plans = with_masks("usage_plan_masks", wire.usage_plans, wire.usage_plan_masks, found);
+        let (counts, set) = (&mut self.counts, &mut self.declared);
+        set.targets.extend(each("targets", &mut counts.targets, targets, |(wire, mask)| targets::stated(wire, mask), found));
+        set.plans.extend(each("usage_plans", &mut counts.plans, plans, |(wire, mask)| plans::stated(wire, mask), found));
+        set.subscribers.extend(each("subscribers", &mut counts.subscribers, wire.subscribers, subscriber, found));
     }
-    if !wire.prune {
-        for (field, given) in [("prune_kinds", !kinds.is_empty()), ("prune_all", wire.prune_all)] {
-            if given {
-                found.add(field, "is for `prune` alone, which is not set");
+
+    /// The set of all parts, or all that is wrong with it.
+    pub fn finish(mut self) -> Result<Declared, Vec<Invalid>> {
+        let Counts { targets, plans, subscribers } = self.counts;
+        let prune = &mut self.declared.prune;
+        if self.prune {
+            let named = [(Kind::Target, targets), (Kind::Plan, plans), (Kind::Subscriber, subscribers)];
+            prune.kinds.extend(named.into_iter().filter(|(_, count)| *count > 0).map(|(kind, _)| kind));
+            if prune.kinds.is_empty() {
+                let reason =
+                    "deletes of the kinds of which something is named, and nothing is: name a resource, or the kind in `prune_kinds`";
+                self.found.add("prune", reason);
+            }
+        } else {
+            for (field, given) in [("prune_kinds", !prune.kinds.is_empty()), ("prune_all", prune.most)] {
+                if given {
+                    self.found.add(field, "is for `prune` alone, which is not set");
+                }
             }
         }
-        return Prune::default();
+        self.found.or_else(self.declared)
     }
-    let named = [
-        (Kind::Target, wire.targets.is_empty()),
-        (Kind::Plan, wire.usage_plans.is_empty()),
-        (Kind::Subscriber, wire.subscribers.is_empty()),
-    ];
-    kinds.extend(named.into_iter().filter(|(_, none)| !none).map(|(kind, _)| kind));
-    if kinds.is_empty() {
-        found.add(
-            "prune",
-            "deletes of the kinds of which something is named, and nothing is: name a resource, or the kind in `prune_kinds`",
-        );
+}
+
+fn kinds(wire: &[i32], found: &mut Mistakes) -> Vec<Kind> {
+    let mut kinds = Vec::new();
+    for (i, kind) in wire.iter().enumerate() {
+        match WireKind::try_from(*kind) {
+            Ok(WireKind::Target) => kinds.push(Kind::Target),
+            Ok(WireKind::Plan) => kinds.push(Kind::Plan),
+            Ok(WireKind::Subscriber) => kinds.push(Kind::Subscriber),
+            Ok(WireKind::Unspecified) | Err(_) => found.add(format!("prune_kinds[{i}]"), "must be TARGET, PLAN or SUBSCRIBER"),
+        }
     }
-    Prune { kinds, most: wire.prune_all }
+    kinds
 }
 
 /// Each with its mask.
@@ -72,22 +96,24 @@ fn with_masks<W>(field: &str, wire: Vec<W>, masks: Vec<FieldMask>, found: &mut M
     wire.into_iter().map(|wire| (wire, masks.next())).collect()
 }
 
-fn each<W, T>(field: &str, wire: Vec<W>, read: impl Fn(W) -> Result<T, Vec<Invalid>>, found: &mut Mistakes) -> Vec<T> {
-    let one = |(i, wire)| {
-        read(wire).map_err(|mistakes| {
-            for mistake in mistakes {
-                found.add(format!("{field}[{i}].{}", mistake.field), mistake.reason);
-            }
-        })
-    };
-    wire.into_iter().enumerate().map(one).filter_map(Result::ok).collect()
+/// `before` are those that came in earlier parts.
+fn each<W, T>(field: &str, before: &mut usize, wire: Vec<W>, read: impl Fn(W) -> Result<T, Vec<Invalid>>, found: &mut Mistakes) -> Vec<T> {
+    let mut all = Vec::with_capacity(wire.len());
+    for wire in wire {
+        match read(wire) {
+            Ok(one) => all.push(one),
+            Err(mistakes) => found.add_all_within(&format!("{field}[{before}]"), mistakes),
+        }
+        *before += 1;
+    }
+    all
 }
 
 fn subscriber(wire: pb::SubscriberWithKeys) -> Result<DeclaredSubscriber, Vec<Invalid>> {
     let Some(subscriber) = wire.subscriber else { return Err(vec![Invalid::new("subscriber", "is needed")]) };
     let mut found = Mistakes::default();
     let (owner, has_keys) = (subscriber.id.clone(), !wire.keys.is_empty());
-    let keys = each("keys", wire.keys, |wire| key(wire, &owner), &mut found);
+    let keys = each("keys", &mut 0, wire.keys, |wire| key(wire, &owner), &mut found);
     match subscribers::stated(subscriber, wire.mask, has_keys) {
         Ok(subscriber) => found.or_else(DeclaredSubscriber { subscriber, keys }),
         Err(mistakes) => {

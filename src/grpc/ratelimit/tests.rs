@@ -104,6 +104,7 @@ pub(super) fn bounds(json: &Json) -> config::GrpcBounds {
     let bound = |key: &str, default| json.get(key).and_then(Json::as_u64).map_or(default, |bound| bound.try_into().unwrap());
     config::GrpcBounds {
         max_message_bytes: 4 << 20,
+        max_apply_bytes: 4 << 20,
         max_descriptors: bound("max_descriptors", 100),
         max_entries: bound("max_entries", 100),
     }

@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 use jiff::civil::Date;
 use tonic::Status;
 
+use super::unused::unused;
 use super::{UsagePlans, request_key};
 use crate::catalog::{Catalog, EditError, RequestKey};
 use crate::decide::compiled::CompiledPlan;
@@ -77,10 +78,15 @@ impl UsagePlans {
             Some(WireScope::ApiKey(id)) => Scope::Key(id),
             Some(WireScope::Plan(id)) => Scope::Plan(id),
         };
-        let found = self.books.usage(scope, days, now).await?;
+        let current = days.contains(&(now.unix_s() / DAY_S));
+        let mut found = self.books.usage(scope, days, now).await?;
         if found.quotas.is_empty() && found.days.is_empty() {
             // What was deleted may still have books; what has neither is a mistake.
             known(&self.store.load(), scope)?;
+        }
+        if current {
+            let unused = unused(&self.store.snapshot(), scope, &found.quotas, now);
+            found.quotas.extend(unused);
         }
         Ok(pb::GetUsageResponse {
             quotas: found.quotas.iter().map(usage::quota_to_wire).collect(),

@@ -1,10 +1,10 @@
-//! Plans, their targets, and sets of resources.
+//! Plans and their targets.
 
 use tonic::Status;
 
-use super::{How, UsagePlans, apart, needed, total_size};
+use super::{How, UsagePlans, needed, total_size};
 use crate::catalog::{Catalog, Draft};
-use crate::grpc::convert::{apply, plans};
+use crate::grpc::convert::plans;
 use crate::grpc::pb::tollgate as pb;
 use crate::grpc::status::invalid;
 
@@ -60,13 +60,5 @@ impl UsagePlans {
         let options = Self::options(&how, &request)?;
         let detach = move |draft: &mut Draft| draft.detach_target(&request.plan, &request.target, &request.etag);
         self.edit(options, detach, |edited| plans::to_wire(edited)).await
-    }
-
-    pub(super) async fn apply_all(&self, request: pb::ApplyRequest) -> Result<pb::ApplyResponse, Status> {
-        let how = How { method: "Apply", request_id: &request.request_id, validate_only: request.validate_only };
-        let options = Self::options(&how, &request)?;
-        let declared = apart(move || apply::declared(request).map_err(invalid)).await?;
-        let wire = |changes: &Vec<_>| pb::ApplyResponse { changes: apply::changes_to_wire(changes) };
-        self.edit(options, move |draft| draft.apply(&declared), wire).await
     }
 }
