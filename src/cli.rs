@@ -5,6 +5,7 @@ mod check;
 mod client;
 mod grant;
 mod key;
+mod leading;
 mod ledger;
 pub mod load;
 mod plan;
@@ -18,7 +19,7 @@ mod usage;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use self::client::output::{note, say};
 use self::client::{Under, With};
@@ -99,6 +100,14 @@ Exit codes:
   5  conflict: it exists already, was edited since, or is in use";
 
 impl Cli {
+    /// The command line of this process.
+    ///
+    /// # Errors
+    /// What cannot be used of it, or what `--help` and `--version` say.
+    pub fn read() -> Result<Self, clap::Error> {
+        Self::try_parse_from(leading::behind(std::env::args_os().collect(), &Self::command()))
+    }
+
     /// Runs the command. The exit codes are those that `--help` lists.
     pub fn run(self) -> ExitCode {
         match self.command.unwrap_or(Command::Serve(self.serve)).run() {

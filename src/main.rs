@@ -4,12 +4,11 @@ mod allocator;
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use tollgate::cli::{Cli, explain};
 
 fn main() -> ExitCode {
     allocator::keep_huge_pages();
-    match Cli::try_parse() {
+    match Cli::read() {
         Ok(cli) => cli.run(),
         Err(error) => explain(&error),
     }

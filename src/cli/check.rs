@@ -4,10 +4,10 @@ use std::path::PathBuf;
 
 use super::client::connect::Client;
 use super::client::table::Table;
-use super::client::{file, words};
+use super::client::{colour, file, targets, words};
 use super::{DENIED, Failure};
 use crate::grpc::pb::tollgate::limit_status::Kind;
-use crate::grpc::pb::tollgate::{CheckRequest, CheckResponse, LimitStatus, Verdict};
+use crate::grpc::pb::tollgate::{CheckRequest, CheckResponse, LimitStatus, Reason, Verdict};
 
 #[derive(Debug, clap::Args)]
 #[group(skip)]
@@ -49,19 +49,30 @@ pub(super) async fn run(args: Args, client: &Client) -> Result<(), Failure> {
     };
     let request = CheckRequest {
         api_key: api_key.into(),
-        target: args.target,
+        target: args.target.clone(),
         method: args.method.into(),
         path: args.path.into(),
         cost: args.cost,
         operation_id: args.operation_id.into(),
     };
     let answer = client.answer(client.decisions().check(request)).await?;
-    client.show("tollgate.v1.CheckResponse", &answer, view)?;
+    let coloured = colour::wanted();
+    client.show("tollgate.v1.CheckResponse", &answer, |answer| if coloured { painted(answer) } else { view(answer) })?;
+    if answer.reason() == Reason::NotSubscribed {
+        targets::tell_unknown(&args.target, client).await;
+    }
     match answer.verdict() {
         Verdict::Allow => Ok(()),
         Verdict::Deny => Err(Failure { code: DENIED, text: String::new() }),
         Verdict::Unspecified => Err(Failure::failed("the server's answer has no verdict")),
     }
+}
+
+/// The verdict in its colour.
+fn painted(answer: &CheckResponse) -> String {
+    let verdict = answer.verdict().as_str_name();
+    let colour = if answer.verdict() == Verdict::Allow { colour::GREEN } else { colour::RED };
+    view(answer).replacen(verdict, &format!("{colour}{verdict}{}", colour::RESET), 1)
 }
 
 fn view(answer: &CheckResponse) -> String {
@@ -94,7 +105,7 @@ fn retry_after(answer: &CheckResponse) -> String {
 }
 
 fn limits(limits: &[LimitStatus]) -> String {
-    let mut table = Table::new(["LIMIT", "KIND", "OF", "REMAINING", "WHOLE AGAIN IN", "VIOLATED"]);
+    let mut table = Table::new(["LIMIT", "KIND", "OF", "REMAINING", "FULL IN", "VIOLATED"]);
     for limit in limits {
         let kind = match limit.kind() {
             Kind::Rate => "rate limit",
@@ -136,10 +147,18 @@ mod tests {
         receipt      abc
         over quota   yes: admitted all the same
 
-        LIMIT  KIND        OF   REMAINING  WHOLE AGAIN IN  VIOLATED
-        rate   rate limit  40   39         0.05 s          no
-        daily  quota       100  0          1 h             yes
+        LIMIT  KIND        OF   REMAINING  FULL IN  VIOLATED
+        rate   rate limit  40   39         0.05 s   no
+        daily  quota       100  0          1 h      yes
         ");
+    }
+
+    #[test]
+    fn the_verdict_alone_has_a_colour() {
+        let answer = json::from_json("tollgate.v1.CheckResponse", serde_json::json!({"verdict": "DENY", "plan": "DENY"})).unwrap();
+        let painted = super::painted(&answer);
+        assert!(painted.starts_with("verdict      \u{1b}[31mDENY\u{1b}[0m\n"), "{painted:?}");
+        assert_eq!(painted.replace("\u{1b}[31m", "").replace("\u{1b}[0m", ""), view(&answer));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What the commands that talk to a server share: how to reach it, how to print its answers, and the flags that several of them have.
 
 pub(super) mod about;
+pub(super) mod colour;
 pub(super) mod connect;
 pub(super) mod edit;
 pub(super) mod failure;
@@ -10,6 +11,7 @@ pub(super) mod output;
 pub(super) mod place;
 pub(super) mod quota;
 pub(super) mod table;
+pub(super) mod targets;
 pub(super) mod words;
 
 use self::connect::Client;

@@ -2,8 +2,6 @@
 
 use std::path::PathBuf;
 
-use prost_types::Timestamp;
-
 use super::Failure;
 use super::client::about::{About, Given};
 use super::client::connect::Client;
@@ -11,7 +9,9 @@ use super::client::edit::{Delete, Edit, Etag, Id};
 use super::client::list::{self, total_line};
 use super::client::output::{Output, note, print};
 use super::client::table::Table;
+use super::client::words::When;
 use super::client::{file, words};
+use crate::clock::Clock;
 use crate::grpc::pb::tollgate::{
     ApiKey, CreateApiKeyRequest, CreateApiKeyResponse, DeleteApiKeyRequest, GetApiKeyRequest, ImportApiKeyRequest, ListApiKeysRequest,
     ListApiKeysResponse, UpdateApiKeyRequest,
@@ -103,15 +103,15 @@ pub(super) struct New {
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Dates {
-    /// Valid from this instant on, such as 2026-11-22T09:30:00Z
-    #[arg(long, value_name = "INSTANT", value_parser = words::parse_instant, conflicts_with = "no_not_before")]
-    not_before: Option<Timestamp>,
+    /// Valid from this instant on, such as 2026-11-22T09:30:00Z, or from so long from now on, such as 2h
+    #[arg(long, value_name = "INSTANT|TIME", value_parser = words::parse_when, conflicts_with = "no_not_before")]
+    not_before: Option<When>,
     /// Valid from always on
     #[arg(long)]
     no_not_before: bool,
-    /// Not valid from this instant on
-    #[arg(long, value_name = "INSTANT", value_parser = words::parse_instant, conflicts_with = "no_expiry")]
-    expires: Option<Timestamp>,
+    /// Not valid from this instant on, or after so long, such as 24h or 30d
+    #[arg(long, value_name = "INSTANT|TIME", value_parser = words::parse_when, conflicts_with = "no_expiry")]
+    expires: Option<When>,
     /// Valid for ever
     #[arg(long)]
     no_expiry: bool,
@@ -119,7 +119,8 @@ pub(super) struct Dates {
 
 impl Dates {
     fn put(self, given: &mut Given, key: &mut ApiKey) {
-        let some = |time: Option<Timestamp>, none: bool| (none || time.is_some()).then_some(time);
+        let clock = Clock::system();
+        let some = |time: Option<When>, none: bool| (none || time.is_some()).then(|| time.map(|when| when.at(&clock)));
         given.put("not_before", some(self.not_before, self.no_not_before), &mut key.not_before);
         given.put("expire_time", some(self.expires, self.no_expiry), &mut key.expire_time);
     }

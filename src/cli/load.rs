@@ -11,6 +11,7 @@ mod lane;
 mod messages;
 mod pace;
 mod prepare;
+mod probe;
 mod run;
 mod show;
 mod tally;
@@ -18,6 +19,8 @@ mod worker;
 
 use std::path::PathBuf;
 use std::time::Duration;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 pub use self::job::{ApiKeys, Caller, DescriptorEntry, Job, Traffic};
 pub use self::keys::Order;
@@ -91,6 +94,9 @@ struct PlansArgs {
     /// Create a target, a plan that admits everything and a subscriber for each key first. The keys are no secret
     #[arg(long)]
     prepare: bool,
+    /// Delete what --prepare creates: after the run, or, without --prepare, at once and without a run
+    #[arg(long)]
+    clean: bool,
     /// Quotas of that plan beside its rate limit, at most one of a day and one of a month; with 0 there are no receipts
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(0..=2))]
     quotas: u32,
@@ -128,17 +134,44 @@ struct Descriptor(Vec<DescriptorEntry>);
 
 pub(super) async fn run(args: Args, client: &Client) -> Result<(), Failure> {
     let job = job(&args, client)?;
-    if args.mode != Mode::Rls && args.plans.prepare {
+    let plans = args.mode != Mode::Rls;
+    if plans && args.plans.clean && !args.plans.prepare {
+        return stage(&args).clear(client).await;
+    }
+    if plans && args.plans.prepare {
         stage(&args).set(client).await?;
     }
-    let mut run = Run::start(job, Clock::system()).map_err(Failure::failed)?;
-    watch(&mut run).await;
-    let summary = run.finish().map_err(Failure::failed)?;
-    match client.output {
-        Output::Json => print(&format!("{:#}\n", show::to_json(&summary)))?,
-        Output::Table => print(&show::table(&summary))?,
+    note(&show::header(&job));
+    let warm_up_ns = job.warm_up_ns;
+    let ran = measure(job, warm_up_ns).await;
+    // Also where it was stopped, or nothing was answered.
+    if plans && args.plans.clean {
+        stage(&args).clear(client).await?;
     }
-    hint(&args, &summary);
+    let summary = ran?;
+    told(&args, &summary, client).await
+}
+
+async fn measure(job: Job, warm_up_ns: u64) -> Result<Summary, Failure> {
+    let mut interrupts = signal(SignalKind::interrupt()).map_err(Failure::failed)?;
+    let mut run = Run::start(job, Clock::system()).map_err(Failure::failed)?;
+    watch(&mut run, &mut interrupts, warm_up_ns).await;
+    run.finish().map_err(Failure::failed)
+}
+
+async fn told(args: &Args, summary: &Summary, client: &Client) -> Result<(), Failure> {
+    match client.output {
+        Output::Json => print(&format!("{:#}\n", show::to_json(summary)))?,
+        Output::Table => print(&show::table(summary))?,
+    }
+    hint(args, summary);
+    if let Traffic::RateLimit { domain, descriptors } = &summary.job.traffic
+        && probe::no_rule_matches(domain, descriptors, client).await
+    {
+        note(&format!(
+            "no rule of the domain `{domain}` matched: what was measured is a server that has nothing to count (--domain, --descriptor)"
+        ));
+    }
     if summary.tally.calls.answered() == 0 {
         return Err(Failure::failed("nothing was answered"));
     }
@@ -146,17 +179,18 @@ pub(super) async fn run(args: Args, client: &Client) -> Result<(), Failure> {
 }
 
 /// Says each second how it goes. Told to stop, by Ctrl-C, it shows what it has.
-async fn watch(run: &mut Run) {
+async fn watch(run: &mut Run, interrupts: &mut Signal, warm_up_ns: u64) {
     let mut ticks = tokio::time::interval(Duration::from_secs(1));
     ticks.tick().await;
     let mut before = run.progress();
     loop {
         tokio::select! {
             () = run.ended() => return,
-            Ok(()) = tokio::signal::ctrl_c() => run.stop(),
+            // One for the whole run: made anew in each turn, it would miss what comes in between.
+            Some(()) = interrupts.recv() => run.stop(),
             _ = ticks.tick() => {
                 let now = run.progress();
-                note(&progress(&before, &now));
+                note(&progress(&before, &now, warm_up_ns));
                 before = now;
             }
         }
@@ -164,12 +198,13 @@ async fn watch(run: &mut Run) {
 }
 
 #[allow(clippy::cast_precision_loss)]
-fn progress(before: &Progress, now: &Progress) -> String {
+fn progress(before: &Progress, now: &Progress, warm_up_ns: u64) -> String {
     let elapsed_s = now.elapsed_ns.saturating_sub(before.elapsed_ns) as f64 / SECOND_NS as f64;
     let rate = now.decisions.saturating_sub(before.decisions) as f64 / elapsed_s.max(1e-9);
     let failed = now.failed.saturating_sub(before.failed);
     let failed = if failed == 0 { String::new() } else { format!(", {failed} failed") };
-    format!("{:>3} s  {rate:>9.0} a second{failed}", now.elapsed_ns / SECOND_NS)
+    let warm_up = if before.elapsed_ns < warm_up_ns { "  (warm-up)" } else { "" };
+    format!("{:>3} s  {rate:>9.0} a second{failed}{warm_up}", now.elapsed_ns / SECOND_NS)
 }
 
 /// What to do where what was asked for is not there.

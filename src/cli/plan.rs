@@ -7,6 +7,7 @@ use super::Failure;
 use super::client::connect::Client;
 use super::client::edit::{self, Connection, Delete, Edit, Id};
 use super::client::list::{self, total_line};
+use super::client::targets;
 use crate::grpc::pb::tollgate::{
     CreateUsagePlanRequest, DeleteUsagePlanRequest, GetUsagePlanRequest, ListUsagePlansRequest, ListUsagePlansResponse,
     UpdateUsagePlanRequest, UsagePlan,
@@ -79,8 +80,16 @@ async fn create(draft: draft::Draft, edit: Edit, client: &Client) -> Result<(), 
     let (plan, _) = draft.read()?.over(Vec::new())?;
     let request = CreateUsagePlanRequest { usage_plan: Some(plan), request_id: edit.request_id.clone(), validate_only: edit.validate_only };
     let plan = client.answer(client.usage_plans().create_usage_plan(request)).await?;
+    edited(&plan, &edit, client).await
+}
+
+/// Tells what came of an edit.
+async fn edited(plan: &UsagePlan, edit: &Edit, client: &Client) -> Result<(), Failure> {
     edit.note_if_validated();
-    show(&plan, client)
+    if !edit.validate_only {
+        targets::tell_created(plan, client).await;
+    }
+    show(plan, client)
 }
 
 /// Where flags say what an entitlement gives, the others of the plan stay: they are read first, and the etag of that reading keeps what
@@ -101,8 +110,7 @@ async fn update(draft: draft::Draft, etag: edit::Etag, edit: Edit, client: &Clie
     let request =
         UpdateUsagePlanRequest { usage_plan: Some(plan), update_mask: Some(given.mask()?), request_id, validate_only: edit.validate_only };
     let plan = client.answer(client.usage_plans().update_usage_plan(request)).await?;
-    edit.note_if_validated();
-    show(&plan, client)
+    edited(&plan, &edit, client).await
 }
 
 async fn list(args: list::Args, client: &Client) -> Result<(), Failure> {

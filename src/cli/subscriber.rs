@@ -120,7 +120,7 @@ async fn many(args: list::Args, client: &Client) -> Result<(), Failure> {
     client.show("tollgate.v1.ListSubscribersResponse", &all, |all| {
         let mut table = Table::new(["SUBSCRIBER", "NAME", "PLANS"]);
         for subscriber in &all.subscribers {
-            table.row([&subscriber.id, &subscriber.display_name, &words::ids(&subscriber.plans, "no plans")]);
+            table.row([&subscriber.id, &subscriber.display_name, &words::some_ids(&subscriber.plans, "no plans")]);
         }
         table.render() + &total_line(all.subscribers.len(), &all.next_page_token, all.total_size, "subscriber")
     })

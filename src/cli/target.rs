@@ -215,7 +215,7 @@ async fn many(args: list::Args, client: &Client) -> Result<(), Failure> {
                 &target.id,
                 &target.display_name,
                 &words::rate(target.rate_limit.as_ref()),
-                &words::or(&open_methods(target), "none"),
+                &words::or(&words::cut(target.open_methods.iter().map(open_method_text)), "none"),
                 &words::or(&target.default_plan, "no default plan"),
             ]);
         }
@@ -224,7 +224,11 @@ async fn many(args: list::Args, client: &Client) -> Result<(), Failure> {
 }
 
 fn open_methods(target: &Target) -> String {
-    target.open_methods.iter().map(|open| format!("{} {}", open.method, open.path)).collect::<Vec<_>>().join(", ")
+    target.open_methods.iter().map(open_method_text).collect::<Vec<_>>().join(", ")
+}
+
+fn open_method_text(open: &OpenMethod) -> String {
+    format!("{} {}", open.method, open.path)
 }
 
 fn show(target: &Target, client: &Client) -> Result<(), Failure> {

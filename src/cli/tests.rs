@@ -5,7 +5,8 @@ use super::Cli;
 
 /// Words separated by blanks; `_` stands for a blank inside a word.
 fn parse(line: &str) -> Result<Cli, clap::Error> {
-    Cli::try_parse_from(std::iter::once("tollgate".to_owned()).chain(line.split_whitespace().map(|word| word.replace('_', " "))))
+    let words = std::iter::once("tollgate".to_owned()).chain(line.split_whitespace().map(|word| word.replace('_', " ")));
+    Cli::try_parse_from(super::leading::behind(words.map(Into::into).collect(), &Cli::command()))
 }
 
 #[test]
@@ -86,6 +87,11 @@ fn every_command_of_the_contract_is_there() {
         "plan --server h:1 --token t --output json --timeout-ms 5 list",
         "plan list --server h:1 --token t --output json --timeout-ms 5",
         "usage --server h:1 --tls-ca ca.pem --tls-cert c.pem --tls-key k.pem",
+        "--server h:1 --token t plan list",
+        "--output json usage --all",
+        "--data-dir d ledger check",
+        "key create --subscriber acme --expires 24h --not-before 1h",
+        "apply -f a.yaml --prune --prune-all",
         "rules check .",
         "ledger check",
         "ledger check --file copy.sqlite",
@@ -129,6 +135,9 @@ fn what_contradicts_itself_or_lacks_a_part_is_refused() {
         "key create --subscriber acme --expires tomorrow",
         "apply",
         "apply a.yaml",
+        "apply -f a.yaml --prune-all",
+        "--data-dir d plan list",
+        "key create --subscriber acme --expires 0h",
         "usage --subscriber a --key b",
         "grant --subscriber a --plan p --entitlement e --quota q",
         "grant --subscriber a --plan p --entitlement e --quota q --add 1 --reset",

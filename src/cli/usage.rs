@@ -19,7 +19,13 @@ pub(super) struct Args {
     /// The last day, included [default: today]
     #[arg(long, value_name = "DATE", default_value = "", hide_default_value = true)]
     to: String,
+    /// Show every row, and not the first 20 of each table
+    #[arg(long)]
+    all: bool,
 }
+
+/// Rows of a table that are shown unless all are wanted.
+const ROWS: usize = 20;
 
 #[derive(Debug, clap::Args)]
 #[group(multiple = false)]
@@ -40,13 +46,24 @@ pub(super) async fn run(args: Args, client: &Client) -> Result<(), Failure> {
     let scope = subscriber.map(Scope::Subscriber).or(key.map(Scope::ApiKey)).or(plan.map(Scope::Plan));
     let request = GetUsageRequest { scope, start_date: args.from, end_date: args.to };
     let usage = client.answer(client.usage_plans().get_usage(request)).await?;
-    client.show("tollgate.v1.GetUsageResponse", &usage, tables)
+    let most = if args.all { usize::MAX } else { ROWS };
+    client.show("tollgate.v1.GetUsageResponse", &usage, |usage| tables(usage, most))
 }
 
-fn tables(usage: &GetUsageResponse) -> String {
-    let quotas = if usage.quotas.is_empty() { "no quota was used\n".to_owned() } else { self::quotas(&usage.quotas) };
-    let days = if usage.days.is_empty() { "no request was seen\n".to_owned() } else { days(&usage.days) };
+fn tables(usage: &GetUsageResponse, most: usize) -> String {
+    let quotas = part("period", "no quota was used", &usage.quotas, most, quotas);
+    let days = part("day", "no request was seen", &usage.days, most, days);
     format!("{quotas}\n{days}")
+}
+
+/// The first rows of a table, and how many there are.
+fn part<T>(one: &str, none: &str, rows: &[T], most: usize, table: fn(&[T]) -> String) -> String {
+    if rows.is_empty() {
+        return format!("{none}\n");
+    }
+    let (shown, more) = rows.split_at_checked(most).unwrap_or((rows, &[]));
+    let rest = if more.is_empty() { String::new() } else { format!(", {} more with --all", more.len()) };
+    format!("{}total: {} {one}{}{rest}\n", table(shown), rows.len(), if rows.len() == 1 { "" } else { "s" })
 }
 
 /// A row for each period of a quota; `grant` shows one.
@@ -65,8 +82,8 @@ pub(super) fn quotas(quotas: &[QuotaUsage]) -> String {
             &quota.entitlement,
             &quota.quota,
             unit_word(quota.unit()),
-            &words::instant(quota.period_start.as_ref(), "?"),
-            &words::instant(quota.period_end.as_ref(), "?"),
+            &words::short_instant(quota.period_start.as_ref(), "?"),
+            &words::short_instant(quota.period_end.as_ref(), "?"),
             &quota.used.to_string(),
             &limit,
             &quota.remaining.to_string(),
@@ -115,18 +132,30 @@ mod tests {
             }),
         )
         .unwrap();
-        insta::assert_snapshot!(tables(&usage), @r"
-        SUBSCRIBER  KEY       PLAN  ENTITLEMENT  QUOTA  PERIOD  FROM                  UNTIL                 USED  LIMIT            REMAINING  LOST
-        acme        all keys  gold  all          daily  day     2026-11-22T00:00:00Z  2026-11-23T00:00:00Z  12    100, -5 granted  83         0
-        acme        acme-1    gold  each         m      month   2026-10-31T15:00:00Z  2026-11-30T15:00:00Z  1     7, +3 granted    8          1
+        insta::assert_snapshot!(tables(&usage, 20), @r"
+        SUBSCRIBER  KEY       PLAN  ENTITLEMENT  QUOTA  PERIOD  FROM              UNTIL             USED  LIMIT            REMAINING  LOST
+        acme        all keys  gold  all          daily  day     2026-11-22        2026-11-23        12    100, -5 granted  83         0
+        acme        acme-1    gold  each         m      month   2026-10-31 15:00  2026-11-30 15:00  1     7, +3 granted    8          1
+        total: 2 periods
 
         DATE        SUBSCRIBER  KEY     PLAN  ENTITLEMENT  TARGET       ADMITTED  REFUSED                            RESPONSES
         2026-11-22  acme        acme-1  gold  all          orders/prod  13        QUOTA_EXCEEDED=2, RATE_EXCEEDED=1  2xx=12
+        total: 1 day
         ");
     }
 
     #[test]
+    fn many_rows_are_cut_and_counted() {
+        let usage =
+            super::GetUsageResponse { quotas: vec![super::QuotaUsage::default(); 1_000], days: vec![super::DailyUsage::default(); 20] };
+        let text = tables(&usage, 20);
+        assert!(text.contains("total: 1000 periods, 980 more with --all\n") && text.ends_with("total: 20 days\n"), "{text}");
+        assert_eq!(text.lines().count(), 21 + 1 + 1 + 21 + 1);
+        assert_eq!(tables(&usage, usize::MAX).lines().count(), 1_001 + 1 + 1 + 21 + 1);
+    }
+
+    #[test]
     fn nothing_is_said_in_words() {
-        assert_eq!(tables(&Default::default()), "no quota was used\n\nno request was seen\n");
+        assert_eq!(tables(&Default::default(), 20), "no quota was used\n\nno request was seen\n");
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::OnceLock;
 
 use prost::Message;
-use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor, SerializeOptions};
+use prost_reflect::{DescriptorPool, DynamicMessage, Kind, MessageDescriptor, ReflectMessage, SerializeOptions};
 use serde_json::Value;
 
 use super::TOLLGATE_DESCRIPTORS;
@@ -51,12 +51,31 @@ pub fn sentence(mistakes: &[Invalid]) -> String {
     mistakes.iter().map(|mistake| mistake.to_string().trim_start().to_owned()).collect::<Vec<_>>().join("; ")
 }
 
-/// What the message of that name looks like in JSON. Numbers of 64 bits are numbers and not texts: all that are declared fit into 53 bits.
+/// What the message of that name looks like in JSON. Every field is there: numbers that are 0, empty texts, lists and maps, and null for a
+/// message or a value that is not set. Numbers of 64 bits are numbers and not texts: all that are declared fit into 53 bits.
 pub fn to_json<T: Message>(full_name: &str, message: &T) -> Result<Value, String> {
     let mut dynamic = DynamicMessage::new(descriptor(full_name)?);
     dynamic.transcode_from(message).map_err(|error| error.to_string())?;
-    let options = SerializeOptions::new().stringify_64_bit_integers(false);
-    dynamic.serialize_with_options(serde_json::value::Serializer, &options).map_err(|error| error.to_string())
+    let options = SerializeOptions::new().stringify_64_bit_integers(false).skip_default_fields(false);
+    let mut value = dynamic.serialize_with_options(serde_json::value::Serializer, &options).map_err(|error| error.to_string())?;
+    say_what_is_not_set(&dynamic.descriptor(), &mut value);
+    Ok(value)
+}
+
+/// Puts null for each field that can be unset and is.
+fn say_what_is_not_set(message: &MessageDescriptor, value: &mut Value) {
+    let Value::Object(fields) = value else { return };
+    if message.full_name().starts_with("google.protobuf.") {
+        return;
+    }
+    for field in message.fields() {
+        let value = fields.entry(field.json_name()).or_insert(Value::Null);
+        match (field.kind(), value) {
+            (Kind::Message(inner), Value::Array(items)) => items.iter_mut().for_each(|item| say_what_is_not_set(&inner, item)),
+            (Kind::Message(inner), value) if !field.is_map() => say_what_is_not_set(&inner, value),
+            _ => {}
+        }
+    }
 }
 
 /// The word for what a value is.

@@ -3,6 +3,7 @@
 use crate::cli::Failure;
 use crate::cli::client::connect::Client;
 use crate::cli::client::output::{Output, note, print};
+use crate::cli::client::targets;
 use crate::grpc::convert::requests::DeleteRequest;
 use crate::grpc::pb::tollgate::{AttachTargetRequest, DetachTargetRequest, UsagePlan};
 
@@ -99,6 +100,9 @@ pub(in crate::cli) async fn attach(
     };
     let plan = client.answer(client.usage_plans().attach_target(request)).await?;
     how.edit.note_if_validated();
+    if !how.edit.validate_only {
+        targets::tell_created(&plan, client).await;
+    }
     Ok(plan)
 }
 

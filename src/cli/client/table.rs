@@ -1,5 +1,8 @@
 //! Columns of text that line up.
 
+/// No row is filled up beyond this to line up with a longer cell of another row.
+const WIDEST_COLUMN: usize = 48;
+
 /// Rows of cells; the first row is the head.
 #[derive(Clone, Debug, Default)]
 pub(in crate::cli) struct Table(Vec<Vec<String>>);
@@ -21,14 +24,16 @@ impl Table {
 
     pub(in crate::cli) fn render(&self) -> String {
         let columns = self.0.iter().map(Vec::len).max().unwrap_or(0);
-        let widths: Vec<usize> =
-            (0..columns).map(|column| self.0.iter().filter_map(|row| row.get(column)).map(|cell| width(cell)).max().unwrap_or(0)).collect();
+        let widths: Vec<usize> = (0..columns)
+            .map(|column| self.0.iter().filter_map(|row| row.get(column)).map(|cell| width(cell)).max().unwrap_or(0))
+            .map(|width| width.min(WIDEST_COLUMN))
+            .collect();
         let mut text = String::new();
         for row in &self.0 {
             let mut line = String::new();
             for (cell, room) in row.iter().zip(&widths) {
                 line.push_str(cell);
-                line.extend(std::iter::repeat_n(' ', room - width(cell) + 2));
+                line.extend(std::iter::repeat_n(' ', room.saturating_sub(width(cell)) + 2));
             }
             text.push_str(line.trim_end());
             text.push('\n');
@@ -72,6 +77,16 @@ mod tests {
         a-longer-id
         네이버       日本        x
         ");
+    }
+
+    #[test]
+    fn a_long_cell_makes_no_other_row_long() {
+        let mut table = Table::new(["ID", "TARGETS", "RATE"]);
+        table.row(["long", &"x".repeat(1_000), "1/s"]);
+        table.row(["short", "a", "2/s"]);
+        let text = table.render();
+        let widths: Vec<usize> = text.lines().map(str::len).collect();
+        assert_eq!(widths, [61, 7 + 1_000 + 2 + 3, 60], "{text}");
     }
 
     #[test]

@@ -2,13 +2,16 @@
 
 use std::fmt::Write as _;
 
+use tonic::{Code, Status};
+
 use super::job::ApiKeys;
 use crate::cli::Failure;
 use crate::cli::client::connect::Client;
 use crate::cli::client::output::note;
 use crate::grpc::pb::tollgate::quota::Unit;
 use crate::grpc::pb::tollgate::{
-    ApiKey, ApiKeyWithValue, ApplyRequest, Entitlement, Quota, RateLimit, Subscriber, SubscriberWithKeys, Target, UsagePlan,
+    ApiKey, ApiKeyWithValue, ApplyRequest, DeleteSubscriberRequest, DeleteTargetRequest, DeleteUsagePlanRequest, Entitlement,
+    ListSubscribersRequest, Quota, RateLimit, Subscriber, SubscriberWithKeys, Target, UsagePlan,
 };
 
 /// So many subscribers are declared with one request.
@@ -55,6 +58,37 @@ impl Stage {
         Ok(())
     }
 
+    /// Deletes what [`Self::set`] creates, and nothing that others have made.
+    pub(super) async fn clear(&self, client: &Client) -> Result<(), Failure> {
+        let mut service = client.usage_plans();
+        let (own, mut ids, mut page_token) = (format!("{}-", self.plan()), Vec::new(), String::new());
+        loop {
+            let filter = format!("plan={}", self.plan());
+            let request = ListSubscribersRequest { page_size: 1_000, page_token, filter, ..ListSubscribersRequest::default() };
+            let page = client.answer(service.list_subscribers(request)).await?;
+            ids.extend(page.subscribers.into_iter().map(|one| one.id).filter(|id| id.starts_with(&own)));
+            page_token = page.next_page_token;
+            if page_token.is_empty() {
+                break;
+            }
+        }
+        let count = ids.len();
+        for id in ids {
+            let request = DeleteSubscriberRequest { id, force: true, ..DeleteSubscriberRequest::default() };
+            gone(client.reply(service.delete_subscriber(request)).await).map_err(|status| client.failure(&status))?;
+        }
+        let plan = DeleteUsagePlanRequest { id: self.plan(), ..DeleteUsagePlanRequest::default() };
+        gone(client.reply(service.delete_usage_plan(plan)).await).map_err(|status| client.failure(&status))?;
+        let target = DeleteTargetRequest { id: self.target.clone(), ..DeleteTargetRequest::default() };
+        let kept = match gone(client.reply(service.delete_target(target)).await) {
+            Ok(()) => "",
+            Err(status) if status.code() == Code::FailedPrecondition => ", but not the target: another plan covers it",
+            Err(status) => return Err(client.failure(&status)),
+        };
+        note(&format!("deleted {count} subscribers with their keys, the plan `{}` and the target `{}`{kept}", self.plan(), self.target));
+        Ok(())
+    }
+
     fn said(&self, changed: usize) -> String {
         let mut said =
             format!("the plan `{}` covers the target `{}`, and {} subscribers have a key each", self.plan(), self.target, self.keys);
@@ -98,5 +132,13 @@ impl Stage {
             keys: vec![ApiKeyWithValue { api_key: Some(key), value, mask: None }],
             mask: None,
         }
+    }
+}
+
+/// What is not there need not be deleted.
+fn gone(deleted: Result<(), Status>) -> Result<(), Status> {
+    match deleted {
+        Err(status) if status.code() == Code::NotFound => Ok(()),
+        deleted => deleted,
     }
 }

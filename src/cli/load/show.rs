@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use tonic::Code;
 
 use super::answers::Answer;
-use super::job::Traffic;
+use super::job::{ApiKeys, Job, Traffic};
 use super::run::Summary;
 use super::tally::Calls;
 use crate::cli::client::table::Table;
@@ -26,18 +26,15 @@ pub(super) fn to_json(summary: &Summary) -> Value {
         "asked": tally.asked,
         "unit": unit,
         "calls": calls(&tally.calls, answer, seconds(summary)),
+        "rate": summary.job.rate,
+        "reports": null,
         "late": tally.late,
         "unsent": tally.unsent,
         "reconnects": tally.reconnects,
         "lost": tally.lost,
     });
-    if let Some(fields) = value.as_object_mut() {
-        if let Some(rate) = summary.job.rate {
-            fields.insert("rate".to_owned(), rate.into());
-        }
-        if matches!(summary.job.traffic, Traffic::Report(..)) {
-            fields.insert("reports".to_owned(), calls(&tally.reports, Answer::Report, seconds(summary)));
-        }
+    if let (Some(fields), Traffic::Report(..)) = (value.as_object_mut(), &summary.job.traffic) {
+        fields.insert("reports".to_owned(), calls(&tally.reports, Answer::Report, seconds(summary)));
     }
     value
 }
@@ -63,6 +60,35 @@ fn latencies(latency: &Histogram<u64>) -> Value {
     }
     let at = PERCENTILES.iter().map(|(name, quantile)| ((*name).to_owned(), micros(latency.value_at_quantile(*quantile)).into()));
     at.chain([("max".to_owned(), micros(latency.max()).into())]).collect::<serde_json::Map<_, _>>().into()
+}
+
+/// What is going to be asked, and how.
+pub(super) fn header(job: &Job) -> String {
+    let what = match &job.traffic {
+        Traffic::RateLimit { domain, descriptors } => {
+            format!("ShouldRateLimit of the domain `{domain}`, {} descriptors", descriptors.len())
+        }
+        Traffic::Check(caller) => format!("Check of the target `{}`", caller.target),
+        Traffic::Stream(caller, batch) => format!("CheckStream of the target `{}`, batches of {batch}", caller.target),
+        Traffic::Report(caller, errors) => format!("Check of the target `{}` and Report, {:.0} % as a 503", caller.target, errors * 100.0),
+    };
+    let keys = match &job.traffic {
+        Traffic::Check(caller) | Traffic::Stream(caller, _) | Traffic::Report(caller, _) => match &caller.api_keys {
+            ApiKeys::Listed(keys) => keys.len() as u64,
+            ApiKeys::Numbered(_) => job.keys,
+        },
+        Traffic::RateLimit { .. } => job.keys,
+    };
+    let pace = job.rate.map_or("as fast as it answers".to_owned(), |rate| format!("{rate} calls a second"));
+    let warm_up = if job.warm_up_ns == 0 { String::new() } else { format!("{} of warm-up, then ", time(job.warm_up_ns)) };
+    let long = match job.requests {
+        Some(requests) => format!("{requests} calls"),
+        None => time(job.duration_ns),
+    };
+    format!(
+        "asks {}: {what}; {} connections, up to {} in flight on each, {keys} keys, {pace}; {warm_up}{long} measured",
+        job.server, job.connections, job.in_flight
+    )
 }
 
 /// A table for people.
@@ -188,7 +214,6 @@ fn time(ns: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::load::job::Job;
     use crate::cli::load::keys::Order;
     use crate::cli::load::tally::Tally;
 
@@ -237,6 +262,20 @@ mod tests {
     }
 
     #[test]
+    fn the_first_line_says_what_is_asked() {
+        let mut job = summary().job;
+        job.warm_up_ns = 1_000_000_000;
+        job.duration_ns = 10_000_000_000;
+        assert_eq!(
+            header(&job),
+            "asks h:1: ShouldRateLimit of the domain `d`, 0 descriptors; 8 connections, up to 32 in flight on each, 1 keys, \
+             1000 calls a second; 1.00 s of warm-up, then 10.0 s measured"
+        );
+        (job.rate, job.requests, job.warm_up_ns) = (None, Some(5), 0);
+        assert!(header(&job).ends_with("as fast as it answers; 5 calls measured"), "{}", header(&job));
+    }
+
+    #[test]
     fn programs_get_numbers() {
         let value = to_json(&summary());
         assert_eq!(value["calls"]["verdicts"], json!({"OK": 90, "OVER_LIMIT": 10}));
@@ -245,7 +284,8 @@ mod tests {
         let p50 = value["calls"]["latency_us"]["p50"].as_f64().unwrap();
         assert!((5_000.0..5_010.0).contains(&p50), "{p50}");
         assert_eq!(value["calls"]["failed"], 4);
-        assert_eq!(value.get("reports"), None);
+        assert_eq!(value.get("reports"), Some(&Value::Null));
+        assert_eq!(value["rate"], 1000.0);
     }
 
     #[test]

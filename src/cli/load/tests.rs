@@ -231,6 +231,7 @@ fn flags_are_read() {
 #[test]
 fn progress_is_per_second() {
     let at = |decisions, failed, elapsed_ns| Progress { decisions, failed, elapsed_ns };
-    assert_eq!(progress(&at(100, 0, SECOND_NS), &at(1_100, 0, 3 * SECOND_NS)), "  3 s        500 a second");
-    assert_eq!(progress(&at(0, 1, 0), &at(5, 3, SECOND_NS)), "  1 s          5 a second, 2 failed");
+    assert_eq!(progress(&at(100, 0, SECOND_NS), &at(1_100, 0, 3 * SECOND_NS), SECOND_NS), "  3 s        500 a second");
+    assert_eq!(progress(&at(0, 1, 0), &at(5, 3, SECOND_NS), 0), "  1 s          5 a second, 2 failed");
+    assert_eq!(progress(&at(0, 0, 0), &at(5, 0, SECOND_NS), 1), "  1 s          5 a second  (warm-up)");
 }

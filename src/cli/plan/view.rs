@@ -18,7 +18,7 @@ pub(super) fn many(plans: &[UsagePlan]) -> String {
                 &plan.id,
                 &plan.display_name,
                 &entitlement.name,
-                &words::ids(&entitlement.targets, "no targets"),
+                &words::some_ids(&entitlement.targets, "no targets"),
                 &words::rate(entitlement.rate_limit.as_ref()),
                 &words::quotas(&entitlement.quotas),
             ]);

@@ -25,7 +25,45 @@ fn messages_go_to_json_and_back() {
     let plan: pb::UsagePlan = from_json("tollgate.v1.UsagePlan", json.clone()).unwrap();
     assert_eq!(plan.entitlements[0].quotas[0].limit, Some(0));
     assert_eq!(plan.create_time.as_ref().map(|time| time.nanos), Some(5));
-    assert_eq!(to_json("tollgate.v1.UsagePlan", &plan).unwrap(), json);
+    let back = to_json("tollgate.v1.UsagePlan", &plan).unwrap();
+    holds(&back, &json);
+    assert_eq!(from_json::<pb::UsagePlan>("tollgate.v1.UsagePlan", back).unwrap(), plan);
+}
+
+/// All that `part` says is in `whole`.
+fn holds(whole: &Value, part: &Value) {
+    match part {
+        Value::Object(fields) => fields.iter().for_each(|(name, part)| holds(&whole[name], part)),
+        Value::Array(items) => {
+            assert_eq!(whole.as_array().map(Vec::len), Some(items.len()), "{whole} {part}");
+            items.iter().enumerate().for_each(|(i, part)| holds(&whole[i], part));
+        }
+        part => assert_eq!(whole, part),
+    }
+}
+
+#[test]
+fn every_field_is_there_for_programs() {
+    let nothing = to_json("tollgate.v1.ListUsagePlansResponse", &pb::ListUsagePlansResponse::default()).unwrap();
+    assert_eq!(nothing, json!({"usagePlans": [], "nextPageToken": "", "totalSize": 0}));
+    let usage = pb::GetUsageResponse { quotas: vec![pb::QuotaUsage::default()], ..Default::default() };
+    let usage = to_json("tollgate.v1.GetUsageResponse", &usage).unwrap();
+    let quota = json!({
+        "subscriber": "", "apiKey": "", "plan": "", "entitlement": "", "quota": "", "unit": "UNIT_UNSPECIFIED", "periodStart": null,
+        "periodEnd": null, "limit": 0, "granted": 0, "used": 0, "remaining": 0, "lost": 0
+    });
+    assert_eq!(usage["quotas"], json!([quota]));
+    assert_eq!(usage["days"], json!([]));
+    let plan = pb::UsagePlan { entitlements: vec![pb::Entitlement::default()], ..Default::default() };
+    let plan = to_json("tollgate.v1.UsagePlan", &plan).unwrap();
+    assert_eq!((&plan["labels"], &plan["createTime"]), (&json!({}), &Value::Null));
+    let entitlement = &plan["entitlements"][0];
+    assert_eq!(
+        (&entitlement["quotas"], &entitlement["rateLimit"], &entitlement["counterScope"]),
+        (&json!([]), &Value::Null, &json!("COUNTER_SCOPE_UNSPECIFIED"))
+    );
+    let limited = pb::Target { rate_limit: Some(pb::RateLimit { requests_per_second: 1.0, burst: None }), ..Default::default() };
+    assert_eq!(to_json("tollgate.v1.Target", &limited).unwrap()["rateLimit"], json!({"requestsPerSecond": 1.0, "burst": null}));
 }
 
 #[test]

@@ -35,10 +35,16 @@ fn the_server_counts_what_was_asked() {
     assert_eq!(load["calls"]["verdicts"], serde_json::json!({"OK": 3_000}));
     assert_eq!(metric(&shell, "ratelimit_service_rate_limit_total_hits", &[r#"domain="load""#]), 3_000);
 
+    let unmatched = shell.run("load rls --requests 10 --descriptor nobody");
+    assert!(unmatched.code == 0 && unmatched.stderr.contains("no rule of the domain `load` matched"), "{unmatched:?}");
+    assert!(unmatched.stderr.contains("ShouldRateLimit of the domain `load`, 1 descriptors; 8 connections"), "{unmatched:?}");
+    let matched = shell.run("load rls --requests 10");
+    assert!(!matched.stderr.contains("no rule"), "{matched:?}");
+
     let several = "--descriptor limit=1,api_key --descriptor limit=2,api_key --descriptor api_key";
     let load = shell.json(&format!("load rls --requests 100 --skew 1.1 {several}"));
     assert_eq!(answered(&load), (100, 100, 0));
-    assert_eq!(metric(&shell, "ratelimit_service_rate_limit_total_hits", &[r#"domain="load""#]), 3_300);
+    assert_eq!(metric(&shell, "ratelimit_service_rate_limit_total_hits", &[r#"domain="load""#]), 3_310);
 }
 
 #[test]
@@ -79,6 +85,18 @@ fn one_command_prepares_what_it_checks() {
     assert_eq!(load["calls"]["verdicts"], serde_json::json!({"ALLOW": 50 * 64}));
     let load = shell.json("load stream --keys 20 --requests 10 --batch 1000 --connections 1");
     assert_eq!(load["calls"]["verdicts"], serde_json::json!({"ALLOW": 10 * 1_000}));
+
+    // What was made is deleted, and what others made is not.
+    shell.ok("subscriber create load-2-quotas --plan load-0-quotas");
+    let ran = shell.run("load check --clean");
+    assert!(ran.code == 0 && ran.stderr.contains("deleted 20 subscribers") && ran.stderr.contains("another plan covers it"), "{ran:?}");
+    shell.refused("load check --clean --quotas 0", 5, "load-2-quotas");
+    assert_eq!(shell.json("subscriber list")["totalSize"], 1);
+    shell.ok("subscriber delete load-2-quotas");
+    shell.ok("load check --prepare --clean --keys 5 --requests 10 --quotas 0");
+    for kind in ["plan", "target", "subscriber", "key"] {
+        assert_eq!(shell.json(&format!("{kind} list"))["totalSize"], 0, "{kind}");
+    }
 }
 
 #[test]
