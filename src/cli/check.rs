@@ -79,7 +79,7 @@ fn view(answer: &CheckResponse) -> String {
     let mut sheet = Table::sheet();
     sheet.row(["verdict", answer.verdict().as_str_name()]);
     if answer.verdict() == Verdict::Deny {
-        sheet.row(["reason", answer.reason().as_str_name()]);
+        sheet.row(["reason", &reason(answer.reason)]);
         sheet.row(["http status", &answer.http_status.to_string()]);
         sheet.row(["retry after", &retry_after(answer)]);
     }
@@ -94,6 +94,11 @@ fn view(answer: &CheckResponse) -> String {
         sheet.row(["over quota", "yes: admitted all the same"]);
     }
     if answer.limits.is_empty() { sheet.render() } else { format!("{}\n{}", sheet.render(), limits(&answer.limits)) }
+}
+
+/// The name of a reason; the number of one that a later server gives.
+fn reason(number: i32) -> String {
+    Reason::try_from(number).map_or_else(|_| format!("{number}, which this version does not know"), |known| known.as_str_name().to_owned())
 }
 
 fn retry_after(answer: &CheckResponse) -> String {
@@ -175,5 +180,11 @@ mod tests {
         http status  403
         retry after  never: waiting does not help
         ");
+    }
+
+    #[test]
+    fn a_reason_of_a_later_server_is_shown_by_its_number() {
+        let shown = answer(serde_json::json!({"verdict": "DENY", "reason": 99, "httpStatus": 429}));
+        assert!(shown.contains("reason       99, which this version does not know\nhttp status  429\n"), "{shown}");
     }
 }

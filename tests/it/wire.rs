@@ -1,5 +1,6 @@
 //! The wire contract: programs that were built from the first protos (`tests/wire/v0`) and programs of today understand each other.
 
+mod calls;
 mod comments;
 mod contract;
 
