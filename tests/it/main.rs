@@ -27,6 +27,7 @@ mod ratelimit_service;
 mod readme;
 mod server;
 mod soak;
+mod stable;
 mod starts;
 mod trust;
 mod upstream;
