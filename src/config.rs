@@ -2,6 +2,7 @@
 //! resolved before any port is bound.
 
 mod layers;
+mod pages;
 mod reach;
 mod server;
 
@@ -12,6 +13,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 pub use self::layers::Flags;
+pub use self::pages::Pages;
 pub use self::reach::{Reach, Tls};
 pub use self::server::GrpcServer;
 use crate::decide::gcra;
@@ -95,6 +97,25 @@ pub const SETTINGS: &[Setting] = &[
     setting("grpc.keepalive_ms", "30000", "after such a silence TCP asks whether the peer is there; 0: never"),
     setting("grpc.keepalive_timeout_ms", "10000", "without an answer for so long the connection is closed"),
     setting("grpc.ping_ms", "0", "how often HTTP/2 asks, too, for peers that are there and hang; it costs every call; 0: never"),
+    setting(
+        "http.max_connections",
+        "256",
+        "connections of `http_addr`, and as many of `metrics_addr`; one more takes the place of the one that has been idle longest",
+    ),
+    setting("http.max_header_bytes", "16384", "the head of one request to them"),
+    setting(
+        "http.max_body_bytes",
+        "16777216",
+        "bodies of `/json` that are in work, all together, but for the first 64 KiB of each; beyond it 503. One may have `grpc.max_message_bytes`",
+    ),
+    setting("http.request_timeout_ms", "10000", "how long the head of a request may take to come, and its body, and a TLS handshake"),
+    setting("http.idle_timeout_ms", "60000", "how long a connection may wait for its next request"),
+    setting("http.answer_timeout_ms", "30000", "how long a client may take until it has its answer"),
+    setting(
+        "http.allowed_hosts",
+        "",
+        "names that people use for this server, separated by commas; `*.example.com` and `*` as well. Addresses, names without a dot, and those that end in `.local`, `.internal`, `.localhost` and `.svc` need not stand here",
+    ),
     setting("engine.max_counters", "10000000", "counters of rules held in memory; beyond it fresh keys of a rule share 4,096"),
     setting("grpc.reflection", "true", "server reflection: callers can ask which services there are"),
     setting(
@@ -128,6 +149,7 @@ pub struct Config {
     pub plans: Plans,
     pub grpc: GrpcBounds,
     pub grpc_server: GrpcServer,
+    pub pages: Pages,
     pub max_counters: usize,
     /// Counters of rules that are kept in the ledger.
     pub max_windows: usize,
@@ -282,6 +304,7 @@ impl Config {
                 max_entries: reader.number("grpc.max_entries", 1..=1_000_000),
             },
             grpc_server: GrpcServer::read(&mut reader),
+            pages: Pages::read(&mut reader),
             max_counters: reader.number("engine.max_counters", 1..=1 << 32),
             max_windows: reader.number("ledger.max_windows", 1..=1 << 32),
         };

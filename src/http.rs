@@ -1,24 +1,42 @@
 //! The admin port: health, metrics, the rules in force, and rate-limit requests in JSON.
+//!
+//! Strangers may reach it, so it has a thread of its own, and bounds like those of the gRPC port.
 
+mod body;
+mod connection;
+mod page;
 mod port;
+mod sender;
 
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwapOption;
-use axum::Router;
 use axum::body::Bytes;
-use axum::extract::{ConnectInfo, DefaultBodyLimit, State};
+use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
+use axum::{Extension, Router};
+use tokio::sync::Semaphore;
+use tokio::task::JoinError;
 
-use self::port::Connection;
-pub use self::port::serve;
+use self::body::Bodies;
+use self::connection::{Connection, Phase};
+use self::page::{Page, PageMaker};
+pub use self::port::{Port, Ports};
+use self::sender::{Hosts, check_content_type};
 use crate::access::{Access, Granted, Peer, Refusal, Scopes};
+use crate::config;
 use crate::metrics::Metrics;
 use crate::rulebook::Rulebook;
+
+/// A body of so many bytes is answered on the thread of the pages; a larger one elsewhere, for it takes a while.
+const SMALL_BODY: usize = 16 * 1024;
+/// Large ones that are answered at the same time. Others wait.
+const LARGE_AT_ONCE: usize = 2;
 
 /// Whether the process wants traffic. Starts as no.
 #[derive(Clone, Debug, Default)]
@@ -86,24 +104,65 @@ impl std::fmt::Debug for Admin {
     }
 }
 
+/// What the pages are made from, and what bounds them.
+#[derive(Clone)]
+struct Pages {
+    admin: Admin,
+    metrics: Arc<PageMaker>,
+    rules: Arc<PageMaker>,
+    bodies: Arc<Bodies>,
+    large: Arc<Semaphore>,
+    hosts: Arc<Hosts>,
+}
+
+impl Pages {
+    fn new(admin: Admin, settings: &config::Pages) -> Self {
+        let (metrics, rulebook) = (admin.metrics.clone(), admin.rulebook.clone());
+        metrics.describe_gauge(
+            "tollgate_http_body_bytes",
+            "Bytes of bodies of /json that are in work, but for the first 64 KiB of each (http.max_body_bytes)",
+        );
+        let used = metrics.gauge("tollgate_http_body_bytes", &[]);
+        Self {
+            metrics: PageMaker::new(move || metrics.render()),
+            rules: PageMaker::new(move || rulebook.describe()),
+            bodies: Arc::new(Bodies::new(admin.max_body_bytes, settings.max_body_bytes, settings.request_timeout, used)),
+            large: Arc::new(Semaphore::new(LARGE_AT_ONCE)),
+            hosts: Arc::new(Hosts::new(&settings.allowed_hosts)),
+            admin,
+        }
+    }
+}
+
 impl Admin {
     /// All pages.
-    pub fn router(self) -> Router {
-        let body = DefaultBodyLimit::max(self.max_body_bytes);
+    pub fn router(self, settings: &config::Pages) -> Router {
+        let pages = Pages::new(self, settings);
         Router::new()
-            .route("/", get(index))
-            .route("/healthcheck", get(healthcheck))
             .route("/rlconfig", get(rlconfig))
             .route("/metrics", get(metrics))
             // The reference takes any method here.
             .route("/json", any(json))
-            .layer(body)
-            .with_state(self)
+            .route_layer(middleware::from_fn_with_state(pages.clone(), by_a_known_name))
+            // Probes ask under any name, and learn nothing that a web page could use.
+            .route("/", get(index))
+            .route("/healthcheck", any(healthcheck))
+            .with_state(pages)
     }
 
     /// `/metrics` alone.
-    pub fn metrics_router(self) -> Router {
-        Router::new().route("/metrics", get(metrics)).with_state(self)
+    pub fn metrics_router(self, settings: &config::Pages) -> Router {
+        let pages = Pages::new(self, settings);
+        let known = middleware::from_fn_with_state(pages.clone(), by_a_known_name);
+        Router::new().route("/metrics", get(metrics)).route_layer(known).with_state(pages)
+    }
+}
+
+/// Refuses what is asked under a name that somebody may have led here.
+async fn by_a_known_name(State(pages): State<Pages>, request: Request, next: Next) -> Response {
+    match pages.hosts.check(request.uri(), request.headers()) {
+        Ok(()) => next.run(request).await,
+        Err(unmeant) => unmeant.into_response(),
     }
 }
 
@@ -111,23 +170,23 @@ async fn index() -> &'static str {
     "/healthcheck: 200 while traffic is wanted; OK, or DEGRADED and why; 503 where only a restart helps\n/json: a RateLimitRequest in JSON, answered\n/metrics: for Prometheus\n/rlconfig: the rules in force\n"
 }
 
-async fn healthcheck(State(admin): State<Admin>) -> Response {
-    if !admin.health.is_serving() {
+async fn healthcheck(State(pages): State<Pages>) -> Response {
+    if !pages.admin.health.is_serving() {
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     }
-    if let Some(why) = admin.health.failure() {
+    if let Some(why) = pages.admin.health.failure() {
         return (StatusCode::SERVICE_UNAVAILABLE, format!("FAILED\n{why}\n")).into_response();
     }
     // Still 200: what does not need the ledger is served, and a restart would not help.
-    match (admin.degraded)() {
+    match (pages.admin.degraded)() {
         None => "OK".into_response(),
         Some(why) => format!("DEGRADED\n{why}\n").into_response(),
     }
 }
 
-async fn rlconfig(State(admin): State<Admin>, ConnectInfo(connection): ConnectInfo<Connection>, headers: HeaderMap) -> Response {
-    match granted(&admin, &headers, &connection.peer, Scopes::READ_OR_ADMIN) {
-        Ok(_) => admin.rulebook.describe().into_response(),
+async fn rlconfig(State(pages): State<Pages>, Extension(connection): Extension<Connection>, headers: HeaderMap) -> Response {
+    match granted(&pages.admin, &headers, &connection.peer, Scopes::READ_OR_ADMIN) {
+        Ok(_) => sent(pages.rules.ask().await, "text/plain; charset=utf-8"),
         Err(refusal) => refused(&refusal),
     }
 }
@@ -147,16 +206,44 @@ fn refused(refusal: &Refusal) -> Response {
     }
 }
 
-async fn metrics(State(admin): State<Admin>) -> Response {
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], admin.metrics.render()).into_response()
+async fn metrics(State(pages): State<Pages>) -> Response {
+    sent(pages.metrics.ask().await, "text/plain; version=0.0.4")
 }
 
-async fn json(State(admin): State<Admin>, ConnectInfo(connection): ConnectInfo<Connection>, headers: HeaderMap, body: Bytes) -> Response {
-    let granted = match granted(&admin, &headers, &connection.peer, Scopes::DECIDE_OR_REPORT) {
+fn sent(made: Result<Page, JoinError>, content_type: &'static str) -> Response {
+    match made {
+        Ok(page) => ([(header::CONTENT_TYPE, content_type)], page.into_body()).into_response(),
+        Err(error) => {
+            tracing::error!("a page could not be made: {error}");
+            (StatusCode::INTERNAL_SERVER_ERROR, "the page could not be made: see the log\n").into_response()
+        }
+    }
+}
+
+/// What the caller of `/json` may do, or what it is told instead.
+fn meant_and_granted(pages: &Pages, headers: &HeaderMap, peer: &Peer) -> Result<Option<Granted>, Box<Response>> {
+    let meant = pages.hosts.check_origin(headers).and_then(|()| check_content_type(headers));
+    meant.map_err(|unmeant| Box::new(unmeant.into_response()))?;
+    granted(&pages.admin, headers, peer, Scopes::DECIDE_OR_REPORT).map_err(|refusal| Box::new(refused(&refusal)))
+}
+
+/// Who may not ask is told so before the body is read.
+async fn json(State(pages): State<Pages>, Extension(connection): Extension<Connection>, request: Request) -> Response {
+    let (head, body) = request.into_parts();
+    let granted = match meant_and_granted(&pages, &head.headers, &connection.peer) {
         Ok(granted) => granted,
-        Err(refusal) => return refused(&refusal),
+        Err(answer) => {
+            pages.bodies.throw_away(body);
+            return *answer;
+        }
     };
-    match (admin.json)(body, granted).await {
+    connection.activity.is_at(Phase::Body);
+    let body = match pages.bodies.read(&head.headers, body).await {
+        Ok(body) => body,
+        Err(unread) => return unread.into_response(),
+    };
+    connection.activity.is_at(Phase::Answer);
+    match answer(&pages, body, granted).await {
         Ok((over_limit, answer)) => {
             let status = if over_limit { StatusCode::TOO_MANY_REQUESTS } else { StatusCode::OK };
             (status, [(header::CONTENT_TYPE, "application/json")], answer).into_response()
@@ -165,4 +252,22 @@ async fn json(State(admin): State<Admin>, ConnectInfo(connection): ConnectInfo<C
         // The reference says `Bad Request` and nothing else.
         Err(NoAnswer::Wrong(reason)) => (StatusCode::BAD_REQUEST, format!("Bad Request\n{reason}\n")).into_response(),
     }
+}
+
+async fn answer(pages: &Pages, body: body::Read, granted: Option<Granted>) -> JsonAnswer {
+    let answerer = pages.admin.json.clone();
+    if body.bytes.len() <= SMALL_BODY {
+        return answerer(body.bytes.into(), granted).await;
+    }
+    let failed = |_| NoAnswer::Wrong("the answer could not be made: see the log".to_owned());
+    // It is never closed.
+    let permit = pages.large.clone().acquire_owned().await.map_err(|_| NoAnswer::Wrong("the server stops".to_owned()))?;
+    let runtime = tokio::runtime::Handle::current();
+    let answered = tokio::task::spawn_blocking(move || {
+        let (bytes, taken) = body.into_parts();
+        let answer = runtime.block_on(answerer(Bytes::from(bytes), granted));
+        drop((taken, permit));
+        answer
+    });
+    answered.await.map_err(failed)?
 }

@@ -18,8 +18,8 @@
 //! - [`grpc`] and [`http`] are the edge: wire types stop there, and errors become a status in one place.
 //! - [`cli`] is one file per command; `cli::serve` is the composition root, the only place where the parts know each other.
 //! - Beside the layers: [`clock`] (the only place that asks what time it is), [`config`] (all settings, all mistakes at once), [`metrics`],
-//!   [`rulebook`] (the rules in force, swapped whole), [`access`] and [`tls`] (who may call, and by which certificates), and [`log`] (lines
-//!   that are never waited for, and what panics).
+//!   [`rulebook`] (the rules in force, swapped whole), [`access`] and [`tls`] (who may call, and by which certificates), [`log`] (lines
+//!   that are never waited for, and what panics), and [`open_files`] (how many the process may open).
 //!
 //! # Invariants
 //!
@@ -50,6 +50,7 @@ pub mod ledger;
 pub mod log;
 pub mod metrics;
 pub mod near;
+pub mod open_files;
 pub mod rulebook;
 pub mod rules;
 pub mod tls;

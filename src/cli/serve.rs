@@ -29,7 +29,7 @@ use super::client::output::print;
 use crate::config::{Config, Flags, GrpcServer};
 use crate::grpc::ratelimit::{JsonError, RateLimitError};
 use crate::grpc::server::Server;
-use crate::http::{Admin, Health, NoAnswer};
+use crate::http::{Admin, Health, NoAnswer, Port, Ports as PagesPorts};
 use crate::log::{Log, caught};
 
 /// How long a start waits for the first leases. Those that come later are of use all the same.
@@ -93,7 +93,7 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
 fn run_with(args: Args, log: &Log) -> Result<(), Failure> {
     let config = Config::resolve(&args.flags(), &|name| std::env::var(name).ok()).map_err(Failure::unusable)?;
     log.install(&config.log_level, config.log_format).map_err(Failure::failed)?;
-    // Calls have threads of their own: here are the pages, what has to happen now and then, and new connections.
+    // Calls have threads of their own, and so have the pages: here is what has to happen now and then, and new connections.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::failed)?;
     let served = runtime.block_on(serve(config, log));
     // Whatever still runs after the drain time-out is not waited for.
@@ -163,14 +163,14 @@ async fn serve(config: Config, log: &Log) -> Result<(), Failure> {
     housekeeping::start(&parts, config.reach.files_poll_ms, &stalled, log, &stopping);
     let pages_tls = parts.tls.clone().filter(|_| config.reach.tls.as_ref().is_some_and(|tls| tls.http));
     let mut running = Running::new();
-    if let Some(listener) = listeners.metrics {
-        run_on(
-            &mut running,
-            "metrics_addr",
-            listen::serve_pages(listener, pages_tls.clone(), admin.clone().metrics_router(), stopping.clone()),
-        );
+    let metrics_port = listeners.metrics.map(|listener| (listener, admin.clone().metrics_router(&config.pages)));
+    let metrics_port = metrics_port.map(|(listener, pages)| Port { key: "metrics_addr", listener, pages });
+    let http_port = Port { key: "http_addr", listener: listeners.http, pages: admin.router(&config.pages) };
+    let ports = [http_port].into_iter().chain(metrics_port).collect();
+    let pages = PagesPorts { settings: config.pages.clone(), tls: pages_tls }.start(ports, &parts.metrics, &stopping);
+    for (key, served) in pages.map_err(Failure::failed)? {
+        run_on(&mut running, key, served);
     }
-    run_on(&mut running, "http_addr", listen::serve_pages(listeners.http, pages_tls, admin.router(), stopping.clone()));
     services::report_health(&reporter, ServingStatus::Serving).await;
     let mut serve = |name, settings, listener: TcpListener, services| {
         let server = Server::new(settings).tls(parts.tls.clone()).metered(&parts.metrics);

@@ -1,106 +1,226 @@
-//! A port of pages: its connections, with TLS or without, and who is at their other end.
+//! The ports of the pages: a thread of their own, and bounds on who may connect.
+//!
+//! A port takes everyone: at its bound the connection that has been idle longest makes room, so that a flood of idle ones does not keep a
+//! probe out, which asks as soon as it is connected.
 
+use std::collections::HashMap;
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::task::{Context, Poll};
+use std::thread;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::connect_info::Connected;
-use axum::serve::{IncomingStream, Listener};
+use metrics::{Counter, Gauge};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinSet;
-use tokio::time::timeout;
-use tokio_rustls::server::TlsStream;
+use tokio::runtime::Builder;
+use tokio::sync::{oneshot, watch};
+use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 
-use crate::access::Peer;
-use crate::tls::{Protocol, Tls, client_names};
+use super::connection::{self, Activity, End};
+use crate::config::Pages as Settings;
+use crate::log::caught;
+use crate::metrics::Metrics;
+use crate::open_files::{AcceptTroubles, PAUSE};
+use crate::tls::Tls;
 
-/// Handshakes under way. Beyond it, new connections wait.
-const MOST_HANDSHAKES: usize = 256;
-/// How long one may take.
-const HANDSHAKE: Duration = Duration::from_secs(10);
+/// Threads that make what takes long to make: a page of metrics, the rules, the answers to large bodies.
+const MAKERS: usize = 4;
+/// Of two threads on one core, one that is this much nicer gets a tenth of it, and all of it when the other waits.
+#[cfg(target_os = "linux")]
+const NICE: i32 = 10;
+/// What is still under way when the process no longer waits for the pages is not waited for here either.
+const NO_LONGER: Duration = Duration::ZERO;
 
-/// The connection of a request.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Connection {
-    pub(super) peer: Arc<Peer>,
+/// Where pages are served.
+#[derive(Debug)]
+pub struct Port {
+    /// The setting that says where.
+    pub key: &'static str,
+    pub listener: TcpListener,
+    pub pages: Router,
 }
 
-impl Connected<IncomingStream<'_, TcpListener>> for Connection {
-    fn connect_info(_: IncomingStream<'_, TcpListener>) -> Self {
-        Self::default()
-    }
+/// How the ports are served.
+#[derive(Clone, Debug)]
+pub struct Ports {
+    pub settings: Settings,
+    /// `None`: in the clear.
+    pub tls: Option<Arc<Tls>>,
 }
 
-impl Connected<IncomingStream<'_, TlsPort>> for Connection {
-    fn connect_info(stream: IncomingStream<'_, TlsPort>) -> Self {
-        Self { peer: Arc::new(Peer::new(client_names(stream.io()))) }
-    }
-}
-
-/// Serves pages until `stopped` resolves, and finishes those that are under way.
-///
-/// # Errors
-/// The port failed.
-pub async fn serve(
-    listener: TcpListener,
-    tls: Option<Arc<Tls>>,
-    pages: Router,
-    stopped: impl Future<Output = ()> + Send + 'static,
-) -> io::Result<()> {
-    let pages = pages.into_make_service_with_connect_info::<Connection>();
-    match tls {
-        None => axum::serve(listener, pages).with_graceful_shutdown(stopped).await,
-        Some(tls) => {
-            let port = TlsPort { listener, tls, handshakes: JoinSet::new() };
-            axum::serve(port, pages).with_graceful_shutdown(stopped).await
+impl Ports {
+    /// Serves pages on a thread of their own until `stopping` says so, and finishes those that are under way. For each port: how that ended.
+    ///
+    /// # Errors
+    /// The thread cannot be started.
+    pub fn start(self, ports: Vec<Port>, metrics: &Metrics, stopping: &watch::Receiver<bool>) -> io::Result<Vec<(&'static str, Served)>> {
+        let meters = Meters::new(metrics);
+        let settings = Arc::new(self.settings);
+        let runtime = Builder::new_current_thread().enable_all().max_blocking_threads(MAKERS).on_thread_start(be_nice).build()?;
+        let (mut serving, mut served) = (Vec::new(), Vec::new());
+        for Port { key, listener, pages } in ports {
+            let (ended, end) = oneshot::channel();
+            let (settings, tls, meters, stopping) = (settings.clone(), self.tls.clone(), meters.clone(), stopping.clone());
+            serving.push((listener.into_std()?, Serving { key, pages, settings, tls, meters, stopping }, ended));
+            served.push((key, Served(end)));
         }
+        thread::Builder::new().name("pages".to_owned()).spawn(move || {
+            runtime.block_on(async {
+                let mut ports = JoinSet::new();
+                for (listener, serving, ended) in serving {
+                    ports.spawn(async move {
+                        let listener = TcpListener::from_std(listener).map_err(|error| error.to_string());
+                        let served = match listener {
+                            Ok(listener) => caught(serving.run(listener)).await.map_err(|panicked| panicked.to_string()),
+                            Err(error) => Err(error),
+                        };
+                        // Nobody may wait for it any more.
+                        let _ = ended.send(served);
+                    });
+                }
+                ports.join_all().await;
+            });
+            runtime.shutdown_timeout(NO_LONGER);
+        })?;
+        Ok(served)
     }
 }
 
-/// Hands out connections whose handshake is done: one that is slow keeps no other waiting.
-struct TlsPort {
-    listener: TcpListener,
-    tls: Arc<Tls>,
-    handshakes: JoinSet<Option<(TlsStream<TcpStream>, SocketAddr)>>,
+/// How a port ended.
+#[derive(Debug)]
+pub struct Served(oneshot::Receiver<Result<(), String>>);
+
+impl Future for Served {
+    type Output = Result<(), String>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let gone = |_| Err("the thread of the pages has ended".to_owned());
+        Pin::new(&mut self.0).poll(cx).map(|ended| ended.unwrap_or_else(gone))
+    }
 }
 
-impl Listener for TlsPort {
-    type Io = TlsStream<TcpStream>;
-    type Addr = SocketAddr;
+/// The threads that make pages make way for calls. Where that is not allowed, they do not.
+fn be_nice() {
+    #[cfg(target_os = "linux")]
+    let _ = rustix::process::nice(NICE);
+}
 
-    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
+#[derive(Clone)]
+struct Meters {
+    open: Gauge,
+    /// For others, because of `http.max_connections`.
+    idlest: Counter,
+    overdue: Counter,
+}
+
+impl Meters {
+    fn new(metrics: &Metrics) -> Self {
+        metrics.describe_gauge("tollgate_http_connections", "Open connections of http_addr and metrics_addr");
+        metrics.describe_counter(
+            "tollgate_http_connections_closed",
+            "Connections of http_addr and metrics_addr that were closed: as the idlest, for others (http.max_connections), or because a request, an answer or a pause took too long",
+        );
+        let closed = |reason| metrics.counter("tollgate_http_connections_closed", &[("reason", reason)]);
+        Self { open: metrics.gauge("tollgate_http_connections", &[]), idlest: closed("idlest"), overdue: closed("time") }
+    }
+}
+
+/// One port.
+struct Serving {
+    key: &'static str,
+    pages: Router,
+    settings: Arc<Settings>,
+    tls: Option<Arc<Tls>>,
+    meters: Meters,
+    stopping: watch::Receiver<bool>,
+}
+
+impl Serving {
+    async fn run(self, listener: TcpListener) {
+        let mut open = Open { tasks: JoinSet::new(), by_task: HashMap::new(), moves: Arc::default(), meters: self.meters.clone() };
+        let mut troubles = AcceptTroubles::new(self.key);
+        let mut stopped = pin!(stopped(self.stopping.clone()));
         loop {
             tokio::select! {
-                (stream, peer) = Listener::accept(&mut self.listener), if self.handshakes.len() < MOST_HANDSHAKES => {
-                    self.handshakes.spawn(handshake(self.tls.clone(), stream, peer));
-                }
-                Some(done) = self.handshakes.join_next() => {
-                    if let Ok(Some(connection)) = done {
-                        return connection;
+                accepted = listener.accept() => match accepted {
+                    Ok((stream, _)) => {
+                        if open.by_task.len() >= self.settings.max_connections {
+                            open.drop_the_idlest().await;
+                        }
+                        open.add(&self, stream);
                     }
-                }
+                    Err(error) => if troubles.is_lasting(&error) {
+                        // Files may be what is short, and this gives one back.
+                        open.drop_the_idlest().await;
+                        tokio::time::sleep(PAUSE).await;
+                    },
+                },
+                Some(ended) = open.tasks.join_next_with_id(), if !open.tasks.is_empty() => open.remove(&ended),
+                () = &mut stopped => break,
             }
         }
-    }
-
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.listener.local_addr()
+        // The port is free from here on.
+        drop(listener);
+        while let Some(ended) = open.tasks.join_next_with_id().await {
+            open.remove(&ended);
+        }
     }
 }
 
-async fn handshake(tls: Arc<Tls>, stream: TcpStream, peer: SocketAddr) -> Option<(TlsStream<TcpStream>, SocketAddr)> {
-    match timeout(HANDSHAKE, tls.accept(stream, Protocol::Pages)).await {
-        Ok(Ok(stream)) => Some((stream, peer)),
-        Ok(Err(error)) => {
-            tracing::debug!(%peer, "connection ended: {error}");
-            None
+/// Resolves when the process is told to stop.
+pub(super) async fn stopped(mut stopping: watch::Receiver<bool>) {
+    // An error means that the sender is gone, and with it the process that wants to serve.
+    let _ = stopping.wait_for(|stop| *stop).await;
+}
+
+/// The open connections of a port.
+struct Open {
+    tasks: JoinSet<End>,
+    by_task: HashMap<Id, (AbortHandle, Arc<Activity>)>,
+    moves: Arc<AtomicU64>,
+    meters: Meters,
+}
+
+impl Open {
+    fn add(&mut self, port: &Serving, stream: TcpStream) {
+        // Answers are written whole, and nothing is gained by waiting for more. Where it cannot be set, they are late.
+        let _ = stream.set_nodelay(true);
+        let activity = Arc::new(Activity::new(&self.moves));
+        let (settings, stopping) = (port.settings.clone(), port.stopping.clone());
+        let served = connection::serve(stream, port.tls.clone(), port.pages.clone(), activity.clone(), settings, stopping);
+        let task = self.tasks.spawn(served);
+        self.by_task.insert(task.id(), (task, activity));
+        self.meters.open.increment(1.0);
+    }
+
+    fn remove(&mut self, ended: &Result<(Id, End), JoinError>) {
+        let task = match ended {
+            Ok((task, end)) => {
+                if *end == End::Overdue {
+                    self.meters.overdue.increment(1);
+                }
+                *task
+            }
+            // It was dropped, or it panicked, which is in the log.
+            Err(error) => error.id(),
+        };
+        if self.by_task.remove(&task).is_some() {
+            self.meters.open.decrement(1.0);
         }
-        Err(_) => {
-            tracing::debug!(%peer, "connection ended: its handshake took too long");
-            None
+    }
+
+    async fn drop_the_idlest(&mut self) {
+        let idlest = self.by_task.iter().min_by_key(|(_, (_, activity))| activity.last_move()).map(|(&task, _)| task);
+        if let Some((task, _)) = idlest.and_then(|task| self.by_task.remove(&task)) {
+            task.abort();
+            self.meters.open.decrement(1.0);
+            self.meters.idlest.increment(1);
+            // The runtime closes it now.
+            tokio::task::yield_now().await;
         }
     }
 }

@@ -11,6 +11,7 @@ mod floods;
 mod keys;
 mod ledger;
 mod overload;
+mod pages;
 mod raw;
 mod replay;
 

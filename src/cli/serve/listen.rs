@@ -1,17 +1,11 @@
-//! Binding ports, and what is spoken on them.
+//! Binding ports.
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 
-use axum::Router;
 use tokio::net::{TcpListener, TcpSocket};
-use tokio::sync::watch;
 
-use super::stopped;
 use crate::config::Reach;
-use crate::http;
-use crate::tls::Tls;
 
 /// Connections that wait to be accepted.
 const BACKLOG: u32 = 1024;
@@ -87,17 +81,4 @@ fn unbound(address: SocketAddr, says: &str, error: &io::Error) -> String {
         _ => "",
     };
     format!("{says} {address} cannot be bound (setting {setting}, TOLLGATE_{}): {error}{what_to_do}", setting.to_uppercase())
-}
-
-/// Serves pages until told to stop, and finishes those that are under way.
-///
-/// # Errors
-/// Why the port failed.
-pub(super) async fn serve_pages(
-    listener: TcpListener,
-    tls: Option<Arc<Tls>>,
-    pages: Router,
-    stopping: watch::Receiver<bool>,
-) -> io::Result<()> {
-    http::serve(listener, tls, pages, stopped(stopping)).await
 }
