@@ -5,6 +5,8 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use crate::decide::time::Now;
 
+pub mod vouching;
+
 /// Where `now` comes from. Cheap to clone; every clone reads the same clocks.
 #[derive(Clone)]
 pub struct Clock(Source);

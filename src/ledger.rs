@@ -28,12 +28,14 @@ mod once;
 mod operations;
 pub mod sqlite;
 mod thread;
+mod times;
 
 pub use error::LedgerError;
 pub use memory::MemoryLedger;
 pub use once::{GrantMade, Made, Once, OnceKind};
 pub use sqlite::SqliteLedger;
 pub use thread::{Callback, LedgerStatus, LedgerThread, Request};
+pub use times::{Believed, Times};
 
 /// Who leases: a service, and which of its starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -460,8 +462,8 @@ pub struct Expire {
     pub periods_ended_by_s: u64,
     /// Daily usage of days before this one.
     pub days_before: u64,
-    /// Now. An epoch that is seen to be dead for the first time counts as ended now.
-    pub now_s: u64,
+    /// Now. An epoch that is seen to be dead for the first time, or that a wrong clock saw end later, counts as ended now.
+    pub now_s: Option<u64>,
     /// Names of epochs that ended before this: no receipt of theirs lives.
     pub names_ended_before_s: u64,
     /// Windows of rules that ended at this time or before.
@@ -470,6 +472,9 @@ pub struct Expire {
     pub requests_made_before_s: u64,
     /// The same of charges.
     pub charges_made_before_s: u64,
+    /// Kept for the next start. What cannot be old by this time, and was dropped as if it were, by a clock that was wrong, is open again from
+    /// now on: periods that end later, and receipts that are issued later.
+    pub believed: Option<Believed>,
 }
 
 /// What was dropped.
@@ -482,6 +487,8 @@ pub struct Expired {
     pub names: u64,
     pub windows: u64,
     pub made: u64,
+    /// Periods or marks that were dropped by a wrong clock are open again, see [`Expire::believed`].
+    pub reopened: bool,
     /// There may be more: ask again.
     pub more: bool,
 }
@@ -534,6 +541,9 @@ pub trait Ledger: Send + Sync + fmt::Debug {
 
     /// The operation that was done under a name, if it is still kept.
     fn find_made(&self, kind: OnceKind, name: &[u8; 16]) -> Result<Option<Made>, LedgerError>;
+
+    /// What it knows of time.
+    fn times(&self) -> Result<Times, LedgerError>;
 
     /// The catalog as it was committed last.
     fn load_catalog(&self) -> Result<CatalogImage, LedgerError>;

@@ -6,6 +6,7 @@ mod listen;
 mod parts;
 mod services;
 mod signals;
+mod timekeeping;
 
 use std::fmt::Display;
 use std::net::SocketAddr;
@@ -146,10 +147,10 @@ async fn serve(config: Config, log: &Log) -> Result<(), Failure> {
     let health = Health::default();
     let (limiter, ledger) = (parts.limiter.clone(), parts.ledger.clone());
     let stalled = Stalled::default();
-    let slow = stalled.clone();
+    let (slow, time) = (stalled.clone(), parts.time.clone());
     let admin = Admin {
         health: health.clone(),
-        degraded: Arc::new(move || ledger.status().failing.map(|error| error.to_string()).or_else(|| slow.says())),
+        degraded: Arc::new(move || ledger.status().failing.map(|error| error.to_string()).or_else(|| slow.says()).or_else(|| time.says())),
         metrics: parts.metrics.clone(),
         rulebook: parts.rulebook.clone(),
         json: Arc::new(move |body, granted| {

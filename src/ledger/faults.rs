@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 
 use super::{
     Answer, CatalogImage, CounterId, CounterIdentity, DailyRow, Holder, Ledger, LedgerError, LedgerScope, Made, NumberedName, OnceKind,
-    Operation, PeriodRow, Secrets, WindowRow,
+    Operation, PeriodRow, Secrets, Times, WindowRow,
 };
 
 /// What happens to one commit.
@@ -91,6 +91,10 @@ impl Ledger for FaultyLedger {
 
     fn find_made(&self, kind: OnceKind, name: &[u8; 16]) -> Result<Option<Made>, LedgerError> {
         self.alive()?.find_made(kind, name)
+    }
+
+    fn times(&self) -> Result<Times, LedgerError> {
+        self.alive()?.times()
     }
 
     fn load_catalog(&self) -> Result<CatalogImage, LedgerError> {

@@ -15,9 +15,9 @@ use self::made::MadeOnce;
 use super::balance::{Account, Share};
 use super::operations::{MarkPlace, Rows, perform, unspent};
 use super::{
-    Answer, CatalogChange, CatalogImage, CatalogResource, CounterId, CounterIdentity, DailyChange, DailyName, DailyRow, Expire, Expired,
-    Holder, Ledger, LedgerError, LedgerPeriod, LedgerScope, MAX_COUNT_RULES, Made, NameKind, NumberedName, OnceKind, Operation, PeriodRow,
-    Secrets, WindowRow,
+    Answer, Believed, CatalogChange, CatalogImage, CatalogResource, CounterId, CounterIdentity, DailyChange, DailyName, DailyRow, Expire,
+    Expired, Holder, Ledger, LedgerError, LedgerPeriod, LedgerScope, MAX_COUNT_RULES, Made, NameKind, NumberedName, OnceKind, Operation,
+    PeriodRow, Secrets, Times, WindowRow,
 };
 use crate::decide::plan::Id;
 
@@ -37,6 +37,8 @@ struct State {
     /// The number given last.
     last_counter: u64,
     count_rules: Vec<[u64; 8]>,
+    vouched_s: Option<u64>,
+    seen_s: Option<u64>,
     accounts_dropped_to_s: u64,
     marks: HashMap<MarkPlace, MarkRow>,
     marks_dropped_to_s: Option<u64>,
@@ -102,6 +104,12 @@ impl Ledger for MemoryLedger {
 
     fn find_made(&self, kind: OnceKind, name: &[u8; 16]) -> Result<Option<Made>, LedgerError> {
         Ok(self.state.lock().made.find(kind, name))
+    }
+
+    fn times(&self) -> Result<Times, LedgerError> {
+        let State { vouched_s, seen_s, accounts_dropped_to_s, marks_dropped_to_s, .. } = *self.state.lock();
+        let seen_s = vouched_s.is_none().then_some(seen_s).flatten();
+        Ok(Times { vouched_s, seen_s, periods_dropped_to_s: accounts_dropped_to_s, marks_dropped_to_s })
     }
 
     fn load_catalog(&self) -> Result<CatalogImage, LedgerError> {
@@ -225,7 +233,7 @@ impl State {
         let epochs = &self.epochs;
         let dead = |holder: &Holder| epochs.get(&holder.id).is_some_and(|&current| holder.epoch < current);
         for (_, numbered) in self.names.iter_mut().filter(|(holder, _)| dead(holder)) {
-            numbered.ended_s.get_or_insert(expire.now_s);
+            numbered.ended_s = expire.now_s.map(|now_s| numbered.ended_s.map_or(now_s, |ended_s| ended_s.min(now_s))).or(numbered.ended_s);
         }
         let mut left = most;
         for numbered in self.names.values_mut() {
@@ -367,6 +375,14 @@ impl Rows for State {
         Ok(())
     }
 
+    fn believe(&mut self, Believed { now_s, vouched }: Believed) -> Result<bool, Infallible> {
+        *(if vouched { &mut self.vouched_s } else { &mut self.seen_s }) = Some(now_s);
+        let reopened = self.accounts_dropped_to_s.max(self.marks_dropped_to_s.unwrap_or_default()) > now_s;
+        self.accounts_dropped_to_s = self.accounts_dropped_to_s.min(now_s);
+        self.marks_dropped_to_s = self.marks_dropped_to_s.map(|dropped_s| dropped_s.min(now_s));
+        Ok(reopened)
+    }
+
     fn expire(&mut self, expire: &Expire, most: u64) -> Result<Expired, Infallible> {
         let limit = usize::try_from(most).unwrap_or(usize::MAX);
         let mark_rows = self.expire_marks(expire.marks_issued_before_s, limit);
@@ -380,7 +396,7 @@ impl Rows for State {
         let requests = self.made.expire(OnceKind::Request, expire.requests_made_before_s, limit);
         let charges = self.made.expire(OnceKind::Charge, expire.charges_made_before_s, limit);
         let more = [mark_rows, periods, days, names, windows, requests, charges].contains(&most);
-        Ok(Expired { mark_rows, periods, counters, days, names, windows, made: requests + charges, more })
+        Ok(Expired { mark_rows, periods, counters, days, names, windows, made: requests + charges, reopened: false, more })
     }
 }
 

@@ -2,9 +2,9 @@
 
 use super::balance::{Account, MAX_UNITS, Share};
 use super::{
-    Answer, Balance, CatalogChange, CatalogEdit, ChargeRequest, Counter, CounterId, CounterIdentity, DailyChange, Delta, Expire, Expired,
-    GiveBack, GivenBack, GrantMade, GrantRequest, Holder, Lease, LeaseRequest, LedgerPeriod, Made, Mark, MarkKind, NumberedName, Once,
-    OnceKind, Operation, Refused, RevisionConflict, Settle, Settled, WindowRow,
+    Answer, Balance, Believed, CatalogChange, CatalogEdit, ChargeRequest, Counter, CounterId, CounterIdentity, DailyChange, Delta, Expire,
+    Expired, GiveBack, GivenBack, GrantMade, GrantRequest, Holder, Lease, LeaseRequest, LedgerPeriod, Made, Mark, MarkKind, NumberedName,
+    Once, OnceKind, Operation, Refused, RevisionConflict, Settle, Settled, WindowRow,
 };
 
 /// How many rows of each kind one [`Expire`] drops at most, so that it keeps nobody waiting.
@@ -55,6 +55,8 @@ pub(super) trait Rows {
     fn find_made(&mut self, kind: OnceKind, name: &[u8; 16]) -> Result<Option<Made>, Self::Error>;
     fn put_made(&mut self, kind: OnceKind, name: &[u8; 16], made: &Made) -> Result<(), Self::Error>;
 
+    /// Keeps a time, and takes back what was dropped after it. Was there something?
+    fn believe(&mut self, believed: Believed) -> Result<bool, Self::Error>;
     /// Drops at most `most` rows of each kind.
     fn expire(&mut self, expire: &Expire, most: u64) -> Result<Expired, Self::Error>;
 }
@@ -79,7 +81,10 @@ pub(super) fn perform<R: Rows>(rows: &mut R, operation: &Operation) -> Result<An
             }
             Answer::Windows(())
         }
-        Operation::Expire(request) => Answer::Expire(rows.expire(request, MAX_EXPIRED)?),
+        Operation::Expire(request) => {
+            let reopened = request.believed.map_or(Ok(false), |believed| rows.believe(believed))?;
+            Answer::Expire(Expired { reopened, ..rows.expire(request, MAX_EXPIRED)? })
+        }
     })
 }
 

@@ -15,7 +15,7 @@ use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
 use super::operations::perform;
 use super::{
     Answer, CatalogImage, CounterId, CounterIdentity, DailyRow, Holder, Ledger, LedgerError, LedgerScope, Made, NumberedName, OnceKind,
-    Operation, PeriodRow, Secrets, WindowRow,
+    Operation, PeriodRow, Secrets, Times, WindowRow,
 };
 use rows::Transaction;
 
@@ -164,6 +164,10 @@ impl Ledger for SqliteLedger {
 
     fn find_made(&self, kind: OnceKind, name: &[u8; 16]) -> Result<Option<Made>, LedgerError> {
         self.read(|sql| made::find(sql, kind, name))
+    }
+
+    fn times(&self) -> Result<Times, LedgerError> {
+        self.read(lists::times)
     }
 
     fn load_catalog(&self) -> Result<CatalogImage, LedgerError> {

@@ -28,6 +28,7 @@ mod once;
 mod retention;
 mod settlements;
 mod threads;
+mod times;
 mod usage;
 mod windows;
 

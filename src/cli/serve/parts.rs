@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::timekeeping::Timekeeping;
 use crate::access::Access;
 use crate::catalog::{CatalogStore, HashKey};
 use crate::cli::Failure;
@@ -23,6 +24,7 @@ use crate::tls::Tls;
 pub(super) struct Parts {
     pub(super) metrics: Arc<Metrics>,
     pub(super) clock: Clock,
+    pub(super) time: Timekeeping,
     pub(super) access: Option<Arc<Access>>,
     pub(super) tls: Option<Arc<Tls>>,
     pub(super) rulebook: Arc<Rulebook>,
@@ -52,6 +54,7 @@ impl Parts {
         let tls = reach.tls.clone().map(|files| Tls::open(files, &metrics).map(Arc::new)).transpose().map_err(Failure::unusable)?;
         let rulebook = Arc::new(Rulebook::open(config.rules.clone(), metrics.clone()).map_err(Failure::unusable)?);
         let (ledger, secrets, holder) = open_ledger(config)?;
+        let time = Timekeeping::start(&ledger, clock.now(), &metrics).map_err(unopened)?;
         let rule_engine = Arc::new(rule_engine(config, &secrets)?);
         let windows = restore_windows(&rule_engine, &ledger, holder, &clock, &metrics)?;
         let settings = Settings {
@@ -86,6 +89,7 @@ impl Parts {
         Ok(Self {
             metrics,
             clock,
+            time,
             access,
             tls,
             rulebook,

@@ -7,13 +7,13 @@ use rusqlite::types::Type;
 use rusqlite::{Connection, Error, OptionalExtension, Result, Row, params};
 
 use super::codes::{int, read_int, read_name_kind, read_packed, read_share, read_unit, read_weekday};
-use super::rows::CATALOG_REVISION;
+use super::rows::{ACCOUNTS_DROPPED_TO_S, CATALOG_REVISION, MARKS_DROPPED_TO_S, SEEN_S, VOUCHED_S};
 use crate::decide::compiled::QuotaIdentity;
 use crate::decide::plan::Id;
 use crate::ledger::balance::Share;
 use crate::ledger::operations::unspent;
 use crate::ledger::{
-    CatalogImage, CatalogResource, CounterId, CounterIdentity, Holder, LedgerPeriod, LedgerScope, NumberedName, PeriodRow, WindowRow,
+    CatalogImage, CatalogResource, CounterId, CounterIdentity, Holder, LedgerPeriod, LedgerScope, NumberedName, PeriodRow, Times, WindowRow,
 };
 
 /// The revision and the resources, of one moment.
@@ -24,6 +24,22 @@ pub(super) fn catalog(sql: &Connection) -> Result<CatalogImage> {
     let mut statement = moment.prepare("SELECT kind, id, value FROM catalog ORDER BY kind, id")?;
     let rows = statement.query_map([], |row| Ok(CatalogResource { kind: row.get(0)?, id: read_id(row, 1)?, value: row.get(2)? }))?;
     Ok(CatalogImage { revision: revision.unwrap_or_default(), resources: rows.collect::<Result<_>>()? })
+}
+
+/// Where no time was kept yet, it is told by what was written last: an older program wrote it.
+pub(super) fn times(sql: &Connection) -> Result<Times> {
+    let moment = sql.unchecked_transaction()?;
+    let mut statement = moment.prepare("SELECT value FROM numbers WHERE name = ?1")?;
+    let mut number = |name| statement.query_row([name], |row| read_int(row, 0)).optional();
+    let vouched_s = number(VOUCHED_S)?;
+    let mut seen_s = if vouched_s.is_none() { number(SEEN_S)? } else { None };
+    let (periods_dropped_to_s, marks_dropped_to_s) = (number(ACCOUNTS_DROPPED_TO_S)?.unwrap_or_default(), number(MARKS_DROPPED_TO_S)?);
+    if vouched_s.or(seen_s).is_none() {
+        let sql = "SELECT max((SELECT ifnull(max(active_s), 0) FROM periods), (SELECT ifnull(max(newest_s), 0) FROM marks),
+                              (SELECT ifnull(max(day), -1) + 1 FROM daily_names) * 86400)";
+        seen_s = moment.query_row(sql, [], |row| read_int(row, 0)).map(|newest_s| Some(newest_s).filter(|newest_s| *newest_s > 0))?;
+    }
+    Ok(Times { vouched_s, seen_s, periods_dropped_to_s, marks_dropped_to_s })
 }
 
 pub(super) fn count_rules(sql: &Connection) -> Result<Vec<(u16, [u64; 8])>> {

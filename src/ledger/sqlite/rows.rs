@@ -13,14 +13,16 @@ use super::made;
 use crate::ledger::balance::{Account, Share};
 use crate::ledger::operations::{MarkPlace, Rows};
 use crate::ledger::{
-    CatalogChange, CounterId, CounterIdentity, DailyChange, DailyKey, DailyName, Expire, Expired, Holder, MAX_COUNT_RULES, Made,
+    Believed, CatalogChange, CounterId, CounterIdentity, DailyChange, DailyKey, DailyName, Expire, Expired, Holder, MAX_COUNT_RULES, Made,
     NumberedName, OnceKind, WindowRow,
 };
 
 /// Names of the table `numbers`.
 pub(super) const CATALOG_REVISION: &str = "catalog_revision";
-const ACCOUNTS_DROPPED_TO_S: &str = "periods_dropped_to_s";
-const MARKS_DROPPED_TO_S: &str = "marks_dropped_to_s";
+pub(super) const ACCOUNTS_DROPPED_TO_S: &str = "periods_dropped_to_s";
+pub(super) const MARKS_DROPPED_TO_S: &str = "marks_dropped_to_s";
+pub(super) const VOUCHED_S: &str = "clock_vouched_s";
+pub(super) const SEEN_S: &str = "clock_seen_s";
 
 /// What one transaction has read and will write at its end.
 pub(super) struct Transaction<'a> {
@@ -159,9 +161,11 @@ impl<'a> Transaction<'a> {
     }
 
     fn expire_names(&mut self, expire: &Expire, most: u64) -> Result<u64> {
-        let sql = "UPDATE naming_epochs SET ended_s = ?1
-                   WHERE ended_s IS NULL AND epoch < (SELECT epoch FROM holders WHERE id = naming_epochs.holder)";
-        self.write(sql, [int(expire.now_s)])?;
+        if let Some(now_s) = expire.now_s {
+            let sql = "UPDATE naming_epochs SET ended_s = ?1 WHERE ifnull(ended_s > ?1, true)
+                       AND epoch < (SELECT epoch FROM holders WHERE id = naming_epochs.holder)";
+            self.write(sql, [int(now_s)])?;
+        }
         let mut statement = self.sql.prepare_cached("SELECT holder, epoch FROM naming_epochs WHERE ended_s < ?1")?;
         let ended = statement.query_map([int(expire.names_ended_before_s)], |row| Ok((row.get(0)?, row.get(1)?)))?;
         let ended: Vec<(u32, u32)> = ended.collect::<Result<_>>()?;
@@ -343,6 +347,18 @@ impl Rows for Transaction<'_> {
         self.write_made(kind, name, made)
     }
 
+    fn believe(&mut self, Believed { now_s, vouched }: Believed) -> Result<bool> {
+        self.set_number(if vouched { VOUCHED_S } else { SEEN_S }, now_s)?;
+        let mut reopened = false;
+        for name in [ACCOUNTS_DROPPED_TO_S, MARKS_DROPPED_TO_S] {
+            if self.number(name)?.is_some_and(|dropped_s| dropped_s > now_s) {
+                self.set_number(name, now_s)?;
+                reopened = true;
+            }
+        }
+        Ok(reopened)
+    }
+
     fn expire(&mut self, expire: &Expire, most: u64) -> Result<Expired> {
         // What this transaction holds first, so that none of it comes back at its end.
         self.finish()?;
@@ -358,7 +374,7 @@ impl Rows for Transaction<'_> {
         let requests = self.expire_made(OnceKind::Request, expire.requests_made_before_s, most)?;
         let charges = self.expire_made(OnceKind::Charge, expire.charges_made_before_s, most)?;
         let more = [mark_rows, periods, days, names, windows, requests, charges].contains(&most);
-        Ok(Expired { mark_rows, periods, counters, days, names, windows, made: requests + charges, more })
+        Ok(Expired { mark_rows, periods, counters, days, names, windows, made: requests + charges, reopened: false, more })
     }
 }
 

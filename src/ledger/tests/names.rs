@@ -51,7 +51,7 @@ fn names_are_dropped_when_their_epoch_has_been_dead_for_long_enough(bench: &Benc
     let (first, other) = (bench.join(1), bench.join(2));
     report(bench, first, &[key(1, "acme-1")]);
     report(bench, other, &[key(1, "acme-2")]);
-    let expire = |now_s, names_ended_before_s| bench.one(Expire { now_s, names_ended_before_s, ..Expire::default() }).names;
+    let expire = |now_s, names_ended_before_s| bench.one(Expire { now_s: Some(now_s), names_ended_before_s, ..Expire::default() }).names;
     assert_eq!(expire(1_000, u64::MAX), 0, "an epoch that lives may issue receipts as long as it likes");
     let second = bench.join(1);
     report(bench, second, &[key(1, "acme-3")]);
@@ -69,7 +69,7 @@ fn many_names_are_dropped_in_steps(bench: &Bench) {
     let names: Vec<_> = (0..many).map(|number| key(number, &format!("k{number}"))).collect();
     report(bench, bench.join(1), &names);
     bench.join(1);
-    let expire = || bench.one(Expire { now_s: 5, names_ended_before_s: 6, ..Expire::default() });
+    let expire = || bench.one(Expire { now_s: Some(5), names_ended_before_s: 6, ..Expire::default() });
     let steps = [expire(), expire(), expire()];
     assert_eq!(steps.map(|step| (step.names, step.more)), [(operations::MAX_EXPIRED, true), (10, false), (0, false)]);
     assert_eq!(load(bench, 9), []);
