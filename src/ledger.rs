@@ -131,6 +131,9 @@ pub enum Refused {
     /// The number names no counter (any more): ask by name.
     #[error("the ledger has no counter of this number")]
     UnknownCounter,
+    /// What was spent in it is not known any more. A grant opens it again.
+    #[error("the books of this period were dropped: it is over, or a clock that was wrong said so")]
+    PeriodDropped,
     /// [`MAX_COUNT_RULES`] different count rules were used since the ledger was made.
     #[error("the ledger holds {MAX_COUNT_RULES} different count rules, and takes no more")]
     TooManyCountRules,

@@ -26,7 +26,7 @@ const ALWAYS_KEPT: usize = 2;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Row {
     pub period: Period,
-    /// Units charged and not refunded.
+    /// Units charged and not refunded. `u64::MAX`: [`Self::is_dropped`].
     pub used: u64,
     /// Units that an operator gave beside the limit; negative where some were taken away.
     pub granted: i64,
@@ -43,9 +43,27 @@ pub enum Grant {
     Reset,
 }
 
+/// Units used that are not known: none are left.
+const DROPPED: u64 = u64::MAX;
+
+/// Units used and charged, which stay a number that is known.
+fn charged(used: u64, units: u64) -> u64 {
+    if used == DROPPED { DROPPED } else { used.saturating_add(units).min(DROPPED - 1) }
+}
+
 impl Row {
     fn fresh(period: Period) -> Self {
         Self { period, used: 0, granted: 0 }
+    }
+
+    /// Of a period whose books were dropped: nothing is left of it, and how much was used is not known.
+    pub fn dropped(period: Period) -> Self {
+        Self { used: DROPPED, ..Self::fresh(period) }
+    }
+
+    /// Then `used` is no number to show.
+    pub fn is_dropped(&self) -> bool {
+        self.used == DROPPED
     }
 
     /// What may be used in this period. The limit with its grants.
@@ -113,7 +131,7 @@ impl QuotaCount {
             return row;
         }
         let fresh = Row::fresh(calendar.period(unix_ns));
-        if fresh.period.start_ns < self.rows.beside() { Row { used: u64::MAX, ..fresh } } else { fresh }
+        if fresh.period.start_ns < self.rows.beside() { Row::dropped(fresh.period) } else { fresh }
     }
 
     /// The earliest instant from `from_ns` on at which `cost` units are left, if nothing else is charged until then.
@@ -140,7 +158,7 @@ impl QuotaCount {
 
     /// Charges units to the period of a row that [`Self::at`] gave. `keep_ns`: how long rows are kept.
     pub fn charge(&mut self, row: &Row, units: u64, now_ns: u64, keep_ns: u64) {
-        self.change(row, now_ns, keep_ns, |row| row.used = row.used.saturating_add(units));
+        self.change(row, now_ns, keep_ns, |row| row.used = charged(row.used, units));
     }
 
     /// Changes what remains of the period of a row that [`Self::at`] gave, and gives the row as it stands after.
@@ -200,14 +218,15 @@ impl QuotaCount {
         self.rows.retain(|row| !forgets(&row.into()));
     }
 
-    /// Changes the units charged to the period with this start, in whole seconds since the epoch, from `charged` to `real`. `false`: the
+    /// Changes the units charged to the period with this start, in whole seconds since the epoch, from `before` to `real`. `false`: the
     /// period was dropped, and nothing changed.
-    pub fn settle(&mut self, start_s: u64, charged: u64, real: u64) -> bool {
+    pub fn settle(&mut self, start_s: u64, before: u64, real: u64) -> bool {
         let index = self.rows.partition_point(|row| row.start_ns / super::time::SECOND_NS < start_s);
         let row = self.rows.get_mut(index).filter(|row| row.start_ns / super::time::SECOND_NS == start_s);
+        let row = row.filter(|row| !Row::from(&**row).is_dropped());
         let found = row.is_some();
         if let Some(row) = row {
-            row.used = if real >= charged { row.used.saturating_add(real - charged) } else { row.used.saturating_sub(charged - real) };
+            row.used = if real >= before { charged(row.used, real - before) } else { row.used.saturating_sub(before - real) };
         }
         found
     }

@@ -384,6 +384,12 @@ impl PlanEngine {
         self.settings.receipts_ttl_ns.max(KEEP_NS)
     }
 
+    /// How long a count keeps its rows. Where a ledger keeps the books, they are forgotten once it knows all of them, and never dropped: a clock
+    /// that leapt twice would leave periods behind that have nothing left.
+    fn rows_keep_ns(&self) -> u64 {
+        if self.settings.lease.is_some() { u64::MAX } else { self.keep_ns() }
+    }
+
     /// Drops what remembers nothing any more. Call it every few seconds. `true`: more has ended than [`Self::take_ended`] gives now; sweep
     /// again when that is given back.
     pub fn sweep(&self, now: Now) -> bool {

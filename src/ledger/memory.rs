@@ -6,6 +6,7 @@ mod made;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
 use std::convert::Infallible;
+use std::ops::RangeInclusive;
 
 use parking_lot::Mutex;
 use roaring::RoaringBitmap;
@@ -39,7 +40,8 @@ struct State {
     count_rules: Vec<[u64; 8]>,
     vouched_s: Option<u64>,
     seen_s: Option<u64>,
-    accounts_dropped_to_s: u64,
+    /// When the first and the last of the accounts ended that were dropped.
+    accounts_dropped_s: Option<(u64, u64)>,
     marks: HashMap<MarkPlace, MarkRow>,
     marks_dropped_to_s: Option<u64>,
     catalog_revision: u64,
@@ -107,9 +109,10 @@ impl Ledger for MemoryLedger {
     }
 
     fn times(&self) -> Result<Times, LedgerError> {
-        let State { vouched_s, seen_s, accounts_dropped_to_s, marks_dropped_to_s, .. } = *self.state.lock();
+        let State { vouched_s, seen_s, accounts_dropped_s, marks_dropped_to_s, .. } = *self.state.lock();
+        let periods_dropped_to_s = accounts_dropped_s.map_or(0, |(_, last_s)| last_s);
         let seen_s = vouched_s.is_none().then_some(seen_s).flatten();
-        Ok(Times { vouched_s, seen_s, periods_dropped_to_s: accounts_dropped_to_s, marks_dropped_to_s })
+        Ok(Times { vouched_s, seen_s, periods_dropped_to_s, marks_dropped_to_s })
     }
 
     fn load_catalog(&self) -> Result<CatalogImage, LedgerError> {
@@ -217,7 +220,8 @@ impl State {
         let old: Vec<_> = periods.take(most).collect();
         let mut counters = 0;
         for (end_s, counter, start_s) in &old {
-            self.accounts_dropped_to_s = self.accounts_dropped_to_s.max(*end_s);
+            let (first_s, last_s) = self.accounts_dropped_s.unwrap_or((*end_s, *end_s));
+            self.accounts_dropped_s = Some((first_s.min(*end_s), last_s.max(*end_s)));
             let Some(state) = self.counters.get_mut(counter) else { continue };
             state.periods.remove(start_s);
             if state.periods.is_empty() {
@@ -310,8 +314,8 @@ impl Rows for State {
         Ok(())
     }
 
-    fn accounts_dropped_to_s(&mut self) -> Result<u64, Infallible> {
-        Ok(self.accounts_dropped_to_s)
+    fn dropped_ends_s(&mut self) -> Result<Option<RangeInclusive<u64>>, Infallible> {
+        Ok(self.accounts_dropped_s.map(|(first_s, last_s)| first_s..=last_s))
     }
 
     fn is_marked(&mut self, place: MarkPlace, low: u16) -> Result<bool, Infallible> {
@@ -377,8 +381,9 @@ impl Rows for State {
 
     fn believe(&mut self, Believed { now_s, vouched }: Believed) -> Result<bool, Infallible> {
         *(if vouched { &mut self.vouched_s } else { &mut self.seen_s }) = Some(now_s);
-        let reopened = self.accounts_dropped_to_s.max(self.marks_dropped_to_s.unwrap_or_default()) > now_s;
-        self.accounts_dropped_to_s = self.accounts_dropped_to_s.min(now_s);
+        let accounts_to_s = self.accounts_dropped_s.map_or(0, |(_, last_s)| last_s);
+        let reopened = accounts_to_s.max(self.marks_dropped_to_s.unwrap_or_default()) > now_s;
+        self.accounts_dropped_s = self.accounts_dropped_s.map(|(first_s, last_s)| (first_s, last_s.min(now_s)));
         self.marks_dropped_to_s = self.marks_dropped_to_s.map(|dropped_s| dropped_s.min(now_s));
         Ok(reopened)
     }

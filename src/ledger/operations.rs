@@ -1,5 +1,7 @@
 //! What each operation does, over rows that a ledger in memory or SQLite keeps.
 
+use std::ops::RangeInclusive;
+
 use super::balance::{Account, MAX_UNITS, Share};
 use super::{
     Answer, Balance, Believed, CatalogChange, CatalogEdit, ChargeRequest, Counter, CounterId, CounterIdentity, DailyChange, Delta, Expire,
@@ -35,8 +37,8 @@ pub(super) trait Rows {
     fn put_account(&mut self, counter: CounterId, start_s: u64, account: &Account) -> Result<(), Self::Error>;
     fn shares(&mut self, counter: CounterId, start_s: u64) -> Result<Vec<(Holder, Share)>, Self::Error>;
     fn put_share(&mut self, counter: CounterId, start_s: u64, holder: Holder, share: &Share) -> Result<(), Self::Error>;
-    /// Accounts of periods that ended by then may have been dropped.
-    fn accounts_dropped_to_s(&mut self) -> Result<u64, Self::Error>;
+    /// Accounts of periods that end so may have been dropped.
+    fn dropped_ends_s(&mut self) -> Result<Option<RangeInclusive<u64>>, Self::Error>;
 
     fn is_marked(&mut self, place: MarkPlace, low: u16) -> Result<bool, Self::Error>;
     fn put_mark(&mut self, place: MarkPlace, low: u16, issued_s: u64) -> Result<(), Self::Error>;
@@ -99,16 +101,34 @@ fn resolve<R: Rows>(rows: &mut R, counter: &Counter) -> Result<Result<(CounterId
     }
 }
 
-/// The account of a period, new where it was never touched. `None`: it was dropped, or may have been: it must not start from 0 again.
-fn open<R: Rows>(rows: &mut R, counter: CounterId, period: LedgerPeriod) -> Result<Option<Account>, R::Error> {
-    if let Some(account) = rows.account(counter, period.start_s)? {
-        return Ok(Some(account));
+/// Was the account of a period dropped, or may it have been? Then it must not start from 0 again, and no counter is made for it.
+fn is_dropped<R: Rows>(rows: &mut R, counter: &Counter, period: LedgerPeriod) -> Result<bool, R::Error> {
+    if !rows.dropped_ends_s()?.is_some_and(|ends_s| ends_s.contains(&period.end_s)) {
+        return Ok(false);
     }
-    let dropped = period.end_s <= rows.accounts_dropped_to_s()?;
-    Ok((!dropped).then(|| Account::new(period)))
+    let counter = match counter {
+        Counter::Named(identity) => rows.find_counter(identity)?,
+        // An unknown number is told as such.
+        Counter::Known(id) => match rows.limit_revision(*id)? {
+            Some(_) => Some(*id),
+            None => return Ok(false),
+        },
+    };
+    Ok(match counter {
+        Some(counter) => rows.account(counter, period.start_s)?.is_none(),
+        None => true,
+    })
+}
+
+/// The account of a period, new where it was never touched.
+fn open<R: Rows>(rows: &mut R, counter: CounterId, period: LedgerPeriod) -> Result<Account, R::Error> {
+    Ok(rows.account(counter, period.start_s)?.unwrap_or_else(|| Account::new(period)))
 }
 
 fn lease<R: Rows>(rows: &mut R, request: &LeaseRequest) -> Result<Result<Lease, Refused>, R::Error> {
+    if !request.may_pass && is_dropped(rows, &request.counter, request.period)? {
+        return Ok(Err(Refused::PeriodDropped));
+    }
     let (counter, newest) = match resolve(rows, &request.counter)? {
         Ok(found) => found,
         Err(refused) => return Ok(Err(refused)),
@@ -121,11 +141,7 @@ fn lease<R: Rows>(rows: &mut R, request: &LeaseRequest) -> Result<Result<Lease, 
         rows.set_limit_revision(counter, request.revision)?;
     }
     let start_s = request.period.start_s;
-    let account = open(rows, counter, request.period)?.or(request.may_pass.then(|| Account::new(request.period)));
-    let Some(mut account) = account else {
-        let balance = Balance { charged: MAX_UNITS, ..Balance::default() };
-        return Ok(Ok(Lease { counter, rule, leased: 0, spent: 0, balance }));
-    };
+    let mut account = open(rows, counter, request.period)?;
     let shares = rows.shares(counter, start_s)?;
     let known = find(&shares, request.holder);
     let mut share = known.unwrap_or_default();
@@ -197,6 +213,9 @@ fn charge<R: Rows>(rows: &mut R, request: &ChargeRequest) -> Result<Result<Balan
     if let Some(before) = made_before(rows, request.once.as_ref())? {
         return Ok(Err(before.err().unwrap_or(Refused::DoneBefore)));
     }
+    if is_dropped(rows, &request.counter, request.period)? {
+        return Ok(Err(Refused::PeriodDropped));
+    }
     let charged = edit_account(rows, &request.counter, request.period, request.now_s, |account| {
         account.change(i64::try_from(request.units).unwrap_or(i64::MAX));
     })?;
@@ -215,7 +234,12 @@ fn grant<R: Rows>(rows: &mut R, request: &GrantRequest) -> Result<Result<GrantMa
         Some(Err(refused)) => return Ok(Err(refused)),
         None => {}
     }
+    let reopens = is_dropped(rows, &request.counter, request.period)?;
     let granted = edit_account(rows, &request.counter, request.period, request.now_s, |account| {
+        if reopens {
+            // Nothing was left of it.
+            account.charged = request.limit.min(MAX_UNITS);
+        }
         account.grant(request.change, request.limit);
     })?;
     if let Ok(balance) = granted {
@@ -247,10 +271,7 @@ fn edit_account<R: Rows>(
         Ok(found) => found,
         Err(refused) => return Ok(Err(refused)),
     };
-    let mut account = match open(rows, counter, period)? {
-        Some(account) => account,
-        None => return Ok(Ok(Balance { charged: MAX_UNITS, ..Balance::default() })),
-    };
+    let mut account = open(rows, counter, period)?;
     edit(&mut account);
     account.active_s = now_s.min(MAX_UNITS);
     rows.put_account(counter, period.start_s, &account)?;

@@ -32,5 +32,6 @@ mod starts;
 mod trust;
 mod upstream;
 mod usage;
+mod wall;
 mod windows;
 mod wire;

@@ -119,7 +119,10 @@ pub(super) fn start(parts: &Parts, files_poll_ms: u64, stalled: &Stalled, log: &
     let (durable, overload) = (parts.durable_engine.clone(), parts.overload.clone());
     let (metrics, callers) = (parts.metrics.clone(), parts.plans.clone());
     let (log, mut told_lost) = (log.clone(), 0);
+    let time = parts.time.clone();
     every("gauges", Duration::from_secs(1), stopping.clone(), move || {
+        // What is believed is kept by the upkeep; here it is seen, and told, at once.
+        let _ = time.look(clock.now());
         let status = ledger.status();
         watch.look(&status, clock.steady_ns());
         gauges.set(&rules, &plans, &durable, &status);

@@ -370,6 +370,11 @@ impl Books {
         self.floor_ns.load(Ordering::Relaxed)
     }
 
+    /// Periods that ended by then may have been counted elsewhere.
+    pub(super) fn raise_floor(&self, to_ns: u64) {
+        self.floor_ns.fetch_max(to_ns, Ordering::Relaxed);
+    }
+
     /// Visits every entry. Others may be made and dropped meanwhile.
     pub(super) fn each(&self, mut visit: impl FnMut(&Entry)) {
         self.by_subject.iter().for_each(|found| visit(&found.key().0));

@@ -86,7 +86,7 @@ pub enum Committed {
     Done,
     /// The mark was set before, and nothing changed.
     Duplicate,
-    /// Marks of that time were dropped, and nothing changed.
+    /// Marks of that time, or the books of its period, were dropped, and nothing changed.
     TooOld,
     /// Another report had the name of this one, and nothing changed.
     Other,
@@ -204,7 +204,7 @@ impl PlanEngine {
                 if let Some(class) = class {
                     self.usage.count(&self.fingerprints, Who::under(owner, key, target), Event::Response(*class), now);
                 }
-                Settlement::Counted
+                if committed.contains(&Committed::TooOld) { Settlement::Expired } else { Settlement::Counted }
             }
         }
     }
@@ -243,7 +243,7 @@ impl PlanEngine {
                 return Some(());
             }
             let row = count.row(period.start_ns).unwrap_or(Row { period, used: 0, granted: 0 });
-            count.charge(&row, units, now.unix_ns, self.keep_ns());
+            count.charge(&row, units, now.unix_ns, self.rows_keep_ns());
             if let Some(held) = leases.held_mut(period.start_ns) {
                 held.turn();
             }

@@ -200,7 +200,7 @@ impl PlanEngine {
         let Some((entry, state)) = held.get_mut(look.entry) else { return };
         let forgotten_to_ns = self.forgotten_to_ns(state);
         let Some(slot) = state.quotas.get_mut(look.slot) else { return };
-        slot.count.charge(&look.row, look.cost, now.unix_ns, self.keep_ns());
+        slot.count.charge(&look.row, look.cost, now.unix_ns, self.rows_keep_ns());
         let Some(settings) = &self.settings.lease else { return };
         let Slot { count, leases, .. } = slot;
         let units = leases.hold(look.row.period, forgotten_to_ns, count);

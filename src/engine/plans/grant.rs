@@ -117,7 +117,8 @@ impl PlanEngine {
             if let Some(held) = leases.held_mut(period.start_ns).filter(|_| !matches!(change, Grant::Add(_))) {
                 give_back(number, held, &mut backs);
             }
-            (number, period, count.row(period.start_ns).map(|row| row.used), backs.pop())
+            let used = count.row(period.start_ns).filter(|row| !row.is_dropped()).map(|row| row.used);
+            (number, period, used, backs.pop())
         })?;
         let counter = Counter::of(&owner, &quota.identity);
         let number = (number != 0).then_some(number);
@@ -130,9 +131,10 @@ impl PlanEngine {
         let work = |state: &mut State| {
             let place = state.slot(&plan.counter.quota, now, self.keep_ns())?;
             let Slot { count, leases, .. } = state.quotas.get_mut(place)?;
-            let used = count.row(plan.period.start_ns).map_or(charged, |row| row.used);
+            let known = count.row(plan.period.start_ns).filter(|row| !row.is_dropped());
+            let used = known.map_or(charged, |row| row.used);
             let row = Row { period: plan.period, used, granted };
-            count.tell(row, now.unix_ns, self.keep_ns());
+            count.tell(row, now.unix_ns, self.rows_keep_ns());
             // An answer that is on its way may know nothing of it.
             if let Some(held) = leases.held_mut(plan.period.start_ns) {
                 held.turn();
@@ -191,7 +193,8 @@ impl PlanEngine {
             let declared = lookup.plan(plan).and_then(|plan| plan.entitlement(entitlement));
             for slot in &entry.lock().quotas {
                 let limit = declared.and_then(|entitlement| declared_limit(entitlement, &slot.identity));
-                let rows = slot.count.rows().filter(|row| row.period.start_ns < until_ns && from_ns < row.period.end_ns);
+                let rows =
+                    slot.count.rows().filter(|row| row.period.start_ns < until_ns && from_ns < row.period.end_ns && !row.is_dropped());
                 found.extend(rows.map(|row| describe(owner, &slot.identity, limit, row)));
             }
         });

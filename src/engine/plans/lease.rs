@@ -9,6 +9,8 @@
 
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use super::PlanEngine;
 use super::asking::Haste;
 use super::books::{Owner, Seat, Slot, State, subject_fingerprint};
@@ -178,7 +180,8 @@ impl PlanEngine {
         held.lease(lease.leased, need.spent, need.round);
         let kept = count.row(start_ns);
         let used = i128::from(lease.charged) - i128::from(lease.leased) + i128::from(held.spent);
-        let used = u64::try_from(used.max(0)).unwrap_or(u64::MAX);
+        // The greatest stands for a period that was dropped.
+        let used = u64::try_from(used.max(0)).unwrap_or(u64::MAX).min(u64::MAX - 1);
         let told = Row { period: need.period, used, granted: lease.granted };
         let told = if held.round == need.round {
             held.be_sure();
@@ -189,8 +192,38 @@ impl PlanEngine {
             kept.is_none().then_some(told)
         };
         if let Some(told) = told.filter(|&told| kept != Some(told)) {
-            count.tell(told, now.unix_ns, self.keep_ns());
+            count.tell(told, now.unix_ns, self.rows_keep_ns());
         }
+    }
+
+    /// The ledger has dropped the period: nothing is left of it, until a grant opens it, or [`Self::reopen`].
+    pub fn period_dropped(&self, need: &Need, now: Now) {
+        let Some(entry) = self.books.find(self.fingerprint_of(&need.counter)) else { return };
+        let mut state = entry.lock();
+        let forgotten_to_ns = self.forgotten_to_ns(&state);
+        let Some(Slot { count, leases, .. }) = state.find(&need.counter.quota) else { return };
+        let held = leases.hold(need.period, forgotten_to_ns, count);
+        held.answered(need.question);
+        held.be_known();
+        if held.round == need.round {
+            held.be_sure();
+            count.tell(Row::dropped(need.period), now.unix_ns, self.rows_keep_ns());
+        } else {
+            // Something was granted meanwhile.
+            held.be_unsure();
+        }
+    }
+
+    /// Periods that the ledger had dropped may be open again: it is asked.
+    pub fn reopen(&self) {
+        self.books.each(|entry| {
+            for Slot { count, leases, .. } in &mut entry.lock().quotas {
+                for row in count.rows().filter(Row::is_dropped).collect::<SmallVec<[Row; 2]>>() {
+                    leases.held_mut(row.period.start_ns).into_iter().for_each(Held::be_unsure);
+                }
+                count.forget(Row::is_dropped);
+            }
+        });
     }
 
     /// The ledger did not answer, or refused: what was asked for may be asked for again at once.

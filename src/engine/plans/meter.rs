@@ -54,7 +54,7 @@ pub(super) struct QuotaAsk<'a> {
 impl QuotaAsk<'_> {
     /// Its period was dropped, and has nothing left: nothing is counted in it any more.
     pub(super) fn is_forgotten(&self) -> bool {
-        self.row.used == u64::MAX
+        self.row.is_dropped()
     }
 }
 
@@ -130,7 +130,7 @@ impl<'a> Meter<'a, '_, '_> {
     fn must_ask(&self, ask: &QuotaAsk<'_>) -> bool {
         let asks = self.leasing.is_some_and(|leasing| leasing.shortage != Shortage::Allow);
         // Of a period that the ledger never told of, it may know a grant.
-        asks && !ask.is_forgotten() && self.held(ask, |held| held.is_none_or(|held| held.is_unsure() || !held.is_known()))
+        asks && self.held(ask, |held| held.map_or(!ask.is_forgotten(), |held| held.is_unsure() || !held.is_known()))
     }
 
     fn held<R>(&self, ask: &QuotaAsk<'_>, read: impl FnOnce(Option<&Held>) -> R) -> R {

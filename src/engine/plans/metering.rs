@@ -101,7 +101,7 @@ impl PlanEngine {
 
         let take = Take::of(request.cost);
         let leasing = self.settings.lease.as_ref().map(|settings| Leasing { settings, shortage, forgotten_to_ns });
-        let mut meter = Meter { rates: &mut rates, quotas: &quotas, slots: &mut *slots, now, keep_ns: self.keep_ns(), leasing };
+        let mut meter = Meter { rates: &mut rates, quotas: &quotas, slots: &mut *slots, now, keep_ns: self.rows_keep_ns(), leasing };
         let decided = meter.decide(take, metered.limits);
         drop(rates);
         drop((account_tat, target_rates));

@@ -12,20 +12,26 @@ use crate::decide::quota::Row;
 use crate::decide::time::Now;
 
 impl PlanEngine {
+    /// Of periods that ended by then the ledger may know more than memory does, or has dropped them: where the clock steps back into one, it is
+    /// asked first.
+    pub fn ask_of_periods_to(&self, end_ns: u64) {
+        self.books.raise_floor(end_ns);
+    }
+
     /// Takes over a running period from the ledger, at start, before anything is checked.
     ///
     /// # Errors
     /// There is no room for another entry, or for another count in it.
     pub fn restore(&self, row: &Restored, now: Now) -> Result<(), GrantError> {
         let fingerprint = self.fingerprint_of(&row.counter);
-        let keep_ns = self.keep_ns();
+        let (keep_ns, rows_keep_ns) = (self.keep_ns(), self.rows_keep_ns());
         let work = |state: &mut State| {
             let forgotten_to_ns = self.forgotten_to_ns(state);
             let place = state.slot(&row.counter.quota, now, keep_ns)?;
             let slot = state.quotas.get_mut(place)?;
             let Slot { count, leases, .. } = slot;
             leases.counter = row.number;
-            count.tell(Row { period: row.period, used: row.charged, granted: row.granted }, now.unix_ns, keep_ns);
+            count.tell(Row { period: row.period, used: row.charged, granted: row.granted }, now.unix_ns, rows_keep_ns);
             leases.hold(row.period, forgotten_to_ns, count).be_known();
             Some(())
         };

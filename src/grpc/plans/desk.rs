@@ -142,6 +142,7 @@ impl Desk {
                     by_name.number = None;
                     return desk.submit(by_name, tell);
                 }
+                Ok(Err(Refused::PeriodDropped)) => desk.engine.period_dropped(&need, desk.clock.now()),
                 Ok(Err(refused)) => {
                     tracing::debug!("a lease was refused: {refused}");
                     desk.engine.lease_failed(&need);
@@ -206,6 +207,7 @@ impl Desk {
                         Ok(_) => Ok(Committed::Done),
                         Err(Refused::DoneBefore) => Ok(Committed::Duplicate),
                         Err(Refused::OtherOperation) => Ok(Committed::Other),
+                        Err(Refused::PeriodDropped) => Ok(Committed::TooOld),
                         Err(refused) => Err(LedgerError::Fault(refused.to_string())),
                     }));
                 });

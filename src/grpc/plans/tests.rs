@@ -2,6 +2,7 @@
 
 mod reports;
 mod restart;
+mod wall;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;

@@ -2,6 +2,7 @@
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashMap};
+use std::ops::RangeInclusive;
 
 use roaring::RoaringBitmap;
 use rusqlite::types::Type;
@@ -20,6 +21,7 @@ use crate::ledger::{
 /// Names of the table `numbers`.
 pub(super) const CATALOG_REVISION: &str = "catalog_revision";
 pub(super) const ACCOUNTS_DROPPED_TO_S: &str = "periods_dropped_to_s";
+const ACCOUNTS_DROPPED_FROM_S: &str = "periods_dropped_from_s";
 pub(super) const MARKS_DROPPED_TO_S: &str = "marks_dropped_to_s";
 pub(super) const VOUCHED_S: &str = "clock_vouched_s";
 pub(super) const SEEN_S: &str = "clock_seen_s";
@@ -130,6 +132,10 @@ impl<'a> Transaction<'a> {
         let old = statement.query_map([int(ended_by_s), int(most)], |row| Ok((row.get(0)?, row.get(1)?, read_int(row, 2)?)))?;
         let old: Vec<(i64, i64, u64)> = old.collect::<Result<_>>()?;
         drop(statement);
+        if let Some((.., first_s)) = old.first() {
+            let from_s = self.dropped_ends_s()?.map_or(*first_s, |ends_s| *ends_s.start());
+            self.set_number(ACCOUNTS_DROPPED_FROM_S, from_s.min(*first_s))?;
+        }
         self.raise_number(ACCOUNTS_DROPPED_TO_S, old.last().map(|(.., end_s)| *end_s))?;
         let mut counters = 0;
         for (counter, start_s, _) in &old {
@@ -261,8 +267,11 @@ impl Rows for Transaction<'_> {
         Ok(())
     }
 
-    fn accounts_dropped_to_s(&mut self) -> Result<u64> {
-        Ok(self.number(ACCOUNTS_DROPPED_TO_S)?.unwrap_or_default())
+    fn dropped_ends_s(&mut self) -> Result<Option<RangeInclusive<u64>>> {
+        let Some(to_s) = self.number(ACCOUNTS_DROPPED_TO_S)? else { return Ok(None) };
+        // An older program did not keep the first.
+        let from_s = self.number(ACCOUNTS_DROPPED_FROM_S)?.unwrap_or_default();
+        Ok(Some(from_s..=to_s))
     }
 
     fn is_marked(&mut self, place: MarkPlace, low: u16) -> Result<bool> {

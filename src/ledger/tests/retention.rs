@@ -4,6 +4,8 @@ on_both![
     periods_are_kept_until_the_time_that_is_said,
     a_counter_ends_with_its_last_period_and_its_number_is_never_another_s,
     no_dropped_period_starts_from_0_again,
+    a_period_that_ended_before_the_first_that_was_dropped_is_fresh,
+    a_grant_opens_a_dropped_period_and_leaves_what_it_says,
     marks_are_kept_while_one_receipt_of_their_row_lives,
     a_receipt_of_dropped_marks_is_too_old,
     days_are_kept_from_the_day_that_is_said,
@@ -40,12 +42,43 @@ fn no_dropped_period_starts_from_0_again(bench: &Bench) {
     let holder = bench.join(1);
     bench.one(lease(holder, 10)).unwrap();
     bench.one(Expire { periods_ended_by_s: DAY.end_s, ..Expire::default() });
-    assert_eq!(bench.one(lease(holder, 20)).unwrap().leased, 0, "a clock that stepped back finds nothing left");
+    let dropped = || Err(Refused::PeriodDropped);
+    assert_eq!(bench.one(lease(holder, 20)), dropped(), "a clock that stepped back finds nothing left");
     let other = LeaseRequest { counter: Counter::Named(identity("umbrella")), ..lease(holder, 20) };
-    assert_eq!(bench.one(other.clone()).unwrap().leased, 0, "nor does a counter whose row may have been dropped");
+    assert_eq!(bench.one(other.clone()), dropped(), "nor does a counter whose row may have been dropped");
+    let charge = ChargeRequest { counter: other.counter.clone(), period: DAY, units: 1, now_s: NOON, once: None };
+    assert_eq!(bench.one(charge), Err(Refused::PeriodDropped));
+    assert_eq!(bench.ledger.usage(&LedgerScope::All, 0, u64::MAX).unwrap(), [], "and nothing is made for it");
     assert_eq!(bench.one(LeaseRequest { may_pass: true, ..lease(holder, 20) }).unwrap().leased, 20);
     let longer = LedgerPeriod { start_s: DAY.start_s, end_s: DAY.end_s + 1 };
     assert_eq!(bench.one(LeaseRequest { period: longer, ..other }).unwrap().leased, 20);
+}
+
+fn a_period_that_ended_before_the_first_that_was_dropped_is_fresh(bench: &Bench) {
+    let holder = bench.join(1);
+    bench.one(lease(holder, 10)).unwrap();
+    bench.one(Expire { periods_ended_by_s: DAY.end_s, ..Expire::default() });
+    // A board without a clock begins in 1970.
+    let first = LedgerPeriod { start_s: 0, end_s: DAY.end_s - 1 };
+    assert_eq!(bench.one(LeaseRequest { period: first, ..lease(holder, 20) }).unwrap().leased, 20);
+    bench.one(Expire { periods_ended_by_s: DAY.end_s, ..Expire::default() });
+    assert_eq!(bench.one(LeaseRequest { period: first, ..lease(holder, 20) }), Err(Refused::PeriodDropped), "once");
+}
+
+fn a_grant_opens_a_dropped_period_and_leaves_what_it_says(bench: &Bench) {
+    let holder = bench.join(1);
+    let changes = [(Grant::Add(5), 5), (Grant::SetRemaining(7), 7), (Grant::SetRemaining(0), 0), (Grant::Reset, 100)];
+    let counter = |place: usize| Counter::Named(identity(&format!("s{place}")));
+    let lease = |place, want| bench.one(LeaseRequest { counter: counter(place), ..lease(holder, want) });
+    (0..changes.len()).for_each(|place| assert_eq!(lease(place, 10).unwrap().leased, 10));
+    bench.one(Expire { periods_ended_by_s: DAY.end_s, ..Expire::default() });
+    for (place, (change, remaining)) in changes.into_iter().enumerate() {
+        assert_eq!(lease(place, 1), Err(Refused::PeriodDropped));
+        let grant = GrantRequest { counter: counter(place), period: DAY, change, limit: 100, now_s: NOON, once: None };
+        let Balance { charged, granted, .. } = bench.one(grant).unwrap().balance.unwrap();
+        assert_eq!((charged, 100u64.saturating_add_signed(granted) - charged), (100, remaining), "{change:?}: it counts as used up");
+        assert_eq!(lease(place, 1_000).unwrap().leased, remaining, "{change:?}");
+    }
 }
 
 fn issued(bench: &Bench, holder: Holder, seq: u64, issued_s: u64) -> Settled {

@@ -42,13 +42,13 @@ fn a_period_that_a_wrong_clock_dropped_is_open_again_and_those_that_are_over_are
     bench.one(Expire { periods_ended_by_s: u64::MAX, ..Expire::default() });
     assert_eq!(bench.ledger.times().unwrap().periods_dropped_to_s, DAY.end_s);
     assert!(!believe(bench, DAY.end_s, true), "all of it can be old by then");
-    assert_eq!(bench.one(lease(holder, 20)).unwrap().leased, 0);
+    assert_eq!(bench.one(lease(holder, 20)), Err(Refused::PeriodDropped));
     assert!(believe(bench, DAY.end_s - 1, true));
     assert!(!believe(bench, DAY.end_s - 1, true), "once");
     assert_eq!(bench.one(lease(holder, 20)).unwrap().leased, 20);
     assert_eq!(
-        bench.one(LeaseRequest { period: yesterday, ..lease(holder, 20) }).unwrap().leased,
-        0,
+        bench.one(LeaseRequest { period: yesterday, ..lease(holder, 20) }),
+        Err(Refused::PeriodDropped),
         "it was over, and does not begin again"
     );
 }

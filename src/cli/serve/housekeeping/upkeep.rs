@@ -8,6 +8,7 @@ use crate::cli::serve::timekeeping::{Timekeeping, tell_reopened};
 use crate::clock::Clock;
 use crate::decide::quota::KEEP_NS;
 use crate::decide::time::{Now, SECOND_NS};
+use crate::engine::plans::PlanEngine;
 use crate::ledger::{Believed, Expire, LedgerThread};
 
 const DAY_S: u64 = 86_400;
@@ -20,6 +21,8 @@ pub(super) struct Upkeep {
     ledger: Arc<LedgerThread>,
     clock: Clock,
     time: Timekeeping,
+    /// They ask the ledger again for what it has opened again.
+    engines: Vec<Arc<PlanEngine>>,
     /// Of receipts, and of periods that have ended.
     keep_ns: u64,
     receipts_ttl_ns: u64,
@@ -29,17 +32,19 @@ pub(super) struct Upkeep {
 impl Upkeep {
     pub(super) fn new(parts: &Parts) -> Self {
         let settings = parts.plans.settings();
-        Self::of(parts.ledger.clone(), parts.clock.clone(), parts.time.clone(), settings.receipts_ttl_ns, settings.usage_days)
+        let engines = vec![parts.plan_engine.clone(), parts.durable_engine.clone()];
+        let of = Self::of(parts.ledger.clone(), parts.clock.clone(), parts.time.clone(), settings.receipts_ttl_ns, settings.usage_days);
+        Self { engines, ..of }
     }
 
     fn of(ledger: Arc<LedgerThread>, clock: Clock, time: Timekeeping, receipts_ttl_ns: u64, usage_days: u64) -> Self {
-        Self { ledger, clock, time, keep_ns: receipts_ttl_ns.max(KEEP_NS), receipts_ttl_ns, usage_days }
+        Self { ledger, clock, time, engines: Vec::new(), keep_ns: receipts_ttl_ns.max(KEEP_NS), receipts_ttl_ns, usage_days }
     }
 
     pub(super) fn round(&mut self) -> impl Future<Output = ()> + Send + use<> {
         let now = self.clock.now();
         if let Some(believed) = self.time.look(now) {
-            submit(&self.ledger, self.expire(believed, now.unix_ns), now);
+            submit(&self.ledger, &self.engines, self.expire(believed, now.unix_ns), now);
         }
         std::future::ready(())
     }
@@ -65,15 +70,19 @@ impl Upkeep {
 }
 
 /// Asks again for as long as there is more, one piece after another: what else waits for the ledger comes between them.
-fn submit(ledger: &Arc<LedgerThread>, expire: Expire, now: Now) {
-    let again = Arc::clone(ledger);
+fn submit(ledger: &Arc<LedgerThread>, engines: &[Arc<PlanEngine>], expire: Expire, now: Now) {
+    let (again, engines) = (Arc::clone(ledger), engines.to_vec());
     ledger.submit(expire, move |done| match done {
         Ok(expired) => {
             if expired.reopened {
                 tell_reopened(now);
+                engines.iter().for_each(|engine| engine.reopen());
+            }
+            if expired.periods > 0 {
+                engines.iter().for_each(|engine| engine.ask_of_periods_to(expire.periods_ended_by_s.saturating_mul(SECOND_NS)));
             }
             if expired.more {
-                submit(&again, expire, now);
+                submit(&again, &engines, expire, now);
             }
         }
         Err(error) => tracing::debug!("the ledger did not let go of what is old: {error}"),

@@ -27,6 +27,9 @@ impl Desk {
     /// The ledger cannot be read, or the system gives no thread.
     pub fn restore(&self, lookup: &impl Lookup, durable: &PlanEngine) -> Result<Vec<Need>, LedgerError> {
         let now = self.clock.now();
+        // Those that are over are not taken over, and of those that were dropped nobody knows.
+        let dropped_to_ns = self.ledger.ledger().times()?.periods_dropped_to_s.saturating_mul(SECOND_NS);
+        [&*self.engine, durable].iter().for_each(|engine| engine.ask_of_periods_to(now.unix_ns.max(dropped_to_ns)));
         let needs = restore(&self.engine, durable, &**self.ledger.ledger(), lookup, now)?;
         self.restore_receipts(now)?;
         Ok(needs)
@@ -81,6 +84,10 @@ fn take_over(engine: &PlanEngine, durable: &PlanEngine, handed: Receiver<Vec<Per
             continue;
         }
         if engine.restore(&row, now).is_err() {
+            continue;
+        }
+        if !row.period.contains(now.unix_ns) {
+            // Of a time to come, by a clock that was wrong: nobody asks for it now.
             continue;
         }
         if active.len() < MAX_WARM {
