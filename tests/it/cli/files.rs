@@ -5,6 +5,7 @@ use std::fs;
 use tempfile::TempDir;
 
 use super::{Shell, ids};
+use crate::server::{PATIENT, Tollgate};
 
 const TIERS: &str = "examples/plans/aws-tiers.yaml";
 const GOLD: &str = "examples/plans/gold-oci.json";
@@ -250,6 +251,59 @@ fn all_mistakes_of_all_files_are_told_at_once() {
             "  standard input:3: subscribers[1] (s1): plans[0] names the plan `lead`, which does not exist",
         ]
     );
+}
+
+#[test]
+fn a_set_that_fits_into_no_message_is_one_edit() {
+    let shell = Shell::start();
+    let about = "x".repeat(4_000);
+    let file = |count: usize, plan: &str| {
+        let one = |i: usize| {
+            format!("- {{id: c{i}, description: {about}, plans: [{plan}], keys: [{{id: c{i}-1, value: imported-{i:06}-0123456789}}]}}\n")
+        };
+        format!("plans: [{{id: gold}}]\nsubscribers:\n{}", (0..count).map(one).collect::<String>())
+    };
+    let apply = |text: &str, flags: &[&str]| shell.run_with(&[&["apply", "-f", "-"], flags].concat(), text);
+    let whole = file(1_500, "gold");
+    assert!(whole.len() > 5 << 20);
+    let ran = apply(&whole, &["--dry-run"]);
+    assert!(ran.code == 0 && ran.stderr.contains("it would be: 3001 created"), "{}", ran.stderr);
+    assert_eq!(shell.json("plan list")["totalSize"], 0);
+
+    // A mistake in the last part, which only the server can know, leaves nothing of the first.
+    let wrong = whole
+        .replace("id: c1499, description", "id: c1499, plans: [lead], displayName: Last, labels: {a: b}, \"description\"")
+        .replace(", plans: [gold], keys: [{id: c1499-1", ", keys: [{id: c1499-1");
+    let ran = apply(&wrong, &[]);
+    assert!(
+        ran.code == 2 && ran.stderr.contains("standard input:1502: subscribers[1499] (c1499): plans[0] names the plan `lead`"),
+        "{}",
+        ran.stderr
+    );
+    assert_eq!(shell.json("plan list")["totalSize"], 0, "all or nothing");
+
+    assert_eq!(apply(&whole, &[]).code, 0);
+    assert_eq!(shell.json("subscriber list --page-size 1")["totalSize"], 1_500);
+    assert_eq!(
+        apply(&whole, &["--prune"]).stderr,
+        "tollgate: nothing to change: all is as the files say\n",
+        "of no part is anything unnamed"
+    );
+    let ran = apply(&file(1_400, "gold"), &["--prune"]);
+    assert!(ran.code == 0 && ran.stderr.contains("0 created, 0 updated, 200 deleted"), "{}", ran.stderr);
+}
+
+#[test]
+fn a_set_beyond_the_bound_names_the_setting() {
+    let server = Tollgate::start(&[], &[PATIENT, ("TOLLGATE_GRPC_MAX_APPLY_BYTES", "400000")]);
+    let shell = Shell { addr: server.grpc_addr().to_string(), server: Some(server) };
+    let one = |i: usize| format!("- {{id: t{i}, description: {}}}\n", "x".repeat(4_000));
+    let ran = shell.run_with(&["apply", "-f", "-"], &format!("targets:\n{}", (0..200).map(one).collect::<String>()));
+    assert!(
+        ran.code == 1 && ran.stderr.contains("more than the 400000 bytes of the setting grpc.max_apply_bytes, and nothing was changed"),
+        "{ran:?}"
+    );
+    assert_eq!(shell.json("target list")["totalSize"], 0);
 }
 
 #[test]

@@ -26,13 +26,58 @@ fn a_plan_is_made_changed_attached_and_deleted_by_flags() {
     ");
     shell.ok("target detach reports/prod gold");
     let plan = shell.json("plan update gold --no-rate --no-quotas --no-labels");
-    assert_eq!(plan["entitlements"], serde_json::json!([{"name": "default", "targets": ["users/prod"], "counterScope": "SUBSCRIBER"}]));
+    let left = serde_json::json!([{
+        "name": "default", "description": "", "targets": ["users/prod"], "rateLimit": null, "methodRateLimits": [], "quotas": [],
+        "counterScope": "SUBSCRIBER"
+    }]);
+    assert_eq!(plan["entitlements"], left, "every field is there");
 
     shell.ok("target set-default-plan users/prod gold");
     shell.refused("plan delete gold", 5, "users/prod");
     shell.ok("target set-default-plan users/prod --none");
     assert_eq!(shell.ok("plan delete gold"), "deleted plan gold\n");
     shell.refused("plan get gold", 4, "there is no plan `gold`");
+}
+
+#[test]
+fn a_target_that_an_edit_makes_is_told_with_what_is_near() {
+    let shell = Shell::start();
+    shell.ok("target create orders/prod");
+    let ran = shell.run("plan create gold --target orders/prod,orders/prd,users/prod");
+    assert_eq!(ran.stderr, "tollgate: created target orders/prd; near: orders/prod\ntollgate: created target users/prod\n");
+    let ran = shell.run("plan update gold --rate 5");
+    assert_eq!((ran.code, ran.stderr.as_str()), (0, ""), "{ran:?}");
+    let ran = shell.run("plan attach gold reports/prod");
+    assert_eq!(ran.stderr, "tollgate: created target reports/prod\n");
+    let ran = shell.run("plan create dry --target orders/pord --validate-only");
+    assert!(!ran.stderr.contains("created"), "{ran:?}");
+}
+
+#[test]
+fn a_plan_of_many_targets_makes_no_list_wide() {
+    let shell = Shell::start();
+    let targets: Vec<String> = (0..1_000).map(|i| format!("service-{i}/prod")).collect();
+    let mut file = format!("plans:\n- {{id: all, entitlements: [{{name: e, targets: [{}]}}]}}\n", targets.join(", "));
+    (0..100).for_each(|i| writeln!(file, "- {{id: tenant-{i}, entitlements: [{{name: e, targets: [service-{i}/prod]}}]}}").unwrap());
+    assert_eq!(shell.run_with(&["apply", "-f", "-"], &file).code, 0);
+    let list = shell.ok("plan list");
+    assert!(list.contains("service-0/prod, service-1/prod and 998 more"), "{list}");
+    assert!(list.lines().all(|line| line.len() < 160), "{list}");
+    assert!(shell.ok("plan get all").contains("service-998/prod, service-999/prod"));
+}
+
+#[test]
+fn flags_of_the_client_stand_before_the_command_too() {
+    let shell = Shell::start();
+    let elsewhere = Shell::at(([127, 0, 0, 1], 1).into());
+    let ran = elsewhere.run(&format!("--server {} --output json plan list", shell.addr));
+    assert_eq!(
+        (ran.code, ran.stdout.as_str()),
+        (0, "{\n  \"nextPageToken\": \"\",\n  \"totalSize\": 0,\n  \"usagePlans\": []\n}\n"),
+        "{ran:?}"
+    );
+    let ran = elsewhere.run("--grpc-addr 127.0.0.1:0 plan list");
+    assert!(ran.code == 2 && ran.stderr.contains("cannot be used with"), "{ran:?}");
 }
 
 #[test]
@@ -54,7 +99,7 @@ fn targets_and_subscribers_are_kept_by_flags() {
     let args = ["target", "create", "orders/prod", "--rate", "50", "--open", "GET /health", "--method-rate", "GET /users/{id}=5,10"];
     assert_eq!(shell.run_with(&args, "").code, 0);
     let target = shell.json("target update orders/prod --display-name Orders --no-rate");
-    assert_eq!((&target["displayName"], target.get("rateLimit")), (&"Orders".into(), None));
+    assert_eq!((&target["displayName"], target.get("rateLimit")), (&"Orders".into(), Some(&serde_json::Value::Null)));
     assert_eq!(target["openMethods"], serde_json::json!([{"method": "GET", "path": "/health"}]));
     assert_eq!(target["methodRateLimits"][0]["burst"], 10);
 
@@ -100,6 +145,12 @@ fn the_value_of_a_key_is_printed_once_and_alone() {
     shell.ok(&format!("check --key {value} --target a"));
     shell.ok("key update k1 --expires 2001-01-01T00:00:00Z");
     assert_eq!(denied(&shell, value), "API_KEY_EXPIRED");
+    shell.ok("key update k1 --expires 24h");
+    let (made, ends) = (shell.json("key get k1"), shell.json("key get k1"));
+    let seconds = |time: &serde_json::Value| time.as_str().unwrap().parse::<jiff::Timestamp>().unwrap().as_second();
+    let left = seconds(&ends["expireTime"]) - seconds(&made["updateTime"]);
+    assert!((86_390..=86_400).contains(&left), "{left} s");
+    shell.ok(&format!("check --key {value} --target a"));
     shell.ok("key update k1 --no-expiry --not-before 2500-01-01T00:00:00+09:00");
     assert_eq!(denied(&shell, value), "API_KEY_NOT_YET_VALID");
     assert!(shell.ok("key list").contains("2499-12-31T15:00:00Z"));

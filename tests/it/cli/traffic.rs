@@ -92,8 +92,28 @@ fn a_rate_is_refused_with_the_time_to_wait_and_what_can_never_pass_says_so() {
     assert!(never.code == 3 && never.stdout.contains("never: waiting does not help"), "{never:?}");
     let elsewhere = shell.run(&format!("check --key {KEY} --target b"));
     assert!(elsewhere.code == 3 && elsewhere.stdout.contains("NOT_SUBSCRIBED"), "{elsewhere:?}");
+    assert_eq!(elsewhere.stderr, "tollgate: there is no target `b`; near: a\n");
+    assert!(!elsewhere.stdout.contains('\u{1b}'), "no colour where nobody looks");
     assert!(shell.run("check --target a").stdout.contains("API_KEY_MISSING"));
     assert_eq!(books(&shell), (2, 98), "refusals are not charged");
+}
+
+#[test]
+fn what_was_never_used_is_0_of_so_many() {
+    let shell = shop("--quota yearly=100/year --quota 7/minute");
+    let usage = shell.json("usage --subscriber acme");
+    let quotas = usage["quotas"].as_array().unwrap();
+    let shown: Vec<_> =
+        quotas.iter().map(|quota| (quota["quota"].as_str().unwrap(), &quota["used"], &quota["limit"], &quota["remaining"])).collect();
+    let numbers = [0, 100, 7].map(serde_json::Value::from);
+    assert_eq!(shown, [("yearly", &numbers[0], &numbers[1], &numbers[1]), ("minute", &numbers[0], &numbers[2], &numbers[2])]);
+    assert_eq!(usage["days"], serde_json::json!([]));
+    assert!(shell.ok("usage --subscriber acme").contains("total: 2 periods"));
+    shell.ok(&format!("check --key {KEY} --target a"));
+    let usage = shell.json("usage --subscriber acme");
+    assert_eq!(usage["quotas"].as_array().unwrap().iter().filter(|quota| quota["quota"] == "yearly").count(), 1, "{usage}");
+    assert_eq!(shell.json("usage")["quotas"].as_array().unwrap().len(), usage["quotas"].as_array().unwrap().len());
+    assert_eq!(shell.json("usage --subscriber acme --from 2020-01-01 --to 2020-01-02")["quotas"], serde_json::json!([]), "those are over");
 }
 
 #[test]
