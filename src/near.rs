@@ -3,7 +3,7 @@
 /// The longest name that is compared: what is longer was hardly mistyped.
 const LONGEST: usize = 128;
 
-/// Those of `names` that `given` may be a mistyping of, the nearest first, at most three: one slip of the keys for each three letters.
+/// Those of `names` that `given` may be a mistyping of, the nearest first, at most three: one slip of the keys for each four letters.
 pub fn near<'a>(given: &str, names: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
     let given_folded = folded(given);
     if given_folded.len() > LONGEST || given_folded.is_empty() {
@@ -13,7 +13,7 @@ pub fn near<'a>(given: &str, names: impl IntoIterator<Item = &'a str>) -> Vec<&'
         .into_iter()
         .filter_map(|name| {
             let folded = folded(name);
-            let bound = (given_folded.len().max(folded.len()) / 3).clamp(1, 4);
+            let bound = (given_folded.len().max(folded.len()) / 4).clamp(1, 3);
             if folded.len() > LONGEST || folded.len().abs_diff(given_folded.len()) > bound {
                 return None;
             }
@@ -64,6 +64,7 @@ mod tests {
             ("orders/prd", &["orders/prod"]),
             ("di", &["id"]),
             ("colour", &[]),
+            ("users/prod", &[]),
             ("", &[]),
             ("x", &[]),
         ] {

@@ -141,9 +141,7 @@ pub(super) async fn run(args: Args, client: &Client) -> Result<(), Failure> {
     if plans && args.plans.prepare {
         stage(&args).set(client).await?;
     }
-    note(&show::header(&job));
-    let warm_up_ns = job.warm_up_ns;
-    let ran = measure(job, warm_up_ns).await;
+    let ran = measure(job).await;
     // Also where it was stopped, or nothing was answered.
     if plans && args.plans.clean {
         stage(&args).clear(client).await?;
@@ -152,9 +150,11 @@ pub(super) async fn run(args: Args, client: &Client) -> Result<(), Failure> {
     told(&args, &summary, client).await
 }
 
-async fn measure(job: Job, warm_up_ns: u64) -> Result<Summary, Failure> {
+async fn measure(job: Job) -> Result<Summary, Failure> {
+    let (header, warm_up_ns) = (show::header(&job), job.warm_up_ns);
     let mut interrupts = signal(SignalKind::interrupt()).map_err(Failure::failed)?;
     let mut run = Run::start(job, Clock::system()).map_err(Failure::failed)?;
+    note(&header);
     watch(&mut run, &mut interrupts, warm_up_ns).await;
     run.finish().map_err(Failure::failed)
 }
