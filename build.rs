@@ -14,7 +14,7 @@ const CALLER_CONTROLLED: &[(&str, &[&str])] = &[
     ("CheckRequest", &["api_key", "method", "path", "operation_id"]),
     ("CheckBatch", &["api_keys", "methods", "paths", "operation_ids"]),
     ("Outcome", &["receipt", "operation_id"]),
-    ("Caller", &["api_key"]),
+    ("Caller", &["api_key", "target"]),
 ];
 
 /// The Envoy services that are served, by the file that declares them.

@@ -78,6 +78,11 @@ pub const SETTINGS: &[Setting] = &[
     ),
     setting("grpc.max_message_bytes", "4194304", "a larger request is refused whole; 1024 or more"),
     setting("grpc.max_apply_bytes", "268435456", "a set of resources that operators apply in parts (`tollgate apply`), all parts together"),
+    setting(
+        "grpc.max_pending_bytes",
+        "268435456",
+        "what all calls together may hold that are open or wait for the rest of a message, one connection a quarter of it, and calls that need no token a sixteenth; beyond it calls that would wait are refused; 1048576 or more",
+    ),
     setting("grpc.max_descriptors", "1000", "descriptors in one request"),
     setting("grpc.max_entries", "100", "entries in one descriptor"),
     setting("grpc.workers", "0", "threads that serve gRPC, each with connections of its own; 0: one for each core"),

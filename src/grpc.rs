@@ -1,6 +1,7 @@
 //! The edge: protobuf to domain types and back, one file per service, every error to a status in one place (`status`).
 
 pub mod books;
+mod budget;
 pub mod codec;
 pub mod convert;
 mod deadline;
@@ -8,6 +9,8 @@ pub mod decision;
 pub mod details;
 pub mod ext_authz;
 mod gate;
+pub mod health;
+mod inbound;
 pub mod json;
 pub mod keep;
 pub mod observe;
@@ -15,6 +18,7 @@ pub mod overload;
 pub mod plans;
 mod protobuf;
 pub mod ratelimit;
+pub mod reflection;
 pub mod server;
 mod status;
 mod unary;

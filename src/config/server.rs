@@ -13,6 +13,8 @@ pub struct GrpcServer {
     pub max_connections: usize,
     /// Calls in flight on one connection.
     pub max_streams: u32,
+    /// What all calls together may hold.
+    pub max_pending_bytes: u64,
     /// The longest that a decision may have to wait for its core; it is shed where it would be longer.
     pub max_lag: Option<Duration>,
     /// How long calls may lie unread in their sockets while a core falls behind, before it closes connections.
@@ -44,6 +46,7 @@ impl GrpcServer {
             workers: reader.number("grpc.workers", 0..=1024),
             max_connections: reader.number("grpc.max_connections", 1..=1_000_000),
             max_streams: reader.number("grpc.max_streams", 1..=1_000_000),
+            max_pending_bytes: reader.number("grpc.max_pending_bytes", 1 << 20..=1 << 40),
             max_lag,
             max_unread,
             max_header_bytes: reader.number("grpc.max_header_bytes", 1024..=1 << 20),

@@ -1,10 +1,14 @@
-//! The codec of the services: that of `tonic_prost`, with buffers that fit the messages.
+//! The codec of the services: that of `tonic_prost`, with buffers that fit the messages, and with `INVALID_ARGUMENT` for what is no message:
+//! `INTERNAL`, as tonic says, would be a fault of the server's.
 
 use std::marker::PhantomData;
 
 use prost::Message;
-use tonic::codec::{BufferSettings, Codec};
+use tonic::Status;
+use tonic::codec::{BufferSettings, Codec, DecodeBuf, Decoder};
 use tonic_prost::ProstCodec;
+
+use super::protobuf::Malformed;
 
 /// Nearly every message fits; larger ones grow. tonic's own 8 KiB are the largest thing that a call allocates, twice.
 const BUFFER_BYTES: usize = 768;
@@ -25,13 +29,30 @@ impl<T: Message + Send + 'static, U: Message + Default + Send + 'static> Codec f
     type Encode = T;
     type Decode = U;
     type Encoder = <ProstCodec<T, U> as Codec>::Encoder;
-    type Decoder = <ProstCodec<T, U> as Codec>::Decoder;
+    type Decoder = FittedDecoder<U>;
 
     fn encoder(&mut self) -> Self::Encoder {
         ProstCodec::<T, U>::raw_encoder(BufferSettings::new(BUFFER_BYTES, SEND_BYTES))
     }
 
     fn decoder(&mut self) -> Self::Decoder {
-        ProstCodec::<T, U>::raw_decoder(BufferSettings::new(BUFFER_BYTES, SEND_BYTES))
+        FittedDecoder(PhantomData)
+    }
+}
+
+/// Reads messages.
+#[derive(Debug)]
+pub struct FittedDecoder<U>(PhantomData<U>);
+
+impl<U: Message + Default> Decoder for FittedDecoder<U> {
+    type Item = U;
+    type Error = Status;
+
+    fn decode(&mut self, message: &mut DecodeBuf<'_>) -> Result<Option<U>, Status> {
+        Ok(Some(U::decode(message).map_err(|_| Malformed::Message)?))
+    }
+
+    fn buffer_settings(&self) -> BufferSettings {
+        BufferSettings::new(BUFFER_BYTES, SEND_BYTES)
     }
 }

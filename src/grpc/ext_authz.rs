@@ -1,51 +1,100 @@
 //! `envoy.service.auth.v3.Authorization`: usage plans by Envoy's external authorization, with true status codes.
+//!
+//! Its messages are read with every text as bytes: what a caller sends may be no UTF-8, and an RPC error would let it pass.
+
+mod wire;
 
 use std::borrow::Cow;
+use std::convert::Infallible;
+use std::future::ready;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use axum::http;
 use envoy_types::pb::envoy::config::core::v3::{HeaderValue, HeaderValueOption};
-use envoy_types::pb::envoy::service::auth::v3::attribute_context::HttpRequest;
-use envoy_types::pb::envoy::service::auth::v3::authorization_server::Authorization;
+use envoy_types::pb::envoy::service::auth::v3::authorization_server::SERVICE_NAME;
 use envoy_types::pb::envoy::service::auth::v3::check_response::HttpResponse;
-use envoy_types::pb::envoy::service::auth::v3::{CheckRequest, CheckResponse, DeniedHttpResponse, OkHttpResponse};
+use envoy_types::pb::envoy::service::auth::v3::{CheckResponse, DeniedHttpResponse, OkHttpResponse};
 use envoy_types::pb::envoy::r#type::v3::HttpStatus;
 use envoy_types::pb::google::rpc;
-use tonic::{Code, Request, Response, Status};
+use hyper::body::Body as HttpBody;
+use prost::Message;
+use prost::bytes::Bytes;
+use tonic::body::Body;
+use tonic::codegen::{BoxFuture, Service, StdError};
+use tonic::server::NamedService;
+use tonic::{Code, Status};
 
+use self::wire::{CheckRequest, HttpRequest};
 use super::deadline::time_left;
+use super::inbound::Inbound;
 use super::plans::{Plans, headers};
+use super::protobuf::{Malformed, text_or_none};
 use super::ratelimit::{plan_metadata, string_struct};
+use super::unary::{self, Framed, Reply};
 use crate::decide::verdict::Decision;
-use crate::engine::plans::{CheckInput, InvalidRequest};
+use crate::engine::plans::CheckInput;
 
-/// The service.
+/// What the service does, from message to message.
 #[derive(Clone, Debug)]
 pub struct ExternalAuthorization(pub Arc<Plans>);
 
-#[tonic::async_trait]
-impl Authorization for ExternalAuthorization {
-    async fn check(&self, request: Request<CheckRequest>) -> Result<Response<CheckResponse>, Status> {
-        let time_left = time_left(request.metadata().as_ref());
-        let attributes = request.into_inner().attributes.unwrap_or_default();
-        let http = attributes.request.and_then(|request| request.http).unwrap_or_default();
-        let target = attributes.context_extensions.get("target").map(String::as_str).unwrap_or_default();
-        Ok(Response::new(self.decide(target, &http, time_left).await?))
+/// The service.
+#[derive(Clone, Debug)]
+pub struct AuthorizationGrpc(Arc<ExternalAuthorization>);
+
+impl AuthorizationGrpc {
+    pub fn new(plans: Arc<Plans>) -> Self {
+        Self(Arc::new(ExternalAuthorization(plans)))
+    }
+}
+
+impl NamedService for AuthorizationGrpc {
+    const NAME: &'static str = SERVICE_NAME;
+}
+
+impl<B> Service<http::Request<Inbound<B>>> for AuthorizationGrpc
+where
+    B: HttpBody<Error: Into<StdError>> + Unpin + Send + 'static,
+{
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<Self::Response, Infallible>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<Inbound<B>>) -> Self::Future {
+        if request.uri().path() != "/envoy.service.auth.v3.Authorization/Check" {
+            return Box::pin(ready(Ok(Status::unimplemented("no such method").into_http())));
+        }
+        let authorization = self.0.clone();
+        unary::answer(request, move |message, call| {
+            let time_left = time_left(call.headers);
+            Ok(Reply::Later(Box::pin(async move { authorization.check(message, time_left).await })))
+        })
     }
 }
 
 impl ExternalAuthorization {
-    async fn decide(&self, target: &str, http: &HttpRequest, time_left: Option<Duration>) -> Result<CheckResponse, InvalidRequest> {
-        let api_key = self.api_key(http);
-        let input = CheckInput {
-            api_key: &api_key,
-            target,
-            method: http.method.as_bytes(),
-            path: http.path.as_bytes(),
-            cost: None,
-            operation_id: &[],
-        };
-        self.0.check(&input, time_left, |decision| respond(decision, &self.0)).await
+    /// Answers a call as the service does, on any bytes.
+    ///
+    /// # Errors
+    /// Where the bytes are no request, or one that cannot be decided, whoever the caller is.
+    pub async fn answer_check(&self, message: Bytes) -> Result<Vec<u8>, Status> {
+        Ok(self.check(message, None).await?.message().to_vec())
+    }
+
+    async fn check(&self, message: Bytes, time_left: Option<Duration>) -> Result<Framed, Status> {
+        let request = CheckRequest::decode(message).map_err(|_| Malformed::Message)?;
+        let attributes = request.attributes.unwrap_or_default();
+        let http = attributes.request.and_then(|request| request.http).unwrap_or_default();
+        let target = wire::value(&attributes.context_extensions, b"target").map(text_or_none).unwrap_or_default();
+        let api_key = self.api_key(&http);
+        let input = CheckInput { api_key: &api_key, target, method: &http.method, path: &http.path, cost: None, operation_id: &[] };
+        Ok(self.0.check(&input, time_left, |decision| Framed::of(&respond(decision, &self.0))).await?)
     }
 
     /// The first of the headers that hold API keys. `authorization` holds one only as `Bearer`.
@@ -55,21 +104,21 @@ impl ExternalAuthorization {
     }
 }
 
-fn header<'h>(http: &'h HttpRequest, name: &str) -> Option<Cow<'h, [u8]>> {
-    if let Some(value) = http.headers.get(name) {
-        return Some(Cow::Borrowed(value.as_bytes()));
-    }
-    // Where Envoy is told to send raw headers (`encode_raw_headers`), they are here.
-    let raw = http.header_map.as_ref()?.headers.iter().find(|header| header.key.eq_ignore_ascii_case(name))?;
-    Some(Cow::Borrowed(if raw.raw_value.is_empty() { raw.value.as_bytes() } else { &raw.raw_value }))
-}
-
-fn key_of<'h>(name: &str, value: Cow<'h, [u8]>) -> Option<Cow<'h, [u8]>> {
-    if name != "authorization" {
+fn header<'h>(http: &'h HttpRequest, name: &str) -> Option<&'h [u8]> {
+    if let Some(value) = wire::value(&http.headers, name.as_bytes()) {
         return Some(value);
     }
+    // Where Envoy is told to send raw headers (`encode_raw_headers`), they are here.
+    let raw = http.header_map.as_ref()?.headers.iter().find(|header| header.key.eq_ignore_ascii_case(name.as_bytes()))?;
+    Some(if raw.raw_value.is_empty() { &raw.value } else { &raw.raw_value })
+}
+
+fn key_of<'h>(name: &str, value: &'h [u8]) -> Option<Cow<'h, [u8]>> {
+    if name != "authorization" {
+        return Some(Cow::Borrowed(value));
+    }
     let (scheme, key) = value.split_at_checked("bearer ".len())?;
-    scheme.eq_ignore_ascii_case(b"bearer ").then(|| Cow::Owned(key.trim_ascii().to_vec()))
+    scheme.eq_ignore_ascii_case(b"bearer ").then(|| Cow::Borrowed(key.trim_ascii()))
 }
 
 fn respond(decision: &Decision<'_>, plans: &Plans) -> CheckResponse {

@@ -103,8 +103,13 @@ impl Observe {
 
 /// `/service/method` of every method that is served.
 pub(super) fn served_paths() -> Vec<String> {
-    let sets =
-        [ENVOY_DESCRIPTORS, TOLLGATE_DESCRIPTORS, tonic_health::pb::FILE_DESCRIPTOR_SET, tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET];
+    let sets = [
+        ENVOY_DESCRIPTORS,
+        TOLLGATE_DESCRIPTORS,
+        tonic_health::pb::FILE_DESCRIPTOR_SET,
+        tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
+        tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
+    ];
     let mut paths = Vec::new();
     // They are part of the program: what cannot be decoded would fail every test.
     for file in sets.into_iter().filter_map(|set| FileDescriptorSet::decode(set).ok()).flat_map(|set| set.file) {

@@ -14,10 +14,12 @@ use std::time::Duration;
 
 use axum::http::{HeaderMap, Response};
 use parking_lot::Mutex;
+use tokio::sync::watch;
 use tonic::Status;
 use tonic::body::Body;
 
 use self::unread::{Reading, Unread};
+use super::budget::{Budget, Holding};
 use crate::clock::Clock;
 
 /// What HTTP/2 takes for a call beside its answer, which alone is measured.
@@ -32,6 +34,7 @@ const SMOOTHED: u64 = 32;
 pub struct Overload {
     max_lag: Option<Duration>,
     max_unread: Option<Duration>,
+    budget: Arc<Budget>,
     cores: Mutex<Vec<Arc<Backlog>>>,
 }
 
@@ -39,7 +42,13 @@ impl Overload {
     /// Sheds calls that would wait longer than `max_lag`, and closes connections where calls come to wait for longer than `max_unread` all the
     /// same; for longer than twice `max_lag` in any case. `None`: never; where no call is shed, no connection is closed.
     pub fn new(max_lag: Option<Duration>, max_unread: Option<Duration>) -> Self {
-        Self { max_lag, max_unread, cores: Mutex::default() }
+        Self { max_lag, max_unread, budget: Arc::default(), cores: Mutex::default() }
+    }
+
+    /// Refuses calls that would have to be kept, where all that are kept hold more than `bytes`.
+    #[must_use]
+    pub fn holding(self, bytes: u64) -> Self {
+        Self { budget: Arc::new(Budget::new(bytes)), ..self }
     }
 
     /// A core more.
@@ -47,7 +56,7 @@ impl Overload {
         let ns = |time: Option<Duration>| time.map_or(u64::MAX, |time| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
         // Who lets calls wait for longer does not want connections closed for it.
         let max_unread = self.max_lag.and_then(|lag| Some(self.max_unread?.max(2 * lag)));
-        let core = Arc::new(Backlog::new(ns(self.max_lag), ns(max_unread)));
+        let core = Arc::new(Backlog { budget: self.budget.clone(), ..Backlog::new(ns(self.max_lag), ns(max_unread)) });
         self.cores.lock().push(core.clone());
         core
     }
@@ -60,6 +69,16 @@ impl Overload {
     /// Connections that were closed since the start, because calls lay unread for too long.
     pub fn closed(&self) -> u64 {
         self.cores.lock().iter().map(|core| core.closed.load(Ordering::Relaxed)).sum()
+    }
+
+    /// Bytes that calls hold that are kept.
+    pub fn held(&self) -> u64 {
+        self.budget.held()
+    }
+
+    /// Calls that were refused since the start, because those that are kept hold too much.
+    pub fn refused(&self) -> u64 {
+        self.budget.refused()
     }
 
     /// The longest that a call was to wait, on any core, since this was asked last, in nanoseconds; 0 where no more than a few waited.
@@ -83,6 +102,7 @@ pub struct Backlog {
     closed: AtomicU64,
     /// What calls that are shed are answered.
     refusal: OnceLock<HeaderMap>,
+    budget: Arc<Budget>,
 }
 
 /// Where a call stands.
@@ -107,6 +127,7 @@ impl Backlog {
             unread,
             closed: zero(),
             refusal: OnceLock::new(),
+            budget: Arc::default(),
         }
     }
 
@@ -195,9 +216,31 @@ pub(super) struct LineEnds {
     over: AtomicBool,
     /// The peer was told so, behind all that was answered.
     told: AtomicBool,
+    /// Bytes that came and went, as far as they are counted.
+    moved: AtomicU64,
+    holding: Holding,
+    stopping: OnceLock<watch::Receiver<bool>>,
 }
 
 impl LineEnds {
+    pub(super) fn holding_of(budget: Arc<Budget>) -> Self {
+        Self { holding: Holding::new(budget), ..Self::default() }
+    }
+
+    /// What its calls hold.
+    pub(super) fn holding(&self) -> &Holding {
+        &self.holding
+    }
+
+    /// It is told there when the server stops.
+    pub(super) fn stops_with(&self, stopping: watch::Receiver<bool>) {
+        drop(self.stopping.set(stopping));
+    }
+
+    pub(super) fn stopping(&self) -> Option<&watch::Receiver<bool>> {
+        self.stopping.get()
+    }
+
     /// A call came, to the one thread that serves the connection.
     pub(super) fn came(&self) {
         self.calls.store(self.calls.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
@@ -211,6 +254,17 @@ impl LineEnds {
     /// A call that had begun is answered, or given up.
     pub(super) fn ended(&self) {
         self.begun.store(self.begun.load(Ordering::Relaxed).saturating_sub(1), Ordering::Relaxed);
+    }
+
+    /// Bytes came, or went.
+    pub(super) fn moves(&self, bytes: usize) {
+        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+        self.moved.store(self.moved.load(Ordering::Relaxed).wrapping_add(bytes), Ordering::Relaxed);
+    }
+
+    /// How many did. If it is the same twice, nothing has moved in between.
+    pub(super) fn moved(&self) -> u64 {
+        self.moved.load(Ordering::Relaxed)
     }
 
     /// Calls have begun and are not answered.
@@ -261,7 +315,8 @@ impl LineEnds {
 
 impl Line {
     pub(super) fn new(core: Arc<Backlog>, clock: Clock) -> Self {
-        Self { core, clock, reading: Reading::default(), ends: Arc::default() }
+        let ends = Arc::new(LineEnds::holding_of(core.budget.clone()));
+        Self { core, clock, reading: Reading::default(), ends }
     }
 
     pub(super) fn ends(&self) -> Arc<LineEnds> {
@@ -276,9 +331,10 @@ impl Line {
         self.ends.is_over()
     }
 
-    /// Something was written, or has to wait.
-    pub(super) fn writes(&self, waits: bool) {
-        self.ends.writing.store(waits, Ordering::Relaxed);
+    /// So much was written, or, `None`, it has to wait.
+    pub(super) fn writes(&self, written: Option<usize>) {
+        self.ends.writing.store(written.is_none(), Ordering::Relaxed);
+        self.ends.moves(written.unwrap_or_default());
     }
 
     /// The peer was told that nothing more is sent.
@@ -291,8 +347,9 @@ impl Line {
         self.reading.dry(&self.core.unread, || self.clock.steady_ns());
     }
 
-    /// Something was read. `false`: the connection is cut, and neither this nor what comes after it is to be looked at.
-    pub(super) fn read(&mut self) -> bool {
+    /// So much was read. `false`: the connection is cut, and neither this nor what comes after it is to be looked at.
+    pub(super) fn read(&mut self, bytes: usize) -> bool {
+        self.ends.moves(bytes);
         let calls = self.ends.calls.load(Ordering::Relaxed);
         if !self.is_cut() && self.reading.read(calls, &self.core.unread, || self.clock.steady_ns()) {
             self.core.closed.fetch_add(1, Ordering::Relaxed);
@@ -368,9 +425,10 @@ pub(super) fn sheds(path: &str) -> Sheds {
     }
 }
 
-/// Calls whose messages are answered each by itself.
+/// Calls whose messages are answered each by itself, or that are answered more than once.
 pub(super) fn is_stream(path: &str) -> bool {
-    path.ends_with("Stream") && path.starts_with("/tollgate.v1.DecisionService/")
+    (path.ends_with("Stream") && path.starts_with("/tollgate.v1.DecisionService/"))
+        || (path.starts_with("/grpc.") && (path.ends_with("/Watch") || path.ends_with("/ServerReflectionInfo")))
 }
 
 /// Connections are not closed for these, where they make no other calls: reports, and what operators do.

@@ -12,8 +12,15 @@ pub enum Malformed {
     Message,
     #[error("field {tag} of the request is of another type than in the contract")]
     Type { tag: u32 },
-    #[error("field {tag} of the request is a string, and not UTF-8")]
-    Text { tag: u32 },
+}
+
+/// A name that nothing has.
+const NO_NAME: &str = "\u{fffd}";
+
+/// A name as a text. One that is no text names nothing, as one does that is not known: it is no reason for an RPC error, which gateways take
+/// for leave to let a request pass, nor for failing what stands beside it.
+pub(super) fn text_or_none(name: &[u8]) -> &str {
+    from_utf8(name).unwrap_or(NO_NAME)
 }
 
 /// The fields of a message, one after the other.
@@ -52,9 +59,8 @@ impl<'a> Field<'a, '_> {
         Ok(value)
     }
 
-    pub(super) fn text(self) -> Result<&'a str, Malformed> {
-        let tag = self.tag;
-        from_utf8(self.bytes()?).map_err(|_| Malformed::Text { tag })
+    pub(super) fn name(self) -> Result<&'a str, Malformed> {
+        Ok(text_or_none(self.bytes()?))
     }
 
     pub(super) fn number(self) -> Result<u64, Malformed> {

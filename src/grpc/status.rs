@@ -3,7 +3,9 @@
 use tonic::metadata::MetadataValue;
 use tonic::{Code, Status};
 
+use super::budget::Full;
 use super::details;
+use super::inbound::Stopping;
 use super::overload::{Cut, Shed};
 use super::plans::NotSettled;
 use super::protobuf::Malformed;
@@ -42,9 +44,23 @@ impl From<NotRead> for Status {
                 status.metadata_mut().insert("grpc-accept-encoding", MetadataValue::from_static("identity"));
                 status
             }
-            NotRead::TooLong { .. } => Self::out_of_range(text),
+            NotRead::TooLong { .. } => Self::resource_exhausted(text),
             NotRead::Flagged | NotRead::Missing | NotRead::Less | NotRead::More => Self::internal(text),
         }
+    }
+}
+
+/// There is no room for it now.
+impl From<Full> for Status {
+    fn from(full: Full) -> Self {
+        Self::resource_exhausted(full.to_string())
+    }
+}
+
+/// What passes by itself, at another server or at the next start.
+impl From<Stopping> for Status {
+    fn from(stopping: Stopping) -> Self {
+        Self::unavailable(stopping.to_string())
     }
 }
 

@@ -11,13 +11,15 @@ use axum::http::header::{CONTENT_TYPE, HeaderName};
 use axum::http::{Extensions, HeaderMap, HeaderValue, Request, Response};
 use hyper::body::{Body as HttpBody, Frame};
 use prost::Message;
-use prost::bytes::{Buf, Bytes, BytesMut};
+use prost::bytes::{Buf, Bytes};
 use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::{BoxFuture, StdError};
 
+use super::inbound::Inbound;
+
 /// A flag, and the length in four bytes.
-const HEAD_BYTES: usize = 5;
+pub(super) const HEAD_BYTES: usize = 5;
 const ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
 const STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
@@ -84,13 +86,13 @@ pub(super) struct Call<'c> {
 }
 
 /// Answers one call. An `Err` of the method is the answer as it is.
-pub(super) fn answer<B, M>(mut request: Request<B>, max_message_bytes: usize, method: M) -> BoxFuture<Response<Body>, Infallible>
+pub(super) fn answer<B, M>(mut request: Request<Inbound<B>>, method: M) -> BoxFuture<Response<Body>, Infallible>
 where
     B: HttpBody<Error: Into<StdError>> + Unpin + Send + 'static,
     M: FnOnce(Bytes, Call<'_>) -> Result<Reply, Box<Response<Body>>> + Send + 'static,
 {
     Box::pin(async move {
-        let reply = match read(&mut request, max_message_bytes).await {
+        let reply = match read(&mut request).await {
             Ok(message) => match method(message, Call { headers: request.headers(), extensions: request.extensions() }) {
                 Ok(reply) => reply,
                 Err(answer) => return Ok(*answer),
@@ -112,7 +114,8 @@ where
     })
 }
 
-async fn read<B>(request: &mut Request<B>, max_message_bytes: usize) -> Result<Bytes, Status>
+/// The one message of a call.
+async fn read<B>(request: &mut Request<Inbound<B>>) -> Result<Bytes, Status>
 where
     B: HttpBody<Error: Into<StdError>> + Unpin,
 {
@@ -120,59 +123,21 @@ where
         return Err(NotRead::Compressed(encoding.clone()).into());
     }
     let body = request.body_mut();
-    let mut received = Received::default();
+    let mut only: Option<Bytes> = None;
     while let Some(frame) = poll_fn(|context| Pin::new(&mut *body).poll_frame(context)).await {
-        if let Ok(mut data) = frame.map_err(|error| Status::from_error(error.into()))?.into_data() {
-            received.add(data.copy_to_bytes(data.remaining()), max_message_bytes)?;
+        if let Ok(message) = frame?.into_data()
+            && only.replace(message).is_some()
+        {
+            return Err(NotRead::More.into());
         }
     }
-    Ok(received.message()?)
+    let mut message = only.ok_or(NotRead::Missing)?;
+    message.advance(HEAD_BYTES);
+    Ok(message)
 }
 
-/// What has come of a message: nearly always all of it, at once.
-#[derive(Debug, Default)]
-struct Received {
-    first: Bytes,
-    /// All of it, where it comes in pieces.
-    joined: BytesMut,
-}
-
-impl Received {
-    fn add(&mut self, data: Bytes, max_message_bytes: usize) -> Result<(), NotRead> {
-        if self.first.is_empty() {
-            self.first = data;
-        } else {
-            if self.joined.is_empty() {
-                self.joined.extend_from_slice(&self.first);
-            }
-            self.joined.extend_from_slice(&data);
-        }
-        let bytes: &[u8] = if self.joined.is_empty() { &self.first } else { &self.joined };
-        let Some((head, message)) = bytes.split_first_chunk() else { return Ok(()) };
-        let length = length(*head)?;
-        if length > max_message_bytes {
-            return Err(NotRead::TooLong { length, max: max_message_bytes });
-        }
-        if message.len() > length {
-            return Err(NotRead::More);
-        }
-        Ok(())
-    }
-
-    fn message(self) -> Result<Bytes, NotRead> {
-        let mut bytes = if self.joined.is_empty() { self.first } else { self.joined.freeze() };
-        let Some((head, message)) = bytes.split_first_chunk() else {
-            return Err(NotRead::Missing);
-        };
-        if message.len() != length(*head)? {
-            return Err(NotRead::Less);
-        }
-        bytes.advance(HEAD_BYTES);
-        Ok(bytes)
-    }
-}
-
-fn length([flag, length @ ..]: [u8; HEAD_BYTES]) -> Result<usize, NotRead> {
+/// The length of a message by its head.
+pub(super) fn length([flag, length @ ..]: [u8; HEAD_BYTES]) -> Result<usize, NotRead> {
     if flag != 0 {
         return Err(NotRead::Flagged);
     }

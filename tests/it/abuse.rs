@@ -14,6 +14,8 @@ mod overload;
 mod pages;
 mod raw;
 mod replay;
+mod stops;
+mod strangers;
 
 use tollgate::catalog::{CatalogStore, EditOptions, HashKey};
 use tollgate::decide::time::{Now, SECOND_NS};

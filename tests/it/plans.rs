@@ -105,10 +105,8 @@ async fn what_ended_in_a_5xx_is_given_back_and_everything_else_stays_charged() {
     let forged = format!("{}{other}{}", &receipts[0][..20], &receipts[0][21..]);
     let mut too_high = outcome(&receipts[9], Ended::HttpStatus(200));
     too_high.result = Some(Ended::HttpStatus(600));
-    let stranger = Outcome {
-        subject: Some(Subject::Caller(Caller { api_key: "who".into(), target: "orders/prod".to_owned() })),
-        ..Outcome::default()
-    };
+    let stranger =
+        Outcome { subject: Some(Subject::Caller(Caller { api_key: "who".into(), target: "orders/prod".into() })), ..Outcome::default() };
     let results = bench
         .report(vec![
             outcome(&receipts[0], Ended::HttpStatus(200)),

@@ -109,7 +109,7 @@ async fn bad_input_gets_an_error_that_is_counted_and_the_service_goes_on() {
         (request("", &["window"]), tonic::Code::InvalidArgument),
         (request("shop", &[]), tonic::Code::InvalidArgument),
         (request("shop", &["window"; 1001]), tonic::Code::InvalidArgument),
-        (request("shop", &[&"x".repeat(5 << 20)]), tonic::Code::OutOfRange),
+        (request("shop", &[&"x".repeat(5 << 20)]), tonic::Code::ResourceExhausted),
     ] {
         assert_eq!(client.should_rate_limit(bad).await.unwrap_err().code(), code);
     }
@@ -120,7 +120,7 @@ async fn bad_input_gets_an_error_that_is_counted_and_the_service_goes_on() {
     let metrics = get("/metrics").send(tollgate.http_addr()).unwrap().text();
     for line in [
         "tollgate_rejected_calls{code=\"InvalidArgument\"} 4",
-        "tollgate_rejected_calls{code=\"OutOfRange\"} 1",
+        "tollgate_rejected_calls{code=\"ResourceExhausted\"} 1",
         "ratelimit_service_total_requests{grpc_method=\"ShouldRateLimit\"} 6",
     ] {
         assert!(metrics.contains(line), "{line}\n{metrics}");

@@ -7,7 +7,7 @@ use crate::access::Access;
 use crate::catalog::{CatalogStore, HashKey};
 use crate::cli::Failure;
 use crate::clock::Clock;
-use crate::config::{Config, DataDir};
+use crate::config::{Config, DataDir, GrpcServer};
 use crate::engine::plans::{Need, PlanEngine, Settings};
 use crate::engine::rules::RuleEngine;
 use crate::grpc::keep::LedgerKeeper;
@@ -104,9 +104,13 @@ impl Parts {
             warm,
             ledger,
             limiter,
-            overload: Arc::new(Overload::new(config.grpc_server.max_lag, config.grpc_server.max_unread)),
+            overload: Arc::new(overload(&config.grpc_server)),
         })
     }
+}
+
+fn overload(settings: &GrpcServer) -> Overload {
+    Overload::new(settings.max_lag, settings.max_unread).holding(settings.max_pending_bytes)
 }
 
 /// The one holder of an embedded ledger.

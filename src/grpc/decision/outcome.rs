@@ -6,6 +6,7 @@ use crate::decide::outcome::{Ending, Outcome};
 use crate::engine::plans::{Report, ReportSubject, Settlement};
 use crate::grpc::pb::tollgate as pb;
 use crate::grpc::plans::Plans;
+use crate::grpc::protobuf::text_or_none;
 use crate::grpc::status::ReportError;
 use pb::outcome::{Result as WireResult, Subject};
 
@@ -36,7 +37,7 @@ fn subject(wire: &pb::Outcome) -> Option<ReportSubject<'_>> {
     match wire.subject.as_ref()? {
         Subject::Receipt(receipt) => Some(ReportSubject::Receipt(receipt)),
         Subject::Caller(pb::outcome::Caller { api_key, target }) => {
-            Some(ReportSubject::Caller { api_key, target, operation_id: &wire.operation_id })
+            Some(ReportSubject::Caller { api_key, target: text_or_none(target), operation_id: &wire.operation_id })
         }
     }
 }

@@ -10,7 +10,7 @@ pub(super) fn check(message: &[u8]) -> Result<CheckInput<'_>, Malformed> {
     while let Some(field) = fields.next()? {
         match field.tag {
             1 => input.api_key = field.bytes()?,
-            2 => input.target = field.text()?,
+            2 => input.target = field.name()?,
             3 => input.method = field.bytes()?,
             4 => input.path = field.bytes()?,
             5 => input.cost = Some(field.number()?),
@@ -41,7 +41,7 @@ impl<'a> Batch<'a> {
             match field.tag {
                 1 => batch.id = field.number()?,
                 2 => batch.api_keys.push(field.bytes()?),
-                3 => batch.targets.push(field.text()?),
+                3 => batch.targets.push(field.name()?),
                 4 => batch.methods.push(field.bytes()?),
                 5 => batch.paths.push(field.bytes()?),
                 6 => field.numbers(&mut batch.costs)?,
@@ -81,8 +81,30 @@ mod tests {
     use super::*;
     use crate::grpc::pb::tollgate as pb;
 
+    /// What is a text in the contract, and bytes here.
+    #[derive(Clone, PartialEq, prost::Message)]
+    struct Targets {
+        #[prost(bytes = "vec", repeated, tag = "2")]
+        of_checks: Vec<Vec<u8>>,
+        #[prost(bytes = "vec", repeated, tag = "3")]
+        of_batches: Vec<Vec<u8>>,
+    }
+
     fn by_prost(message: &[u8]) -> Option<pb::CheckRequest> {
         pb::CheckRequest::decode(message).ok()
+    }
+
+    /// A request is refused for what prost refuses, but for names that are no texts.
+    fn is_as_prost_says<M: PartialEq + std::fmt::Debug>(
+        ours: Option<M>,
+        by_prost: Option<M>,
+        names: impl Fn(Targets) -> Vec<Vec<u8>>,
+        message: &[u8],
+    ) {
+        let is_text = |name: &Vec<u8>| std::str::from_utf8(name).is_ok();
+        if by_prost.is_some() || ours.is_none() || !Targets::decode(message).is_ok_and(|targets| !names(targets).iter().all(is_text)) {
+            assert_eq!(ours, by_prost);
+        }
     }
 
     fn ours(message: &[u8]) -> Option<pb::CheckRequest> {
@@ -146,14 +168,22 @@ mod tests {
 
         #[test]
         fn requests_are_read_as_prost_reads_them(message in fields()) {
-            prop_assert_eq!(ours(&message), by_prost(&message));
-            prop_assert_eq!(our_batch(&message), batch_by_prost(&message));
+            is_as_prost_says(ours(&message), by_prost(&message), |targets| targets.of_checks, &message);
+            is_as_prost_says(our_batch(&message), batch_by_prost(&message), |targets| targets.of_batches, &message);
         }
 
         #[test]
         fn any_bytes_are_read_as_prost_reads_them(message in proptest::collection::vec(any::<u8>(), 0..24)) {
-            prop_assert_eq!(ours(&message), by_prost(&message));
-            prop_assert_eq!(our_batch(&message), batch_by_prost(&message));
+            is_as_prost_says(ours(&message), by_prost(&message), |targets| targets.of_checks, &message);
+            is_as_prost_says(our_batch(&message), batch_by_prost(&message), |targets| targets.of_batches, &message);
         }
+    }
+
+    #[test]
+    fn a_target_that_is_no_text_names_nothing() {
+        let request = [10, 1, b'k', 18, 1, 0xff];
+        assert_eq!(check(&request).map(|input| (input.api_key, input.target)), Ok((b"k".as_slice(), "\u{fffd}")));
+        let batch = Batch::read(&[18, 1, b'k', 26, 2, b'o', b'k', 26, 1, 0xff]).unwrap();
+        assert_eq!(batch.targets, ["ok", "\u{fffd}"]);
     }
 }

@@ -18,6 +18,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::{Decisions, batch};
 use crate::grpc::deadline::time_left;
+use crate::grpc::inbound::Inbound;
 use crate::grpc::overload::LineEnds;
 use crate::grpc::pb::tollgate::decision_service_server::SERVICE_NAME;
 use crate::grpc::plans::Plans;
@@ -27,12 +28,11 @@ use crate::grpc::unary::{self, Reply};
 #[derive(Clone, Debug)]
 pub struct DecisionGrpc {
     decisions: Arc<Decisions>,
-    max_message_bytes: usize,
 }
 
 impl DecisionGrpc {
-    pub fn new(plans: Arc<Plans>, max_message_bytes: usize) -> Self {
-        Self { decisions: Arc::new(Decisions(plans)), max_message_bytes }
+    pub fn new(plans: Arc<Plans>) -> Self {
+        Self { decisions: Arc::new(Decisions(plans)) }
     }
 }
 
@@ -40,7 +40,7 @@ impl NamedService for DecisionGrpc {
     const NAME: &'static str = SERVICE_NAME;
 }
 
-impl<B> Service<http::Request<B>> for DecisionGrpc
+impl<B> Service<http::Request<Inbound<B>>> for DecisionGrpc
 where
     B: HttpBody<Error: Into<StdError> + Send> + Unpin + Send + 'static,
 {
@@ -52,20 +52,20 @@ where
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: http::Request<B>) -> Self::Future {
-        let (decisions, max) = (self.decisions.clone(), self.max_message_bytes);
+    fn call(&mut self, request: http::Request<Inbound<B>>) -> Self::Future {
+        let decisions = self.decisions.clone();
         match request.uri().path() {
             "/tollgate.v1.DecisionService/Check" => {
-                unary::answer(request, max, move |message, call| Ok(decisions.check(message, time_left(call.headers))))
+                unary::answer(request, move |message, call| Ok(decisions.check(message, time_left(call.headers))))
             }
             "/tollgate.v1.DecisionService/Report" => {
-                unary::answer(request, max, move |message, _| Ok(Reply::Later(Box::pin(async move { decisions.report(message).await }))))
+                unary::answer(request, move |message, _| Ok(Reply::Later(Box::pin(async move { decisions.report(message).await }))))
             }
-            "/tollgate.v1.DecisionService/CheckStream" => stream(request, max, move |message| {
+            "/tollgate.v1.DecisionService/CheckStream" => stream(request, move |message| {
                 let decisions = decisions.clone();
                 async move { batch::answer(&decisions.0, &message).await }
             }),
-            "/tollgate.v1.DecisionService/ReportStream" => stream(request, max, move |message| {
+            "/tollgate.v1.DecisionService/ReportStream" => stream(request, move |message| {
                 let decisions = decisions.clone();
                 async move { decisions.answer_report(message).await }
             }),
@@ -116,7 +116,7 @@ type Answers = Pin<Box<dyn Stream<Item = Result<Vec<u8>, Status>> + Send>>;
 type Opened = BoxFuture<Response<Answers>, Status>;
 
 /// Answers each message of a stream by itself.
-fn stream<B, A, F>(request: http::Request<B>, max: usize, answer: A) -> BoxFuture<http::Response<Body>, Infallible>
+fn stream<B, A, F>(request: http::Request<B>, answer: A) -> BoxFuture<http::Response<Body>, Infallible>
 where
     B: HttpBody<Error: Into<StdError> + Send> + Unpin + Send + 'static,
     A: Fn(Bytes) -> F + Clone + Send + 'static,
@@ -125,7 +125,8 @@ where
     // None where there is no connection.
     let line = request.extensions().get::<Arc<LineEnds>>().cloned().unwrap_or_default();
     Box::pin(
-        async move { Ok(Grpc::new(Raw).apply_max_message_size_config(Some(max), None).streaming(Each { answer, line }, request).await) },
+        // How long a message may be is looked at where it comes in.
+        async move { Ok(Grpc::new(Raw).apply_max_message_size_config(Some(usize::MAX), None).streaming(Each { answer, line }, request).await) },
     )
 }
 
@@ -183,7 +184,7 @@ mod tests {
                 Ok(message.to_vec())
             }
         };
-        let answers = stream(request, 1_024, answer).await.unwrap_or_else(|never| match never {}).into_body().collect().await.unwrap();
+        let answers = stream(request, answer).await.unwrap_or_else(|never| match never {}).into_body().collect().await.unwrap();
         let status = Status::from_header_map(answers.trailers().unwrap()).unwrap();
         assert_eq!(answers.to_bytes(), b"\0\0\0\0\x01a\0\0\0\0\x01b".as_slice());
         assert_eq!((status.code(), status.message().contains("grpc.max_unread_ms")), (Code::Unavailable, true));

@@ -152,5 +152,14 @@ fn reports_and_what_operators_do_count_for_nothing_where_connections_are_closed(
 #[test]
 fn streams_are_told_of_the_end_of_their_connection() {
     let streams: Vec<_> = served_paths().into_iter().filter(|path| is_stream(path)).collect();
-    assert_eq!(streams, ["/tollgate.v1.DecisionService/CheckStream", "/tollgate.v1.DecisionService/ReportStream"]);
+    assert_eq!(
+        streams,
+        [
+            "/tollgate.v1.DecisionService/CheckStream",
+            "/tollgate.v1.DecisionService/ReportStream",
+            "/grpc.health.v1.Health/Watch",
+            "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+            "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
+        ]
+    );
 }

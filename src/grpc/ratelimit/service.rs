@@ -16,6 +16,7 @@ use tonic::server::NamedService;
 
 use super::{First, RateLimiter};
 use crate::grpc::deadline::time_left;
+use crate::grpc::inbound::Inbound;
 use crate::grpc::overload::Overloaded;
 use crate::grpc::pb::rls::rate_limit_service_server::SERVICE_NAME;
 use crate::grpc::protobuf::Malformed;
@@ -28,15 +29,15 @@ const SHOULD_RATE_LIMIT: &str = "/envoy.service.ratelimit.v3.RateLimitService/Sh
 #[derive(Clone, Debug)]
 pub struct RateLimitGrpc(Arc<Shared>);
 
+/// Of one thread.
 #[derive(Debug)]
 struct Shared {
     limiter: Arc<RateLimiter>,
-    max_message_bytes: usize,
 }
 
 impl RateLimitGrpc {
-    pub fn new(limiter: Arc<RateLimiter>, max_message_bytes: usize) -> Self {
-        Self(Arc::new(Shared { limiter, max_message_bytes }))
+    pub fn new(limiter: Arc<RateLimiter>) -> Self {
+        Self(Arc::new(Shared { limiter }))
     }
 }
 
@@ -44,7 +45,7 @@ impl NamedService for RateLimitGrpc {
     const NAME: &'static str = SERVICE_NAME;
 }
 
-impl<B> Service<Request<B>> for RateLimitGrpc
+impl<B> Service<Request<Inbound<B>>> for RateLimitGrpc
 where
     B: HttpBody<Error: Into<StdError>> + Unpin + Send + 'static,
 {
@@ -56,12 +57,12 @@ where
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<B>) -> Self::Future {
+    fn call(&mut self, request: Request<Inbound<B>>) -> Self::Future {
         if request.uri().path() != SHOULD_RATE_LIMIT {
             return Box::pin(ready(Ok(Status::unimplemented("no such method").into_http())));
         }
         let shared = self.0.clone();
-        unary::answer(request, shared.max_message_bytes, move |message, call| {
+        unary::answer(request, move |message, call| {
             if let Some(overloaded) = call.extensions.get::<Overloaded>() {
                 // A decision is shed before it is decoded, a report is taken.
                 match RateLimitDomain::decode(message.clone()) {

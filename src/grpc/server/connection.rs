@@ -46,6 +46,9 @@ struct Keepalive {
 /// How long its last answers may be made, as long again may be written, and again be on their way to the peer.
 const LAST_ANSWERS: Duration = Duration::from_millis(100);
 
+/// When a server stops it waits no longer than this for calls that may be on their way.
+const SILENCE: Duration = Duration::from_millis(250);
+
 /// How often the kernel asks before it gives up.
 const PROBES: u32 = 3;
 
@@ -132,6 +135,8 @@ impl Host {
     {
         let line = self.dispatch.line();
         let ends = line.as_ref().map(Line::ends).unwrap_or_default();
+        ends.stops_with(stopping.clone());
+        let is_observed = line.is_some();
         let calls = Calls::new(self.dispatch.clone(), peer, ends.clone());
         let mut connection = pin!(self.http2.serve_connection(TokioIo::new(stream.on(line)), calls));
         let whole = tokio::select! {
@@ -139,7 +144,11 @@ impl Host {
             whole = until_cut(connection.as_mut(), &ends) => whole?,
             () = stopped(&mut stopping) => {
                 connection.as_mut().graceful_shutdown();
-                until_cut(connection.as_mut(), &ends).await?
+                tokio::select! {
+                    biased;
+                    whole = until_cut(connection.as_mut(), &ends) => whole?,
+                    () = silence(&ends), if is_observed => return Ok(()),
+                }
             }
         };
         if whole {
@@ -179,6 +188,18 @@ async fn until_cut(mut connection: Pin<&mut impl Future<Output = hyper::Result<(
         ended => ended.map_ok(|()| true),
     })
     .await
+}
+
+/// Resolves when nothing is in work on a connection, and nothing has come or gone on it for a while. A peer that does not say that it has heard
+/// of the stop is not waited for any longer.
+async fn silence(line: &LineEnds) {
+    loop {
+        let moved = line.moved();
+        tokio::time::sleep(SILENCE).await;
+        if line.moved() == moved && !line.is_answering() {
+            return;
+        }
+    }
 }
 
 async fn stopped(stopping: &mut watch::Receiver<bool>) {

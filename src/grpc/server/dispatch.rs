@@ -2,10 +2,13 @@
 
 use std::convert::Infallible;
 use std::fmt;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use axum::http::{Request, Response};
-use hyper::body::Incoming;
+use hyper::body::{Body as HttpBody, Frame, Incoming};
+use prost::bytes::Bytes;
 use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::{BoxFuture, Service};
@@ -13,21 +16,34 @@ use tonic::server::NamedService;
 
 use crate::access::{Access, Peer};
 use crate::clock::Clock;
-use crate::grpc::gate;
+use crate::grpc::budget::{Known, OpenWithoutToken, Share};
+use crate::grpc::inbound::{Inbound, Kind, header_bytes};
 use crate::grpc::observe::{Call, Observe, Observed};
 use crate::grpc::overload::{Backlog, Line, LineEnds, Overloaded, Sheds, is_stream, sheds};
+use crate::grpc::{gate, health};
 
 /// What a generated service answers with.
 pub(crate) type Answer = BoxFuture<Response<Body>, Infallible>;
 
-/// Generated services, each by its name, for the connections of one thread.
-#[derive(Default)]
+/// Services, each by its name, for the connections of one thread.
 pub struct Dispatch {
     /// The busiest should come first.
     services: Vec<Served>,
     observe: Option<Arc<Observe>>,
     access: Option<Arc<Access>>,
+    max_message_bytes: usize,
 }
+
+impl Default for Dispatch {
+    fn default() -> Self {
+        Self { services: Vec::new(), observe: None, access: None, max_message_bytes: MAX_MESSAGE_BYTES }
+    }
+}
+
+/// What gRPC servers take if nothing else is said.
+const MAX_MESSAGE_BYTES: usize = 4 << 20;
+/// Answers of so much count as what their calls hold, until the caller has taken them.
+const LARGE_ANSWER_BYTES: usize = 4096;
 
 struct Served {
     name: &'static str,
@@ -36,14 +52,14 @@ struct Served {
 
 /// A service that is shared by the connections of a thread.
 trait Callable: Send + Sync {
-    fn call(&self, request: Request<Incoming>) -> Answer;
+    fn call(&self, request: Request<Inbound>) -> Answer;
 }
 
 impl<S> Callable for S
 where
-    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future = Answer> + Clone + Send + Sync,
+    S: Service<Request<Inbound>, Response = Response<Body>, Error = Infallible, Future = Answer> + Clone + Send + Sync,
 {
-    fn call(&self, request: Request<Incoming>) -> Answer {
+    fn call(&self, request: Request<Inbound>) -> Answer {
         // A generated service is always ready.
         Service::call(&mut self.clone(), request)
     }
@@ -58,7 +74,7 @@ impl Dispatch {
     #[must_use]
     pub fn serving<S>(mut self, service: S) -> Self
     where
-        S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future = Answer>
+        S: Service<Request<Inbound>, Response = Response<Body>, Error = Infallible, Future = Answer>
             + NamedService
             + Clone
             + Send
@@ -67,6 +83,12 @@ impl Dispatch {
     {
         self.services.push(Served { name: S::NAME, service: Box::new(service) });
         self
+    }
+
+    /// Refuses messages that are longer.
+    #[must_use]
+    pub fn bounded(self, max_message_bytes: usize) -> Self {
+        Self { max_message_bytes, ..self }
     }
 
     /// Counts all calls, and sheds decisions where they would wait too long.
@@ -91,7 +113,10 @@ impl Dispatch {
         self.observe.as_ref().map(|observe| observe.line())
     }
 
-    fn answer(&self, mut request: Request<Incoming>, peer: &Peer, overloaded: Option<Overloaded>) -> Answer {
+    fn answer(&self, mut request: Request<Incoming>, peer: &Peer, line: &Arc<LineEnds>, overloaded: Option<Overloaded>) -> Answer {
+        if let Some(refused) = gate::refuse_what_is_no_call(&request) {
+            return ready(refused);
+        }
         if let Some(access) = &self.access
             && let Err(refused) = gate::admit(access, &mut request, peer)
         {
@@ -103,11 +128,67 @@ impl Dispatch {
             }
             request.extensions_mut().insert(overloaded);
         }
-        let name = service_name(request.uri().path());
-        match self.services.iter().find(|served| served.name == name) {
-            Some(served) => served.service.call(request),
-            None => refuse(Status::unimplemented("no such service")),
+        let path = request.uri().path();
+        let name = service_name(path);
+        let Some(served) = self.services.iter().find(|served| served.name == name) else {
+            return refuse(Status::unimplemented("no such service"));
+        };
+        let (is_stream, is_open, is_large) = (is_stream(path), gate::is_open(path), answers_much(path));
+        if is_stream {
+            request.extensions_mut().insert(line.clone());
         }
+        let known = if is_open { Known::No } else { Known::Yes };
+        let max_message_bytes = if is_open { health::MAX_MESSAGE_BYTES } else { self.max_message_bytes };
+        let header_bytes = header_bytes(request.headers());
+        let open = if is_open { OpenWithoutToken::new(line.clone(), header_bytes).map(Some) } else { Ok(None) };
+        let (head, body) = request.into_parts();
+        let kind = Kind { known, max_message_bytes, is_stream };
+        let request = Request::from_parts(head, Inbound::new(body, header_bytes, line.clone(), kind));
+        match open {
+            Ok(None) if !is_large => served.service.call(request),
+            Ok(open) => held(served.service.call(request), Share::new(line.clone(), known, 0), open),
+            Err(full) => refuse(full.into()),
+        }
+    }
+}
+
+/// What operators ask for may be answered at length.
+fn answers_much(path: &str) -> bool {
+    path.starts_with("/tollgate.v1.UsagePlanService/") || path.starts_with("/grpc.reflection.")
+}
+
+/// An answer that counts as long as the caller has not taken it.
+fn held(answer: Answer, share: Share, open: Option<OpenWithoutToken>) -> Answer {
+    Box::pin(async move {
+        let Ok(answer) = answer.await;
+        Ok(answer.map(|body| Body::new(Held { body, share, _open: open })))
+    })
+}
+
+struct Held {
+    body: Body,
+    share: Share,
+    _open: Option<OpenWithoutToken>,
+}
+
+impl HttpBody for Held {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let frame = std::task::ready!(Pin::new(&mut self.body).poll_frame(context));
+        // HTTP/2 asks for the next when the caller has taken this one.
+        let bytes = frame.iter().flatten().filter_map(Frame::data_ref).map(Bytes::len).sum();
+        if bytes >= LARGE_ANSWER_BYTES
+            && let Err(full) = self.share.hold(bytes)
+        {
+            return Poll::Ready(Some(Err(full.into())));
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
     }
 }
 
@@ -142,13 +223,10 @@ impl hyper::service::Service<Request<Incoming>> for Calls {
     type Error = Infallible;
     type Future = Observed<Answer>;
 
-    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
-        if is_stream(request.uri().path()) {
-            request.extensions_mut().insert(self.line.clone());
-        }
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
         let call = self.dispatch.observe.as_ref().map(|observe| observe.begin(request.uri().path(), &self.line));
         let overloaded = call.as_ref().and_then(Call::overloaded);
-        Observed::new(self.dispatch.answer(request, &self.peer, overloaded), call)
+        Observed::new(self.dispatch.answer(request, &self.peer, &self.line, overloaded), call)
     }
 }
 

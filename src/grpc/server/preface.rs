@@ -40,7 +40,10 @@ impl<S: AsyncRead + Unpin> Prefaced<S> {
 impl<S> Prefaced<S> {
     fn wrote(&self, written: &Poll<io::Result<usize>>) {
         if let Some(line) = &self.line {
-            line.writes(written.is_pending());
+            line.writes(match written {
+                Poll::Ready(written) => Some(*written.as_ref().unwrap_or(&0)),
+                Poll::Pending => None,
+            });
         }
     }
 }
@@ -59,7 +62,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Prefaced<S> {
             match &read {
                 // All was read, or as much as one turn of the connection may: then it is asked again for what is left.
                 Poll::Pending => line.dry(),
-                Poll::Ready(Ok(())) if buffer.filled().len() > filled && !line.read() => {
+                Poll::Ready(Ok(())) if buffer.filled().len() > filled && !line.read(buffer.filled().len() - filled) => {
                     buffer.set_filled(filled);
                     return Poll::Pending;
                 }

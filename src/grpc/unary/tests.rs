@@ -3,16 +3,24 @@ use proptest::prelude::*;
 use tonic::Code;
 
 use super::*;
+use crate::grpc::budget::Known;
+use crate::grpc::inbound::Kind;
+
+/// A call with this body.
+fn request<B>(body: B, max: usize) -> Request<Inbound<B>> {
+    let kind = Kind { known: Known::Yes, max_message_bytes: max, is_stream: false };
+    Request::new(Inbound::new(body, 0, std::sync::Arc::default(), kind))
+}
 
 /// A call whose bytes come in these pieces, and what is answered: the code, and the message.
 fn call(pieces: &[&[u8]], headers: &[(&'static str, &'static str)], max: usize) -> (Code, Option<Vec<u8>>) {
     let pieces: Vec<_> = pieces.iter().map(|piece| Ok::<_, Infallible>(Frame::data(Bytes::copy_from_slice(piece)))).collect();
-    let mut request = Request::new(StreamBody::new(tokio_stream::iter(pieces)));
+    let mut request = request(StreamBody::new(tokio_stream::iter(pieces)), max);
     for &(name, value) in headers {
         request.headers_mut().insert(name, HeaderValue::from_static(value));
     }
     let echo = |message: Bytes, _: Call<'_>| Ok(Reply::Now(Ok(Framed::new(0, |bytes| bytes.extend_from_slice(&message)))));
-    read_answer(answer(request, max, echo))
+    read_answer(answer(request, echo))
 }
 
 fn read_answer(answer: BoxFuture<Response<Body>, Infallible>) -> (Code, Option<Vec<u8>>) {
@@ -47,8 +55,8 @@ fn what_is_not_one_message_is_refused() {
         ("too much", &[b"\0\0\0\0\x03abcd"], Code::Internal),
         ("a second message", &[b"\0\0\0\0\x03abc", b"\0\0\0\0\0"], Code::Internal),
         ("compressed", &[b"\x01\0\0\0\x03abc"], Code::Internal),
-        ("one byte too long", &[b"\0\0\0\0\x04abcd"], Code::OutOfRange),
-        ("far too long, and not sent", &[b"\0\xff\xff\xff\xff"], Code::OutOfRange),
+        ("one byte too long", &[b"\0\0\0\0\x04abcd"], Code::ResourceExhausted),
+        ("far too long, and not sent", &[b"\0\xff\xff\xff\xff"], Code::ResourceExhausted),
     ] {
         assert_eq!(call(pieces, &[], 3), (code, None), "{what}");
     }
@@ -58,8 +66,8 @@ fn what_is_not_one_message_is_refused() {
 #[test]
 fn what_is_answered_later_is_answered_alike() {
     let call = |reply: fn() -> Result<Framed, Status>| {
-        let request = Request::new(Full::new(Bytes::from_static(b"\0\0\0\0\0")));
-        read_answer(answer(request, 0, move |_, _| Ok(Reply::Later(Box::pin(async move { reply() })))))
+        let request = request(Full::new(Bytes::from_static(b"\0\0\0\0\0")), 0);
+        read_answer(answer(request, move |_, _| Ok(Reply::Later(Box::pin(async move { reply() })))))
     };
     assert_eq!(call(|| Ok(Framed::of(&7_u64))), (Code::Ok, Some(7_u64.encode_to_vec())));
     assert_eq!(call(|| Err(Status::unavailable("later"))), (Code::Unavailable, None));

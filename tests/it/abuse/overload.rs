@@ -56,7 +56,7 @@ fn heavy() -> Traffic {
 }
 
 fn report() -> ReportRequest {
-    let subject = Subject::Caller(Reported { api_key: KEY.into(), target: "t".to_owned() });
+    let subject = Subject::Caller(Reported { api_key: KEY.into(), target: "t".into() });
     ReportRequest { outcomes: vec![Outcome { subject: Some(subject), result: Some(Ended::HttpStatus(200)), ..Outcome::default() }] }
 }
 

@@ -139,8 +139,14 @@ pub fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
 
 /// The header fields of a call, none of them compressed.
 pub fn fields(path: &str) -> Vec<u8> {
-    let all = [(":method", "POST"), (":scheme", "http"), (":path", path), (":authority", "test"), ("te", "trailers")];
-    all.into_iter().chain([("content-type", "application/grpc")]).flat_map(|(name, value)| field(name, value)).collect()
+    fields_of("POST", path, Some("application/grpc"))
+}
+
+/// Those of a request that may be no call.
+pub fn fields_of(method: &str, path: &str, content_type: Option<&str>) -> Vec<u8> {
+    let all = [(":method", method), (":scheme", "http"), (":path", path), (":authority", "test"), ("te", "trailers")];
+    let content_type = content_type.map(|content_type| ("content-type", content_type));
+    all.into_iter().chain(content_type).flat_map(|(name, value)| field(name, value)).collect()
 }
 
 pub fn field(name: &str, value: &str) -> Vec<u8> {

@@ -158,7 +158,7 @@ impl Bench {
                 Err(status) => format!("{status:?}"),
             };
             self.heard.note("check stream", said);
-            let of_caller = pb::outcome::Caller { api_key: api_key.clone(), target: "a".to_owned() };
+            let of_caller = pb::outcome::Caller { api_key: api_key.clone(), target: "a".into() };
             let subjects = [pb::outcome::Subject::Caller(of_caller), pb::outcome::Subject::Receipt(api_key)];
             let ended = Some(pb::outcome::Result::HttpStatus(200));
             let outcomes = subjects.into_iter().map(|subject| pb::Outcome { subject: Some(subject), result: ended, ..Default::default() });

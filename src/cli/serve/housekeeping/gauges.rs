@@ -70,7 +70,13 @@ const LEDGER_COUNTERS: [(&str, &str, Read<LedgerStatus>); 3] = [
     ("tollgate_ledger_failures", "Transactions of the ledger that failed", |status| status.failures),
 ];
 
-const OVERLOAD_COUNTERS: [(&str, &str, Read<Overload>); 2] = [
+const OVERLOAD_GAUGES: [(&str, &str, Read<Overload>); 1] = [(
+    "tollgate_pending_bytes",
+    "What calls hold that are open or wait for the rest of a message (grpc.max_pending_bytes)",
+    Overload::held,
+)];
+const OVERLOAD_COUNTERS: [(&str, &str, Read<Overload>); 3] = [
+    ("tollgate_pending_refused", "Calls answered RESOURCE_EXHAUSTED because of grpc.max_pending_bytes", Overload::refused),
     ("tollgate_shed_calls", "Decisions answered UNAVAILABLE at once because of grpc.max_lag_ms", Overload::shed),
     ("tollgate_shed_connections", "Connections closed because of grpc.max_unread_ms", Overload::closed),
 ];
@@ -94,6 +100,7 @@ pub(super) struct Gauges {
     caller_gauges: Vec<(metrics::Gauge, Read<Plans>)>,
     ledger_gauges: Vec<(metrics::Gauge, Read<LedgerStatus>)>,
     ledger_counters: Vec<(metrics::Counter, Read<LedgerStatus>)>,
+    overload_gauges: Vec<(metrics::Gauge, Read<Overload>)>,
     overload_counters: Vec<(metrics::Counter, Read<Overload>)>,
     log_counters: Vec<(metrics::Counter, Read<Log>)>,
     lag: metrics::Gauge,
@@ -114,6 +121,7 @@ impl Gauges {
             caller_gauges: gauges(metrics, &CALLER_GAUGES),
             ledger_gauges: gauges(metrics, &LEDGER_GAUGES),
             ledger_counters: counters(metrics, &LEDGER_COUNTERS),
+            overload_gauges: gauges(metrics, &OVERLOAD_GAUGES),
             overload_counters: counters(metrics, &OVERLOAD_COUNTERS),
             log_counters: counters(metrics, &LOG_COUNTERS),
             lag: gauge(
@@ -147,7 +155,7 @@ impl Gauges {
 
     #[allow(clippy::cast_precision_loss)]
     pub(super) fn set_waits(&self, overload: &Overload, stalled: &Stalled) {
-        set(&[], &self.overload_counters, overload);
+        set(&self.overload_gauges, &self.overload_counters, overload);
         self.lag.set(overload.take_lag_ns() as f64 / 1e9);
         self.stalled.set(stalled.ns() as f64 / 1e9);
     }
