@@ -61,6 +61,13 @@ impl<B> Inbound<B> {
         }
     }
 
+    /// Of a call of a test's own, up to 4 MiB.
+    #[cfg(test)]
+    pub(super) fn of(body: B) -> Self {
+        let kind = Kind { known: Known::Yes, max_message_bytes: 4 << 20, is_stream: false };
+        Self::new(body, 0, Arc::default(), kind)
+    }
+
     /// Takes the next message with its head, where it is whole.
     fn whole(&mut self) -> Result<Option<Bytes>, NotRead> {
         let bytes: &[u8] = if self.joined.is_empty() { &self.first } else { &self.joined };

@@ -12,6 +12,7 @@ use prost::Message;
 use tonic::codegen::Service;
 
 use super::*;
+use crate::grpc::inbound::Inbound;
 
 const ANSWERS: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/reference/answers.jsonl"));
 const SHOULD_RATE_LIMIT: &str = "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit";
@@ -61,7 +62,7 @@ fn call(service: &mut RateLimitGrpc, request: &RateLimitRequest) -> RateLimitRes
     let mut body = vec![0];
     body.extend_from_slice(&u32::try_from(message.len()).unwrap().to_be_bytes());
     body.extend_from_slice(&message);
-    let call = Request::post(SHOULD_RATE_LIMIT).body(Full::new(Bytes::from(body))).unwrap();
+    let call = Request::post(SHOULD_RATE_LIMIT).body(Inbound::of(Full::new(Bytes::from(body)))).unwrap();
     let answered = now_or_never(async {
         let body = service.call(call).await.unwrap().into_body().collect().await.unwrap();
         assert_eq!(Status::from_header_map(body.trailers().unwrap()).unwrap().code(), tonic::Code::Ok);
@@ -110,7 +111,7 @@ fn every_recorded_request_is_answered_as_the_reference_answered_it() {
         let line_number = index + 1;
         let recorded: Json = serde_json::from_str(line).unwrap();
         let bench = Bench::new(recorded["rules"].as_str(), named_settings(&recorded["settings"]), bounds(&Json::Null));
-        let mut service = RateLimitGrpc::new(bench.limiter.clone(), 4 << 20);
+        let mut service = RateLimitGrpc::new(bench.limiter.clone());
         for (index, request) in recorded["requests"].as_array().unwrap().iter().enumerate() {
             let answered = in_short(&call(&mut service, &recorded_request(request)));
             for (part, answered) in answered.as_object().unwrap() {
