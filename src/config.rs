@@ -94,7 +94,18 @@ pub const SETTINGS: &[Setting] = &[
         "250",
         "where a core stays so far behind that calls wait longer than this, it closes connections until it has caught up; 0: never",
     ),
+    setting(
+        "grpc.max_control_frames",
+        "2000",
+        "frames a second that belong to no call (pings, settings, room for answers) on one connection, beside 8 for each call and message and 1 for each KiB of answers; what was not sent in 5 s may be sent at once. A connection that sends more is closed; 0: never",
+    ),
     setting("grpc.max_header_bytes", "16384", "the header fields of one call together"),
+    setting(
+        "grpc.max_connection_age_ms",
+        "0",
+        "a connection that is open for so long, a tenth more or less, is told to go (GOAWAY), so that clients spread over new servers; 0: never",
+    ),
+    setting("grpc.max_connection_age_grace_ms", "3600000", "how long calls may take that are under way then"),
     setting("grpc.stream_window_bytes", "1048576", "what a client may send ahead on one call"),
     setting("grpc.connection_window_bytes", "4194304", "what a client may send ahead on one connection"),
     setting("grpc.send_buffer_bytes", "409600", "what is kept on one call for a client that does not read"),

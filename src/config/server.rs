@@ -15,12 +15,18 @@ pub struct GrpcServer {
     pub max_streams: u32,
     /// What all calls together may hold.
     pub max_pending_bytes: u64,
+    /// Frames a second that belong to no call, beside those that calls allow. 0: any number.
+    pub max_control_frames: u64,
     /// The longest that a decision may have to wait for its core; it is shed where it would be longer.
     pub max_lag: Option<Duration>,
     /// How long calls may lie unread in their sockets while a core falls behind, before it closes connections.
     pub max_unread: Option<Duration>,
     /// All header fields of one call together, as HTTP/2 counts them.
     pub max_header_bytes: u32,
+    /// How long a connection may be open.
+    pub max_connection_age: Option<Duration>,
+    /// How long the calls may take that are under way then.
+    pub max_connection_age_grace: Duration,
     /// What a client may send ahead on one call.
     pub stream_window_bytes: u32,
     /// What a client may send ahead on one connection.
@@ -41,15 +47,19 @@ impl GrpcServer {
     pub(super) fn read(reader: &mut Reader) -> Self {
         let mut unless_0 = |key| Some(reader.number(key, 0..=86_400_000)).filter(|&ms| ms > 0).map(Duration::from_millis);
         let (keepalive, ping) = (unless_0("grpc.keepalive_ms"), unless_0("grpc.ping_ms"));
+        let max_connection_age = unless_0("grpc.max_connection_age_ms");
         let (max_lag, max_unread) = (unless_0("grpc.max_lag_ms"), unless_0("grpc.max_unread_ms"));
         Self {
             workers: reader.number("grpc.workers", 0..=1024),
             max_connections: reader.number("grpc.max_connections", 1..=1_000_000),
             max_streams: reader.number("grpc.max_streams", 1..=1_000_000),
             max_pending_bytes: reader.number("grpc.max_pending_bytes", 1 << 20..=1 << 40),
+            max_control_frames: reader.number("grpc.max_control_frames", 0..=1_000_000_000),
             max_lag,
             max_unread,
             max_header_bytes: reader.number("grpc.max_header_bytes", 1024..=1 << 20),
+            max_connection_age,
+            max_connection_age_grace: Duration::from_millis(reader.number("grpc.max_connection_age_grace_ms", 0..=86_400_000)),
             stream_window_bytes: reader.number("grpc.stream_window_bytes", 65_535..=(1 << 31) - 1),
             connection_window_bytes: reader.number("grpc.connection_window_bytes", 65_535..=(1 << 31) - 1),
             send_buffer_bytes: reader.number("grpc.send_buffer_bytes", 1024..=1 << 30),

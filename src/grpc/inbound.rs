@@ -3,12 +3,14 @@
 //! A reader that makes room for the length that a message declares lets six bytes of a stranger cost megabytes. So the head of a message is
 //! handed on only together with its last byte; what has come until then grows with what comes, and is held out of one budget.
 
+use std::io::Read;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, HeaderName};
+use flate2::read::MultiGzDecoder;
 use hyper::body::{Body, Frame, Incoming};
 use prost::bytes::{Buf, Bytes, BytesMut};
 use tokio::sync::watch;
@@ -17,7 +19,10 @@ use tonic::codegen::StdError;
 
 use super::budget::{Known, Share};
 use super::overload::LineEnds;
-use super::unary::{HEAD_BYTES, NotRead, length};
+use super::unary::{HEAD_BYTES, NotRead, read_head};
+
+/// Of a compressed message so much is unpacked before it is looked whether there is room for more.
+const UNPACKED_AT_ONCE: u64 = 64 * 1024;
 
 /// The rest of a message may take so long when the server stops.
 const LAST_BYTES: Duration = Duration::from_millis(250);
@@ -42,13 +47,15 @@ pub struct Inbound<B = Incoming> {
     line: Arc<LineEnds>,
     /// Between two messages a stream has nothing in work.
     is_stream: bool,
+    /// Messages may be compressed so.
+    gzip: bool,
     /// Whether something is in work, and when the call ends for it.
     stop: Option<(bool, Stop)>,
 }
 
 impl<B> Inbound<B> {
     pub(super) fn new(body: B, header_bytes: usize, line: Arc<LineEnds>, kind: Kind) -> Self {
-        let Kind { known, max_message_bytes, is_stream } = kind;
+        let Kind { known, max_message_bytes, is_stream, gzip } = kind;
         Self {
             body,
             max_message_bytes,
@@ -57,6 +64,7 @@ impl<B> Inbound<B> {
             share: Share::new(line.clone(), known, header_bytes),
             line,
             is_stream,
+            gzip,
             stop: None,
         }
     }
@@ -64,28 +72,63 @@ impl<B> Inbound<B> {
     /// Of a call of a test's own, up to 4 MiB.
     #[cfg(test)]
     pub(super) fn of(body: B) -> Self {
-        let kind = Kind { known: Known::Yes, max_message_bytes: 4 << 20, is_stream: false };
+        let kind = Kind { known: Known::Yes, max_message_bytes: 4 << 20, is_stream: false, gzip: false };
         Self::new(body, 0, Arc::default(), kind)
     }
 
     /// Takes the next message with its head, where it is whole.
-    fn whole(&mut self) -> Result<Option<Bytes>, NotRead> {
+    fn whole(&mut self) -> Result<Option<Bytes>, Status> {
         let bytes: &[u8] = if self.joined.is_empty() { &self.first } else { &self.joined };
         let Some((head, rest)) = bytes.split_first_chunk::<HEAD_BYTES>() else { return Ok(None) };
-        let length = length(*head)?;
+        let (is_packed, length) = read_head(*head)?;
+        if is_packed && !self.gzip {
+            return Err(NotRead::Flagged.into());
+        }
         if length > self.max_message_bytes {
-            return Err(NotRead::TooLong { length, max: self.max_message_bytes });
+            return Err(NotRead::TooLong { length, max: self.max_message_bytes }.into());
         }
         if rest.len() < length {
             return Ok(None);
         }
+        let message = self.take(length);
+        if is_packed { self.unpack(&message).map(Some) } else { Ok(Some(message)) }
+    }
+
+    /// The first message, which is whole, with its head.
+    fn take(&mut self, length: usize) -> Bytes {
         if self.joined.is_empty() {
-            return Ok(Some(if rest.len() == length { std::mem::take(&mut self.first) } else { self.first.split_to(HEAD_BYTES + length) }));
+            return if self.first.len() == HEAD_BYTES + length {
+                std::mem::take(&mut self.first)
+            } else {
+                self.first.split_to(HEAD_BYTES + length)
+            };
         }
         // What stood in pieces is one now, and what comes next is read where it lies.
         let message = self.joined.split_to(HEAD_BYTES + length).freeze();
         self.first = std::mem::take(&mut self.joined).freeze();
-        Ok(Some(message))
+        message
+    }
+
+    /// The same message as it was before it was compressed. It is held as it grows.
+    fn unpack(&mut self, packed: &[u8]) -> Result<Bytes, Status> {
+        let mut from = MultiGzDecoder::new(packed.get(HEAD_BYTES..).unwrap_or_default());
+        let mut message = vec![0; HEAD_BYTES];
+        loop {
+            self.share.hold(packed.len().saturating_add(message.capacity()))?;
+            let read = from.by_ref().take(UNPACKED_AT_ONCE).read_to_end(&mut message);
+            let read = read.map_err(|error| NotRead::NotGzip(error.to_string()))?;
+            if message.len() - HEAD_BYTES > self.max_message_bytes {
+                return Err(NotRead::TooLongUnpacked { max: self.max_message_bytes }.into());
+            }
+            if read == 0 {
+                break;
+            }
+        }
+        let length = u32::try_from(message.len() - HEAD_BYTES).unwrap_or(u32::MAX);
+        if let Some(place) = message.get_mut(1..HEAD_BYTES) {
+            place.copy_from_slice(&length.to_be_bytes());
+        }
+        Ok(message.into())
     }
 
     fn add(&mut self, data: Bytes) {
@@ -139,6 +182,22 @@ pub(super) struct Kind {
     pub(super) known: Known,
     pub(super) max_message_bytes: usize,
     pub(super) is_stream: bool,
+    pub(super) gzip: bool,
+}
+
+const ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
+
+/// Whether messages may come compressed with gzip. They are unpacked where they come in, so that no service has to know: the field is taken out.
+pub(super) fn takes_gzip(headers: &mut HeaderMap) -> Result<bool, NotRead> {
+    match headers.get(ENCODING) {
+        None => Ok(false),
+        Some(encoding) if encoding == "identity" => Ok(false),
+        Some(encoding) if encoding == "gzip" => {
+            headers.remove(ENCODING);
+            Ok(true)
+        }
+        Some(encoding) => Err(NotRead::Compressed(encoding.clone())),
+    }
 }
 
 /// The size of all header fields.
@@ -159,7 +218,7 @@ where
             match this.whole() {
                 Ok(Some(message)) => return Poll::Ready(Some(Ok(Frame::data(message)))),
                 Ok(None) => {}
-                Err(error) => return Poll::Ready(Some(Err(error.into()))),
+                Err(status) => return Poll::Ready(Some(Err(status))),
             }
             let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(context) else {
                 return match this.wait(context) {
@@ -188,3 +247,6 @@ where
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

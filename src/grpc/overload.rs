@@ -6,6 +6,7 @@
 //!
 //! Nothing has to recover: when no call waits, the next one is let in. Where refusing is too much as well, `unread` closes connections.
 
+mod control;
 mod unread;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -18,6 +19,8 @@ use tokio::sync::watch;
 use tonic::Status;
 use tonic::body::Body;
 
+pub(super) use self::control::CALM;
+use self::control::Control;
 use self::unread::{Reading, Unread};
 use super::budget::{Budget, Holding};
 use crate::clock::Clock;
@@ -35,6 +38,7 @@ pub struct Overload {
     max_lag: Option<Duration>,
     max_unread: Option<Duration>,
     budget: Arc<Budget>,
+    control_per_second: u64,
     cores: Mutex<Vec<Arc<Backlog>>>,
 }
 
@@ -42,7 +46,7 @@ impl Overload {
     /// Sheds calls that would wait longer than `max_lag`, and closes connections where calls come to wait for longer than `max_unread` all the
     /// same; for longer than twice `max_lag` in any case. `None`: never; where no call is shed, no connection is closed.
     pub fn new(max_lag: Option<Duration>, max_unread: Option<Duration>) -> Self {
-        Self { max_lag, max_unread, budget: Arc::default(), cores: Mutex::default() }
+        Self { max_lag, max_unread, budget: Arc::default(), control_per_second: 0, cores: Mutex::default() }
     }
 
     /// Refuses calls that would have to be kept, where all that are kept hold more than `bytes`.
@@ -51,12 +55,22 @@ impl Overload {
         Self { budget: Arc::new(Budget::new(bytes)), ..self }
     }
 
+    /// Closes connections that send more frames a second that belong to no call than these, beside those that their calls allow. 0: never.
+    #[must_use]
+    pub fn calming(self, control_per_second: u64) -> Self {
+        Self { control_per_second, ..self }
+    }
+
     /// A core more.
     pub fn core(&self) -> Arc<Backlog> {
         let ns = |time: Option<Duration>| time.map_or(u64::MAX, |time| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
         // Who lets calls wait for longer does not want connections closed for it.
         let max_unread = self.max_lag.and_then(|lag| Some(self.max_unread?.max(2 * lag)));
-        let core = Arc::new(Backlog { budget: self.budget.clone(), ..Backlog::new(ns(self.max_lag), ns(max_unread)) });
+        let core = Arc::new(Backlog {
+            budget: self.budget.clone(),
+            control_per_second: self.control_per_second,
+            ..Backlog::new(ns(self.max_lag), ns(max_unread))
+        });
         self.cores.lock().push(core.clone());
         core
     }
@@ -81,9 +95,14 @@ impl Overload {
         self.budget.refused()
     }
 
-    /// The longest that a call was to wait, on any core, since this was asked last, in nanoseconds; 0 where no more than a few waited.
-    pub fn take_lag_ns(&self) -> u64 {
-        self.cores.lock().iter().map(|core| core.longest_ns.swap(0, Ordering::Relaxed)).max().unwrap_or(0)
+    /// Connections that were closed since the start, because they sent too many frames that belong to no call.
+    pub fn calmed(&self) -> u64 {
+        self.cores.lock().iter().map(|core| core.calmed.load(Ordering::Relaxed)).sum()
+    }
+
+    /// How late turns came at most, on any core, since this was asked last, in nanoseconds: measured, whatever it was that kept the core.
+    pub fn take_lag_ns(&self, now_ns: u64) -> u64 {
+        self.cores.lock().iter().map(|core| core.pulse.take_ns(now_ns)).max().unwrap_or(0)
     }
 }
 
@@ -96,10 +115,12 @@ pub struct Backlog {
     waiting: AtomicU64,
     /// [`SMOOTHED`] times what an answer takes.
     smoothed_ns: AtomicU64,
-    longest_ns: AtomicU64,
+    pulse: Pulse,
     shed: AtomicU64,
     unread: Unread,
     closed: AtomicU64,
+    control_per_second: u64,
+    calmed: AtomicU64,
     /// What calls that are shed are answered.
     refusal: OnceLock<HeaderMap>,
     budget: Arc<Budget>,
@@ -122,10 +143,12 @@ impl Backlog {
             max_lag_ns,
             waiting: zero(),
             smoothed_ns: zero(),
-            longest_ns: zero(),
+            pulse: Pulse::default(),
             shed: zero(),
             unread,
             closed: zero(),
+            control_per_second: 0,
+            calmed: zero(),
             refusal: OnceLock::new(),
             budget: Arc::default(),
         }
@@ -136,7 +159,6 @@ impl Backlog {
         let behind = self.waiting.load(Ordering::Relaxed);
         if behind > FEW {
             let lag_ns = behind.saturating_mul(self.call_ns());
-            self.longest_ns.fetch_max(lag_ns, Ordering::Relaxed);
             if lag_ns > self.max_lag_ns && may_be_refused() {
                 return Turn::Refused;
             }
@@ -153,6 +175,15 @@ impl Backlog {
     /// The turn of a call came after so long.
     pub(super) fn turn(&self, waited_ns: u64, now_ns: u64) {
         self.unread.turn(waited_ns, now_ns);
+    }
+
+    /// Measures how late turns come on this core, for ever.
+    pub(super) async fn measure(&self, clock: &Clock) {
+        loop {
+            self.pulse.begin(clock.steady_ns());
+            tokio::time::sleep(PULSE).await;
+            self.pulse.end(clock.steady_ns());
+        }
     }
 
     /// The core looks what there is to do.
@@ -192,13 +223,55 @@ impl Backlog {
     }
 }
 
+/// How often it is looked how late turns come. It takes a core a thousandth of its time.
+const PULSE: Duration = Duration::from_millis(10);
+/// A timer of the runtime may be this late by itself.
+const TIMER_NS: u64 = 2_000_000;
+
+/// How late turns come: something that is to happen every [`PULSE`] has its turn behind all that the core has to do.
+#[derive(Debug, Default)]
+struct Pulse {
+    /// When the next turn is to come. 0: nobody measures.
+    due_ns: AtomicU64,
+    latest_ns: AtomicU64,
+}
+
+impl Pulse {
+    fn begin(&self, now_ns: u64) {
+        let due_ns = now_ns.saturating_add(u64::try_from(PULSE.as_nanos()).unwrap_or(u64::MAX)).saturating_add(TIMER_NS);
+        self.due_ns.store(due_ns, Ordering::Relaxed);
+    }
+
+    fn end(&self, now_ns: u64) {
+        self.latest_ns.fetch_max(now_ns.saturating_sub(self.due_ns.load(Ordering::Relaxed)), Ordering::Relaxed);
+    }
+
+    /// The latest since this was asked last, or the one that has not come yet.
+    fn take_ns(&self, now_ns: u64) -> u64 {
+        let due_ns = self.due_ns.load(Ordering::Relaxed);
+        let waits_ns = if due_ns == 0 { 0 } else { now_ns.saturating_sub(due_ns) };
+        self.latest_ns.swap(0, Ordering::Relaxed).max(waits_ns)
+    }
+}
+
 /// A connection, as the core sees it that has to read it.
 #[derive(Debug)]
 pub(super) struct Line {
     core: Arc<Backlog>,
     clock: Clock,
     reading: Reading,
+    control: Control,
     ends: Arc<LineEnds>,
+}
+
+/// What may be looked at of what came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Looked {
+    All,
+    /// The connection is cut, and neither this nor what comes after it is to be looked at.
+    Nothing,
+    /// Up to there. Then the connection is to be closed, because it sends too much that is no call.
+    Until(usize),
 }
 
 /// What those who read a connection and those who answer its calls know together.
@@ -208,6 +281,8 @@ pub(super) struct LineEnds {
     calls: AtomicU64,
     /// Calls that have begun and are not answered.
     begun: AtomicU64,
+    /// Calls, and messages of streams, that have begun since the start.
+    begun_ever: AtomicU64,
     /// It is to be closed, and what has not begun of what it asked for is not answered any more.
     cut: AtomicBool,
     /// The peer has to take something before more can be written.
@@ -216,8 +291,11 @@ pub(super) struct LineEnds {
     over: AtomicBool,
     /// The peer was told so, behind all that was answered.
     told: AtomicBool,
-    /// Bytes that came and went, as far as they are counted.
-    moved: AtomicU64,
+    /// Bytes that came, and that went.
+    received: AtomicU64,
+    written: AtomicU64,
+    /// It sends too much that is no call, and is told so.
+    calmed: AtomicBool,
     holding: Holding,
     stopping: OnceLock<watch::Receiver<bool>>,
 }
@@ -249,6 +327,7 @@ impl LineEnds {
     /// A call has begun.
     pub(super) fn began(&self) {
         self.begun.store(self.begun.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        self.begun_ever.store(self.begun_ever.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
     }
 
     /// A call that had begun is answered, or given up.
@@ -256,15 +335,18 @@ impl LineEnds {
         self.begun.store(self.begun.load(Ordering::Relaxed).saturating_sub(1), Ordering::Relaxed);
     }
 
-    /// Bytes came, or went.
-    pub(super) fn moves(&self, bytes: usize) {
-        let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
-        self.moved.store(self.moved.load(Ordering::Relaxed).wrapping_add(bytes), Ordering::Relaxed);
+    /// Bytes went.
+    fn wrote(&self, bytes: usize) {
+        add(&self.written, bytes);
     }
 
-    /// How many did. If it is the same twice, nothing has moved in between.
+    /// How many bytes came and went. If it is the same twice, nothing has moved in between.
     pub(super) fn moved(&self) -> u64 {
-        self.moved.load(Ordering::Relaxed)
+        self.received.load(Ordering::Relaxed).wrapping_add(self.written.load(Ordering::Relaxed))
+    }
+
+    pub(super) fn is_calmed(&self) -> bool {
+        self.calmed.load(Ordering::Relaxed)
     }
 
     /// Calls have begun and are not answered.
@@ -313,10 +395,17 @@ impl LineEnds {
     }
 }
 
+/// Counts bytes, on the one thread that serves a connection.
+fn add(count: &AtomicU64, bytes: usize) {
+    let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
+    count.store(count.load(Ordering::Relaxed).wrapping_add(bytes), Ordering::Relaxed);
+}
+
 impl Line {
     pub(super) fn new(core: Arc<Backlog>, clock: Clock) -> Self {
         let ends = Arc::new(LineEnds::holding_of(core.budget.clone()));
-        Self { core, clock, reading: Reading::default(), ends }
+        let control = Control::new(core.control_per_second);
+        Self { core, clock, reading: Reading::default(), control, ends }
     }
 
     pub(super) fn ends(&self) -> Arc<LineEnds> {
@@ -334,7 +423,7 @@ impl Line {
     /// So much was written, or, `None`, it has to wait.
     pub(super) fn writes(&self, written: Option<usize>) {
         self.ends.writing.store(written.is_none(), Ordering::Relaxed);
-        self.ends.moves(written.unwrap_or_default());
+        self.ends.wrote(written.unwrap_or_default());
     }
 
     /// The peer was told that nothing more is sent.
@@ -344,18 +433,34 @@ impl Line {
 
     /// All that had come was read.
     pub(super) fn dry(&mut self) {
+        self.control.dry();
         self.reading.dry(&self.core.unread, || self.clock.steady_ns());
     }
 
-    /// So much was read. `false`: the connection is cut, and neither this nor what comes after it is to be looked at.
-    pub(super) fn read(&mut self, bytes: usize) -> bool {
-        self.ends.moves(bytes);
+    /// Whether so much was read that is no call that others should have their turn first.
+    pub(super) fn has_had_its_turn(&mut self) -> bool {
+        self.control.has_had_its_turn()
+    }
+
+    /// This was read. What may be looked at of it?
+    pub(super) fn read(&mut self, bytes: &[u8]) -> Looked {
+        add(&self.ends.received, bytes.len());
         let calls = self.ends.calls.load(Ordering::Relaxed);
         if !self.is_cut() && self.reading.read(calls, &self.core.unread, || self.clock.steady_ns()) {
             self.core.closed.fetch_add(1, Ordering::Relaxed);
             self.ends.cut();
         }
-        !self.is_cut()
+        if self.is_cut() {
+            return Looked::Nothing;
+        }
+        match self.control.came(bytes, &self.ends, || self.clock.steady_ns()) {
+            None => Looked::All,
+            Some(until) => {
+                self.core.calmed.fetch_add(1, Ordering::Relaxed);
+                self.ends.calmed.store(true, Ordering::Relaxed);
+                Looked::Until(until)
+            }
+        }
     }
 }
 
@@ -373,6 +478,11 @@ impl Drop for Begun {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the connection is closed, because the core is further behind than grpc.max_unread_ms; connect and ask again")]
 pub(super) struct Cut;
+
+/// Why a connection is closed that sends too much that is no call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the connection is closed, because it sends more pings, settings and the like than its calls explain, see grpc.max_control_frames")]
+pub(super) struct Calmed;
 
 /// Whether it is worth a reading of the clock to know what a call takes.
 pub(super) fn is_queue(behind: u64) -> bool {

@@ -76,7 +76,8 @@ impl Server {
             0 => std::thread::available_parallelism().map_or(1, usize::from),
             workers => workers,
         };
-        let start = |number| Worker::start(number, self.settings, self.tls.clone(), services(), stopping.clone());
+        let warned = connection::Warned::default();
+        let start = |number| Worker::start(number, self.settings, self.tls.clone(), services(), stopping.clone(), warned.clone());
         let workers = (0..workers).map(start).collect::<io::Result<Vec<_>>>()?;
         let mut accepting = stopping;
         let accept = async {

@@ -41,10 +41,11 @@ impl From<NotRead> for Status {
         match error {
             NotRead::Compressed(_) => {
                 let mut status = Self::unimplemented(text);
-                status.metadata_mut().insert("grpc-accept-encoding", MetadataValue::from_static("identity"));
+                status.metadata_mut().insert("grpc-accept-encoding", MetadataValue::from_static("identity,gzip"));
                 status
             }
-            NotRead::TooLong { .. } => Self::resource_exhausted(text),
+            NotRead::TooLong { .. } | NotRead::TooLongUnpacked { .. } => Self::resource_exhausted(text),
+            NotRead::NotGzip(_) => Self::invalid_argument(text),
             NotRead::Flagged | NotRead::Missing | NotRead::Less | NotRead::More => Self::internal(text),
         }
     }

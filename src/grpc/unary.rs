@@ -20,7 +20,6 @@ use super::inbound::Inbound;
 
 /// A flag, and the length in four bytes.
 pub(super) const HEAD_BYTES: usize = 5;
-const ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
 const STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
 static HEADERS: LazyLock<HeaderMap> =
@@ -30,8 +29,12 @@ static OK: LazyLock<HeaderMap> = LazyLock::new(|| HeaderMap::from_iter([(STATUS,
 /// Why a call's message was not read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotRead {
-    #[error("messages compressed with {0:?} are not read: send them as they are")]
+    #[error("messages compressed with {0:?} are not read: send them with gzip, or as they are")]
     Compressed(HeaderValue),
+    #[error("the message is marked as compressed with gzip, and cannot be unpacked: {0}")]
+    NotGzip(String),
+    #[error("unpacked the message has more than the {max} bytes of grpc.max_message_bytes")]
+    TooLongUnpacked { max: usize },
     #[error("the message is marked as compressed, and grpc-encoding does not say how")]
     Flagged,
     #[error("the message has {length} bytes, more than the {max} of grpc.max_message_bytes")]
@@ -119,9 +122,6 @@ async fn read<B>(request: &mut Request<Inbound<B>>) -> Result<Bytes, Status>
 where
     B: HttpBody<Error: Into<StdError>> + Unpin,
 {
-    if let Some(encoding) = request.headers().get(ENCODING).filter(|encoding| *encoding != "identity") {
-        return Err(NotRead::Compressed(encoding.clone()).into());
-    }
     let body = request.body_mut();
     let mut only: Option<Bytes> = None;
     while let Some(frame) = poll_fn(|context| Pin::new(&mut *body).poll_frame(context)).await {
@@ -136,12 +136,12 @@ where
     Ok(message)
 }
 
-/// The length of a message by its head.
-pub(super) fn length([flag, length @ ..]: [u8; HEAD_BYTES]) -> Result<usize, NotRead> {
-    if flag != 0 {
+/// Whether a message is compressed, and its length, by its head.
+pub(super) fn read_head([flag, length @ ..]: [u8; HEAD_BYTES]) -> Result<(bool, usize), NotRead> {
+    if flag > 1 {
         return Err(NotRead::Flagged);
     }
-    Ok(usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX))
+    Ok((flag == 1, usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX)))
 }
 
 /// One message, then the status OK.

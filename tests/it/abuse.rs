@@ -7,6 +7,7 @@
 #![allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap, clippy::cast_precision_loss, clippy::cast_sign_loss)]
 
 mod connections;
+mod control;
 mod floods;
 mod keys;
 mod ledger;

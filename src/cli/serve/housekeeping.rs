@@ -127,7 +127,7 @@ pub(super) fn start(parts: &Parts, files_poll_ms: u64, stalled: &Stalled, log: &
         watch.look(&status, clock.steady_ns());
         gauges.set(&rules, &plans, &durable, &status);
         gauges.set_callers(&callers);
-        gauges.set_waits(&overload, &stalled);
+        gauges.set_waits(&overload, &stalled, clock.steady_ns());
         gauges.set_log(&log);
         tell_lost(&log, &mut told_lost);
         metrics.run_upkeep();

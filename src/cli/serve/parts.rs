@@ -110,7 +110,7 @@ impl Parts {
 }
 
 fn overload(settings: &GrpcServer) -> Overload {
-    Overload::new(settings.max_lag, settings.max_unread).holding(settings.max_pending_bytes)
+    Overload::new(settings.max_lag, settings.max_unread).holding(settings.max_pending_bytes).calming(settings.max_control_frames)
 }
 
 /// The one holder of an embedded ledger.

@@ -97,16 +97,20 @@ fn a_pause_of_the_machine_in_an_answer_sheds_nobody() {
 }
 
 #[test]
-fn the_longest_wait_of_all_cores_is_shown_once() {
-    let overload = Overload::new(Some(Duration::from_millis(20)), None);
-    for calls in [30, 40] {
-        let core = overload.core();
-        core.smoothed_ns.store(ANSWER_NS / 10 * SMOOTHED, Ordering::Relaxed);
-        (0..calls).for_each(|_| assert!(admits(&core)));
+fn how_late_turns_come_is_measured_on_all_cores_and_shown_once() {
+    let overload = Overload::new(None, None);
+    let cores = [overload.core(), overload.core(), overload.core()];
+    assert_eq!(overload.take_lag_ns(99 * MS), 0, "nobody measures yet");
+    for (core, late_ms) in cores.iter().zip([0, 30, 7]) {
+        core.pulse.begin(100 * MS);
+        core.pulse.end((112 + late_ms) * MS);
+        core.pulse.begin((112 + late_ms) * MS);
     }
-    let lag_ns = overload.take_lag_ns();
-    assert!((39 * MS / 10..41 * MS / 10).contains(&lag_ns), "{lag_ns}");
-    assert_eq!(overload.take_lag_ns(), 0);
+    assert_eq!(overload.take_lag_ns(115 * MS), 30 * MS);
+    assert_eq!(overload.take_lag_ns(124 * MS), 0);
+    // The first core's next turn was to come at 124 ms, and has not.
+    assert_eq!(overload.take_lag_ns(124 * MS + 1), 1);
+    assert_eq!(overload.take_lag_ns(300 * MS), 176 * MS, "also while it has not come");
 }
 
 #[test]

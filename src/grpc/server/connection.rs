@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use hyper::server::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use parking_lot::Mutex;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
@@ -21,8 +22,9 @@ use super::Dispatch;
 use super::dispatch::Calls;
 use super::preface::Prefaced;
 use crate::access::Peer;
+use crate::clock::Clock;
 use crate::config::GrpcServer;
-use crate::grpc::overload::{Cut, Line, LineEnds};
+use crate::grpc::overload::{Backlog, Calmed, Cut, Line, LineEnds};
 use crate::tls::{Protocol, Tls, client_names};
 
 /// What the connections of one worker have in common.
@@ -32,6 +34,8 @@ pub(super) struct Host {
     dispatch: Arc<Dispatch>,
     handshake_timeout: Duration,
     keepalive: Option<Keepalive>,
+    age: Age,
+    warned: Warned,
     /// [`LAST_ANSWERS`], to be made and to be written.
     last_answers: [Duration; 2],
 }
@@ -41,6 +45,39 @@ struct Keepalive {
     asking: TcpKeepalive,
     /// For answers that are not acknowledged.
     gone: Duration,
+}
+
+/// When it was said that somebody speaks something else, on all threads: once a minute is enough.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Warned(Arc<Mutex<Option<u64>>>);
+
+impl Warned {
+    fn again(&self, now_ns: u64) -> bool {
+        let mut last_ns = self.0.lock();
+        let again = last_ns.is_none_or(|last_ns| now_ns.saturating_sub(last_ns) >= WARNED_NS);
+        if again {
+            *last_ns = Some(now_ns);
+        }
+        again
+    }
+}
+
+const WARNED_NS: u64 = 60_000_000_000;
+
+/// How long a connection may be open.
+struct Age {
+    most: Option<Duration>,
+    /// For calls that are under way then.
+    grace: Duration,
+}
+
+impl Age {
+    /// Resolves when a connection that is opened now is too old. Each has an age of its own, a tenth more or less, so that not all end at once.
+    async fn over(&self) {
+        let Some(most) = self.most else { return std::future::pending().await };
+        let part = getrandom::u32().map_or(0.5, |random| f64::from(random) / f64::from(u32::MAX));
+        tokio::time::sleep(most.mul_f64(0.9 + 0.2 * part)).await;
+    }
 }
 
 /// How long its last answers may be made, as long again may be written, and again be on their way to the peer.
@@ -72,12 +109,12 @@ impl Keepalive {
 type Ended = Result<(), Box<dyn Error + Send + Sync>>;
 
 enum Opened {
-    Plain(Prefaced<tokio::net::TcpStream>),
+    Plain(Box<Prefaced<tokio::net::TcpStream>>),
     Tls(Box<Prefaced<TlsStream<tokio::net::TcpStream>>>, Peer),
 }
 
 impl Host {
-    pub(super) fn new(settings: &GrpcServer, tls: Option<Arc<Tls>>, dispatch: Dispatch) -> Self {
+    pub(super) fn new(settings: &GrpcServer, tls: Option<Arc<Tls>>, dispatch: Dispatch, warned: Warned) -> Self {
         let mut http2 = http2::Builder::new(TokioExecutor::new());
         http2
             .timer(TokioTimer::new())
@@ -93,8 +130,19 @@ impl Host {
             // gRPC has no use for it.
             .auto_date_header(false);
         let keepalive = settings.keepalive.map(|silence| Keepalive::new(silence, settings.keepalive_timeout));
+        let age = Age { most: settings.max_connection_age, grace: settings.max_connection_age_grace };
         let (dispatch, handshake_timeout) = (Arc::new(dispatch), settings.handshake_timeout);
-        Self { http2, tls, dispatch, handshake_timeout, keepalive, last_answers: [LAST_ANSWERS; 2] }
+        Self { http2, tls, dispatch, handshake_timeout, keepalive, age, warned, last_answers: [LAST_ANSWERS; 2] }
+    }
+
+    /// Whether it is time to say again that somebody speaks something else.
+    pub(super) fn warns(&self) -> bool {
+        self.dispatch.backlog().is_some_and(|(_, clock)| self.warned.again(clock.steady_ns()))
+    }
+
+    /// What measures how late turns come here.
+    pub(super) fn pulse(&self) -> Option<(Arc<Backlog>, Clock)> {
+        self.dispatch.backlog()
     }
 
     /// Serves a connection to its end. When `stopping` becomes true, the calls in flight are its last.
@@ -107,7 +155,7 @@ impl Host {
             () = stopped(&mut stopping) => return Ok(()),
         };
         match opened? {
-            Opened::Plain(stream) => self.drive(stream, Peer::default(), stopping).await,
+            Opened::Plain(stream) => self.drive(*stream, Peer::default(), stopping).await,
             Opened::Tls(stream, peer) => self.drive(*stream, peer, stopping).await,
         }
     }
@@ -123,9 +171,9 @@ impl Host {
             Some(tls) => {
                 let stream = tls.accept(stream, Protocol::Grpc).await?;
                 let peer = Peer::new(client_names(&stream));
-                Opened::Tls(Box::new(Prefaced::read(stream).await?), peer)
+                Opened::Tls(Box::new(Prefaced::http2(stream).await?), peer)
             }
-            None => Opened::Plain(Prefaced::read(stream).await?),
+            None => Opened::Plain(Box::new(Prefaced::http2(stream).await?)),
         })
     }
 
@@ -150,11 +198,26 @@ impl Host {
                     () = silence(&ends), if is_observed => return Ok(()),
                 }
             }
+            () = self.age.over() => {
+                connection.as_mut().graceful_shutdown();
+                tokio::select! {
+                    biased;
+                    whole = until_cut(connection.as_mut(), &ends) => whole?,
+                    // Who has heard of it calls elsewhere by now.
+                    () = stopped_and_silent(&mut stopping, &ends), if is_observed => return Ok(()),
+                    () = tokio::time::sleep(self.age.grace) => return Err("it was open for grpc.max_connection_age_ms and the grace after it".into()),
+                }
+            }
         };
         if whole {
             return Ok(());
         }
         let [to_be_made, to_be_written] = self.last_answers;
+        if ends.is_calmed() {
+            // As long as it takes to tell the peer why.
+            let _ = timeout(to_be_written, connection).await;
+            return Err(Calmed.into());
+        }
         // Calls that had begun, and wait for the ledger.
         let answered = poll_fn(|context| match connection.as_mut().poll(context) {
             Poll::Pending if ends.is_answering() => Poll::Pending,
@@ -181,10 +244,10 @@ impl Host {
     }
 }
 
-/// A connection to its end, or, `false`, until it is cut.
+/// A connection to its end, or, `false`, until it is to be closed.
 async fn until_cut(mut connection: Pin<&mut impl Future<Output = hyper::Result<()>>>, line: &LineEnds) -> hyper::Result<bool> {
     poll_fn(|context| match connection.as_mut().poll(context) {
-        Poll::Pending if line.is_cut() => Poll::Ready(Ok(false)),
+        Poll::Pending if line.is_cut() || line.is_calmed() => Poll::Ready(Ok(false)),
         ended => ended.map_ok(|()| true),
     })
     .await
@@ -200,6 +263,11 @@ async fn silence(line: &LineEnds) {
             return;
         }
     }
+}
+
+async fn stopped_and_silent(stopping: &mut watch::Receiver<bool>, line: &LineEnds) {
+    stopped(stopping).await;
+    silence(line).await;
 }
 
 async fn stopped(stopping: &mut watch::Receiver<bool>) {

@@ -17,7 +17,7 @@ use tonic::server::NamedService;
 use crate::access::{Access, Peer};
 use crate::clock::Clock;
 use crate::grpc::budget::{Known, OpenWithoutToken, Share};
-use crate::grpc::inbound::{Inbound, Kind, header_bytes};
+use crate::grpc::inbound::{Inbound, Kind, header_bytes, takes_gzip};
 use crate::grpc::observe::{Call, Observe, Observed};
 use crate::grpc::overload::{Backlog, Line, LineEnds, Overloaded, Sheds, is_stream, sheds};
 use crate::grpc::{gate, health};
@@ -128,6 +128,10 @@ impl Dispatch {
             }
             request.extensions_mut().insert(overloaded);
         }
+        let gzip = match takes_gzip(request.headers_mut()) {
+            Ok(gzip) => gzip,
+            Err(error) => return refuse(error.into()),
+        };
         let path = request.uri().path();
         let name = service_name(path);
         let Some(served) = self.services.iter().find(|served| served.name == name) else {
@@ -142,7 +146,7 @@ impl Dispatch {
         let header_bytes = header_bytes(request.headers());
         let open = if is_open { OpenWithoutToken::new(line.clone(), header_bytes).map(Some) } else { Ok(None) };
         let (head, body) = request.into_parts();
-        let kind = Kind { known, max_message_bytes, is_stream };
+        let kind = Kind { known, max_message_bytes, is_stream, gzip };
         let request = Request::from_parts(head, Inbound::new(body, header_bytes, line.clone(), kind));
         match open {
             Ok(None) if !is_large => served.service.call(request),

@@ -10,7 +10,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::connection::Host;
+use super::connection::{Host, Warned};
+use super::preface::Foreign;
 use super::{Counted, Dispatch};
 use crate::config::GrpcServer;
 use crate::tls::Tls;
@@ -37,6 +38,7 @@ impl Worker {
         tls: Option<Arc<Tls>>,
         dispatch: Dispatch,
         stopping: watch::Receiver<bool>,
+        warned: Warned,
     ) -> io::Result<Self> {
         let mut runtime = tokio::runtime::Builder::new_current_thread();
         if let Some((backlog, clock)) = dispatch.backlog() {
@@ -46,7 +48,7 @@ impl Worker {
         let runtime = runtime.enable_all().build()?;
         let (arriving, arrivals) = mpsc::unbounded_channel();
         let (end, ended) = oneshot::channel();
-        let host = Host::new(&settings, tls, dispatch);
+        let host = Host::new(&settings, tls, dispatch, warned);
         std::thread::Builder::new().name(format!("grpc-{number}")).spawn(move || {
             run(&runtime, &Arc::new(host), arrivals, &stopping);
             drop(end);
@@ -74,6 +76,10 @@ impl Worker {
 }
 
 fn run(runtime: &Runtime, host: &Arc<Host>, mut arrivals: mpsc::UnboundedReceiver<Arrival>, stopping: &watch::Receiver<bool>) {
+    if let Some((backlog, clock)) = host.pulse() {
+        // It ends with the runtime.
+        runtime.spawn(async move { backlog.measure(&clock).await });
+    }
     let (alive, mut all_ended) = mpsc::channel::<Infallible>(1);
     let take_all = async || {
         while let Some(Arrival { stream, peer, counted, loading }) = arrivals.recv().await {
@@ -81,7 +87,10 @@ fn run(runtime: &Runtime, host: &Arc<Host>, mut arrivals: mpsc::UnboundedReceive
             tokio::spawn(async move {
                 let _held = (counted, loading, alive);
                 if let Err(error) = host.serve(stream, stopping).await {
-                    tracing::debug!(%peer, "connection ended: {error}");
+                    match error.downcast_ref::<Foreign>() {
+                        Some(foreign) if host.warns() => tracing::warn!(%peer, "{foreign}"),
+                        _ => tracing::debug!(%peer, "connection ended: {error}"),
+                    }
                 }
             });
         }

@@ -92,6 +92,11 @@ impl Raw {
         sent as u64
     }
 
+    /// The same connection, for somebody who reads while another sends.
+    pub fn reader(&self) -> Self {
+        Self(self.0.try_clone().unwrap())
+    }
+
     /// All frames that come.
     pub fn frames(&mut self) -> impl Iterator<Item = Frame> {
         std::iter::from_fn(|| self.frame())

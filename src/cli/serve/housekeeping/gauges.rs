@@ -75,7 +75,8 @@ const OVERLOAD_GAUGES: [(&str, &str, Read<Overload>); 1] = [(
     "What calls hold that are open or wait for the rest of a message (grpc.max_pending_bytes)",
     Overload::held,
 )];
-const OVERLOAD_COUNTERS: [(&str, &str, Read<Overload>); 3] = [
+const OVERLOAD_COUNTERS: [(&str, &str, Read<Overload>); 4] = [
+    ("tollgate_calmed_connections", "Connections closed because of grpc.max_control_frames", Overload::calmed),
     ("tollgate_pending_refused", "Calls answered RESOURCE_EXHAUSTED because of grpc.max_pending_bytes", Overload::refused),
     ("tollgate_shed_calls", "Decisions answered UNAVAILABLE at once because of grpc.max_lag_ms", Overload::shed),
     ("tollgate_shed_connections", "Connections closed because of grpc.max_unread_ms", Overload::closed),
@@ -127,7 +128,7 @@ impl Gauges {
             lag: gauge(
                 metrics,
                 "tollgate_lag_seconds",
-                "The longest that a call was to wait for its core, in the last second (grpc.max_lag_ms)",
+                "How late turns of a core came at most, in the last second, whatever it was that kept it",
             ),
             stalled: gauge(metrics, "tollgate_ledger_stalled_seconds", "How long the ledger has been at the transaction under way"),
             ledger_failing: failing(metrics),
@@ -154,9 +155,9 @@ impl Gauges {
     }
 
     #[allow(clippy::cast_precision_loss)]
-    pub(super) fn set_waits(&self, overload: &Overload, stalled: &Stalled) {
+    pub(super) fn set_waits(&self, overload: &Overload, stalled: &Stalled, now_ns: u64) {
         set(&self.overload_gauges, &self.overload_counters, overload);
-        self.lag.set(overload.take_lag_ns() as f64 / 1e9);
+        self.lag.set(overload.take_lag_ns(now_ns) as f64 / 1e9);
         self.stalled.set(stalled.ns() as f64 / 1e9);
     }
 }

@@ -7,7 +7,6 @@ use axum::http::Request;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
 use hyper::client::conn::http2::{SendRequest, handshake};
-use parking_lot::Mutex;
 use prost::Message;
 use tokio::io::{DuplexStream, ReadBuf, duplex};
 use tokio::task::{JoinHandle, yield_now};
@@ -18,7 +17,7 @@ use crate::clock::Clock;
 use crate::config::{Config, Flags};
 use crate::decide::time::Now;
 use crate::grpc::observe::Observe;
-use crate::grpc::overload::Overload;
+use crate::grpc::overload::{Looked, Overload};
 use crate::grpc::pb::rls::rate_limit_service_server::{RateLimitService, RateLimitServiceServer};
 use crate::grpc::wire::{RateLimitRequest, RateLimitResponse};
 use crate::metrics::Metrics;
@@ -110,7 +109,7 @@ impl Behind {
         let service = RateLimitServiceServer::new(Talks { begun: begun.clone(), may: waits });
         let dispatch = Dispatch::new().serving(service).observed(Observe::new(Arc::new(Metrics::new()), clock, core));
         let settings = Config::resolve(&Flags::default(), &|_| None).unwrap().grpc_server;
-        let host = Host { last_answers, ..Host::new(&settings, None, dispatch) };
+        let host = Host { last_answers, ..Host::new(&settings, None, dispatch, Warned::default()) };
 
         let (ours, theirs) = duplex(UNDER_WAY_BYTES);
         let (stop, stopping) = watch::channel(false);
@@ -169,10 +168,10 @@ async fn settle() {
 fn close_another(line: impl Fn() -> Line) {
     let is_closed = |_: &i32| {
         let mut line = line();
-        assert!(line.read(1));
+        assert_eq!(line.read(b""), Looked::All);
         (0..MANY).for_each(|_| line.ends().came());
         line.dry();
-        !line.read(1)
+        line.read(b"") == Looked::Nothing
     };
     // Of a thousand one is kept.
     assert_eq!((0..2).filter(is_closed).count(), 1);
@@ -219,4 +218,25 @@ async fn nobody_is_waited_for_for_long() {
         let _calls = all.ask_until_cut(domain).await;
         assert_eq!(all.served.await.unwrap().unwrap_err().to_string(), Cut.to_string());
     }
+}
+
+#[test]
+fn a_warning_comes_once_a_minute() {
+    let warned = Warned::default();
+    let all = warned.clone();
+    let again = [5, 6, 5 + WARNED_NS - 1, 5 + WARNED_NS, 6 + WARNED_NS].map(|now_ns| all.again(now_ns));
+    assert_eq!(again, [true, false, false, true, false]);
+}
+
+#[tokio::test]
+async fn connections_grow_as_old_as_they_may_a_tenth_more_or_less() {
+    let age = Age { most: Some(Duration::from_millis(100)), grace: Duration::ZERO };
+    let clock = Clock::system();
+    for _ in 0..5 {
+        let begin_ns = clock.steady_ns();
+        age.over().await;
+        // A busy machine takes longer, and nothing is sooner.
+        assert!(clock.steady_ns() - begin_ns >= 90 * MS);
+    }
+    assert!(timeout(Duration::from_millis(200), Age { most: None, ..age }.over()).await.is_err());
 }
