@@ -293,9 +293,10 @@ async fn declare(old: &mut OldClient) {
     let mut changed = set;
     changed["targets"][0]["displayName"] = "All users".into();
     assert_eq!(old.edit("Apply", changed.clone()).await["changes"][0]["fields"], json!(["display_name"]));
-    changed["prune"] = true.into();
-    changed["validateOnly"] = true.into();
-    assert!(old.call("Apply", changed).await["changes"].as_array().unwrap().iter().any(|change| change["action"] == "DELETE"));
+    let named = json!({"subscriber": {"id": "acme", "plans": ["gold"]}, "keys": [{"apiKey": {"id": "imported"}}]});
+    let pruned = json!({"subscribers": [named, changed["subscribers"][0]], "prune": true, "validateOnly": true});
+    let would = old.call("Apply", pruned).await;
+    assert!(would["changes"].as_array().unwrap().iter().any(|change| change["action"] == "DELETE" && change["id"] == "made"), "{would}");
 }
 
 async fn list_and_update(old: &mut OldClient) {

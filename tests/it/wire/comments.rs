@@ -74,7 +74,7 @@ impl Found {
 /// What has no comment, and how many have one.
 fn silent(file: &FileDescriptorProto) -> (Vec<String>, usize) {
     let places = file.source_code_info.as_ref().unwrap().location.iter();
-    let said: Vec<_> = places.filter(|place| place.leading_comments().trim().len() >= 10).map(|place| &place.path).collect();
+    let said: Vec<_> = places.filter(|place| place.leading_comments().trim().len() > 4).map(|place| &place.path).collect();
     let (with, without): (Vec<_>, Vec<_>) = Found::of(file).things.into_iter().partition(|(_, path)| said.contains(&path));
     (without.into_iter().map(|(name, _)| name).collect(), with.len())
 }

@@ -105,6 +105,24 @@ fn what_breaks_a_contract_is_found() {
     }
 }
 
+/// Methods that take what another takes, or no request: streams of the same as the method without `Stream`, and the batches of checks.
+const TAKE_ANOTHERS: [(&str, &str); 3] =
+    [("ApplyStream", "ApplyRequest"), ("CheckStream", "CheckBatch"), ("ReportStream", "ReportRequest")];
+
+#[test]
+fn every_method_has_a_request_message_of_its_own() {
+    let others: Vec<(String, String)> = methods(&today())
+        .into_iter()
+        .map(|(_, method)| (method.name().to_owned(), method.input().name().to_owned()))
+        .filter(|(method, request)| *request != format!("{method}Request"))
+        .collect();
+    for (method, request) in &others {
+        let known = TAKE_ANOTHERS.contains(&(method, request));
+        assert!(known, "{method} takes {request}: give it a {method}Request, so that it can get fields that no other method has");
+    }
+    assert_eq!(others.len(), TAKE_ANOTHERS.len(), "{others:?}");
+}
+
 /// Reads a message with the other side's descriptor, and gives its bytes back.
 fn passed_on(bytes: &[u8], by: &MessageDescriptor) -> Vec<u8> {
     let read = DynamicMessage::decode(by.clone(), bytes).unwrap();
