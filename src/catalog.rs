@@ -83,7 +83,7 @@ impl CatalogStore {
     /// # Errors
     /// Why what was kept cannot be used.
     pub fn kept(hash_key: HashKey, account: Option<RateLimit>, keeper: Arc<dyn Keeper>) -> Result<Self, String> {
-        let catalog = Catalog::restore(hash_key, account, keeper.load()?).map_err(|wrong| wrong.to_string())?;
+        let catalog = Catalog::restore(hash_key, account, keeper.load()?);
         Ok(Self { current: ArcSwap::from_pointee(catalog), writer: Mutex::default(), keeper: Some(keeper) })
     }
 
@@ -191,7 +191,7 @@ impl CatalogStore {
         let current = self.current.load();
         let image = keeper.load().map_err(EditError::NotKept)?;
         let catalog = Catalog::restore(current.hash_key.clone(), current.account, image);
-        self.current.store(Arc::new(catalog.map_err(|wrong| EditError::NotKept(wrong.to_string()))?));
+        self.current.store(Arc::new(catalog));
         writer.unsure = false;
         Ok(())
     }

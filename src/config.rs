@@ -55,6 +55,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("account.burst", "", "the most of them at once; empty: the rate rounded up"),
     setting("receipts.ttl", "1h", "how long a response can be reported, `30m`, `1h`, up to `7d`"),
     setting("usage.retention_days", "400", "how many days the daily statistics are kept; 1 to 36500"),
+    setting("ledger.must_exist", "false", "do not start where `data_dir` holds no ledger: a disk that is not mounted, a wrong path"),
     setting("ledger.max_wait_ms", "100", "how long a decision waits for the ledger at most, and never past its call's deadline"),
     setting("ledger.on_failure", "deny", "`deny` or `allow` what the ledger cannot answer for in time"),
     setting("ledger.cold_start", "wait", "`wait` for the first lease of a counter, or be `optimistic` and admit a few before it has come"),
@@ -157,6 +158,8 @@ const fn setting(key: &'static str, default: &'static str, meaning: &'static str
 pub struct Config {
     pub reach: Reach,
     pub data_dir: DataDir,
+    /// A folder without a ledger is not a new one.
+    pub ledger_must_exist: bool,
     pub drain_timeout_ms: u64,
     pub log_level: String,
     pub log_format: LogFormat,
@@ -281,6 +284,7 @@ impl Config {
         };
         let config = Self {
             reach,
+            ledger_must_exist: reader.flag("ledger.must_exist"),
             data_dir: match reader.text("data_dir").as_str() {
                 ":memory:" => DataDir::Memory,
                 path => DataDir::Path(path.into()),

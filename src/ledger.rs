@@ -325,6 +325,8 @@ pub struct CatalogImage {
     pub revision: u64,
     /// In the order of kinds and ids.
     pub resources: Vec<CatalogResource>,
+    /// Kinds and ids of resources that are there and cannot be read. The id may be damaged itself.
+    pub damaged: Vec<(u8, Id)>,
 }
 
 /// A resource as the catalog wrote it.
@@ -582,6 +584,19 @@ pub trait Ledger: Send + Sync + fmt::Debug {
     /// Called when nothing is waiting, or much was written, on a thread of its own: for work that must not delay a commit. Commits go on
     /// meanwhile.
     fn tidy(&self) -> Result<(), LedgerError>;
+
+    /// What is wrong with the ledger although it works, for health: rows that are damaged, a file that is not where it was.
+    fn concern(&self) -> Option<String> {
+        None
+    }
+
+    /// Looks whether the ledger is still where it was. Called each second; what it finds is told, and is a [`Self::concern`].
+    fn look(&self) {}
+
+    /// How many damaged rows were met.
+    fn damaged_rows(&self) -> usize {
+        0
+    }
 
     /// Was so much written that [`Self::tidy`] should be called although operations are waiting?
     fn wants_tidying(&self) -> bool {

@@ -59,7 +59,11 @@ impl Draft {
         self.changed.iter()
     }
 
-    pub(super) fn into_catalog(self) -> Catalog {
+    pub(super) fn into_catalog(mut self) -> Catalog {
+        if !self.next.unreadable.is_empty() {
+            let left = self.next.unreadable.difference(&self.changed).cloned().collect();
+            self.next.unreadable = Arc::new(left);
+        }
         self.next
     }
 

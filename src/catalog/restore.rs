@@ -1,5 +1,6 @@
 //! Keeping a catalog: what an edit hands over before anyone sees it, and a catalog made again from what was kept.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::draft::Draft;
@@ -20,6 +21,8 @@ pub struct Image {
     pub targets: Vec<Stored<Target>>,
     pub subscribers: Vec<Stored<Subscriber>>,
     pub keys: Vec<Stored<KeyEntry>>,
+    /// What was kept and cannot be read.
+    pub unreadable: BTreeSet<(Kind, Id)>,
 }
 
 /// Keeps edits, so that what was acknowledged is there after a restart.
@@ -48,21 +51,37 @@ pub trait Keeper: Send + Sync + std::fmt::Debug {
 }
 
 impl Catalog {
-    /// The catalog that an image is of.
-    ///
-    /// # Errors
-    /// A resource that cannot be prepared for deciding: it was kept by a version that knew more.
-    pub fn restore(hash_key: HashKey, account: Option<RateLimit>, image: Image) -> Result<Self, Invalid> {
+    /// The catalog that an image is of. A resource that cannot be prepared for deciding counts as one that cannot be read.
+    pub fn restore(hash_key: HashKey, account: Option<RateLimit>, image: Image) -> Self {
+        let mut unreadable = image.unreadable;
+        let mut unprepared = |kind, id: Id, wrong: Invalid| {
+            tracing::error!(kind = Kind::word(kind), id = &*id, "the ledger holds a {} that cannot be used: {wrong}", Kind::word(kind));
+            unreadable.insert((kind, id));
+        };
         let mut catalog = Self::new(hash_key, account);
         catalog.revision = image.revision;
         for target in image.targets {
-            let compiled = target.prepared(|target| CompiledTarget::new(Arc::new(target)))?;
+            let id = target.value.id.clone();
+            let compiled = match target.prepared(|target| CompiledTarget::new(Arc::new(target))) {
+                Ok(compiled) => compiled,
+                Err(wrong) => {
+                    unprepared(Kind::Target, id, wrong);
+                    continue;
+                }
+            };
             let declared = &compiled.value.target;
             catalog.defaults_of.change(&declared.id, std::iter::empty(), declared.default_plan.iter());
             catalog.targets.put(Arc::new(compiled));
         }
         for plan in image.plans {
-            let compiled = plan.prepared(|plan| CompiledPlan::new(Arc::new(plan)))?;
+            let id = plan.value.id.clone();
+            let compiled = match plan.prepared(|plan| CompiledPlan::new(Arc::new(plan))) {
+                Ok(compiled) => compiled,
+                Err(wrong) => {
+                    unprepared(Kind::Plan, id, wrong);
+                    continue;
+                }
+            };
             let targets = compiled.value.plan.entitlements.iter().flat_map(|one| &one.targets);
             catalog.plans_of.change(&compiled.value.plan.id, std::iter::empty(), targets);
             catalog.plans.put(Arc::new(compiled));
@@ -82,7 +101,8 @@ impl Catalog {
             catalog.by_value.insert(Holder(key.clone()), subscriber);
             catalog.keys.put(key);
         }
-        Ok(catalog)
+        catalog.unreadable = Arc::new(unreadable);
+        catalog
     }
 }
 

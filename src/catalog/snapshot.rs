@@ -1,6 +1,7 @@
 //! The catalog at one revision: what decisions read, and what an edit starts from.
 
 use std::borrow::Borrow;
+use std::collections::BTreeSet;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
@@ -9,7 +10,7 @@ use super::secret::{ByHash, HashKey, ValueHash};
 use super::table::{Kind, Resource, Stored, Table};
 use crate::decide::compiled::{CompiledPlan, CompiledTarget};
 use crate::decide::gcra::RateLimit;
-use crate::decide::lookup::Lookup;
+use crate::decide::lookup::{Lookup, Unreadable};
 use crate::decide::plan::{About, ApiKey, Id, Subscriber};
 
 /// An API key and the keyed hash of its value.
@@ -53,6 +54,8 @@ pub struct Catalog {
     pub(super) plans_of: Links,
     /// Subscriber: its API keys.
     pub(super) keys_of: Links,
+    /// What is kept and cannot be read. An edit that declares it again takes it away.
+    pub(super) unreadable: Arc<BTreeSet<(Kind, Id)>>,
 }
 
 impl Catalog {
@@ -70,7 +73,13 @@ impl Catalog {
             defaults_of: Links::default(),
             plans_of: Links::default(),
             keys_of: Links::default(),
+            unreadable: Arc::default(),
         }
+    }
+
+    /// What is kept and cannot be read. Its id is what can be read of it, and may be wrong.
+    pub fn unreadable_resources(&self) -> impl Iterator<Item = &(Kind, Id)> {
+        self.unreadable.iter()
     }
 
     /// Grows by one with every edit; 0 is the empty catalog.
@@ -165,6 +174,11 @@ impl Lookup for Catalog {
 
     fn account(&self) -> Option<&RateLimit> {
         self.account.as_ref()
+    }
+
+    fn unreadable(&self) -> Unreadable {
+        let some = |kind| self.unreadable.iter().any(|(other, _)| *other == kind);
+        Unreadable { targets: some(Kind::Target), plans: some(Kind::Plan), subscribers: some(Kind::Subscriber), keys: some(Kind::Key) }
     }
 
     fn revision(&self) -> u64 {

@@ -1,4 +1,4 @@
-//! `tollgate ledger`: look after the file that holds what must not be lost. Both commands work beside a running service, and without one.
+//! `tollgate ledger`: look after the file that holds what must not be lost. `check` and `backup` work beside a running service, and without one.
 
 use std::path::PathBuf;
 
@@ -6,7 +6,12 @@ use super::Failure;
 use super::client::output::{note, print};
 use super::serve::unopened;
 use crate::config::{Config, DataDir, Flags};
-use crate::ledger::sqlite::{FILE, backup, check};
+use crate::grpc::keep::unusable;
+use crate::ledger::sqlite::{FILE, Found, accept, backup, check};
+
+/// What to do about a damaged ledger.
+const MEND: &str = "A service that uses it serves everybody else. To mend it: declare a damaged target, plan, subscriber or API key again (`apply -f`); \
+                    for anything else stop the service and restore a backup";
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
@@ -16,7 +21,7 @@ pub(super) enum Command {
         of: Of,
     },
     /// Copy the ledger to a new file, as it stands at one moment. To restore: stop the service, put the copy in the place of
-    /// `ledger.sqlite`, and remove `ledger.sqlite-wal` and `ledger.sqlite-shm`.
+    /// `ledger.sqlite`, remove `ledger.sqlite-wal` and `ledger.sqlite-shm`, and say that it is meant: `tollgate ledger accept`.
     Backup {
         /// The file to make
         #[arg(value_name = "FILE")]
@@ -24,6 +29,23 @@ pub(super) enum Command {
         #[command(flatten)]
         of: Of,
     },
+    /// Take a ledger that has gone back as it is, after a backup was restored on purpose, or the file removed. The service must be stopped.
+    /// What was charged since is forgotten, and can be spent again.
+    Accept {
+        #[command(flatten)]
+        of: OfService,
+    },
+}
+
+/// Which service.
+#[derive(Debug, clap::Args)]
+pub(super) struct OfService {
+    /// The folder of the service [default: as `serve` finds it]
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<String>,
+    /// A file with the settings of the service
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
 }
 
 /// Which ledger.
@@ -44,15 +66,21 @@ pub(super) fn run(command: Command) -> Result<(), Failure> {
     match command {
         Command::Check { of } => {
             let path = of.path()?;
-            let mistakes = check(&path).map_err(unopened)?;
+            let Found { mut mistakes, catalog } = check(&path).map_err(unopened)?;
+            mistakes.extend(unusable(&catalog).into_iter().map(|what| format!("it holds {what}")));
             if mistakes.is_empty() {
                 return print(&format!("{} is sound\n", path.display()));
             }
-            Err(Failure::unusable(format!("the ledger {} is damaged:\n  {}", path.display(), mistakes.join("\n  "))))
+            Err(Failure::unusable(format!("the ledger {} is damaged:\n  {}\n{}", path.display(), mistakes.join("\n  "), MEND)))
         }
         Command::Backup { to, of } => {
             backup(&of.path()?, &to).map_err(unopened)?;
             note(&format!("copied to {}", to.display()));
+            Ok(())
+        }
+        Command::Accept { of: OfService { data_dir, config } } => {
+            let path = Of { data_dir, config, file: None }.path()?;
+            note(&accept(path.parent().unwrap_or(&path)).map_err(unopened)?);
             Ok(())
         }
     }

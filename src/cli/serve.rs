@@ -27,6 +27,7 @@ pub(super) use self::parts::unopened;
 use self::signals::{Asked, Signals};
 use super::Failure;
 use super::client::output::print;
+use crate::catalog::Catalog;
 use crate::config::{Config, Flags, GrpcServer};
 use crate::grpc::ratelimit::{JsonError, RateLimitError};
 use crate::grpc::server::Server;
@@ -145,12 +146,19 @@ async fn serve(config: Config, log: &Log) -> Result<(), Failure> {
     let admin_grpc_addr = listeners.admin_grpc.as_ref().map(bound).transpose()?;
 
     let health = Health::default();
-    let (limiter, ledger) = (parts.limiter.clone(), parts.ledger.clone());
+    let (limiter, ledger, catalog) = (parts.limiter.clone(), parts.ledger.clone(), parts.catalog.clone());
     let stalled = Stalled::default();
     let (slow, time) = (stalled.clone(), parts.time.clone());
     let admin = Admin {
         health: health.clone(),
-        degraded: Arc::new(move || ledger.status().failing.map(|error| error.to_string()).or_else(|| slow.says()).or_else(|| time.says())),
+        degraded: Arc::new(move || {
+            let failing = ledger.status().failing.map(|error| error.to_string());
+            failing
+                .or_else(|| ledger.ledger().concern())
+                .or_else(|| unreadable(&catalog.load()))
+                .or_else(|| slow.says())
+                .or_else(|| time.says())
+        }),
         metrics: parts.metrics.clone(),
         rulebook: parts.rulebook.clone(),
         json: Arc::new(move |body, granted| {
@@ -222,6 +230,15 @@ async fn serve(config: Config, log: &Log) -> Result<(), Failure> {
         () = signals.asked_to_stop() => tracing::error!("stopped before the ledger had everything: unspent units count as lost"),
     }
     Ok(())
+}
+
+/// What is kept and cannot be read, for health.
+fn unreadable(catalog: &Catalog) -> Option<String> {
+    let mut all = catalog.unreadable_resources().map(|(kind, id)| format!("{} `{id}`", kind.word()));
+    let first = all.next()?;
+    let more = all.count();
+    let more = if more > 0 { format!(" (and {more} more)") } else { String::new() };
+    Some(format!("the ledger holds what cannot be read, and refuses what needs it: {first}{more}. Declare it again, or restore a backup"))
 }
 
 /// Runs something that must not end before the stop.

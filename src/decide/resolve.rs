@@ -93,9 +93,15 @@ pub fn identify<'a>(lookup: &'a impl Lookup, presented: &[u8], now: Now) -> Resu
     if presented.is_empty() {
         return Err(refused(Reason::ApiKeyMissing, None));
     }
-    let (key, subscriber) = lookup.caller(presented).ok_or_else(|| refused(Reason::ApiKeyUnknown, None))?;
+    let (key, subscriber) = lookup.caller(presented).ok_or_else(|| {
+        let is_unknown = !lookup.unreadable().keys;
+        refused(if is_unknown { Reason::ApiKeyUnknown } else { Reason::LedgerUnavailable }, None)
+    })?;
     usable(key, now).map_err(|reason| refused(reason, Some(key)))?;
     let subscriber = subscriber.ok_or_else(|| {
+        if lookup.unreadable().subscribers {
+            return refused(Reason::LedgerUnavailable, Some(key));
+        }
         let note = Note::SubscriberMissing { key: Arc::clone(&key.id), subscriber: Arc::clone(&key.subscriber) };
         Refused { reason: Reason::ApiKeyUnknown, key: Some(key), note: Some(note) }
     })?;
@@ -103,23 +109,34 @@ pub fn identify<'a>(lookup: &'a impl Lookup, presented: &[u8], now: Now) -> Resu
 }
 
 /// Which entitlement covers the target? Step 2: the first plan of the subscriber that does, else the target's default plan. `target` is what the
-/// lookup has of it.
+/// lookup has of it. Where the answer may depend on what cannot be read, there is none.
 pub fn subscribe<'a>(
     lookup: &'a impl Lookup,
     (key, subscriber): (&'a ApiKey, &'a Subscriber),
     target_id: &str,
     target: Option<&'a CompiledTarget>,
 ) -> Result<Covered<'a>, Refused<'a>> {
-    let covers = |plan: &str| lookup.plan(plan).and_then(|plan| plan.covering(target_id));
+    let unavailable = || Refused { reason: Reason::LedgerUnavailable, key: Some(key), note: None };
+    let covers = |plan: &str| match lookup.plan(plan) {
+        Some(plan) => Ok(plan.covering(target_id)),
+        None if lookup.unreadable().plans => Err(unavailable()),
+        None => Ok(None),
+    };
     let refused = |note| Refused { reason: Reason::NotSubscribed, key: Some(key), note };
+    if target.is_none() && lookup.unreadable().targets {
+        return Err(unavailable());
+    }
     let subscriber_id = &subscriber.id;
-    if let Some((target_id, entitlement)) = subscriber.plans.iter().find_map(|plan| covers(plan)) {
-        return Ok(Covered { key, subscriber_id, entitlement, target_id, target });
+    for plan in &subscriber.plans {
+        // In their order: a plan that cannot be read may be the one that covers it.
+        if let Some((target_id, entitlement)) = covers(plan)? {
+            return Ok(Covered { key, subscriber_id, entitlement, target_id, target });
+        }
     }
     let Some((declared, default)) = target.and_then(|target| target.target.default_plan.as_ref().map(|plan| (&target.target, plan))) else {
         return Err(refused(None));
     };
-    let (target_id, entitlement) = covers(default)
+    let (target_id, entitlement) = covers(default)?
         .ok_or_else(|| refused(Some(Note::DefaultPlanDoesNotCover { target: Arc::clone(&declared.id), plan: Arc::clone(default) })))?;
     Ok(Covered { key, subscriber_id, entitlement, target_id, target })
 }

@@ -8,11 +8,11 @@ use prost::Message;
 use super::convert::{keys, plans, subscribers, targets};
 use super::pb::tollgate as pb;
 use super::plans::desk::Desk;
-use crate::catalog::{Catalog, Draft, FirstRequest, Image, Keeper, KeyEntry, Kind, MadeRequest, RequestKey, Stored, ValueHash};
+use crate::catalog::{Catalog, Draft, FirstRequest, HashKey, Image, Keeper, KeyEntry, Kind, MadeRequest, RequestKey, Stored, ValueHash};
 use crate::decide::invalid::Invalid;
 use crate::decide::plan::Id;
 use crate::decide::time::SECOND_NS;
-use crate::ledger::{CatalogChange, CatalogEdit, CatalogResource, LedgerThread, Once, OnceKind};
+use crate::ledger::{CatalogChange, CatalogEdit, CatalogImage, CatalogResource, LedgerThread, Once, OnceKind};
 
 /// How values are written. Another way gets another number, and this one stays readable.
 const WRITTEN_AS: u8 = 1;
@@ -65,11 +65,11 @@ impl Keeper for LedgerKeeper {
 
     fn load(&self) -> Result<Image, String> {
         let kept = self.ledger.ledger().load_catalog().map_err(|error| error.to_string())?;
-        let mut image = Image { revision: kept.revision, ..Image::default() };
-        for resource in &kept.resources {
-            read(resource, &mut image).map_err(|reason| {
-                format!("the ledger holds a resource that cannot be read (kind {}, `{}`): {reason}", resource.kind, resource.id)
-            })?;
+        let (image, reasons) = decode(&kept);
+        for reason in reasons {
+            tracing::error!(
+                "the ledger holds {reason}: it is not served, and what needs it is refused. Declare it again, or restore a backup"
+            );
         }
         Ok(image)
     }
@@ -77,6 +77,40 @@ impl Keeper for LedgerKeeper {
 
 fn once(MadeRequest { key, answer, now }: MadeRequest<'_>) -> Once {
     Once { kind: OnceKind::Request, name: key.name, fields: key.fields, note: answer, now_s: now.unix_s() }
+}
+
+/// What in a catalog cannot be used, a line for each.
+pub fn unusable(kept: &CatalogImage) -> Vec<String> {
+    let (image, mut reasons) = decode(kept);
+    let unread = image.unreadable.clone();
+    let restored = Catalog::restore(HashKey([0; 32]), None, image);
+    let unprepared = restored.unreadable_resources().filter(|resource| !unread.contains(resource));
+    reasons.extend(unprepared.map(|(kind, id)| format!("a {} that cannot be used: `{id}`", kind.word())));
+    reasons
+}
+
+/// The resources that can be read, and why the others cannot.
+fn decode(kept: &CatalogImage) -> (Image, Vec<String>) {
+    let mut image = Image { revision: kept.revision, ..Image::default() };
+    let mut reasons = Vec::new();
+    for (kind, id) in &kept.damaged {
+        image.unreadable.extend(kinds(*kind).iter().map(|kind| (*kind, Arc::clone(id))));
+    }
+    for resource in &kept.resources {
+        if let Err(reason) = read(resource, &mut image) {
+            let CatalogResource { kind, id, .. } = resource;
+            reasons.push(format!("a resource that cannot be read (kind {kind}, `{id}`): {reason}"));
+            image.unreadable.extend(kinds(*kind).iter().map(|kind| (*kind, Arc::clone(id))));
+        }
+    }
+    (image, reasons)
+}
+
+/// The kind of a number, or all where it may be any.
+fn kinds(of: u8) -> Vec<Kind> {
+    let all = [Kind::Target, Kind::Plan, Kind::Subscriber, Kind::Key];
+    let known: Vec<Kind> = all.into_iter().filter(|kind| number(*kind) == of).collect();
+    if known.is_empty() { all.to_vec() } else { known }
 }
 
 /// Numbers in the ledger never change.
@@ -160,7 +194,7 @@ fn stored<T>(value: T, revision: u64, create: Option<prost_types::Timestamp>, up
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::catalog::{CatalogStore, EditOptions, HashKey};
+    use crate::catalog::{CatalogStore, EditOptions};
     use crate::clock::Clock;
     use crate::decide::lookup::Lookup;
     use crate::decide::time::Now;

@@ -21,8 +21,21 @@ pub enum LedgerError {
         path.display()
     )]
     Newer { path: PathBuf, found: i64, known: i64 },
-    #[error("the ledger {} is used by another process: one tollgate for one data folder", .0.display())]
-    InUse(PathBuf),
+    #[error(
+        "the ledger {} is used by another process{}: one tollgate for one data folder. Stop that one, or choose another folder with `--data-dir`",
+        folder.display(), of_process(*.pid)
+    )]
+    InUse { folder: PathBuf, pid: Option<u32> },
+    #[error("the ledger {} is not where it was: {what}. Until then nothing is written, and leases end", path.display())]
+    Gone { path: PathBuf, what: String },
+    #[error(
+        "the ledger {} has gone back: {what}. What was charged since would be charged again. Bring back the files as they were; or, where a backup \
+         was restored on purpose, say so with `tollgate ledger accept`",
+        path.display()
+    )]
+    WentBack { path: PathBuf, what: String },
+    #[error("there is no ledger {}, and `ledger.must_exist` says that there is one: is the disk mounted, and `data_dir` right?", .0.display())]
+    Missing(PathBuf),
     #[error("too many operations wait for the ledger")]
     Busy,
     #[error("the ledger has stopped")]
@@ -33,8 +46,8 @@ pub enum LedgerError {
 
 impl LedgerError {
     /// Every word of [`Self::reason`].
-    pub const REASONS: [&'static str; 10] =
-        ["full", "read_only", "io", "damaged", "foreign", "newer", "in_use", "busy", "stopped", "fault"];
+    pub const REASONS: [&'static str; 13] =
+        ["full", "read_only", "io", "damaged", "foreign", "newer", "in_use", "gone", "went_back", "missing", "busy", "stopped", "fault"];
 
     /// A word for metrics.
     pub fn reason(&self) -> &'static str {
@@ -45,10 +58,17 @@ impl LedgerError {
             Self::Damaged { .. } => "damaged",
             Self::Foreign { .. } => "foreign",
             Self::Newer { .. } => "newer",
-            Self::InUse(_) => "in_use",
+            Self::InUse { .. } => "in_use",
+            Self::Gone { .. } => "gone",
+            Self::WentBack { .. } => "went_back",
+            Self::Missing(_) => "missing",
             Self::Busy => "busy",
             Self::Stopped => "stopped",
             Self::Fault(_) => "fault",
         }
     }
+}
+
+fn of_process(pid: Option<u32>) -> String {
+    pid.map(|pid| format!(" (process {pid})")).unwrap_or_default()
 }

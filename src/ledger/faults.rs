@@ -142,4 +142,16 @@ impl Ledger for FaultyLedger {
     fn wants_tidying(&self) -> bool {
         self.inner.wants_tidying()
     }
+
+    fn concern(&self) -> Option<String> {
+        self.inner.concern()
+    }
+
+    fn look(&self) {
+        self.inner.look();
+    }
+
+    fn damaged_rows(&self) -> usize {
+        self.inner.damaged_rows()
+    }
 }

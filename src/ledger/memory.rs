@@ -118,7 +118,7 @@ impl Ledger for MemoryLedger {
     fn load_catalog(&self) -> Result<CatalogImage, LedgerError> {
         let state = self.state.lock();
         let resource = |((kind, id), value): (&(u8, Id), &Vec<u8>)| CatalogResource { kind: *kind, id: id.clone(), value: value.clone() };
-        Ok(CatalogImage { revision: state.catalog_revision, resources: state.catalog.iter().map(resource).collect() })
+        Ok(CatalogImage { revision: state.catalog_revision, resources: state.catalog.iter().map(resource).collect(), damaged: Vec::new() })
     }
 
     fn load_count_rules(&self) -> Result<Vec<(u16, [u64; 8])>, LedgerError> {

@@ -6,35 +6,51 @@
 //! go on, and the writing one the little that came meanwhile, so that the log can start again from its beginning.
 
 use std::fs::File;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use parking_lot::Mutex;
-use rusqlite::{Connection, OptionalExtension, TransactionBehavior, params};
+use rusqlite::{Connection, TransactionBehavior};
 
 use super::operations::perform;
 use super::{
     Answer, CatalogImage, CounterId, CounterIdentity, DailyRow, Holder, Ledger, LedgerError, LedgerScope, Made, NumberedName, OnceKind,
     Operation, PeriodRow, Secrets, Times, WindowRow,
 };
+use checksum::BadRow;
+use damage::Damage;
+use mark::{Mark, Reached, Written};
+use place::Place;
 use rows::Transaction;
 
+mod check;
+mod checksum;
 mod codes;
 mod connect;
 mod copy;
+mod damage;
 mod days;
 mod failure;
 mod lists;
 mod made;
+mod mark;
+mod place;
 mod rows;
 mod schema;
 
-pub use copy::{backup, check};
+pub use check::{Found, check};
+pub use copy::backup;
 
 /// The file of the ledger in its folder.
 pub const FILE: &str = "ledger.sqlite";
 /// Locked by the process that uses the ledger.
 const LOCK_FILE: &str = "ledger.lock";
+/// A larger file is looked over while it is served.
+const LOOKED_OVER_FIRST_BYTES: u64 = 32 << 20;
+const LOOKED_OVER_AFTER: Duration = Duration::from_secs(5);
 /// After how many rows the log is written back into the file although commits are waiting.
 const MUCH_WRITTEN: u64 = 20_000;
 
@@ -48,24 +64,65 @@ pub struct SqliteLedger {
     tidier: Mutex<Option<Connection>>,
     /// Rows that were written since the log was written back.
     written: AtomicU64,
-    /// Held as long as the ledger is: dropped last, it lets the next process in.
-    _lock: File,
+    /// Damaged rows that were met.
+    damage: Arc<Damage>,
+    mark: Mark,
+    /// The latest epoch that was given, where the ledger has gone back and does not know it.
+    epochs_given: u32,
+    place: Place,
+    /// Held as long as the ledger is: dropped last, they let the next process in. That of the file is what counts; the other keeps out versions
+    /// that know no better.
+    _locks: [File; 2],
 }
 
 impl SqliteLedger {
+    /// Opens the ledger of a folder, which must be there.
+    ///
+    /// # Errors
+    /// Those of [`Self::open`], and that there is none.
+    pub fn open_existing(folder: &Path) -> Result<Self, LedgerError> {
+        let path = folder.join(FILE);
+        if is_empty(&path) { Err(LedgerError::Missing(path)) } else { Self::open(folder) }
+    }
+
     /// Opens the ledger of a folder. The folder, the ledger and its secrets are made where they are missing.
     ///
     /// # Errors
-    /// Another process uses it; the file is none of ours, damaged, or of a newer version; it cannot be read or written.
+    /// Another process uses it; the file is none of ours, damaged, of a newer version, or has gone back; it cannot be read or written.
     pub fn open(folder: &Path) -> Result<Self, LedgerError> {
         connect::make_folder(folder)?;
-        let lock = connect::lock(&folder.join(LOCK_FILE))?;
         let path = folder.join(FILE);
+        let named = place::lock(&folder.join(LOCK_FILE))?;
+        let written = mark::read(&path)?;
+        let is_new = is_empty(&path);
+        if let (true, Written::Reached(Reached { commits: commits @ 1.., .. })) = (is_new, &written) {
+            let what = format!("the file is missing or empty, and {commits} transactions were committed to it");
+            return Err(LedgerError::WentBack { path, what });
+        }
         connect::make_file(&path)?;
-        let writer = Mutex::new(Some(connect::open(&path)?));
-        let ledger = Self { path, writer, reader: Mutex::default(), tidier: Mutex::default(), written: AtomicU64::new(0), _lock: lock };
-        ledger.secrets()?;
-        Ok(ledger)
+        let locks = [place::lock(&path)?, named];
+        let place = Place::of(&path)?;
+        let damage = Arc::new(Damage::default());
+        let mut known = Reached::default();
+        if let Written::Reached(written) = &written {
+            known.epoch = written.epoch;
+        }
+        if !is_new {
+            known = compare(&path, &written, &damage)?;
+            look_over(&path, &damage)?;
+        }
+        let writer = connect::open(&path)?;
+        if is_new {
+            let path = std::path::absolute(&path).unwrap_or_else(|_| path.clone());
+            tracing::warn!(path = %path.display(), "a new, empty ledger was made: there was none here");
+        }
+        let found = check::reached(&writer).or_else(|wrong| BadRow::of(&wrong).map(|_| known).ok_or(wrong));
+        let found = found.map_err(|wrong| failure::classify(&path, &wrong))?;
+        let mark =
+            Mark::create(&path, Reached { commits: found.commits.max(known.commits), epoch: found.epoch.max(known.epoch), ..found })?;
+        let epochs_given = if known.epoch > found.epoch { known.epoch } else { 0 };
+        let (writer, reader, tidier) = (Mutex::new(Some(writer)), Mutex::default(), Mutex::default());
+        Ok(Self { path, writer, reader, tidier, written: AtomicU64::new(0), damage, mark, epochs_given, place, _locks: locks })
     }
 
     /// The file.
@@ -83,9 +140,16 @@ impl SqliteLedger {
         let mut place = place.lock();
         let mut connection = match place.take() {
             Some(connection) => connection,
-            None => open(&self.path)?,
+            None => {
+                // Not another file of this name.
+                self.place.look()?;
+                open(&self.path)?
+            }
         };
-        let done = work(&mut connection).map_err(|wrong| failure::classify(&self.path, &wrong))?;
+        let done = work(&mut connection).map_err(|wrong| {
+            BadRow::of(&wrong).into_iter().for_each(|bad| self.damage.note(bad));
+            failure::classify(&self.path, &wrong)
+        })?;
         *place = Some(connection);
         Ok(done)
     }
@@ -98,17 +162,39 @@ impl SqliteLedger {
         self.with(&self.reader, connect::open_to_read, |connection| work(connection))
     }
 
+    /// Reads a list without its damaged rows, which are noted.
+    fn read_sound<R>(&self, work: impl FnOnce(&Connection, lists::OnBad<'_>) -> rusqlite::Result<R>) -> Result<R, LedgerError> {
+        self.read(|sql| {
+            let note = &mut |bad: BadRow| {
+                self.damage.note(&bad);
+                Ok(())
+            };
+            work(sql, note)
+        })
+    }
+
     /// Works in a transaction: all of it is on the disk, or none.
     fn transact<R>(&self, work: impl FnOnce(&mut Transaction<'_>) -> rusqlite::Result<R>) -> Result<R, LedgerError> {
-        self.write(|connection| {
+        self.place.look()?;
+        let done = self.write(|connection| {
             let sql = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             let mut transaction = Transaction::new(&sql);
             let done = work(&mut transaction)?;
             let written = transaction.finish()?;
+            if written == 0 {
+                sql.commit()?;
+                return Ok(done);
+            }
+            let commits = self.mark.reached().commits + 1;
+            transaction.set_commits(commits)?;
             sql.commit()?;
+            self.mark.reach(commits, 0);
             self.written.fetch_add(written, Ordering::Relaxed);
             Ok(done)
-        })
+        })?;
+        // What is in a file that was taken away meanwhile is not promised.
+        self.place.look()?;
+        Ok(done)
     }
 
     /// Lets no transaction make the file larger than this: a full disk for tests.
@@ -135,31 +221,111 @@ impl SqliteLedger {
     }
 }
 
+/// Whether there is nothing yet.
+fn is_empty(path: &Path) -> bool {
+    path.metadata().map_or_else(|wrong| wrong.kind() == ErrorKind::NotFound, |found| found.len() == 0)
+}
+
+/// Refuses a ledger that is not as far as it was known to be, before anything is done to it. Gives how far it is known to be.
+fn compare(path: &Path, written: &Written, damage: &Damage) -> Result<Reached, LedgerError> {
+    let written = match written {
+        Written::Reached(written) => Some(*written),
+        Written::Unreadable => {
+            tracing::warn!("{} beside the ledger cannot be read: whether the ledger has gone back is not known", mark::FILE);
+            None
+        }
+        Written::Nothing => None,
+    };
+    let sql = connect::open_to_read(path)?;
+    let found = match (check::reached(&sql), written) {
+        (Ok(found), _) => found,
+        (Err(wrong), Some(written)) if BadRow::of(&wrong).is_some_and(|bad| bad.table == "numbers") => {
+            BadRow::of(&wrong).into_iter().for_each(|bad| damage.note(bad));
+            written
+        }
+        (Err(wrong), _) => return Err(failure::classify(path, &wrong)),
+    };
+    let Some(written) = written else {
+        if found.commits > 0 {
+            tracing::warn!(
+                path = %path.display(),
+                "there is no {} beside the ledger: whether it has gone back (an older copy, a log that was removed) is not known",
+                mark::FILE
+            );
+        }
+        return Ok(found);
+    };
+    match mark::went_back(written, found) {
+        Some(what) => Err(LedgerError::WentBack { path: path.to_owned(), what }),
+        None => Ok(Reached { epoch: written.epoch.max(found.epoch), ..found }),
+    }
+}
+
+/// Looks at the structure of the whole file, which tells rows that are missing. It takes a second for some hundred megabytes.
+fn look_over(path: &Path, damage: &Arc<Damage>) -> Result<(), LedgerError> {
+    if path.metadata().is_ok_and(|found| found.len() <= LOOKED_OVER_FIRST_BYTES) {
+        let mistakes = check::unmended(path, damage)?;
+        return match damage::summary(&mistakes) {
+            Some(what) => Err(LedgerError::Damaged { path: path.to_owned(), what }),
+            None => Ok(()),
+        };
+    }
+    let (path, damage) = (path.to_owned(), Arc::clone(damage));
+    let looked = std::thread::Builder::new().name("ledger-check".to_owned()).spawn(move || {
+        // The start reads the same file now, and comes first.
+        std::thread::sleep(LOOKED_OVER_AFTER);
+        match check::look_over(&path, &damage) {
+            Ok(mistakes) => damage.note_structure(&path, &mistakes),
+            Err(wrong) => tracing::warn!("the structure of the ledger was not looked over: {wrong}"),
+        }
+    });
+    looked.map(drop).map_err(|wrong| LedgerError::Fault(format!("the system gives no thread: {wrong}")))
+}
+
+/// Takes the ledger of a folder as it is, where it has gone back on purpose, and says what was taken. No service may use it meanwhile.
+///
+/// # Errors
+/// Another process uses it; it cannot be read; there is neither a ledger nor a trace of one.
+pub fn accept(folder: &Path) -> Result<String, LedgerError> {
+    let path = folder.join(FILE);
+    if !folder.is_dir() {
+        return Err(LedgerError::Missing(path));
+    }
+    let _named = place::lock(&folder.join(LOCK_FILE))?;
+    let written = match mark::read(&path)? {
+        Written::Reached(written) => written,
+        Written::Unreadable => Reached::default(),
+        Written::Nothing if is_empty(&path) => return Err(LedgerError::Missing(path)),
+        Written::Nothing => Reached::default(),
+    };
+    if is_empty(&path) {
+        Mark::create(&path, Reached { commits: 0, ledger: 0, ..written })?;
+        return Ok("there is no ledger any more: the next start makes a new, empty one".to_owned());
+    }
+    connect::check_header(&path)?;
+    let _own = place::lock(&path)?;
+    let sql = connect::open_to_read(&path)?;
+    let found = check::reached(&sql).map_err(|wrong| failure::classify(&path, &wrong))?;
+    drop(sql);
+    Mark::create(&path, Reached { epoch: written.epoch.max(found.epoch), ..found })?;
+    Ok(format!("{} is taken as it is: {} transactions, where {} were known", path.display(), found.commits, written.commits))
+}
+
 impl Ledger for SqliteLedger {
     fn join(&self, holder_id: u32) -> Result<Holder, LedgerError> {
-        self.transact(|transaction| {
-            let sql = "INSERT INTO holders (id, epoch) VALUES (?1, 1) ON CONFLICT (id) DO UPDATE SET epoch = epoch + 1 RETURNING epoch";
-            let epoch = transaction.sql.query_row(sql, params![holder_id], |row| row.get(0))?;
-            Ok(Holder { id: holder_id, epoch })
-        })
+        let holder = self.transact(|transaction| transaction.join(holder_id, self.epochs_given))?;
+        self.mark.reach(0, holder.epoch);
+        Ok(holder)
     }
 
     fn secrets(&self) -> Result<Secrets, LedgerError> {
-        let fresh = Secrets::generate()?;
-        self.transact(|transaction| {
-            let sql = "SELECT receipt_key, key_hash, fingerprint FROM secrets";
-            let read = |row: &rusqlite::Row<'_>| Ok(Secrets { receipt_key: row.get(0)?, key_hash: row.get(1)?, fingerprint: row.get(2)? });
-            if let Some(secrets) = transaction.sql.query_row(sql, [], read).optional()? {
-                return Ok(secrets);
-            }
-            let sql = "INSERT INTO secrets (receipt_key, key_hash, fingerprint) VALUES (?1, ?2, ?3)";
-            transaction.sql.execute(sql, params![fresh.receipt_key, fresh.key_hash, fresh.fingerprint])?;
-            Ok(fresh)
-        })
+        self.read(|sql| checksum::secrets(sql)?.ok_or(rusqlite::Error::QueryReturnedNoRows))
     }
 
     fn commit(&self, operations: &[Operation]) -> Result<Vec<Answer>, LedgerError> {
-        self.transact(|transaction| operations.iter().map(|operation| perform(transaction, operation)).collect())
+        let answers = self.transact(|transaction| operations.iter().map(|operation| perform(transaction, operation)).collect())?;
+        self.damage.mended_by(operations);
+        Ok(answers)
     }
 
     fn find_made(&self, kind: OnceKind, name: &[u8; 16]) -> Result<Option<Made>, LedgerError> {
@@ -171,15 +337,15 @@ impl Ledger for SqliteLedger {
     }
 
     fn load_catalog(&self) -> Result<CatalogImage, LedgerError> {
-        self.read(lists::catalog)
+        self.read_sound(lists::catalog)
     }
 
     fn load_count_rules(&self) -> Result<Vec<(u16, [u64; 8])>, LedgerError> {
-        self.read(lists::count_rules)
+        self.read_sound(lists::count_rules)
     }
 
     fn load_live(&self, now_s: u64, visit: &mut dyn FnMut(PeriodRow)) -> Result<(), LedgerError> {
-        self.read(|sql| lists::live(sql, now_s, visit))
+        self.read_sound(|sql, on_bad| lists::live(sql, now_s, visit, on_bad))
     }
 
     fn load_ended(
@@ -189,7 +355,7 @@ impl Ledger for SqliteLedger {
         most: usize,
         visit: &mut dyn FnMut(CounterId, CounterIdentity),
     ) -> Result<(), LedgerError> {
-        self.read(|sql| lists::ended(sql, after_s, by_s, most, visit))
+        self.read_sound(|sql, on_bad| lists::ended(sql, after_s, by_s, most, visit, on_bad))
     }
 
     fn usage(&self, scope: &LedgerScope, from_s: u64, until_s: u64) -> Result<Vec<PeriodRow>, LedgerError> {
@@ -201,11 +367,11 @@ impl Ledger for SqliteLedger {
     }
 
     fn load_names(&self, most: usize, visit: &mut dyn FnMut(Holder, NumberedName)) -> Result<(), LedgerError> {
-        self.read(|sql| lists::names(sql, most, visit))
+        self.read_sound(|sql, on_bad| lists::names(sql, most, visit, on_bad))
     }
 
     fn load_windows(&self, holder_id: u32, now_s: u64, visit: &mut dyn FnMut(WindowRow)) -> Result<(), LedgerError> {
-        self.read(|sql| lists::windows(sql, holder_id, now_s, visit))
+        self.read_sound(|sql, on_bad| lists::windows(sql, holder_id, now_s, visit, on_bad))
     }
 
     fn tidy(&self) -> Result<(), LedgerError> {
@@ -219,6 +385,19 @@ impl Ledger for SqliteLedger {
             self.written.fetch_add(written, Ordering::Relaxed);
         }
         done
+    }
+
+    fn concern(&self) -> Option<String> {
+        self.place.concern().or_else(|| self.damage.concern()).or_else(|| self.mark.concern())
+    }
+
+    fn look(&self) {
+        // It is told, and seen in health.
+        let _ = self.place.look();
+    }
+
+    fn damaged_rows(&self) -> usize {
+        self.damage.count()
     }
 
     fn wants_tidying(&self) -> bool {

@@ -19,8 +19,10 @@ macro_rules! on_both {
 
 mod catalog;
 mod daily;
+mod damage;
 mod faulty;
 mod files;
+mod gone;
 mod leases;
 mod model;
 mod names;

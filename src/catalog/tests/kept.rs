@@ -7,6 +7,8 @@ use super::*;
 use crate::catalog::{Answer, Catalog, FirstRequest, Image, Keeper, Kind, MadeRequest, RequestKey, Stored};
 use crate::decide::lookup::Lookup;
 use crate::decide::plan::Id;
+use crate::decide::resolve::{Call, Resolution, resolve};
+use crate::decide::verdict::Reason;
 
 const WORKS: u8 = 0;
 const FAILS: u8 = 1;
@@ -60,6 +62,7 @@ fn image(catalog: &Catalog) -> Image {
         targets: catalog.targets().iter_after(None).map(|stored| record(stored, (*stored.value.target).clone())).collect(),
         subscribers: catalog.subscribers().iter_after(None).map(|stored| (**stored).clone()).collect(),
         keys: catalog.keys().iter_after(None).map(|stored| (**stored).clone()).collect(),
+        unreadable: catalog.unreadable_resources().cloned().collect(),
     }
 }
 
@@ -184,4 +187,57 @@ fn a_request_that_changes_nothing_is_remembered_too() {
         assert_eq!((edited.answer, edited.repeated), (Count(1), repeated));
     }
     assert_eq!(store.load().revision(), revision);
+}
+
+/// Why a call with a key to a target is refused. `None`: it is covered.
+fn refusal(catalog: &Catalog, value: &str, target: &str) -> Option<Reason> {
+    let call = Call { api_key: value.as_bytes(), target, method: b"", path: b"" };
+    match resolve(catalog, &call, at(1)) {
+        Resolution::Refused(refused) => Some(refused.reason),
+        _ => None,
+    }
+}
+
+#[test]
+fn who_needs_what_cannot_be_read_is_refused_as_unavailable_and_others_are_served() {
+    const OTHER: &str = "another-value-of-twenty-characters";
+    type Lose = fn(&mut Image);
+    // What cannot be read, whom it keeps down, and what a caller whom nobody knows is told.
+    let cases: [(Kind, &str, Lose, Reason); 4] = [
+        (Kind::Key, "acme-1", |image| image.keys.retain(|key| &*key.value.key.id != "acme-1"), Reason::LedgerUnavailable),
+        (Kind::Subscriber, "acme", |image| image.subscribers.retain(|one| &*one.value.id != "acme"), Reason::ApiKeyUnknown),
+        (Kind::Plan, "gold", |image| image.plans.retain(|plan| &*plan.value.id != "gold"), Reason::ApiKeyUnknown),
+        (Kind::Target, "users", |image| image.targets.retain(|target| &*target.value.id != "users"), Reason::ApiKeyUnknown),
+    ];
+    for (kind, id, lose, unknown) in cases {
+        let shelf = Arc::new(Shelf::default());
+        let before = store(&shelf);
+        tried(&before, |draft| {
+            draft.create_plan(plan("gold", &["users"]))?;
+            draft.create_plan(plan("free", &["orders"]))?;
+            draft.create_target(target("lonely"))?;
+            draft.create_subscriber(subscriber("acme", &["gold", "free"]))?;
+            draft.create_key(key("acme-1", "acme"), NewValue::Given(VALUE))?;
+            draft.create_subscriber(subscriber("other", &["free"]))?;
+            draft.create_key(key("other-1", "other"), NewValue::Given(OTHER)).map(|_| ())
+        })
+        .unwrap();
+        assert_eq!(refusal(&before.load(), VALUE, "users"), None);
+        {
+            let mut image = shelf.kept.lock();
+            lose(&mut image);
+            image.unreadable.insert((kind, id.into()));
+        }
+        let after = store(&shelf);
+        assert_eq!(refusal(&after.load(), VALUE, "users"), Some(Reason::LedgerUnavailable), "{id}");
+        assert_eq!(refusal(&after.load(), OTHER, "orders"), None, "{id}: another customer is served");
+        assert_eq!(refusal(&after.load(), "a-value-that-nobody-has", "users"), Some(unknown), "{id}");
+        // Also where a later plan of the subscriber would cover it: the one that cannot be read comes first.
+        if kind == Kind::Plan {
+            assert_eq!(refusal(&after.load(), VALUE, "orders"), Some(Reason::LedgerUnavailable));
+            tried(&after, |draft| draft.create_plan(plan("gold", &["users"])).map(|_| ())).unwrap();
+            assert_eq!(refusal(&after.load(), VALUE, "users"), None, "declared again, it is served again");
+            assert_eq!(after.load().unreadable_resources().count(), 0);
+        }
+    }
 }

@@ -25,6 +25,8 @@ const SWEEP_STEP: Duration = Duration::from_millis(100);
 const WRITE_BEHIND_ROUND: Duration = Duration::from_secs(1);
 /// How often callers who do not call any more are let go of.
 const CALLERS_ROUND: Duration = Duration::from_secs(60);
+/// How often it is looked whether the ledger's file is still there.
+const LOOK_ROUND: Duration = Duration::from_secs(1);
 /// How often the ledger lets go of what is old.
 const UPKEEP_ROUND: Duration = Duration::from_secs(60);
 /// After something panicked that goes on at once.
@@ -111,6 +113,11 @@ pub(super) fn start(parts: &Parts, files_poll_ms: u64, stalled: &Stalled, log: &
             }
         })
     });
+    let ledger = parts.ledger.clone();
+    every("place of the ledger", LOOK_ROUND, stopping.clone(), move || {
+        let ledger = ledger.clone();
+        blocking(move || ledger.ledger().look())
+    });
     let mut upkeep = Upkeep::new(parts);
     every("upkeep", UPKEEP_ROUND, stopping.clone(), move || upkeep.round());
     let gauges = Gauges::new(&parts.metrics);
@@ -126,6 +133,7 @@ pub(super) fn start(parts: &Parts, files_poll_ms: u64, stalled: &Stalled, log: &
         let status = ledger.status();
         watch.look(&status, clock.steady_ns());
         gauges.set(&rules, &plans, &durable, &status);
+        gauges.set_damaged_rows(ledger.ledger().damaged_rows());
         gauges.set_callers(&callers);
         gauges.set_waits(&overload, &stalled, clock.steady_ns());
         gauges.set_log(&log);

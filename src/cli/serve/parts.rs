@@ -148,7 +148,10 @@ fn restore_windows(
 fn open_ledger(config: &Config) -> Result<(Arc<LedgerThread>, Secrets, Holder), Failure> {
     let ledger: Arc<dyn Ledger> = match &config.data_dir {
         DataDir::Memory => Arc::new(MemoryLedger::new().map_err(Failure::failed)?),
-        DataDir::Path(folder) => Arc::new(SqliteLedger::open(folder).map_err(unopened)?),
+        DataDir::Path(folder) => {
+            let open = if config.ledger_must_exist { SqliteLedger::open_existing } else { SqliteLedger::open };
+            Arc::new(open(folder).map_err(unopened)?)
+        }
     };
     let secrets = ledger.secrets().map_err(unopened)?;
     let holder = ledger.join(HOLDER).map_err(unopened)?;
@@ -159,7 +162,9 @@ fn open_ledger(config: &Config) -> Result<(Arc<LedgerThread>, Secrets, Holder), 
 /// A file that is not a ledger of this version is unusable however often it is tried; what else is wrong may pass.
 pub(in crate::cli) fn unopened(error: LedgerError) -> Failure {
     match error {
-        LedgerError::Damaged { .. } | LedgerError::Foreign { .. } | LedgerError::Newer { .. } => Failure::unusable(error),
+        LedgerError::Damaged { .. } | LedgerError::Foreign { .. } | LedgerError::Newer { .. } | LedgerError::WentBack { .. } => {
+            Failure::unusable(error)
+        }
         error => Failure::failed(error),
     }
 }

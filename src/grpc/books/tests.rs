@@ -29,7 +29,7 @@ impl Site {
     fn start(folder: &TempDir, fault: impl FnMut(u64) -> Fault + Send + 'static) -> Self {
         let file = loop {
             match SqliteLedger::open(folder.path()) {
-                Err(LedgerError::InUse(_)) => std::thread::yield_now(),
+                Err(LedgerError::InUse { .. }) => std::thread::yield_now(),
                 opened => break opened.unwrap(),
             }
         };

@@ -1,18 +1,19 @@
-//! Opening: the folder, the lock, the file, and a connection that commits to the disk.
+//! Opening: the folder, the file, and a connection that commits to the disk.
 
-use std::fs::{DirBuilder, File, OpenOptions, Permissions, TryLockError};
+use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, ErrorKind, Read};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OpenFlags};
 
+use super::checksum;
 use super::failure::{classify, from_io};
-use super::schema::{APPLICATION_ID, migrate, newest};
-use crate::ledger::LedgerError;
+use super::schema::{APPLICATION_ID, CHECKSUMS, migrate, newest};
+use crate::ledger::{LedgerError, Secrets};
 
 /// For the owner alone: the ledger holds secrets.
-const FILE_MODE: u32 = 0o600;
+pub(super) const FILE_MODE: u32 = 0o600;
 const FOLDER_MODE: u32 = 0o700;
 const MAGIC: &[u8] = b"SQLite format 3\0";
 const HEADER_BYTES: u64 = 100;
@@ -35,22 +36,11 @@ pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
-/// Locks the ledger for this process. The lock ends with the file handle, also when the process is killed.
-pub(super) fn lock(path: &Path) -> Result<File, LedgerError> {
-    let open = OpenOptions::new().create(true).truncate(false).write(true).mode(FILE_MODE).open(path);
-    let file = open.map_err(|wrong| from_io(path, &wrong))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(LedgerError::InUse(path.parent().unwrap_or(path).to_owned())),
-        Err(TryLockError::Error(wrong)) => Err(from_io(path, &wrong)),
-    }
-}
-
 /// Makes an empty file where there is none, and keeps others from reading it. SQLite gives the files beside it the same permissions.
 pub(super) fn make_file(path: &Path) -> Result<(), LedgerError> {
     let made = OpenOptions::new().create_new(true).write(true).mode(FILE_MODE).open(path);
     match made {
-        Ok(_) => Ok(()),
+        Ok(_) => sync_folder(path.parent().unwrap_or(path)).map_err(|wrong| from_io(path, &wrong)),
         Err(wrong) if wrong.kind() == ErrorKind::AlreadyExists => {
             check_header(path)?;
             [PathBuf::from(path), beside(path, "-wal"), beside(path, "-shm")].iter().try_for_each(|path| hide(path))
@@ -112,8 +102,9 @@ pub(super) fn open(path: &Path) -> Result<Connection, LedgerError> {
     check_version(path, version)?;
     if version < newest() {
         // A new file gets its tables before it gets a log, so that its header says at once whose it is.
-        migrate(&mut connection, version).map_err(ours)?;
+        migrate(&mut connection, version, &Secrets::generate()?).map_err(ours)?;
     }
+    register(&connection).map_err(ours)?;
     log_ahead(&connection).map_err(ours)?;
     Ok(connection)
 }
@@ -146,6 +137,12 @@ pub(super) fn open_beside(path: &Path) -> Result<Connection, LedgerError> {
     Ok(connection)
 }
 
+/// The keys of the ledger, and its checksums by them.
+fn register(connection: &Connection) -> rusqlite::Result<()> {
+    let secrets = checksum::secrets(connection)?.ok_or(rusqlite::Error::QueryReturnedNoRows)?;
+    checksum::register(connection, &secrets)
+}
+
 /// A connection that only reads. The file must be there.
 pub(super) fn open_to_read(path: &Path) -> Result<Connection, LedgerError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -153,5 +150,9 @@ pub(super) fn open_to_read(path: &Path) -> Result<Connection, LedgerError> {
     let connection = Connection::open_with_flags(path, flags).map_err(ours)?;
     connection.busy_timeout(std::time::Duration::from_millis(BUSY_MS)).map_err(ours)?;
     connection.pragma_update(None, "temp_store", "MEMORY").map_err(ours)?;
+    let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(ours)?;
+    if version >= CHECKSUMS {
+        register(&connection).map_err(ours)?;
+    }
     Ok(connection)
 }

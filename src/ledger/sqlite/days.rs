@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use rusqlite::types::FromSqlError;
 use rusqlite::{Connection, OptionalExtension, Result, Statement, params};
 
+use super::checksum::{BadRow, intact};
 use super::codes::{int, is_unreadable, pack, read_int, read_packed, unreadable};
-use super::lists::{Names, column};
+use super::lists::{Names, OnBad, column};
 use crate::ledger::{DailyCounts, DailyKey, DailyRow, Holder, LedgerScope};
 
 const NAMED: &str = "SELECT 1 FROM daily_names WHERE day = ?1 AND holder = ?2 AND epoch = ?3 AND number = ?4";
@@ -14,9 +15,15 @@ const NAMED: &str = "SELECT 1 FROM daily_names WHERE day = ?1 AND holder = ?2 AN
 /// How many numbers share a page. Their admitted calls fit into a cell of SQLite's.
 const PAGE: u64 = 64;
 
-const READ: &str = "SELECT present, admitted, others FROM daily_pages WHERE day = ?1 AND holder = ?2 AND epoch = ?3 AND page = ?4";
-const WRITE: &str = "INSERT INTO daily_pages (day, holder, epoch, page, present, admitted, others) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
-    ON CONFLICT DO UPDATE SET present = excluded.present, admitted = excluded.admitted, others = excluded.others";
+const READ: &str =
+    "SELECT present, admitted, others, checksum IS checksum('daily_pages', day, holder, epoch, page, present, admitted, others)
+    FROM daily_pages WHERE day = ?1 AND holder = ?2 AND epoch = ?3 AND page = ?4";
+const WRITE: &str = "INSERT INTO daily_pages (day, holder, epoch, page, present, admitted, others, checksum)
+    VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, checksum('daily_pages', ?1, ?2, ?3, ?4, ?5, ?6, ?7))
+    ON CONFLICT DO UPDATE SET present = excluded.present, admitted = excluded.admitted, others = excluded.others, checksum = excluded.checksum";
+/// Where pages have no checksum yet.
+const WRITE_BARE: &str =
+    "INSERT INTO daily_pages (day, holder, epoch, page, present, admitted, others) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
 
 /// Which page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -89,7 +96,11 @@ impl Page {
     }
 
     /// Writes it where it has changed, and gives the number of rows that were written.
-    pub(super) fn write(&self, sql: &Connection, PagePlace { day, holder, page }: PagePlace) -> Result<u64> {
+    pub(super) fn write(&self, sql: &Connection, place: PagePlace) -> Result<u64> {
+        self.write_by(WRITE, sql, place)
+    }
+
+    fn write_by(&self, statement: &str, sql: &Connection, PagePlace { day, holder, page }: PagePlace) -> Result<u64> {
         if !self.changed {
             return Ok(0);
         }
@@ -102,13 +113,14 @@ impl Page {
             }
         }
         let (present, admitted, others) = (self.present.cast_signed(), pack(&self.admitted), pack(&others));
-        sql.prepare_cached(WRITE)?.execute(params![int(day), holder.id, holder.epoch, int(page), present, admitted, others])?;
+        sql.prepare_cached(statement)?.execute(params![int(day), holder.id, holder.epoch, int(page), present, admitted, others])?;
         Ok(1)
     }
 }
 
 fn read(statement: &mut Statement<'_>, PagePlace { day, holder, page }: PagePlace) -> Result<Page> {
     let found = statement.query_row(params![int(day), holder.id, holder.epoch, int(page)], |row| {
+        intact(row, 3, "daily_pages", || format!("(day {day}, holder {}, epoch {}, page {page})", holder.id, holder.epoch))?;
         let present: i64 = row.get(0)?;
         let mut page = Page { present: present.cast_unsigned(), admitted: read_packed(row, 1)?, ..Page::default() };
         if page.admitted.len() != 64 - page.present.leading_zeros() as usize {
@@ -135,12 +147,32 @@ fn others(mut words: &[u64]) -> Option<BTreeMap<u8, [Vec<u64>; 2]>> {
     Some(others)
 }
 
+/// Decodes all pages.
+pub(super) fn pages(sql: &Connection, on_bad: OnBad<'_>) -> Result<()> {
+    let mut places = sql.prepare("SELECT day, holder, epoch, page FROM daily_pages")?;
+    let mut statement = sql.prepare(READ)?;
+    let mut rows = places.query([])?;
+    while let Some(row) = rows.next()? {
+        let place = || -> Result<_> {
+            Ok(PagePlace { day: read_int(row, 0)?, holder: Holder { id: row.get(1)?, epoch: row.get(2)? }, page: read_int(row, 3)? })
+        };
+        if let Err(wrong) = place().and_then(|place| read(&mut statement, place)) {
+            let key = format!("(day {:?}, page {:?})", row.get_ref(0)?, row.get_ref(3)?);
+            let bad = BadRow::of(&wrong).cloned();
+            on_bad(bad.unwrap_or_else(|| BadRow { table: "daily_pages", key, what: Some(wrong.to_string()) }))?;
+        }
+    }
+    Ok(())
+}
+
 /// The rows of a scope, in the order of their keys.
 pub(super) fn list(sql: &Connection, scope: &LedgerScope, first_day: u64, last_day: u64) -> Result<Vec<(Holder, DailyRow)>> {
     let moment = sql.unchecked_transaction()?;
     let (condition, id) = column(scope).unwrap_or(("?3 = ''", ""));
     let mut statement = moment.prepare(&format!(
-        "SELECT day, subscriber, key, plan, entitlement, target, holder, epoch, number FROM daily_names
+        "SELECT day, subscriber, key, plan, entitlement, target, holder, epoch, number,
+                checksum IS checksum('daily_names', day, holder, epoch, number, subscriber, key, plan, entitlement, target)
+         FROM daily_names
          WHERE day BETWEEN ?1 AND ?2 AND {condition}"
     ))?;
     let mut pages = moment.prepare(READ)?;
@@ -150,6 +182,10 @@ pub(super) fn list(sql: &Connection, scope: &LedgerScope, first_day: u64, last_d
     let mut found = Vec::new();
     let mut rows = statement.query(params![int(first_day), int(last_day), id])?;
     while let Some(row) = rows.next()? {
+        intact(row, 9, "daily_names", || {
+            let number = |column| row.get::<_, i64>(column).unwrap_or_default();
+            format!("(day {}, holder {}, epoch {}, number {})", number(0), number(6), number(7), number(8))
+        })?;
         let mut name = |column| names.id(row, column);
         let (subscriber, key, plan, entitlement, target) = (name(1)?, name(2)?, name(3)?, name(4)?, name(5)?);
         let key = DailyKey { day: read_int(row, 0)?, subscriber, key, plan, entitlement, target };
@@ -176,7 +212,7 @@ pub(super) fn gather(sql: &Connection) -> Result<()> {
         let holder = Holder { id: row.get(1)?, epoch: row.get(2)? };
         let (page, place) = place(read_int(row, 0)?, holder, read_int(row, 3)?);
         if last.as_ref().is_none_or(|(known, _)| *known != page) {
-            last.iter().try_for_each(|(place, page)| page.write(sql, *place).map(drop))?;
+            last.iter().try_for_each(|(place, page)| page.write_by(WRITE_BARE, sql, *place).map(drop))?;
             last = Some((page, Page::default()));
         }
         let counts = || -> Result<_> {
@@ -189,7 +225,7 @@ pub(super) fn gather(sql: &Connection) -> Result<()> {
         };
         last.iter_mut().for_each(|(_, page)| page.put(place, &counts));
     }
-    last.iter().try_for_each(|(place, page)| page.write(sql, *place).map(drop))
+    last.iter().try_for_each(|(place, page)| page.write_by(WRITE_BARE, sql, *place).map(drop))
 }
 
 /// Pages and names of daily usage that are not as they are written. One page for each 64 numbers, as long as its last place.

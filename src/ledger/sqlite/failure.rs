@@ -5,12 +5,13 @@ use std::path::Path;
 
 use rusqlite::{Error, ErrorCode};
 
+use super::checksum::BadRow;
 use crate::ledger::LedgerError;
 
 /// What an error of SQLite means.
 pub(super) fn classify(path: &Path, wrong: &Error) -> LedgerError {
     let path = path.to_owned();
-    let what = wrong.to_string();
+    let what = BadRow::of(wrong).map_or_else(|| wrong.to_string(), ToString::to_string);
     match wrong.sqlite_error_code() {
         Some(ErrorCode::DiskFull) => LedgerError::Full(path),
         Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => LedgerError::ReadOnly(path),

@@ -4,10 +4,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use rusqlite::types::Type;
-use rusqlite::{Connection, Error, OptionalExtension, Result, Row, params};
+use rusqlite::{Connection, Error, Result, Row, params};
 
-use super::codes::{int, read_int, read_name_kind, read_packed, read_share, read_unit, read_weekday};
-use super::rows::{ACCOUNTS_DROPPED_TO_S, CATALOG_REVISION, MARKS_DROPPED_TO_S, SEEN_S, VOUCHED_S};
+use super::checksum::{BadRow, intact};
+use super::codes::{int, is_unreadable, read_int, read_name_kind, read_packed, read_share, read_unit, read_weekday};
+use super::rows::{ACCOUNTS_DROPPED_TO_S, CATALOG_REVISION, MARKS_DROPPED_TO_S, SEEN_S, VOUCHED_S, named_counter, read_number};
 use crate::decide::compiled::QuotaIdentity;
 use crate::decide::plan::Id;
 use crate::ledger::balance::Share;
@@ -16,21 +17,18 @@ use crate::ledger::{
     CatalogImage, CatalogResource, CounterId, CounterIdentity, Holder, LedgerPeriod, LedgerScope, NumberedName, PeriodRow, Times, WindowRow,
 };
 
-/// The revision and the resources, of one moment.
-pub(super) fn catalog(sql: &Connection) -> Result<CatalogImage> {
-    let moment = sql.unchecked_transaction()?;
-    let revision = "SELECT value FROM numbers WHERE name = ?1";
-    let revision = moment.query_row(revision, [CATALOG_REVISION], |row| read_int(row, 0)).optional()?;
-    let mut statement = moment.prepare("SELECT kind, id, value FROM catalog ORDER BY kind, id")?;
-    let rows = statement.query_map([], |row| Ok(CatalogResource { kind: row.get(0)?, id: read_id(row, 1)?, value: row.get(2)? }))?;
-    Ok(CatalogImage { revision: revision.unwrap_or_default(), resources: rows.collect::<Result<_>>()? })
+/// Is told of each damaged row that a list leaves out. An error ends the list.
+pub(super) type OnBad<'a> = &'a mut dyn FnMut(BadRow) -> Result<()>;
+
+/// For lists that leave out nothing that is there.
+pub(super) fn refuse(bad: BadRow) -> Result<()> {
+    Err(bad.into())
 }
 
 /// Where no time was kept yet, it is told by what was written last: an older program wrote it.
 pub(super) fn times(sql: &Connection) -> Result<Times> {
     let moment = sql.unchecked_transaction()?;
-    let mut statement = moment.prepare("SELECT value FROM numbers WHERE name = ?1")?;
-    let mut number = |name| statement.query_row([name], |row| read_int(row, 0)).optional();
+    let number = |name| read_number(&moment, name);
     let vouched_s = number(VOUCHED_S)?;
     let mut seen_s = if vouched_s.is_none() { number(SEEN_S)? } else { None };
     let (periods_dropped_to_s, marks_dropped_to_s) = (number(ACCOUNTS_DROPPED_TO_S)?.unwrap_or_default(), number(MARKS_DROPPED_TO_S)?);
@@ -42,23 +40,76 @@ pub(super) fn times(sql: &Connection) -> Result<Times> {
     Ok(Times { vouched_s, seen_s, periods_dropped_to_s, marks_dropped_to_s })
 }
 
-pub(super) fn count_rules(sql: &Connection) -> Result<Vec<(u16, [u64; 8])>> {
-    let mut statement = sql.prepare("SELECT id, bits FROM count_rules ORDER BY id")?;
-    let rows = statement.query_map([], |row| {
-        let bits = read_packed(row, 1)?.try_into().map_err(|_| Error::InvalidColumnType(1, "bits".to_owned(), Type::Blob))?;
-        Ok((row.get(0)?, bits))
-    })?;
-    rows.collect()
+/// The value of a row, unless the row is damaged.
+fn sound<T>(value: Result<T>, table: &'static str, key: impl FnOnce() -> String, on_bad: OnBad<'_>) -> Result<Option<T>> {
+    match value {
+        Ok(value) => Ok(Some(value)),
+        Err(wrong) => match BadRow::of(&wrong) {
+            Some(bad) => on_bad(bad.clone()).map(|()| None),
+            None if is_unreadable(&wrong) => on_bad(BadRow { table, key: key(), what: Some(wrong.to_string()) }).map(|()| None),
+            None => Err(wrong),
+        },
+    }
+}
+
+/// The revision and the resources, of one moment.
+pub(super) fn catalog(sql: &Connection, on_bad: OnBad<'_>) -> Result<CatalogImage> {
+    let moment = sql.unchecked_transaction()?;
+    let mut image = CatalogImage { revision: read_number(&moment, CATALOG_REVISION)?.unwrap_or_default(), ..CatalogImage::default() };
+    let statement = "SELECT kind, id, value, checksum IS checksum('catalog', kind, id, value) FROM catalog ORDER BY kind, id";
+    let mut statement = moment.prepare(statement)?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let key = || catalog_key(row);
+        let resource = intact(row, 3, "catalog", key)
+            .and_then(|()| Ok(CatalogResource { kind: row.get(0)?, id: read_id(row, 1)?, value: row.get(2)? }));
+        match sound(resource, "catalog", key, on_bad)? {
+            Some(resource) => image.resources.push(resource),
+            None => image.damaged.push((row.get(0).unwrap_or_default(), read_id(row, 1).unwrap_or_else(|_| Id::from("")))),
+        }
+    }
+    Ok(image)
+}
+
+/// Of a row that begins with kind and id.
+pub(super) fn catalog_key(row: &Row<'_>) -> String {
+    let id = row.get_ref(1).ok().and_then(|id| id.as_str().ok()).unwrap_or_default();
+    resource_key(row.get(0).unwrap_or_default(), id)
+}
+
+/// What names a resource of the catalog, for people.
+pub(super) fn resource_key(kind: i64, id: &str) -> String {
+    let word =
+        ["resource", "target", "plan", "subscriber", "API key"].get(usize::try_from(kind).unwrap_or_default()).unwrap_or(&"resource");
+    format!("({word} `{}`)", id.escape_debug())
+}
+
+pub(super) fn count_rules(sql: &Connection, on_bad: OnBad<'_>) -> Result<Vec<(u16, [u64; 8])>> {
+    let mut statement = sql.prepare("SELECT id, bits, checksum IS checksum('count_rules', id, bits) FROM count_rules ORDER BY id")?;
+    let mut rows = statement.query([])?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        let key = || format!("(id {})", row.get::<_, i64>(0).unwrap_or_default());
+        let rule = intact(row, 2, "count_rules", key).and_then(|()| {
+            let bits = read_packed(row, 1)?.try_into().map_err(|_| Error::InvalidColumnType(1, "bits".to_owned(), Type::Blob))?;
+            Ok((row.get(0)?, bits))
+        });
+        found.extend(sound(rule, "count_rules", key, on_bad)?);
+    }
+    Ok(found)
 }
 
 const PERIODS: &str = "SELECT counter, subscriber, key, plan, entitlement, quota, unit, time_zone, week_start, start_s, end_s, charged,
-                              granted, active_s
+                              granted, active_s,
+                              counters.checksum IS checksum('counters', id, subscriber, key, plan, entitlement, quota, unit, time_zone,
+                                  week_start, limit_revision),
+                              periods.checksum IS checksum('periods', counter, start_s, end_s, charged, granted, active_s)
                        FROM periods JOIN counters ON counters.id = periods.counter";
 
 /// Those that end after `now_s`.
-pub(super) fn live(sql: &Connection, now_s: u64, visit: &mut dyn FnMut(PeriodRow)) -> Result<()> {
+pub(super) fn live(sql: &Connection, now_s: u64, visit: &mut dyn FnMut(PeriodRow), on_bad: OnBad<'_>) -> Result<()> {
     // Nearly all rows are live: `+` keeps SQLite from an index that would lead it to them in another order.
-    all_periods(sql, "+end_s > ?1", params![int(now_s)], visit)
+    all_periods(sql, "+end_s > ?1", params![int(now_s)], visit, on_bad)
 }
 
 /// Few of all periods: they are found by when they end, and each counter is given once.
@@ -68,15 +119,22 @@ pub(super) fn ended(
     by_s: u64,
     most: usize,
     visit: &mut dyn FnMut(CounterId, CounterIdentity),
+    on_bad: OnBad<'_>,
 ) -> Result<()> {
     let mut statement = sql.prepare(
-        "SELECT id, subscriber, key, plan, entitlement, quota, unit, time_zone, week_start FROM counters
+        "SELECT id, subscriber, key, plan, entitlement, quota, unit, time_zone, week_start,
+                checksum IS checksum('counters', id, subscriber, key, plan, entitlement, quota, unit, time_zone, week_start, limit_revision)
+         FROM counters
          WHERE id IN (SELECT counter FROM periods WHERE end_s > ?1 AND end_s <= ?2) LIMIT ?3",
     )?;
     let mut names = Names::default();
     let mut rows = statement.query(params![int(after_s), int(by_s), i64::try_from(most).unwrap_or(i64::MAX)])?;
     while let Some(row) = rows.next()? {
-        visit(CounterId(read_int(row, 0)?), identity(row, &mut names)?);
+        let key = || counter_key(row);
+        let counter = intact(row, 9, "counters", key).and_then(|()| Ok((CounterId(read_int(row, 0)?), identity(row, &mut names)?)));
+        if let Some((counter, identity)) = sound(counter, "counters", key, on_bad)? {
+            visit(counter, identity);
+        }
     }
     Ok(())
 }
@@ -86,10 +144,10 @@ pub(super) fn usage(sql: &Connection, scope: &LedgerScope, from_s: u64, until_s:
     let mut rows = Vec::new();
     let mut visit = |row| rows.push(row);
     match column(scope) {
-        None => all_periods(sql, "start_s < ?1 AND +end_s > ?2", params![until_s, from_s], &mut visit),
+        None => all_periods(sql, "start_s < ?1 AND +end_s > ?2", params![until_s, from_s], &mut visit, &mut refuse),
         Some((column, id)) => {
             let condition = format!("start_s < ?1 AND end_s > ?2 AND {column}");
-            some_periods(sql, &condition, params![until_s, from_s, id], &mut visit)
+            some_periods(sql, &condition, params![until_s, from_s, id], &mut visit, &mut refuse)
         }
     }?;
     rows.sort_by(|one, other| one.order().cmp(&other.order()));
@@ -107,31 +165,70 @@ pub(super) fn column(scope: &LedgerScope) -> Option<(&'static str, &str)> {
 }
 
 /// Few of many: the shares of each are looked up.
-fn some_periods(sql: &Connection, condition: &str, values: impl rusqlite::Params, visit: &mut dyn FnMut(PeriodRow)) -> Result<()> {
+fn some_periods(
+    sql: &Connection,
+    condition: &str,
+    values: impl rusqlite::Params,
+    visit: &mut dyn FnMut(PeriodRow),
+    on_bad: OnBad<'_>,
+) -> Result<()> {
     let moment = sql.unchecked_transaction()?;
-    let mut shares = moment.prepare("SELECT holder, epoch, leased, spent FROM shares WHERE counter = ?1 AND start_s = ?2")?;
-    periods(&moment, condition, values, visit, |counter, start_s| {
-        let found = shares.query_map([int(counter.0), int(start_s)], |row| read_share(row, 0))?;
-        found.collect()
+    let mut shares = moment.prepare(&format!("{SHARES} WHERE counter = ?1 AND start_s = ?2"))?;
+    periods(&moment, condition, values, visit, on_bad, |counter, start_s| {
+        let found = shares.query_map([int(counter.0), int(start_s)], share)?;
+        found.map(|row| row.map(|(_, share)| share)).collect()
     })
 }
 
+const SHARES: &str = "SELECT counter, start_s, holder, epoch, leased, spent,
+                             checksum IS checksum('shares', counter, start_s, holder, epoch, leased, spent) FROM shares";
+
+type Place = (CounterId, u64);
+
+fn share(row: &Row<'_>) -> Result<(Place, (Holder, Share))> {
+    intact(row, 6, "shares", || share_key(row))?;
+    Ok(((CounterId(read_int(row, 0)?), read_int(row, 1)?), read_share(row, 2)?))
+}
+
+fn share_key(row: &Row<'_>) -> String {
+    let number = |column| row.get::<_, i64>(column).unwrap_or_default();
+    format!("(counter {}, start_s {}, holder {}, epoch {})", number(0), number(1), number(2), number(3))
+}
+
 /// Most of all: the shares of all are read beside them, in the same order.
-fn all_periods(sql: &Connection, condition: &str, values: impl rusqlite::Params, visit: &mut dyn FnMut(PeriodRow)) -> Result<()> {
+fn all_periods(
+    sql: &Connection,
+    condition: &str,
+    values: impl rusqlite::Params,
+    visit: &mut dyn FnMut(PeriodRow),
+    on_bad: OnBad<'_>,
+) -> Result<()> {
     let moment = sql.unchecked_transaction()?;
-    let mut shares = moment.prepare("SELECT counter, start_s, holder, epoch, leased, spent FROM shares ORDER BY counter, start_s")?;
-    let shares = shares.query_map([], |row| Ok(((CounterId(read_int(row, 0)?), read_int(row, 1)?), read_share(row, 2)?)))?;
+    let mut shares = moment.prepare(&format!("{SHARES} ORDER BY counter, start_s"))?;
+    let shares = shares.query_map([], |row| {
+        // Where a damaged share lies is known as well as can be: its account is not shown without it.
+        let place = (CounterId(row.get::<_, i64>(0)?.cast_unsigned()), row.get::<_, i64>(1)?.cast_unsigned());
+        Ok((place, share(row).map(|(_, share)| share)))
+    })?;
     let mut shares = shares.peekable();
-    periods(&moment, &format!("{condition} ORDER BY counter, start_s"), values, visit, |counter, start_s| {
+    // Damaged ones that belong to nothing: they may go under another name.
+    let mut strays = Vec::new();
+    periods(&moment, &format!("{condition} ORDER BY counter, start_s"), values, visit, on_bad, |counter, start_s| {
         let mut found = Vec::new();
         while let Some(row) = shares.next_if(|row| row.as_ref().map_or(true, |(place, _)| *place <= (counter, start_s))) {
             let (place, share) = row?;
             if place == (counter, start_s) {
                 found.push(share);
+            } else if let Err(wrong) = share {
+                strays.push(wrong);
             }
         }
-        Ok(found)
-    })
+        found.into_iter().collect()
+    })?;
+    for row in shares {
+        strays.extend(row?.1.err());
+    }
+    strays.into_iter().try_for_each(|wrong| sound::<()>(Err(wrong), "shares", String::new, on_bad).map(drop))
 }
 
 fn periods(
@@ -139,6 +236,7 @@ fn periods(
     condition: &str,
     values: impl rusqlite::Params,
     visit: &mut dyn FnMut(PeriodRow),
+    on_bad: OnBad<'_>,
     mut shares: impl FnMut(CounterId, u64) -> Result<Vec<(Holder, Share)>>,
 ) -> Result<()> {
     let epochs = epochs(sql)?;
@@ -146,17 +244,32 @@ fn periods(
     let mut names = Names::default();
     let mut rows = statement.query(values)?;
     while let Some(row) = rows.next()? {
-        let mut period = period(row, &mut names)?;
-        let shares = shares(period.counter, period.period.start_s)?;
-        (period.lost, period.held) = unspent(shares, |id| epochs.get(&id).copied().unwrap_or_default());
-        visit(period);
+        let key = || counter_key(row);
+        let found = period(row, &mut names).and_then(|period| {
+            let shares = shares(period.counter, period.period.start_s)?;
+            Ok((period, shares))
+        });
+        if let Some((mut period, shares)) = sound(found, "periods", key, on_bad)? {
+            (period.lost, period.held) = unspent(shares, |id| epochs.get(&id).copied().unwrap_or_default());
+            visit(period);
+        }
     }
     Ok(())
 }
 
+/// Of a counter or its period, by the first columns.
+fn counter_key(row: &Row<'_>) -> String {
+    named_counter(row, row.get::<_, i64>(0).unwrap_or_default().cast_unsigned(), 1, 5)
+}
+
 fn epochs(sql: &Connection) -> Result<HashMap<u32, u32>> {
-    let mut statement = sql.prepare("SELECT id, epoch FROM holders")?;
-    statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+    let mut statement = sql.prepare("SELECT id, epoch, checksum IS checksum('holders', id, epoch) FROM holders")?;
+    let rows = statement.query_map([], |row| {
+        let id = row.get(0)?;
+        intact(row, 2, "holders", || format!("(id {id})"))?;
+        Ok((id, row.get(1)?))
+    })?;
+    rows.collect()
 }
 
 /// As many as [`PERIODS`] and the list of days have, at most.
@@ -232,6 +345,11 @@ fn identity(row: &Row<'_>, names: &mut Names) -> Result<CounterIdentity> {
 }
 
 fn period(row: &Row<'_>, names: &mut Names) -> Result<PeriodRow> {
+    intact(row, 14, "counters", || counter_key(row))?;
+    intact(row, 15, "periods", || {
+        let number = |column| row.get::<_, i64>(column).unwrap_or_default();
+        format!("(counter {}, start_s {})", number(0), number(9))
+    })?;
     Ok(PeriodRow {
         counter: CounterId(read_int(row, 0)?),
         identity: identity(row, names)?,
@@ -252,27 +370,45 @@ fn not_text(column: usize) -> Error {
     Error::InvalidColumnType(column, "a name".to_owned(), Type::Text)
 }
 
-pub(super) fn windows(sql: &Connection, holder_id: u32, now_s: u64, visit: &mut dyn FnMut(WindowRow)) -> Result<()> {
+pub(super) fn windows(sql: &Connection, holder_id: u32, now_s: u64, visit: &mut dyn FnMut(WindowRow), on_bad: OnBad<'_>) -> Result<()> {
     // Nearly all windows go on: `+` keeps SQLite from going by an index.
-    let mut statement = sql.prepare("SELECT fingerprint, end_s, count FROM windows WHERE holder = ?1 AND +end_s > ?2")?;
+    let mut statement = sql.prepare(
+        "SELECT fingerprint, end_s, count, checksum IS checksum('windows', fingerprint, holder, end_s, count), hex(fingerprint) FROM windows
+         WHERE holder = ?1 AND +end_s > ?2",
+    )?;
     let mut rows = statement.query(params![holder_id, int(now_s)])?;
     while let Some(row) = rows.next()? {
-        visit(WindowRow { fingerprint: row.get(0)?, end_s: read_int(row, 1)?, count: read_int(row, 2)? });
+        let key = || format!("(fingerprint `{}`)", row.get::<_, String>(4).unwrap_or_default());
+        let window = intact(row, 3, "windows", key)
+            .and_then(|()| Ok(WindowRow { fingerprint: row.get(0)?, end_s: read_int(row, 1)?, count: read_int(row, 2)? }));
+        sound(window, "windows", key, on_bad)?.into_iter().for_each(&mut *visit);
     }
     Ok(())
 }
 
+/// Reads the windows of all holders.
+pub(super) fn all_windows(sql: &Connection, on_bad: OnBad<'_>) -> Result<()> {
+    let holders: Vec<u32> = sql.prepare("SELECT DISTINCT holder FROM windows")?.query_map([], |row| row.get(0))?.collect::<Result<_>>()?;
+    holders.into_iter().try_for_each(|holder| windows(sql, holder, 0, &mut drop, on_bad))
+}
+
 /// The names of the latest epochs first. Epoch by epoch: nothing has to be sorted.
-pub(super) fn names(sql: &Connection, most: usize, visit: &mut dyn FnMut(Holder, NumberedName)) -> Result<()> {
+pub(super) fn names(sql: &Connection, most: usize, visit: &mut dyn FnMut(Holder, NumberedName), on_bad: OnBad<'_>) -> Result<()> {
     let moment = sql.unchecked_transaction()?;
     let mut epochs = moment.prepare("SELECT holder, epoch FROM naming_epochs ORDER BY epoch DESC, holder")?;
     let epochs: Vec<Holder> = epochs.query_map([], |row| Ok(Holder { id: row.get(0)?, epoch: row.get(1)? }))?.collect::<Result<_>>()?;
-    let mut statement = moment.prepare("SELECT kind, number, name FROM names WHERE holder = ?1 AND epoch = ?2 LIMIT ?3")?;
+    let mut statement = moment.prepare(
+        "SELECT kind, number, name, checksum IS checksum('names', holder, epoch, kind, number, name) FROM names
+         WHERE holder = ?1 AND epoch = ?2 LIMIT ?3",
+    )?;
     let mut left = most;
     for holder in epochs {
         let mut rows = statement.query(params![holder.id, holder.epoch, i64::try_from(left).unwrap_or(i64::MAX)])?;
         while let Some(row) = rows.next()? {
-            visit(holder, NumberedName { kind: read_name_kind(row, 0)?, number: row.get(1)?, name: read_id(row, 2)? });
+            let key = || format!("(holder {}, epoch {}, number {})", holder.id, holder.epoch, row.get::<_, i64>(1).unwrap_or_default());
+            let name = intact(row, 3, "names", key)
+                .and_then(|()| Ok(NumberedName { kind: read_name_kind(row, 0)?, number: row.get(1)?, name: read_id(row, 2)? }));
+            sound(name, "names", key, on_bad)?.into_iter().for_each(|name| visit(holder, name));
             left = left.saturating_sub(1);
         }
     }

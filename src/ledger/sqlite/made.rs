@@ -2,6 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension, Result, params};
 
+use super::checksum::intact;
 use super::codes::{int, read_int};
 use super::rows::Transaction;
 use crate::ledger::{Made, OnceKind};
@@ -14,8 +15,13 @@ fn table(kind: OnceKind) -> &'static str {
 }
 
 pub(super) fn find(sql: &Connection, kind: OnceKind, name: &[u8; 16]) -> Result<Option<Made>> {
-    let query = format!("SELECT fields, made_s, charged, granted, note FROM {} WHERE name = ?1", table(kind));
+    let table = table(kind);
+    let query = format!(
+        "SELECT fields, made_s, charged, granted, note, checksum IS checksum('{table}', name, fields, made_s, charged, granted, note), hex(name)
+         FROM {table} WHERE name = ?1"
+    );
     let made = sql.prepare_cached(&query)?.query_row([name], |row| {
+        intact(row, 5, table, || format!("(name `{}`)", row.get::<_, String>(6).unwrap_or_default()))?;
         Ok(Made { fields: row.get(0)?, made_s: read_int(row, 1)?, charged: read_int(row, 2)?, granted: row.get(3)?, note: row.get(4)? })
     });
     made.optional()
@@ -23,7 +29,11 @@ pub(super) fn find(sql: &Connection, kind: OnceKind, name: &[u8; 16]) -> Result<
 
 impl Transaction<'_> {
     pub(super) fn write_made(&mut self, kind: OnceKind, name: &[u8; 16], made: &Made) -> Result<()> {
-        let sql = format!("INSERT INTO {} (name, fields, made_s, charged, granted, note) VALUES (?1, ?2, ?3, ?4, ?5, ?6)", table(kind));
+        let table = table(kind);
+        let sql = format!(
+            "INSERT INTO {table} (name, fields, made_s, charged, granted, note, checksum)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, checksum('{table}', ?1, ?2, ?3, ?4, ?5, ?6))"
+        );
         let Made { fields, note, made_s, charged, granted } = made;
         self.write(&sql, params![name, fields, int(*made_s), int(*charged), granted, note])?;
         Ok(())

@@ -1,13 +1,14 @@
 //! Rows within a transaction.
 
 use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::RangeInclusive;
 
 use roaring::RoaringBitmap;
 use rusqlite::types::Type;
 use rusqlite::{Error, OptionalExtension, Result, params};
 
+use super::checksum::{BadRow, intact};
 use super::codes::{int, kind, name_kind, pack, read_int, read_share, unit, weekday};
 use super::days::{self, Page, PagePlace};
 use super::made;
@@ -25,6 +26,8 @@ const ACCOUNTS_DROPPED_FROM_S: &str = "periods_dropped_from_s";
 pub(super) const MARKS_DROPPED_TO_S: &str = "marks_dropped_to_s";
 pub(super) const VOUCHED_S: &str = "clock_vouched_s";
 pub(super) const SEEN_S: &str = "clock_seen_s";
+/// How many transactions were committed.
+pub(super) const COMMITS: &str = "commits";
 
 /// What one transaction has read and will write at its end.
 pub(super) struct Transaction<'a> {
@@ -34,6 +37,8 @@ pub(super) struct Transaction<'a> {
     days: BTreeMap<PagePlace, Page>,
     count_rules: HashMap<[u64; 8], u16>,
     numbers: HashMap<&'static str, Option<u64>>,
+    /// Periods of counters that have no row yet.
+    fresh: HashSet<(CounterId, u64)>,
     written: u64,
 }
 
@@ -46,13 +51,22 @@ struct MarkRow {
 
 impl<'a> Transaction<'a> {
     pub(super) fn new(sql: &'a rusqlite::Transaction<'a>) -> Self {
-        Self { sql, marks: HashMap::new(), days: BTreeMap::new(), count_rules: HashMap::new(), numbers: HashMap::new(), written: 0 }
+        Self {
+            sql,
+            marks: HashMap::new(),
+            days: BTreeMap::new(),
+            count_rules: HashMap::new(),
+            numbers: HashMap::new(),
+            fresh: HashSet::new(),
+            written: 0,
+        }
     }
 
     /// Writes what was kept back, and gives the number of rows that the transaction has written.
     pub(super) fn finish(&mut self) -> Result<u64> {
-        let sql = "INSERT INTO marks (holder, epoch, shard, kind, high, newest_s, bits) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
-                   ON CONFLICT DO UPDATE SET newest_s = excluded.newest_s, bits = excluded.bits";
+        let sql = "INSERT INTO marks (holder, epoch, shard, kind, high, newest_s, bits, checksum)
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, checksum('marks', ?1, ?2, ?3, ?4, ?5, ?6, ?7))
+                   ON CONFLICT DO UPDATE SET newest_s = excluded.newest_s, bits = excluded.bits, checksum = excluded.checksum";
         for (place, row) in self.marks.iter().filter(|(_, row)| row.changed) {
             let mut bits = Vec::with_capacity(row.bits.serialized_size());
             row.bits.serialize_into(&mut bits).map_err(|wrong| Error::ToSqlConversionFailure(Box::new(wrong)))?;
@@ -77,16 +91,49 @@ impl<'a> Transaction<'a> {
         if let Some(known) = self.numbers.get(name) {
             return Ok(*known);
         }
-        let mut statement = self.sql.prepare_cached("SELECT value FROM numbers WHERE name = ?1")?;
-        let value = statement.query_row([name], |row| read_int(row, 0)).optional()?;
+        let value = read_number(self.sql, name)?;
         self.numbers.insert(name, value);
         Ok(value)
+    }
+
+    /// Writes which transaction this is.
+    pub(super) fn set_commits(&mut self, commits: u64) -> Result<()> {
+        self.set_number(COMMITS, commits)
+    }
+
+    /// Another epoch of a holder, later than `after`.
+    pub(super) fn join(&mut self, holder_id: u32, after: u32) -> Result<Holder> {
+        let sql = "SELECT epoch, checksum IS checksum('holders', id, epoch) FROM holders WHERE id = ?1";
+        let known = self.sql.query_row(sql, [holder_id], |row| {
+            intact(row, 1, "holders", || format!("(id {holder_id})"))?;
+            row.get::<_, u32>(0)
+        });
+        let known = match known.optional()? {
+            Some(known) => known,
+            None => {
+                whole(self.sql, "holders", "SELECT id FROM holders WHERE checksum IS NOT checksum('holders', id, epoch)")?;
+                0
+            }
+        };
+        let epoch = known.max(after).saturating_add(1);
+        let sql = "INSERT INTO holders (id, epoch, checksum) VALUES (?1, ?2, checksum('holders', ?1, ?2))
+                   ON CONFLICT DO UPDATE SET epoch = excluded.epoch, checksum = excluded.checksum";
+        self.write(sql, params![holder_id, epoch])?;
+        Ok(Holder { id: holder_id, epoch })
+    }
+
+    /// Whether the index knows a period that the table does not: the row is there, and what names it is damaged. A count must not start from
+    /// 0 again beside it.
+    fn is_lost(&mut self, counter: CounterId, start_s: u64, end_s: u64) -> Result<bool> {
+        let sql = "SELECT 1 FROM periods INDEXED BY periods_by_end WHERE end_s = ?1 AND counter = ?2 AND start_s = ?3";
+        self.sql.prepare_cached(sql)?.exists([int(end_s), int(counter.0), int(start_s)])
     }
 
     fn set_number(&mut self, name: &'static str, value: u64) -> Result<()> {
         self.numbers.insert(name, Some(value));
         self.write(
-            "INSERT INTO numbers (name, value) VALUES (?1, ?2) ON CONFLICT DO UPDATE SET value = excluded.value",
+            "INSERT INTO numbers (name, value, checksum) VALUES (?1, ?2, checksum('numbers', ?1, ?2))
+             ON CONFLICT DO UPDATE SET value = excluded.value, checksum = excluded.checksum",
             params![name, int(value)],
         )?;
         Ok(())
@@ -104,13 +151,15 @@ impl<'a> Transaction<'a> {
     fn mark_row(&mut self, place: MarkPlace) -> Result<&mut MarkRow> {
         if !self.marks.contains_key(&place) {
             let MarkPlace { holder, shard, kind: of, high } = place;
-            let sql = "SELECT newest_s, bits FROM marks WHERE holder = ?1 AND epoch = ?2 AND shard = ?3 AND kind = ?4 AND high = ?5";
+            let sql = "SELECT newest_s, bits, checksum IS checksum('marks', holder, epoch, shard, kind, high, newest_s, bits) FROM marks
+                       WHERE holder = ?1 AND epoch = ?2 AND shard = ?3 AND kind = ?4 AND high = ?5";
             let mut statement = self.sql.prepare_cached(sql)?;
             let row = statement.query_row(params![holder.id, holder.epoch, shard, kind(of), int(high)], |row| {
+                intact(row, 2, "marks", || {
+                    format!("(holder {}, epoch {}, shard {shard}, kind {}, high {high})", holder.id, holder.epoch, kind(of))
+                })?;
                 let bytes: Vec<u8> = row.get(1)?;
-                let bits = RoaringBitmap::deserialize_from(bytes.as_slice());
-                let bits = bits.map_err(|wrong| Error::FromSqlConversionFailure(1, Type::Blob, Box::new(wrong)))?;
-                Ok(MarkRow { newest_s: read_int(row, 0)?, bits, changed: false })
+                Ok(MarkRow { newest_s: read_int(row, 0)?, bits: bitmap(&bytes)?, changed: false })
             });
             let row = row.optional()?.unwrap_or_default();
             self.marks.insert(place, row);
@@ -127,7 +176,10 @@ impl<'a> Transaction<'a> {
     }
 
     fn expire_periods(&mut self, ended_by_s: u64, most: u64) -> Result<(u64, u64)> {
-        let sql = "SELECT counter, start_s, end_s FROM periods WHERE end_s <= ?1 ORDER BY end_s LIMIT ?2";
+        // One that is damaged may not be as old as it says.
+        let sql = "SELECT counter, start_s, end_s FROM periods
+                   WHERE end_s <= ?1 AND checksum IS checksum('periods', counter, start_s, end_s, charged, granted, active_s)
+                   ORDER BY end_s LIMIT ?2";
         let mut statement = self.sql.prepare_cached(sql)?;
         let old = statement.query_map([int(ended_by_s), int(most)], |row| Ok((row.get(0)?, row.get(1)?, read_int(row, 2)?)))?;
         let old: Vec<(i64, i64, u64)> = old.collect::<Result<_>>()?;
@@ -168,7 +220,8 @@ impl<'a> Transaction<'a> {
 
     fn expire_names(&mut self, expire: &Expire, most: u64) -> Result<u64> {
         if let Some(now_s) = expire.now_s {
-            let sql = "UPDATE naming_epochs SET ended_s = ?1 WHERE ifnull(ended_s > ?1, true)
+            let sql = "UPDATE naming_epochs SET ended_s = ?1, checksum = checksum('naming_epochs', holder, epoch, ?1)
+                       WHERE ifnull(ended_s > ?1, true) AND checksum IS checksum('naming_epochs', holder, epoch, ended_s)
                        AND epoch < (SELECT epoch FROM holders WHERE id = naming_epochs.holder)";
             self.write(sql, [int(now_s)])?;
         }
@@ -193,6 +246,7 @@ impl Rows for Transaction<'_> {
     type Error = Error;
 
     fn find_counter(&mut self, identity: &CounterIdentity) -> Result<Option<CounterId>> {
+        // By the index, and not by the row, which may be damaged: it is looked at where its limit is.
         let sql = "SELECT id FROM counters WHERE subscriber = ?1 AND key = ?2 AND plan = ?3 AND entitlement = ?4 AND quota = ?5
                    AND unit = ?6 AND time_zone = ?7 AND week_start = ?8";
         let mut statement = self.sql.prepare_cached(sql)?;
@@ -200,20 +254,39 @@ impl Rows for Transaction<'_> {
     }
 
     fn make_counter(&mut self, identity: &CounterIdentity) -> Result<CounterId> {
-        let sql = "INSERT INTO counters (subscriber, key, plan, entitlement, quota, unit, time_zone, week_start)
-                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8) RETURNING id";
+        // The number that SQLite would give, which the checksum needs.
+        let sql =
+            "INSERT INTO counters (id, subscriber, key, plan, entitlement, quota, unit, time_zone, week_start, limit_revision, checksum)
+                   SELECT id, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 0, checksum('counters', id, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 0)
+                   FROM (SELECT max(ifnull((SELECT seq FROM sqlite_sequence WHERE name = 'counters'), 0),
+                                    ifnull((SELECT max(id) FROM counters), 0)) + 1 AS id)
+                   RETURNING id";
         self.written += 1;
         self.sql.prepare_cached(sql)?.query_row(columns(identity), |row| Ok(CounterId(read_int(row, 0)?)))
     }
 
     fn limit_revision(&mut self, counter: CounterId) -> Result<Option<u64>> {
-        let mut statement = self.sql.prepare_cached("SELECT limit_revision FROM counters WHERE id = ?1")?;
-        statement.query_row([int(counter.0)], |row| read_int(row, 0)).optional()
+        let sql = "SELECT limit_revision, subscriber, quota,
+                          checksum IS checksum('counters', id, subscriber, key, plan, entitlement, quota, unit, time_zone, week_start, limit_revision)
+                   FROM counters WHERE id = ?1";
+        let mut statement = self.sql.prepare_cached(sql)?;
+        let revision = statement.query_row([int(counter.0)], |row| {
+            intact(row, 3, "counters", || named_counter(row, counter.0, 1, 2))?;
+            read_int(row, 0)
+        });
+        revision.optional()
     }
 
     fn set_limit_revision(&mut self, counter: CounterId, revision: u64) -> Result<()> {
-        self.write("UPDATE counters SET limit_revision = ?2 WHERE id = ?1", [int(counter.0), int(revision)])?;
-        Ok(())
+        // What is not as it was written gets no checksum that says it is.
+        let sql = "UPDATE counters SET limit_revision = ?2,
+                          checksum = checksum('counters', id, subscriber, key, plan, entitlement, quota, unit, time_zone, week_start, ?2)
+                   WHERE id = ?1 AND
+                         checksum IS checksum('counters', id, subscriber, key, plan, entitlement, quota, unit, time_zone, week_start, limit_revision)";
+        match self.write(sql, [int(counter.0), int(revision)])? {
+            1 => Ok(()),
+            _ => Err(BadRow::new("counters", format!("(id {})", counter.0)).into()),
+        }
     }
 
     fn count_rule(&mut self, bits: &[u64; 8]) -> Result<Option<u16>> {
@@ -221,13 +294,18 @@ impl Rows for Transaction<'_> {
             return Ok(Some(*known));
         }
         let packed = pack(bits);
-        let known = self.sql.prepare_cached("SELECT id FROM count_rules WHERE bits = ?1")?.query_row([&packed], |row| row.get(0));
+        let sql = "SELECT id, checksum IS checksum('count_rules', id, bits) FROM count_rules WHERE bits = ?1";
+        let known = self.sql.prepare_cached(sql)?.query_row([&packed], |row| {
+            let id: u16 = row.get(0)?;
+            intact(row, 1, "count_rules", || format!("(id {id})")).map(|()| id)
+        });
         let rule = match known.optional()? {
             Some(known) => known,
             None => {
                 let next: i64 = self.sql.query_row("SELECT coalesce(max(id) + 1, 0) FROM count_rules", [], |row| row.get(0))?;
                 let Some(next) = u16::try_from(next).ok().filter(|next| *next < MAX_COUNT_RULES) else { return Ok(None) };
-                self.write("INSERT INTO count_rules (id, bits) VALUES (?1, ?2)", params![next, packed])?;
+                let sql = "INSERT INTO count_rules (id, bits, checksum) VALUES (?1, ?2, checksum('count_rules', ?1, ?2))";
+                self.write(sql, params![next, packed])?;
                 next
             }
         };
@@ -236,32 +314,52 @@ impl Rows for Transaction<'_> {
     }
 
     fn account(&mut self, counter: CounterId, start_s: u64) -> Result<Option<Account>> {
-        let sql = "SELECT end_s, charged, granted, active_s FROM periods WHERE counter = ?1 AND start_s = ?2";
+        let sql =
+            "SELECT end_s, charged, granted, active_s, checksum IS checksum('periods', counter, start_s, end_s, charged, granted, active_s)
+                   FROM periods WHERE counter = ?1 AND start_s = ?2";
         let mut statement = self.sql.prepare_cached(sql)?;
         let account = statement.query_row([int(counter.0), int(start_s)], |row| {
+            intact(row, 4, "periods", || period_key(counter, start_s))?;
             Ok(Account { end_s: read_int(row, 0)?, charged: read_int(row, 1)?, granted: row.get(2)?, active_s: read_int(row, 3)? })
         });
-        account.optional()
+        let account = account.optional()?;
+        if account.is_none() {
+            self.fresh.insert((counter, start_s));
+        }
+        Ok(account)
     }
 
     fn put_account(&mut self, counter: CounterId, start_s: u64, account: &Account) -> Result<()> {
-        let sql = "INSERT INTO periods (counter, start_s, end_s, charged, granted, active_s) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
-                   ON CONFLICT DO UPDATE SET charged = excluded.charged, granted = excluded.granted, active_s = excluded.active_s";
+        let sql = "INSERT INTO periods (counter, start_s, end_s, charged, granted, active_s, checksum)
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, checksum('periods', ?1, ?2, ?3, ?4, ?5, ?6))
+                   ON CONFLICT DO UPDATE SET charged = excluded.charged, granted = excluded.granted, active_s = excluded.active_s,
+                       checksum = excluded.checksum";
         let Account { end_s, charged, granted, active_s } = *account;
+        if self.fresh.remove(&(counter, start_s)) && self.is_lost(counter, start_s, end_s)? {
+            return Err(BadRow::new("periods", period_key(counter, start_s)).into());
+        }
         self.write(sql, [int(counter.0), int(start_s), int(end_s), int(charged), granted, int(active_s)])?;
         Ok(())
     }
 
     fn shares(&mut self, counter: CounterId, start_s: u64) -> Result<Vec<(Holder, Share)>> {
-        let sql = "SELECT holder, epoch, leased, spent FROM shares WHERE counter = ?1 AND start_s = ?2";
+        let sql = "SELECT holder, epoch, leased, spent, checksum IS checksum('shares', counter, start_s, holder, epoch, leased, spent) FROM shares
+                   WHERE counter = ?1 AND start_s = ?2";
         let mut statement = self.sql.prepare_cached(sql)?;
-        let shares = statement.query_map([int(counter.0), int(start_s)], |row| read_share(row, 0))?;
+        let shares = statement.query_map([int(counter.0), int(start_s)], |row| {
+            intact(row, 4, "shares", || {
+                let number = |column| row.get::<_, i64>(column).unwrap_or_default();
+                format!("(counter {}, start_s {start_s}, holder {}, epoch {})", counter.0, number(0), number(1))
+            })?;
+            read_share(row, 0)
+        })?;
         shares.collect()
     }
 
     fn put_share(&mut self, counter: CounterId, start_s: u64, holder: Holder, share: &Share) -> Result<()> {
-        let sql = "INSERT INTO shares (counter, start_s, holder, epoch, leased, spent) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
-                   ON CONFLICT DO UPDATE SET leased = excluded.leased, spent = excluded.spent";
+        let sql = "INSERT INTO shares (counter, start_s, holder, epoch, leased, spent, checksum)
+                   VALUES (?1, ?2, ?3, ?4, ?5, ?6, checksum('shares', ?1, ?2, ?3, ?4, ?5, ?6))
+                   ON CONFLICT DO UPDATE SET leased = excluded.leased, spent = excluded.spent, checksum = excluded.checksum";
         let Share { leased, spent } = *share;
         self.write(sql, [int(counter.0), int(start_s), holder.id.into(), holder.epoch.into(), int(leased), int(spent)])?;
         Ok(())
@@ -302,7 +400,8 @@ impl Rows for Transaction<'_> {
         let CatalogChange { kind, id, value } = change;
         match value {
             Some(value) => self.write(
-                "INSERT INTO catalog (kind, id, value) VALUES (?1, ?2, ?3) ON CONFLICT DO UPDATE SET value = excluded.value",
+                "INSERT INTO catalog (kind, id, value, checksum) VALUES (?1, ?2, ?3, checksum('catalog', ?1, ?2, ?3))
+                 ON CONFLICT DO UPDATE SET kind = excluded.kind, id = excluded.id, value = excluded.value, checksum = excluded.checksum",
                 params![kind, &**id, value],
             )?,
             None => self.write("DELETE FROM catalog WHERE kind = ?1 AND id = ?2", params![kind, &**id])?,
@@ -312,8 +411,9 @@ impl Rows for Transaction<'_> {
 
     fn put_day(&mut self, holder: Holder, row: &DailyChange) -> Result<()> {
         if let DailyName::Told(DailyKey { day, subscriber, key, plan, entitlement, target }) = &row.name {
-            let sql = "INSERT INTO daily_names (day, holder, epoch, number, subscriber, key, plan, entitlement, target)
-                       VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT DO NOTHING";
+            let sql = "INSERT INTO daily_names (day, holder, epoch, number, subscriber, key, plan, entitlement, target, checksum)
+                       VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, checksum('daily_names', ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9))
+                       ON CONFLICT DO NOTHING";
             let [subscriber, key, plan, entitlement, target] = [subscriber, key, plan, entitlement, target].map(|name| &**name);
             let values = params![int(*day), holder.id, holder.epoch, int(row.number), subscriber, key, plan, entitlement, target];
             self.write(sql, values)?;
@@ -332,9 +432,12 @@ impl Rows for Transaction<'_> {
     }
 
     fn put_names(&mut self, holder: Holder, names: &[NumberedName]) -> Result<()> {
-        self.write("INSERT INTO naming_epochs (holder, epoch) VALUES (?1, ?2) ON CONFLICT DO NOTHING", params![holder.id, holder.epoch])?;
-        let sql = "INSERT INTO names (holder, epoch, kind, number, name) VALUES (?1, ?2, ?3, ?4, ?5)
-                   ON CONFLICT DO UPDATE SET name = excluded.name";
+        let sql = "INSERT INTO naming_epochs (holder, epoch, checksum) VALUES (?1, ?2, checksum('naming_epochs', ?1, ?2, NULL))
+                   ON CONFLICT DO NOTHING";
+        self.write(sql, params![holder.id, holder.epoch])?;
+        let sql = "INSERT INTO names (holder, epoch, kind, number, name, checksum)
+                   VALUES (?1, ?2, ?3, ?4, ?5, checksum('names', ?1, ?2, ?3, ?4, ?5))
+                   ON CONFLICT DO UPDATE SET name = excluded.name, checksum = excluded.checksum";
         for NumberedName { kind, number, name } in names {
             self.write(sql, params![holder.id, holder.epoch, name_kind(*kind), number, &**name])?;
         }
@@ -342,8 +445,9 @@ impl Rows for Transaction<'_> {
     }
 
     fn put_window(&mut self, holder_id: u32, row: &WindowRow) -> Result<()> {
-        let sql = "INSERT INTO windows (fingerprint, holder, end_s, count) VALUES (?1, ?2, ?3, ?4)
-                   ON CONFLICT DO UPDATE SET end_s = excluded.end_s, count = excluded.count";
+        let sql =
+            "INSERT INTO windows (fingerprint, holder, end_s, count, checksum) VALUES (?1, ?2, ?3, ?4, checksum('windows', ?1, ?2, ?3, ?4))
+                   ON CONFLICT DO UPDATE SET end_s = excluded.end_s, count = excluded.count, checksum = excluded.checksum";
         self.write(sql, params![row.fingerprint, holder_id, int(row.end_s), int(row.count)])?;
         Ok(())
     }
@@ -391,4 +495,52 @@ fn columns(identity: &CounterIdentity) -> [&str; 8] {
     let CounterIdentity { subscriber, key, plan, entitlement, quota } = identity;
     let key = key.as_deref().unwrap_or_default();
     [subscriber, key, plan, entitlement, &quota.name, unit(quota.unit), &quota.time_zone, weekday(quota.week_start)]
+}
+
+/// A number of the table `numbers`.
+pub(super) fn read_number(sql: &rusqlite::Connection, name: &str) -> Result<Option<u64>> {
+    let mut statement = sql.prepare_cached("SELECT value, checksum IS checksum('numbers', name, value) FROM numbers WHERE name = ?1")?;
+    let value = statement.query_row([name], |row| {
+        intact(row, 1, "numbers", || format!("(name `{name}`)"))?;
+        read_int(row, 0)
+    });
+    match value.optional()? {
+        Some(value) => Ok(Some(value)),
+        None => whole(sql, "numbers", "SELECT name FROM numbers WHERE checksum IS NOT checksum('numbers', name, value)").map(|()| None),
+    }
+}
+
+/// Whether what is not found in a small table is not there: a row whose name is damaged may be it.
+fn whole(sql: &rusqlite::Connection, table: &'static str, damaged: &str) -> Result<()> {
+    let name = sql.prepare_cached(damaged)?.query_row([], |row| Ok(format!("{:?}", row.get_ref(0)?))).optional()?;
+    name.map_or(Ok(()), |name| Err(BadRow::new(table, format!("(named {name} now)")).into()))
+}
+
+fn period_key(counter: CounterId, start_s: u64) -> String {
+    format!("(counter {}, start_s {start_s})", counter.0)
+}
+
+/// What names a counter, for people, as far as it can be read.
+pub(super) fn named_counter(row: &rusqlite::Row<'_>, id: u64, subscriber: usize, quota: usize) -> String {
+    let text =
+        |column| row.get_ref(column).ok().and_then(|value| Some(value.as_str().ok()?.escape_debug().to_string())).unwrap_or_default();
+    format!("(id {id}, subscriber `{}`, quota `{}`)", text(subscriber), text(quota))
+}
+
+fn bitmap(bytes: &[u8]) -> Result<RoaringBitmap> {
+    RoaringBitmap::deserialize_from(bytes).map_err(|wrong| Error::FromSqlConversionFailure(1, Type::Blob, Box::new(wrong)))
+}
+
+/// Decodes all marks.
+pub(super) fn marks(sql: &rusqlite::Connection, on_bad: super::lists::OnBad<'_>) -> Result<()> {
+    let mut statement = sql.prepare("SELECT bits, holder, epoch, shard, kind, high FROM marks")?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        if let Err(wrong) = row.get::<_, Vec<u8>>(0).and_then(|bytes| bitmap(&bytes)) {
+            let number = |column| row.get::<_, i64>(column).unwrap_or_default();
+            let key = format!("(holder {}, epoch {}, shard {}, kind {}, high {})", number(1), number(2), number(3), number(4), number(5));
+            on_bad(BadRow { table: "marks", key, what: Some(wrong.to_string()) })?;
+        }
+    }
+    Ok(())
 }

@@ -1,8 +1,9 @@
 //! The tables, and the way from older ones.
 
-use rusqlite::Connection;
+use rusqlite::{Connection, OptionalExtension};
 
-use super::days;
+use super::{checksum, days};
+use crate::ledger::Secrets;
 
 /// `application_id` of our files: "tlgt".
 pub(super) const APPLICATION_ID: i64 = 0x746c_6774;
@@ -185,18 +186,38 @@ pub(super) const VERSIONS: &[&str] = &[
          granted INTEGER NOT NULL,
          note BLOB NOT NULL
      ) STRICT;",
+    // 8: a checksum in every row.
+    "ALTER TABLE secrets ADD COLUMN checksum INTEGER NOT NULL DEFAULT 0;
+     ALTER TABLE numbers ADD COLUMN checksum INTEGER NOT NULL DEFAULT 0;
+     ALTER TABLE holders ADD COLUMN checksum INTEGER NOT NULL DEFAULT 0;
+     ALTER TABLE counters ADD COLUMN checksum INTEGER NOT NULL DEFAULT 0;
+     ALTER TABLE count_rules ADD COLUMN checksum INTEGER NOT NULL DEFAULT 0;
+     ALTER TABLE periods ADD COLUMN checksum INTEGER NOT NULL DEFAULT 0;
+     ALTER TABLE shares ADD COLUMN checksum INTEGER NOT NULL DEFAULT 0;
+     ALTER TABLE marks ADD COLUMN checksum INTEGER NOT NULL DEFAULT 0;
+     ALTER TABLE catalog ADD COLUMN checksum INTEGER NOT NULL DEFAULT 0;
+     ALTER TABLE naming_epochs ADD COLUMN checksum INTEGER NOT NULL DEFAULT 0;
+     ALTER TABLE names ADD COLUMN checksum INTEGER NOT NULL DEFAULT 0;
+     ALTER TABLE windows ADD COLUMN checksum INTEGER NOT NULL DEFAULT 0;
+     ALTER TABLE daily_names ADD COLUMN checksum INTEGER NOT NULL DEFAULT 0;
+     ALTER TABLE daily_pages ADD COLUMN checksum INTEGER NOT NULL DEFAULT 0;
+     ALTER TABLE requests ADD COLUMN checksum INTEGER NOT NULL DEFAULT 0;
+     ALTER TABLE charges ADD COLUMN checksum INTEGER NOT NULL DEFAULT 0;",
 ];
 
 /// The version from which counts of days lie in pages. Before, each had a row.
 pub(super) const PAGES: i64 = 6;
+
+/// The version from which every row has a checksum. What an older one held cannot be vouched for: it gets its checksums as it is found.
+pub(super) const CHECKSUMS: i64 = 8;
 
 /// The version that this program writes.
 pub(super) fn newest() -> i64 {
     i64::try_from(VERSIONS.len()).unwrap_or(i64::MAX)
 }
 
-/// Brings a file from one version to the newest, all or nothing.
-pub(super) fn migrate(connection: &mut Connection, from: i64) -> rusqlite::Result<()> {
+/// Brings a file from one version to the newest, all or nothing. A new one gets the secrets `fresh`.
+pub(super) fn migrate(connection: &mut Connection, from: i64, fresh: &Secrets) -> rusqlite::Result<()> {
     let transaction = connection.transaction()?;
     for (version, sql) in (1..).zip(VERSIONS).filter(|(version, _)| *version > from) {
         transaction.execute_batch(sql)?;
@@ -204,8 +225,20 @@ pub(super) fn migrate(connection: &mut Connection, from: i64) -> rusqlite::Resul
             days::gather(&transaction)?;
             transaction.execute_batch("DROP TABLE daily_counts")?;
         }
+        if version == CHECKSUMS {
+            let secrets = old_secrets(&transaction)?.unwrap_or_else(|| fresh.clone());
+            checksum::put_secrets(&transaction, &secrets)?;
+            checksum::register(&transaction, &secrets)?;
+            checksum::write_all(&transaction)?;
+        }
     }
     transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
     transaction.pragma_update(None, "user_version", newest())?;
     transaction.commit()
+}
+
+/// Those of a version without checksums.
+fn old_secrets(sql: &Connection) -> rusqlite::Result<Option<Secrets>> {
+    let read = |row: &rusqlite::Row<'_>| Ok(Secrets { receipt_key: row.get(0)?, key_hash: row.get(1)?, fingerprint: row.get(2)? });
+    sql.query_row("SELECT receipt_key, key_hash, fingerprint FROM secrets", [], read).optional()
 }

@@ -30,6 +30,11 @@ fn fill(ledger: &dyn Ledger, counters: u64) {
     ledger.commit(&(0..counters).map(|number| Operation::Lease(named(number))).collect::<Vec<_>>()).unwrap();
 }
 
+/// What a check finds.
+pub(super) fn mistakes(path: &Path) -> Vec<String> {
+    sqlite::check(path).unwrap().mistakes
+}
+
 fn charged(ledger: &dyn Ledger) -> u64 {
     ledger.usage(&LedgerScope::All, 0, u64::MAX).unwrap().iter().map(|row| row.charged).sum()
 }
@@ -62,8 +67,12 @@ fn a_second_process_is_refused_until_the_first_has_ended() {
     let folder = filled(1);
     let first = SqliteLedger::open(folder.path()).unwrap();
     let refused = refusal(&folder);
-    assert_eq!(refused, LedgerError::InUse(folder.path().to_owned()));
-    assert!(refused.to_string().contains("is used by another process: one tollgate for one data folder"));
+    assert_eq!(refused, LedgerError::InUse { folder: folder.path().to_owned(), pid: Some(std::process::id()) });
+    let said = refused.to_string();
+    assert!(
+        said.contains(&format!("is used by another process (process {})", std::process::id())) && said.contains("--data-dir"),
+        "{said}"
+    );
     drop(first);
     SqliteLedger::open(folder.path()).unwrap();
 }
@@ -102,6 +111,22 @@ fn a_file_of_a_newer_version_is_refused() {
     assert!(refused.to_string().contains("written by a newer tollgate"), "{refused}");
     Connection::open(file(&folder)).unwrap().pragma_update(None, "user_version", newest).unwrap();
     assert_eq!(charged(&SqliteLedger::open(folder.path()).unwrap()), 3);
+}
+
+/// What takes a file of the newest version back to the one before checksums.
+const BARE: &str = "ALTER TABLE secrets DROP COLUMN checksum; ALTER TABLE numbers DROP COLUMN checksum;
+    ALTER TABLE holders DROP COLUMN checksum; ALTER TABLE counters DROP COLUMN checksum; ALTER TABLE count_rules DROP COLUMN checksum;
+    ALTER TABLE periods DROP COLUMN checksum; ALTER TABLE shares DROP COLUMN checksum; ALTER TABLE marks DROP COLUMN checksum;
+    ALTER TABLE catalog DROP COLUMN checksum; ALTER TABLE naming_epochs DROP COLUMN checksum; ALTER TABLE names DROP COLUMN checksum;
+    ALTER TABLE windows DROP COLUMN checksum; ALTER TABLE daily_names DROP COLUMN checksum; ALTER TABLE daily_pages DROP COLUMN checksum;
+    DELETE FROM numbers WHERE name = 'commits'; DROP TABLE requests; DROP TABLE charges; PRAGMA user_version = 6";
+
+/// A file of the newest version as an older program left it. What was written beside it is of no use to that one.
+fn bare(folder: &TempDir) -> Connection {
+    let sql = Connection::open(file(folder)).unwrap();
+    sql.execute_batch(BARE).unwrap();
+    fs::remove_file(folder.path().join("ledger.mark")).unwrap();
+    sql
 }
 
 /// What takes a file of the newest version back to an older one, and how many days it holds then.
@@ -159,19 +184,16 @@ const OLDER: [(&str, usize); 6] = [
     ("PRAGMA user_version = 6", 0),
 ];
 
-/// What is in none of them.
-const NEWER: &str = "DROP TABLE requests; DROP TABLE charges;";
-
 #[test]
 fn every_older_version_is_brought_forward_with_what_it_holds() {
     for (older, days) in OLDER {
         let folder = filled(2);
-        let sql = Connection::open(file(&folder)).unwrap();
-        sql.execute_batch(&format!("{NEWER} {older}")).unwrap();
+        let sql = bare(&folder);
+        sql.execute_batch(older).unwrap();
         drop(sql);
-        assert_eq!(sqlite::check(&file(&folder)).unwrap(), Vec::<String>::new());
+        assert_eq!(mistakes(&file(&folder)), Vec::<String>::new());
         let ledger = SqliteLedger::open(folder.path()).unwrap();
-        assert_eq!(sqlite::check(&file(&folder)).unwrap(), Vec::<String>::new());
+        assert_eq!(mistakes(&file(&folder)), Vec::<String>::new());
         assert_eq!(charged(&ledger), 6);
         let found = ledger.daily(&LedgerScope::All, 0, 9).unwrap();
         let counts = DailyCounts { admitted: 17, refused: vec![1], responses: vec![] };
@@ -193,8 +215,8 @@ fn every_older_version_is_brought_forward_with_what_it_holds() {
 #[test]
 fn each_row_of_an_older_version_keeps_its_own_counts() {
     let folder = filled(1);
-    let sql = Connection::open(file(&folder)).unwrap();
-    sql.execute_batch(&format!("{NEWER} {}", OLDER[3].0)).unwrap();
+    let sql = bare(&folder);
+    sql.execute_batch(OLDER[3].0).unwrap();
     // Neither the order of the names nor that of the counts is the other's.
     for number in 0..100_u32 {
         let (name, epoch) = (number * 37 % 100, number % 3);
@@ -247,7 +269,7 @@ fn a_page_of_days_that_cannot_be_read_is_named_and_holds_up_no_lease() {
         let counts: Vec<_> = found.iter().map(|(_, row)| (row.number, row.counts.admitted)).collect();
         let rest = (64..70).map(|number| (number, 1));
         assert_eq!(counts, [(3, 9)].into_iter().chain(rest).collect::<Vec<_>>(), "{damage}");
-        let mistakes = sqlite::check(&file(&folder)).unwrap();
+        let mistakes = self::mistakes(&file(&folder));
         assert_eq!(mistakes, ["63 rows of daily usage have no counts"], "{damage}");
         // And goes on with it, of what has a name.
         let change = |number| DailyChange { name: DailyName::Known { day: 5 }, ..day_of(5, number, 9) };
@@ -265,9 +287,9 @@ fn a_check_finds_pages_of_days_that_are_cut_off() {
     for damage in ["admitted = x'0100000000000000'", "admitted = x'01'", "admitted = x''", "present = 1", "present = present | (1 << 63)"] {
         let folder = TempDir::new().unwrap();
         drop(with_days(&folder, 40));
-        assert_eq!(sqlite::check(&file(&folder)).unwrap(), Vec::<String>::new());
+        assert_eq!(mistakes(&file(&folder)), Vec::<String>::new());
         Connection::open(file(&folder)).unwrap().execute(&format!("UPDATE daily_pages SET {damage}"), []).unwrap();
-        let mistakes = sqlite::check(&file(&folder)).unwrap();
+        let mistakes = self::mistakes(&file(&folder));
         assert!(mistakes.contains(&"1 pages of daily usage are cut off".to_owned()), "{damage}: {mistakes:?}");
     }
 }
@@ -318,14 +340,14 @@ fn a_file_that_is_cut_off_is_damaged() {
 #[test]
 fn a_file_with_wrong_pages_is_found_by_a_check_and_by_use() {
     let folder = filled(2_000);
-    assert_eq!(sqlite::check(&file(&folder)).unwrap(), Vec::<String>::new());
+    assert_eq!(mistakes(&file(&folder)), Vec::<String>::new());
     let mut open = OpenOptions::new().write(true).open(file(&folder)).unwrap();
     let length = open.metadata().unwrap().len();
     open.seek(SeekFrom::Start(length / 3 / 4096 * 4096)).unwrap();
     open.write_all(&vec![0xa5; usize::try_from(length / 3).unwrap()]).unwrap();
     drop(open);
     match sqlite::check(&file(&folder)) {
-        Ok(mistakes) => assert!(!mistakes.is_empty()),
+        Ok(found) => assert!(!found.mistakes.is_empty()),
         Err(wrong) => assert!(matches!(wrong, LedgerError::Damaged { .. }), "{wrong}"),
     }
     let found = SqliteLedger::open(folder.path()).and_then(|ledger| ledger.usage(&LedgerScope::All, 0, u64::MAX).map(drop));
@@ -459,7 +481,7 @@ fn a_backup_is_a_whole_ledger_of_one_moment_while_others_write() {
     });
     assert_eq!(mode(&copy), 0o600);
     assert_eq!(fs::read_dir(copies.path()).unwrap().count(), 1, "nothing unfinished is left");
-    assert_eq!(sqlite::check(&copy).unwrap(), Vec::<String>::new());
+    assert_eq!(mistakes(&copy), Vec::<String>::new());
     let copied = SqliteLedger::open(copies.path()).unwrap();
     assert_eq!(copied.secrets().unwrap(), ledger.secrets().unwrap());
     assert_eq!((charged(&copied) - 1_500) % 2, 0);

@@ -106,6 +106,7 @@ pub(super) struct Gauges {
     log_counters: Vec<(metrics::Counter, Read<Log>)>,
     lag: metrics::Gauge,
     stalled: metrics::Gauge,
+    damaged_rows: metrics::Gauge,
     /// 1 for the reason for which the ledger fails.
     ledger_failing: Vec<(metrics::Gauge, &'static str)>,
 }
@@ -131,6 +132,7 @@ impl Gauges {
                 "How late turns of a core came at most, in the last second, whatever it was that kept it",
             ),
             stalled: gauge(metrics, "tollgate_ledger_stalled_seconds", "How long the ledger has been at the transaction under way"),
+            damaged_rows: damaged_rows(metrics),
             ledger_failing: failing(metrics),
         }
     }
@@ -144,6 +146,11 @@ impl Gauges {
         for (gauge, word) in &self.ledger_failing {
             gauge.set(if reason == Some(word) { 1.0 } else { 0.0 });
         }
+    }
+
+    pub(super) fn set_damaged_rows(&self, rows: usize) {
+        #[allow(clippy::cast_precision_loss)]
+        self.damaged_rows.set(rows as f64);
     }
 
     pub(super) fn set_callers(&self, plans: &Plans) {
@@ -165,6 +172,12 @@ impl Gauges {
 fn gauge(metrics: &Metrics, name: &'static str, meaning: &'static str) -> metrics::Gauge {
     metrics.describe_gauge(name, meaning);
     metrics.gauge(name, &[])
+}
+
+fn damaged_rows(metrics: &Metrics) -> metrics::Gauge {
+    const NAME: &str = "tollgate_ledger_damaged_rows";
+    metrics.describe_gauge(NAME, "Rows of the ledger that are not as they were written, as far as they were met");
+    metrics.gauge(NAME, &[])
 }
 
 fn failing(metrics: &Metrics) -> Vec<(metrics::Gauge, &'static str)> {

@@ -21,7 +21,7 @@ impl Site {
     fn open(&self) -> SqliteLedger {
         loop {
             match SqliteLedger::open(self.folder.path()) {
-                Err(LedgerError::InUse(_)) => std::thread::yield_now(),
+                Err(LedgerError::InUse { .. }) => std::thread::yield_now(),
                 opened => return opened.unwrap(),
             }
         }

@@ -50,7 +50,7 @@ impl House {
         let Some(folder) = &self.folder else { return self.memory.clone() };
         loop {
             match SqliteLedger::open(folder.path()) {
-                Err(LedgerError::InUse(_)) => std::thread::yield_now(),
+                Err(LedgerError::InUse { .. }) => std::thread::yield_now(),
                 opened => return Arc::new(opened.unwrap()),
             }
         }

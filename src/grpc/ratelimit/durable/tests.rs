@@ -161,7 +161,7 @@ async fn a_slow_ledger_is_waited_for_no_longer_than_said() {
 fn open(folder: &std::path::Path) -> SqliteLedger {
     loop {
         match SqliteLedger::open(folder) {
-            Err(LedgerError::InUse(_)) => std::thread::yield_now(),
+            Err(LedgerError::InUse { .. }) => std::thread::yield_now(),
             opened => return opened.unwrap(),
         }
     }
