@@ -290,14 +290,17 @@ impl PlanEngine {
         self.take_back_from(&self.holding(scope))
     }
 
-    /// Lets go of everything, for a clean stop, and tells what was spent of each lease. Stop checks, wait for the answers to what was asked,
-    /// then call this. It also sets right what the ledger leased without this engine ever hearing of it.
-    pub fn give_backs(&self) -> Vec<GiveBack> {
+    /// Lets go of everything, for a clean stop, and tells what was spent of each lease: also where the ledger may know of more than it has
+    /// answered. What is asked and not answered yet is found by a second call, after the answers.
+    pub fn put_away(&self) -> Vec<GiveBack> {
         let mut found = Vec::new();
         self.books.each(|entry| {
             each_held(&mut entry.lock(), |number, held| {
-                held.stray = true;
-                give_back(number, held, &mut found);
+                if held.resumes() || held.is_settled() {
+                    held.let_go();
+                } else {
+                    tell_spent(number, held, &mut found);
+                }
             });
         });
         found

@@ -321,7 +321,10 @@ impl Desk {
     /// # Errors
     /// As of [`Self::take_back`].
     pub fn put_away(&self) -> Result<(), LedgerError> {
-        self.return_all(self.engine.take_back(Scope::All))
+        let first = self.return_all(self.engine.put_away());
+        // What was leased meanwhile, and what was asked for the first time and had no number yet: behind this, all of it is answered.
+        let answered = self.ledger.call(ledger::WindowReport { holder: self.holder, rows: Vec::new() });
+        first.and(answered).and(self.return_all(self.engine.put_away()))
     }
 
     /// Sweeps the engine, and closes the periods that are over with the ledger.

@@ -696,13 +696,17 @@ impl<C: Choices> House<C> {
     /// Nothing is wasted, and the books are right to the unit.
     fn stop(&mut self) -> Step {
         self.tally.stops += 1;
-        while !self.late.is_empty() {
-            self.deliver_late()?;
-        }
-        for back in self.engine.give_backs() {
-            let operation = self.wire_back(back);
-            let operation = self.bugged(operation);
-            self.ledger.commit(&[operation]).map_err(|wrong| wrong.to_string())?;
+        // As `Desk::put_away` does it: what was asked before is answered between its two halves.
+        for _ in 0..2 {
+            for back in self.engine.put_away() {
+                let operation = self.wire_back(back);
+                let operation = self.bugged(operation);
+                self.ledger.commit(&[operation]).map_err(|wrong| wrong.to_string())?;
+                self.engine.gave_back(back);
+            }
+            while !self.late.is_empty() {
+                self.deliver_late()?;
+            }
         }
         // What could not be given back at an edit or after a period was given back now, or is lost to a ledger that failed.
         self.wasted(0)?;

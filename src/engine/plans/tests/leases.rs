@@ -83,7 +83,7 @@ fn a_check_that_is_refused_anyway_and_a_peek_draw_no_lease() {
     assert!(site.admits());
     site.world.wait(SECOND_NS);
     // `r` is used up, `q` would have to lease if it were not.
-    site.give_back(&site.world.engine.give_backs());
+    site.give_back(&site.world.engine.put_away());
     let asked = site.ledger.asked;
     assert_eq!(site.decided(None).verdict.reason(), Some(Reason::QuotaExceeded));
     assert_eq!(site.decided(Some(0)).verdict.reason(), Some(Reason::QuotaExceeded));
@@ -109,7 +109,7 @@ fn without_a_ledger_a_check_is_denied_or_admitted_as_it_was_said() {
     assert_eq!(site.charged(), 3);
     assert!(site.admits() && site.admits() && !site.admits());
     assert_eq!(decide(site, Shortage::Allow).0.reason(), Some(Reason::QuotaExceeded));
-    site.give_back(&site.world.engine.give_backs());
+    site.give_back(&site.world.engine.put_away());
     assert_eq!((site.used(), site.charged()), (3, 3));
 }
 
@@ -156,7 +156,7 @@ fn a_real_cost_above_the_charged_one_is_seen_by_the_next_check() {
     assert_eq!(site.report(&receipt, Outcome::http(200), Some(12)), Settlement::Corrected);
     assert!(!site.admits(), "units in hand are no reason to pass the limit");
     assert_eq!(site.used(), 12);
-    site.give_back(&site.world.engine.give_backs());
+    site.give_back(&site.world.engine.put_away());
     assert_eq!(site.charged(), 12);
 }
 
@@ -187,7 +187,7 @@ fn a_quota_that_may_be_passed_leases_past_its_limit() {
     let over: Vec<Verdict> = (0..6).map(|_| site.check(None).verdict).collect();
     let [under, over_quota] = [false, true].map(|over_quota| Verdict::Allow { over_quota });
     assert_eq!(over, [under, under, under, over_quota, over_quota, over_quota]);
-    site.give_back(&site.world.engine.give_backs());
+    site.give_back(&site.world.engine.put_away());
     assert_eq!((site.used(), site.charged()), (6, 6));
 }
 
@@ -329,7 +329,7 @@ fn a_hot_counter_is_leased_ahead_and_never_holds_more_than_its_bound() {
         }
         assert_eq!(admitted, limit.min(30_000));
         assert!(site.waited <= 2, "{} of {admitted} checks had to wait", site.waited);
-        assert_eq!(site.charged() - admitted, site.world.engine.give_backs().first().map_or(0, |_| site.charged() - site.used()));
+        assert_eq!(site.charged() - admitted, site.world.engine.put_away().first().map_or(0, |_| site.charged() - site.used()));
     }
 }
 
@@ -389,7 +389,7 @@ fn a_crash_wastes_what_was_held_and_a_clean_stop_nothing() {
     assert!((100..=110).contains(&site.used()), "{} used", site.used());
     let lost = site.used() - 100;
     assert!((0..100).all(|_| site.admits()));
-    site.give_back(&site.world.engine.give_backs());
+    site.give_back(&site.world.engine.put_away());
     assert_eq!((site.charged(), site.used()), (200 + lost, 200 + lost));
     site.crash();
     assert_eq!((0..1000).filter(|_| site.admits()).count() as u64, 800 - lost);
@@ -495,7 +495,7 @@ fn a_quota_of_1000_takes_exactly_1000_successes_while_a_third_fails() {
     });
     assert_eq!(admitted.load(Ordering::SeqCst) - refunded.load(Ordering::SeqCst), 1000);
     assert_eq!(check(engine), None);
-    engine.give_backs().iter().for_each(|back| ledger.lock().give_back(1, back));
+    engine.put_away().iter().for_each(|back| ledger.lock().give_back(1, back));
     assert_eq!(ledger.lock().rows.values().next().map(|kept| kept.charged), Some(1000));
     assert_eq!(site.world.used("acme", QUOTA), 1000);
 }

@@ -151,7 +151,7 @@ impl Stage {
 
     /// A clean stop: what the ledger has charged is what was admitted and not refunded.
     fn stop(&self) {
-        self.give_back(&self.world.engine.give_backs());
+        self.give_back(&self.world.engine.put_away());
         let ledger = self.ledger.lock();
         for (day, kept) in ledger.rows.values().enumerate() {
             let net = self.admitted[day].load(Ordering::SeqCst) - self.refunded[day].load(Ordering::SeqCst);

@@ -80,6 +80,8 @@ enum Mutant {
     ReturnsAll,
     /// A stop lets go of its units and tells nobody.
     SilentStop,
+    /// A stop does not wait for what was asked before it.
+    HalfStop,
 }
 
 const BASE: Setup = Setup {
@@ -137,6 +139,7 @@ const MUTANTS: &[(Mutant, Setup)] = &[
     (Mutant::SameEpoch, CRASHES),
     (Mutant::ReturnsAll, STOPS),
     (Mutant::SilentStop, STOPS),
+    (Mutant::HalfStop, STOPS),
 ];
 
 /// How much more may happen than by default.

@@ -229,7 +229,7 @@ fn what_is_asked_about_a_forgotten_period_gives_nothing_back() {
     site.world.now.unix_ns = then;
     let balance = site.needs(None);
     // An edit, and a clean stop: what was spent is not known yet.
-    assert!(site.world.engine.take_back(Scope::All).is_empty() && site.world.engine.give_backs().is_empty());
+    assert!(site.world.engine.take_back(Scope::All).is_empty() && site.world.engine.put_away().is_empty());
     site.lease(&balance[0]);
     assert_eq!((0..100).filter(|_| site.admits()).count(), 93);
 }

@@ -240,7 +240,7 @@ impl Run {
             self.learn(0);
         }
         self.arrive();
-        let backs = self.site.world.engine.give_backs();
+        let backs = self.site.world.engine.put_away();
         self.site.give_back(&backs);
         for (key, kept) in &self.site.ledger.rows {
             let tally = self.tallies.get(key).copied().unwrap_or_default();

@@ -352,17 +352,21 @@ impl World {
         Ok(())
     }
 
-    /// A clean stop, and the next start.
+    /// A clean stop as `Desk::put_away` makes it, and the next start: what was asked before is answered between its two halves.
     pub(super) fn stop(&mut self, place: usize) -> Result<(), String> {
-        self.quiet(place)?;
-        let holder = self.rest.posts[place].holder;
-        let backs = self.engines[place].give_backs();
-        if self.setup.mutant != Some(Mutant::SilentStop) {
-            for back in backs {
-                self.commit(Operation::GiveBack(wire_give_back(back, holder)))?;
+        for _ in 0..2 {
+            self.send(place);
+            let backs = self.engines[place].put_away();
+            if self.setup.mutant != Some(Mutant::SilentStop) {
+                self.post(place).queue.extend(backs.into_iter().map(Message::GiveBack));
+            }
+            self.quiet(place)?;
+            if self.setup.mutant == Some(Mutant::HalfStop) {
+                break;
             }
         }
         self.stopped_clean(place)?;
+        let holder = self.rest.posts[place].holder;
         self.rest.gone.insert(holder);
         self.start(place);
         self.acknowledge();
