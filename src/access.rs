@@ -75,6 +75,12 @@ impl Callers {
         }
     }
 
+    /// What the caller is called, for the log.
+    fn name(&self, authorization: Option<&[u8]>, names: &[String]) -> Option<&str> {
+        let by_token = authorization.and_then(bearer).and_then(|token| self.by_token(token));
+        by_token.or_else(|| names.iter().find_map(|name| self.certificates.get(name))).map(|caller| &*caller.name)
+    }
+
     fn by_token(&self, presented: &[u8]) -> Option<&Caller> {
         let hash = TokenHash::of(presented)?;
         let (kept, caller) = self.tokens.get(&hash.first_bytes())?;
@@ -205,6 +211,11 @@ impl Access {
         let scopes = callers.admit(authorization, &peer.names, needs).inspect_err(|refusal| self.count(refusal))?;
         *shown = Some(Shown { authorization: presented.into(), callers: callers.clone(), scopes });
         Ok(scopes)
+    }
+
+    /// What a caller that was admitted is called in the file: the id of its token, or the name of its certificate.
+    pub fn name(&self, authorization: Option<&[u8]>, peer: &Peer) -> Arc<str> {
+        self.current.load().name(authorization, &peer.names).unwrap_or("unknown").into()
     }
 
     fn count(&self, refusal: &Refusal) {

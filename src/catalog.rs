@@ -10,6 +10,7 @@ use arc_swap::{ArcSwap, Guard};
 use parking_lot::Mutex;
 
 use crate::decide::gcra::RateLimit;
+use crate::decide::plan::Id;
 use crate::decide::time::Now;
 
 mod draft;
@@ -47,6 +48,16 @@ pub struct Edited<A> {
     pub answer: A,
     /// A retry: this is what the first request was answered.
     pub repeated: bool,
+    /// What is different now. `None`: nothing.
+    pub change: Option<Change>,
+}
+
+/// What an edit changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// The revision that it made.
+    pub revision: u64,
+    pub resources: Vec<(Kind, Id)>,
 }
 
 /// The catalog in memory: one snapshot for all readers, one writer at a time.
@@ -115,10 +126,8 @@ impl CatalogStore {
         let mut writer = self.writer.lock();
         self.make_sure(&mut writer)?;
         let (draft, answer) = self.draft(now, work)?;
-        if !options.validate_only {
-            self.publish(draft, &mut writer, None)?;
-        }
-        Ok(Edited { answer, repeated: false })
+        let change = if options.validate_only { None } else { self.publish(draft, &mut writer, None)? };
+        Ok(Edited { answer, repeated: false, change })
     }
 
     /// The same, where the request has a name: a retry gets the first answer, and changes nothing.
@@ -141,13 +150,15 @@ impl CatalogStore {
         if let Some(first) = first {
             let written = request.answered(&first).map_err(|wrong| EditError::Invalid(vec![wrong]))?;
             let unread = || EditError::NotKept("the first answer to this request cannot be read: run a newer tollgate".to_owned());
-            return Ok(Edited { answer: A::read(&written).ok_or_else(unread)?, repeated: true });
+            return Ok(Edited { answer: A::read(&written).ok_or_else(unread)?, repeated: true, change: None });
         }
         let (draft, answer) = self.draft(now, work)?;
-        if !options.validate_only {
-            self.publish(draft, &mut writer, Some(MadeRequest { key: request, answer: answer.write(), now }))?;
-        }
-        Ok(Edited { answer, repeated: false })
+        let change = if options.validate_only {
+            None
+        } else {
+            self.publish(draft, &mut writer, Some(MadeRequest { key: request, answer: answer.write(), now }))?
+        };
+        Ok(Edited { answer, repeated: false, change })
     }
 
     /// Works an edit out.
@@ -159,10 +170,10 @@ impl CatalogStore {
     }
 
     /// What a draft changed becomes what everyone reads, once it is kept.
-    fn publish(&self, draft: Draft, writer: &mut Writer, request: Option<MadeRequest<'_>>) -> Result<(), EditError> {
+    fn publish(&self, draft: Draft, writer: &mut Writer, request: Option<MadeRequest<'_>>) -> Result<Option<Change>, EditError> {
         let is_empty = draft.changed().next().is_none();
         if is_empty && request.is_none() {
-            return Ok(());
+            return Ok(None);
         }
         match (&self.keeper, request) {
             (Some(keeper), request) => {
@@ -174,7 +185,7 @@ impl CatalogStore {
             (None, None) => {}
         }
         if is_empty {
-            return Ok(());
+            return Ok(None);
         }
         let changed: Vec<_> = draft.changed().cloned().collect();
         let after = Arc::new(draft.into_catalog());
@@ -182,7 +193,7 @@ impl CatalogStore {
         if let Some(keeper) = &self.keeper {
             keeper.published(&before, &after, &changed);
         }
-        Ok(())
+        Ok(Some(Change { revision: after.revision(), resources: changed }))
     }
 
     /// After a failure the edit may have been kept all the same: goes on from what was.

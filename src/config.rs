@@ -2,10 +2,12 @@
 //! resolved before any port is bound.
 
 mod layers;
+mod names;
 mod pages;
 mod reach;
 mod server;
 
+use std::ffi::OsString;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -274,7 +276,21 @@ impl Config {
     /// # Errors
     /// All mistakes of all layers, each naming where it stands.
     pub fn resolve(flags: &Flags, env: &dyn Fn(&str) -> Option<String>) -> Result<Self, Mistakes> {
-        let mut reader = layers::Reader::new(flags, env);
+        Self::read(layers::Reader::new(flags, env))
+    }
+
+    /// The same, where the whole environment is known, so that a name in it which is no setting is a mistake as well.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn resolve_in(flags: &Flags, environment: &[(OsString, OsString)]) -> Result<Self, Mistakes> {
+        let value = |name: &str| environment.iter().find(|(known, _)| known == name).and_then(|(_, value)| value.to_str());
+        let mut reader = layers::Reader::new(flags, &|name| value(name).map(str::to_owned));
+        names::mistakes(environment).into_iter().for_each(|mistake| reader.mistake(mistake));
+        Self::read(reader)
+    }
+
+    fn read(mut reader: layers::Reader) -> Result<Self, Mistakes> {
         let reach = Reach::read(&mut reader);
         let plans = plans(&mut reader);
         let headers = HeaderNames {
@@ -290,10 +306,7 @@ impl Config {
                 path => DataDir::Path(path.into()),
             },
             drain_timeout_ms: reader.number("drain_timeout_ms", 0..=3_600_000),
-            log_level: reader.checked("log_level", |text| match tracing_subscriber::EnvFilter::try_new(text) {
-                Ok(_) => Ok(text.to_owned()),
-                Err(error) => Err(error.to_string()),
-            }),
+            log_level: reader.checked("log_level", log_level),
             log_format: reader.checked("log_format", |text| match text {
                 "text" => Ok(LogFormat::Text),
                 "json" => Ok(LogFormat::Json),
@@ -380,6 +393,21 @@ fn account(reader: &mut layers::Reader) -> Option<gcra::RateLimit> {
         let rate = micro_rate(rate?)?;
         rate.limit(burst).map(Some).map_err(|error| error.to_string())
     })
+}
+
+/// A level, or a filter. A word alone that is no level would be read as the name of a module, and mute all others.
+fn log_level(text: &str) -> Result<String, String> {
+    const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+    for part in text.split(',').map(str::trim) {
+        let is_level = LEVELS.iter().any(|level| level.eq_ignore_ascii_case(part));
+        if !is_level && !part.contains(['=', '[']) {
+            return Err(format!("must be one of {}, or a filter such as `info,tollgate::grpc=debug`", LEVELS.join(", ")));
+        }
+    }
+    match tracing_subscriber::EnvFilter::try_new(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 const SEVEN_DAYS_S: f64 = 7.0 * 86_400.0;

@@ -1,5 +1,6 @@
 //! The edge: protobuf to domain types and back, one file per service, every error to a status in one place (`status`).
 
+mod audit;
 pub mod books;
 mod budget;
 pub mod codec;

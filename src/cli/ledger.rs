@@ -94,8 +94,8 @@ impl Of {
         // Nothing is served here, so nothing is asked about who could reach it.
         let insecure = Some(("insecure", "true".to_owned()));
         let settings = self.data_dir.map(|folder| ("data_dir", folder)).into_iter().chain(insecure).collect();
-        let config =
-            Config::resolve(&Flags { file: self.config, settings }, &|name| std::env::var(name).ok()).map_err(Failure::unusable)?;
+        let config = Config::resolve_in(&Flags { file: self.config, settings }, &std::env::vars_os().collect::<Vec<_>>())
+            .map_err(Failure::unusable)?;
         match config.data_dir {
             DataDir::Path(folder) => Ok(folder.join(FILE)),
             DataDir::Memory => Err(Failure::unusable("the service keeps its ledger in memory (`data_dir`): there is no file")),

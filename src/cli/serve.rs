@@ -10,7 +10,7 @@ mod timekeeping;
 
 use std::fmt::Display;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ use tokio::task::{JoinError, JoinSet};
 use tonic_health::ServingStatus;
 
 use self::borrowed::Borrowed;
-use self::housekeeping::Stalled;
+use self::housekeeping::{Stalled, Watched};
 use self::listen::Ports;
 use self::parts::Parts;
 pub(super) use self::parts::unopened;
@@ -31,7 +31,7 @@ use crate::catalog::Catalog;
 use crate::config::{Config, Flags, GrpcServer};
 use crate::grpc::ratelimit::{JsonError, RateLimitError};
 use crate::grpc::server::Server;
-use crate::http::{Admin, Health, NoAnswer, Port, Ports as PagesPorts};
+use crate::http::{Admin, Degraded, Health, NoAnswer, Port, Ports as PagesPorts};
 use crate::log::{Log, caught};
 
 /// How long a start waits for the first leases. Those that come later are of use all the same.
@@ -93,7 +93,7 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
 }
 
 fn run_with(args: Args, log: &Log) -> Result<(), Failure> {
-    let config = Config::resolve(&args.flags(), &|name| std::env::var(name).ok()).map_err(Failure::unusable)?;
+    let config = Config::resolve_in(&args.flags(), &std::env::vars_os().collect::<Vec<_>>()).map_err(Failure::unusable)?;
     log.install(&config.log_level, config.log_format).map_err(Failure::failed)?;
     // Calls have threads of their own, and so have the pages: here is what has to happen now and then, and new connections.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::failed)?;
@@ -149,16 +149,17 @@ async fn serve(config: Config, log: &Log) -> Result<(), Failure> {
     let (limiter, ledger, catalog) = (parts.limiter.clone(), parts.ledger.clone(), parts.catalog.clone());
     let stalled = Stalled::default();
     let (slow, time) = (stalled.clone(), parts.time.clone());
+    let degraded: Degraded = Arc::new(move || {
+        let failing = ledger.status().failing.map(|error| error.to_string());
+        failing
+            .or_else(|| ledger.ledger().concern())
+            .or_else(|| unreadable(&catalog.load()))
+            .or_else(|| slow.says())
+            .or_else(|| time.says())
+    });
     let admin = Admin {
         health: health.clone(),
-        degraded: Arc::new(move || {
-            let failing = ledger.status().failing.map(|error| error.to_string());
-            failing
-                .or_else(|| ledger.ledger().concern())
-                .or_else(|| unreadable(&catalog.load()))
-                .or_else(|| slow.says())
-                .or_else(|| time.says())
-        }),
+        degraded: degraded.clone(),
         metrics: parts.metrics.clone(),
         rulebook: parts.rulebook.clone(),
         json: Arc::new(move |body, granted| {
@@ -169,7 +170,7 @@ async fn serve(config: Config, log: &Log) -> Result<(), Failure> {
         access: parts.access.clone(),
     };
     let (stop, stopping) = watch::channel(false);
-    housekeeping::start(&parts, config.reach.files_poll_ms, &stalled, log, &stopping);
+    housekeeping::start(&parts, config.reach.files_poll_ms, Watched { stalled, degraded, log: log.clone() }, &stopping);
     let pages_tls = parts.tls.clone().filter(|_| config.reach.tls.as_ref().is_some_and(|tls| tls.http));
     let mut running = Running::new();
     let metrics_port = listeners.metrics.map(|listener| (listener, admin.clone().metrics_router(&config.pages)));
@@ -193,6 +194,7 @@ async fn serve(config: Config, log: &Log) -> Result<(), Failure> {
     }
 
     health.set(true);
+    served(&parts, &config);
     announce(grpc_addr, http_addr, admin_grpc_addr);
     loop {
         tokio::select! {
@@ -273,11 +275,31 @@ async fn stopped(mut stopping: watch::Receiver<bool>) {
     let _ = stopping.wait_for(|stop| *stop).await;
 }
 
+/// Says in the log what is served.
+fn served(parts: &Parts, config: &Config) {
+    let edition = parts.rulebook.current();
+    let catalog = parts.catalog.load();
+    tracing::info!(
+        tls = config.reach.tls.is_some(),
+        tokens = config.reach.tokens_file.is_some(),
+        rules = edition.as_ref().map_or(0, |edition| edition.rules.rules().count()),
+        plans = catalog.plans().len(),
+        subscribers = catalog.subscribers().len(),
+        "everything is there",
+    );
+}
+
+/// The whole path, so that a log tells which of two folders of one name it was.
+fn absolute(path: &Path) -> String {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).display().to_string()
+}
+
 /// The one line on standard output. It is for whoever started the process, and no caller depends on it: where it cannot be written, or waits in a
 /// pipe that nobody reads, the service goes on.
 fn announce(grpc: SocketAddr, http: SocketAddr, admin_grpc: Option<SocketAddr>) {
     let admin_grpc = admin_grpc.map(|address| format!(" admin_grpc={address}")).unwrap_or_default();
     let line = format!("tollgate ready grpc={grpc} http={http}{admin_grpc}\n");
+    tracing::info!("{}", line.trim_end());
     let told = std::thread::Builder::new().name("ready".to_owned()).spawn(move || {
         if let Err(failure) = print(&line) {
             tracing::warn!("the ready line is lost: {}", failure.text);

@@ -9,6 +9,7 @@ use std::str::FromStr;
 use config::{File, FileFormat, Map, Source, Value, ValueKind};
 
 use super::SETTINGS;
+use super::names::{near_key, variable};
 
 /// What the command line says.
 #[derive(Clone, Debug, Default)]
@@ -55,7 +56,7 @@ impl Reader {
         }
         let mut environment = aliases(env, &mut mistakes);
         for setting in SETTINGS {
-            let name = format!("TOLLGATE_{}", setting.key.replace('.', "_").to_uppercase());
+            let name = variable(setting.key);
             if let Some(value) = env(&name) {
                 environment.set(setting.key, value, &name);
             }
@@ -71,11 +72,11 @@ impl Reader {
             match read_file(path) {
                 Ok(layer) => {
                     origins.extend(layer.0.iter().map(|(key, _, origin)| (key.clone(), origin.clone())));
-                    mistakes.extend(
-                        layer.0.iter().filter(|(key, ..)| !SETTINGS.iter().any(|setting| setting.key == key)).map(|(key, _, origin)| {
-                            format!("{origin}: there is no setting `{key}`; see the table of settings in the README")
-                        }),
-                    );
+                    mistakes.extend(layer.0.iter().filter(|(key, ..)| !SETTINGS.iter().any(|setting| setting.key == key)).map(
+                        |(key, _, origin)| {
+                            format!("{origin}: there is no setting `{key}`{}; see the table of settings in the README", near_key(key))
+                        },
+                    ));
                     builder = builder.add_source(layer);
                 }
                 Err(mistake) => mistakes.push(mistake),

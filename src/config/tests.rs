@@ -182,3 +182,41 @@ fn statistics_are_kept_from_a_day_to_a_hundred_years() {
     assert_eq!(["0", "1", "36500", "36501"].map(days), [None, Some(1), Some(36_500), None]);
     assert_eq!(resolve(&[], None, &[]).unwrap().plans.usage_days, 400);
 }
+
+#[test]
+fn a_log_level_is_a_level_or_a_filter_and_never_a_word_that_mutes() {
+    for (level, good) in [
+        ("info", true),
+        ("WARN", true),
+        ("off", true),
+        ("info,tollgate::grpc=debug", true),
+        ("warn,tollgate=trace", true),
+        ("tollgate[call]=debug", true),
+        ("loud", false),
+        ("inof", false),
+        ("verbose,info", false),
+        ("info,", false),
+        ("", false),
+        ("tollgate=loud", false),
+    ] {
+        assert_eq!(resolve(&[("log_level", level)], None, &[]).is_ok(), good, "{level}");
+        if !level.is_empty() {
+            assert_eq!(resolve(&[], Some(&format!("log_level: \"{level}\"")), &[]).is_ok(), good, "{level} in a file");
+        }
+    }
+}
+
+#[test]
+fn a_name_of_the_environment_that_is_no_setting_is_one_mistake_beside_the_others() {
+    let environment =
+        [("TOLLGATE_GRCP_ADDR", "x"), ("TOLLGATE_LOG_LEVEL", "loud"), ("PATH", "/bin"), ("TOLLGATE_PORT", "tcp://10.0.0.1:1")];
+    let environment: Vec<_> = environment.iter().map(|(name, value)| (name.into(), value.into())).collect();
+    let mistakes = Config::resolve_in(&Flags::default(), &environment).unwrap_err();
+    insta::assert_snapshot!(mistakes, @"
+    the settings cannot be used:
+      TOLLGATE_GRCP_ADDR: there is no such setting, did you mean `TOLLGATE_GRPC_ADDR`; see the table of settings in the README
+      TOLLGATE_LOG_LEVEL: log_level must be one of off, error, warn, info, debug, trace, or a filter such as `info,tollgate::grpc=debug`, not `loud`
+    ");
+    assert!(Config::resolve_in(&Flags::default(), &environment[2..]).is_ok());
+    assert!(resolve(&[], Some("grpc: {max_streems: 1}"), &[]).unwrap_err()[0].contains("did you mean `grpc.max_streams`"));
+}

@@ -34,15 +34,17 @@ pub(super) fn is_open(path: &str) -> bool {
 
 /// Lets a call in or says why not.
 ///
-/// Where the message says more of what is needed, what is granted goes with the request: absent, it is everything.
-pub(super) fn admit<B>(access: &Arc<Access>, request: &mut Request<B>, peer: &Peer) -> Result<(), Status> {
-    let Some(needs) = needs(request.uri().path()) else { return Ok(()) };
-    let authorization = request.headers().get(header::AUTHORIZATION);
-    let granted = access.admit(authorization.map(|value| value.as_bytes()), peer, needs)?;
+/// Where the message says more of what is needed, what is granted goes with the request: absent, it is everything. Gives the name of a caller
+/// that may edit.
+pub(super) fn admit<B>(access: &Arc<Access>, request: &mut Request<B>, peer: &Peer) -> Result<Option<Arc<str>>, Status> {
+    let Some(needs) = needs(request.uri().path()) else { return Ok(None) };
+    let authorization = request.headers().get(header::AUTHORIZATION).map(|value| value.as_bytes());
+    let granted = access.admit(authorization, peer, needs)?;
     if needs == Scopes::DECIDE_OR_REPORT && !granted.holds(needs) {
         request.extensions_mut().insert(Granted::new(access.clone(), granted));
+        return Ok(None);
     }
-    Ok(())
+    Ok((needs == Scopes::ADMIN).then(|| access.name(authorization, peer)))
 }
 
 /// The types of gRPC messages. Those of gRPC-Web, which begin alike, are not among them.

@@ -4,6 +4,7 @@ pub mod desk;
 pub mod headers;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::Guard;
@@ -169,6 +170,8 @@ struct Meters {
     checks: Striped,
     /// By [`SETTLEMENTS`].
     reports: Vec<Counter>,
+    /// Of the refusals, those as [`Reason::LedgerUnavailable`]: what the log tells of.
+    without_ledger: AtomicU64,
 }
 
 /// Where admissions are among the checks.
@@ -371,6 +374,11 @@ impl Plans {
         Settlement::Invalid
     }
 
+    /// Checks that were refused as `LEDGER_UNAVAILABLE` so far.
+    pub fn refused_without_ledger(&self) -> u64 {
+        self.meters.without_ledger.load(Ordering::Relaxed)
+    }
+
     /// Counts a check that could not even be read.
     pub fn reject_check(&self) {
         self.meters.refused(Reason::InvalidRequest);
@@ -385,6 +393,7 @@ impl Meters {
         let checks: Vec<_> = std::iter::once([("verdict", "ALLOW"), ("reason", "")]).chain(refused).collect();
         Self {
             checks: metrics.striped("tollgate_checks", &checks),
+            without_ledger: AtomicU64::new(0),
             reports: SETTLEMENTS.iter().map(|(_, name)| metrics.counter("tollgate_reports", &[("result", name)])).collect(),
         }
     }
@@ -392,6 +401,9 @@ impl Meters {
     fn refused(&self, reason: Reason) {
         if let Some(place) = Reason::ALL.iter().position(|known| *known == reason) {
             self.checks.add(ADMITTED + 1 + place, 1);
+        }
+        if reason == Reason::LedgerUnavailable {
+            self.without_ledger.fetch_add(1, Ordering::Relaxed);
         }
     }
 }

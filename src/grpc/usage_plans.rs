@@ -7,6 +7,7 @@ use prost::Message;
 use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status, Streaming};
 
+use super::audit;
 use super::convert::requests::ListRequest;
 use super::pb::tollgate as pb;
 use super::status::{invalid, unfinished};
@@ -80,12 +81,16 @@ impl UsagePlans {
         wire: fn(&A) -> W,
     ) -> Result<W, Status> {
         let (store, now) = (Arc::clone(&self.store), (self.now)());
+        let caller = audit::caller();
         apart(move || {
             let work = |draft: &mut Draft| work(draft).map(|answer| OnWire(wire(&answer)));
-            let Edited { answer: OnWire(answer), .. } = match &request {
+            let Edited { answer: OnWire(answer), change, .. } = match &request {
                 Some(request) => store.edit_once(request, edit, now, work)?,
                 None => store.edit(edit, now, work)?,
             };
+            if let Some(change) = change {
+                audit::edited(&caller, &change);
+            }
             Ok(answer)
         })
         .await

@@ -18,6 +18,7 @@ mod e2e_ratelimit;
 mod envoy;
 mod http;
 mod layers;
+mod log;
 mod output;
 mod patience;
 mod plans;

@@ -2,6 +2,7 @@
 
 mod gauges;
 mod stall;
+mod turns;
 mod upkeep;
 
 use std::panic::resume_unwind;
@@ -13,9 +14,11 @@ use tokio::time::{MissedTickBehavior, interval};
 use self::gauges::Gauges;
 pub(super) use self::stall::Stalled;
 use self::stall::Watch;
+use self::turns::Turns;
 use self::upkeep::Upkeep;
 use super::parts::Parts;
 use super::stopped;
+use crate::http::Degraded;
 use crate::log::{Log, caught};
 
 /// In this time every counter is visited once.
@@ -32,8 +35,16 @@ const UPKEEP_ROUND: Duration = Duration::from_secs(60);
 /// After something panicked that goes on at once.
 const PAUSE: Duration = Duration::from_secs(1);
 
+/// What is looked at each second.
+pub(super) struct Watched {
+    pub(super) stalled: Stalled,
+    pub(super) degraded: Degraded,
+    pub(super) log: Log,
+}
+
 /// Starts the tasks. They end when `stopping` says so.
-pub(super) fn start(parts: &Parts, files_poll_ms: u64, stalled: &Stalled, log: &Log, stopping: &watch::Receiver<bool>) {
+pub(super) fn start(parts: &Parts, files_poll_ms: u64, watched: Watched, stopping: &watch::Receiver<bool>) {
+    let Watched { stalled, degraded, log } = watched;
     if let Some(poll_ms) = parts.rulebook.poll_ms() {
         let rulebook = parts.rulebook.clone();
         every("rules", Duration::from_millis(poll_ms), stopping.clone(), move || {
@@ -125,7 +136,7 @@ pub(super) fn start(parts: &Parts, files_poll_ms: u64, stalled: &Stalled, log: &
     let (mut watch, stalled, clock) = (Watch::new(stalled.clone()), stalled.clone(), parts.clock.clone());
     let (durable, overload) = (parts.durable_engine.clone(), parts.overload.clone());
     let (metrics, callers) = (parts.metrics.clone(), parts.plans.clone());
-    let (log, mut told_lost) = (log.clone(), 0);
+    let (mut turns, mut told_lost) = (Turns::new(degraded), 0);
     let time = parts.time.clone();
     every("gauges", Duration::from_secs(1), stopping.clone(), move || {
         // What is believed is kept by the upkeep; here it is seen, and told, at once.
@@ -138,6 +149,7 @@ pub(super) fn start(parts: &Parts, files_poll_ms: u64, stalled: &Stalled, log: &
         gauges.set_waits(&overload, &stalled, clock.steady_ns());
         gauges.set_log(&log);
         tell_lost(&log, &mut told_lost);
+        turns.look(clock.steady_ns(), callers.refused_without_ledger());
         metrics.run_upkeep();
         std::future::ready(())
     });

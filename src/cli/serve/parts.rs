@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::absolute;
 use super::timekeeping::Timekeeping;
 use crate::access::Access;
 use crate::catalog::{CatalogStore, HashKey};
@@ -16,6 +17,7 @@ use crate::grpc::plans::Plans;
 use crate::grpc::plans::desk::Desk;
 use crate::grpc::ratelimit::{DurableRules, RateLimiter};
 use crate::grpc::windows::WindowKeeper;
+use crate::ledger::sqlite::FILE;
 use crate::ledger::{Holder, Ledger, LedgerError, LedgerThread, MemoryLedger, Secrets, SqliteLedger};
 use crate::metrics::Metrics;
 use crate::rulebook::Rulebook;
@@ -53,6 +55,12 @@ impl Parts {
         let access = access.map_err(Failure::unusable)?;
         let tls = reach.tls.clone().map(|files| Tls::open(files, &metrics).map(Arc::new)).transpose().map_err(Failure::unusable)?;
         let rulebook = Arc::new(Rulebook::open(config.rules.clone(), metrics.clone()).map_err(Failure::unusable)?);
+        // What the operator can have got wrong is looked at by now: a mistake stands alone in the log.
+        let data = match &config.data_dir {
+            DataDir::Memory => ":memory:".to_owned(),
+            DataDir::Path(folder) => absolute(folder),
+        };
+        tracing::info!(version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), data, "tollgate starts");
         let (ledger, secrets, holder) = open_ledger(config)?;
         let time = Timekeeping::start(&ledger, clock.now(), &metrics).map_err(unopened)?;
         let rule_engine = Arc::new(rule_engine(config, &secrets)?);
@@ -149,8 +157,18 @@ fn open_ledger(config: &Config) -> Result<(Arc<LedgerThread>, Secrets, Holder), 
     let ledger: Arc<dyn Ledger> = match &config.data_dir {
         DataDir::Memory => Arc::new(MemoryLedger::new().map_err(Failure::failed)?),
         DataDir::Path(folder) => {
+            let file = folder.join(FILE);
+            let is_new = !file.exists();
             let open = if config.ledger_must_exist { SqliteLedger::open_existing } else { SqliteLedger::open };
-            Arc::new(open(folder).map_err(unopened)?)
+            let ledger = open(folder).map_err(unopened)?;
+            if is_new {
+                let path = absolute(&file);
+                tracing::warn!(
+                    path,
+                    "a new, empty ledger was made: no plan, no subscriber and no count is known. Is this the right data_dir?"
+                );
+            }
+            Arc::new(ledger)
         }
     };
     let secrets = ledger.secrets().map_err(unopened)?;

@@ -20,7 +20,7 @@ use crate::grpc::budget::{Known, OpenWithoutToken, Share};
 use crate::grpc::inbound::{Inbound, Kind, header_bytes, takes_gzip};
 use crate::grpc::observe::{Call, Observe, Observed};
 use crate::grpc::overload::{Backlog, Line, LineEnds, Overloaded, Sheds, is_stream, sheds};
-use crate::grpc::{gate, health};
+use crate::grpc::{audit, gate, health};
 
 /// What a generated service answers with.
 pub(crate) type Answer = BoxFuture<Response<Body>, Infallible>;
@@ -117,10 +117,12 @@ impl Dispatch {
         if let Some(refused) = gate::refuse_what_is_no_call(&request) {
             return ready(refused);
         }
-        if let Some(access) = &self.access
-            && let Err(refused) = gate::admit(access, &mut request, peer)
-        {
-            return refuse(refused);
+        let mut caller = None;
+        if let Some(access) = &self.access {
+            match gate::admit(access, &mut request, peer) {
+                Ok(known) => caller = known,
+                Err(refused) => return refuse(refused),
+            }
         }
         if let Some(overloaded) = overloaded {
             if sheds(request.uri().path()) == Sheds::AtOnce {
@@ -148,9 +150,14 @@ impl Dispatch {
         let (head, body) = request.into_parts();
         let kind = Kind { known, max_message_bytes, is_stream, gzip };
         let request = Request::from_parts(head, Inbound::new(body, header_bytes, line.clone(), kind));
+        let call = |request| match caller {
+            None => served.service.call(request),
+            // One that may edit.
+            Some(caller) => Box::pin(audit::by(caller, served.service.call(request))),
+        };
         match open {
-            Ok(None) if !is_large => served.service.call(request),
-            Ok(open) => held(served.service.call(request), Share::new(line.clone(), known, 0), open),
+            Ok(None) if !is_large => call(request),
+            Ok(open) => held(call(request), Share::new(line.clone(), known, 0), open),
             Err(full) => refuse(full.into()),
         }
     }

@@ -15,6 +15,7 @@ use crate::decide::plan::{CounterScope, Id};
 use crate::decide::quota::Grant as GrantChange;
 use crate::decide::time::Now;
 use crate::engine::plans::{DailyUsage, QuotaUsage, Scope};
+use crate::grpc::audit;
 use crate::grpc::convert::usage;
 use crate::grpc::pb::tollgate as pb;
 use crate::grpc::status::invalid;
@@ -104,7 +105,10 @@ impl UsagePlans {
             return Ok(first);
         }
         let grant = grant(&self.store.snapshot(), request, key)?;
-        Ok(self.books.grant(grant, now).await?)
+        let made = grant.clone();
+        let granted = self.books.grant(grant, now).await?;
+        audit::granted(&made);
+        Ok(granted)
     }
 }
 
