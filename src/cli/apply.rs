@@ -43,7 +43,6 @@ pub(super) async fn run(args: Args, client: &Client) -> Result<(), Failure> {
         declared.message.prune_all = args.prune_all;
         declared.message.prune_kinds = declared.kinds.iter().map(|&kind| kind.into()).collect();
     }
-    declared.check()?;
     let client = &client.patient();
     let parts = parts::of(std::mem::take(&mut declared.message));
     let answer = match client.reply(send(parts, client)).await {

@@ -14,7 +14,7 @@ mod declared;
 mod mistakes;
 mod oci;
 
-pub use declared::{File, Read, declared, named_usage_plan, usage_plan};
+pub use declared::{File, Places, Read, declared, declared_in_part, named_usage_plan, usage_plan};
 
 /// The descriptors of `tollgate.v1`.
 fn pool() -> Result<&'static DescriptorPool, String> {

@@ -57,6 +57,8 @@ impl Declared {
                 ));
             }
         }
+        // What can be read is looked at all the same, so that all mistakes are told at once.
+        mistakes.extend(all.unusable());
         if mistakes.is_empty() { Ok(all) } else { Err(place::refused(mistakes, 0)) }
     }
 
@@ -66,19 +68,16 @@ impl Declared {
 
     fn add(&mut self, document: Document, mistakes: &mut Vec<String>) {
         let blank = document.left_blank();
-        let read = json::declared(document.value.clone());
-        let found: Vec<Invalid> = match &read {
-            Ok(_) => blank,
-            // What is blank would be told a second time, as null.
-            Err(found) => found.iter().filter(|one| blank.iter().all(|blank| blank.field != one.field)).chain(&blank).cloned().collect(),
-        };
-        mistakes.extend(found.iter().map(|mistake| document.told(mistake)));
-        let (Ok(file), true) = (read, found.is_empty()) else { return };
+        let (file, found) = json::declared_in_part(document.value.clone());
+        // What is blank would be told a second time, as null.
+        let found = found.iter().filter(|one| blank.iter().all(|blank| blank.field != one.field)).chain(&blank);
+        mistakes.extend(found.map(|mistake| document.told(mistake)));
         file.notes.iter().for_each(|text| note(&format!("{}: {text}", document.name())));
-        let origins = |count| (0..count).map(|at| Origin { document: self.documents.len(), at });
-        self.targets.extend(origins(file.message.targets.len()));
-        self.usage_plans.extend(origins(file.message.usage_plans.len()));
-        self.subscribers.extend(origins(file.message.subscribers.len()));
+        let document_at = self.documents.len();
+        let origin = |at| Origin { document: document_at, at };
+        self.targets.extend(file.places.targets.into_iter().map(origin));
+        self.usage_plans.extend(file.places.plans.into_iter().map(origin));
+        self.subscribers.extend(file.places.subscribers.into_iter().map(origin));
         self.message.targets.extend(file.message.targets);
         self.message.target_masks.extend(file.message.target_masks);
         self.message.usage_plans.extend(file.message.usage_plans);
@@ -88,10 +87,10 @@ impl Declared {
         self.documents.push(document);
     }
 
-    /// Finds what the server would refuse whatever it has, with all mistakes at their places.
-    pub(super) fn check(&self) -> Result<(), Failure> {
-        let Err(found) = convert::apply::declared(self.message.clone()) else { return Ok(()) };
-        Err(place::refused(found.iter().map(|mistake| self.told(mistake)).collect(), 0))
+    /// What the server would refuse whatever it has, at its place.
+    fn unusable(&self) -> Vec<String> {
+        let found = convert::apply::declared(self.message.clone()).err().unwrap_or_default();
+        found.iter().map(|mistake| self.told(mistake)).collect()
     }
 
     /// What the server has refused, where it says which fields.

@@ -32,6 +32,16 @@ pub struct File {
     pub notes: Vec<String>,
     /// The kinds that it has a list of, be it empty.
     pub kinds: Vec<Kind>,
+    /// Which resources of the file those of the message are: all of them, unless some cannot be read.
+    pub places: Places,
+}
+
+/// Where in the lists of a file the resources of a message stand.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Places {
+    pub targets: Vec<usize>,
+    pub plans: Vec<usize>,
+    pub subscribers: Vec<usize>,
 }
 
 /// A plan in our JSON or in that of Oracle's cloud; or every field that is wrong.
@@ -73,14 +83,18 @@ fn plan(value: Value, notes: &mut Vec<String>) -> Result<(pb::UsagePlan, FieldMa
 
 /// A file of `targets`, `plans` and `subscribers`; or every field that is wrong, as the file names it.
 pub fn declared(value: Value) -> Result<File, Vec<Invalid>> {
+    let (file, mistakes) = declared_in_part(value);
+    if mistakes.is_empty() { Ok(file) } else { Err(mistakes) }
+}
+
+/// The resources of a file that can be read, and what is wrong with the others.
+pub fn declared_in_part(value: Value) -> (File, Vec<Invalid>) {
     let fields = match value {
         Value::Null => Map::new(),
         Value::Object(fields) => fields,
         other => {
-            return Err(vec![Invalid::new(
-                "",
-                format!("the file must hold `targets`, `plans` and `subscribers`, not {}", kind_of(&other)),
-            )]);
+            let reason = format!("the file must hold `targets`, `plans` and `subscribers`, not {}", kind_of(&other));
+            return (File::default(), vec![Invalid::new("", reason)]);
         }
     };
     let (mut file, mut found) = (File::default(), Mistakes::default());
@@ -89,21 +103,22 @@ pub fn declared(value: Value) -> Result<File, Vec<Invalid>> {
         match name.as_str() {
             "targets" => {
                 file.kinds.push(Kind::Target);
-                (message.targets, message.target_masks) = each("targets", value, &mut found, |_, item| target(item)).into_iter().unzip();
+                (message.targets, message.target_masks) =
+                    each("targets", value, &mut found, &mut file.places.targets, |_, item| target(item)).into_iter().unzip();
             }
             "plans" => {
                 file.kinds.push(Kind::Plan);
-                let plans = each("plans", value, &mut found, |at, item| noted_plan(at, item, &mut file.notes));
+                let plans = each("plans", value, &mut found, &mut file.places.plans, |at, item| noted_plan(at, item, &mut file.notes));
                 (message.usage_plans, message.usage_plan_masks) = plans.into_iter().unzip();
             }
             "subscribers" => {
                 file.kinds.push(Kind::Subscriber);
-                message.subscribers = each("subscribers", value, &mut found, |_, item| subscriber(item));
+                message.subscribers = each("subscribers", value, &mut found, &mut file.places.subscribers, |_, item| subscriber(item));
             }
             other => found.add(other, unknown(other)),
         }
     }
-    found.or_else(file)
+    (file, found.or_else(()).err().unwrap_or_default())
 }
 
 fn unknown(name: &str) -> String {
@@ -112,7 +127,14 @@ fn unknown(name: &str) -> String {
     format!("is not known: a file holds `targets`, `plans` and `subscribers`{meant}")
 }
 
-fn each<T>(field: &str, value: Value, found: &mut Mistakes, mut read: impl FnMut(&str, Value) -> Result<T, Vec<Invalid>>) -> Vec<T> {
+/// The items that can be read, and which of the list they are.
+fn each<T>(
+    field: &str,
+    value: Value,
+    found: &mut Mistakes,
+    places: &mut Vec<usize>,
+    mut read: impl FnMut(&str, Value) -> Result<T, Vec<Invalid>>,
+) -> Vec<T> {
     let items = match value {
         Value::Array(items) => items,
         Value::Null => {
@@ -128,7 +150,10 @@ fn each<T>(field: &str, value: Value, found: &mut Mistakes, mut read: impl FnMut
     for (i, item) in items.into_iter().enumerate() {
         let at = format!("{field}[{i}]");
         match read(&at, item) {
-            Ok(item) => all.push(item),
+            Ok(item) => {
+                all.push(item);
+                places.push(i);
+            }
             Err(mistakes) => found.add_all_within(&at, mistakes),
         }
     }
@@ -152,7 +177,7 @@ fn subscriber(mut value: Value) -> Result<pb::SubscriberWithKeys, Vec<Invalid>> 
     let mut found = Mistakes::default();
     let own_keys = value.as_object_mut().and_then(|fields| fields.remove("keys"));
     let says_keys = own_keys.is_some();
-    let keys = own_keys.map_or_else(Vec::new, |keys| each("keys", keys, &mut found, |_, item| key(item)));
+    let keys = own_keys.map_or_else(Vec::new, |keys| each("keys", keys, &mut found, &mut Vec::new(), |_, item| key(item)));
     match resource("tollgate.v1.Subscriber", &value, SUBSCRIBER) {
         Ok((subscriber, mut mask)) => {
             mask.paths.extend(says_keys.then(|| "keys".to_owned()));

@@ -162,7 +162,8 @@ fn file() -> Value {
 
 #[test]
 fn a_declarative_file_becomes_a_set_to_apply() {
-    let File { message, notes, kinds } = declared(file()).unwrap();
+    let File { message, notes, kinds, places } = declared(file()).unwrap();
+    assert_eq!((places.targets, places.plans, places.subscribers), (vec![0, 1], vec![0, 1], vec![0, 1]));
     assert_eq!(kinds, [pb::apply_request::Kind::Plan, pb::apply_request::Kind::Subscriber, pb::apply_request::Kind::Target]);
     assert_eq!(notes, ["plans[1]: locks has no meaning here and was left out"]);
     let set = convert::apply::declared(message).unwrap();
@@ -231,6 +232,17 @@ fn all_mistakes_of_a_file_are_found_at_once() {
         "targets[0].rateLimit.perSecond",
     ];
     assert_eq!(fields, expected);
+}
+
+#[test]
+fn what_can_be_read_is_read_beside_what_cannot() {
+    let mut file = file();
+    file["targets"][0]["colour"] = json!("red");
+    file["subscribers"][1]["plans"] = json!("gold");
+    let (read, mistakes) = declared_in_part(file);
+    assert_eq!(mistakes.len(), 2);
+    assert_eq!((read.places.targets, read.places.plans, read.places.subscribers), (vec![1], vec![0, 1], vec![0]));
+    assert_eq!((read.message.targets.len(), read.message.target_masks.len(), read.message.usage_plans.len()), (1, 1, 2));
 }
 
 #[test]

@@ -227,16 +227,17 @@ fn all_mistakes_of_all_files_are_told_at_once() {
         "plans:\n- {id: a, entitlements: [{name: e, quotas: [{name: q, limit: 1, unit: DAYS}]}]}\n- {id: b, colour: red}\n",
     )
     .unwrap();
-    fs::write(path("b.yaml"), "subscribers:\n- {id: x, plan: a}\n- {id: z, displayName: }\n").unwrap();
+    fs::write(path("b.yaml"), "subscribers:\n- {id: x, plan: a}\n- {id: z, displayName: }\n- {id: 'a b'}\n").unwrap();
     let ran = shell.run(&format!("apply -f {} {}", path("a.yaml"), path("b.yaml")));
     let said = ran.stderr.replace(&folder.path().display().to_string(), "F");
     assert_eq!(ran.code, 2);
     insta::assert_snapshot!(said, @r#"
-    tollgate: 4 mistakes, and nothing was changed:
+    tollgate: 5 mistakes, and nothing was changed:
       F/a.yaml:2: plans[0] (a): entitlements[0].quotas[0].unit must be one of MINUTE, HOUR, DAY, WEEK, MONTH, YEAR, not "DAYS" (did you mean DAY?)
       F/a.yaml:3: plans[1] (b): colour is not a field of UsagePlan: it has id, displayName, description, labels, entitlements, etag, revision, createTime, updateTime
       F/b.yaml:2: subscribers[0] (x): plan is not a field of Subscriber: did you mean `plans`?
       F/b.yaml:3: subscribers[1] (z): displayName has nothing behind it: leave the line out to say nothing of it, or write what there is to be
+      F/b.yaml:4: subscribers[2] (a b): id must not hold ' ': use A-Z a-z 0-9 . _ ~ : / -
     "#);
 
     // What only the server knows comes together, too.

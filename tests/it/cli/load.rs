@@ -1,7 +1,10 @@
 //! The load generator against the real server: what the one has asked, the other has counted.
 
+use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
+use std::process::{Command, Stdio};
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use super::Shell;
@@ -116,4 +119,27 @@ fn refusals_are_answers_and_no_answers_are_a_failure() {
 
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     Shell::at(free).refused("load rls", 1, &format!("the server at {free} cannot be reached (--server, TOLLGATE_SERVER): "));
+}
+
+#[test]
+fn an_interrupt_ends_a_run_whenever_it_comes_and_what_was_measured_is_shown() {
+    let shell = ruled();
+    // At the very moment of a line of progress, too: there one was lost.
+    for after in [0, 1, 2] {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_tollgate"))
+            .args(["load", "rls", "--rate", "100", "--duration", "10m", "--server", &shell.addr])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut said = BufReader::new(child.stderr.take().unwrap()).lines();
+        for _ in 0..=after {
+            said.next().unwrap().unwrap();
+        }
+        kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+        let output = child.wait_with_output().unwrap();
+        // Stopped in the warm-up, nothing was measured.
+        assert!(output.status.code() == Some(0) || after <= 1, "{output:?}");
+        assert!(String::from_utf8(output.stdout).unwrap().contains("asked"), "after {after} lines");
+    }
 }

@@ -50,6 +50,34 @@ async fn usage_is_shown_by_period_and_by_day() {
 }
 
 #[tokio::test]
+async fn what_somebody_has_and_has_not_used_is_shown_as_0_of_so_many() {
+    let world = World::furnished().await;
+    let each = plan_of(json!({"id": "each", "entitlements": [
+        {"name": "own", "targets": ["files"], "counterScope": "KEY", "quotas": [{"name": "q", "limit": 5, "unit": "YEAR"}]}
+    ]}));
+    world.create_plan(each).await.unwrap();
+    let both = pb::Subscriber { id: "acme".into(), plans: vec!["gold".into(), "each".into()], ..Default::default() };
+    let request = pb::UpdateSubscriberRequest { subscriber: Some(both), ..Default::default() };
+    world.service.update_subscriber(Request::new(request)).await.unwrap();
+    let value = world.create_key("k").await.value;
+    world.create_key("l").await;
+    let rows = async |scope: Option<WireScope>, start: &str, end: &str| -> Vec<(String, String, u64, u64, u64)> {
+        let shown = answer(world.service.get_usage(usage(scope, start, end)).await).unwrap();
+        shown.quotas.into_iter().map(|one| (one.quota, one.api_key, one.used, one.limit, one.remaining)).collect()
+    };
+    let row = |quota: &str, key: &str, used, limit| (quota.to_owned(), key.to_owned(), used, limit, limit - used);
+    assert_eq!(rows(of_acme(), "", "").await, [row("daily", "", 0, 3), row("q", "k", 0, 5), row("q", "l", 0, 5)]);
+    assert_eq!(rows(Some(WireScope::ApiKey("k".into())), "", "").await, [row("q", "k", 0, 5)]);
+    assert_eq!(rows(None, "", "").await, [], "of everybody there may be any number");
+    assert_eq!(rows(of_acme(), "2026-11-20", "2026-11-21").await, [], "these days are over");
+
+    assert!(world.admits(&value));
+    assert_eq!(rows(of_acme(), "", "").await, [row("daily", "", 1, 3), row("q", "k", 0, 5), row("q", "l", 0, 5)], "each once");
+    world.pass(86_400);
+    assert_eq!(rows(of_acme(), "2026-11-22", "").await[..2], [row("daily", "", 1, 3), row("daily", "", 0, 3)], "a new day");
+}
+
+#[tokio::test]
 async fn usage_that_cannot_be_shown_is_refused() {
     let world = World::furnished().await;
     let cases = [
