@@ -17,7 +17,6 @@ use crate::grpc::plans::Plans;
 use crate::grpc::plans::desk::Desk;
 use crate::grpc::ratelimit::{DurableRules, RateLimiter};
 use crate::grpc::windows::WindowKeeper;
-use crate::ledger::sqlite::FILE;
 use crate::ledger::{Holder, Ledger, LedgerError, LedgerThread, MemoryLedger, Secrets, SqliteLedger};
 use crate::metrics::Metrics;
 use crate::rulebook::Rulebook;
@@ -157,18 +156,8 @@ fn open_ledger(config: &Config) -> Result<(Arc<LedgerThread>, Secrets, Holder), 
     let ledger: Arc<dyn Ledger> = match &config.data_dir {
         DataDir::Memory => Arc::new(MemoryLedger::new().map_err(Failure::failed)?),
         DataDir::Path(folder) => {
-            let file = folder.join(FILE);
-            let is_new = !file.exists();
             let open = if config.ledger_must_exist { SqliteLedger::open_existing } else { SqliteLedger::open };
-            let ledger = open(folder).map_err(unopened)?;
-            if is_new {
-                let path = absolute(&file);
-                tracing::warn!(
-                    path,
-                    "a new, empty ledger was made: no plan, no subscriber and no count is known. Is this the right data_dir?"
-                );
-            }
-            Arc::new(ledger)
+            Arc::new(open(folder).map_err(unopened)?)
         }
     };
     let secrets = ledger.secrets().map_err(unopened)?;
