@@ -15,6 +15,7 @@ use parking_lot::Mutex;
 
 pub use self::scope::{Scope, Scopes};
 pub use self::token::{TOKEN_PREFIX, Token, TokenHash};
+use crate::file_modes::{Holds, Watch};
 use crate::metrics::Metrics;
 
 /// Why a call is refused. The texts go to the caller; none holds what was presented.
@@ -142,6 +143,9 @@ pub struct Access {
     refused: [(&'static str, Counter); 3],
     loads: Counter,
     failures: Counter,
+    /// Who else may write the file.
+    watch: Watch,
+    certificates_are_asked: bool,
 }
 
 impl Access {
@@ -163,6 +167,8 @@ impl Access {
                 .map(|reason| (reason, metrics.counter("tollgate_refused_callers", &[("reason", reason)]))),
             loads: loads("ok"),
             failures: loads("failed"),
+            watch: Watch::new(vec![("auth.tokens_file", path.to_owned(), Holds::Decisions)]),
+            certificates_are_asked: true,
         };
         access.loaded();
         Ok(access)
@@ -174,6 +180,7 @@ impl Access {
         let text = read(&self.path);
         let mut seen = self.seen.lock();
         if *seen == text {
+            self.watch.look(false);
             return;
         }
         match text.clone().and_then(|text| parse(&self.path, &text)) {
@@ -193,6 +200,28 @@ impl Access {
         let callers = self.current.load();
         tracing::info!(tokens = callers.tokens.len(), certificates = callers.certificates.len(), "auth.tokens_file loaded");
         self.loads.increment(1);
+        self.watch.look(true);
+        for name in callers.certificates.keys() {
+            if let Some(why) = file::never_matches(name) {
+                tracing::warn!("auth.tokens_file: the san `{name}` {why}");
+            }
+        }
+        self.warn_of_certificates();
+    }
+
+    /// Says whether clients are asked for certificates at all; otherwise those in the file let nobody in.
+    #[must_use]
+    pub fn asking_for_certificates(self, asked: bool) -> Self {
+        let access = Self { certificates_are_asked: asked, ..self };
+        access.warn_of_certificates();
+        access
+    }
+
+    fn warn_of_certificates(&self) {
+        let named = self.current.load().certificates.len();
+        if !self.certificates_are_asked && named > 0 {
+            tracing::warn!("auth.tokens_file names {named} certificates, and no client is asked for one: set tls.client_ca");
+        }
     }
 
     /// Says what a caller may do, if it may do one of `needs`: by the header `authorization`, and by the certificate of its connection.

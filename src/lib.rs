@@ -19,7 +19,8 @@
 //! - [`cli`] is one file per command; `cli::serve` is the composition root, the only place where the parts know each other.
 //! - Beside the layers: [`clock`] (the only place that asks what time it is), [`config`] (all settings, all mistakes at once), [`metrics`],
 //!   [`rulebook`] (the rules in force, swapped whole), [`access`] and [`tls`] (who may call, and by which certificates), [`log`] (lines
-//!   that are never waited for, and what panics), and [`open_files`] (how many the process may open).
+//!   that are never waited for, and what panics), [`open_files`] (how many the process may open) and [`file_modes`] (who else may touch those
+//!   that decide).
 //!
 //! # Invariants
 //!
@@ -44,6 +45,7 @@ pub mod clock;
 pub mod config;
 pub mod decide;
 pub mod engine;
+pub mod file_modes;
 pub mod grpc;
 pub mod http;
 pub mod ledger;

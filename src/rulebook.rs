@@ -7,6 +7,7 @@ mod aside;
 mod files;
 
 use std::fmt::Write;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
@@ -15,8 +16,12 @@ use parking_lot::Mutex;
 
 use self::aside::aside;
 use crate::config;
+use crate::file_modes::{self, Holds};
 use crate::metrics::{Metrics, RuleMeters};
 use crate::rules::{self, Limit, LoadOptions, PerUnit, Rule, RuleSet, Source, Warning};
+
+/// Of so many files it is looked at who else may write them.
+const MOST_LOOKED_AT: usize = 1_000;
 
 /// One load of the rules, with the series of each rule at hand.
 #[derive(Debug)]
@@ -103,6 +108,7 @@ impl Rulebook {
         let load = |sources: &Vec<Source>| rules::load(sources, &options).map(|loaded| Edition::new(loaded, &self.metrics));
         // Many rules take a while, and the calls of that while must not wait for them.
         let loaded = files.as_ref().map_err(String::clone).and_then(|files| aside(|| load(files))?.map_err(|error| error.to_string()));
+        let paths = self.paths(&files);
         // First what is in force, then what was seen, then what is said of it: whatever stops this halfway, the next look finds the edit again.
         match loaded {
             Ok(edition) => {
@@ -114,6 +120,7 @@ impl Rulebook {
                 for warning in &edition.warnings {
                     tracing::warn!(file = warning.file, line = warning.line, "rules: {}", warning.text);
                 }
+                file_modes::tell(&file_modes::all_findings(paths.iter().map(|path| ("rules", path.as_path(), Holds::Decisions))));
                 tracing::info!(domains = edition.rules.domains().count(), rules = edition.rules.rules().count(), "rules loaded");
             }
             Err(error) => {
@@ -123,6 +130,12 @@ impl Rulebook {
                 tracing::error!("the rules were not loaded, the old ones stay in force: {error}");
             }
         }
+    }
+
+    /// Whoever may change one of them decides.
+    fn paths(&self, files: &Result<Vec<Source>, String>) -> Vec<PathBuf> {
+        let read = files.iter().flatten().map(|file| PathBuf::from(&file.name));
+        self.settings.paths.iter().cloned().chain(read).take(MOST_LOOKED_AT).collect()
     }
 
     /// The rules in force as text, a line each, in the form of the reference; before them, as comments, what is wrong with the files.

@@ -17,6 +17,7 @@ use tokio_rustls::rustls::{self, RootCertStore, ServerConfig};
 use tokio_rustls::server::TlsStream;
 
 use crate::config;
+use crate::file_modes::{Holds, Watch};
 use crate::metrics::Metrics;
 
 /// Why certificates and keys cannot be used.
@@ -52,6 +53,8 @@ pub struct Tls {
     seen: Mutex<Result<blake3::Hash, TlsError>>,
     loads: Counter,
     failures: Counter,
+    /// Who else may write them, or read the key.
+    watch: Watch,
 }
 
 #[derive(Debug)]
@@ -71,8 +74,12 @@ impl Tls {
         let pem = Pem::read(&files)?;
         let current = ArcSwap::from_pointee(pem.in_force(&files)?);
         let seen = Mutex::new(Ok(pem.hash()));
-        let tls = Self { files, current, seen, loads: loads("ok"), failures: loads("failed") };
+        let certificates = [("tls.cert", Some(&files.cert)), ("tls.client_ca", files.client_ca.as_ref())];
+        let certificates = certificates.into_iter().filter_map(|(key, path)| Some((key, path?.clone(), Holds::Decisions)));
+        let watch = Watch::new(certificates.chain([("tls.key", files.key.clone(), Holds::Secrets)]).collect());
+        let tls = Self { files, current, seen, loads: loads("ok"), failures: loads("failed"), watch };
         tls.loads.increment(1);
+        tls.watch.look(true);
         Ok(tls)
     }
 
@@ -83,6 +90,7 @@ impl Tls {
         let read = pem.as_ref().map(Pem::hash).map_err(Clone::clone);
         let mut seen = self.seen.lock();
         if *seen == read {
+            self.watch.look(false);
             return;
         }
         match pem.and_then(|pem| pem.in_force(&self.files)) {
@@ -90,6 +98,7 @@ impl Tls {
                 self.current.store(Arc::new(current));
                 tracing::info!("certificates loaded");
                 self.loads.increment(1);
+                self.watch.look(true);
             }
             Err(error) => {
                 tracing::error!("the certificates were not loaded, the old ones stay in force: {error}");

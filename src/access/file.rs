@@ -30,6 +30,28 @@ pub(super) fn parse(text: &str) -> Result<Callers, Vec<String>> {
     if reader.mistakes.is_empty() { Ok(callers) } else { Err(reader.mistakes) }
 }
 
+/// Why a name in the file can be none that is looked at, which are the DNS names and URIs of a certificate.
+pub(super) fn never_matches(san: &str) -> Option<&'static str> {
+    let address = san.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>().is_ok();
+    if san.contains("://") || san.starts_with("urn:") {
+        None
+    } else if san.contains('=') {
+        Some("matches no certificate: of those the DNS names and URIs are looked at, not the subject")
+    } else if address {
+        Some("matches no certificate: of those the DNS names and URIs are looked at, not addresses")
+    } else if san.contains('@') {
+        Some("matches no certificate: of those the DNS names and URIs are looked at, not mail addresses")
+    } else if san.contains('*') {
+        Some("is compared as it stands, so it lets in no client but one with that very wildcard in its certificate: name each client")
+    } else if san.contains([':', '/']) {
+        Some("matches no certificate: it is neither a DNS name, which has no port and no path, nor a URI, which begins like spiffe://")
+    } else if san.ends_with('.') || san.starts_with('.') || san.contains("..") {
+        Some("matches no certificate: a DNS name there has no dot at its ends")
+    } else {
+        None
+    }
+}
+
 #[derive(Default)]
 struct Reader {
     mistakes: Vec<String>,

@@ -202,3 +202,26 @@ fn made_tokens_are_distinct_recognisable_and_never_shown_by_accident() {
         assert_eq!(TokenHash::parse(bad), None, "{bad}");
     }
 }
+
+#[test]
+fn a_name_that_no_certificate_can_have_is_told() {
+    for (san, told) in [
+        ("gateway.internal", false),
+        ("GATEWAY.internal", false),
+        ("spiffe://example.org/gateway", false),
+        ("https://example.org:8443/x?y=z", false),
+        ("urn:example:gateway", false),
+        ("gateway", false),
+        ("CN=gateway", true),
+        ("10.0.0.7", true),
+        ("[::1]", true),
+        ("fd00::7", true),
+        ("gateway@example.org", true),
+        ("*.internal", true),
+        ("gateway.internal:8443", true),
+        ("example.org/gateway", true),
+        ("gateway.internal.", true),
+    ] {
+        assert_eq!(super::file::never_matches(san).is_some(), told, "{san}");
+    }
+}

@@ -1,6 +1,7 @@
 //! `tollgate serve`: the composition root. Resolves the settings, wires the parts, binds, serves, drains.
 
 mod borrowed;
+mod bounds;
 mod housekeeping;
 mod listen;
 mod parts;
@@ -28,11 +29,13 @@ use self::signals::{Asked, Signals};
 use super::Failure;
 use super::client::output::print;
 use crate::catalog::Catalog;
-use crate::config::{Config, Flags, GrpcServer};
+use crate::config::{Config, DataDir, Flags, GrpcServer};
+use crate::file_modes::{self, Holds};
 use crate::grpc::ratelimit::{JsonError, RateLimitError};
 use crate::grpc::server::Server;
 use crate::http::{Admin, Degraded, Health, NoAnswer, Port, Ports as PagesPorts};
 use crate::log::{Log, caught};
+use crate::open_files;
 
 /// How long a start waits for the first leases. Those that come later are of use all the same.
 const WARM_AT_MOST: Duration = Duration::from_secs(2);
@@ -93,8 +96,12 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
 }
 
 fn run_with(args: Args, log: &Log) -> Result<(), Failure> {
+    let file = args.config.clone().or_else(|| std::env::var_os("TOLLGATE_CONFIG").map(PathBuf::from));
     let config = Config::resolve_in(&args.flags(), &std::env::vars_os().collect::<Vec<_>>()).map_err(Failure::unusable)?;
     log.install(&config.log_level, config.log_format).map_err(Failure::failed)?;
+    if let Some(file) = file {
+        file_modes::tell(&file_modes::findings("the settings file", &file, Holds::Decisions));
+    }
     // Calls have threads of their own, and so have the pages: here is what has to happen now and then, and new connections.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::failed)?;
     let served = runtime.block_on(serve(config, log));
@@ -109,6 +116,9 @@ type Running = JoinSet<(&'static str, Result<(), String>)>;
 async fn serve(config: Config, log: &Log) -> Result<(), Failure> {
     // First of all: what tells the process to stop while it starts must not end it with units of quotas in its hands.
     let mut signals = Signals::listen().map_err(Failure::failed)?;
+    if let Some((before, after)) = open_files::raise_limit() {
+        tracing::info!("the limit of open files was raised from {before} to {after}");
+    }
     let ports = Ports::bind(&config.reach).map_err(Failure::failed)?;
     let drain_timeout = Duration::from_millis(config.drain_timeout_ms);
     let (config, settings) = (Arc::new(config.clone()), config);
@@ -135,7 +145,10 @@ async fn serve(config: Config, log: &Log) -> Result<(), Failure> {
             return Ok(());
         }
     }
-    for warning in config.reach.warnings() {
+    if let DataDir::Path(folder) = &config.data_dir {
+        file_modes::tell(&file_modes::findings("data_dir", folder, Holds::Decisions));
+    }
+    for warning in config.reach.warnings().into_iter().chain(bounds::warnings(&config)) {
         tracing::warn!("{warning}");
     }
     let services = services::services(&parts, &config)?;
@@ -169,15 +182,16 @@ async fn serve(config: Config, log: &Log) -> Result<(), Failure> {
         max_body_bytes: config.grpc.max_message_bytes,
         access: parts.access.clone(),
     };
+    let (grpc_server, admin_connections, pages_settings) = bounds::within_files(&config);
     let (stop, stopping) = watch::channel(false);
     housekeeping::start(&parts, config.reach.files_poll_ms, Watched { stalled, degraded, log: log.clone() }, &stopping);
     let pages_tls = parts.tls.clone().filter(|_| config.reach.tls.as_ref().is_some_and(|tls| tls.http));
     let mut running = Running::new();
-    let metrics_port = listeners.metrics.map(|listener| (listener, admin.clone().metrics_router(&config.pages)));
+    let metrics_port = listeners.metrics.map(|listener| (listener, admin.clone().metrics_router(&pages_settings)));
     let metrics_port = metrics_port.map(|(listener, pages)| Port { key: "metrics_addr", listener, pages });
-    let http_port = Port { key: "http_addr", listener: listeners.http, pages: admin.router(&config.pages) };
+    let http_port = Port { key: "http_addr", listener: listeners.http, pages: admin.router(&pages_settings) };
     let ports = [http_port].into_iter().chain(metrics_port).collect();
-    let pages = PagesPorts { settings: config.pages.clone(), tls: pages_tls }.start(ports, &parts.metrics, &stopping);
+    let pages = PagesPorts { settings: pages_settings, tls: pages_tls }.start(ports, &parts.metrics, &stopping);
     for (key, served) in pages.map_err(Failure::failed)? {
         run_on(&mut running, key, served);
     }
@@ -188,9 +202,9 @@ async fn serve(config: Config, log: &Log) -> Result<(), Failure> {
         run_on(&mut running, name, server.serve(listener, services, stopping.clone()));
         Ok(())
     };
-    serve("grpc_addr", config.grpc_server, listeners.grpc, services.grpc)?;
+    serve("grpc_addr", grpc_server, listeners.grpc, services.grpc)?;
     if let (Some(listener), Some(services)) = (listeners.admin_grpc, services.admin) {
-        serve("admin_grpc_addr", GrpcServer { workers: 1, ..config.grpc_server }, listener, services)?;
+        serve("admin_grpc_addr", GrpcServer { workers: 1, max_connections: admin_connections, ..grpc_server }, listener, services)?;
     }
 
     health.set(true);

@@ -44,6 +44,14 @@ pub struct GrpcServer {
 }
 
 impl GrpcServer {
+    /// How many threads it is served by.
+    pub fn threads(&self) -> usize {
+        match self.workers {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            workers => workers,
+        }
+    }
+
     pub(super) fn read(reader: &mut Reader) -> Self {
         let mut unless_0 = |key| Some(reader.number(key, 0..=86_400_000)).filter(|&ms| ms > 0).map(Duration::from_millis);
         let (keepalive, ping) = (unless_0("grpc.keepalive_ms"), unless_0("grpc.ping_ms"));

@@ -12,7 +12,6 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use metrics::{Counter, Gauge};
 use tokio::net::TcpStream;
@@ -23,10 +22,8 @@ use self::worker::Worker;
 use crate::config::GrpcServer;
 use crate::log::caught;
 use crate::metrics::Metrics;
+use crate::open_files::{AcceptTroubles, PAUSE};
 use crate::tls::Tls;
-
-/// After a connection could not be accepted, which is mostly because files may not be opened any more.
-const PAUSE: Duration = Duration::from_millis(50);
 
 /// What serves gRPC, before it does.
 #[derive(Debug)]
@@ -72,13 +69,9 @@ impl Server {
     pub async fn serve(self, listener: TcpListener, services: impl Fn() -> Dispatch, stopping: watch::Receiver<bool>) -> io::Result<()> {
         listener.set_nonblocking(true)?;
         let listener = tokio::net::TcpListener::from_std(listener)?;
-        let workers = match self.settings.workers {
-            0 => std::thread::available_parallelism().map_or(1, usize::from),
-            workers => workers,
-        };
         let warned = connection::Warned::default();
         let start = |number| Worker::start(number, self.settings, self.tls.clone(), services(), stopping.clone(), warned.clone());
-        let workers = (0..workers).map(start).collect::<io::Result<Vec<_>>>()?;
+        let workers = (0..self.settings.threads()).map(start).collect::<io::Result<Vec<_>>>()?;
         let mut accepting = stopping;
         let accept = async {
             while caught(self.accept(&listener, &workers)).await.is_err() {
@@ -101,7 +94,7 @@ impl Server {
 
     async fn accept(&self, listener: &tokio::net::TcpListener, workers: &[Worker]) {
         let open = Open { all: Arc::new(AtomicUsize::new(0)), gauge: self.meters.open.clone() };
-        let mut turn = 0_usize;
+        let (mut turn, mut troubles) = (0_usize, AcceptTroubles::new("gRPC"));
         loop {
             match listener.accept().await {
                 Ok((stream, peer)) => {
@@ -115,11 +108,10 @@ impl Server {
                         hand_over(stream, peer, worker, &open);
                     }
                 }
-                // Of one connection that ended before it began.
-                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Err(error) => {
-                    tracing::warn!("a connection cannot be accepted: {error}");
-                    tokio::time::sleep(PAUSE).await;
+                    if troubles.is_lasting(&error) {
+                        tokio::time::sleep(PAUSE).await;
+                    }
                 }
             }
         }

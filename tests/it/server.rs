@@ -30,7 +30,26 @@ impl Tollgate {
         let env: Vec<_> = env.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
         let data = TempDir::new().unwrap();
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        let (process, Ready { grpc, http, admin_grpc }) = serve(&args, &env, &data, any, any);
+        let (process, Ready { grpc, http, admin_grpc }) = serve(&args, &env, &data, any, any, None);
+        Self { process, args, env, grpc, http, admin_grpc, data }
+    }
+
+    /// Starts it where it may open so many files and no more.
+    pub fn start_with_files(files: usize, args: &[&str], env: &[(&str, &str)]) -> Self {
+        Self::start_limited(format!("ulimit -n {files}"), args, env)
+    }
+
+    /// Starts it where it may open so many files, unless it asks for more.
+    pub fn start_with_files_to_raise(files: usize, args: &[&str], env: &[(&str, &str)]) -> Self {
+        Self::start_limited(format!("ulimit -S -n {files}"), args, env)
+    }
+
+    fn start_limited(limit: String, args: &[&str], env: &[(&str, &str)]) -> Self {
+        let args: Vec<String> = args.iter().map(|&arg| arg.to_owned()).collect();
+        let env: Vec<_> = env.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
+        let data = TempDir::new().unwrap();
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let (process, Ready { grpc, http, admin_grpc }) = serve(&args, &env, &data, any, any, Some(&limit));
         Self { process, args, env, grpc, http, admin_grpc, data }
     }
 
@@ -83,7 +102,7 @@ impl Tollgate {
 
     /// Starts it again, after it has ended, on the ports and the data folder that it had.
     pub fn restart(&mut self) {
-        let (process, ready) = serve(&self.args, &self.env, &self.data, self.grpc, self.http);
+        let (process, ready) = serve(&self.args, &self.env, &self.data, self.grpc, self.http, None);
         assert_eq!((ready.grpc, ready.http), (self.grpc, self.http));
         self.process = process;
     }
@@ -113,10 +132,26 @@ impl Tollgate {
     }
 }
 
-fn serve(args: &[String], env: &[(String, String)], data: &TempDir, grpc: SocketAddr, http: SocketAddr) -> (Process, Ready) {
+/// `limit` is what a shell does before.
+fn serve(
+    args: &[String],
+    env: &[(String, String)],
+    data: &TempDir,
+    grpc: SocketAddr,
+    http: SocketAddr,
+    limit: Option<&str>,
+) -> (Process, Ready) {
+    let mut command = match limit {
+        None => Command::new(env!("CARGO_BIN_EXE_tollgate")),
+        Some(limit) => {
+            let mut shell = Command::new("/bin/sh");
+            shell.args(["-c", &format!("{limit} && exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_tollgate")]);
+            shell
+        }
+    };
     let mut process = Process::spawn(
         "tollgate",
-        Command::new(env!("CARGO_BIN_EXE_tollgate"))
+        command
             .args(["serve", "--grpc-addr", &grpc.to_string(), "--http-addr", &http.to_string(), "--data-dir"])
             .arg(data.path())
             .args(args)

@@ -50,7 +50,9 @@ impl Parts {
         let metrics = Arc::new(Metrics::new());
         let clock = Clock::system();
         let reach = &config.reach;
-        let access = reach.tokens_file.as_deref().map(|path| Access::open(path, &metrics).map(Arc::new)).transpose();
+        let certificates = reach.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some());
+        let open = |path| Access::open(path, &metrics).map(|access| Arc::new(access.asking_for_certificates(certificates)));
+        let access = reach.tokens_file.as_deref().map(open).transpose();
         let access = access.map_err(Failure::unusable)?;
         let tls = reach.tls.clone().map(|files| Tls::open(files, &metrics).map(Arc::new)).transpose().map_err(Failure::unusable)?;
         let rulebook = Arc::new(Rulebook::open(config.rules.clone(), metrics.clone()).map_err(Failure::unusable)?);

@@ -1,5 +1,6 @@
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream as Client};
+use std::time::Duration;
 
 use tokio::task::JoinHandle;
 use tonic::transport::{Channel, Endpoint};
