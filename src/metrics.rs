@@ -1,13 +1,13 @@
 //! What an operator can see in numbers. The names of the rate-limit rules are those that dashboards of the reference service read.
 
 mod calls;
+mod labels;
+mod process;
 mod rules;
 mod striped;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
-use dashmap::DashMap;
 use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 use parking_lot::Mutex;
@@ -15,12 +15,9 @@ use parking_lot::Mutex;
 pub use self::calls::CallMeter;
 use self::calls::CallMeters;
 pub use self::rules::RuleMeters;
-use self::rules::RuleSums;
+use self::rules::{RuleSeries, RuleSums};
 pub use self::striped::{Striped, thread_number};
 use crate::engine::rules::tally::Tally;
-
-/// Series of rules whose labels come from requests (`detailed_metric`, `value_to_metric`, overrides). Beyond it they share one.
-const MAX_DYNAMIC_SERIES: usize = 10_000;
 
 /// From 10 µs, because a decision takes that, to the second at which every caller has given up.
 const LATENCY_BUCKETS_S: &[f64] =
@@ -33,9 +30,7 @@ pub struct Metrics {
     recorder: PrometheusRecorder,
     handle: PrometheusHandle,
     calls: CallMeters,
-    rules: DashMap<[String; 3], RuleMeters>,
-    registered: AtomicUsize,
-    dynamic: AtomicUsize,
+    rules: RuleSeries,
     sums: RuleSums,
     striped: Mutex<Vec<Striped>>,
 }
@@ -55,9 +50,7 @@ impl Metrics {
             recorder,
             handle,
             calls: CallMeters::default(),
-            rules: DashMap::new(),
-            registered: AtomicUsize::new(0),
-            dynamic: AtomicUsize::new(0),
+            rules: RuleSeries::default(),
             sums: RuleSums::new(),
             striped: Mutex::default(),
         }
@@ -66,8 +59,11 @@ impl Metrics {
     /// The text that Prometheus scrapes.
     pub fn render(&self) -> String {
         self.settle();
+        self.rules.forget_gone();
         let mut text = self.handle.render();
+        self.rules.render(&mut text);
         self.calls.render(&mut text);
+        process::render(&mut text);
         text
     }
 
@@ -84,6 +80,7 @@ impl Metrics {
     /// Folds the recorded latencies together. Call it every second or so: until then each takes memory.
     pub fn run_upkeep(&self) {
         self.settle();
+        self.rules.forget_gone();
         self.handle.run_upkeep();
     }
 
@@ -121,33 +118,19 @@ impl Metrics {
         self.recorder.describe_gauge(name.into(), None, meaning.into());
     }
 
-    /// The series of a rule that the rules files declare.
+    /// The series of a rule that the rules files declare, for as long as somebody holds them.
     pub fn declared_rule(&self, domain: &str, levels: &[String]) -> RuleMeters {
-        let labels = rule_labels(domain, levels);
-        let meters = || self.register_rule(&labels);
-        self.rules.entry(labels.clone()).or_insert_with(meters).clone()
+        self.rules.declared(domain, levels)
     }
 
     /// The series of a rule whose name a request had a part in. Bounded: beyond the bound all share the series `other`.
     pub fn dynamic_rule(&self, domain: &str, levels: &[String]) -> RuleMeters {
-        let labels = rule_labels(domain, levels);
-        if let Some(known) = self.rules.get(&labels) {
-            return known.clone();
-        }
-        if self.dynamic.fetch_add(1, Ordering::Relaxed) >= MAX_DYNAMIC_SERIES {
-            self.dynamic.fetch_sub(1, Ordering::Relaxed);
-            return self.declared_rule("other", &[]);
-        }
-        let meters = || self.register_rule(&labels);
-        self.rules.entry(labels.clone()).or_insert_with(meters).clone()
+        self.rules.dynamic(domain, levels)
     }
 
-    fn register_rule(&self, [domain, key1, key2]: &[String; 3]) -> RuleMeters {
-        let mut labels = vec![("domain", domain.as_str()), ("key1", key1.as_str())];
-        if !key2.is_empty() {
-            labels.push(("key2", key2));
-        }
-        RuleMeters::new(self.registered.fetch_add(1, Ordering::Relaxed), |name| self.counter(name, &labels))
+    /// How many rules have series.
+    pub fn rules_with_series(&self) -> usize {
+        self.rules.len()
     }
 }
 
@@ -155,13 +138,6 @@ impl Default for Metrics {
     fn default() -> Self {
         Self::new()
     }
-}
-
-/// Deeper levels collapse into the first two, as they do in the reference. Values are cut so that no label grows without bound.
-fn rule_labels(domain: &str, levels: &[String]) -> [String; 3] {
-    let label = |text: &str| text.chars().take(256).collect::<String>();
-    let level = |index: usize| levels.get(index).map(|level| label(level)).unwrap_or_default();
-    [label(domain), level(0), level(1)]
 }
 
 fn key(name: &'static str, labels: &[(&'static str, &str)]) -> Key {
@@ -182,11 +158,12 @@ mod tests {
     fn series_named_by_requests_are_bounded() {
         let metrics = Metrics::new();
         let hit = Tally { total_hits: 1, ..Tally::default() };
-        metrics.count(&metrics.declared_rule("domain", &["key_value".to_owned()]), hit);
-        for value in 0..MAX_DYNAMIC_SERIES + 10 {
+        let declared = metrics.declared_rule("domain", &["key_value".to_owned()]);
+        metrics.count(&declared, hit);
+        for value in 0..rules::MAX_DYNAMIC + 10 {
             metrics.count(&metrics.dynamic_rule("domain", &[format!("key_{value}")]), hit);
         }
-        assert_eq!(metrics.rules.len(), MAX_DYNAMIC_SERIES + 2);
+        assert_eq!(metrics.rules.len(), rules::MAX_DYNAMIC + 2);
         let text = metrics.render();
         assert!(text.contains(r#"ratelimit_service_rate_limit_total_hits{domain="domain",key1="key_value"} 1"#));
         assert!(text.contains(r#"ratelimit_service_rate_limit_total_hits{domain="other",key1=""} 10"#));

@@ -68,6 +68,7 @@ pub struct RateLimiter {
     bounds: config::GrpcBounds,
     global_shadow_mode: Counter,
     domain_not_found: Counter,
+    service_error: Counter,
 }
 
 impl RateLimiter {
@@ -86,9 +87,17 @@ impl RateLimiter {
         metrics
             .describe_counter("ratelimit_service_global_shadow_mode", "Requests over a limit that the shadow mode of all rules let pass");
         metrics.describe_counter("ratelimit_service_domain_not_found", "Requests for a domain that no rules file defines");
+        metrics.describe_counter(
+            "ratelimit_service_should_rate_limit_error",
+            "Rate-limit requests that ended in an error. There is no Redis here whose errors could be counted",
+        );
+        let error = |err_type| metrics.counter("ratelimit_service_should_rate_limit_error", &[("err_type", err_type)]);
+        // Alerts of the reference read both.
+        let (service_error, _) = (error("service_error"), error("redis_error"));
         Self {
             global_shadow_mode: metrics.counter("ratelimit_service_global_shadow_mode", &[]),
             domain_not_found: metrics.counter("ratelimit_service_domain_not_found", &[]),
+            service_error,
             engine,
             rulebook,
             clock,
@@ -113,6 +122,10 @@ impl RateLimiter {
 
     /// What can be said without waiting for anything. Nearly every request is answered here.
     fn first_try(&self, request: &RateLimitRequest) -> Result<First, RateLimitError> {
+        self.try_at_once(request).inspect_err(|_| self.service_error.increment(1))
+    }
+
+    fn try_at_once(&self, request: &RateLimitRequest) -> Result<First, RateLimitError> {
         if request.domain.is_empty() {
             return Err(RateLimitError::EmptyDomain);
         }
@@ -130,6 +143,15 @@ impl RateLimiter {
     }
 
     async fn answer_later(
+        &self,
+        request: &RateLimitRequest,
+        open: Open,
+        time_left: Option<Duration>,
+    ) -> Result<RateLimitResponse, RateLimitError> {
+        self.wait_and_try(request, open, time_left).await.inspect_err(|_| self.service_error.increment(1))
+    }
+
+    async fn wait_and_try(
         &self,
         request: &RateLimitRequest,
         open: Open,

@@ -8,6 +8,7 @@
 
 mod connections;
 mod control;
+mod files;
 mod floods;
 mod keys;
 mod ledger;

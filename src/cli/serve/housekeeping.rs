@@ -151,6 +151,7 @@ pub(super) fn start(parts: &Parts, files_poll_ms: u64, watched: Watched, stoppin
         tell_lost(&log, &mut told_lost);
         turns.look(clock.steady_ns(), callers.refused_without_ledger());
         metrics.run_upkeep();
+        gauges.set_series(&metrics);
         std::future::ready(())
     });
 }

@@ -268,6 +268,22 @@ fn the_series_of_a_rule_add_up_as_in_the_reference() {
 }
 
 #[test]
+fn errors_are_counted_under_the_name_of_the_reference_from_zero() {
+    let bench = one_rule(10);
+    let shown = |err_type: &str| {
+        let (text, start) = (bench.metrics.render(), format!("ratelimit_service_should_rate_limit_error{{err_type=\"{err_type}\"}} "));
+        text.lines().find_map(|line| line.strip_prefix(&start)).map(|number| number.parse::<u64>().unwrap())
+    };
+    assert_eq!((shown("service_error"), shown("redis_error")), (Some(0), Some(0)), "an alert on a series that is not there never fires");
+    bench.answer(&RateLimitRequest::default()).unwrap_err();
+    assert_eq!(shown("service_error"), Some(1));
+    bench.answer_json(b"{}").unwrap_err();
+    assert_eq!(shown("service_error"), Some(2));
+    bench.answer(&request("d | k=v hits=11")).unwrap();
+    assert_eq!((shown("service_error"), shown("redis_error")), (Some(2), Some(0)), "over a limit is no error");
+}
+
+#[test]
 fn overrides_are_counted_under_their_own_bounded_series() {
     let bench = one_rule(10);
     bench.answer(&request("d | k=a,l=b limit=5/MINUTE")).unwrap();

@@ -105,6 +105,7 @@ pub(super) struct Gauges {
     overload_counters: Vec<(metrics::Counter, Read<Overload>)>,
     log_counters: Vec<(metrics::Counter, Read<Log>)>,
     lag: metrics::Gauge,
+    rule_series: metrics::Gauge,
     stalled: metrics::Gauge,
     damaged_rows: metrics::Gauge,
     /// 1 for the reason for which the ledger fails.
@@ -130,6 +131,11 @@ impl Gauges {
                 metrics,
                 "tollgate_lag_seconds",
                 "How late turns of a core came at most, in the last second, whatever it was that kept it",
+            ),
+            rule_series: gauge(
+                metrics,
+                "tollgate_rules_with_series",
+                "Rules with series: those in force, and at most 10,000 that requests named",
             ),
             stalled: gauge(metrics, "tollgate_ledger_stalled_seconds", "How long the ledger has been at the transaction under way"),
             damaged_rows: damaged_rows(metrics),
@@ -159,6 +165,11 @@ impl Gauges {
 
     pub(super) fn set_log(&self, log: &Log) {
         set(&[], &self.log_counters, log);
+    }
+
+    #[allow(clippy::cast_precision_loss)]
+    pub(super) fn set_series(&self, metrics: &Metrics) {
+        self.rule_series.set(count(metrics.rules_with_series()) as f64);
     }
 
     #[allow(clippy::cast_precision_loss)]
