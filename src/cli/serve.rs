@@ -34,6 +34,7 @@ use crate::file_modes::{self, Holds};
 use crate::grpc::ratelimit::{JsonError, RateLimitError};
 use crate::grpc::server::Server;
 use crate::http::{Admin, Degraded, Health, NoAnswer, Port, Ports as PagesPorts};
+use crate::ledger::LedgerError;
 use crate::log::{Log, caught};
 use crate::open_files;
 
@@ -163,7 +164,9 @@ async fn serve(config: Config, log: &Log) -> Result<(), Failure> {
     let stalled = Stalled::default();
     let (slow, time) = (stalled.clone(), parts.time.clone());
     let degraded: Degraded = Arc::new(move || {
-        let failing = ledger.status().failing.map(|error| error.to_string());
+        // Whether its file is there is looked at each second, and not only when something is written.
+        let failing = ledger.status().failing.filter(|error| !matches!(error, LedgerError::Gone { .. }));
+        let failing = failing.map(|error| error.to_string());
         failing
             .or_else(|| ledger.ledger().concern())
             .or_else(|| unreadable(&catalog.load()))
