@@ -21,8 +21,10 @@ const PLACES: usize = 512;
 /// Series of rules whose labels come from requests (`detailed_metric`, `value_to_metric`, overrides). Beyond it they share one.
 pub(super) const MAX_DYNAMIC: usize = 10_000;
 
+type Read = fn(&Tally) -> u64;
+
 /// What is counted of a rule: what follows `ratelimit_service_rate_limit_`, and how it is read.
-const COUNTED: [(&str, fn(&Tally) -> u64); 6] = [
+const COUNTED: [(&str, Read); 6] = [
     ("total_hits", |tally| tally.total_hits),
     ("over_limit", |tally| tally.over_limit),
     ("near_limit", |tally| tally.near_limit),
