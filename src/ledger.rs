@@ -26,7 +26,9 @@ mod listing;
 mod memory;
 mod once;
 mod operations;
+mod shown;
 pub mod sqlite;
+mod status;
 mod thread;
 mod times;
 
@@ -34,7 +36,8 @@ pub use error::LedgerError;
 pub use memory::MemoryLedger;
 pub use once::{GrantMade, Made, Once, OnceKind};
 pub use sqlite::SqliteLedger;
-pub use thread::{Callback, LedgerStatus, LedgerThread, Request};
+pub use status::LedgerStatus;
+pub use thread::{Callback, LedgerThread, Request};
 pub use times::{Believed, Times};
 
 /// Who leases: a service, and which of its starts.
@@ -544,6 +547,15 @@ pub trait Ledger: Send + Sync + fmt::Debug {
     /// Nothing was done, or it cannot be known whether all of it was. Leases, give-backs, settlements and reports may be sent again.
     fn commit(&self, operations: &[Operation]) -> Result<Vec<Answer>, LedgerError>;
 
+    /// The same, but where one operation fails by what it needs, a row that cannot be read, the others are done all the same: in their order, in as
+    /// many transactions as that takes. Gives what became of each.
+    fn commit_each(&self, operations: &[Operation]) -> Vec<Result<Answer, LedgerError>> {
+        match self.commit(operations) {
+            Ok(answers) => answers.into_iter().map(Ok).collect(),
+            Err(wrong) => operations.iter().map(|_| Err(wrong.clone())).collect(),
+        }
+    }
+
     /// The operation that was done under a name, if it is still kept.
     fn find_made(&self, kind: OnceKind, name: &[u8; 16]) -> Result<Option<Made>, LedgerError>;
 
@@ -601,6 +613,11 @@ pub trait Ledger: Send + Sync + fmt::Debug {
     /// Was so much written that [`Self::tidy`] should be called although operations are waiting?
     fn wants_tidying(&self) -> bool {
         false
+    }
+
+    /// Bytes that [`Self::tidy`] has to put in their place.
+    fn untidy_bytes(&self) -> u64 {
+        0
     }
 }
 

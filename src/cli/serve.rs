@@ -164,11 +164,14 @@ async fn serve(config: Config, log: &Log) -> Result<(), Failure> {
     let stalled = Stalled::default();
     let (slow, time) = (stalled.clone(), parts.time.clone());
     let degraded: Degraded = Arc::new(move || {
+        let (mut status, concern) = (ledger.status(), ledger.ledger().concern());
         // Whether its file is there is looked at each second, and not only when something is written.
-        let failing = ledger.status().failing.filter(|error| !matches!(error, LedgerError::Gone { .. }));
-        let failing = failing.map(|error| error.to_string());
-        failing
-            .or_else(|| ledger.ledger().concern())
+        status.failing = status.failing.filter(|error| !matches!(error, LedgerError::Gone { .. }));
+        // It knows which rows are damaged.
+        status.last_row_failure = status.last_row_failure.filter(|_| concern.is_none());
+        status
+            .says()
+            .or(concern)
             .or_else(|| unreadable(&catalog.load()))
             .or_else(|| slow.says())
             .or_else(|| time.says())

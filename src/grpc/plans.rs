@@ -399,11 +399,11 @@ impl Meters {
     }
 
     fn refused(&self, reason: Reason) {
-        if let Some(place) = Reason::ALL.iter().position(|known| *known == reason) {
-            self.checks.add(ADMITTED + 1 + place, 1);
-        }
         if reason == Reason::LedgerUnavailable {
             self.without_ledger.fetch_add(1, Ordering::Relaxed);
+        }
+        if let Some(place) = Reason::ALL.iter().position(|known| *known == reason) {
+            self.checks.add(ADMITTED + 1 + place, 1);
         }
     }
 }

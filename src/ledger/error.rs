@@ -14,6 +14,8 @@ pub enum LedgerError {
     Io { path: PathBuf, what: String },
     #[error("the ledger {} is damaged: {what}. Stop the service and restore a backup, or move the file away to start with an empty ledger", path.display())]
     Damaged { path: PathBuf, what: String },
+    #[error("a row of the ledger {} cannot be read: {what}. What needs it fails, and nothing else. Run `tollgate ledger check`, and restore a backup", path.display())]
+    Row { path: PathBuf, what: String },
     #[error("{} is not a ledger of tollgate: {what}. Choose another data folder, or move the file away", path.display())]
     Foreign { path: PathBuf, what: String },
     #[error(
@@ -46,8 +48,8 @@ pub enum LedgerError {
 
 impl LedgerError {
     /// Every word of [`Self::reason`].
-    pub const REASONS: [&'static str; 13] =
-        ["full", "read_only", "io", "damaged", "foreign", "newer", "in_use", "gone", "went_back", "missing", "busy", "stopped", "fault"];
+    pub const REASONS: [&'static str; 14] =
+        ["full", "read_only", "io", "damaged", "row", "foreign", "newer", "in_use", "gone", "went_back", "missing", "busy", "stopped", "fault"];
 
     /// A word for metrics.
     pub fn reason(&self) -> &'static str {
@@ -56,6 +58,7 @@ impl LedgerError {
             Self::ReadOnly(_) => "read_only",
             Self::Io { .. } => "io",
             Self::Damaged { .. } => "damaged",
+            Self::Row { .. } => "row",
             Self::Foreign { .. } => "foreign",
             Self::Newer { .. } => "newer",
             Self::InUse { .. } => "in_use",
@@ -66,6 +69,11 @@ impl LedgerError {
             Self::Stopped => "stopped",
             Self::Fault(_) => "fault",
         }
+    }
+
+    /// It is about what one operation needs: others may work.
+    pub(super) fn is_of_one(&self) -> bool {
+        matches!(self, Self::Row { .. } | Self::Damaged { .. })
     }
 }
 

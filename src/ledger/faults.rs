@@ -36,17 +36,53 @@ pub struct FaultyLedger {
     plan: Mutex<Plan>,
     commits: AtomicU64,
     dead: AtomicBool,
+    /// Why it cannot tidy.
+    tidying: Mutex<Option<LedgerError>>,
 }
 
 impl FaultyLedger {
     /// `plan` decides what happens to each commit, by its number from 1.
     pub fn new(inner: Arc<dyn Ledger>, plan: impl FnMut(u64) -> Fault + Send + 'static) -> Self {
-        Self { inner, plan: Mutex::new(Box::new(plan)), commits: AtomicU64::new(0), dead: AtomicBool::new(false) }
+        Self {
+            inner,
+            plan: Mutex::new(Box::new(plan)),
+            commits: AtomicU64::new(0),
+            dead: AtomicBool::new(false),
+            tidying: Mutex::default(),
+        }
     }
 
     /// How many commits were asked for.
     pub fn commits(&self) -> u64 {
         self.commits.load(Ordering::Relaxed)
+    }
+
+    /// From now on tidying fails, or works again.
+    pub fn set_tidying(&self, wrong: Option<LedgerError>) {
+        *self.tidying.lock() = wrong;
+    }
+
+    fn next_fault(&self) -> Fault {
+        let number = self.commits.fetch_add(1, Ordering::Relaxed) + 1;
+        (self.plan.lock())(number)
+    }
+
+    fn meet(&self, fault: Fault, operations: &[Operation]) -> Result<Vec<Answer>, LedgerError> {
+        let inner = self.alive()?;
+        match fault {
+            Fault::None => inner.commit(operations),
+            Fault::Before(wrong) => Err(wrong),
+            Fault::After(wrong) => inner.commit(operations).and(Err(wrong)),
+            Fault::Wait(until) => {
+                // Told, or left alone: both let it go on.
+                let _ = until.recv();
+                inner.commit(operations)
+            }
+            Fault::Die => {
+                self.dead.store(true, Ordering::Release);
+                inner.commit(operations).and(Err(LedgerError::Stopped))
+            }
+        }
     }
 
     fn alive(&self) -> Result<&dyn Ledger, LedgerError> {
@@ -70,23 +106,16 @@ impl Ledger for FaultyLedger {
     }
 
     fn commit(&self, operations: &[Operation]) -> Result<Vec<Answer>, LedgerError> {
-        let inner = self.alive()?;
-        let number = self.commits.fetch_add(1, Ordering::Relaxed) + 1;
-        let fault = (self.plan.lock())(number);
-        match fault {
-            Fault::None => inner.commit(operations),
-            Fault::Before(wrong) => Err(wrong),
-            Fault::After(wrong) => inner.commit(operations).and(Err(wrong)),
-            Fault::Wait(until) => {
-                // Told, or left alone: both let it go on.
-                let _ = until.recv();
-                inner.commit(operations)
-            }
-            Fault::Die => {
-                self.dead.store(true, Ordering::Release);
-                inner.commit(operations).and(Err(LedgerError::Stopped))
-            }
-        }
+        self.alive()?;
+        self.meet(self.next_fault(), operations)
+    }
+
+    fn commit_each(&self, operations: &[Operation]) -> Vec<Result<Answer, LedgerError>> {
+        let done = self.alive().and_then(|inner| match self.next_fault() {
+            Fault::None => Ok(inner.commit_each(operations)),
+            fault => Ok(self.meet(fault, operations)?.into_iter().map(Ok).collect()),
+        });
+        done.unwrap_or_else(|wrong| operations.iter().map(|_| Err(wrong.clone())).collect())
     }
 
     fn find_made(&self, kind: OnceKind, name: &[u8; 16]) -> Result<Option<Made>, LedgerError> {
@@ -136,7 +165,11 @@ impl Ledger for FaultyLedger {
     }
 
     fn tidy(&self) -> Result<(), LedgerError> {
-        self.alive()?.tidy()
+        let inner = self.alive()?;
+        match &*self.tidying.lock() {
+            Some(wrong) => Err(wrong.clone()),
+            None => inner.tidy(),
+        }
     }
 
     fn wants_tidying(&self) -> bool {
@@ -153,5 +186,9 @@ impl Ledger for FaultyLedger {
 
     fn damaged_rows(&self) -> usize {
         self.inner.damaged_rows()
+    }
+
+    fn untidy_bytes(&self) -> u64 {
+        self.inner.untidy_bytes()
     }
 }

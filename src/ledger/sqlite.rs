@@ -146,12 +146,15 @@ impl SqliteLedger {
                 open(&self.path)?
             }
         };
-        let done = work(&mut connection).map_err(|wrong| {
+        let done = work(&mut connection);
+        // A row that cannot be read is no fault of the connection.
+        if done.as_ref().err().is_none_or(|wrong| wrong.sqlite_error_code().is_none()) {
+            *place = Some(connection);
+        }
+        done.map_err(|wrong| {
             BadRow::of(&wrong).into_iter().for_each(|bad| self.damage.note(bad));
             failure::classify(&self.path, &wrong)
-        })?;
-        *place = Some(connection);
-        Ok(done)
+        })
     }
 
     fn write<R>(&self, work: impl FnOnce(&mut Connection) -> rusqlite::Result<R>) -> Result<R, LedgerError> {
@@ -195,6 +198,20 @@ impl SqliteLedger {
         // What is in a file that was taken away meanwhile is not promised.
         self.place.look()?;
         Ok(done)
+    }
+
+    /// Does all operations in one transaction. An error, and whether it is known that nothing was done: it fell before the commit.
+    fn attempt(&self, operations: &[Operation]) -> Result<Vec<Answer>, (LedgerError, bool)> {
+        let mut undone = true;
+        let done = self.transact(|transaction| {
+            let answers: Vec<_> = operations.iter().map(|operation| perform(transaction, operation)).collect::<Result<_, _>>()?;
+            undone = false;
+            Ok(answers)
+        });
+        if done.is_ok() {
+            self.damage.mended_by(operations);
+        }
+        done.map_err(|wrong| (wrong, undone))
     }
 
     /// Lets no transaction make the file larger than this: a full disk for tests.
@@ -323,9 +340,21 @@ impl Ledger for SqliteLedger {
     }
 
     fn commit(&self, operations: &[Operation]) -> Result<Vec<Answer>, LedgerError> {
-        let answers = self.transact(|transaction| operations.iter().map(|operation| perform(transaction, operation)).collect())?;
-        self.damage.mended_by(operations);
-        Ok(answers)
+        self.attempt(operations).map_err(|(wrong, _)| wrong)
+    }
+
+    fn commit_each(&self, operations: &[Operation]) -> Vec<Result<Answer, LedgerError>> {
+        match self.attempt(operations) {
+            Ok(answers) => answers.into_iter().map(Ok).collect(),
+            // In halves until the one that fails is alone: the others cost a few transactions more, and not one each.
+            Err((wrong, true)) if wrong.is_of_one() && operations.len() > 1 => {
+                let (first, rest) = operations.split_at(operations.len() / 2);
+                let mut each = self.commit_each(first);
+                each.extend(self.commit_each(rest));
+                each
+            }
+            Err((wrong, _)) => operations.iter().map(|_| Err(wrong.clone())).collect(),
+        }
     }
 
     fn find_made(&self, kind: OnceKind, name: &[u8; 16]) -> Result<Option<Made>, LedgerError> {
@@ -402,5 +431,9 @@ impl Ledger for SqliteLedger {
 
     fn wants_tidying(&self) -> bool {
         self.written.load(Ordering::Relaxed) >= MUCH_WRITTEN
+    }
+
+    fn untidy_bytes(&self) -> u64 {
+        connect::beside(&self.path, "-wal").metadata().map_or(0, |log| log.len())
     }
 }

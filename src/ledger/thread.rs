@@ -4,13 +4,11 @@
 use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use parking_lot::Mutex;
-
+use super::status::{Counts, LedgerStatus};
 use super::{
     Answer, Balance, CatalogEdit, ChargeRequest, DailyReport, Expire, Expired, GiveBack, GivenBack, GrantMade, GrantRequest, Lease,
     LeaseRequest, Ledger, LedgerError, NameReport, Operation, Refused, RevisionConflict, Settle, Settled, WindowReport,
@@ -66,34 +64,6 @@ struct Job {
     answer: Callback<Answer>,
 }
 
-/// What the thread has done so far.
-#[derive(Debug, Default)]
-struct Counts {
-    operations: AtomicU64,
-    begun: AtomicU64,
-    commits: AtomicU64,
-    failures: AtomicU64,
-    waiting: AtomicU64,
-    last_failure: Mutex<Option<LedgerError>>,
-}
-
-/// What a ledger's thread has done so far, for metrics and health.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct LedgerStatus {
-    /// Operations that were committed.
-    pub operations: u64,
-    /// Transactions that were begun: one more than committed and failed together while one is under way.
-    pub begun: u64,
-    /// Transactions that were committed.
-    pub commits: u64,
-    /// Transactions that failed.
-    pub failures: u64,
-    /// Operations that wait for a transaction.
-    pub waiting: u64,
-    /// Why the last transaction failed. `None`: it did not.
-    pub failing: Option<LedgerError>,
-}
-
 /// A ledger with a thread of its own. When it is dropped, what waits is done first.
 pub struct LedgerThread {
     ledger: Arc<dyn Ledger>,
@@ -132,13 +102,13 @@ impl LedgerThread {
         });
         let job = Job { operation: request.into_operation(), answer };
         let Some(queue) = &self.queue else { return (job.answer)(Err(LedgerError::Stopped)) };
-        self.counts.waiting.fetch_add(1, Ordering::Relaxed);
+        self.counts.waits();
         let (job, why) = match queue.try_send(job) {
             Ok(()) => return,
             Err(TrySendError::Full(job)) => (job, LedgerError::Busy),
             Err(TrySendError::Disconnected(job)) => (job, LedgerError::Stopped),
         };
-        self.counts.waiting.fetch_sub(1, Ordering::Relaxed);
+        self.counts.waits_no_more(1);
         (job.answer)(Err(why));
     }
 
@@ -154,16 +124,12 @@ impl LedgerThread {
 
     /// What was done so far.
     pub fn status(&self) -> LedgerStatus {
-        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        let Counts { operations, begun, commits, failures, waiting, last_failure } = &*self.counts;
-        LedgerStatus {
-            begun: read(begun),
-            operations: read(operations),
-            commits: read(commits),
-            failures: read(failures),
-            waiting: read(waiting),
-            failing: last_failure.lock().clone(),
-        }
+        self.counts.status()
+    }
+
+    /// Did the last transaction fail?
+    pub fn is_failing(&self) -> bool {
+        self.counts.is_failing()
     }
 }
 
@@ -200,9 +166,9 @@ impl Tidier {
         let (ledger, counts) = (Arc::clone(ledger), Arc::clone(counts));
         let thread = spawn("ledger-tidier", move || {
             for () in woken {
-                if let Err(wrong) = guarded(|| ledger.tidy()) {
-                    *counts.last_failure.lock() = Some(wrong);
-                }
+                // Commits go on, whatever becomes of it: a failure of this is none of theirs.
+                counts.note_tidied(guarded(|| ledger.tidy()));
+                counts.note_untidy(ledger.untidy_bytes());
             }
         })?;
         Ok(Self { wake, thread })
@@ -258,26 +224,16 @@ impl Worker {
             operations.push(job.operation);
             callbacks.push(job.answer);
         }
-        let many = u64::try_from(operations.len()).unwrap_or(u64::MAX);
-        self.counts.waiting.fetch_sub(many, Ordering::Relaxed);
-        self.counts.begun.fetch_add(1, Ordering::Relaxed);
-        let done = guarded(|| self.ledger.commit(&operations));
-        self.note(&done, many);
-        match done {
-            Ok(answers) => callbacks.into_iter().zip(answers).for_each(|(callback, answer)| call(callback, Ok(answer))),
-            Err(wrong) => callbacks.into_iter().for_each(|callback| call(callback, Err(wrong.clone()))),
-        }
-    }
-
-    fn note<T>(&self, done: &Result<T, LedgerError>, operations: u64) {
-        match done {
-            Ok(_) => {
-                self.counts.commits.fetch_add(1, Ordering::Relaxed);
-                self.counts.operations.fetch_add(operations, Ordering::Relaxed);
-            }
-            Err(_) => drop(self.counts.failures.fetch_add(1, Ordering::Relaxed)),
-        }
-        *self.counts.last_failure.lock() = done.as_ref().err().cloned();
+        self.counts.waits_no_more(u64::try_from(operations.len()).unwrap_or(u64::MAX));
+        self.counts.begins();
+        let done = guarded(|| Ok(self.ledger.commit_each(&operations))).and_then(|done| {
+            let fits = done.len() == operations.len();
+            if fits { Ok(done) } else { Err(LedgerError::Fault("it answered some of the operations".to_owned())) }
+        });
+        let done = done.unwrap_or_else(|wrong| operations.iter().map(|_| Err(wrong.clone())).collect());
+        self.counts.note(&operations, &done);
+        self.counts.note_untidy(self.ledger.untidy_bytes());
+        callbacks.into_iter().zip(done).for_each(|(callback, done)| call(callback, done));
     }
 }
 

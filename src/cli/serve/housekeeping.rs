@@ -1,7 +1,8 @@
-//! What has to happen now and then: dead counters swept, statistics written, a slow ledger noticed, rules files looked at, gauges set.
+//! What has to happen now and then: dead counters swept, statistics written, a ledger that is slow or fails noticed, rules files looked at, gauges set.
 
 mod gauges;
 mod stall;
+mod trouble;
 mod turns;
 mod upkeep;
 
@@ -14,6 +15,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use self::gauges::Gauges;
 pub(super) use self::stall::Stalled;
 use self::stall::Watch;
+use self::trouble::Trouble;
 use self::turns::Turns;
 use self::upkeep::Upkeep;
 use super::parts::Parts;
@@ -136,13 +138,15 @@ pub(super) fn start(parts: &Parts, files_poll_ms: u64, watched: Watched, stoppin
     let (mut watch, stalled, clock) = (Watch::new(stalled.clone()), stalled.clone(), parts.clock.clone());
     let (durable, overload) = (parts.durable_engine.clone(), parts.overload.clone());
     let (metrics, callers) = (parts.metrics.clone(), parts.plans.clone());
-    let (mut turns, mut told_lost) = (Turns::new(degraded), 0);
+    let (mut turns, mut told_lost, mut trouble) = (Turns::new(degraded), 0, Trouble::default());
     let time = parts.time.clone();
     every("gauges", Duration::from_secs(1), stopping.clone(), move || {
         // What is believed is kept by the upkeep; here it is seen, and told, at once.
         let _ = time.look(clock.now());
         let status = ledger.status();
-        watch.look(&status, clock.steady_ns());
+        let steady_ns = clock.steady_ns();
+        watch.look(&status, steady_ns);
+        trouble.look(&status, steady_ns);
         gauges.set(&rules, &plans, &durable, &status);
         gauges.set_damaged_rows(ledger.ledger().damaged_rows());
         gauges.set_callers(&callers);

@@ -171,7 +171,11 @@ fn open_ledger(config: &Config) -> Result<(Arc<LedgerThread>, Secrets, Holder), 
 /// A file that is not a ledger of this version is unusable however often it is tried; what else is wrong may pass.
 pub(in crate::cli) fn unopened(error: LedgerError) -> Failure {
     match error {
-        LedgerError::Damaged { .. } | LedgerError::Foreign { .. } | LedgerError::Newer { .. } | LedgerError::WentBack { .. } => {
+        LedgerError::Damaged { .. }
+        | LedgerError::Row { .. }
+        | LedgerError::Foreign { .. }
+        | LedgerError::Newer { .. }
+        | LedgerError::WentBack { .. } => {
             Failure::unusable(error)
         }
         error => Failure::failed(error),

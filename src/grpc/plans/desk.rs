@@ -89,7 +89,7 @@ impl Desk {
     /// The same, but does not wait for a ledger whose last transaction failed: that is asked all the same, which is how it is noticed that it
     /// works again, but waiting would only cost the caller's time. `false`: it fails.
     pub async fn draw_unless_failing(&self, needs: Vec<Need>, at_most: Duration) -> bool {
-        let fails = self.ledger.status().failing.is_some();
+        let fails = self.ledger.is_failing();
         self.draw(needs, if fails { Duration::ZERO } else { at_most }).await;
         !fails
     }

@@ -21,7 +21,7 @@ pub(super) fn classify(path: &Path, wrong: &Error) -> LedgerError {
             LedgerError::Io { path, what }
         }
         // A row that holds what no row of ours holds.
-        None => LedgerError::Damaged { path, what },
+        None => LedgerError::Row { path, what },
         Some(_) => LedgerError::Fault(what),
     }
 }

@@ -134,3 +134,71 @@ fn a_callback_may_hold_the_last_reference() {
     assert_eq!(told.recv(), Ok(true));
     assert_eq!(ledger.commits(), 1);
 }
+
+/// Waits for what the ledger's threads do by themselves.
+fn until(thread: &LedgerThread, seen: impl Fn(&LedgerStatus) -> bool) {
+    while !seen(&thread.status()) {
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn tidying_that_fails_is_a_state_of_its_own_and_commits_go_on() {
+    let ledger = Arc::new(FaultyLedger::new(Bench::memory().ledger, |_| Fault::None));
+    let thread = start(ledger.clone());
+    ledger.set_tidying(Some(broken()));
+    let holder = ledger.join(1).unwrap();
+    assert_eq!(thread.call(lease(holder, 1)).unwrap().unwrap().leased, 1);
+    until(&thread, |status| status.tidying == Some(broken()));
+    // A commit that works does not hide it, and it does not make commits seem to fail.
+    assert_eq!(thread.call(lease(holder, 2)).unwrap().unwrap().leased, 2);
+    let status = thread.status();
+    assert_eq!((status.failing.clone(), status.failures, thread.is_failing(), status.tidying.is_some()), (None, 0, false, true));
+    assert!(status.says().unwrap().contains("is not tidied") && status.tidy_failures > 0);
+    ledger.set_tidying(None);
+    until(&thread, |status| status.tidying.is_none());
+    assert_eq!(thread.status().says(), None);
+}
+
+#[test]
+fn a_row_that_cannot_be_read_fails_the_operation_that_needs_it_and_no_other() {
+    let folder = TempDir::new().unwrap();
+    let file = SqliteLedger::open(folder.path()).unwrap();
+    let holder = file.join(1).unwrap();
+    let counter = one(&file, lease(holder, 9)).unwrap().unwrap().counter;
+    one(&file, settle(holder, 1, &[(counter, -1)])).unwrap();
+    let sql = rusqlite::Connection::open(file.path()).unwrap();
+    assert_eq!(sql.execute("UPDATE marks SET bits = x'00'", []).unwrap(), 1);
+    drop(sql);
+
+    let (open, gate) = channel();
+    let mut gate = Some(gate);
+    let ledger = Arc::new(FaultyLedger::new(Arc::new(file), move |_| gate.take().map_or(Fault::None, Fault::Wait)));
+    let thread = start(ledger.clone());
+    // All that follows the first waits together.
+    let first = submit(&thread, holder, 9..=9);
+    while ledger.commits() == 0 {
+        std::thread::yield_now();
+    }
+    let before = submit(&thread, holder, 10..=15);
+    let (tell, told) = channel();
+    thread.submit(settle(holder, 2, &[(counter, -1)]), move |done| tell.send(done).unwrap());
+    let after = submit(&thread, holder, 16..=25);
+    let elsewhere = Settle { mark: Mark { shard: 8, ..settle(holder, 2, &[]).mark }, ..settle(holder, 2, &[(counter, -1)]) };
+    let (tell, other) = channel();
+    thread.submit(elsewhere, move |done| tell.send(done.is_ok()).unwrap());
+    open.send(()).unwrap();
+
+    assert_eq!(first.iter().chain(before.iter()).chain(after.iter()).collect::<Vec<_>>(), (9..=25).map(Ok).collect::<Vec<_>>());
+    assert!(matches!(told.recv().unwrap(), Err(LedgerError::Row { .. })));
+    assert!(other.recv().unwrap());
+    let status = thread.status();
+    assert_eq!((status.failing.clone(), status.failures, status.row_failures), (None, 0, 1));
+    let said = status.says().unwrap();
+    assert!(said.contains("a correction of the receipt 2 of shard 7, holder 1"), "{said}");
+    // Alone it does not make the ledger seem to fail either: nobody else is kept waiting or refused for it.
+    assert!(matches!(thread.call(settle(holder, 3, &[(counter, -1)])), Err(LedgerError::Row { .. })));
+    assert!(!thread.is_failing());
+    let row = ledger.usage(&LedgerScope::All, 0, u64::MAX).unwrap().remove(0);
+    assert_eq!(row.charged, 25 - 2, "each that worked was done once");
+}

@@ -62,9 +62,20 @@ const CALLER_GAUGES: [(&str, &str, Read<Plans>); 1] =
         count(plans.remembered_callers())
     })];
 
-const LEDGER_GAUGES: [(&str, &str, Read<LedgerStatus>); 1] =
-    [("tollgate_ledger_waiting", "Operations that wait for a transaction of the ledger", |status| status.waiting)];
-const LEDGER_COUNTERS: [(&str, &str, Read<LedgerStatus>); 3] = [
+const LEDGER_GAUGES: [(&str, &str, Read<LedgerStatus>); 3] = [
+    ("tollgate_ledger_waiting", "Operations that wait for a transaction of the ledger", |status| status.waiting),
+    (
+        "tollgate_ledger_tidy_failing",
+        "1 while the ledger's log is not written back, or what is old not dropped, because that fails",
+        |status| status.tidying.is_some().into(),
+    ),
+    ("tollgate_ledger_log_bytes", "Bytes of the ledger's log that is written back when there is time", |status| status.untidy_bytes),
+];
+const LEDGER_COUNTERS: [(&str, &str, Read<LedgerStatus>); 5] = [
+    ("tollgate_ledger_tidy_failures", "How often the ledger could not be tidied", |status| status.tidy_failures),
+    ("tollgate_ledger_row_failures", "Operations of the ledger that failed because a row that they need cannot be read", |status| {
+        status.row_failures
+    }),
     ("tollgate_ledger_operations", "Operations that the ledger has committed", |status| status.operations),
     ("tollgate_ledger_commits", "Transactions that the ledger has committed", |status| status.commits),
     ("tollgate_ledger_failures", "Transactions of the ledger that failed", |status| status.failures),
