@@ -27,7 +27,6 @@ use tonic::server::NamedService;
 use tonic::{Code, Status};
 
 use self::wire::{CheckRequest, HttpRequest};
-use super::deadline::time_left;
 use super::inbound::Inbound;
 use super::plans::{Plans, headers};
 use super::protobuf::{Malformed, text_or_none};
@@ -72,8 +71,10 @@ where
         }
         let authorization = self.0.clone();
         unary::answer(request, move |message, call| {
-            let time_left = time_left(call.headers);
-            Ok(Reply::Later(Box::pin(async move { authorization.check(message, time_left).await })))
+            Ok(match authorization.0.time_left(call.headers) {
+                Ok(time_left) => Reply::Later(Box::pin(async move { authorization.check(message, time_left).await })),
+                Err(expired) => Reply::Now(Err(expired.into())),
+            })
         })
     }
 }

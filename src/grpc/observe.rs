@@ -12,6 +12,7 @@ use prost::Message;
 use prost_types::FileDescriptorSet;
 use tonic::Code;
 
+use super::deadline::Arrived;
 use super::overload::{Backlog, Line, LineEnds, Overloaded, Sheds, Turn, is_queue, is_spared, sheds};
 use super::{ENVOY_DESCRIPTORS, TOLLGATE_DESCRIPTORS};
 use crate::clock::Clock;
@@ -208,6 +209,7 @@ impl<F: Future<Output = Result<Response<A>, E>> + Unpin, A, E> Future for Observ
             return Poll::Pending;
         }
         let began_ns = self.call.as_mut().and_then(Call::begin);
+        let _arrived = self.call.as_ref().map(|call| Arrived::at(call.start_ns));
         let answered = std::task::ready!(Pin::new(&mut self.answer).poll(context));
         if let (Some(call), Ok(answer)) = (self.call.take(), &answered) {
             call.observe.end(&call, began_ns, answer.headers());
@@ -284,6 +286,24 @@ mod tests {
         drop(before);
         let behind = |observe: &Arc<Observe>| observe.begin("/no/such", &line).turn;
         assert_eq!(behind(&observe), Turn::Waits { behind: 0 }, "none of them waits");
+    }
+
+    #[test]
+    fn the_time_of_a_call_runs_from_when_it_came_and_not_from_when_its_turn_comes() {
+        let now = Arc::new(std::sync::atomic::AtomicU64::new(1));
+        let told = now.clone();
+        let clock =
+            Clock::from_fn(move || crate::decide::time::Now { unix_ns: 1, steady_ns: told.load(std::sync::atomic::Ordering::Relaxed) });
+        let observe = Arc::new(Observe::new(Arc::new(Metrics::new()), clock.clone(), Overload::new(None, None).core()));
+        let mut headers = HeaderMap::new();
+        headers.insert("grpc-timeout", "20m".parse().unwrap());
+        let call = observe.begin("/tollgate.v1.DecisionService/Check", &Arc::default());
+        now.store(20_000_001, std::sync::atomic::Ordering::Relaxed);
+        let over = || crate::grpc::deadline::Deadline::of(&headers, &clock).time_left(&clock).is_err();
+        let answer = std::future::poll_fn(|_| Poll::Ready(Ok::<_, std::convert::Infallible>(Response::new(over()))));
+        let answered = Pin::new(&mut Observed::new(answer, Some(call))).poll(&mut Context::from_waker(std::task::Waker::noop()));
+        assert!(matches!(answered, Poll::Ready(Ok(response)) if *response.body()));
+        assert!(!over(), "outside of it nothing has come");
     }
 
     /// An Envoy's report is told from a decision by its message, so it comes as one that is not let in.

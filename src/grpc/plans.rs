@@ -8,12 +8,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::Guard;
+use axum::http::HeaderMap;
 use metrics::Counter;
 use parking_lot::{Mutex, MutexGuard};
 use smallvec::SmallVec;
 
 use self::desk::Desk;
-use super::deadline::Patience;
+use super::deadline::{Deadline, Expired, Patience};
 use crate::catalog::{Caller, Catalog, CatalogStore, Recent, Room, Who};
 use crate::clock::Clock;
 use crate::config;
@@ -215,6 +216,21 @@ impl Plans {
         self.room.held()
     }
 
+    /// The deadline of the call that is polled, by its headers.
+    pub(super) fn deadline(&self, headers: &HeaderMap) -> Deadline {
+        Deadline::of(headers, &self.clock)
+    }
+
+    /// What is left until then.
+    pub(super) fn left_until(&self, deadline: Deadline) -> Result<Option<Duration>, Expired> {
+        deadline.time_left(&self.clock)
+    }
+
+    /// What is left of the time of the call that is polled.
+    pub(super) fn time_left(&self, headers: &HeaderMap) -> Result<Option<Duration>, Expired> {
+        self.left_until(self.deadline(headers))
+    }
+
     /// How plans are asked about.
     pub fn settings(&self) -> &config::Plans {
         &self.settings
@@ -279,17 +295,18 @@ impl Plans {
     }
 
     /// Decides `count` requests by one catalog and one reading of the clock, for as long as nothing is waited for. Those that wait for the
-    /// ledger wait together, and hold up no others. `answer` is told the place of a request, and `None` of one that cannot be decided, whoever
-    /// the caller is.
+    /// ledger wait together, and hold up no others: all of them no longer than one would, and within `time_left`. `answer` is told the place of a
+    /// request, and `None` of one that cannot be decided, whoever the caller is.
     pub async fn check_all<'r>(
         &self,
         count: usize,
+        time_left: Option<Duration>,
         request: impl Fn(usize) -> CheckInput<'r>,
         mut answer: impl FnMut(usize, Option<&Decision<'_>>),
     ) {
         let now = self.clock.now();
-        let mut patience = Patience::new(now, self.settings.max_wait, None);
-        let asks = self.desk.is_some() && !self.settings.max_wait.is_zero();
+        let patience = Patience::new(now, self.settings.max_wait, time_left);
+        let asks = self.desk.is_some() && !patience.left(now).is_zero();
         let shortage = if asks { Shortage::Ask } else { self.settings.on_failure };
         let mut open = self.sit(shortage, now).decide_each((0..count).map(|place| (place, request(place))), &mut answer);
         while let (Some(desk), true) = (&self.desk, asks && !open.is_empty()) {
@@ -299,12 +316,7 @@ impl Plans {
             let last = !works || patience.left(now).is_zero();
             let shortage = if last { self.settings.on_failure } else { Shortage::Ask };
             let again = open.iter().map(|&(place, _)| (place, request(place)));
-            let still = self.sit(shortage, now).decide_each(again, &mut answer);
-            if still.len() < open.len() {
-                // Each waits for so long from when those before it are answered, as if they had come one by one.
-                patience = Patience::new(now, self.settings.max_wait, None);
-            }
-            open = still;
+            open = self.sit(shortage, now).decide_each(again, &mut answer);
             if last {
                 break;
             }

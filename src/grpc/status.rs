@@ -4,6 +4,7 @@ use tonic::metadata::MetadataValue;
 use tonic::{Code, Status};
 
 use super::budget::Full;
+use super::deadline::Expired;
 use super::details;
 use super::inbound::Stopping;
 use super::overload::{Cut, Shed};
@@ -91,6 +92,12 @@ impl From<Shed> for Status {
 impl From<Cut> for Status {
     fn from(cut: Cut) -> Self {
         Self::unavailable(cut.to_string())
+    }
+}
+
+impl From<Expired> for Status {
+    fn from(expired: Expired) -> Self {
+        Self::deadline_exceeded(expired.to_string())
     }
 }
 

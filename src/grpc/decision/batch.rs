@@ -5,12 +5,14 @@ use tonic::Status;
 use super::request::Batch;
 use super::{MAX_BATCH, wire_reason};
 use crate::decide::verdict::{Decision, Reason, Verdict};
+use crate::grpc::deadline::Deadline;
 use crate::grpc::pb::tollgate as pb;
 use crate::grpc::plans::Plans;
 use crate::grpc::protobuf::{put_bytes, put_nested, put_number, put_text, put_varint};
 
 /// `CheckBatch` to `CheckBatchResponse`.
-pub(super) async fn answer(plans: &Plans, message: &[u8]) -> Result<Vec<u8>, Status> {
+pub(super) async fn answer(plans: &Plans, message: &[u8], deadline: Deadline) -> Result<Vec<u8>, Status> {
+    let time_left = plans.left_until(deadline)?;
     let batch = Batch::read(message)?;
     if let Some(error) = unreadable(&batch) {
         let mut out = Vec::new();
@@ -24,7 +26,7 @@ pub(super) async fn answer(plans: &Plans, message: &[u8]) -> Result<Vec<u8>, Sta
         Some(decision) => answers.set(place, decision),
         None => answers.refuse(place, Reason::InvalidRequest, None),
     };
-    plans.check_all(count, |place| batch.item(place), answer).await;
+    plans.check_all(count, time_left, |place| batch.item(place), answer).await;
     Ok(answers.pack(batch.id))
 }
 

@@ -17,7 +17,6 @@ use tonic::server::{Grpc, NamedService, StreamingService};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{Decisions, batch};
-use crate::grpc::deadline::time_left;
 use crate::grpc::inbound::Inbound;
 use crate::grpc::overload::LineEnds;
 use crate::grpc::pb::tollgate::decision_service_server::SERVICE_NAME;
@@ -55,16 +54,23 @@ where
     fn call(&mut self, request: http::Request<Inbound<B>>) -> Self::Future {
         let decisions = self.decisions.clone();
         match request.uri().path() {
-            "/tollgate.v1.DecisionService/Check" => {
-                unary::answer(request, move |message, call| Ok(decisions.check(message, time_left(call.headers))))
-            }
+            "/tollgate.v1.DecisionService/Check" => unary::answer(request, move |message, call| {
+                Ok(match decisions.0.time_left(call.headers) {
+                    Ok(time_left) => decisions.check(message, time_left),
+                    Err(expired) => Reply::Now(Err(expired.into())),
+                })
+            }),
             "/tollgate.v1.DecisionService/Report" => {
                 unary::answer(request, move |message, _| Ok(Reply::Later(Box::pin(async move { decisions.report(message).await }))))
             }
-            "/tollgate.v1.DecisionService/CheckStream" => stream(request, move |message| {
-                let decisions = decisions.clone();
-                async move { batch::answer(&decisions.0, &message).await }
-            }),
+            "/tollgate.v1.DecisionService/CheckStream" => {
+                // Of the stream as a whole.
+                let deadline = decisions.0.deadline(request.headers());
+                stream(request, move |message| {
+                    let decisions = decisions.clone();
+                    async move { batch::answer(&decisions.0, &message, deadline).await }
+                })
+            }
             "/tollgate.v1.DecisionService/ReportStream" => stream(request, move |message| {
                 let decisions = decisions.clone();
                 async move { decisions.answer_report(message).await }
@@ -164,6 +170,28 @@ mod tests {
     use tonic::Code;
 
     use super::*;
+    use crate::clock::Clock;
+    use crate::decide::time::Now;
+    use crate::grpc::deadline::Arrived;
+    use crate::metrics::Metrics;
+
+    /// A call that came at the start of the steady clock, with 20 ms, when it is `steady_ns` on it: its status.
+    async fn check_at(steady_ns: u64) -> Code {
+        let clock = Clock::from_fn(move || Now { unix_ns: 1, steady_ns });
+        let plans = crate::grpc::plans::tests::empty(clock, &Metrics::new());
+        let message = Full::new(Bytes::from_static(b"\0\0\0\0\x03\x12\x01t"));
+        let mut request = http::Request::post("/tollgate.v1.DecisionService/Check").body(message).unwrap();
+        request.headers_mut().insert("grpc-timeout", "20m".parse().unwrap());
+        let _arrived = Arrived::at(0);
+        let response = DecisionGrpc::new(plans).call(request).await.unwrap_or_else(|never| match never {});
+        Status::from_header_map(response.headers()).map_or(Code::Ok, |status| status.code())
+    }
+
+    #[tokio::test]
+    async fn a_call_that_waited_past_its_deadline_is_not_decided() {
+        assert_eq!(check_at(19_999_999).await, Code::Ok);
+        assert_eq!(check_at(20_000_000).await, Code::DeadlineExceeded);
+    }
 
     /// The answers to a stream of three messages, of which the connection is cut in the middle of the second, and how it ends.
     #[tokio::test]

@@ -101,7 +101,7 @@ async fn check_batch(plans: &Plans, callers: &[usize]) -> Vec<Option<Reason>> {
         |place: usize| CheckInput { api_key: keys[place].as_bytes(), target: "t", method: b"", path: b"", cost: None, operation_id: b"" };
     let mut answers = vec![None; keys.len()];
     plans
-        .check_all(keys.len(), input, |place, decision| {
+        .check_all(keys.len(), None, input, |place, decision| {
             let before = answers[place].replace(decision.unwrap().verdict.reason());
             assert_eq!(before, None, "answered twice");
         })
@@ -246,9 +246,33 @@ async fn a_batch_over_a_ledger_that_fails_is_answered_all_the_same() {
     let input = |_| CheckInput { api_key: KEY, target: "t", method: b"", path: b"", cost: None, operation_id: b"" };
     for _ in 0..3 {
         let mut answers = Vec::new();
-        bench.plans.check_all(5, input, |place, decision| answers.push((place, decision.unwrap().verdict.reason()))).await;
+        bench.plans.check_all(5, None, input, |place, decision| answers.push((place, decision.unwrap().verdict.reason()))).await;
         assert_eq!(answers, (0..5).map(|place| (place, Some(Reason::LedgerUnavailable))).collect::<Vec<_>>());
     }
+}
+
+#[tokio::test]
+async fn a_batch_waits_no_longer_than_one_check_would_and_answers_every_item() {
+    let now = Arc::new(AtomicU64::new(1_795_341_600 * SECOND_NS));
+    let (told, passes) = (now.clone(), now.clone());
+    let clock = Clock::from_fn(move || Now { unix_ns: told.load(Ordering::Relaxed), steady_ns: told.load(Ordering::Relaxed) });
+    // Each commit takes 60 ms, and of 100 units 2 are leased at once.
+    let slow = FaultyLedger::new(Arc::new(MemoryLedger::new().unwrap()), move |_| {
+        passes.fetch_add(60_000_000, Ordering::Relaxed);
+        Fault::None
+    });
+    let plans = over(config::Plans { max_wait: Duration::from_millis(100), ..settings() }, Arc::new(slow), clock, "YEAR");
+    let file = "{plans: [{id: gold, entitlements: [{name: all, targets: [t], quotas: [{name: q, limit: 100, unit: YEAR}]}]}]}";
+    let document = crate::yaml::parse(file).unwrap().root.to_json().unwrap();
+    let declared = convert::apply::declared(json::declared(document).unwrap().message).unwrap();
+    plans.catalog.edit(EditOptions::default(), plans.clock.now(), |draft| draft.apply(&declared)).unwrap();
+    let input = |_| CheckInput { api_key: KEY, target: "t", method: b"", path: b"", cost: None, operation_id: b"" };
+    let mut answers = vec![None; 64];
+    plans.check_all(64, None, input, |place, decision| answers[place] = Some(decision.unwrap().verdict.reason())).await;
+    let count = |reason| answers.iter().filter(|answer| **answer == Some(reason)).count();
+    let (admitted, unavailable) = (count(None), count(Some(Reason::LedgerUnavailable)));
+    assert_eq!(admitted + unavailable, 64, "{answers:?}");
+    assert!(admitted >= 2 && unavailable >= 32, "{admitted} admitted, where each 2 take 60 ms and 100 ms were there");
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::future::ready;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use axum::http::{Request, Response};
 use hyper::body::Body as HttpBody;
@@ -15,7 +16,6 @@ use tonic::codegen::{BoxFuture, Service, StdError};
 use tonic::server::NamedService;
 
 use super::{First, RateLimiter};
-use crate::grpc::deadline::time_left;
 use crate::grpc::inbound::Inbound;
 use crate::grpc::overload::Overloaded;
 use crate::grpc::pb::rls::rate_limit_service_server::SERVICE_NAME;
@@ -78,12 +78,19 @@ where
 fn should_rate_limit(shared: Arc<Shared>, message: Bytes, call: Call<'_>) -> Reply {
     let Ok(request) = RateLimitRequest::decode(message) else { return Reply::Now(Err(Malformed::Message.into())) };
     let limiter = &shared.limiter;
+    let deadline = limiter.plans.deadline(call.headers);
+    if let Err(expired) = limiter.plans.left_until(deadline)
+        && !limiter.is_for_reports(&request.domain)
+    {
+        return Reply::Now(Err(expired.into()));
+    }
     let permitted = limiter.permit(&request, call.extensions.get());
     let open = match permitted.and_then(|()| limiter.first_try(&request)) {
         Ok(First::Answered(answer)) => return Reply::Now(Ok(Framed::of(&answer))),
         Err(error) => return Reply::Now(Err(error.into())),
         Ok(First::Later(open)) => open,
     };
-    let time_left = time_left(call.headers);
+    // A report is taken however late it is.
+    let time_left = limiter.plans.left_until(deadline).unwrap_or(Some(Duration::ZERO));
     Reply::Later(Box::pin(async move { Ok(Framed::of(&shared.limiter.answer_later(&request, open, time_left).await?)) }))
 }
