@@ -34,7 +34,7 @@ mod times;
 
 pub use error::LedgerError;
 pub use memory::MemoryLedger;
-pub use once::{GrantMade, Made, Once, OnceKind};
+pub use once::{GrantMade, Made, Once, OnceKind, Remember};
 pub use sqlite::SqliteLedger;
 pub use status::LedgerStatus;
 pub use thread::{Callback, LedgerThread, Request};
@@ -107,6 +107,7 @@ pub enum Operation {
     Daily(DailyReport),
     Names(NameReport),
     Windows(WindowReport),
+    Remember(Remember),
     Expire(Expire),
 }
 
@@ -122,6 +123,7 @@ pub enum Answer {
     Daily(()),
     Names(()),
     Windows(()),
+    Remember(()),
     Expire(Expired),
 }
 
@@ -480,6 +482,8 @@ pub struct Expire {
     pub requests_made_before_s: u64,
     /// The same of charges.
     pub charges_made_before_s: u64,
+    /// The same of checks.
+    pub checks_made_before_s: u64,
     /// Kept for the next start. What cannot be old by this time, and was dropped as if it were, by a clock that was wrong, is open again from
     /// now on: periods that end later, and receipts that are issued later.
     pub believed: Option<Believed>,
@@ -561,6 +565,9 @@ pub trait Ledger: Send + Sync + fmt::Debug {
 
     /// What it knows of time.
     fn times(&self) -> Result<Times, LedgerError>;
+
+    /// The operations of a kind that were done after `after_s`, the oldest first. `visit` must not touch the ledger.
+    fn load_made(&self, kind: OnceKind, after_s: u64, visit: &mut dyn FnMut([u8; 16], Made)) -> Result<(), LedgerError>;
 
     /// The catalog as it was committed last.
     fn load_catalog(&self) -> Result<CatalogImage, LedgerError>;

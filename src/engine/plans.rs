@@ -63,7 +63,7 @@ use crate::engine::sync::{
 
 pub use self::correction::{Change, ChargeName, Committed, Correction, Delta, Mark, MarkKind, Settled};
 pub use self::grant::{GrantError, GrantPlan, QuotaUsage, Subject};
-pub use self::operations::REMEMBERED_NS;
+pub use self::operations::{KeptOperation, REMEMBERED_NS};
 pub use self::receipt::MAX_CHARS as MAX_RECEIPT_CHARS;
 pub use self::receipt_names::{NameKind, NumberedName};
 pub use self::settings::{LeaseSettings, Settings};
@@ -340,6 +340,16 @@ impl PlanEngine {
             decision.receipt = issued_for.and_then(|(shard, numbers)| self.issue(shard, numbers, asked, charges));
         }
         Ok(())
+    }
+
+    /// The newest admissions that are remembered by an operation id, at most so many: for a clean stop.
+    pub fn remembered_operations(&self, most: usize, now: Now) -> Vec<KeptOperation> {
+        self.operations.newest(most, now)
+    }
+
+    /// Remembers an admission of an earlier run again: its retry gets the answer that it got then.
+    pub fn restore_operation(&self, kept: KeptOperation, now: Now) {
+        self.operations.restore(kept, now);
     }
 
     /// Counts a decision in the statistics of its day. A peek is none.

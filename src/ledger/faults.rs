@@ -126,6 +126,10 @@ impl Ledger for FaultyLedger {
         self.alive()?.times()
     }
 
+    fn load_made(&self, kind: OnceKind, after_s: u64, visit: &mut dyn FnMut([u8; 16], Made)) -> Result<(), LedgerError> {
+        self.alive()?.load_made(kind, after_s, visit)
+    }
+
     fn load_catalog(&self) -> Result<CatalogImage, LedgerError> {
         self.alive()?.load_catalog()
     }

@@ -115,6 +115,11 @@ impl Ledger for MemoryLedger {
         Ok(Times { vouched_s, seen_s, periods_dropped_to_s, marks_dropped_to_s })
     }
 
+    fn load_made(&self, kind: OnceKind, after_s: u64, visit: &mut dyn FnMut([u8; 16], Made)) -> Result<(), LedgerError> {
+        self.state.lock().made.each(kind, after_s, visit);
+        Ok(())
+    }
+
     fn load_catalog(&self) -> Result<CatalogImage, LedgerError> {
         let state = self.state.lock();
         let resource = |((kind, id), value): (&(u8, Id), &Vec<u8>)| CatalogResource { kind: *kind, id: id.clone(), value: value.clone() };
@@ -400,8 +405,9 @@ impl Rows for State {
         let windows = u64::try_from(ended.len()).unwrap_or(u64::MAX);
         let requests = self.made.expire(OnceKind::Request, expire.requests_made_before_s, limit);
         let charges = self.made.expire(OnceKind::Charge, expire.charges_made_before_s, limit);
-        let more = [mark_rows, periods, days, names, windows, requests, charges].contains(&most);
-        Ok(Expired { mark_rows, periods, counters, days, names, windows, made: requests + charges, reopened: false, more })
+        let checks = self.made.expire(OnceKind::Check, expire.checks_made_before_s, limit);
+        let more = [mark_rows, periods, days, names, windows, requests, charges, checks].contains(&most);
+        Ok(Expired { mark_rows, periods, counters, days, names, windows, made: requests + charges + checks, reopened: false, more })
     }
 }
 

@@ -9,6 +9,8 @@ pub enum OnceKind {
     Request,
     /// A charge of a report without a receipt.
     Charge,
+    /// An admission with an operation id, written at a clean stop.
+    Check,
 }
 
 impl OnceKind {
@@ -17,6 +19,7 @@ impl OnceKind {
         match self {
             Self::Request => 10_000,
             Self::Charge => 1_000_000,
+            Self::Check => 100_000,
         }
     }
 }
@@ -60,4 +63,10 @@ pub struct GrantMade {
     pub balance: Option<Balance>,
     /// It was made before, and nothing changed: what it came to then.
     pub first: Option<Made>,
+}
+
+/// Keeps operations that were done elsewhere. One of a name that is kept takes its place: a repeat is harmless.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Remember {
+    pub operations: Vec<Once>,
 }

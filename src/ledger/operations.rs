@@ -83,6 +83,12 @@ pub(super) fn perform<R: Rows>(rows: &mut R, operation: &Operation) -> Result<An
             }
             Answer::Windows(())
         }
+        Operation::Remember(remember) => {
+            for once in &remember.operations {
+                rows.put_made(once.kind, &once.name, &once.made(Balance::default()))?;
+            }
+            Answer::Remember(())
+        }
         Operation::Expire(request) => {
             let reopened = request.believed.map_or(Ok(false), |believed| rows.believe(believed))?;
             Answer::Expire(Expired { reopened, ..rows.expire(request, MAX_EXPIRED)? })

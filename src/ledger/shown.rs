@@ -18,6 +18,7 @@ impl Operation {
             Self::Daily(report) => format!("{} rows of daily statistics", report.rows.len()),
             Self::Names(report) => format!("{} names of receipts", report.names.len()),
             Self::Windows(report) => format!("{} windows of rules", report.rows.len()),
+            Self::Remember(remember) => format!("{} operation ids of a clean stop", remember.operations.len()),
             Self::Expire(_) => "dropping what is old".to_owned(),
         }
     }

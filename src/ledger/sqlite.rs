@@ -365,6 +365,10 @@ impl Ledger for SqliteLedger {
         self.read(lists::times)
     }
 
+    fn load_made(&self, kind: OnceKind, after_s: u64, visit: &mut dyn FnMut([u8; 16], Made)) -> Result<(), LedgerError> {
+        self.read(|sql| made::each(sql, kind, after_s, visit))
+    }
+
     fn load_catalog(&self) -> Result<CatalogImage, LedgerError> {
         self.read_sound(lists::catalog)
     }

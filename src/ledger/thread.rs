@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::status::{Counts, LedgerStatus};
 use super::{
     Answer, Balance, CatalogEdit, ChargeRequest, DailyReport, Expire, Expired, GiveBack, GivenBack, GrantMade, GrantRequest, Lease,
-    LeaseRequest, Ledger, LedgerError, NameReport, Operation, Refused, RevisionConflict, Settle, Settled, WindowReport,
+    LeaseRequest, Ledger, LedgerError, NameReport, Operation, Refused, Remember, RevisionConflict, Settle, Settled, WindowReport,
 };
 
 /// The most operations in one transaction.
@@ -56,6 +56,7 @@ requests! {
     DailyReport => Daily(());
     NameReport => Names(());
     WindowReport => Windows(());
+    Remember => Remember(());
     Expire => Expire(Expired);
 }
 

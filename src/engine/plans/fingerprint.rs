@@ -28,6 +28,13 @@ impl Fingerprint {
         ((u128::from(self.high) << 64) | u128::from(self.low)).to_le_bytes()
     }
 
+    /// What [`Self::bytes`] gave.
+    pub(super) fn of_bytes(bytes: [u8; 16]) -> Self {
+        let number = u128::from_le_bytes(bytes);
+        let low = u64::try_from(number & u128::from(u64::MAX)).unwrap_or_default();
+        Self { high: u64::try_from(number >> 64).unwrap_or_default(), low }
+    }
+
     /// Spreads what it is about over a few places.
     pub(super) fn spread(&self) -> u8 {
         self.low.to_le_bytes()[0]

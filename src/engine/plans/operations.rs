@@ -36,6 +36,18 @@ enum Slot {
 
 type Shared = Arc<Mutex<Slot>>;
 
+/// An admission that is remembered by its operation id, to be kept over a restart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeptOperation {
+    /// Names the API key and the operation id.
+    pub id: [u8; 16],
+    /// Names all that was asked.
+    pub fields: [u8; 16],
+    pub decision: Decision<'static>,
+    /// On the steady clock.
+    pub until_ns: u64,
+}
+
 /// The admissions of the last minute that carried an operation id.
 #[derive(Debug)]
 pub(super) struct Operations {
@@ -103,6 +115,33 @@ impl Operations {
             }
             over = over.saturating_sub(1);
         }
+    }
+
+    /// The newest of what is remembered, at most so many, the oldest of them first.
+    pub(super) fn newest(&self, most: usize, now: Now) -> Vec<KeptOperation> {
+        let newest: Vec<_> = {
+            let admitted = self.admitted.lock();
+            admitted.iter().skip(admitted.len().saturating_sub(most)).map(|(id, _, shared)| (*id, Arc::clone(shared))).collect()
+        };
+        let kept = newest.into_iter().filter_map(|(id, shared)| match &*shared.lock() {
+            Slot::Admitted { fields, decision, until_ns } if *until_ns > now.steady_ns => {
+                Some(KeptOperation { id: id.bytes(), fields: fields.bytes(), decision: (**decision).clone(), until_ns: *until_ns })
+            }
+            _ => None,
+        });
+        kept.collect()
+    }
+
+    /// Remembers what was kept, unless it is over.
+    pub(super) fn restore(&self, kept: KeptOperation, now: Now) {
+        let KeptOperation { id, fields, decision, until_ns } = kept;
+        if until_ns <= now.steady_ns {
+            return;
+        }
+        let (id, fields) = (Fingerprint::of_bytes(id), Fingerprint::of_bytes(fields));
+        let shared = Arc::new(Mutex::new(Slot::Admitted { fields, decision: Box::new(decision), until_ns }));
+        self.slots.insert(id, Arc::clone(&shared));
+        self.remember(id, until_ns, shared, now);
     }
 
     /// Drops what is older than a minute.

@@ -2,6 +2,7 @@
 //! has statistics kept.
 
 mod behind;
+mod operations;
 mod restore;
 
 use std::collections::HashMap;
@@ -316,7 +317,8 @@ impl Desk {
         returned
     }
 
-    /// Lets go of all unspent units, and waits until the ledger has them: for a clean stop.
+    /// Lets go of all unspent units, and leaves the operation ids of the last minute to the next start: for a clean stop. Waits until the ledger has
+    /// them.
     ///
     /// # Errors
     /// As of [`Self::take_back`].
@@ -324,7 +326,8 @@ impl Desk {
         let first = self.return_all(self.engine.put_away());
         // What was leased meanwhile, and what was asked for the first time and had no number yet: behind this, all of it is answered.
         let answered = self.ledger.call(ledger::WindowReport { holder: self.holder, rows: Vec::new() });
-        first.and(answered).and(self.return_all(self.engine.put_away()))
+        let returned = first.and(answered).and(self.return_all(self.engine.put_away()));
+        returned.and(self.keep_operations())
     }
 
     /// Sweeps the engine, and closes the periods that are over with the ledger.

@@ -20,9 +20,19 @@ impl MadeOnce {
     }
 
     pub(super) fn put(&mut self, kind: OnceKind, name: [u8; 16], made: Made) {
-        self.last += 1;
-        self.order.insert((kind, self.last), name);
-        self.by_name.insert((kind, name), made);
+        if self.by_name.insert((kind, name), made).is_none() {
+            self.last += 1;
+            self.order.insert((kind, self.last), name);
+        }
+    }
+
+    /// Those that were done after that second, the oldest first.
+    pub(super) fn each(&self, kind: OnceKind, after_s: u64, visit: &mut dyn FnMut([u8; 16], Made)) {
+        for name in self.order.range((kind, 0)..=(kind, u64::MAX)).map(|(_, name)| name) {
+            if let Some(made) = self.by_name.get(&(kind, *name)).filter(|made| made.made_s > after_s) {
+                visit(*name, made.clone());
+            }
+        }
     }
 
     /// Drops, from the oldest on, what was done before that second, and what is more than is kept of a kind: at most so many.

@@ -33,7 +33,7 @@ pub(super) struct Table {
 }
 
 /// All tables but that of the secrets, which has a key of its own.
-pub(super) const TABLES: [Table; 15] = [
+pub(super) const TABLES: [Table; 16] = [
     Table { name: "numbers", key: "name", columns: "name, value" },
     Table { name: "holders", key: "id", columns: "id, epoch" },
     Table {
@@ -57,6 +57,7 @@ pub(super) const TABLES: [Table; 15] = [
     Table { name: "daily_pages", key: "day, holder, epoch, page", columns: "day, holder, epoch, page, present, admitted, others" },
     Table { name: "requests", key: "hex(name) AS name", columns: "name, fields, made_s, charged, granted, note" },
     Table { name: "charges", key: "hex(name) AS name", columns: "name, fields, made_s, charged, granted, note" },
+    Table { name: "checks", key: "hex(name) AS name", columns: "name, fields, made_s, charged, granted, note" },
 ];
 
 /// A row that is not as it was written.

@@ -1,6 +1,6 @@
 //! Operations that were done once: a table for each kind.
 
-use rusqlite::{Connection, OptionalExtension, Result, params};
+use rusqlite::{Connection, OptionalExtension, Result, Row, params};
 
 use super::checksum::intact;
 use super::codes::{int, read_int};
@@ -11,6 +11,7 @@ fn table(kind: OnceKind) -> &'static str {
     match kind {
         OnceKind::Request => "requests",
         OnceKind::Charge => "charges",
+        OnceKind::Check => "checks",
     }
 }
 
@@ -20,18 +21,39 @@ pub(super) fn find(sql: &Connection, kind: OnceKind, name: &[u8; 16]) -> Result<
         "SELECT fields, made_s, charged, granted, note, checksum IS checksum('{table}', name, fields, made_s, charged, granted, note), hex(name)
          FROM {table} WHERE name = ?1"
     );
-    let made = sql.prepare_cached(&query)?.query_row([name], |row| {
-        intact(row, 5, table, || format!("(name `{}`)", row.get::<_, String>(6).unwrap_or_default()))?;
-        Ok(Made { fields: row.get(0)?, made_s: read_int(row, 1)?, charged: read_int(row, 2)?, granted: row.get(3)?, note: row.get(4)? })
-    });
-    made.optional()
+    sql.prepare_cached(&query)?.query_row([name], |row| read(row, table)).optional()
+}
+
+/// Its columns, whether it is as it was written, and its name for people.
+fn read(row: &Row<'_>, table: &'static str) -> Result<Made> {
+    intact(row, 5, table, || format!("(name `{}`)", row.get::<_, String>(6).unwrap_or_default()))?;
+    Ok(Made { fields: row.get(0)?, made_s: read_int(row, 1)?, charged: read_int(row, 2)?, granted: row.get(3)?, note: row.get(4)? })
+}
+
+/// Those that were done after that second, the oldest first.
+pub(super) fn each(sql: &Connection, kind: OnceKind, after_s: u64, visit: &mut dyn FnMut([u8; 16], Made)) -> Result<()> {
+    let table = table(kind);
+    let query = format!(
+        "SELECT fields, made_s, charged, granted, note, checksum IS checksum('{table}', name, fields, made_s, charged, granted, note), hex(name),
+             name
+         FROM {table} WHERE made_s > ?1 ORDER BY seq"
+    );
+    let mut statement = sql.prepare_cached(&query)?;
+    let mut rows = statement.query([int(after_s)])?;
+    while let Some(row) = rows.next()? {
+        // One that cannot be read is missing, and the others are there.
+        if let (Ok(name), Ok(made)) = (row.get(7), read(row, table)) {
+            visit(name, made);
+        }
+    }
+    Ok(())
 }
 
 impl Transaction<'_> {
     pub(super) fn write_made(&mut self, kind: OnceKind, name: &[u8; 16], made: &Made) -> Result<()> {
         let table = table(kind);
         let sql = format!(
-            "INSERT INTO {table} (name, fields, made_s, charged, granted, note, checksum)
+            "INSERT OR REPLACE INTO {table} (name, fields, made_s, charged, granted, note, checksum)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, checksum('{table}', ?1, ?2, ?3, ?4, ?5, ?6))"
         );
         let Made { fields, note, made_s, charged, granted } = made;

@@ -486,8 +486,9 @@ impl Rows for Transaction<'_> {
         let windows = self.write(sql, [int(expire.windows_ended_by_s), int(most)])?;
         let requests = self.expire_made(OnceKind::Request, expire.requests_made_before_s, most)?;
         let charges = self.expire_made(OnceKind::Charge, expire.charges_made_before_s, most)?;
-        let more = [mark_rows, periods, days, names, windows, requests, charges].contains(&most);
-        Ok(Expired { mark_rows, periods, counters, days, names, windows, made: requests + charges, reopened: false, more })
+        let checks = self.expire_made(OnceKind::Check, expire.checks_made_before_s, most)?;
+        let more = [mark_rows, periods, days, names, windows, requests, charges, checks].contains(&most);
+        Ok(Expired { mark_rows, periods, counters, days, names, windows, made: requests + charges + checks, reopened: false, more })
     }
 }
 

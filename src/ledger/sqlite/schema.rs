@@ -185,6 +185,15 @@ pub(super) const VERSIONS: &[&str] = &[
          charged INTEGER NOT NULL,
          granted INTEGER NOT NULL,
          note BLOB NOT NULL
+     ) STRICT;
+     CREATE TABLE checks (              -- what a clean stop leaves to the next start
+         seq INTEGER PRIMARY KEY,
+         name BLOB NOT NULL UNIQUE,
+         fields BLOB NOT NULL,
+         made_s INTEGER NOT NULL,
+         charged INTEGER NOT NULL,      -- 0, likewise the next
+         granted INTEGER NOT NULL,
+         note BLOB NOT NULL             -- until when, and the answer
      ) STRICT;",
     // 8: a checksum in every row.
     "ALTER TABLE secrets ADD COLUMN checksum INTEGER NOT NULL DEFAULT 0;
@@ -202,7 +211,8 @@ pub(super) const VERSIONS: &[&str] = &[
      ALTER TABLE daily_names ADD COLUMN checksum INTEGER NOT NULL DEFAULT 0;
      ALTER TABLE daily_pages ADD COLUMN checksum INTEGER NOT NULL DEFAULT 0;
      ALTER TABLE requests ADD COLUMN checksum INTEGER NOT NULL DEFAULT 0;
-     ALTER TABLE charges ADD COLUMN checksum INTEGER NOT NULL DEFAULT 0;",
+     ALTER TABLE charges ADD COLUMN checksum INTEGER NOT NULL DEFAULT 0;
+     ALTER TABLE checks ADD COLUMN checksum INTEGER NOT NULL DEFAULT 0;",
 ];
 
 /// The version from which counts of days lie in pages. Before, each had a row.

@@ -119,7 +119,8 @@ const BARE: &str = "ALTER TABLE secrets DROP COLUMN checksum; ALTER TABLE number
     ALTER TABLE periods DROP COLUMN checksum; ALTER TABLE shares DROP COLUMN checksum; ALTER TABLE marks DROP COLUMN checksum;
     ALTER TABLE catalog DROP COLUMN checksum; ALTER TABLE naming_epochs DROP COLUMN checksum; ALTER TABLE names DROP COLUMN checksum;
     ALTER TABLE windows DROP COLUMN checksum; ALTER TABLE daily_names DROP COLUMN checksum; ALTER TABLE daily_pages DROP COLUMN checksum;
-    DELETE FROM numbers WHERE name = 'commits'; DROP TABLE requests; DROP TABLE charges; PRAGMA user_version = 6";
+    DELETE FROM numbers WHERE name = 'commits'; DROP TABLE requests; DROP TABLE charges; DROP TABLE checks;
+    PRAGMA user_version = 6";
 
 /// A file of the newest version as an older program left it. What was written beside it is of no use to that one.
 fn bare(folder: &TempDir) -> Connection {

@@ -8,7 +8,7 @@ use crate::cli::serve::timekeeping::{Timekeeping, tell_reopened};
 use crate::clock::Clock;
 use crate::decide::quota::KEEP_NS;
 use crate::decide::time::{Now, SECOND_NS};
-use crate::engine::plans::PlanEngine;
+use crate::engine::plans::{PlanEngine, REMEMBERED_NS};
 use crate::ledger::{Believed, Expire, LedgerThread};
 
 const DAY_S: u64 = 86_400;
@@ -64,6 +64,7 @@ impl Upkeep {
             windows_ended_by_s: before_s(KEEP_WINDOWS_NS),
             requests_made_before_s: before_s(KEPT_NS.saturating_add(MARGIN_NS)),
             charges_made_before_s: before_s(self.receipts_ttl_ns.saturating_add(MARGIN_NS)),
+            checks_made_before_s: before_s(REMEMBERED_NS.saturating_add(MARGIN_NS)),
             believed,
         }
     }

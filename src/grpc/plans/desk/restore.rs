@@ -32,6 +32,7 @@ impl Desk {
         [&*self.engine, durable].iter().for_each(|engine| engine.ask_of_periods_to(now.unix_ns.max(dropped_to_ns)));
         let needs = restore(&self.engine, durable, &**self.ledger.ledger(), lookup, now)?;
         self.restore_receipts(now)?;
+        self.restore_operations(now)?;
         Ok(needs)
     }
 }

@@ -69,6 +69,66 @@ async fn no_period_starts_from_zero_twice_wherever_the_clock_is_at_the_next_star
     }
 }
 
+/// Asks once under an operation id: the receipt, or that the id is another's.
+async fn named(plans: &Plans, path: &[u8]) -> Result<Option<String>, InvalidRequest> {
+    let input = CheckInput { api_key: KEY, target: "t", method: b"", path, cost: None, operation_id: b"op" };
+    plans.check(&input, None, |decision| decision.receipt.clone()).await
+}
+
+#[tokio::test]
+async fn an_operation_id_holds_its_minute_over_a_clean_stop_and_a_crash_forgets_it() {
+    // How the first run ends, how long the service is away, and whether the id is known then.
+    for (clean, away_ns, known) in [(true, 0, true), (true, 60 * SECOND_NS - 1, true), (true, 60 * SECOND_NS, false), (false, 0, false)] {
+        let site = Site { folder: tempfile::tempdir().unwrap(), unix_ns: Arc::default() };
+        let start = |unix_ns: u64| {
+            let clock = Clock::from_fn(move || Now { unix_ns, steady_ns: 1 });
+            over(settings(), Arc::new(site.open()), clock, "DAY")
+        };
+        let plans = start(NOON_NS);
+        let first = named(&plans, b"/a").await.unwrap();
+        assert!(first.is_some());
+        if clean {
+            plans.desk.as_ref().unwrap().put_away().unwrap();
+        }
+        drop(plans);
+        let plans = start(NOON_NS + away_ns);
+        if known {
+            assert_eq!(named(&plans, b"/b").await, Err(InvalidRequest::OperationIdReused), "{away_ns}: another check under the id");
+        }
+        let again = named(&plans, b"/a").await;
+        assert_eq!(again == Ok(first), known, "{away_ns}: the same check, {again:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_was_restored_ends_with_its_own_minute() {
+    let site = Site { folder: tempfile::tempdir().unwrap(), unix_ns: Arc::default() };
+    let start = |unix_ns: u64| {
+        let passed = Arc::new(AtomicU64::new(0));
+        let told = passed.clone();
+        let clock = Clock::from_fn(move || {
+            let passed = told.load(Ordering::SeqCst);
+            Now { unix_ns: unix_ns + passed, steady_ns: 1 + passed }
+        });
+        (over(settings(), Arc::new(site.open()), clock, "DAY"), passed)
+    };
+    let (plans, _) = start(NOON_NS);
+    let first = named(&plans, b"").await.unwrap();
+    plans.desk.as_ref().unwrap().put_away().unwrap();
+    drop(plans);
+    // 20 s away, 20 s at work, and stopped again.
+    let (plans, passed) = start(NOON_NS + 20 * SECOND_NS);
+    passed.store(20 * SECOND_NS, Ordering::SeqCst);
+    assert_eq!(named(&plans, b"").await.unwrap(), first);
+    plans.desk.as_ref().unwrap().put_away().unwrap();
+    drop(plans);
+    let (plans, passed) = start(NOON_NS + 50 * SECOND_NS);
+    for (passed_ns, known) in [(10 * SECOND_NS - 1, true), (10 * SECOND_NS, false)] {
+        passed.store(passed_ns, Ordering::SeqCst);
+        assert_eq!(named(&plans, b"").await.unwrap() == first, known, "{passed_ns}");
+    }
+}
+
 #[tokio::test]
 async fn a_crash_before_the_clock_moves_wastes_at_most_a_lease() {
     let site = Site { folder: tempfile::tempdir().unwrap(), unix_ns: Arc::default() };
