@@ -27,8 +27,7 @@ fn plain(text: &str) -> String {
     let mut plain = String::with_capacity(cut.len());
     let mut rest = cut;
     while let Some(first) = rest.chars().next() {
-        let after_digit = plain.ends_with(|last: char| last.is_ascii_digit());
-        match address(rest).filter(|_| !after_digit) {
+        match address(rest) {
             Some(length) => {
                 let (found, further) = rest.split_at(length);
                 plain.push_str(&found.replace('.', "_"));
@@ -43,7 +42,7 @@ fn plain(text: &str) -> String {
     plain
 }
 
-/// How long the IPv4 address is that a text begins with.
+/// How long the IPv4 address is that a text begins with: four times up to three digits, whatever follows.
 fn address(text: &str) -> Option<usize> {
     let mut length = 0;
     for part in 0..4 {
@@ -51,11 +50,8 @@ fn address(text: &str) -> Option<usize> {
             text.get(length..)?.strip_prefix('.')?;
             length += 1;
         }
-        let digits = text.get(length..)?.bytes().take_while(u8::is_ascii_digit).count();
-        if !(1..=3).contains(&digits) {
-            return None;
-        }
-        length += digits;
+        let digits = text.get(length..)?.bytes().take(3).take_while(u8::is_ascii_digit).count();
+        length += Some(digits).filter(|&digits| digits > 0)?;
     }
     Some(length)
 }
@@ -81,7 +77,9 @@ mod tests {
             ("version_1.2.3", "version_1.2.3"),
             ("host_api.example.com", "host_api.example.com"),
             ("1.2.3.", "1.2.3."),
-            ("1234.1.1.1", "1234.1.1.1"),
+            ("1234.1.1.1", "1234_1_1_1"),
+            ("1.1.1.1234", "1_1_1_1234"),
+            ("1.1.1234.1.1.1", "1.1.1234_1_1_1"),
             ("k_2001:db8::1", "k_2001_db8__1"),
             ("Straße.4", "Straße.4"),
             ("", ""),

@@ -136,6 +136,11 @@ pub const SETTINGS: &[Setting] = &[
         "names that people use for this server, separated by commas; `*.example.com` and `*` as well. Addresses, names without a dot, and those that end in `.local`, `.internal`, `.localhost` and `.svc` need not stand here",
     ),
     setting("engine.max_counters", "10000000", "counters of rules held in memory; beyond it fresh keys of a rule share 4,096"),
+    setting(
+        "engine.max_operations",
+        "1000000",
+        "admissions with an operation id that are remembered for their 60 s, about 1 KB each; beyond it the oldest is forgotten early",
+    ),
     setting("grpc.reflection", "true", "server reflection: callers can ask which services there are"),
     setting(
         "auth.tokens_file",
@@ -172,6 +177,8 @@ pub struct Config {
     pub grpc_server: GrpcServer,
     pub pages: Pages,
     pub max_counters: usize,
+    /// Admissions that are remembered by operation id.
+    pub max_operations: usize,
     /// Counters of rules that are kept in the ledger.
     pub max_windows: usize,
 }
@@ -339,6 +346,7 @@ impl Config {
             grpc_server: GrpcServer::read(&mut reader),
             pages: Pages::read(&mut reader),
             max_counters: reader.number("engine.max_counters", 1..=1 << 32),
+            max_operations: reader.number("engine.max_operations", 1..=1 << 32),
             max_windows: reader.number("ledger.max_windows", 1..=1 << 32),
         };
         match reader.mistakes() {

@@ -11,6 +11,7 @@ use super::plans::desk::{Desk, GrantFailed, engine_scope, wire_scope};
 use super::usage_plans::{Books, BooksError, Grant, Usage};
 use crate::catalog::{CatalogStore, FirstRequest, RequestKey};
 use crate::decide::invalid::Invalid;
+use crate::decide::plan::validate::MAX_QUOTA_LIMIT;
 use crate::decide::quota::Row;
 use crate::decide::time::{Now, SECOND_NS};
 use crate::engine::plans::{GrantError, GrantPlan, PlanEngine, QuotaUsage, Scope, Subject};
@@ -68,7 +69,7 @@ fn answer(made: &Made) -> Option<pb::QuotaUsage> {
     let (&[NOTED_AS, knows_used], message) = made.note.split_first_chunk()? else { return None };
     let mut answer = pb::QuotaUsage::decode(message).ok()?;
     if knows_used == 0 {
-        answer.used = made.charged;
+        answer.used = made.charged.min(MAX_QUOTA_LIMIT);
     }
     answer.granted = made.granted;
     answer.remaining = answer.limit.saturating_add_signed(made.granted).saturating_sub(answer.used);

@@ -70,6 +70,7 @@ impl Parts {
             holder: holder.id,
             epoch: holder.epoch,
             receipts_ttl_ns: config.plans.receipts_ttl_ns,
+            max_operations: config.max_operations,
             lease: Some(config.plans.lease),
             ..Settings::new(secrets.receipt_key, secrets.fingerprint)
         };

@@ -44,6 +44,16 @@ impl PlanEngine {
         self.names.earlier_names()
     }
 
+    /// Names of this epoch that receipts may carry the numbers of.
+    pub fn receipt_names(&self) -> usize {
+        self.names.numbered()
+    }
+
+    /// Receipts whose key or target got no number, because there were too many.
+    pub fn receipt_names_refused(&self) -> u64 {
+        self.names.refused()
+    }
+
     /// Events that found no room in the statistics.
     pub fn usage_dropped(&self) -> u64 {
         self.usage.dropped()

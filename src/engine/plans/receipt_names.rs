@@ -12,7 +12,7 @@ use crate::decide::plan::Id;
 use crate::decide::time::Now;
 use crate::engine::sync::{
     DashMap, Mutex,
-    atomic::{AtomicUsize, Ordering},
+    atomic::{AtomicU64, AtomicUsize, Ordering},
 };
 
 /// Names that are numbered at once seldom meet.
@@ -54,6 +54,7 @@ struct Numbered {
     hasher: RandomState,
     used: AtomicUsize,
     max: usize,
+    refused: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -66,7 +67,13 @@ struct Part {
 impl Numbered {
     fn new(max: u32) -> Self {
         let parts = (0..PARTS).map(|_| Mutex::default()).collect();
-        Self { parts, hasher: RandomState::default(), used: AtomicUsize::new(0), max: usize::try_from(max).unwrap_or(usize::MAX) }
+        Self {
+            parts,
+            hasher: RandomState::default(),
+            used: AtomicUsize::new(0),
+            max: usize::try_from(max).unwrap_or(usize::MAX),
+            refused: AtomicU64::new(0),
+        }
     }
 
     /// The number of a name: the same each time. 0: there are as many as there may be. `drawn` is told of a number that is drawn now, before
@@ -88,6 +95,7 @@ impl Numbered {
         let number = number_of(index, place)?;
         // Threads that race here may pass the bound by their number.
         if self.used.load(Ordering::Relaxed) >= self.max {
+            self.refused.fetch_add(1, Ordering::Relaxed);
             return None;
         }
         self.used.fetch_add(1, Ordering::Relaxed);
@@ -118,6 +126,16 @@ impl ReceiptNames {
             earlier: DashMap::new(),
             restored: Mutex::default(),
         }
+    }
+
+    /// Names that have a number in this epoch.
+    pub(super) fn numbered(&self) -> usize {
+        self.keys.used.load(Ordering::Relaxed).saturating_add(self.targets.used.load(Ordering::Relaxed))
+    }
+
+    /// How often a name got no number, because there were too many.
+    pub(super) fn refused(&self) -> u64 {
+        self.keys.refused.load(Ordering::Relaxed).saturating_add(self.targets.refused.load(Ordering::Relaxed))
     }
 
     fn names(&self, kind: NameKind) -> &Numbered {
@@ -196,7 +214,9 @@ mod tests {
         for (index, &number) in numbers.iter().enumerate() {
             assert_eq!(names.name(number), Some(name(index)));
         }
+        assert_eq!(names.refused.load(Ordering::Relaxed), 0);
         assert_eq!(number(1_000), 0, "there is no room for another");
+        assert_eq!(names.refused.load(Ordering::Relaxed), 1, "and that is counted");
         assert_eq!((number(999), number(0)), (numbers[999], numbers[0]), "and who has a number keeps it");
         assert_eq!((names.name(0), names.name(u32::MAX), drawn.lock().len()), (None, None, 1_000));
     }

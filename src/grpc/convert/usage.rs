@@ -6,11 +6,13 @@ use jiff::civil::Date;
 use super::plans::unit_to_wire;
 use super::timestamp;
 use crate::decide::outcome::Class;
+use crate::decide::plan::validate::MAX_QUOTA_LIMIT;
 use crate::decide::verdict::Reason;
 use crate::engine::plans::{DailyUsage, QuotaUsage};
 use crate::grpc::pb::tollgate as pb;
 
-/// One quota in one period.
+/// One quota in one period. Units beyond 2^53 are shown as that: the real cost of a request may be any number, and what a count cannot hold is not
+/// told from what it can.
 pub fn quota_to_wire(usage: &QuotaUsage) -> pb::QuotaUsage {
     pb::QuotaUsage {
         subscriber: usage.subscriber.to_string(),
@@ -23,9 +25,9 @@ pub fn quota_to_wire(usage: &QuotaUsage) -> pb::QuotaUsage {
         period_end: Some(timestamp(usage.row.period.end_ns)),
         limit: usage.limit.unwrap_or_default(),
         granted: usage.row.granted,
-        used: usage.row.used,
+        used: usage.row.used.min(MAX_QUOTA_LIMIT),
         remaining: usage.remaining(),
-        lost: usage.lost,
+        lost: usage.lost.min(MAX_QUOTA_LIMIT),
     }
 }
 
@@ -55,7 +57,28 @@ fn date(day: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::date;
+    use super::*;
+    use crate::decide::calendar::Period;
+    use crate::decide::compiled::QuotaIdentity;
+    use crate::decide::plan::{PeriodUnit, Weekday};
+    use crate::decide::quota::Row;
+
+    #[test]
+    fn what_a_count_cannot_hold_is_shown_as_the_most_that_a_quota_can_be() {
+        let quota = QuotaIdentity { name: "q".into(), unit: PeriodUnit::Day, time_zone: "UTC".into(), week_start: Weekday::Monday };
+        let shown = |used, granted| {
+            let row = Row { period: Period { start_ns: 0, end_ns: 1 }, used, granted };
+            let (subscriber, plan, entitlement) = ("acme".into(), "gold".into(), "all".into());
+            let quota = std::sync::Arc::new(quota.clone());
+            let usage = QuotaUsage { subscriber, key: None, plan, entitlement, quota, limit: Some(9), row, lost: 0 };
+            let wire = quota_to_wire(&usage);
+            (wire.used, wire.remaining)
+        };
+        const MOST: u64 = 1 << 53;
+        assert_eq!([shown(7, 0), shown(MOST - 1, 0), shown(MOST, 0)], [(7, 2), (MOST - 1, 0), (MOST, 0)]);
+        // In memory, and after a restart.
+        assert_eq!([shown(u64::MAX, 0), shown(i64::MAX as u64, 0)], [(MOST, 0); 2]);
+    }
 
     #[test]
     fn days_have_dates() {

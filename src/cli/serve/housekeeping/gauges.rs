@@ -29,17 +29,23 @@ const RULE_COUNTERS: [(&str, &str, Read<RuleEngine>); 2] = [
         RuleEngine::unkept_changes,
     ),
 ];
-const PLAN_GAUGES: [(&str, &str, Read<PlanEngine>); 6] = [
+const PLAN_GAUGES: [(&str, &str, Read<PlanEngine>); 7] = [
     ("tollgate_plan_entries", "Subjects of entitlements with counters in memory", |engine| count(engine.live_entries())),
     ("tollgate_operations", "Operation ids remembered", |engine| count(engine.live_operations())),
     ("tollgate_mark_rows", "Rows of marks of corrections, each of 65,536 receipts", |engine| count(engine.mark_rows())),
     ("tollgate_usage_rows", "Rows of daily statistics in memory", |engine| count(engine.usage_rows())),
     ("tollgate_usage_unwritten", "Rows of daily statistics that the ledger has not taken yet", |engine| count(engine.unwritten_usage())),
+    ("tollgate_receipt_names", "API keys and targets that receipts of this start may name", |engine| count(engine.receipt_names())),
     ("tollgate_earlier_names", "API keys and targets that receipts of earlier starts may name", |engine| count(engine.earlier_names())),
 ];
-const PLAN_COUNTERS: [(&str, &str, Read<PlanEngine>); 7] = [
+const PLAN_COUNTERS: [(&str, &str, Read<PlanEngine>); 8] = [
     ("tollgate_plan_entries_refused", "Checks refused because no further subject fits in memory", PlanEngine::entries_refused),
     ("tollgate_operations_forgotten", "Operation ids forgotten before their 60 s were over", PlanEngine::operations_forgotten),
+    (
+        "tollgate_receipt_names_refused",
+        "Receipts without the name of their API key or target, because there are too many: their responses are not in the statistics",
+        PlanEngine::receipt_names_refused,
+    ),
     ("tollgate_marks_refused", "Corrections refused because their mark found no room", PlanEngine::marks_refused),
     ("tollgate_usage_dropped", "Events that found no room in the statistics", PlanEngine::usage_dropped),
     ("tollgate_expired_units", "Units in reports whose receipts had expired", PlanEngine::expired_units),
