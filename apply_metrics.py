@@ -1,5 +1,5 @@
 import shutil
-R='/root/wt/pages/'
+R='/tmp/pages2/'
 for f in ('rules','labels','process'): shutil.copy(f'/tmp/next/metrics/{f}.rs', R+f'src/metrics/{f}.rs')
 p=R+'src/metrics.rs'; s=open(p).read()
 s=s.replace("mod calls;\nmod rules;","mod calls;\nmod labels;\nmod process;\nmod rules;")

@@ -327,7 +327,10 @@ impl Desk {
         // What was leased meanwhile, and what was asked for the first time and had no number yet: behind this, all of it is answered.
         let answered = self.ledger.call(ledger::WindowReport { holder: self.holder, rows: Vec::new() });
         let returned = first.and(answered).and(self.return_all(self.engine.put_away()));
-        returned.and(self.keep_operations())
+        if let Err(error) = self.keep_operations() {
+            tracing::warn!("operation ids of the last minute were not kept, and their checks are charged again if they are sent again: {error}");
+        }
+        returned
     }
 
     /// Sweeps the engine, and closes the periods that are over with the ledger.
