@@ -328,7 +328,9 @@ impl Desk {
         let answered = self.ledger.call(ledger::WindowReport { holder: self.holder, rows: Vec::new() });
         let returned = first.and(answered).and(self.return_all(self.engine.put_away()));
         if let Err(error) = self.keep_operations() {
-            tracing::warn!("operation ids of the last minute were not kept, and their checks are charged again if they are sent again: {error}");
+            tracing::warn!(
+                "operation ids of the last minute were not kept, and their checks are charged again if they are sent again: {error}"
+            );
         }
         returned
     }
