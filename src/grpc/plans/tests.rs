@@ -256,9 +256,9 @@ async fn a_batch_waits_no_longer_than_one_check_would_and_answers_every_item() {
     let now = Arc::new(AtomicU64::new(1_795_341_600 * SECOND_NS));
     let (told, passes) = (now.clone(), now.clone());
     let clock = Clock::from_fn(move || Now { unix_ns: told.load(Ordering::Relaxed), steady_ns: told.load(Ordering::Relaxed) });
-    // Each commit takes 60 ms, and of 100 units 2 are leased at once.
+    // Each commit takes 20 ms, and of 100 units 2 are leased at once.
     let slow = FaultyLedger::new(Arc::new(MemoryLedger::new().unwrap()), move |_| {
-        passes.fetch_add(60_000_000, Ordering::Relaxed);
+        passes.fetch_add(20_000_000, Ordering::Relaxed);
         Fault::None
     });
     let plans = over(config::Plans { max_wait: Duration::from_millis(100), ..settings() }, Arc::new(slow), clock, "YEAR");
@@ -272,7 +272,7 @@ async fn a_batch_waits_no_longer_than_one_check_would_and_answers_every_item() {
     let count = |reason| answers.iter().filter(|answer| **answer == Some(reason)).count();
     let (admitted, unavailable) = (count(None), count(Some(Reason::LedgerUnavailable)));
     assert_eq!(admitted + unavailable, 64, "{answers:?}");
-    assert!(admitted >= 2 && unavailable >= 32, "{admitted} admitted, where each 2 take 60 ms and 100 ms were there");
+    assert!(admitted >= 2 && unavailable >= 32, "{admitted} admitted, where each 2 take 20 ms and 100 ms were there");
 }
 
 #[tokio::test]
