@@ -5,13 +5,19 @@ use prost::Message;
 
 use super::Desk;
 use crate::decide::time::{Now, SECOND_NS};
-use crate::decide::verdict::{Decision, LimitKind, LimitStatus, Verdict};
+use crate::decide::verdict::{Decision, LimitKind, LimitScope, LimitStatus, Verdict};
 use crate::engine::plans::{KeptOperation, REMEMBERED_NS};
 use crate::grpc::pb::tollgate as pb;
 use crate::ledger::{LedgerError, Once, OnceKind, Remember};
 
 /// How an admission is written. Another way gets another number, and is not read by this one.
 const WRITTEN_AS: u8 = 1;
+const SCOPES: [(LimitScope, pb::limit_status::Scope); 4] = [
+    (LimitScope::Entitlement, pb::limit_status::Scope::Entitlement),
+    (LimitScope::Method, pb::limit_status::Scope::Method),
+    (LimitScope::Target, pb::limit_status::Scope::Target),
+    (LimitScope::Account, pb::limit_status::Scope::Account),
+];
 /// In one transaction.
 const AT_ONCE: usize = 10_000;
 
@@ -54,6 +60,7 @@ fn once(kept: &KeptOperation, now: Now) -> Once {
 fn write(until_unix_ns: u64, decision: &Decision<'_>) -> Vec<u8> {
     let limit = |limit: &LimitStatus<'_>| pb::LimitStatus {
         name: limit.name.to_string(),
+        scope: SCOPES.iter().find(|(scope, _)| *scope == limit.scope).map(|(_, wire)| *wire).unwrap_or_default().into(),
         kind: match limit.kind {
             LimitKind::Rate => pb::limit_status::Kind::Rate.into(),
             LimitKind::Quota => pb::limit_status::Kind::Quota.into(),
@@ -83,7 +90,12 @@ fn read(written: &[u8]) -> Option<(u64, Decision<'static>)> {
     let (until_unix_ns, answer) = written.strip_prefix(&[WRITTEN_AS])?.split_first_chunk()?;
     let answer = pb::CheckResponse::decode(answer).ok()?;
     let limit = |limit: pb::LimitStatus| {
+        let scope = SCOPES.iter().find(|(_, wire)| *wire == limit.scope()).map(|(scope, _)| *scope)?;
         Some(LimitStatus {
+            scope,
+            // It was admitted: what was violated refuses nobody, and nothing has to be waited for.
+            enforced: !limit.violated,
+            wait_ns: Some(0),
             kind: match limit.kind() {
                 pb::limit_status::Kind::Rate => LimitKind::Rate,
                 pb::limit_status::Kind::Quota => LimitKind::Quota,
@@ -133,6 +145,9 @@ mod tests {
             reset_after_ns: ns,
             window_ns: u64::MAX,
             violated: ns == 0,
+            scope: LimitScope::Account,
+            enforced: ns != 0,
+            wait_ns: Some(0),
         };
         for (over_quota, receipt) in [(false, None), (true, Some("receipt".to_owned()))] {
             let decision = Decision {
