@@ -180,7 +180,7 @@ mod tests {
         let clock = Clock::from_fn(move || Now { unix_ns: 1, steady_ns });
         let plans = crate::grpc::plans::tests::empty(clock, &Metrics::new());
         let message = Full::new(Bytes::from_static(b"\0\0\0\0\x03\x12\x01t"));
-        let mut request = http::Request::post("/tollgate.v1.DecisionService/Check").body(message).unwrap();
+        let mut request = http::Request::post("/tollgate.v1.DecisionService/Check").body(Inbound::of(message)).unwrap();
         request.headers_mut().insert("grpc-timeout", "20m".parse().unwrap());
         let _arrived = Arrived::at(0);
         let response = DecisionGrpc::new(plans).call(request).await.unwrap_or_else(|never| match never {});
