@@ -48,8 +48,22 @@ pub enum LedgerError {
 
 impl LedgerError {
     /// Every word of [`Self::reason`].
-    pub const REASONS: [&'static str; 14] =
-        ["full", "read_only", "io", "damaged", "row", "foreign", "newer", "in_use", "gone", "went_back", "missing", "busy", "stopped", "fault"];
+    pub const REASONS: [&'static str; 14] = [
+        "full",
+        "read_only",
+        "io",
+        "damaged",
+        "row",
+        "foreign",
+        "newer",
+        "in_use",
+        "gone",
+        "went_back",
+        "missing",
+        "busy",
+        "stopped",
+        "fault",
+    ];
 
     /// A word for metrics.
     pub fn reason(&self) -> &'static str {

@@ -176,9 +176,7 @@ pub(in crate::cli) fn unopened(error: LedgerError) -> Failure {
         | LedgerError::Row { .. }
         | LedgerError::Foreign { .. }
         | LedgerError::Newer { .. }
-        | LedgerError::WentBack { .. } => {
-            Failure::unusable(error)
-        }
+        | LedgerError::WentBack { .. } => Failure::unusable(error),
         error => Failure::failed(error),
     }
 }

@@ -192,7 +192,7 @@ pub(super) fn wrong(sql: &Connection, most: usize) -> Result<(Vec<BadRow>, usize
     let (mut bad, mut count) = (Vec::new(), 0);
     for Table { name, key, columns } in &TABLES {
         let mut statement = sql.prepare(&format!("SELECT {key} FROM {name} WHERE checksum IS NOT {FUNCTION}('{name}', {columns})"))?;
-        let names: Vec<String> = statement.column_names().into_iter().map(str::to_owned).collect();
+        let names: Vec<String> = statement.column_names().map(str::to_owned).collect();
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {
             count += 1;
