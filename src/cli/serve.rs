@@ -169,12 +169,7 @@ async fn serve(config: Config, log: &Log) -> Result<(), Failure> {
         status.failing = status.failing.filter(|error| !matches!(error, LedgerError::Gone { .. }));
         // It knows which rows are damaged.
         status.last_row_failure = status.last_row_failure.filter(|_| concern.is_none());
-        status
-            .says()
-            .or(concern)
-            .or_else(|| unreadable(&catalog.load()))
-            .or_else(|| slow.says())
-            .or_else(|| time.says())
+        status.says().or(concern).or_else(|| unreadable(&catalog.load())).or_else(|| slow.says()).or_else(|| time.says())
     });
     let admin = Admin {
         health: health.clone(),
