@@ -51,7 +51,17 @@ fn slips(from: &[char], to: &[char]) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::near;
+    use super::{folded, near, slips};
+
+    #[test]
+    fn letters_put_in_left_out_changed_and_swapped_count_once() {
+        for (one, other, expected) in
+            [("", "", 0), ("a", "", 1), ("", "ab", 2), ("grcp", "grpc", 1), ("addr", "adr", 1), ("loud", "info", 4), ("abc", "axc", 1)]
+        {
+            let (one, other) = (folded(one), folded(other));
+            assert_eq!((slips(&one, &other), slips(&other, &one)), (expected, expected), "{one:?} {other:?}");
+        }
+    }
 
     #[test]
     fn a_slip_of_the_keys_is_found_and_another_word_is_not() {

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 
 use super::SETTINGS;
+use crate::near::near;
 
 /// What the environment may hold beside settings: for this command and for those that talk to a server.
 const OTHERS: [&str; 6] =
@@ -29,7 +30,10 @@ pub(super) fn mistakes(environment: &[(OsString, OsString)]) -> Vec<String> {
                 found.push(format!("{name}: its value must be UTF-8"));
             }
         } else if !is_of_kubernetes(&name, &value.to_string_lossy()) {
-            found.push(format!("{name}: there is no such setting{}; see the table of settings in the README", near(&name, &known)));
+            // All begin alike, which makes no two of them near.
+            let rests = known.iter().filter_map(|known| known.strip_prefix(PREFIX));
+            let meant = did_you_mean(name.strip_prefix(PREFIX).unwrap_or(&name), PREFIX, rests);
+            found.push(format!("{name}: there is no such setting{meant}; see the table of settings in the README"));
         }
     }
     found.sort_unstable();
@@ -38,8 +42,7 @@ pub(super) fn mistakes(environment: &[(OsString, OsString)]) -> Vec<String> {
 
 /// `, did you mean …` for a key of a file, where one is near.
 pub(super) fn near_key(key: &str) -> String {
-    let known: Vec<String> = SETTINGS.iter().map(|setting| setting.key.to_owned()).collect();
-    near(key, &known)
+    did_you_mean(key, "", SETTINGS.iter().map(|setting| setting.key))
 }
 
 /// Kubernetes sets them in each container for each service of the namespace, and a service may be called `tollgate`.
@@ -61,47 +64,14 @@ fn is_of_kubernetes(name: &str, value: &str) -> bool {
         || ["TCP", "UDP", "SCTP"].into_iter().any(port_of)
 }
 
-fn near(name: &str, known: &[String]) -> String {
-    // A third of it may be wrong: beyond that it is another word.
-    let most = (name.strip_prefix(PREFIX).unwrap_or(name).len() / 3).min(4);
-    let nearest = known.iter().map(|known| (distance(name, known), known)).min();
-    nearest.filter(|(distance, _)| *distance <= most).map_or_else(String::new, |(_, known)| format!(", did you mean `{known}`"))
-}
-
-/// How many letters must be put in, taken out, changed, or swapped with the next to make one word of the other.
-fn distance(one: &str, other: &str) -> usize {
-    let (one, other): (Vec<char>, Vec<char>) = (one.chars().collect(), other.chars().collect());
-    let mut before: Vec<usize> = Vec::new();
-    let mut row: Vec<usize> = (0..=other.len()).collect();
-    for (i, letter) in one.iter().enumerate() {
-        let mut next = vec![i + 1];
-        for (j, wanted) in other.iter().enumerate() {
-            let at = |row: &[usize], place: usize| row.get(place).copied().unwrap_or(usize::MAX - 1);
-            let changed = at(&row, j) + usize::from(letter != wanted);
-            let mut least = changed.min(at(&row, j + 1) + 1).min(at(&next, j) + 1);
-            let swapped = i > 0 && j > 0 && one.get(i - 1) == Some(wanted) && other.get(j - 1) == Some(letter);
-            if swapped {
-                least = least.min(at(&before, j - 1) + 1);
-            }
-            next.push(least);
-        }
-        before = std::mem::replace(&mut row, next);
-    }
-    row.last().copied().unwrap_or_default()
+/// What an error says of the name that was meant.
+fn did_you_mean<'a>(given: &str, prefix: &str, known: impl IntoIterator<Item = &'a str>) -> String {
+    near(given, known).first().map_or_else(String::new, |nearest| format!(", did you mean `{prefix}{nearest}`"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn letters_put_in_taken_out_changed_and_swapped_count_once() {
-        for (one, other, expected) in
-            [("", "", 0), ("a", "", 1), ("", "ab", 2), ("grcp", "grpc", 1), ("addr", "adr", 1), ("loud", "info", 4), ("abc", "axc", 1)]
-        {
-            assert_eq!((distance(one, other), distance(other, one)), (expected, expected), "{one} {other}");
-        }
-    }
 
     #[test]
     fn a_name_that_is_no_setting_is_told_with_the_near_one() {
