@@ -37,6 +37,7 @@ mod times;
 pub use catalog::{CatalogChange, CatalogEdit, CatalogImage, CatalogResource, RevisionConflict};
 pub use daily::{DailyChange, DailyCounts, DailyKey, DailyName, DailyReport, DailyRow};
 pub use error::LedgerError;
+pub use listing::{Stretch, Whose};
 pub use memory::MemoryLedger;
 pub use once::{GrantMade, Made, Once, OnceKind, Remember};
 pub use sqlite::SqliteLedger;
@@ -464,8 +465,13 @@ pub trait Ledger: Send + Sync + fmt::Debug {
         visit: &mut dyn FnMut(CounterId, CounterIdentity),
     ) -> Result<(), LedgerError>;
 
-    /// The periods of a scope that overlap `from_s` (included) to `until_s` (not), in the order of names and time.
-    fn usage(&self, scope: &LedgerScope, from_s: u64, until_s: u64) -> Result<Vec<PeriodRow>, LedgerError>;
+    /// The periods of a stretch of a list, in the order of names and time, and the subscriber and key that come next, where it was cut.
+    fn usage_of(&self, scope: &LedgerScope, stretch: &Stretch) -> Result<(Vec<PeriodRow>, Option<Whose>), LedgerError>;
+
+    /// All periods of a scope that overlap `from_s` (included) to `until_s` (not), in the same order.
+    fn usage(&self, scope: &LedgerScope, from_s: u64, until_s: u64) -> Result<Vec<PeriodRow>, LedgerError> {
+        Ok(self.usage_of(scope, &Stretch { from_s, until_s, first: Whose::default(), most: usize::MAX })?.0)
+    }
 
     /// The daily usage of a scope from the first to the last day, both included, in the order of its keys. What several holders or epochs, or
     /// several rows of one, have counted of one key is given apart: a holder knows better what it counts itself.

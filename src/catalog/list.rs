@@ -60,6 +60,11 @@ impl Catalog {
     pub fn list_keys(&self, options: &ListOptions<'_>) -> Result<Page<KeyEntry>, Vec<Invalid>> {
         list(self, &self.keys, options)
     }
+
+    /// Ties the page token of a list that is kept elsewhere to what was asked for.
+    pub fn page_tag(&self, list: &str, parts: &[&[u8]]) -> [u8; 8] {
+        token::tag(&self.hash_key, list, parts)
+    }
 }
 
 /// What a list is ordered by.

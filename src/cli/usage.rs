@@ -24,6 +24,9 @@ pub(super) struct Args {
     all: bool,
 }
 
+/// Rows that are fetched at once: the most that a page has.
+const PAGE_SIZE: i32 = 10_000;
+
 /// Rows of a table that are shown unless all are wanted.
 const ROWS: usize = 20;
 
@@ -44,10 +47,26 @@ struct ScopeArgs {
 pub(super) async fn run(args: Args, client: &Client) -> Result<(), Failure> {
     let ScopeArgs { subscriber, key, plan } = args.scope;
     let scope = subscriber.map(Scope::Subscriber).or(key.map(Scope::ApiKey)).or(plan.map(Scope::Plan));
-    let request = GetUsageRequest { scope, start_date: args.from, end_date: args.to };
-    let usage = client.answer(client.usage_plans().get_usage(request)).await?;
+    let mut request = GetUsageRequest { scope, start_date: args.from, end_date: args.to, page_size: PAGE_SIZE, page_token: String::new() };
+    let usage = all(async |page_token| {
+        request.page_token = page_token;
+        client.answer(client.usage_plans().get_usage(request.clone())).await
+    });
+    let usage = usage.await?;
     let most = if args.all { usize::MAX } else { ROWS };
     client.show("tollgate.v1.GetUsageResponse", &usage, |usage| tables(usage, most))
+}
+
+/// All pages as one.
+async fn all(mut page: impl AsyncFnMut(String) -> Result<GetUsageResponse, Failure>) -> Result<GetUsageResponse, Failure> {
+    let mut all = page(String::new()).await?;
+    while !all.next_page_token.is_empty() {
+        let GetUsageResponse { quotas, days, next_page_token } = page(all.next_page_token).await?;
+        all.quotas.extend(quotas);
+        all.days.extend(days);
+        all.next_page_token = next_page_token;
+    }
+    Ok(all)
 }
 
 fn tables(usage: &GetUsageResponse, most: usize) -> String {
@@ -146,12 +165,30 @@ mod tests {
 
     #[test]
     fn many_rows_are_cut_and_counted() {
-        let usage =
-            super::GetUsageResponse { quotas: vec![super::QuotaUsage::default(); 1_000], days: vec![super::DailyUsage::default(); 20] };
+        let usage = super::GetUsageResponse {
+            quotas: vec![super::QuotaUsage::default(); 1_000],
+            days: vec![super::DailyUsage::default(); 20],
+            ..Default::default()
+        };
         let text = tables(&usage, 20);
         assert!(text.contains("total: 1000 periods, 980 more with --all\n") && text.ends_with("total: 20 days\n"), "{text}");
         assert_eq!(text.lines().count(), 21 + 1 + 1 + 21 + 1);
         assert_eq!(tables(&usage, usize::MAX).lines().count(), 1_001 + 1 + 1 + 21 + 1);
+    }
+
+    #[test]
+    fn all_pages_are_one_answer() {
+        let mut asked = Vec::new();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let whole = runtime.block_on(super::all(async |token: String| {
+            let next_page_token = ["", "a", "b"].iter().skip_while(|known| **known != token).nth(1).unwrap_or(&"").to_string();
+            asked.push(token);
+            let (quotas, days) = (vec![super::QuotaUsage::default(); 2], vec![super::DailyUsage::default()]);
+            Ok::<_, crate::cli::Failure>(super::GetUsageResponse { quotas, days, next_page_token })
+        }));
+        let whole = whole.unwrap();
+        assert_eq!((whole.quotas.len(), whole.days.len(), whole.next_page_token.as_str()), (6, 3, ""));
+        assert_eq!(asked, ["", "a", "b"]);
     }
 
     #[test]

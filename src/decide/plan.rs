@@ -104,7 +104,7 @@ pub enum PeriodUnit {
     Year,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Weekday {
     #[default]
     Monday,

@@ -8,14 +8,14 @@ use prost::Message;
 use super::convert::usage::quota_to_wire;
 use super::pb::tollgate as pb;
 use super::plans::desk::{Desk, GrantFailed, engine_scope, wire_scope};
-use super::usage_plans::{Books, BooksError, Grant, Usage};
+use super::usage_plans::{Books, BooksError, Grant};
 use crate::catalog::{CatalogStore, FirstRequest, RequestKey};
 use crate::decide::invalid::Invalid;
 use crate::decide::plan::validate::MAX_QUOTA_LIMIT;
 use crate::decide::quota::Row;
 use crate::decide::time::{Now, SECOND_NS};
-use crate::engine::plans::{GrantError, GrantPlan, PlanEngine, QuotaUsage, Scope, Subject};
-use crate::ledger::{LedgerError, Made, Once, OnceKind};
+use crate::engine::plans::{DailyUsage, GrantError, GrantPlan, PlanEngine, QuotaUsage, Scope, Subject};
+use crate::ledger::{LedgerError, Made, Once, OnceKind, Stretch, Whose};
 
 const DAY_NS: u64 = 86_400 * SECOND_NS;
 
@@ -95,20 +95,28 @@ fn refused(error: GrantError) -> BooksError {
 
 #[tonic::async_trait]
 impl Books for EngineBooks {
-    async fn usage(&self, scope: Scope<'_>, days: RangeInclusive<u64>, _now: Now) -> Result<Usage, BooksError> {
-        let (first, last) = days.into_inner();
-        let (from_ns, until_ns) = (first.saturating_mul(DAY_NS), last.saturating_add(1).saturating_mul(DAY_NS));
-        let held = {
-            let catalog = self.catalog.load();
-            self.engine.quota_usage(&**catalog, scope, from_ns, until_ns)
-        };
-        let (desk, catalog, scope) = (self.desk.clone(), self.catalog.snapshot(), wire_scope(scope));
+    async fn quotas(
+        &self,
+        scope: Scope<'_>,
+        days: RangeInclusive<u64>,
+        first: Whose,
+        most: usize,
+    ) -> Result<(Vec<QuotaUsage>, Option<Whose>), BooksError> {
+        let (from_ns, until_ns) = (days.start().saturating_mul(DAY_NS), days.end().saturating_add(1).saturating_mul(DAY_NS));
+        let (engine, desk, catalog, scope) = (Arc::clone(&self.engine), self.desk.clone(), self.catalog.snapshot(), wire_scope(scope));
         // The ledger's file blocks, and the thread that asks serves calls.
         let read = tokio::task::spawn_blocking(move || {
             let scope = engine_scope(&scope);
-            let quotas = desk.usage(&*catalog, held, scope, from_ns, until_ns)?;
-            Ok(Usage { quotas, days: desk.daily_usage(scope, first, last)? })
+            let held = engine.quota_usage_from(&*catalog, scope, from_ns..until_ns, (&first.0, first.1.as_deref()));
+            let stretch = Stretch { from_s: from_ns / SECOND_NS, until_s: until_ns.div_ceil(SECOND_NS), first, most };
+            desk.usage(&*catalog, held, scope, &stretch)
         });
+        read.await.unwrap_or(Err(LedgerError::Stopped)).map_err(unread)
+    }
+
+    async fn days(&self, scope: Scope<'_>, days: RangeInclusive<u64>) -> Result<Vec<DailyUsage>, BooksError> {
+        let (desk, scope) = (self.desk.clone(), wire_scope(scope));
+        let read = tokio::task::spawn_blocking(move || desk.daily_usage(engine_scope(&scope), *days.start(), *days.end()));
         read.await.unwrap_or(Err(LedgerError::Stopped)).map_err(unread)
     }
 

@@ -24,8 +24,9 @@ mod plans;
 mod subscribers;
 mod targets;
 mod unused;
+mod usage;
 
-pub use books::{Books, BooksError, Grant, Usage};
+pub use books::{Books, BooksError, Grant};
 pub use engine_books::EngineBooks;
 
 /// Asks what time it is.
@@ -36,6 +37,7 @@ pub struct UsagePlans {
     store: Arc<CatalogStore>,
     books: Arc<dyn Books>,
     now: Clock,
+    unshown: usage::Unshown,
     /// For sets that are sent in parts.
     sets: Semaphore,
     /// The most bytes of such a set.
@@ -58,7 +60,7 @@ struct How<'a> {
 impl UsagePlans {
     /// The service over `store` and `books`; `now` is asked once per request.
     pub fn new(store: Arc<CatalogStore>, books: Arc<dyn Books>, now: Clock) -> Self {
-        Self { store, books, now, sets: Semaphore::new(apply::AT_ONCE), max_set_bytes: usize::MAX }
+        Self { store, books, now, unshown: usage::Unshown::default(), sets: Semaphore::new(apply::AT_ONCE), max_set_bytes: usize::MAX }
     }
 
     /// The same, for sets in parts of at most so many bytes.

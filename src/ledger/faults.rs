@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 
 use super::{
     Answer, CatalogImage, CounterId, CounterIdentity, DailyRow, Holder, Ledger, LedgerError, LedgerScope, Made, NumberedName, OnceKind,
-    Operation, PeriodRow, Secrets, Times, WindowRow,
+    Operation, PeriodRow, Secrets, Stretch, Times, Whose, WindowRow,
 };
 
 /// What happens to one commit.
@@ -152,8 +152,8 @@ impl Ledger for FaultyLedger {
         self.alive()?.load_ended(after_s, by_s, most, visit)
     }
 
-    fn usage(&self, scope: &LedgerScope, from_s: u64, until_s: u64) -> Result<Vec<PeriodRow>, LedgerError> {
-        self.alive()?.usage(scope, from_s, until_s)
+    fn usage_of(&self, scope: &LedgerScope, stretch: &Stretch) -> Result<(Vec<PeriodRow>, Option<Whose>), LedgerError> {
+        self.alive()?.usage_of(scope, stretch)
     }
 
     fn daily(&self, scope: &LedgerScope, first_day: u64, last_day: u64) -> Result<Vec<(Holder, DailyRow)>, LedgerError> {

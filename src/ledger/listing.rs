@@ -1,6 +1,29 @@
 //! Which rows a list shows, and in which order.
 
 use super::{CounterIdentity, DailyKey, LedgerError, LedgerScope, PeriodRow, Secrets};
+use crate::decide::plan::Id;
+
+/// A subscriber, and one of its API keys where it counts by key. Lists are in this order, and are cut between two of them.
+pub type Whose = (Id, Option<Id>);
+
+/// Which part of a list.
+#[derive(Clone, Debug)]
+pub struct Stretch {
+    /// Periods that overlap this second and later ones,
+    pub from_s: u64,
+    /// up to this, which is not included.
+    pub until_s: u64,
+    /// The first whose periods are wanted.
+    pub first: Whose,
+    /// After so many rows it ends before the next subscriber or key.
+    pub most: usize,
+}
+
+impl CounterIdentity {
+    pub(super) fn whose(&self) -> Whose {
+        (self.subscriber.clone(), self.key.clone())
+    }
+}
 
 impl LedgerScope {
     pub(super) fn has(&self, identity: &CounterIdentity) -> bool {

@@ -18,7 +18,7 @@ use super::operations::{MarkPlace, Rows, perform, unspent};
 use super::{
     Answer, Believed, CatalogChange, CatalogImage, CatalogResource, CounterId, CounterIdentity, DailyChange, DailyName, DailyRow, Expire,
     Expired, Holder, Ledger, LedgerError, LedgerPeriod, LedgerScope, MAX_COUNT_RULES, Made, NameKind, NumberedName, OnceKind, Operation,
-    PeriodRow, Secrets, Times, WindowRow,
+    PeriodRow, Secrets, Stretch, Times, Whose, WindowRow,
 };
 use crate::decide::plan::Id;
 
@@ -149,10 +149,16 @@ impl Ledger for MemoryLedger {
         Ok(())
     }
 
-    fn usage(&self, scope: &LedgerScope, from_s: u64, until_s: u64) -> Result<Vec<PeriodRow>, LedgerError> {
-        let mut rows = self.state.lock().list(scope, |period| period.start_s < until_s && from_s < period.end_s);
+    fn usage_of(&self, scope: &LedgerScope, stretch: &Stretch) -> Result<(Vec<PeriodRow>, Option<Whose>), LedgerError> {
+        let Stretch { from_s, until_s, first: (subscriber, key), most } = stretch;
+        let mut rows = self.state.lock().list(scope, |period| period.start_s < *until_s && *from_s < period.end_s);
+        rows.retain(|row| (&row.identity.subscriber, &row.identity.key) >= (subscriber, key));
         rows.sort_by(|one, other| one.order().cmp(&other.order()));
-        Ok(rows)
+        let last = most.checked_sub(1).and_then(|last| rows.get(last)).map(|row| row.identity.whose());
+        let rest = last.map_or(rows.len(), |last| rows.partition_point(|row| row.identity.whose() <= last));
+        let next = rows.get(rest).map(|row| row.identity.whose());
+        rows.truncate(rest);
+        Ok((rows, next))
     }
 
     fn daily(&self, scope: &LedgerScope, first_day: u64, last_day: u64) -> Result<Vec<(Holder, DailyRow)>, LedgerError> {

@@ -18,7 +18,7 @@ use rusqlite::{Connection, TransactionBehavior};
 use super::operations::perform;
 use super::{
     Answer, CatalogImage, CounterId, CounterIdentity, DailyRow, Holder, Ledger, LedgerError, LedgerScope, Made, NumberedName, OnceKind,
-    Operation, PeriodRow, Secrets, Times, WindowRow,
+    Operation, PeriodRow, Secrets, Stretch, Times, Whose, WindowRow,
 };
 use checksum::BadRow;
 use damage::Damage;
@@ -391,8 +391,8 @@ impl Ledger for SqliteLedger {
         self.read_sound(|sql, on_bad| lists::ended(sql, after_s, by_s, most, visit, on_bad))
     }
 
-    fn usage(&self, scope: &LedgerScope, from_s: u64, until_s: u64) -> Result<Vec<PeriodRow>, LedgerError> {
-        self.read(|sql| lists::usage(sql, scope, from_s, until_s))
+    fn usage_of(&self, scope: &LedgerScope, stretch: &Stretch) -> Result<(Vec<PeriodRow>, Option<Whose>), LedgerError> {
+        self.read(|sql| lists::usage(sql, scope, stretch))
     }
 
     fn daily(&self, scope: &LedgerScope, first_day: u64, last_day: u64) -> Result<Vec<(Holder, DailyRow)>, LedgerError> {

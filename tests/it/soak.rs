@@ -225,9 +225,17 @@ impl Soak {
 
     /// All books, of yesterday too: it may run over midnight.
     async fn usage(&self) -> GetUsageResponse {
-        let request = GetUsageRequest { start_date: "2020-01-01".to_owned(), ..GetUsageRequest::default() };
-        let plans = self.plans().max_decoding_message_size(1 << 30);
-        { plans }.get_usage(request).await.unwrap().into_inner()
+        let mut request = GetUsageRequest { start_date: "2020-01-01".to_owned(), page_size: 10_000, ..GetUsageRequest::default() };
+        let (mut plans, mut all) = (self.plans(), GetUsageResponse::default());
+        loop {
+            let GetUsageResponse { quotas, days, next_page_token } = plans.get_usage(request.clone()).await.unwrap().into_inner();
+            all.quotas.extend(quotas);
+            all.days.extend(days);
+            if next_page_token.is_empty() {
+                return all;
+            }
+            request.page_token = next_page_token;
+        }
     }
 
     fn reloads(&self) -> u64 {

@@ -48,7 +48,7 @@ async fn report(client: &mut DecisionServiceClient<Channel>, receipt: &str, stat
 
 async fn days(tollgate: &Tollgate, scope: Option<Scope>) -> Vec<DailyUsage> {
     // A test may run over midnight.
-    let request = GetUsageRequest { scope, start_date: "2020-01-01".to_owned(), end_date: String::new() };
+    let request = GetUsageRequest { scope, start_date: "2020-01-01".to_owned(), end_date: String::new(), ..GetUsageRequest::default() };
     UsagePlanServiceClient::new(connect(tollgate).await).get_usage(request).await.unwrap().into_inner().days
 }
 

@@ -86,14 +86,19 @@ impl Token<'_> {
     }
 
     fn tag(&self, payload: &[u8]) -> [u8; TAG] {
-        // The byte 0 begins no value of an API key, which the same secret hashes.
-        let mut hash = blake3::Hasher::new_keyed(&self.key.0);
-        hash.update(b"\0page\0").update(self.kind.word().as_bytes());
-        for part in [self.filter.as_bytes(), self.order_by.as_bytes(), payload] {
-            hash.update(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_le_bytes()).update(part);
-        }
-        let mut tag = [0; TAG];
-        hash.finalize_xof().fill(&mut tag);
-        tag
+        tag(self.key, self.kind.word(), &[self.filter.as_bytes(), self.order_by.as_bytes(), payload])
     }
+}
+
+/// Ties what a token says to what was asked for.
+pub(super) fn tag(key: &HashKey, list: &str, parts: &[&[u8]]) -> [u8; TAG] {
+    // The byte 0 begins no value of an API key, which the same secret hashes.
+    let mut hash = blake3::Hasher::new_keyed(&key.0);
+    hash.update(b"\0page\0").update(list.as_bytes());
+    for part in parts {
+        hash.update(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_le_bytes()).update(part);
+    }
+    let mut tag = [0; TAG];
+    hash.finalize_xof().fill(&mut tag);
+    tag
 }

@@ -1,5 +1,6 @@
 //! What operators see and give: the books of quotas, by period.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::PlanEngine;
@@ -10,7 +11,7 @@ use super::usage::Scope;
 use crate::decide::calendar::Period;
 use crate::decide::compiled::{CompiledEntitlement, CompiledQuota, QuotaIdentity};
 use crate::decide::lookup::Lookup;
-use crate::decide::plan::{CounterScope, Id};
+use crate::decide::plan::{CounterScope, Id, PeriodUnit, Weekday};
 use crate::decide::quota::{Grant, Row};
 use crate::decide::time::Now;
 
@@ -183,11 +184,23 @@ impl PlanEngine {
     ///
     /// An entitlement that counts by subscriber has nothing to show for one key.
     pub fn quota_usage(&self, lookup: &impl Lookup, scope: Scope<'_>, from_ns: u64, until_ns: u64) -> Vec<QuotaUsage> {
+        self.quota_usage_from(lookup, scope, from_ns..until_ns, ("", None))
+    }
+
+    /// The same, from the counters of this subscriber and key on.
+    pub fn quota_usage_from(
+        &self,
+        lookup: &impl Lookup,
+        scope: Scope<'_>,
+        time_ns: Range<u64>,
+        first: (&str, Option<&str>),
+    ) -> Vec<QuotaUsage> {
+        let Range { start: from_ns, end: until_ns } = time_ns;
         let mut found = Vec::new();
         self.books.each(|entry| {
             let owner = &entry.owner;
             let Under { plan, entitlement, key } = &*owner.under;
-            if !scope.holds(&owner.subscriber, key.as_deref(), plan) {
+            if !scope.holds(&owner.subscriber, key.as_deref(), plan) || (&*owner.subscriber, key.as_deref()) < first {
                 return;
             }
             let declared = lookup.plan(plan).and_then(|plan| plan.entitlement(entitlement));
@@ -242,11 +255,13 @@ fn describe(owner: &Owner, quota: &Arc<QuotaIdentity>, limit: Option<u64>, row: 
     }
 }
 
-type Order<'a> = (&'a str, Option<&'a str>, &'a str, &'a str, &'a str, u64);
+type Order<'a> = (&'a str, Option<&'a str>, &'a str, &'a str, &'a str, u64, (PeriodUnit, &'a str, Weekday));
 
 impl QuotaUsage {
-    /// Books are listed in the order of names and periods.
+    /// Books are listed in the order of names and periods. No two have the same.
     pub fn order(&self) -> Order<'_> {
-        (&self.subscriber, self.key.as_deref(), &self.plan, &self.entitlement, &self.quota.name, self.row.period.start_ns)
+        let QuotaIdentity { name, unit, time_zone, week_start } = &*self.quota;
+        let start_ns = self.row.period.start_ns;
+        (&self.subscriber, self.key.as_deref(), &self.plan, &self.entitlement, name, start_ns, (*unit, time_zone, *week_start))
     }
 }

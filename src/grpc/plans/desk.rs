@@ -25,7 +25,8 @@ use crate::engine::plans::{
     Scope, Settlement,
 };
 use crate::ledger::{
-    self, Balance, CounterIdentity, GrantMade, Holder, LeaseRequest, LedgerError, LedgerPeriod, LedgerThread, Made, Once, OnceKind, Refused,
+    self, Balance, CounterIdentity, GrantMade, Holder, LeaseRequest, LedgerError, LedgerPeriod, LedgerThread, Made, Once, OnceKind,
+    Refused, Stretch, Whose,
 };
 
 /// How long what is wanted ahead of use waits for others. What is held meanwhile lasts for an eighth of `ledger.chunk_ms` at least.
@@ -268,7 +269,8 @@ impl Desk {
         async move { told.await.unwrap_or(Err(LedgerError::Stopped)) }
     }
 
-    /// The books of a scope: the ledger's, and where this engine holds a lease, what it has spent of it. Blocks on the ledger's file.
+    /// A stretch of the books of a scope: the ledger's, and where this engine holds a lease, what it has spent of it. And who comes next,
+    /// where there is more. Blocks on the ledger's file. `held`: what the engine holds of it, read before.
     ///
     /// # Errors
     /// The ledger cannot be read.
@@ -277,12 +279,14 @@ impl Desk {
         lookup: &impl Lookup,
         mut held: Vec<QuotaUsage>,
         scope: Scope<'_>,
-        from_ns: u64,
-        until_ns: u64,
-    ) -> Result<Vec<QuotaUsage>, LedgerError> {
+        stretch: &Stretch,
+    ) -> Result<(Vec<QuotaUsage>, Option<Whose>), LedgerError> {
+        let (kept, next) = self.ledger.ledger().usage_of(&wire_scope(scope), stretch)?;
+        held.sort_unstable_by(|one, other| one.order().cmp(&other.order()));
+        let next = [next, cut(&mut held, stretch.most)].into_iter().flatten().min();
         let place = |(place, usage): (usize, &QuotaUsage)| ((counter_of(usage), usage.row.period.start_ns / SECOND_NS), place);
         let places: HashMap<(Counter, u64), usize> = held.iter().enumerate().map(place).collect();
-        for kept in self.ledger.ledger().usage(&wire_scope(scope), from_ns / SECOND_NS, until_ns.div_ceil(SECOND_NS))? {
+        for kept in kept {
             if &*kept.identity.plan == RULES {
                 continue;
             }
@@ -300,8 +304,11 @@ impl Desk {
                 held.push(QuotaUsage { subscriber, key, plan, entitlement, quota, limit, row, lost });
             }
         }
+        if let Some((subscriber, key)) = &next {
+            held.retain(|usage| (&usage.subscriber, &usage.key) < (subscriber, key));
+        }
         held.sort_unstable_by(|one, other| one.order().cmp(&other.order()));
-        Ok(held)
+        Ok((held, next))
     }
 
     /// Lets go of the unspent units of a plan, some after the others, until the ledger has them all: for an edit that has lowered something.
@@ -480,6 +487,16 @@ fn declared_limit(lookup: &impl Lookup, plan: &str, entitlement: &str, quota: &Q
 fn counter_of(usage: &QuotaUsage) -> Counter {
     let QuotaUsage { subscriber, key, plan, entitlement, quota, .. } = usage.clone();
     Counter { subscriber, key, plan, entitlement, quota }
+}
+
+/// Ends a list in order after so many rows, before the next subscriber or key: that one, where there is more.
+pub(in crate::grpc) fn cut(rows: &mut Vec<QuotaUsage>, most: usize) -> Option<Whose> {
+    let whose = |row: &QuotaUsage| (row.subscriber.clone(), row.key.clone());
+    let last = whose(rows.get(most.checked_sub(1)?)?);
+    let rest = rows.partition_point(|row| whose(row) <= last);
+    let next = rows.get(rest).map(whose);
+    rows.truncate(rest);
+    next
 }
 
 /// Why a grant was not made.

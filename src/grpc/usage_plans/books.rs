@@ -2,27 +2,21 @@
 
 use std::ops::RangeInclusive;
 
-use jiff::civil::Date;
 use tonic::Status;
 
-use super::unused::unused;
 use super::{UsagePlans, request_key};
 use crate::catalog::{Catalog, EditError, RequestKey};
 use crate::decide::compiled::CompiledPlan;
 use crate::decide::invalid::Invalid;
-use crate::decide::plan::validate::{MAX_QUOTA_LIMIT, Mistakes};
+use crate::decide::plan::validate::MAX_QUOTA_LIMIT;
 use crate::decide::plan::{CounterScope, Id};
 use crate::decide::quota::Grant as GrantChange;
 use crate::decide::time::Now;
 use crate::engine::plans::{DailyUsage, QuotaUsage, Scope};
 use crate::grpc::audit;
-use crate::grpc::convert::usage;
 use crate::grpc::pb::tollgate as pb;
-use crate::grpc::status::invalid;
-use pb::get_usage_request::Scope as WireScope;
+use crate::ledger::Whose;
 use pb::grant_request::{Change, Subject};
-
-const DAY_S: u64 = 86_400;
 
 /// A change of the current period of one counter that the catalog knows.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,13 +33,6 @@ pub struct Grant {
     pub request: Option<RequestKey>,
 }
 
-/// What the books say.
-#[derive(Clone, Debug, Default)]
-pub struct Usage {
-    pub quotas: Vec<QuotaUsage>,
-    pub days: Vec<DailyUsage>,
-}
-
 /// Why the books do not answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BooksError {
@@ -57,9 +44,19 @@ pub enum BooksError {
 /// The books of the quotas: who used what, and grants.
 #[tonic::async_trait]
 pub trait Books: Send + Sync + 'static {
-    /// The periods that overlap the days (since 1970-01-01, UTC, both included), and those days: of all that was ever counted and is still
-    /// kept. Unavailable where a part of it cannot be read.
-    async fn usage(&self, scope: Scope<'_>, days: RangeInclusive<u64>, now: Now) -> Result<Usage, BooksError>;
+    /// The periods that overlap the days (since 1970-01-01, UTC, both included), from those of a subscriber and key on: of all that was ever
+    /// counted and is still kept, in order. After so many it ends before the next subscriber or key, and says who that is. Unavailable where a
+    /// part of it cannot be read.
+    async fn quotas(
+        &self,
+        scope: Scope<'_>,
+        days: RangeInclusive<u64>,
+        first: Whose,
+        most: usize,
+    ) -> Result<(Vec<QuotaUsage>, Option<Whose>), BooksError>;
+
+    /// What happened on those days, in order. Unavailable likewise.
+    async fn days(&self, scope: Scope<'_>, days: RangeInclusive<u64>) -> Result<Vec<DailyUsage>, BooksError>;
 
     /// What a request that has this name was answered, if it was made before. Invalid where another request had the name.
     async fn granted_before(&self, request: &RequestKey, now: Now) -> Result<Option<pb::QuotaUsage>, BooksError>;
@@ -70,31 +67,6 @@ pub trait Books: Send + Sync + 'static {
 }
 
 impl UsagePlans {
-    pub(super) async fn usage(&self, request: pb::GetUsageRequest) -> Result<pb::GetUsageResponse, Status> {
-        let now = (self.now)();
-        let days = days(&request, now).map_err(invalid)?;
-        let scope = match &request.scope {
-            None => Scope::All,
-            Some(WireScope::Subscriber(id)) => Scope::Subscriber(id),
-            Some(WireScope::ApiKey(id)) => Scope::Key(id),
-            Some(WireScope::Plan(id)) => Scope::Plan(id),
-        };
-        let current = days.contains(&(now.unix_s() / DAY_S));
-        let mut found = self.books.usage(scope, days, now).await?;
-        if found.quotas.is_empty() && found.days.is_empty() {
-            // What was deleted may still have books; what has neither is a mistake.
-            known(&self.store.load(), scope)?;
-        }
-        if current {
-            let unused = unused(&self.store.snapshot(), scope, &found.quotas, now);
-            found.quotas.extend(unused);
-        }
-        Ok(pb::GetUsageResponse {
-            quotas: found.quotas.iter().map(usage::quota_to_wire).collect(),
-            days: found.days.iter().map(usage::day_to_wire).collect(),
-        })
-    }
-
     pub(super) async fn make_grant(&self, request: pb::GrantRequest) -> Result<pb::QuotaUsage, Status> {
         let key = request_key("Grant", &request.request_id, &request)?;
         let now = (self.now)();
@@ -110,45 +82,6 @@ impl UsagePlans {
         audit::granted(&made);
         Ok(granted)
     }
-}
-
-fn known(catalog: &Catalog, scope: Scope<'_>) -> Result<(), EditError> {
-    match scope {
-        Scope::All => Ok(()),
-        Scope::Subscriber(id) => catalog.subscribers().find(id).map(|_| ()),
-        Scope::Key(id) => catalog.keys().find(id).map(|_| ()),
-        Scope::Plan(id) => catalog.plans().find(id).map(|_| ()),
-    }
-}
-
-/// The days that are asked for, today where they are left out. A first day alone reaches to today, and a last day alone is the only one.
-fn days(request: &pb::GetUsageRequest, now: Now) -> Result<RangeInclusive<u64>, Vec<Invalid>> {
-    let mut found = Mistakes::default();
-    let first = day("start_date", &request.start_date, &mut found);
-    let last = day("end_date", &request.end_date, &mut found);
-    let today = now.unix_s() / DAY_S;
-    let first = first.or(last).unwrap_or(today);
-    let last = last.unwrap_or_else(|| today.max(first));
-    if found.is_empty() && last < first {
-        found.add("end_date", format!("must not be before `start_date`, {}", request.start_date));
-    }
-    found.or_else(first..=last)
-}
-
-/// Days since 1970-01-01. `None` for an empty text, and for one that is no date, which is a mistake.
-fn day(field: &str, text: &str, found: &mut Mistakes) -> Option<u64> {
-    if text.is_empty() {
-        return None;
-    }
-    // Jiff reads other forms too; the contract has one.
-    let plain = text.len() == 10 && text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-');
-    let date = text.parse::<Date>().ok().filter(|_| plain);
-    let day =
-        date.and_then(|date| u64::try_from(date.duration_since(Date::constant(1970, 1, 1)).as_secs()).ok()).map(|second| second / DAY_S);
-    if day.is_none() {
-        found.add(field, "must be a date such as 2026-11-22");
-    }
-    day
 }
 
 fn grant(catalog: &Catalog, wire: pb::GrantRequest, request: Option<RequestKey>) -> Result<Grant, EditError> {

@@ -7,13 +7,15 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use prost::Message;
 
-use super::books::{Books, BooksError, Grant, Usage};
+use super::books::{Books, BooksError, Grant};
 use crate::catalog::{CatalogStore, MadeRequest, RequestKey, Requests};
 use crate::decide::invalid::Invalid;
 use crate::decide::time::{Now, SECOND_NS};
-use crate::engine::plans::{GrantError, PlanEngine, QuotaUsage, Scope, Subject};
+use crate::engine::plans::{DailyUsage, GrantError, PlanEngine, QuotaUsage, Scope, Subject};
 use crate::grpc::convert::usage::quota_to_wire;
 use crate::grpc::pb::tollgate as pb;
+use crate::grpc::plans::desk::cut;
+use crate::ledger::Whose;
 
 const DAY_NS: u64 = 86_400 * SECOND_NS;
 
@@ -59,11 +61,22 @@ impl EngineBooks {
 
 #[tonic::async_trait]
 impl Books for EngineBooks {
-    async fn usage(&self, scope: Scope<'_>, days: RangeInclusive<u64>, _now: Now) -> Result<Usage, BooksError> {
-        let (first, last) = days.into_inner();
-        let until_ns = last.saturating_add(1).saturating_mul(DAY_NS);
-        let quotas = self.engine.quota_usage(&*self.store.snapshot(), scope, first.saturating_mul(DAY_NS), until_ns);
-        Ok(Usage { quotas, days: self.engine.daily_usage(scope, first, last) })
+    async fn quotas(
+        &self,
+        scope: Scope<'_>,
+        days: RangeInclusive<u64>,
+        first: Whose,
+        most: usize,
+    ) -> Result<(Vec<QuotaUsage>, Option<Whose>), BooksError> {
+        let (from_ns, until_ns) = (days.start().saturating_mul(DAY_NS), days.end().saturating_add(1).saturating_mul(DAY_NS));
+        let first = (&*first.0, first.1.as_deref());
+        let mut quotas = self.engine.quota_usage_from(&*self.store.snapshot(), scope, from_ns..until_ns, first);
+        let next = cut(&mut quotas, most);
+        Ok((quotas, next))
+    }
+
+    async fn days(&self, scope: Scope<'_>, days: RangeInclusive<u64>) -> Result<Vec<DailyUsage>, BooksError> {
+        Ok(self.engine.daily_usage(scope, *days.start(), *days.end()))
     }
 
     async fn granted_before(&self, request: &RequestKey, now: Now) -> Result<Option<pb::QuotaUsage>, BooksError> {

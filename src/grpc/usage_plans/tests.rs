@@ -12,6 +12,7 @@ use crate::grpc::json::from_json;
 mod edits;
 mod lists;
 mod usage;
+mod usage_pages;
 mod wire;
 
 /// 2026-11-22 00:00:00 UTC.

@@ -14,7 +14,8 @@ use crate::decide::plan::Id;
 use crate::ledger::balance::Share;
 use crate::ledger::operations::unspent;
 use crate::ledger::{
-    CatalogImage, CatalogResource, CounterId, CounterIdentity, Holder, LedgerPeriod, LedgerScope, NumberedName, PeriodRow, Times, WindowRow,
+    CatalogImage, CatalogResource, CounterId, CounterIdentity, Holder, LedgerPeriod, LedgerScope, NumberedName, PeriodRow, Stretch, Times,
+    Whose, WindowRow,
 };
 
 /// Is told of each damaged row that a list leaves out. An error ends the list.
@@ -99,12 +100,11 @@ pub(super) fn count_rules(sql: &Connection, on_bad: OnBad<'_>) -> Result<Vec<(u1
     Ok(found)
 }
 
-const PERIODS: &str = "SELECT counter, subscriber, key, plan, entitlement, quota, unit, time_zone, week_start, start_s, end_s, charged,
-                              granted, active_s,
-                              counters.checksum IS checksum('counters', id, subscriber, key, plan, entitlement, quota, unit, time_zone,
-                                  week_start, limit_revision),
-                              periods.checksum IS checksum('periods', counter, start_s, end_s, charged, granted, active_s)
-                       FROM periods JOIN counters ON counters.id = periods.counter";
+const PERIOD: &str = "counter, subscriber, key, plan, entitlement, quota, unit, time_zone, week_start, start_s, end_s, charged,
+                             granted, active_s,
+                             counters.checksum IS checksum('counters', id, subscriber, key, plan, entitlement, quota, unit, time_zone,
+                                 week_start, limit_revision),
+                             periods.checksum IS checksum('periods', counter, start_s, end_s, charged, granted, active_s)";
 
 /// Those that end after `now_s`.
 pub(super) fn live(sql: &Connection, now_s: u64, visit: &mut dyn FnMut(PeriodRow), on_bad: OnBad<'_>) -> Result<()> {
@@ -139,19 +139,37 @@ pub(super) fn ended(
     Ok(())
 }
 
-pub(super) fn usage(sql: &Connection, scope: &LedgerScope, from_s: u64, until_s: u64) -> Result<Vec<PeriodRow>> {
-    let (from_s, until_s) = (int(from_s), int(until_s));
-    let mut rows = Vec::new();
-    let mut visit = |row| rows.push(row);
-    match column(scope) {
-        None => all_periods(sql, "start_s < ?1 AND +end_s > ?2", params![until_s, from_s], &mut visit, &mut refuse),
-        Some((column, id)) => {
-            let condition = format!("start_s < ?1 AND end_s > ?2 AND {column}");
-            some_periods(sql, &condition, params![until_s, from_s, id], &mut visit, &mut refuse)
+/// A stretch of the list, by the index of names: a page costs what is on it, however much there is.
+pub(super) fn usage(sql: &Connection, scope: &LedgerScope, stretch: &Stretch) -> Result<(Vec<PeriodRow>, Option<Whose>)> {
+    let Stretch { from_s, until_s, first: (subscriber, key), most } = stretch;
+    let (condition, id) = column(scope).unwrap_or(("?3 = ''", ""));
+    let moment = sql.unchecked_transaction()?;
+    let epochs = epochs(&moment)?;
+    let mut shares = moment.prepare(&format!("{SHARES} WHERE counter = ?1 AND start_s = ?2"))?;
+    // `CROSS JOIN` keeps SQLite from beginning with the periods.
+    let mut statement = moment.prepare(&format!(
+        "SELECT {PERIOD} FROM counters CROSS JOIN periods ON counters.id = periods.counter
+         WHERE (subscriber, key) >= (?4, ?5) AND start_s < ?1 AND end_s > ?2 AND {condition} ORDER BY subscriber, key"
+    ))?;
+    let mut names = Names::default();
+    let (mut found, mut next) = (Vec::<PeriodRow>::new(), None);
+    let mut rows = statement.query(params![int(*until_s), int(*from_s), id, subscriber, key.as_deref().unwrap_or_default()])?;
+    while let Some(row) = rows.next()? {
+        let Some(mut period) = sound(period(row, &mut names), "periods", || counter_key(row), &mut refuse)? else { continue };
+        if found.len() >= *most
+            && let whose = period.identity.whose()
+            && found.last().is_some_and(|last| last.identity.whose() != whose)
+        {
+            next = Some(whose);
+            break;
         }
-    }?;
-    rows.sort_by(|one, other| one.order().cmp(&other.order()));
-    Ok(rows)
+        let of_it = shares.query_map([int(period.counter.0), int(period.period.start_s)], share)?;
+        let of_it: Vec<(Holder, Share)> = of_it.map(|row| row.map(|(_, share)| share)).collect::<Result<_>>()?;
+        (period.lost, period.held) = unspent(of_it, |id| epochs.get(&id).copied().unwrap_or_default());
+        found.push(period);
+    }
+    found.sort_by(|one, other| one.order().cmp(&other.order()));
+    Ok((found, next))
 }
 
 /// A condition on the third parameter, and the parameter. `key <> ''` lets SQLite use the index of keys.
@@ -162,22 +180,6 @@ pub(super) fn column(scope: &LedgerScope) -> Option<(&'static str, &str)> {
         LedgerScope::Key(id) => Some(("key = ?3 AND key <> ''", id)),
         LedgerScope::Plan(id) => Some(("plan = ?3", id)),
     }
-}
-
-/// Few of many: the shares of each are looked up.
-fn some_periods(
-    sql: &Connection,
-    condition: &str,
-    values: impl rusqlite::Params,
-    visit: &mut dyn FnMut(PeriodRow),
-    on_bad: OnBad<'_>,
-) -> Result<()> {
-    let moment = sql.unchecked_transaction()?;
-    let mut shares = moment.prepare(&format!("{SHARES} WHERE counter = ?1 AND start_s = ?2"))?;
-    periods(&moment, condition, values, visit, on_bad, |counter, start_s| {
-        let found = shares.query_map([int(counter.0), int(start_s)], share)?;
-        found.map(|row| row.map(|(_, share)| share)).collect()
-    })
 }
 
 const SHARES: &str = "SELECT counter, start_s, holder, epoch, leased, spent,
@@ -240,7 +242,8 @@ fn periods(
     mut shares: impl FnMut(CounterId, u64) -> Result<Vec<(Holder, Share)>>,
 ) -> Result<()> {
     let epochs = epochs(sql)?;
-    let mut statement = sql.prepare(&format!("{PERIODS} WHERE {condition}"))?;
+    let mut statement =
+        sql.prepare(&format!("SELECT {PERIOD} FROM periods JOIN counters ON counters.id = periods.counter WHERE {condition}"))?;
     let mut names = Names::default();
     let mut rows = statement.query(values)?;
     while let Some(row) = rows.next()? {
@@ -272,7 +275,7 @@ fn epochs(sql: &Connection) -> Result<HashMap<u32, u32>> {
     rows.collect()
 }
 
-/// As many as [`PERIODS`] and the list of days have, at most.
+/// As many as [`PERIOD`] and the list of days have, at most.
 const COLUMNS: usize = 16;
 
 /// Names that many counters share are kept once.

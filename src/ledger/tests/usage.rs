@@ -7,6 +7,7 @@ on_both![
     refunds_are_not_used,
     books_are_listed_by_scope_and_range_in_order,
     every_list_shows_the_same_of_one_book,
+    a_list_is_walked_in_stretches_that_end_between_two_owners,
     counters_whose_periods_have_ended_are_loaded_once,
     running_periods_are_loaded_with_when_they_were_active,
 ];
@@ -83,6 +84,35 @@ fn books_are_listed_by_scope_and_range_in_order(bench: &Bench) {
         let listed: Vec<_> = listed.into_iter().map(|row| (row.identity, row.period)).collect();
         let expected: Vec<_> = expected.iter().map(|&place| books[place].clone()).collect();
         assert_eq!(listed, expected, "{scope:?} {from_s} {until_s}");
+    }
+}
+
+fn a_list_is_walked_in_stretches_that_end_between_two_owners(bench: &Bench) {
+    let holder = bench.join(1);
+    let tomorrow = LedgerPeriod { start_s: DAY.end_s, end_s: DAY.end_s + 86_400 };
+    for (subscriber, key) in [("b", Some("k2")), ("a", None), ("b", None), ("c", Some("k")), ("b", Some("k1"))] {
+        for (plan, period) in [("gold", DAY), ("gold", tomorrow), ("silver", DAY)] {
+            let counter = Counter::Named(of(subscriber, key, plan));
+            bench.one(LeaseRequest { counter, period, ..lease(holder, 1) }).unwrap();
+        }
+    }
+    let gold = LedgerScope::Plan("gold".into());
+    for (scope, from_s) in [(LedgerScope::All, 0), (gold, 0), (LedgerScope::Subscriber("b".into()), 0), (LedgerScope::All, DAY.end_s)] {
+        let all = bench.ledger.usage(&scope, from_s, u64::MAX).unwrap();
+        assert!(!all.is_empty());
+        for most in [1, 2, 3, 4, 14, 15, 16] {
+            let (mut walked, mut first) = (Vec::new(), Some(Whose::default()));
+            while let Some(begin) = first {
+                let stretch = Stretch { from_s, until_s: u64::MAX, first: begin, most };
+                let (rows, next) = bench.ledger.usage_of(&scope, &stretch).unwrap();
+                // It goes on to the end of an owner's rows, of whom none has more than three.
+                assert!(rows.len() < most + 3 && (next.is_none() || rows.len() >= most), "{} of {most}", rows.len());
+                assert!(next.is_none() || next.as_ref() > rows.last().map(|row| row.identity.whose()).as_ref());
+                walked.extend(rows);
+                first = next;
+            }
+            assert_eq!(walked, all, "{scope:?} by {most}");
+        }
     }
 }
 

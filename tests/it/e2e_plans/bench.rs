@@ -177,6 +177,7 @@ impl Bench {
             scope: Some(get_usage_request::Scope::Subscriber(subscriber.to_owned())),
             start_date: "2020-01-01".to_owned(),
             end_date: "2200-01-01".to_owned(),
+            ..GetUsageRequest::default()
         };
         let usage = self.runtime.block_on(self.plans.clone().get_usage(request)).unwrap().into_inner();
         let mut counts = BTreeMap::<String, u64>::new();

@@ -120,8 +120,8 @@ impl House {
 
     /// Units used of each period that is listed.
     async fn used(&self) -> Vec<u64> {
-        let usage = self.books().usage(Scope::All, 0..=100_000, self.at()).await.unwrap();
-        usage.quotas.iter().map(|quota| quota.row.used).collect()
+        let usage = self.books().quotas(Scope::All, 0..=100_000, Default::default(), usize::MAX).await.unwrap();
+        usage.0.iter().map(|quota| quota.row.used).collect()
     }
 
     /// As an older program did with a clock that was 450 days ahead.

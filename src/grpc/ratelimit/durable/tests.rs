@@ -180,7 +180,8 @@ async fn a_clean_stop_gives_out_the_last_unit_and_nothing_is_listed_as_a_subscri
         let kept = ledger.usage(&LedgerScope::All, 0, u64::MAX).unwrap();
         assert_eq!(kept.len(), 1);
         let catalog = crate::catalog::CatalogStore::new(crate::catalog::HashKey([1; 32]), None);
-        assert_eq!(desk.usage(&**catalog.load(), vec![], crate::engine::plans::Scope::All, 0, u64::MAX).unwrap(), []);
+        let all = crate::ledger::Stretch { from_s: 0, until_s: u64::MAX, first: Default::default(), most: usize::MAX };
+        assert_eq!(desk.usage(&**catalog.load(), vec![], crate::engine::plans::Scope::All, &all).unwrap(), (vec![], None));
         tokio::task::spawn_blocking(move || desk.put_away()).await.unwrap().unwrap();
     }
     assert_eq!(total, 1000);

@@ -4,10 +4,11 @@ use pb::get_usage_request::Scope as WireScope;
 use pb::grant_request::{Change, Subject};
 
 use super::*;
-use crate::engine::plans::Scope;
+use crate::engine::plans::{DailyUsage, QuotaUsage, Scope};
+use crate::ledger::Whose;
 
 fn usage(scope: Option<WireScope>, start: &str, end: &str) -> Request<pb::GetUsageRequest> {
-    Request::new(pb::GetUsageRequest { scope, start_date: start.into(), end_date: end.into() })
+    Request::new(pb::GetUsageRequest { scope, start_date: start.into(), end_date: end.into(), ..Default::default() })
 }
 
 fn of_acme() -> Option<WireScope> {
@@ -190,7 +191,17 @@ struct Closed;
 
 #[tonic::async_trait]
 impl Books for Closed {
-    async fn usage(&self, _: Scope<'_>, _: RangeInclusive<u64>, _: Now) -> Result<Usage, BooksError> {
+    async fn quotas(
+        &self,
+        _: Scope<'_>,
+        _: RangeInclusive<u64>,
+        _: Whose,
+        _: usize,
+    ) -> Result<(Vec<QuotaUsage>, Option<Whose>), BooksError> {
+        Err(BooksError::Unavailable("the ledger is read-only".into()))
+    }
+
+    async fn days(&self, _: Scope<'_>, _: RangeInclusive<u64>) -> Result<Vec<DailyUsage>, BooksError> {
         Err(BooksError::Unavailable("the ledger is read-only".into()))
     }
 
