@@ -12,6 +12,7 @@ mod plan;
 mod report;
 mod rules;
 mod serve;
+mod settings;
 mod subscriber;
 mod target;
 mod token;
@@ -47,6 +48,8 @@ enum Command {
     /// Look at rules files.
     #[command(subcommand)]
     Rules(rules::Command),
+    /// List the settings of the server, or the names of the reference's environment.
+    Settings(settings::Args),
     /// Usage plans: what a subscriber may use.
     #[command(after_help = EXIT_CODES)]
     Plan(Under<plan::Command>),
@@ -132,6 +135,7 @@ impl Command {
             Self::Ledger(command) => ledger::run(command),
             Self::Token(command) => token::run(command),
             Self::Rules(command) => rules::run(command),
+            Self::Settings(args) => settings::run(args),
             Self::Plan(Under { server, command }) => client::run(server, async |client| plan::run(command, client).await),
             Self::Target(Under { server, command }) => client::run(server, async |client| target::run(command, client).await),
             Self::Subscriber(Under { server, command }) => client::run(server, async |client| subscriber::run(command, client).await),

@@ -5,6 +5,7 @@ mod layers;
 mod names;
 mod pages;
 mod reach;
+pub mod reference;
 mod server;
 
 use std::ffi::OsString;
@@ -35,7 +36,9 @@ pub const SETTINGS: &[Setting] = &[
     setting("grpc_addr", "127.0.0.1:8081", "where gRPC is served"),
     setting("admin_grpc_addr", "", "where `UsagePlanService` and reflection are served, and nowhere else; empty: with the rest"),
     setting("http_addr", "127.0.0.1:8080", "where health, metrics and `/json` are served"),
-    setting("metrics_addr", "", "a second place for `/metrics` alone; empty: none"),
+    setting("metrics_addr", "", "a second place for the metrics alone; empty: none"),
+    setting("metrics_path", "/metrics", "the path of the metrics at `metrics_addr`"),
+    setting("debug_addr", "", "a second place for `/rlconfig` and the list of pages; empty: none"),
     setting("data_dir", "./tollgate-data", "where durable state is kept; `:memory:` keeps none"),
     setting("drain_timeout_ms", "10000", "how long a stop waits for calls in flight"),
     setting("log_level", "info", "`error`, `warn`, `info`, `debug`, `trace`, or a filter such as `info,tollgate::grpc=debug`"),
@@ -44,15 +47,26 @@ pub const SETTINGS: &[Setting] = &[
     setting("rules_merge_domains", "false", "several files may add to one domain"),
     setting("rules_ignore_dotfiles", "true", "files and directories that start with a dot are not read"),
     setting("rules_any_extension", "false", "read every file of a directory, not only `.yaml` and `.yml`"),
+    setting(
+        "rules_prefix",
+        "",
+        "read only files of a directory whose path below it, with dots for slashes, starts so: the layout of the reference; empty: all",
+    ),
     setting("rules_poll_ms", "500", "how often the rules files are looked at for changes"),
     setting("rate_limit.shadow_mode", "false", "rules are evaluated and counted, nothing is refused"),
     setting("rate_limit.quota_mode", "false", "every rule is in quota mode"),
     setting("rate_limit.near_limit_ratio", "0.8", "from this part of a limit on, hits count as near the limit; 0 to 1"),
+    setting(
+        "rate_limit.stop_when_over_limit",
+        "false",
+        "a request that a descriptor refuses is charged to that descriptor alone; a domain with `all_or_nothing` or durable rules charges it nowhere",
+    ),
     setting("rate_limit.dynamic_metadata", "false", "answers carry the request and the rules' metadata as dynamic metadata"),
     setting("rate_limit.headers", "false", "answers carry the three headers named below"),
     setting("rate_limit.limit_header", "RateLimit-Limit", "name of the header with the limit"),
     setting("rate_limit.remaining_header", "RateLimit-Remaining", "name of the header with what remains"),
     setting("rate_limit.reset_header", "RateLimit-Reset", "name of the header with the seconds until the reset"),
+    setting("health.needs_rules", "false", "healthy only while rules with at least one domain are in force"),
     setting("account.rate_limit", "", "requests per second over all traffic of usage plans; empty: no limit"),
     setting("account.burst", "", "the most of them at once; empty: the rate rounded up"),
     setting("receipts.ttl", "1h", "how long a response can be reported, `30m`, `1h`, up to `7d`"),
@@ -151,6 +165,7 @@ pub const SETTINGS: &[Setting] = &[
     setting("tls.cert", "", "certificate chain of the gRPC ports, PEM; empty: no TLS"),
     setting("tls.key", "", "its private key, PEM"),
     setting("tls.client_ca", "", "certificate authority of the clients, PEM; set: clients must present a certificate"),
+    setting("tls.client_san", "", "the DNS name that a client's certificate must have; empty: any certificate of the authority is let in"),
     setting("tls.client_certificates", "required", "`required` or `optional`: then those without one need a token"),
     setting("tls.http", "false", "`http_addr` and `metrics_addr` speak TLS too, with the same certificates and the same demands"),
     setting("files_poll_ms", "1000", "how often the tokens file and the certificates are looked at for changes"),
@@ -163,6 +178,10 @@ const fn setting(key: &'static str, default: &'static str, meaning: &'static str
 /// The settings in force.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
+    /// Healthy only while rules are in force.
+    pub health_needs_rules: bool,
+    /// What is set for the reference service and means nothing here, for the log.
+    pub without_meaning: Option<String>,
     pub reach: Reach,
     pub data_dir: DataDir,
     /// A folder without a ledger is not a new one.
@@ -203,6 +222,8 @@ pub struct Rules {
     pub merge_domains: bool,
     pub ignore_dotfiles: bool,
     pub any_extension: bool,
+    /// Only files of a directory whose path below it, with dots for slashes, starts so are read.
+    pub prefix: String,
     pub poll_ms: u64,
 }
 
@@ -212,6 +233,8 @@ pub struct RateLimit {
     pub shadow_mode: bool,
     pub quota_mode: bool,
     pub near_limit_ratio: f32,
+    /// What a descriptor refuses is charged to it alone.
+    pub stop_when_over_limit: bool,
     pub dynamic_metadata: bool,
     pub headers: Option<HeaderNames>,
 }
@@ -294,7 +317,9 @@ impl Config {
         let value = |name: &str| environment.iter().find(|(known, _)| known == name).and_then(|(_, value)| value.to_str());
         let mut reader = layers::Reader::new(flags, &|name| value(name).map(str::to_owned));
         names::mistakes(environment).into_iter().for_each(|mistake| reader.mistake(mistake));
-        Self::read(reader)
+        let set = environment.iter().map(|(name, value)| (name.to_string_lossy(), value.to_string_lossy()));
+        let without_meaning = reference::without_meaning(set);
+        Self::read(reader).map(|config| Self { without_meaning, ..config })
     }
 
     fn read(mut reader: layers::Reader) -> Result<Self, Mistakes> {
@@ -324,6 +349,7 @@ impl Config {
                 merge_domains: reader.flag("rules_merge_domains"),
                 ignore_dotfiles: reader.flag("rules_ignore_dotfiles"),
                 any_extension: reader.flag("rules_any_extension"),
+                prefix: reader.text("rules_prefix"),
                 poll_ms: reader.number("rules_poll_ms", 10..=3_600_000),
             },
             rate_limit: RateLimit {
@@ -333,6 +359,7 @@ impl Config {
                     Ok(ratio) if (0.0..=1.0).contains(&ratio) => Ok(ratio),
                     _ => Err("must be a number from 0 to 1".to_owned()),
                 }),
+                stop_when_over_limit: reader.flag("rate_limit.stop_when_over_limit"),
                 dynamic_metadata: reader.flag("rate_limit.dynamic_metadata"),
                 headers: reader.flag("rate_limit.headers").then_some(headers),
             },
@@ -347,6 +374,8 @@ impl Config {
             pages: Pages::read(&mut reader),
             max_counters: reader.number("engine.max_counters", 1..=1 << 32),
             max_operations: reader.number("engine.max_operations", 1..=1 << 32),
+            health_needs_rules: reader.flag("health.needs_rules"),
+            without_meaning: None,
             max_windows: reader.number("ledger.max_windows", 1..=1 << 32),
         };
         match reader.mistakes() {

@@ -94,6 +94,8 @@ pub struct Admin {
     pub rulebook: Arc<Rulebook>,
     pub json: JsonAnswerer,
     pub max_body_bytes: usize,
+    /// Healthy only while there are rules.
+    pub needs_rules: bool,
     /// Who may ask `/json` and `/rlconfig`. `None`: everyone. Health and metrics are open in either case, for probes and scrapers.
     pub access: Option<Arc<Access>>,
 }
@@ -150,11 +152,19 @@ impl Admin {
             .with_state(pages)
     }
 
-    /// `/metrics` alone.
-    pub fn metrics_router(self, settings: &config::Pages) -> Router {
+    /// The metrics alone.
+    pub fn metrics_router(self, path: &str, settings: &config::Pages) -> Router {
         let pages = Pages::new(self, settings);
         let known = middleware::from_fn_with_state(pages.clone(), by_a_known_name);
-        Router::new().route("/metrics", get(metrics)).route_layer(known).with_state(pages)
+        Router::new().route(path, get(metrics)).route_layer(known).with_state(pages)
+    }
+
+    /// What the debug port of the reference shows: the rules in force, and what there is.
+    pub fn debug_router(self, settings: &config::Pages) -> Router {
+        let pages = Pages::new(self, settings);
+        let known = middleware::from_fn_with_state(pages.clone(), by_a_known_name);
+        let index = get(async || "/rlconfig: the rules in force\n");
+        Router::new().route("/rlconfig", get(rlconfig)).route_layer(known).route("/", index).with_state(pages)
     }
 }
 
@@ -173,6 +183,9 @@ async fn index() -> &'static str {
 async fn healthcheck(State(pages): State<Pages>) -> Response {
     if !pages.admin.health.is_serving() {
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+    }
+    if pages.admin.needs_rules && !pages.admin.rulebook.has_domains() {
+        return (StatusCode::INTERNAL_SERVER_ERROR, "no rules are in force (health.needs_rules)\n").into_response();
     }
     if let Some(why) = pages.admin.health.failure() {
         return (StatusCode::SERVICE_UNAVAILABLE, format!("FAILED\n{why}\n")).into_response();

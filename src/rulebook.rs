@@ -15,10 +15,11 @@ use metrics::Counter;
 use parking_lot::Mutex;
 
 use self::aside::aside;
+use self::files::Found;
 use crate::config;
 use crate::file_modes::{self, Holds};
 use crate::metrics::{Metrics, RuleMeters};
-use crate::rules::{self, Limit, LoadOptions, PerUnit, Rule, RuleSet, Source, Warning};
+use crate::rules::{self, Limit, LoadOptions, PerUnit, Rule, RuleSet, Warning};
 
 /// Of so many files it is looked at who else may write them.
 const MOST_LOOKED_AT: usize = 1_000;
@@ -58,7 +59,7 @@ pub struct Rulebook {
 #[derive(Debug, Default)]
 struct Seen {
     /// What was read last, or why it could not be. Compared with what is read next: contents are what decides, not times.
-    files: Option<Result<Vec<Source>, String>>,
+    files: Option<Result<Found, String>>,
     /// Why the files that were seen last are not in force.
     error: Option<String>,
 }
@@ -92,6 +93,11 @@ impl Rulebook {
         self.current.load()
     }
 
+    /// Is there a domain with rules?
+    pub fn has_domains(&self) -> bool {
+        self.current.load().as_ref().is_some_and(|edition| edition.rules.domains().next().is_some())
+    }
+
     /// How often [`Self::refresh`] should be called, and whether at all.
     pub fn poll_ms(&self) -> Option<u64> {
         (!self.settings.paths.is_empty()).then_some(self.settings.poll_ms)
@@ -105,9 +111,13 @@ impl Rulebook {
             return;
         }
         let options = LoadOptions { merge_domains: self.settings.merge_domains };
-        let load = |sources: &Vec<Source>| rules::load(sources, &options).map(|loaded| Edition::new(loaded, &self.metrics));
+        let load = |found: &Found| {
+            let mut loaded = rules::load(&found.sources, &options)?;
+            loaded.warnings.extend(found.skipped.iter().cloned());
+            Ok::<_, rules::LoadError>(Edition::new(loaded, &self.metrics))
+        };
         // Many rules take a while, and the calls of that while must not wait for them.
-        let loaded = files.as_ref().map_err(String::clone).and_then(|files| aside(|| load(files))?.map_err(|error| error.to_string()));
+        let loaded = files.as_ref().map_err(String::clone).and_then(|files| aside(|| load(files))?.map_err(|error| error.explained()));
         let paths = self.paths(&files);
         // First what is in force, then what was seen, then what is said of it: whatever stops this halfway, the next look finds the edit again.
         match loaded {
@@ -127,15 +137,28 @@ impl Rulebook {
                 (seen.files, seen.error) = (Some(files), Some(error.clone()));
                 drop(seen);
                 self.failures.increment(1);
-                tracing::error!("the rules were not loaded, the old ones stay in force: {error}");
+                // At the start the caller says so, and ends.
+                if self.current.load().is_some() {
+                    tracing::error!("the rules were not loaded, the old ones stay in force: {error}");
+                }
             }
         }
     }
 
     /// Whoever may change one of them decides.
-    fn paths(&self, files: &Result<Vec<Source>, String>) -> Vec<PathBuf> {
-        let read = files.iter().flatten().map(|file| PathBuf::from(&file.name));
+    fn paths(&self, files: &Result<Found, String>) -> Vec<PathBuf> {
+        let read = files.iter().flat_map(|found| &found.sources).map(|file| PathBuf::from(&file.name));
         self.settings.paths.iter().cloned().chain(read).take(MOST_LOOKED_AT).collect()
+    }
+
+    /// How many rules are in force, in a line.
+    pub fn summary(&self) -> String {
+        let current = self.current.load();
+        let Some(edition) = &*current else { return "no rules".to_owned() };
+        let count = |number: usize, of: &str| format!("{number} {of}{}", if number == 1 { "" } else { "s" });
+        let warnings = if edition.warnings.is_empty() { "no warnings".to_owned() } else { count(edition.warnings.len(), "warning") };
+        let rules = count(edition.rules.rules().count(), "rule");
+        format!("{rules} in {}, {warnings}", count(edition.rules.domains().count(), "domain"))
     }
 
     /// The rules in force as text, a line each, in the form of the reference; before them, as comments, what is wrong with the files.

@@ -50,14 +50,17 @@ pub struct Loaded {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Warning {
     pub file: String,
-    /// From 1.
+    /// From 1; 0 where the whole file is meant.
     pub line: u32,
     pub text: String,
 }
 
 impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}: {}", self.file, self.line, self.text)
+        match self.line {
+            0 => write!(f, "{}: {}", self.file, self.text),
+            line => write!(f, "{}:{line}: {}", self.file, self.text),
+        }
     }
 }
 
@@ -68,12 +71,26 @@ pub struct LoadError {
     pub file: String,
     /// From 1; `None` where the mistake is something that is not there.
     pub line: Option<u32>,
+    /// In the words of the reference, where it has some.
     pub message: String,
+    /// What would be right.
+    pub hint: Option<String>,
 }
 
 impl LoadError {
     fn new(file: &str, line: impl Into<Option<u32>>, message: impl Into<String>) -> Self {
-        Self { file: file.to_owned(), line: line.into(), message: message.into() }
+        Self { file: file.to_owned(), line: line.into(), message: message.into(), hint: None }
+    }
+
+    fn hint(self, hint: impl Into<String>) -> Self {
+        Self { hint: Some(hint.into()), ..self }
+    }
+
+    /// The error with its line, and with what would be right.
+    pub fn explained(&self) -> String {
+        let line = self.line.map(|line| format!(":{line}")).unwrap_or_default();
+        let hint = self.hint.as_ref().map(|hint| format!(" ({hint})")).unwrap_or_default();
+        format!("{}{line}: {}{hint}", self.file, self.message)
     }
 
     /// A text that is no YAML, or a field of a wrong type.

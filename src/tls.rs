@@ -16,9 +16,12 @@ use tokio_rustls::rustls::server::WebPkiClientVerifier;
 use tokio_rustls::rustls::{self, RootCertStore, ServerConfig};
 use tokio_rustls::server::TlsStream;
 
+use self::named::Named;
 use crate::config;
 use crate::file_modes::{Holds, Watch};
 use crate::metrics::Metrics;
+
+mod named;
 
 /// Why certificates and keys cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -172,7 +175,11 @@ impl Pem {
                 }
                 let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider);
                 let verifier = if files.client_certificates_optional { verifier.allow_unauthenticated() } else { verifier };
-                builder.with_client_cert_verifier(verifier.build().map_err(|error| TlsError::ClientCa(error.to_string()))?)
+                let verifier = verifier.build().map_err(|error| TlsError::ClientCa(error.to_string()))?;
+                match files.client_san.as_deref() {
+                    None => builder.with_client_cert_verifier(verifier),
+                    Some(san) => builder.with_client_cert_verifier(Arc::new(Named::new(verifier, san)?)),
+                }
             }
         };
         let key = PrivateKeyDer::from_pem_slice(&self.key).map_err(|_| TlsError::NoKey)?;

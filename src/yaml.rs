@@ -25,6 +25,8 @@ pub struct Document {
     pub root: Arc<Node>,
     /// Keys that a mapping has more than once; the last one counts.
     pub repeated: Vec<Repeated>,
+    /// The line where a second document starts, which is not read.
+    pub next_document: Option<u32>,
 }
 
 /// A key that its mapping already had.

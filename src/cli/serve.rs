@@ -37,6 +37,7 @@ use crate::http::{Admin, Degraded, Health, NoAnswer, Port, Ports as PagesPorts};
 use crate::ledger::LedgerError;
 use crate::log::{Log, caught};
 use crate::open_files;
+use crate::rulebook::Rulebook;
 
 /// How long a start waits for the first leases. Those that come later are of use all the same.
 const WARM_AT_MOST: Duration = Duration::from_secs(2);
@@ -149,6 +150,9 @@ async fn serve(config: Config, log: &Log) -> Result<(), Failure> {
     if let DataDir::Path(folder) = &config.data_dir {
         file_modes::tell(&file_modes::findings("data_dir", folder, Holds::Decisions));
     }
+    if let Some(told) = &config.without_meaning {
+        tracing::warn!("{told}");
+    }
     for warning in config.reach.warnings().into_iter().chain(bounds::warnings(&config)) {
         tracing::warn!("{warning}");
     }
@@ -160,6 +164,7 @@ async fn serve(config: Config, log: &Log) -> Result<(), Failure> {
     let admin_grpc_addr = listeners.admin_grpc.as_ref().map(bound).transpose()?;
 
     let health = Health::default();
+    let needs_rules = config.health_needs_rules.then(|| parts.rulebook.clone());
     let (limiter, ledger, catalog) = (parts.limiter.clone(), parts.ledger.clone(), parts.catalog.clone());
     let stalled = Stalled::default();
     let (slow, time) = (stalled.clone(), parts.time.clone());
@@ -181,6 +186,7 @@ async fn serve(config: Config, log: &Log) -> Result<(), Failure> {
             Box::pin(async move { limiter.answer_json(&body, granted.as_ref()).await.map_err(no_answer) })
         }),
         max_body_bytes: config.grpc.max_message_bytes,
+        needs_rules: config.health_needs_rules,
         access: parts.access.clone(),
     };
     let (grpc_server, admin_connections, pages_settings) = bounds::within_files(&config);
@@ -188,15 +194,18 @@ async fn serve(config: Config, log: &Log) -> Result<(), Failure> {
     housekeeping::start(&parts, config.reach.files_poll_ms, Watched { stalled, degraded, log: log.clone() }, &stopping);
     let pages_tls = parts.tls.clone().filter(|_| config.reach.tls.as_ref().is_some_and(|tls| tls.http));
     let mut running = Running::new();
-    let metrics_port = listeners.metrics.map(|listener| (listener, admin.clone().metrics_router(&pages_settings)));
-    let metrics_port = metrics_port.map(|(listener, pages)| Port { key: "metrics_addr", listener, pages });
-    let http_port = Port { key: "http_addr", listener: listeners.http, pages: admin.router(&pages_settings) };
-    let ports = [http_port].into_iter().chain(metrics_port).collect();
+    let metrics_path = config.reach.metrics_path.as_str();
+    let metrics_pages =
+        |listener| Port { key: "metrics_addr", listener, pages: admin.clone().metrics_router(metrics_path, &pages_settings) };
+    let debug_pages = |listener| Port { key: "debug_addr", listener, pages: admin.clone().debug_router(&pages_settings) };
+    let more = listeners.metrics.map(metrics_pages).into_iter().chain(listeners.debug.map(debug_pages));
+    let mut ports: Vec<Port> = more.collect();
+    ports.push(Port { key: "http_addr", listener: listeners.http, pages: admin.router(&pages_settings) });
     let pages = PagesPorts { settings: pages_settings, tls: pages_tls }.start(ports, &parts.metrics, &stopping);
     for (key, served) in pages.map_err(Failure::failed)? {
         run_on(&mut running, key, served);
     }
-    services::report_health(&reporter, ServingStatus::Serving).await;
+    services::report_health(&reporter, serving(needs_rules.as_deref())).await;
     let mut serve = |name, settings, listener: TcpListener, services| {
         let server = Server::new(settings).tls(parts.tls.clone()).metered(&parts.metrics);
         let listener = listener.into_std().map_err(Failure::failed)?;
@@ -211,8 +220,12 @@ async fn serve(config: Config, log: &Log) -> Result<(), Failure> {
     health.set(true);
     served(&parts, &config);
     announce(grpc_addr, http_addr, admin_grpc_addr);
+    let mut look_for_rules = tokio::time::interval(Duration::from_millis(config.rules.poll_ms));
     loop {
         tokio::select! {
+            _ = look_for_rules.tick(), if needs_rules.is_some() && health.failure().is_none() => {
+                services::report_health(&reporter, serving(needs_rules.as_deref())).await;
+            }
             asked = signals.next() => match asked {
                 Asked::Stop => break,
                 Asked::Reload => housekeeping::reload(&parts).await,
@@ -282,6 +295,11 @@ fn fall(ended: Result<(&'static str, Result<(), String>), JoinError>, health: &H
     };
     tracing::error!("{why}; health says so, and a restart is needed");
     health.fail(why);
+}
+
+/// Is the service healthy, where it needs rules for that?
+fn serving(needs_rules: Option<&Rulebook>) -> ServingStatus {
+    if needs_rules.is_none_or(Rulebook::has_domains) { ServingStatus::Serving } else { ServingStatus::NotServing }
 }
 
 /// Resolves when the process is told to stop.

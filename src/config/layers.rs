@@ -1,15 +1,15 @@
 //! Where settings come from, and reading them out typed, with the mistakes collected.
 
 use std::collections::HashMap;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use config::{File, FileFormat, Map, Source, Value, ValueKind};
 
-use super::SETTINGS;
 use super::names::{near_key, variable};
+use super::{SETTINGS, reference};
 
 /// What the command line says.
 #[derive(Clone, Debug, Default)]
@@ -22,10 +22,10 @@ pub struct Flags {
 
 /// Values of one origin.
 #[derive(Clone, Debug, Default)]
-struct Layer(Vec<(String, String, String)>);
+pub(super) struct Layer(Vec<(String, String, String)>);
 
 impl Layer {
-    fn set(&mut self, key: &str, value: String, origin: &str) {
+    pub(super) fn set(&mut self, key: &str, value: String, origin: &str) {
         self.0.push((key.to_owned(), value, origin.to_owned()));
     }
 }
@@ -54,7 +54,7 @@ impl Reader {
         for setting in SETTINGS {
             defaults.set(setting.key, setting.default.to_owned(), "default");
         }
-        let mut environment = aliases(env, &mut mistakes);
+        let mut environment = reference::settings(env, &mut mistakes);
         for setting in SETTINGS {
             let name = variable(setting.key);
             if let Some(value) = env(&name) {
@@ -119,18 +119,12 @@ impl Reader {
         .unwrap_or(lowest)
     }
 
-    /// `None` where it is empty, or wrong.
+    /// `None` where it is empty, or wrong. `:8081` is every address of the machine, and a name is looked up.
     pub(super) fn address(&mut self, key: &str) -> Option<SocketAddr> {
         if self.text(key).is_empty() {
             return None;
         }
-        self.try_checked(key, |text| {
-            match text.strip_prefix("localhost:") {
-                Some(port) => port.parse().map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port))).map_err(drop),
-                None => text.parse().map_err(drop),
-            }
-            .map_err(|()| "must be an address and a port, such as 127.0.0.1:8081".to_owned())
-        })
+        self.try_checked(key, address)
     }
 
     /// The value that a word stands for.
@@ -174,6 +168,26 @@ impl Reader {
     }
 }
 
+/// An address and a port. Go's listeners are meant by `:8081` and by names.
+fn address(text: &str) -> Result<SocketAddr, String> {
+    let wrong = || "must be an address and a port, such as 127.0.0.1:8081, [::1]:8081 or :8081".to_owned();
+    if let Ok(address) = text.parse() {
+        return Ok(address);
+    }
+    let (host, port) = text.rsplit_once(':').ok_or_else(wrong)?;
+    let port: u16 = port.parse().map_err(|_| wrong())?;
+    match host {
+        "" => Ok(SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))),
+        "localhost" => Ok(SocketAddr::from((Ipv4Addr::LOCALHOST, port))),
+        // More than one colon that is not in brackets.
+        host if host.contains([':', '[', ']', '/']) => Err(wrong()),
+        host => {
+            let found = (host, port).to_socket_addrs().map_err(|error| format!("names a host that cannot be found ({error})"))?;
+            found.into_iter().next().ok_or_else(|| "names a host that has no address".to_owned())
+        }
+    }
+}
+
 /// A settings file, flattened to dotted keys. Lists become comma-separated texts.
 fn read_file(path: &std::path::Path) -> Result<Layer, String> {
     let origin = path.display().to_string();
@@ -203,61 +217,4 @@ fn flatten(prefix: &str, values: Map<String, Value>, origin: &str, layer: &mut L
         }
     }
     Ok(())
-}
-
-/// The names that users of the reference service have set already, as far as they mean something here.
-fn aliases(env: &dyn Fn(&str) -> Option<String>, mistakes: &mut Vec<String>) -> Layer {
-    let mut layer = Layer::default();
-    let get = |name: &str| env(name).filter(|value| !value.is_empty());
-    for (host, port, key, default_port) in [("GRPC_HOST", "GRPC_PORT", "grpc_addr", "8081"), ("HOST", "PORT", "http_addr", "8080")] {
-        if get(host).is_some() || get(port).is_some() {
-            let address = format!("{}:{}", get(host).unwrap_or("127.0.0.1".into()), get(port).unwrap_or(default_port.into()));
-            layer.set(key, address, &format!("{host} and {port}"));
-        }
-    }
-    for (name, key) in [
-        ("LOG_LEVEL", "log_level"),
-        ("LOG_FORMAT", "log_format"),
-        ("RUNTIME_IGNOREDOTFILES", "rules_ignore_dotfiles"),
-        ("MERGE_DOMAIN_CONFIG", "rules_merge_domains"),
-        ("SHADOW_MODE", "rate_limit.shadow_mode"),
-        ("QUOTA_MODE", "rate_limit.quota_mode"),
-        ("NEAR_LIMIT_RATIO", "rate_limit.near_limit_ratio"),
-        ("RESPONSE_DYNAMIC_METADATA", "rate_limit.dynamic_metadata"),
-        ("LIMIT_RESPONSE_HEADERS_ENABLED", "rate_limit.headers"),
-        ("LIMIT_LIMIT_HEADER", "rate_limit.limit_header"),
-        ("LIMIT_REMAINING_HEADER", "rate_limit.remaining_header"),
-        ("LIMIT_RESET_HEADER", "rate_limit.reset_header"),
-    ] {
-        if let Some(value) = get(name) {
-            // The reference writes its levels in capitals, and one of them in full.
-            let value = if key == "log_level" { value.to_lowercase().replace("warning", "warn") } else { value };
-            layer.set(key, value, name);
-        }
-    }
-    if let Some(root) = get("RUNTIME_ROOT") {
-        let parts = [Some(root), get("RUNTIME_SUBDIRECTORY"), Some(get("RUNTIME_APPDIRECTORY").unwrap_or("config".into()))];
-        let path: PathBuf = parts.into_iter().flatten().collect();
-        layer.set("rules", path.display().to_string(), "RUNTIME_ROOT");
-        layer.set("rules_any_extension", "true".to_owned(), "RUNTIME_ROOT");
-    }
-    let on = |name: &str| get(name).is_some_and(|value| matches!(value.to_ascii_lowercase().as_str(), "true" | "t" | "1"));
-    if on("USE_PROMETHEUS") {
-        // `:9090` means every address, as it does there.
-        let address = get("PROMETHEUS_ADDR").unwrap_or(":9090".into());
-        let address = if address.starts_with(':') { format!("0.0.0.0{address}") } else { address };
-        layer.set("metrics_addr", address, "PROMETHEUS_ADDR");
-    }
-    if on("GRPC_SERVER_USE_TLS") {
-        for (name, key) in
-            [("GRPC_SERVER_TLS_CERT", "tls.cert"), ("GRPC_SERVER_TLS_KEY", "tls.key"), ("GRPC_CLIENT_TLS_CACERT", "tls.client_ca")]
-        {
-            match get(name) {
-                Some(value) => layer.set(key, value, name),
-                None if key != "tls.client_ca" => mistakes.push(format!("GRPC_SERVER_USE_TLS is set, so {name} is needed")),
-                None => {}
-            }
-        }
-    }
-    layer
 }

@@ -12,6 +12,8 @@ pub struct Tls {
     pub key: PathBuf,
     /// Of the clients' certificates.
     pub client_ca: Option<PathBuf>,
+    /// The DNS name that a client's certificate must have. `None`: any of the authority's is let in.
+    pub client_san: Option<String>,
     /// Clients without a certificate are let in, to show a token.
     pub client_certificates_optional: bool,
     /// The pages speak TLS as well.
@@ -26,6 +28,10 @@ pub struct Reach {
     pub admin_grpc_addr: Option<SocketAddr>,
     pub http_addr: SocketAddr,
     pub metrics_addr: Option<SocketAddr>,
+    /// Where the metrics are at `metrics_addr`.
+    pub metrics_path: String,
+    /// Where the rules in force are shown beside `http_addr`.
+    pub debug_addr: Option<SocketAddr>,
     pub reflection: bool,
     /// `None`: nobody is asked for a token.
     pub tokens_file: Option<PathBuf>,
@@ -45,6 +51,11 @@ impl Reach {
             admin_grpc_addr: reader.address("admin_grpc_addr"),
             http_addr: reader.address("http_addr").unwrap_or(super::UNBOUND),
             metrics_addr: reader.address("metrics_addr"),
+            metrics_path: reader.checked("metrics_path", |path| {
+                let plain = path.starts_with('/') && path.bytes().all(|byte| byte.is_ascii_graphic() && !b"?#{}*".contains(&byte));
+                if plain { Ok(path.to_owned()) } else { Err("must be a path such as /metrics".to_owned()) }
+            }),
+            debug_addr: reader.address("debug_addr"),
             reflection: reader.flag("grpc.reflection"),
             tokens_file,
             files_poll_ms: reader.number("files_poll_ms", 10..=3_600_000),
@@ -108,6 +119,15 @@ fn tls(reader: &mut Reader, tokens: bool) -> Option<Tls> {
     let (cert, key, client_ca) = (path(reader, "tls.cert"), path(reader, "tls.key"), path(reader, "tls.client_ca"));
     let optional = reader.one_of("tls.client_certificates", &[("required", false), ("optional", true)]).unwrap_or_default();
     let http = reader.flag("tls.http");
+    let client_san = Some(reader.text("tls.client_san")).filter(|san| !san.is_empty());
+    if let Some(san) = &client_san {
+        if client_ca.is_none() {
+            reader.mistake("tls.client_san needs tls.client_ca: nobody else vouches for the name".to_owned());
+        }
+        if tokio_rustls::rustls::pki_types::DnsName::try_from(san.as_str()).is_err() {
+            reader.mistake(format!("tls.client_san must be a DNS name, such as envoy.internal, not `{san}`"));
+        }
+    }
     if optional && !(tokens && client_ca.is_some()) {
         reader.mistake("tls.client_certificates: optional needs tls.client_ca, and auth.tokens_file for those who show none".to_owned());
     }
@@ -118,7 +138,7 @@ fn tls(reader: &mut Reader, tokens: bool) -> Option<Tls> {
             }
             None
         }
-        (Some(cert), Some(key), client_ca) => Some(Tls { cert, key, client_ca, client_certificates_optional: optional, http }),
+        (Some(cert), Some(key), client_ca) => Some(Tls { cert, key, client_ca, client_san, client_certificates_optional: optional, http }),
         _ => {
             reader.mistake("tls.cert and tls.key are needed together, also where tls.client_ca is set".to_owned());
             None

@@ -47,7 +47,7 @@ fn all_mistakes_are_reported_at_once_with_their_origin() {
     insta::assert_snapshot!(mistakes.join("\n"), @"
     FILE: there is no setting `grpc.max_size`; see the table of settings in the README
     tls.cert and tls.key are needed together, also where tls.client_ca is set
-    --grpc-addr: grpc_addr must be an address and a port, such as 127.0.0.1:8081, not `nowhere`
+    --grpc-addr: grpc_addr must be an address and a port, such as 127.0.0.1:8081, [::1]:8081 or :8081, not `nowhere`
     FILE: drain_timeout_ms must be a whole number from 0 to 3600000, not `soon`
     LOG_FORMAT: log_format must be `text` or `json`, not `xml`
     SHADOW_MODE: rate_limit.shadow_mode must be true or false, not `maybe`
@@ -95,18 +95,19 @@ fn the_names_of_the_reference_are_understood() {
         ],
     )
     .unwrap();
-    assert_eq!(config.rules.paths, [PathBuf::from("/data/ratelimit/config")]);
+    assert_eq!((config.rules.paths, config.rules.prefix), (vec![PathBuf::from("/data/ratelimit")], "config.".to_owned()));
     assert!(config.rules.any_extension && !config.rules.ignore_dotfiles && config.rules.merge_domains);
-    assert_eq!(config.reach.http_addr, "0.0.0.0:18080".parse().unwrap());
+    assert_eq!(config.reach.http_addr, "[::]:18080".parse().unwrap());
     assert_eq!(config.reach.grpc_addr, "127.0.0.1:18081".parse().unwrap());
     assert_eq!((config.log_level.as_str(), config.log_format), ("warn", LogFormat::Json));
     assert!(config.rate_limit.shadow_mode && config.rate_limit.quota_mode && config.rate_limit.dynamic_metadata);
     assert_eq!(config.rate_limit.headers.unwrap().limit, "X-Limit");
-    assert_eq!(config.reach.metrics_addr, Some("0.0.0.0:19001".parse().unwrap()));
+    assert_eq!(config.reach.metrics_addr, Some("[::]:19001".parse().unwrap()));
     let tls = Tls {
         cert: "c.pem".into(),
         key: "k.pem".into(),
         client_ca: Some("ca.pem".into()),
+        client_san: None,
         client_certificates_optional: false,
         http: false,
     };

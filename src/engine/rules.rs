@@ -52,6 +52,8 @@ pub enum Mode {
     Each,
     /// All are charged, or, when the request is refused, none.
     AllOrNothing,
+    /// All are charged, or, where some are over, those alone (the reference's STOP_CACHE_KEY_INCREMENT_WHEN_OVERLIMIT).
+    OverAlone,
 }
 
 /// What each ask came to, in order.
@@ -197,7 +199,34 @@ impl RuleEngine {
         match mode {
             Mode::Each => asks.iter().map(|ask| self.charge_one(ask, now)).collect(),
             Mode::AllOrNothing => self.charge_all(asks, now, refuses),
+            Mode::OverAlone => self.charge_over_alone(asks, now),
         }
+    }
+
+    fn charge_over_alone(&self, asks: &[Ask<'_>], now: Now) -> Standings {
+        let mut held = self.hold(asks);
+        let mut staged: SmallVec<[(Place, Counter); 4]> = SmallVec::new();
+        let mut standings = Standings::new();
+        for ask in asks {
+            standings.push(held.stage(ask, Mode::Each, now, &mut staged));
+        }
+        if standings.iter().any(|standing| standing.over) {
+            staged.clear();
+            for (ask, standing) in asks.iter().zip(&mut standings) {
+                if standing.over {
+                    *standing = held.stage(ask, Mode::Each, now, &mut staged);
+                    // Over it stays, also where an earlier ask of the same counter is not charged any more.
+                    standing.over = true;
+                } else {
+                    let place = held.place(ask);
+                    *standing = held.read(place, ask, now).without(ask, Standing { after: standing.before, ..*standing }, now);
+                }
+            }
+        }
+        for (place, counter) in staged {
+            held.write(place, counter);
+        }
+        standings
     }
 
     fn charge_one(&self, ask: &Ask<'_>, now: Now) -> Standing {
@@ -224,15 +253,7 @@ impl RuleEngine {
         let mut staged: SmallVec<[(Place, Counter); 4]> = SmallVec::new();
         let mut standings = Standings::new();
         for ask in asks {
-            let place = held.place(ask);
-            // The same counter twice in one request: the second ask sees the first's charge.
-            if let Some((_, counter)) = staged.iter_mut().find(|(other, _)| *other == place) {
-                standings.push(counter.charge(ask, Mode::AllOrNothing, now));
-            } else {
-                let mut counter = held.read(place, ask, now);
-                standings.push(counter.charge(ask, Mode::AllOrNothing, now));
-                staged.push((place, counter));
-            }
+            standings.push(held.stage(ask, Mode::AllOrNothing, now, &mut staged));
         }
         if refuses(&standings) {
             for (ask, standing) in asks.iter().zip(&mut standings) {
@@ -333,6 +354,19 @@ impl Held<'_> {
         };
         // A key without a counter may have been counted in its overflow counter before.
         kept.or_else(|| self.overflowed(ask)).map_or_else(|| Counter::fresh(&ask.budget, now), |counter| counter.at(&ask.budget, now))
+    }
+
+    /// Charges an ask to a copy of its counter.
+    fn stage(&mut self, ask: &Ask<'_>, mode: Mode, now: Now, staged: &mut SmallVec<[(Place, Counter); 4]>) -> Standing {
+        let place = self.place(ask);
+        // The same counter twice in one request: the second ask sees the first's charge.
+        if let Some((_, counter)) = staged.iter_mut().find(|(other, _)| *other == place) {
+            return counter.charge(ask, mode, now);
+        }
+        let mut counter = self.read(place, ask, now);
+        let standing = counter.charge(ask, mode, now);
+        staged.push((place, counter));
+        standing
     }
 
     fn overflowed(&mut self, ask: &Ask<'_>) -> Option<Counter> {

@@ -177,7 +177,11 @@ impl RateLimiter {
         let current = self.rulebook.current();
         let edition = current.as_ref().ok_or(RateLimitError::NothingLoaded)?;
         let descriptors = read(request)?;
-        let modes = Modes { shadow_mode: self.settings.shadow_mode, quota_mode: self.settings.quota_mode };
+        let modes = Modes {
+            shadow_mode: self.settings.shadow_mode,
+            quota_mode: self.settings.quota_mode,
+            stop_when_over_limit: self.settings.stop_when_over_limit,
+        };
         let (rules, domain, now) = (&edition.rules, &*request.domain, self.clock.now());
         let durable = rules.domain(domain).is_some_and(Domain::has_durable);
         let decision = match durable.then(|| self.durable.next_try(waiting, &self.clock)) {

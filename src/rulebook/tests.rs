@@ -5,7 +5,14 @@ use std::path::Path;
 use super::*;
 
 fn settings(path: &Path) -> config::Rules {
-    config::Rules { paths: vec![path.to_owned()], merge_domains: false, ignore_dotfiles: true, any_extension: false, poll_ms: 1000 }
+    config::Rules {
+        paths: vec![path.to_owned()],
+        merge_domains: false,
+        ignore_dotfiles: true,
+        any_extension: false,
+        prefix: String::new(),
+        poll_ms: 1000,
+    }
 }
 
 fn open(path: &Path) -> Rulebook {
@@ -202,4 +209,72 @@ fn readers_see_one_edition_or_the_other() {
         done.store(true, std::sync::atomic::Ordering::Relaxed);
     });
     assert_eq!(in_force(&book), "a:49 b:49");
+}
+
+#[test]
+fn what_is_no_file_is_looked_at_before_it_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("a.yaml"), rules("a", 1)).unwrap();
+    let book = open(folder.path());
+    let pipe = folder.path().join("b.yaml");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status().unwrap();
+    assert!(made.success());
+    fs::write(folder.path().join("a.yaml"), rules("a", 2)).unwrap();
+    book.refresh();
+    assert_eq!(in_force(&book), "a:1");
+    assert!(book.describe().contains("b.yaml: cannot be read: it is a FIFO"), "{}", book.describe());
+    let refused = Rulebook::open(settings(folder.path()), Arc::new(Metrics::new())).unwrap_err();
+    assert!(refused.contains("it is a FIFO"), "{refused}");
+    fs::remove_file(&pipe).unwrap();
+    book.refresh();
+    assert_eq!(in_force(&book), "a:2");
+}
+
+#[test]
+fn what_is_passed_over_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["a.yaml", "b.YAML", "c.json", "notes.txt"] {
+        fs::write(folder.path().join(name), rules("a", 1)).unwrap();
+    }
+    let shown = open(folder.path()).describe();
+    assert!(shown.contains("b.YAML: it was not read") && shown.contains("c.json: it was not read") && !shown.contains("notes"), "{shown}");
+}
+
+#[test]
+fn a_second_document_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("a.yaml"), format!("{}---\n{}", rules("a", 1), rules("b", 1))).unwrap();
+    let book = open(folder.path());
+    assert_eq!(in_force(&book), "a:1");
+    assert!(book.describe().contains("a.yaml:4: a second document starts here, and is not read"), "{}", book.describe());
+}
+
+#[test]
+fn a_prefix_chooses_files_by_their_path_with_dots() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, domain) in [("config/x.yaml", "a"), ("config.db", "b"), ("other/config.yaml", "c"), ("configuration.yaml", "d")] {
+        let path = folder.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, rules(domain, 1)).unwrap();
+    }
+    let settings = config::Rules { prefix: "config.".to_owned(), any_extension: true, ..settings(folder.path()) };
+    let book = Rulebook::open(settings, Arc::new(Metrics::new())).unwrap();
+    assert_eq!(in_force(&book), "a:1 b:1");
+    assert_eq!(book.summary(), "2 rules in 2 domains, no warnings");
+}
+
+#[test]
+fn errors_name_file_line_and_what_would_be_right() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("a.yaml");
+    let refused = |text: &str| {
+        fs::write(&file, text).unwrap();
+        Rulebook::open(settings(folder.path()), Arc::new(Metrics::new())).unwrap_err()
+    };
+    let unit = refused("domain: d\ndescriptors:\n- key: a\n  rate_limit: {unit: minutes, requests_per_unit: 1}\n");
+    assert!(unit.contains("a.yaml:4: invalid rate limit unit 'minutes' (one of second, minute"), "{unit}");
+    let key = refused("domain: d\ndescriptors:\n- key: a\n  rate_limit: {unit: minute, request_per_unit: 1}\n");
+    assert!(key.contains("a.yaml:4: config error, unknown key 'request_per_unit' (did you mean requests_per_unit?)"), "{key}");
+    let envoy = refused("admin: {address: {}}\n");
+    assert!(envoy.contains("looks like a configuration of Envoy"), "{envoy}");
 }

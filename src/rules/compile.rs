@@ -175,7 +175,10 @@ impl Compiler<'_> {
         let limit = match (Unit::named(&declared.unit), declared.unlimited) {
             (Some(_), true) => return error("should not specify rate limit unit when unlimited".to_owned()),
             (None, true) => self.unlimited(declared)?,
-            (None, false) => return error(format!("invalid rate limit unit '{}'", declared.unit)),
+            (None, false) => {
+                let invalid = self.error(declared.line, format!("invalid rate limit unit '{}'", declared.unit));
+                return Err(invalid.hint("one of second, minute, hour, day, week, month, year"));
+            }
             (Some(unit), false) => self.limited(declared, unit)?,
         };
         for name in &declared.replaces {

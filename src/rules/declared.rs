@@ -52,6 +52,9 @@ impl File {
         for repeated in &document.repeated {
             reader.warn(repeated.line, format!("`{}` is given more than once; the last one counts", repeated.key));
         }
+        if let Some(line) = document.next_document {
+            reader.warn(line, "a second document starts here, and is not read: one file is one document");
+        }
         let file = reader.file(&document.root)?;
         let mut warnings = reader.warnings;
         warnings.sort_by_key(|warning| warning.line);
@@ -76,7 +79,7 @@ impl Reader<'_> {
                 }
                 "all_or_nothing" => file.all_or_nothing = self.truth(entry)?,
                 "descriptors" => file.descriptors = self.descriptors(entry)?,
-                _ => self.misplaced(entry, "at the top of the file"),
+                _ => self.misplaced(entry, "at the top of the file")?,
             }
         }
         Ok(file)
@@ -100,7 +103,7 @@ impl Reader<'_> {
                 "share_threshold" => found.share_threshold = self.truth(entry)?.unwrap_or_default(),
                 "metadata" => found.metadata = self.metadata(entry)?,
                 "descriptors" => found.descriptors = self.descriptors(entry)?,
-                _ => self.misplaced(entry, "on a descriptor"),
+                _ => self.misplaced(entry, "on a descriptor")?,
             }
         }
         self.warn_without_limit(node, &found);
@@ -144,7 +147,7 @@ impl Reader<'_> {
                 "unit_multiplier" => found.unit_multiplier = self.number(entry)?,
                 "calendar" => found.calendar = self.truth(entry)?,
                 "durable" => found.durable = self.truth(entry)?,
-                _ => self.misplaced(entry, "inside rate_limit"),
+                _ => self.misplaced(entry, "inside rate_limit")?,
             }
         }
         if !found.unlimited && found.requests_per_unit.is_none() {
@@ -161,7 +164,7 @@ impl Reader<'_> {
             for entry in entries(item) {
                 match entry.key.text.as_str() {
                     "name" => name = self.text(entry)?,
-                    _ => self.misplaced(entry, "inside replaces"),
+                    _ => self.misplaced(entry, "inside replaces")?,
                 }
             }
             names.push(name);
@@ -221,9 +224,15 @@ impl Reader<'_> {
         LoadError::unreadable(self.file, entry.value.line, reason)
     }
 
-    fn misplaced(&mut self, entry: &Entry, place: &str) {
+    /// A key of the reference is passed over with a warning, as there. A key of our own asks for a promise, and is refused where it has no effect.
+    fn misplaced(&mut self, entry: &Entry, place: &str) -> Result<(), LoadError> {
         let key = &entry.key.text;
-        self.warn(entry.key_line, format!("`{key}` has no effect {place}; it belongs {}", home(key)));
+        let text = format!("`{key}` has no effect {place}; it belongs {}", home(key));
+        if OWN_KEYS.contains(&key.as_str()) {
+            return Err(LoadError::new(self.file, entry.key_line, text));
+        }
+        self.warn(entry.key_line, text);
+        Ok(())
     }
 
     fn warn(&mut self, line: u32, text: impl Into<String>) {
@@ -237,6 +246,9 @@ fn entries(node: &Node) -> &[Entry] {
         Content::Scalar(_) | Content::List(_) => &[],
     }
 }
+
+/// Keys that the reference does not know.
+const OWN_KEYS: [&str; 6] = ["algorithm", "burst", "unit_multiplier", "calendar", "durable", "all_or_nothing"];
 
 /// Where a known key has an effect.
 fn home(key: &str) -> &'static str {

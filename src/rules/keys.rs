@@ -1,6 +1,7 @@
 //! The first look at a file: the names of all keys, and the types of all leaves.
 
 use super::LoadError;
+use crate::near::near;
 use crate::yaml::{Content, Entry, Meaning, Node, Scalar};
 
 /// Every key that may stand in a file, wherever.
@@ -71,7 +72,15 @@ fn check_key(file: &str, entry: &Entry) -> Result<(), LoadError> {
         return Err(LoadError::new(file, entry.key_line, format!("config error, key is not of type string: {shown}")));
     }
     if !KNOWN.contains(&key.text.as_str()) {
-        return Err(LoadError::new(file, entry.key_line, format!("config error, unknown key '{}'", key.text)));
+        let error = LoadError::new(file, entry.key_line, format!("config error, unknown key '{}'", key.text));
+        let near = near(&key.text, KNOWN.iter().copied());
+        return Err(match key.text.as_str() {
+            "admin" | "static_resources" | "dynamic_resources" | "node" => {
+                error.hint("this looks like a configuration of Envoy, and not a file of rules")
+            }
+            _ if !near.is_empty() => error.hint(format!("did you mean {}?", near.join(" or "))),
+            _ => error,
+        });
     }
     Ok(())
 }

@@ -21,6 +21,7 @@ impl Folder {
             cert: path("cert"),
             key: path("key"),
             client_ca: client_ca.then(|| path("ca")),
+            client_san: None,
             client_certificates_optional: false,
             http: false,
         }
@@ -87,4 +88,49 @@ fn the_names_of_a_certificate_are_its_dns_names_and_uris() {
     let certificate = params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap();
     assert_eq!(&*names_of(certificate.der()), ["a.example.org", "spiffe://example.org/gw"]);
     assert!(names_of(&CertificateDer::from_slice(b"none")).is_empty());
+}
+
+#[tokio::test]
+async fn only_a_client_of_the_name_is_let_in() {
+    use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+    use tokio_rustls::TlsConnector;
+    use tokio_rustls::rustls::ClientConfig;
+    use tokio_rustls::rustls::pki_types::ServerName;
+
+    let folder = Folder::new();
+    let mut authority = CertificateParams::new([]).unwrap();
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate().unwrap()).unwrap();
+    let signed = |name: &str| {
+        let key = KeyPair::generate().unwrap();
+        let cert = CertificateParams::new([name.to_owned()]).unwrap().signed_by(&key, &authority).unwrap();
+        (cert.pem(), key.serialize_pem())
+    };
+    let (cert, key) = signed("localhost");
+    folder.write("cert", &cert);
+    folder.write("key", &key);
+    folder.write("ca", &authority.pem());
+    let files = config::Tls { client_san: Some("envoy.mesh.internal".to_owned()), ..folder.files(true) };
+    let tls = Tls::open(files, &Metrics::new()).unwrap();
+
+    for (name, let_in) in [
+        ("envoy.mesh.internal", true),
+        ("*.mesh.internal", true),
+        ("ENVOY.mesh.internal", true),
+        ("other.mesh.internal", false),
+        ("x.envoy.mesh.internal", false),
+    ] {
+        let (cert, key) = signed(name);
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(authority.pem().as_bytes()).unwrap()).unwrap();
+        let provider = Arc::new(ring::default_provider());
+        let client = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+        let chain = vec![CertificateDer::from_pem_slice(cert.as_bytes()).unwrap()];
+        let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
+        let client = TlsConnector::from(Arc::new(client.with_root_certificates(roots).with_client_auth_cert(chain, key).unwrap()));
+        let (near, far) = tokio::io::duplex(1 << 16);
+        let connecting = client.connect(ServerName::try_from("localhost").unwrap(), near);
+        let (accepted, _connected) = tokio::join!(tls.accept(far, Protocol::Grpc), connecting);
+        assert_eq!(accepted.is_ok(), let_in, "{name}");
+    }
 }

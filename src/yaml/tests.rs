@@ -306,3 +306,12 @@ const PIECES: &[&str] = &[
     "%",
     "=",
 ];
+
+#[test]
+fn a_tab_after_a_colon_is_a_blank() {
+    assert_eq!(json_of("a:\tb\nc:\n  d:\t\t1\n  e:\t\"x:\ty\"\n"), json!({"a": "b", "c": {"d": 1, "e": "x:\ty"}}));
+    assert_eq!(json_of("{unit:\tminute, n:\t3}"), json!({"unit": "minute", "n": 3}));
+    assert_eq!(json_of("it's:\tfine\nb:\tc"), json!({"it's": "fine", "b": "c"}));
+    // What is wrong for another reason is told as it is.
+    assert!(error_of("a:\tb\n  c: d: e\n").starts_with("line "), "{}", error_of("a:\tb\n  c: d: e\n"));
+}

@@ -10,7 +10,45 @@ use super::{
     Content, Document, Entry, MAX_DEPTH, MAX_REPEATED_BYTES, MAX_REPEATED_NODES, Meaning, Node, Repeated, Scalar, YamlError, scalar,
 };
 
+/// Reads the first document. The parser knows no tab between a colon and a value that starts with a letter or a digit, which YAML allows: where it
+/// fails, such tabs are read as blanks.
 pub(super) fn parse(text: &str) -> Result<Document, YamlError> {
+    match parse_as_is(text) {
+        Err(error) if text.contains(":\t") => parse_as_is(&with_blanks(text)).map_err(|_| error),
+        parsed => parsed,
+    }
+}
+
+/// The text with the tabs after colons as blanks, but for those in quotes.
+fn with_blanks(text: &str) -> String {
+    let mut blank = String::with_capacity(text.len());
+    let mut quote = None;
+    // The last character that is no blank.
+    let mut before = '\n';
+    let mut after_colon = false;
+    for character in text.chars() {
+        if character == '\t' && after_colon {
+            blank.push(' ');
+            continue;
+        }
+        match quote {
+            // An apostrophe inside a word opens nothing.
+            None if matches!(character, '"' | '\'') && matches!(before, '\n' | ':' | ',' | '[' | '{' | '-' | '?') => {
+                quote = Some(character)
+            }
+            Some(open) if open == character && before != '\\' => quote = None,
+            _ => {}
+        }
+        after_colon = quote.is_none() && character == ':';
+        if !matches!(character, ' ' | '\t') {
+            before = character;
+        }
+        blank.push(character);
+    }
+    blank
+}
+
+fn parse_as_is(text: &str) -> Result<Document, YamlError> {
     let mut tree = Tree::default();
     let mut parser = Parser::new_from_str(text);
     while let Some(next) = parser.next_event() {
@@ -25,8 +63,10 @@ pub(super) fn parse(text: &str) -> Result<Document, YamlError> {
             Event::SequenceEnd | Event::MappingEnd => tree.close()?,
             Event::DocumentEnd => {
                 // What follows is another document, or a mistake of which the author should hear.
-                if let Some(Err(error)) = parser.next_event() {
-                    return Err(syntax(&error));
+                match parser.next_event() {
+                    Some(Err(error)) => return Err(syntax(&error)),
+                    Some(Ok((Event::DocumentStart(_), span))) => tree.next_document = Some(line_number(span.start.line())),
+                    _ => {}
                 }
                 break;
             }
@@ -51,6 +91,8 @@ struct Tree {
     /// Finished nodes that an alias may name.
     anchors: HashMap<usize, (Arc<Node>, Weight)>,
     repeated: Vec<Repeated>,
+    /// Where a second document starts.
+    next_document: Option<u32>,
     repeated_nodes: usize,
     repeated_bytes: usize,
 }
@@ -198,7 +240,7 @@ impl Tree {
         let nothing = || Arc::new(Node { line: 1, content: Content::Scalar(Scalar { text: String::new(), meaning: Meaning::Null }) });
         let mut repeated = self.repeated;
         repeated.sort_by_key(|repeated| repeated.line);
-        Document { root: self.root.unwrap_or_else(nothing), repeated }
+        Document { root: self.root.unwrap_or_else(nothing), repeated, next_document: self.next_document }
     }
 }
 

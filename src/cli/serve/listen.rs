@@ -1,8 +1,9 @@
 //! Binding ports.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpSocket};
 
 use crate::config::Reach;
@@ -16,6 +17,7 @@ pub(super) struct Ports {
     admin_grpc: Option<Port>,
     http: Port,
     metrics: Option<Port>,
+    debug: Option<Port>,
 }
 
 /// The ports on which somebody listens.
@@ -24,6 +26,7 @@ pub(super) struct Listeners {
     pub(super) admin_grpc: Option<TcpListener>,
     pub(super) http: TcpListener,
     pub(super) metrics: Option<TcpListener>,
+    pub(super) debug: Option<TcpListener>,
 }
 
 impl Ports {
@@ -34,6 +37,7 @@ impl Ports {
             admin_grpc: reach.admin_grpc_addr.map(|address| Port::bind(address, "--admin-grpc-addr")).transpose()?,
             http: Port::bind(reach.http_addr, "--http-addr")?,
             metrics: reach.metrics_addr.map(|address| Port::bind(address, "metrics_addr")).transpose()?,
+            debug: reach.debug_addr.map(|address| Port::bind(address, "debug_addr")).transpose()?,
         })
     }
 
@@ -44,6 +48,7 @@ impl Ports {
             admin_grpc: self.admin_grpc.map(Port::listen).transpose()?,
             http: self.http.listen()?,
             metrics: self.metrics.map(Port::listen).transpose()?,
+            debug: self.debug.map(Port::listen).transpose()?,
         })
     }
 }
@@ -57,20 +62,37 @@ struct Port {
 
 impl Port {
     fn bind(address: SocketAddr, says: &'static str) -> Result<Self, String> {
-        let bound = || {
-            let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-            // Connections of the process before may still linger.
-            socket.set_reuseaddr(true)?;
-            socket.bind(address)?;
-            Ok(socket)
-        };
-        bound().map(|socket| Self { socket, address, says }).map_err(|error| unbound(address, says, &error))
+        let bound = bind(address).or_else(|error| match address.ip() {
+            // A machine without IPv6: every address is every one of IPv4.
+            IpAddr::V6(Ipv6Addr::UNSPECIFIED) if lacks_ipv6(&error) => bind((Ipv4Addr::UNSPECIFIED, address.port()).into()),
+            _ => Err(error),
+        });
+        bound.map(|socket| Self { socket, address, says }).map_err(|error| unbound(address, says, &error))
     }
 
     fn listen(self) -> Result<TcpListener, String> {
         self.socket.listen(BACKLOG).map_err(|error| unbound(self.address, self.says, &error))
     }
 }
+
+fn bind(address: SocketAddr) -> io::Result<TcpSocket> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // Connections of the process before may still linger.
+    socket.set_reuseaddr(true)?;
+    if address.ip() == Ipv6Addr::UNSPECIFIED {
+        // `[::]` is every address of the machine, those of IPv4 too, whatever the system's default is.
+        SockRef::from(&socket).set_only_v6(false)?;
+    }
+    socket.bind(address)?;
+    Ok(socket)
+}
+
+fn lacks_ipv6(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::AddrNotAvailable || error.raw_os_error() == Some(EAFNOSUPPORT)
+}
+
+/// Address family not supported, on Linux.
+const EAFNOSUPPORT: i32 = 97;
 
 fn unbound(address: SocketAddr, says: &str, error: &io::Error) -> String {
     let setting = says.trim_start_matches("--").replace('-', "_");

@@ -30,6 +30,8 @@ pub struct Descriptor<'q> {
 pub struct Modes {
     pub shadow_mode: bool,
     pub quota_mode: bool,
+    /// Where a descriptor is over its limit, it alone is charged.
+    pub stop_when_over_limit: bool,
 }
 
 /// The answer to a request.
@@ -135,7 +137,8 @@ impl RuleEngine {
             let statuses = descriptors.iter().map(|_| Status { over_limit: false, quota: modes.quota_mode, met: Met::Nothing }).collect();
             return Ok(Decision { over_limit: false, shadowed: false, domain_found: false, statuses });
         };
-        if !domain.all_or_nothing() && !domain.has_durable() && !domain.has_replacing() {
+        let alone = descriptors.len() == 1 || !modes.stop_when_over_limit;
+        if alone && !domain.all_or_nothing() && !domain.has_durable() && !domain.has_replacing() {
             return Ok(self.decide_each(domain, descriptors, modes, now));
         }
         let mut candidates: SmallVec<[Candidate<'r, 'q>; 4]> = descriptors.iter().map(|descriptor| candidate(domain, descriptor)).collect();
@@ -185,7 +188,13 @@ impl RuleEngine {
         let pairs = || candidates.iter().zip(descriptors);
         let asks: SmallVec<[Ask<'_>; 4]> = pairs().filter_map(|(candidate, descriptor)| self.ask(domain, candidate, descriptor)).collect();
         let refused = |memory: &[Standing], durable: &[Standing]| !modes.shadow_mode && overall(flags(candidates, memory, durable, modes));
-        let mode = if domain.all_or_nothing() { Mode::AllOrNothing } else { Mode::Each };
+        // Durable counters never charge a refusal.
+        let mode = match (domain.all_or_nothing(), modes.stop_when_over_limit) {
+            (true, _) => Mode::AllOrNothing,
+            (false, true) if domain.has_durable() => Mode::AllOrNothing,
+            (false, true) => Mode::OverAlone,
+            (false, false) => Mode::Each,
+        };
         if !domain.has_durable() {
             return Ok((self.charge(&asks, mode, now, |memory| refused(memory, &[])), Standings::new()));
         }

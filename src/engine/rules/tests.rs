@@ -311,3 +311,18 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn where_some_are_over_those_alone_are_charged() {
+    let engine = engine();
+    let asks = |a: u64, z: u64| [ask(&engine, "a", window(3, 3600), a), ask(&engine, "z", window(1, 3600), z)];
+    let charge = |a, z| engine.charge(&asks(a, z), Mode::OverAlone, at(0.0), |_| false);
+    let left = |standings: &Standings| standings.iter().map(|standing| (standing.over, standing.remaining)).collect::<Vec<_>>();
+    assert_eq!(left(&charge(1, 1)), [(false, 2), (false, 0)]);
+    // Over on z: a keeps what it had.
+    assert_eq!(left(&charge(1, 1)), [(false, 2), (true, 0)]);
+    assert_eq!(left(&charge(2, 0)), [(false, 2), (true, 0)]);
+    let a = |hits| engine.charge(&[ask(&engine, "a", window(3, 3600), hits)], Mode::OverAlone, at(0.0), |_| false)[0];
+    assert_eq!(a(2), Standing { over: false, before: 1, after: 3, remaining: 0, reset_ns: 3600 * SECOND_NS });
+    assert_eq!(a(1), Standing { over: true, before: 3, after: 4, remaining: 0, reset_ns: 3600 * SECOND_NS });
+}

@@ -41,7 +41,14 @@ impl Bench {
         let mut file = tempfile::Builder::new().suffix(".yaml").tempfile().unwrap();
         file.write_all(rules.unwrap_or_default().as_bytes()).unwrap();
         let paths = rules.map(|_| file.path().to_owned()).into_iter().collect();
-        let files = config::Rules { paths, merge_domains: false, ignore_dotfiles: true, any_extension: false, poll_ms: 1000 };
+        let files = config::Rules {
+            paths,
+            merge_domains: false,
+            ignore_dotfiles: true,
+            any_extension: false,
+            prefix: String::new(),
+            poll_ms: 1000,
+        };
         let metrics = Arc::new(Metrics::new());
         let rulebook = Arc::new(Rulebook::open(files, metrics.clone()).unwrap());
         let engine = Arc::new(RuleEngine::new(1000).unwrap());
@@ -92,6 +99,7 @@ pub(super) fn settings(json: &Json) -> config::RateLimit {
         reset: "RateLimit-Reset".to_owned(),
     };
     config::RateLimit {
+        stop_when_over_limit: false,
         shadow_mode: on("shadow_mode"),
         quota_mode: on("quota_mode"),
         near_limit_ratio: 0.8,

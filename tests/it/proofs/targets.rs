@@ -80,7 +80,7 @@ pub fn rules_yaml(data: &[u8]) {
         Err(wrong) => assert!(!wrong.message.is_empty() && Err(wrong) == read().map(drop)),
         Ok(loaded) => {
             let engine = RuleEngine::new(100).unwrap();
-            let modes = Modes { shadow_mode: false, quota_mode: false };
+            let modes = Modes::default();
             let names: Vec<(Vec<u8>, Vec<u8>)> =
                 vec![(b"a".to_vec(), b"b".to_vec()), (b"".to_vec(), data.iter().copied().take(20).collect())];
             for domain in loaded.rules.domains() {

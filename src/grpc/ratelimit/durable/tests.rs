@@ -29,7 +29,8 @@ fn limiter(rules: &str, ledger: &Arc<dyn Ledger>, plans: &config::Plans) -> (Arc
     let folder = tempfile::TempDir::new().unwrap();
     std::fs::write(folder.path().join("rules.yaml"), rules).unwrap();
     let paths = vec![folder.path().to_owned()];
-    let files = config::Rules { paths, merge_domains: false, ignore_dotfiles: true, any_extension: false, poll_ms: 1000 };
+    let files =
+        config::Rules { paths, merge_domains: false, ignore_dotfiles: true, any_extension: false, prefix: String::new(), poll_ms: 1000 };
     let (metrics, clock) = (Arc::new(Metrics::new()), Clock::system());
     let rulebook = Arc::new(Rulebook::open(files, metrics.clone()).unwrap());
     let (engine, desk) = leased(ledger, clock.clone());

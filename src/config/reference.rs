@@ -1,0 +1,324 @@
+//! The environment of the reference service (`envoyproxy/ratelimit`): every name of it, and what becomes of it here.
+//!
+//! A name is honoured, or means nothing here, or is refused. None is dropped without a word: what means nothing is told at the start, and what
+//! would be a promise that nobody keeps ends the start.
+
+use std::borrow::Cow;
+use std::path::PathBuf;
+
+use super::layers::Layer;
+
+/// What becomes of a name of the reference.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It does what it does there.
+    Honoured,
+    /// What it is about does not exist here.
+    MeansNothing,
+    /// It would be a promise that nobody keeps.
+    Refused,
+}
+
+impl Fate {
+    /// In the words of the table.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Honoured => "honoured",
+            Self::MeansNothing => "means nothing here",
+            Self::Refused => "refused",
+        }
+    }
+}
+
+/// A name of the reference's environment.
+#[derive(Debug)]
+pub struct Name {
+    /// As it is written; one that ends in `*` stands for all that start so.
+    pub name: &'static str,
+    pub fate: Fate,
+    /// The setting that it is here, or why it is none.
+    pub why: &'static str,
+}
+
+const fn honoured(name: &'static str, why: &'static str) -> Name {
+    Name { name, fate: Fate::Honoured, why }
+}
+
+const fn nothing(name: &'static str, why: &'static str) -> Name {
+    Name { name, fate: Fate::MeansNothing, why }
+}
+
+const fn refused(name: &'static str, why: &'static str) -> Name {
+    Name { name, fate: Fate::Refused, why }
+}
+
+const NO_STORE: &str = "counters are in this process: there is no store to reach";
+const NO_STATSD: &str = "metrics are at /metrics, for Prometheus; nothing is sent by StatsD";
+const NO_XDS: &str = "rules come from files: CONFIG_TYPE=GRPC_XDS_SOTW is refused";
+const NO_TRACES: &str = "no traces are exported";
+
+/// Every name, in the order of the reference's settings.
+pub const NAMES: &[Name] = &[
+    honoured("HOST", "http_addr, joined with PORT"),
+    honoured("PORT", "http_addr"),
+    honoured("DEBUG_HOST", "debug_addr, joined with DEBUG_PORT"),
+    honoured("DEBUG_PORT", "debug_addr: /rlconfig and the list of pages; served where one of the two is set"),
+    honoured("GRPC_HOST", "grpc_addr, joined with GRPC_PORT"),
+    honoured("GRPC_PORT", "grpc_addr"),
+    refused("GRPC_UDS", "there is no Unix socket: set GRPC_HOST and GRPC_PORT, and a cluster with an address"),
+    honoured("GRPC_MAX_CONNECTION_AGE", "grpc.max_connection_age_ms"),
+    honoured("GRPC_MAX_CONNECTION_AGE_GRACE", "grpc.max_connection_age_grace_ms"),
+    honoured("GRPC_SERVER_USE_TLS", "tls.cert and tls.key"),
+    honoured("GRPC_SERVER_TLS_CERT", "tls.cert"),
+    honoured("GRPC_SERVER_TLS_KEY", "tls.key"),
+    nothing(
+        "GRPC_SERVER_TLS_CA_CERT",
+        "Envoy Gateway sets it, and the reference does not read it either: clients are asked by GRPC_CLIENT_TLS_CACERT",
+    ),
+    honoured("GRPC_CLIENT_TLS_CACERT", "tls.client_ca"),
+    honoured("GRPC_CLIENT_TLS_SAN", "tls.client_san"),
+    honoured("LOG_LEVEL", "log_level; PANIC and FATAL are error"),
+    honoured("LOG_FORMAT", "log_format"),
+    honoured("CONFIG_TYPE", "FILE; GRPC_XDS_SOTW is refused: rules come from files"),
+    nothing("FORCE_START_WITHOUT_INITIAL_CONFIG", "a start never waits for rules"),
+    honoured("MERGE_DOMAIN_CONFIG", "rules_merge_domains"),
+    honoured("RUNTIME_ROOT", "rules: the directory RUNTIME_ROOT/RUNTIME_SUBDIRECTORY"),
+    honoured("RUNTIME_SUBDIRECTORY", "rules"),
+    honoured("RUNTIME_APPDIRECTORY", "rules"),
+    honoured("RUNTIME_IGNOREDOTFILES", "rules_ignore_dotfiles"),
+    honoured(
+        "RUNTIME_WATCH_ROOT",
+        "rules_prefix: true reads what starts with `config.`, false the directory RUNTIME_APPDIRECTORY; changes are seen in both",
+    ),
+    nothing("CONFIG_GRPC_XDS_*", NO_XDS),
+    nothing("XDS_CLIENT_*", NO_XDS),
+    nothing("USE_STATSD", NO_STATSD),
+    nothing("STATSD_*", NO_STATSD),
+    nothing("USE_DOG_STATSD*", NO_STATSD),
+    nothing("DOG_STATSD_*", NO_STATSD),
+    nothing("EXTRA_TAGS", NO_STATSD),
+    nothing("STATS_FLUSH_INTERVAL", "metrics are as of the moment at which they are read"),
+    nothing("DISABLE_STATS", "metrics cost nothing while nobody reads them"),
+    honoured("USE_PROMETHEUS", "metrics_addr; /metrics is at http_addr as well"),
+    honoured("PROMETHEUS_ADDR", "metrics_addr"),
+    honoured("PROMETHEUS_PATH", "metrics_path"),
+    nothing("PROMETHEUS_MAPPER_YAML", "the names and labels of the reference's own mapping are built in"),
+    nothing("PROMETHEUS_RESPONSE_TIME_AS_MILLISECONDS", "latencies are in seconds"),
+    nothing("BACKEND_TYPE", NO_STORE),
+    nothing("EXPIRATION_JITTER_MAX_SECONDS", NO_STORE),
+    nothing("LOCAL_CACHE_SIZE_IN_BYTES", "every counter is in memory"),
+    nothing("LOCAL_CACHE_INVALIDATION_RESUBSCRIBE_INTERVAL", "every counter is in memory"),
+    nothing("CACHE_KEY_PREFIX", NO_STORE),
+    honoured("NEAR_LIMIT_RATIO", "rate_limit.near_limit_ratio"),
+    honoured("STOP_CACHE_KEY_INCREMENT_WHEN_OVERLIMIT", "rate_limit.stop_when_over_limit"),
+    honoured("SHADOW_MODE", "rate_limit.shadow_mode"),
+    honoured("QUOTA_MODE", "rate_limit.quota_mode"),
+    honoured("RESPONSE_DYNAMIC_METADATA", "rate_limit.dynamic_metadata"),
+    honoured("LIMIT_RESPONSE_HEADERS_ENABLED", "rate_limit.headers"),
+    honoured("LIMIT_LIMIT_HEADER", "rate_limit.limit_header"),
+    honoured("LIMIT_REMAINING_HEADER", "rate_limit.remaining_header"),
+    honoured("LIMIT_RESET_HEADER", "rate_limit.reset_header"),
+    refused("LIMIT_REQUEST_HEADERS_ENABLED", "headers are added to responses alone: LIMIT_RESPONSE_HEADERS_ENABLED"),
+    nothing("LIMIT_REQUEST_LIMIT_HEADER", "headers are added to responses alone"),
+    nothing("LIMIT_REQUEST_REMAINING_HEADER", "headers are added to responses alone"),
+    nothing("LIMIT_REQUEST_RESET_HEADER", "headers are added to responses alone"),
+    nothing("SANITIZE_DESCRIPTOR_METRIC_DOTS", "labels are written as they are"),
+    refused("USE_CALENDAR_MONTH_RATE_LIMIT", "say `calendar: true` in the rate_limit of the rule"),
+    nothing("ENABLE_NEGATIVE_HITS", "negative hits give back, always"),
+    honoured("HEALTHY_WITH_AT_LEAST_ONE_CONFIG_LOADED", "health.needs_rules"),
+    nothing("REDIS_HEALTH_CHECK_ACTIVE_CONNECTION", NO_STORE),
+    nothing("REDIS_*", NO_STORE),
+    nothing("MEMCACHE_*", NO_STORE),
+    nothing("TRACING_*", NO_TRACES),
+    nothing("OTEL_*", NO_TRACES),
+];
+
+/// The entry for a name of the environment: the one that is spelled so, else the one that it starts as.
+pub fn of(name: &str) -> Option<&'static Name> {
+    let starts = |known: &Name| known.name.strip_suffix('*').is_some_and(|start| name.starts_with(start));
+    NAMES.iter().find(|known| known.name == name).or_else(|| NAMES.iter().find(|known| starts(known)))
+}
+
+/// Names that ask for something by any value but these: off, or what the reference does without them.
+const OFF: &[&str] = &["", "false", "f", "0"];
+
+/// What is set and means nothing here, for one line at the start.
+pub(super) fn without_meaning<'e>(set: impl Iterator<Item = (Cow<'e, str>, Cow<'e, str>)>) -> Option<String> {
+    let told = set.filter(|(name, value)| {
+        !OFF.contains(&value.to_ascii_lowercase().as_str()) && of(name).is_some_and(|known| known.fate == Fate::MeansNothing)
+    });
+    let mut told: Vec<String> = told.map(|(name, _)| name.into_owned()).collect();
+    told.sort_unstable();
+    (!told.is_empty()).then(|| {
+        format!("set for the reference service, and without meaning here: {} (`tollgate settings --reference` says why)", told.join(", "))
+    })
+}
+
+/// The settings that the reference's names stand for.
+pub(super) fn settings(env: &dyn Fn(&str) -> Option<String>, mistakes: &mut Vec<String>) -> Layer {
+    let mut layer = Layer::default();
+    let get = |name: &str| env(name).filter(|value| !value.is_empty());
+    for known in NAMES.iter().filter(|known| known.fate == Fate::Refused) {
+        if get(known.name).is_some_and(|value| !OFF.contains(&value.to_ascii_lowercase().as_str())) {
+            mistakes.push(format!("{} cannot be had: {}", known.name, known.why));
+        }
+    }
+    match get("CONFIG_TYPE").as_deref() {
+        None | Some("FILE") => {}
+        Some("GRPC_XDS_SOTW") => mistakes.push(
+            "CONFIG_TYPE: rules over xDS (GRPC_XDS_SOTW) cannot be had: mount them as files, and leave it out or set it to FILE".to_owned(),
+        ),
+        Some(other) => mistakes.push(format!("CONFIG_TYPE must be FILE, not `{other}`")),
+    }
+    for (host, port, key, default) in [
+        ("GRPC_HOST", "GRPC_PORT", "grpc_addr", Some("8081")),
+        ("HOST", "PORT", "http_addr", Some("8080")),
+        ("DEBUG_HOST", "DEBUG_PORT", "debug_addr", Some("6070")),
+    ] {
+        if get(host).is_some() || get(port).is_some() {
+            let (address, number) = (get(host).unwrap_or("127.0.0.1".into()), get(port).or(default.map(str::to_owned)).unwrap_or_default());
+            layer.set(key, join_host_port(&address, &number), &format!("{host} and {port}"));
+        }
+    }
+    for (name, key) in [
+        ("RUNTIME_IGNOREDOTFILES", "rules_ignore_dotfiles"),
+        ("MERGE_DOMAIN_CONFIG", "rules_merge_domains"),
+        ("SHADOW_MODE", "rate_limit.shadow_mode"),
+        ("QUOTA_MODE", "rate_limit.quota_mode"),
+        ("NEAR_LIMIT_RATIO", "rate_limit.near_limit_ratio"),
+        ("STOP_CACHE_KEY_INCREMENT_WHEN_OVERLIMIT", "rate_limit.stop_when_over_limit"),
+        ("RESPONSE_DYNAMIC_METADATA", "rate_limit.dynamic_metadata"),
+        ("LIMIT_RESPONSE_HEADERS_ENABLED", "rate_limit.headers"),
+        ("LIMIT_LIMIT_HEADER", "rate_limit.limit_header"),
+        ("LIMIT_REMAINING_HEADER", "rate_limit.remaining_header"),
+        ("LIMIT_RESET_HEADER", "rate_limit.reset_header"),
+        ("HEALTHY_WITH_AT_LEAST_ONE_CONFIG_LOADED", "health.needs_rules"),
+    ] {
+        if let Some(value) = get(name) {
+            layer.set(key, value, name);
+        }
+    }
+    for (name, key) in
+        [("GRPC_MAX_CONNECTION_AGE", "grpc.max_connection_age_ms"), ("GRPC_MAX_CONNECTION_AGE_GRACE", "grpc.max_connection_age_grace_ms")]
+    {
+        if let Some(value) = get(name) {
+            match go_duration_ms(&value) {
+                Some(ms) => layer.set(key, ms.to_string(), name),
+                None => mistakes.push(format!("{name} must be a time as Go writes it, such as 30s or 1h30m, not `{value}`")),
+            }
+        }
+    }
+    if let Some(level) = get("LOG_LEVEL") {
+        // The levels of logrus, in any case.
+        let known = match level.to_ascii_lowercase().as_str() {
+            "panic" | "fatal" | "error" => Some("error"),
+            "warn" | "warning" => Some("warn"),
+            "info" => Some("info"),
+            "debug" => Some("debug"),
+            "trace" => Some("trace"),
+            _ => None,
+        };
+        match known {
+            Some(level) => layer.set("log_level", level.to_owned(), "LOG_LEVEL"),
+            None => {
+                mistakes.push(format!("LOG_LEVEL must be one of panic, fatal, error, warn, warning, info, debug, trace, not `{level}`"))
+            }
+        }
+    }
+    if let Some(format) = get("LOG_FORMAT") {
+        layer.set("log_format", format.to_ascii_lowercase(), "LOG_FORMAT");
+    }
+    runtime_directory(&get, &mut layer);
+    let on = |name: &str, mistakes: &mut Vec<String>| match get(name).map(|value| value.to_ascii_lowercase()).as_deref() {
+        None | Some("false" | "f" | "0") => false,
+        Some("true" | "t" | "1") => true,
+        Some(other) => {
+            mistakes.push(format!("{name} must be true or false, not `{other}`"));
+            false
+        }
+    };
+    if on("USE_PROMETHEUS", mistakes) {
+        layer.set("metrics_addr", get("PROMETHEUS_ADDR").unwrap_or(":9090".into()), "PROMETHEUS_ADDR");
+        if let Some(path) = get("PROMETHEUS_PATH") {
+            layer.set("metrics_path", path, "PROMETHEUS_PATH");
+        }
+    }
+    if on("GRPC_SERVER_USE_TLS", mistakes) {
+        for (name, key) in [
+            ("GRPC_SERVER_TLS_CERT", "tls.cert"),
+            ("GRPC_SERVER_TLS_KEY", "tls.key"),
+            ("GRPC_CLIENT_TLS_CACERT", "tls.client_ca"),
+            ("GRPC_CLIENT_TLS_SAN", "tls.client_san"),
+        ] {
+            match get(name) {
+                Some(value) => layer.set(key, value, name),
+                None if matches!(key, "tls.cert" | "tls.key") => {
+                    mistakes.push(format!("GRPC_SERVER_USE_TLS is set, so {name} is needed"));
+                }
+                None => {}
+            }
+        }
+    }
+    layer
+}
+
+/// Where the reference looks for rules (its library `goruntime`). With RUNTIME_WATCH_ROOT, its default, every file below the subdirectory counts
+/// whose path, with dots for slashes, starts with `config.`; without, every file of the application's directory.
+fn runtime_directory(get: &dyn Fn(&str) -> Option<String>, layer: &mut Layer) {
+    let names = ["RUNTIME_ROOT", "RUNTIME_SUBDIRECTORY", "RUNTIME_APPDIRECTORY"];
+    if names.iter().all(|name| get(name).is_none()) {
+        return;
+    }
+    let root = get("RUNTIME_ROOT").unwrap_or("/srv/runtime_data/current".into());
+    let watches_root = get("RUNTIME_WATCH_ROOT").is_none_or(|value| !OFF.contains(&value.to_ascii_lowercase().as_str()));
+    let application = get("RUNTIME_APPDIRECTORY").unwrap_or("config".into());
+    // As Go joins paths: an absolute part stays below the root.
+    let below = |path: PathBuf, part: &str| path.join(part.trim_start_matches('/'));
+    let mut directory = below(PathBuf::from(root), &get("RUNTIME_SUBDIRECTORY").unwrap_or_default());
+    if watches_root {
+        layer.set("rules_prefix", format!("{}.", application.trim_matches('/').replace('/', ".")), "RUNTIME_APPDIRECTORY");
+    } else {
+        directory = below(directory, &application);
+    }
+    let directory: PathBuf = directory.components().collect();
+    layer.set("rules", directory.display().to_string(), "RUNTIME_ROOT");
+    layer.set("rules_any_extension", "true".to_owned(), "RUNTIME_ROOT");
+}
+
+/// Go's `net.JoinHostPort`. Where all addresses are meant, Go listens on those of IPv6 too.
+fn join_host_port(host: &str, port: &str) -> String {
+    match host {
+        "0.0.0.0" => format!(":{port}"),
+        host if host.contains(':') && !host.starts_with('[') => format!("[{host}]:{port}"),
+        host => format!("{host}:{port}"),
+    }
+}
+
+/// Go's `time.ParseDuration`, in whole milliseconds, rounded up.
+fn go_duration_ms(text: &str) -> Option<u64> {
+    let mut rest = text;
+    let mut total_ms = 0.0;
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+        let (number, after) = rest.split_at(digits);
+        let letters = after.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(after.len());
+        let (unit, next) = after.split_at(letters);
+        let ms = match unit {
+            "ns" => 1e-6,
+            "us" | "µs" => 1e-3,
+            "ms" => 1.0,
+            "s" => 1e3,
+            "m" => 60e3,
+            "h" => 3600e3,
+            _ => return None,
+        };
+        total_ms += number.parse::<f64>().ok()? * ms;
+        rest = next;
+    }
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    let whole = total_ms.ceil() as u64;
+    (!text.is_empty() && total_ms.is_finite()).then_some(whole)
+}
+
+#[cfg(test)]
+mod tests;
