@@ -141,7 +141,7 @@ impl PatternSet {
     /// Is the call one of these, however the server behind reads its path?
     pub fn surely_has(&self, method: &[u8], path: &RequestPath<'_>) -> bool {
         let has = |path| self.find(method, path, |_| true).is_some();
-        !path.is_doubtful() && has(path.normal()) && path.dotted().is_none_or(has)
+        path.can_be_open() && path.readings().all(has) && path.dotted().is_none_or(has)
     }
 }
 
@@ -267,7 +267,9 @@ pub fn check_path(path: &str) -> Result<(), &'static str> {
         return Err("must not hold a regular expression: write `{name}` for one segment, and `*` at the end for the rest");
     }
     if is_doubtful_literal(path) {
-        return Err("must not hold an encoded slash, a backslash, a NUL or a `%` that encodes nothing: no request is matched by them");
+        return Err(
+            "must not hold an encoded slash, a backslash, a control character or a `%` that encodes nothing: no request is matched by them",
+        );
     }
     if path.contains(';') {
         return Err("must not hold `;`: the parameters of a segment are cut before matching");

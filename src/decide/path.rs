@@ -3,8 +3,10 @@
 //! The query and the fragment are cut, percent-encoded characters that divide nothing are decoded, `;parameters` of a segment are cut, empty
 //! segments and dot segments are removed, and so is a slash at the end (RFC 3986, section 6.2.2, and what servers do beyond it). `/` stays `/`.
 //!
-//! Servers disagree about an encoded slash, a backslash, a NUL and a broken encoding. A path that holds one of them has several [readings]:
-//! no open method is for it, and it meets every limit that one of the readings meets.
+//! Servers disagree about an encoded slash, a backslash, a control character and a broken encoding. A path that holds one of them has several
+//! [readings]: no open method is for it, and it meets every limit that one of the readings meets. Where two servers stand behind one another the
+//! first may decode what the second then reads as a divider: `%3B`, `%3F`, `%23` and what is encoded twice. Such a path has the reading of
+//! the second as well, and is open where both are.
 //!
 //! [readings]: RequestPath::readings
 
@@ -27,6 +29,8 @@ enum Doubt {
     Rootless,
     /// It holds what some servers read as `/`: the other readings.
     Separators(Vec<Vec<u8>>),
+    /// It reads otherwise once it was decoded: the other readings.
+    Decoded(Vec<Vec<u8>>),
     /// It holds what servers refuse, cut off or repair, each in its own way.
     Unreadable,
 }
@@ -41,14 +45,26 @@ impl<'a> RequestPath<'a> {
         }
         let (path, rootless) = from_root(path);
         let found = Found::of(path);
+        let again = found.decodable.then(|| decoded_once(path));
+        let found_again = again.as_deref().map(Found::of).unwrap_or_default();
         let normal = rewrite(path, Reading::default());
         let dotted = Some(rewrite(path, Reading { keep_dots: true, ..Reading::default() })).filter(|dotted| *dotted != normal);
-        let doubt = if found.unreadable {
+        let readings = || {
+            let mut readings = Vec::new();
+            found.readings(path, &normal, &mut readings);
+            if let Some(again) = &again {
+                found_again.readings(without_query(again), &normal, &mut readings);
+            }
+            readings
+        };
+        let doubt = if found.unreadable || found_again.unreadable {
             Doubt::Unreadable
         } else if found.encoded_slash || found.backslash {
-            Doubt::Separators(found.readings(path, &normal))
+            Doubt::Separators(readings())
         } else if rootless {
             Doubt::Rootless
+        } else if again.is_some() {
+            Doubt::Decoded(readings())
         } else {
             Doubt::None
         };
@@ -60,10 +76,10 @@ impl<'a> RequestPath<'a> {
         &self.normal
     }
 
-    /// Every way in which the server behind may read it, the usual one first. More than one only where it holds what some read as a slash.
+    /// Every way in which the server behind may read it, the usual one first. More than one only where it holds what some read as a divider.
     pub fn readings(&self) -> impl Iterator<Item = &[u8]> {
         let others = match &self.doubt {
-            Doubt::Separators(others) => others.as_slice(),
+            Doubt::Separators(others) | Doubt::Decoded(others) => others.as_slice(),
             _ => &[],
         };
         iter::once(&*self.normal).chain(others.iter().map(Vec::as_slice))
@@ -74,9 +90,14 @@ impl<'a> RequestPath<'a> {
         self.doubt == Doubt::Unreadable
     }
 
-    /// Do servers disagree about it, so that no open method is for it?
+    /// Do servers disagree about it, so that it may be a path that no method limit is for?
     pub fn is_doubtful(&self) -> bool {
         self.doubt != Doubt::None
+    }
+
+    /// Is it a path that an open method can be for, where one is for all of its readings?
+    pub fn can_be_open(&self) -> bool {
+        matches!(self.doubt, Doubt::None | Doubt::Decoded(_))
     }
 
     /// The path with its dot segments, where it had some.
@@ -106,7 +127,7 @@ fn is_normal(path: &[u8]) -> bool {
     let mut before = b'/';
     for &byte in rest {
         match byte {
-            b'%' | b';' | b'\\' | 0 | 0xc0 | 0xc1 | 0xe0 => return false,
+            b'%' | b';' | b'\\' | 0..b' ' | 0x7f | 0xc0 | 0xc1 | 0xe0 => return false,
             // An empty segment, or one that starts like a dot segment: seldom enough to look closer.
             b'/' | b'.' if before == b'/' => return has_only_names(rest),
             _ => before = byte,
@@ -117,7 +138,7 @@ fn is_normal(path: &[u8]) -> bool {
 
 /// Is every segment a name, spelled plainly?
 fn has_only_names(rest: &[u8]) -> bool {
-    let plain = |byte: &u8| !matches!(byte, b'%' | b';' | b'\\' | 0 | 0xc0 | 0xc1 | 0xe0);
+    let plain = |byte: &u8| !matches!(byte, b'%' | b';' | b'\\' | 0..b' ' | 0x7f | 0xc0 | 0xc1 | 0xe0);
     rest.iter().all(plain) && rest.split(|&byte| byte == b'/').all(|segment| !matches!(segment, b"" | b"." | b".."))
 }
 
@@ -173,6 +194,13 @@ fn digit(half: u8) -> u8 {
 /// The bytes of a path, with `%XX` as one. A `%` that encodes nothing is itself.
 struct Bytes<'a>(&'a [u8]);
 
+impl Bytes<'_> {
+    /// After an encoded `%`: do two digits follow, so that the next decoding makes one byte of the three?
+    fn encodes_another(&self) -> bool {
+        matches!(self.0, [high, low, ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit())
+    }
+}
+
 impl Iterator for Bytes<'_> {
     type Item = Spelled;
 
@@ -190,11 +218,18 @@ impl Iterator for Bytes<'_> {
     }
 }
 
+/// The path as a server that decodes all of it passes it on to the next.
+fn decoded_once(path: &[u8]) -> Vec<u8> {
+    Bytes(path).map(|spelled| spelled.byte).collect()
+}
+
 /// What a path holds that servers disagree about.
 #[derive(Default)]
 struct Found {
     encoded_slash: bool,
     backslash: bool,
+    /// Decoded, it holds a divider, or something encoded, that it does not hold as it stands.
+    decodable: bool,
     unreadable: bool,
 }
 
@@ -202,13 +237,16 @@ impl Found {
     fn of(path: &[u8]) -> Self {
         let mut found = Self::default();
         let mut before = 0;
-        for Spelled { byte, encoded } in Bytes(path) {
+        let mut bytes = Bytes(path);
+        while let Some(Spelled { byte, encoded }) = bytes.next() {
             match byte {
                 b'/' if encoded => found.encoded_slash = true,
                 b'\\' => found.backslash = true,
-                b'%' if !encoded => found.unreadable = true,
-                // 0xC0 and 0xC1 begin no character of UTF-8, nor does 0xE0 before less than 0xA0: old decoders make `/` and `.` of them.
-                0 | 0xc0 | 0xc1 => found.unreadable = true,
+                b';' | b'?' | b'#' if encoded => found.decodable = true,
+                b'%' if encoded => found.decodable |= bytes.encodes_another(),
+                b'%' => found.unreadable = true,
+                // Clients and servers strip them, end at them, or match before them. 0xC0 and 0xC1 begin no character of UTF-8, nor does 0xE0 before less than 0xA0: old decoders make `/` and `.` of them.
+                0..b' ' | 0x7f | 0xc0 | 0xc1 => found.unreadable = true,
                 0x80..0xa0 if before == 0xe0 => found.unreadable = true,
                 _ => {}
             }
@@ -217,16 +255,17 @@ impl Found {
         found
     }
 
-    /// Every other reading of what may be a slash, each once.
-    fn readings(&self, path: &[u8], normal: &[u8]) -> Vec<Vec<u8>> {
-        let mut readings: Vec<Vec<u8>> = Vec::new();
-        for (slash, backslash) in [(true, false), (false, true), (true, true)] {
+    /// Adds every other reading of what may be a slash, each once.
+    fn readings(&self, path: &[u8], normal: &[u8], readings: &mut Vec<Vec<u8>>) {
+        for (slash, backslash) in [(false, false), (true, false), (false, true), (true, true)] {
+            if slash && !self.encoded_slash || backslash && !self.backslash {
+                continue;
+            }
             let read = rewrite(path, Reading { slash, backslash, keep_dots: false });
             if read != normal && !readings.contains(&read) {
                 readings.push(read);
             }
         }
-        readings
     }
 }
 
