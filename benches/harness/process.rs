@@ -29,10 +29,6 @@ impl Server {
     pub fn tollgate(kept: Kept, rules: Option<&Path>) -> Self {
         let data = (kept == Kept::OnDisk).then(|| TempDir::new().unwrap());
         let mut command = Command::new(env!("CARGO_BIN_EXE_tollgate"));
-        // What is set for a bench is no setting of a server.
-        std::env::vars_os()
-            .filter(|(name, _)| name.to_string_lossy().starts_with("TOLLGATE_"))
-            .for_each(|(name, _)| drop(command.env_remove(name)));
         command.args(["serve", "--grpc-addr", "127.0.0.1:0", "--http-addr", "127.0.0.1:0", "--data-dir"]);
         match &data {
             Some(folder) => command.arg(folder.path()),
@@ -41,6 +37,7 @@ impl Server {
         if let Some(rules) = rules {
             command.arg("--rules").arg(rules);
         }
+        // What is set for a bench is no setting of a server.
         command.env_clear().env("TOLLGATE_LOG_LEVEL", "error");
         Self::start(command, data)
     }
