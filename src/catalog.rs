@@ -23,6 +23,7 @@ mod restore;
 mod secret;
 mod snapshot;
 mod table;
+mod walks;
 
 pub use draft::apply::{Action, Declared, DeclaredKey, DeclaredSubscriber, Difference, Prune, Stated};
 pub use draft::{Changed, Draft, Field, Fields, NewValue};

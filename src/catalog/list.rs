@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use super::snapshot::{Catalog, KeyEntry};
 use super::table::{Stored, Table};
+use super::walks::{self, Walk};
 use crate::decide::compiled::{CompiledPlan, CompiledTarget};
 use crate::decide::invalid::Invalid;
-use crate::decide::plan::Subscriber;
+use crate::decide::plan::{Id, Subscriber};
 use filter::{Filter, Listed};
 
 mod filter;
@@ -160,7 +161,7 @@ impl<T> PartialEq for Ranked<'_, T> {
 
 fn list<T: Listed>(catalog: &Catalog, table: &Table<T>, options: &ListOptions<'_>) -> Result<Page<T>, Vec<Invalid>> {
     let size = page_size(options.page_size);
-    let filter = Filter::parse(options.filter);
+    let filter = Filter::parse(options.filter, T::KIND);
     let order = Order::parse(options.order_by);
     let token = token::Token { key: &catalog.hash_key, kind: T::KIND, filter: options.filter, order_by: options.order_by };
     let after = token.read(options.page_token);
@@ -175,13 +176,55 @@ fn list<T: Listed>(catalog: &Catalog, table: &Table<T>, options: &ListOptions<'_
     let (mut items, total) = if filter.is_empty() && order == (Order { by: By::Id, descending: false }) {
         let from = after.map(|after| after.id);
         (table.iter_after(from).take(size + 1).cloned().collect(), table.len())
+    } else if let Some(after) = after {
+        let list = walks::List { kind: T::KIND, filter: options.filter, order_by: options.order_by };
+        walked(catalog, table, list, &filter, order, after, size + 1)
     } else {
-        matching(catalog, table, &filter, order, after, size + 1)
+        matching(catalog, table, &filter, order, None, size + 1)
     };
     let more = items.len() > size;
     items.truncate(size);
     let next_page_token = items.last().filter(|_| more).map(|last| token.write(order.position(last))).unwrap_or_default();
     Ok(Page { items, next_page_token, total })
+}
+
+/// The first `most` after a position that match, in order, and how many match at any position: by what the page before has found already, as far
+/// as that goes.
+fn walked<T: Listed>(
+    catalog: &Catalog,
+    table: &Table<T>,
+    list: walks::List<'_>,
+    filter: &Filter,
+    order: Order,
+    after: Position<'_>,
+    most: usize,
+) -> (Vec<Arc<Stored<T>>>, usize) {
+    // What was deleted, or edited so that it does not match any more, is left out.
+    let page = |walk: &Arc<Walk>, behind: usize| {
+        let ids = walk.ids.iter().enumerate().skip(behind);
+        let found =
+            ids.filter_map(|(place, id)| Some((place, table.get(id)?))).filter(|(_, stored)| filter.matches(catalog, &stored.value));
+        let found: Vec<_> = found.take(most).collect();
+        if found.len() < most {
+            catalog.walks.forget(walk);
+        } else if let Some((place, _)) = most.checked_sub(2).and_then(|last| found.get(last)) {
+            // The last one is not on the page: it tells that there is another.
+            walk.ended_at(*place);
+        }
+        (found.into_iter().map(|(_, stored)| Arc::clone(stored)).collect::<Vec<_>>(), walk.total)
+    };
+    if let Some((walk, behind)) = catalog.walks.find(list, catalog.revision, after.id) {
+        let (found, total) = page(&walk, behind);
+        if found.len() == most || walk.is_whole {
+            return (found, total);
+        }
+    }
+    let (found, total) = matching(catalog, table, filter, order, Some(after), walks::MOST.max(most));
+    let is_whole = found.len() < walks::MOST.max(most);
+    let ids = found.iter().map(|stored| Id::clone(stored.value.id())).collect();
+    let walk = Arc::new(Walk::new(list, catalog.revision, ids, is_whole, total));
+    catalog.walks.keep(Arc::clone(&walk));
+    page(&walk, 0)
 }
 
 /// The first `most` after a position that match, in order, and how many match at any position. Keeps no more than `most` at a time.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::links::Links;
 use super::secret::{ByHash, HashKey, ValueHash};
 use super::table::{Kind, Resource, Stored, Table};
+use super::walks::Walks;
 use crate::decide::compiled::{CompiledPlan, CompiledTarget};
 use crate::decide::gcra::RateLimit;
 use crate::decide::lookup::{Lookup, Unreadable};
@@ -54,6 +55,8 @@ pub struct Catalog {
     pub(super) plans_of: Links,
     /// Subscriber: its API keys.
     pub(super) keys_of: Links,
+    /// Of all revisions together.
+    pub(super) walks: Arc<Walks>,
     /// What is kept and cannot be read. An edit that declares it again takes it away.
     pub(super) unreadable: Arc<BTreeSet<(Kind, Id)>>,
 }
@@ -73,6 +76,7 @@ impl Catalog {
             defaults_of: Links::default(),
             plans_of: Links::default(),
             keys_of: Links::default(),
+            walks: Arc::default(),
             unreadable: Arc::default(),
         }
     }

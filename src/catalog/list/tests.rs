@@ -95,6 +95,78 @@ fn edits_between_pages_neither_repeat_nor_skip() {
     assert_eq!(ids(store.snapshot().list_plans(&next)), ["p10", "p11"]);
 }
 
+/// Walks on from a token, and gives the ids, page by page.
+fn walk_on(store: &CatalogStore, mut token: String, filter: &str, order_by: &str) -> Vec<String> {
+    let mut walked = Vec::new();
+    while !token.is_empty() {
+        let options = ListOptions { page_size: 3, page_token: &token, filter, order_by };
+        let page = store.snapshot().list_plans(&options).unwrap();
+        walked.extend(page.items.iter().map(|stored| stored.value.plan.id.to_string()));
+        token = page.next_page_token;
+    }
+    walked
+}
+
+#[test]
+fn an_order_is_searched_once_for_all_pages_and_edits_neither_repeat_nor_skip() {
+    let store = many();
+    let (filter, order_by) = ("plan", "display_name");
+    let page = |token: &str| {
+        let options = ListOptions { page_size: 3, page_token: token, filter, order_by };
+        store.snapshot().list_plans(&options).unwrap()
+    };
+    let expected = walk(&store, 3, filter, order_by).concat();
+    assert_eq!(store.snapshot().walks.kept(), 0, "what was walked to its end is not kept");
+    let first = page("");
+    assert_eq!(store.snapshot().walks.kept(), 0, "one page alone keeps nothing");
+    let second = page(&first.next_page_token);
+    assert_eq!((store.snapshot().walks.kept(), second.total), (1, 25));
+    let on_pages: Vec<_> = first.items.iter().chain(&second.items).map(|stored| stored.value.plan.id.to_string()).collect();
+    assert_eq!(on_pages, expected[..6]);
+    // One is deleted, one does not match any more, and one moves to where the walk has been already.
+    edit(&store, 50, |draft| {
+        draft.delete_plan(&expected[8], "", false)?;
+        let mut moved = plan(&expected[20], &[]);
+        moved.about.display_name = "A plan".to_owned();
+        draft.replace_plan(moved)
+    });
+    let left: Vec<_> = expected[6..].iter().filter(|id| **id != expected[8]).cloned().collect();
+    assert_eq!(walk_on(&store, second.next_page_token.clone(), filter, order_by), left);
+    // After many edits it is searched again, from the same place on.
+    let second = page(&page("").next_page_token);
+    for number in 0..1_001 {
+        edit(&store, 60, |draft| {
+            draft.replace_plan(plan("elsewhere", &[])).or_else(|_| draft.create_plan(plan("elsewhere", &[]))).map(|_| number)
+        });
+    }
+    let now = walk(&store, 3, filter, order_by).concat();
+    assert_eq!(walk_on(&store, second.next_page_token, filter, order_by), now[6..]);
+}
+
+#[test]
+fn several_walk_at_once_and_few_are_kept() {
+    let store = many();
+    let orders = ["display_name", "display_name desc", "update_time", "update_time desc", "id desc", "id desc ", " id desc"];
+    let first = |order_by| {
+        let options = ListOptions { page_size: 3, order_by, ..ListOptions::default() };
+        store.snapshot().list_plans(&options).unwrap().next_page_token
+    };
+    let mut walks: Vec<_> = orders.iter().map(|&order_by| (order_by, first(order_by), Vec::new())).collect();
+    while walks.iter().any(|(_, token, _)| !token.is_empty()) {
+        for (order_by, token, walked) in walks.iter_mut().filter(|(_, token, _)| !token.is_empty()) {
+            let options = ListOptions { page_size: 3, page_token: token, order_by, ..ListOptions::default() };
+            let page = store.snapshot().list_plans(&options).unwrap();
+            walked.extend(page.items.iter().map(|stored| stored.value.plan.id.to_string()));
+            let next = page.next_page_token.clone();
+            assert!(store.snapshot().walks.kept() <= 4);
+            *token = next;
+        }
+    }
+    for (order_by, _, walked) in walks {
+        assert_eq!(walked, walk(&store, 3, "", order_by).concat()[3..], "{order_by}");
+    }
+}
+
 #[test]
 fn filters_by_text_and_by_relation() {
     let store = furnished();
@@ -145,6 +217,46 @@ fn filters_by_text_and_by_relation() {
     for (filter, expected) in keys {
         assert_eq!(ids(catalog.list_keys(&options(filter, ""))), expected, "keys {filter:?}");
     }
+}
+
+#[test]
+fn filters_by_fields() {
+    let store = furnished();
+    edit(&store, 2, |draft| {
+        let mut named = subscriber("bronze-co", &["free"]);
+        named.about.display_name = "Bronze & Co".to_owned();
+        named.about.description = "Of the north".to_owned();
+        named.about.labels = [("team".to_owned(), "x".to_owned())].into();
+        draft.create_subscriber(named)?;
+        let off = crate::decide::plan::ApiKey { enabled: false, ..key("off-1", "bronze-co") };
+        draft.create_key(off, NewValue::Given(&value_of("off-1")))
+    });
+    let catalog = store.snapshot();
+    let subscribers: [(&str, &[&str]); 14] = [
+        ("display_name:bronze", &["bronze-co"]),
+        ("display_name=\"Bronze & Co\"", &["bronze-co"]),
+        ("display_name=\"bronze & co\"", &[]),
+        ("id = \"acme\"", &["acme"]),
+        ("id=acm", &[]),
+        ("id:acm", &["acme"]),
+        ("plan:gold", &["acme", "zeta"]),
+        ("plan:gold AND id:Z", &["zeta"]),
+        ("plans:free id:o", &["bronze-co"]),
+        ("labels.team:x", &["bronze-co"]),
+        ("labels.team=y", &[]),
+        ("labels:team", &["bronze-co"]),
+        ("description:north", &["bronze-co"]),
+        ("description:*", &["bronze-co"]),
+    ];
+    for (filter, expected) in subscribers {
+        let page = catalog.list_subscribers(&options(filter, "")).unwrap();
+        assert_eq!(page.total, expected.len(), "{filter:?}");
+        assert_eq!(ids(Ok(page)), expected, "subscribers {filter:?}");
+    }
+    assert_eq!(ids(catalog.list_keys(&options("enabled=false", ""))), ["off-1"]);
+    assert_eq!(ids(catalog.list_keys(&options("enabled:true", ""))), ["acme-1", "acme-2"]);
+    let wrong = catalog.list_plans(&options("enabled=true", "")).unwrap_err();
+    assert_eq!(wrong[0].field, "filter", "a plan cannot be switched off: {wrong:?}");
 }
 
 #[test]

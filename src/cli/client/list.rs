@@ -9,7 +9,8 @@ const PAGE_SIZE: i32 = 200;
 #[derive(Clone, Debug, clap::Args)]
 #[group(skip)]
 pub(in crate::cli) struct Args {
-    /// Terms that all hold: part of an id or a name, `plan=ID`, `target=ID`, `subscriber=ID`
+    /// Terms that all hold: part of an id or a name, `display_name:PART`, `id=ID`, `labels.NAME=VALUE`, `plan=ID`, `target=ID`,
+    /// `subscriber=ID`, and of keys `enabled=false`
     #[arg(long, value_name = "TERMS", default_value = "", hide_default_value = true)]
     filter: String,
     /// `id`, `display_name` or `update_time`, and ` desc` for the other way round [default: id]
