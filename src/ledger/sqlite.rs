@@ -197,7 +197,24 @@ impl SqliteLedger {
         })?;
         // What is in a file that was taken away meanwhile is not promised.
         self.place.look()?;
+        self.keep_log()?;
         Ok(done)
+    }
+
+    /// Where somebody removed the log, what was committed is in a file without a name, and ends with the process: it is put into the ledger,
+    /// and a new log is begun.
+    fn keep_log(&self) -> Result<(), LedgerError> {
+        if self.place.has_log() {
+            return Ok(());
+        }
+        let (mut writer, mut reader, mut tidier) = (self.writer.lock(), self.reader.lock(), self.tidier.lock());
+        // There is none where nothing is open.
+        let Some(connection) = writer.take().filter(|_| !self.place.has_log()) else { return Ok(()) };
+        // The last one to be closed lets go of the old log.
+        (*reader, *tidier) = (None, None);
+        connect::checkpoint_all(&connection).map_err(|wrong| self.place.log_is_gone(&wrong))?;
+        tracing::warn!(path = %self.path.display(), "the log of the ledger (`-wal`) was removed: nothing is lost, and a new one is begun");
+        Ok(())
     }
 
     /// Does all operations in one transaction. An error, and whether it is known that nothing was done: it fell before the commit.
@@ -426,7 +443,11 @@ impl Ledger for SqliteLedger {
 
     fn look(&self) {
         // It is told, and seen in health.
-        let _ = self.place.look();
+        if self.place.look().is_ok()
+            && let Err(wrong) = self.keep_log()
+        {
+            tracing::error!("{wrong}");
+        }
     }
 
     fn damaged_rows(&self) -> usize {

@@ -4,6 +4,7 @@ use std::fs::{File, Metadata, OpenOptions, Permissions, TryLockError};
 use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
@@ -63,6 +64,8 @@ pub(super) struct Place {
     path: PathBuf,
     device: u64,
     inode: u64,
+    /// The most bytes that it had. It never gets shorter: pages that are free are used again.
+    longest: AtomicU64,
     /// Why it is not there.
     gone: Mutex<Option<LedgerError>>,
 }
@@ -77,7 +80,8 @@ impl Place {
                 found.nlink()
             );
         }
-        Ok(Self { path: path.to_owned(), device: found.dev(), inode: found.ino(), gone: Mutex::default() })
+        let longest = AtomicU64::new(found.len());
+        Ok(Self { path: path.to_owned(), device: found.dev(), inode: found.ino(), longest, gone: Mutex::default() })
     }
 
     /// Whether the file is still where it was. What is committed to one that is not there would be lost, and must not be answered for.
@@ -86,7 +90,13 @@ impl Place {
     /// [`LedgerError::Gone`].
     pub(super) fn look(&self) -> Result<(), LedgerError> {
         let what = match self.path.metadata() {
-            Ok(found) if (found.dev(), found.ino()) == (self.device, self.inode) => None,
+            Ok(found) if (found.dev(), found.ino()) == (self.device, self.inode) => {
+                let longest = self.longest.fetch_max(found.len(), Ordering::Relaxed);
+                (found.len() < longest).then(|| {
+                    let bytes = found.len();
+                    format!("it was cut to {bytes} of its {longest} bytes. Stop the service, and restore a backup or the whole file")
+                })
+            }
             Ok(_) => {
                 Some("another file has taken its place. Bring the first one back, or start the service again to use the other".to_owned())
             }
@@ -104,6 +114,19 @@ impl Place {
             gone.clone_from(&found);
         }
         found.map_or(Ok(()), Err)
+    }
+
+    /// Whether the log is beside the file. While a connection is open it always is.
+    pub(super) fn has_log(&self) -> bool {
+        let mut log = self.path.clone().into_os_string();
+        log.push("-wal");
+        Path::new(&log).exists()
+    }
+
+    /// That the log was removed, and could not be put into the file.
+    pub(super) fn log_is_gone(&self, wrong: &dyn std::fmt::Display) -> LedgerError {
+        let what = format!("its log (`-wal`) was removed, and what is in it could not be put into the file ({wrong})");
+        LedgerError::Gone { path: self.path.clone(), what }
     }
 
     /// What the last look found, for health.

@@ -175,6 +175,56 @@ fn nothing_is_committed_to_a_file_that_is_not_where_it_was() {
 }
 
 #[test]
+fn nothing_is_committed_to_a_file_that_was_cut_short() {
+    let (folder, ledger) = working();
+    let path = folder.path().join(sqlite::FILE);
+    ledger.look();
+    let whole = fs::read(&path).unwrap();
+    for bytes in [0, 1, whole.len() - 1] {
+        // In place, as `> ledger.sqlite` and a copy onto it do.
+        fs::write(&path, &whole[..bytes]).unwrap();
+        ledger.look();
+        let concern = ledger.concern().unwrap();
+        assert!(concern.contains(&format!("it was cut to {bytes} of its {} bytes", whole.len())), "{concern}");
+        let refused = one(&ledger, lease(Holder { id: 1, epoch: 1 }, 61)).unwrap_err();
+        assert!(matches!(refused, LedgerError::Gone { .. }), "{refused}");
+        fs::write(&path, &whole).unwrap();
+        ledger.look();
+        assert_eq!(ledger.concern(), None);
+    }
+    one(&ledger, lease(Holder { id: 1, epoch: 1 }, 61)).unwrap().unwrap();
+}
+
+#[test]
+fn what_is_in_a_log_that_was_removed_is_kept() {
+    for noticed_by_a_look in [true, false] {
+        let (folder, ledger) = working();
+        let log = folder.path().join(format!("{}-wal", sqlite::FILE));
+        assert!(log.exists());
+        fs::remove_file(&log).unwrap();
+        if noticed_by_a_look {
+            ledger.look();
+        } else {
+            one(&ledger, lease(Holder { id: 1, epoch: 1 }, 61)).unwrap().unwrap();
+        }
+        // What a process that is killed now leaves behind: the files as they are.
+        let left = |copies: &TempDir| {
+            for entry in fs::read_dir(folder.path()).unwrap() {
+                let entry = entry.unwrap();
+                fs::copy(entry.path(), copies.path().join(entry.file_name())).unwrap();
+            }
+            charged(&SqliteLedger::open(copies.path()).unwrap())
+        };
+        assert_eq!(left(&TempDir::new().unwrap()), if noticed_by_a_look { 60 } else { 61 });
+        // It works on, with a log that has a name.
+        one(&ledger, lease(Holder { id: 1, epoch: 1 }, 62)).unwrap().unwrap();
+        assert!(log.exists());
+        assert_eq!(ledger.concern(), None);
+        assert_eq!(left(&TempDir::new().unwrap()), 62);
+    }
+}
+
+#[test]
 fn the_lock_is_of_the_ledger_and_not_of_a_name() {
     let (folder, ledger) = working();
     let in_use = |folder: &Path| {
