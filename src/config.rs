@@ -34,6 +34,7 @@ pub struct Setting {
 /// Every setting there is. The README's table and the check for unknown keys come from here.
 pub const SETTINGS: &[Setting] = &[
     setting("grpc_addr", "127.0.0.1:8081", "where gRPC is served"),
+    setting("grpc_uds", "", "a Unix socket where gRPC is served too, open to its owner and group; empty: none"),
     setting("admin_grpc_addr", "", "where `UsagePlanService` and reflection are served, and nowhere else; empty: with the rest"),
     setting("http_addr", "127.0.0.1:8080", "where health, metrics and `/json` are served"),
     setting("metrics_addr", "", "a second place for the metrics alone; empty: none"),

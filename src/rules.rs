@@ -88,7 +88,9 @@ impl LoadError {
 
     /// The error with its line, and with what would be right.
     pub fn explained(&self) -> String {
-        let line = self.line.map(|line| format!(":{line}")).unwrap_or_default();
+        // A text that cannot be read names its line in the reference's words already.
+        let line = self.line.filter(|_| !self.message.starts_with("error loading config file: line"));
+        let line = line.map(|line| format!(":{line}")).unwrap_or_default();
         let hint = self.hint.as_ref().map(|hint| format!(" ({hint})")).unwrap_or_default();
         format!("{}{line}: {}{hint}", self.file, self.message)
     }

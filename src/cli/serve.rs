@@ -206,15 +206,16 @@ async fn serve(config: Config, log: &Log) -> Result<(), Failure> {
         run_on(&mut running, key, served);
     }
     services::report_health(&reporter, serving(needs_rules.as_deref())).await;
-    let mut serve = |name, settings, listener: TcpListener, services| {
-        let server = Server::new(settings).tls(parts.tls.clone()).metered(&parts.metrics);
+    let mut serve = |name, settings, listener: TcpListener, unix, services| {
+        let server = Server::new(settings).tls(parts.tls.clone()).unix(unix).metered(&parts.metrics);
         let listener = listener.into_std().map_err(Failure::failed)?;
         run_on(&mut running, name, server.serve(listener, services, stopping.clone()));
         Ok(())
     };
-    serve("grpc_addr", grpc_server, listeners.grpc, services.grpc)?;
+    serve("grpc_addr", grpc_server, listeners.grpc, listeners.grpc_unix, services.grpc)?;
     if let (Some(listener), Some(services)) = (listeners.admin_grpc, services.admin) {
-        serve("admin_grpc_addr", GrpcServer { workers: 1, max_connections: admin_connections, ..grpc_server }, listener, services)?;
+        let settings = GrpcServer { workers: 1, max_connections: admin_connections, ..grpc_server };
+        serve("admin_grpc_addr", settings, listener, None, services)?;
     }
 
     health.set(true);

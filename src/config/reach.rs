@@ -24,6 +24,8 @@ pub struct Tls {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reach {
     pub grpc_addr: SocketAddr,
+    /// A Unix socket beside it.
+    pub grpc_uds: Option<PathBuf>,
     /// Where plans are edited. `None`: on the port of decisions.
     pub admin_grpc_addr: Option<SocketAddr>,
     pub http_addr: SocketAddr,
@@ -48,6 +50,7 @@ impl Reach {
         let reach = Self {
             tls: tls(reader, tokens_file.is_some()),
             grpc_addr: reader.address("grpc_addr").unwrap_or(super::UNBOUND),
+            grpc_uds: path(reader, "grpc_uds"),
             admin_grpc_addr: reader.address("admin_grpc_addr"),
             http_addr: reader.address("http_addr").unwrap_or(super::UNBOUND),
             metrics_addr: reader.address("metrics_addr"),

@@ -65,7 +65,7 @@ pub const NAMES: &[Name] = &[
     honoured("DEBUG_PORT", "debug_addr: /rlconfig and the list of pages; served where one of the two is set"),
     honoured("GRPC_HOST", "grpc_addr, joined with GRPC_PORT"),
     honoured("GRPC_PORT", "grpc_addr"),
-    refused("GRPC_UDS", "there is no Unix socket: set GRPC_HOST and GRPC_PORT, and a cluster with an address"),
+    honoured("GRPC_UDS", "grpc_uds, beside grpc_addr"),
     honoured("GRPC_MAX_CONNECTION_AGE", "grpc.max_connection_age_ms"),
     honoured("GRPC_MAX_CONNECTION_AGE_GRACE", "grpc.max_connection_age_grace_ms"),
     honoured("GRPC_SERVER_USE_TLS", "tls.cert and tls.key"),
@@ -193,6 +193,7 @@ pub(super) fn settings(env: &dyn Fn(&str) -> Option<String>, mistakes: &mut Vec<
         ("LIMIT_REMAINING_HEADER", "rate_limit.remaining_header"),
         ("LIMIT_RESET_HEADER", "rate_limit.reset_header"),
         ("HEALTHY_WITH_AT_LEAST_ONE_CONFIG_LOADED", "health.needs_rules"),
+        ("GRPC_UDS", "grpc_uds"),
     ] {
         if let Some(value) = get(name) {
             layer.set(key, value, name);

@@ -6,18 +6,20 @@
 mod connection;
 mod dispatch;
 mod preface;
+pub(crate) mod socket;
 mod worker;
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use metrics::{Counter, Gauge};
-use tokio::net::TcpStream;
 use tokio::sync::watch;
 
 pub use self::dispatch::Dispatch;
+use self::socket::Accepted;
+pub use self::socket::UnixSocket;
 use self::worker::Worker;
 use crate::config::GrpcServer;
 use crate::log::caught;
@@ -30,6 +32,7 @@ use crate::tls::Tls;
 pub struct Server {
     settings: GrpcServer,
     tls: Option<Arc<Tls>>,
+    unix: Option<UnixSocket>,
     meters: Meters,
 }
 
@@ -40,13 +43,19 @@ struct Meters {
 
 impl Server {
     pub fn new(settings: GrpcServer) -> Self {
-        Self { settings, tls: None, meters: Meters { open: Gauge::noop(), refused: Counter::noop() } }
+        Self { settings, tls: None, unix: None, meters: Meters { open: Gauge::noop(), refused: Counter::noop() } }
     }
 
     /// Speaks TLS, and nothing else.
     #[must_use]
     pub fn tls(self, tls: Option<Arc<Tls>>) -> Self {
         Self { tls, ..self }
+    }
+
+    /// Serves a Unix socket, too.
+    #[must_use]
+    pub fn unix(self, unix: Option<UnixSocket>) -> Self {
+        Self { unix, ..self }
     }
 
     /// Shows its connections there.
@@ -96,8 +105,8 @@ impl Server {
         let open = Open { all: Arc::new(AtomicUsize::new(0)), gauge: self.meters.open.clone() };
         let (mut turn, mut troubles) = (0_usize, AcceptTroubles::new("gRPC"));
         loop {
-            match listener.accept().await {
-                Ok((stream, peer)) => {
+            match socket::accept(listener, self.unix.as_ref()).await {
+                Ok(Accepted { socket, peer }) => {
                     if open.all.load(Ordering::Relaxed) >= self.settings.max_connections {
                         self.meters.refused.increment(1);
                         tracing::debug!(%peer, "connection refused: grpc.max_connections are open");
@@ -105,7 +114,7 @@ impl Server {
                     }
                     turn = turn.wrapping_add(1);
                     if let Some(worker) = least_loaded(workers, turn) {
-                        hand_over(stream, peer, worker, &open);
+                        worker.take(socket, peer, open.count());
                     }
                 }
                 Err(error) => {
@@ -123,14 +132,6 @@ fn least_loaded(workers: &[Worker], turn: usize) -> Option<&Worker> {
     let first = turn.checked_rem(workers.len())?;
     let (before, after) = workers.split_at_checked(first)?;
     after.iter().chain(before).min_by_key(|worker| worker.load())
-}
-
-fn hand_over(stream: TcpStream, peer: SocketAddr, worker: &Worker, open: &Open) {
-    // It leaves the acceptor's runtime here.
-    match stream.into_std() {
-        Ok(stream) => worker.take(stream, peer, open.count()),
-        Err(error) => tracing::debug!(%peer, "connection lost: {error}"),
-    }
 }
 
 /// All open connections.

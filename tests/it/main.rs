@@ -31,6 +31,7 @@ mod soak;
 mod stable;
 mod starts;
 mod trust;
+mod unix;
 mod upstream;
 mod usage;
 mod wall;

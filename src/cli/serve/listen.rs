@@ -2,11 +2,13 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
 
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpSocket};
 
 use crate::config::Reach;
+use crate::grpc::server::UnixSocket;
 
 /// Connections that wait to be accepted.
 const BACKLOG: u32 = 1024;
@@ -14,6 +16,7 @@ const BACKLOG: u32 = 1024;
 /// Ports that are taken, and on which nobody listens yet: until the service is ready, connections are refused and do not wait.
 pub(super) struct Ports {
     grpc: Port,
+    grpc_unix: Option<UnixSocket>,
     admin_grpc: Option<Port>,
     http: Port,
     metrics: Option<Port>,
@@ -23,6 +26,7 @@ pub(super) struct Ports {
 /// The ports on which somebody listens.
 pub(super) struct Listeners {
     pub(super) grpc: TcpListener,
+    pub(super) grpc_unix: Option<UnixSocket>,
     pub(super) admin_grpc: Option<TcpListener>,
     pub(super) http: TcpListener,
     pub(super) metrics: Option<TcpListener>,
@@ -34,6 +38,7 @@ impl Ports {
     pub(super) fn bind(reach: &Reach) -> Result<Self, String> {
         Ok(Self {
             grpc: Port::bind(reach.grpc_addr, "--grpc-addr")?,
+            grpc_unix: reach.grpc_uds.as_deref().map(unix).transpose()?,
             admin_grpc: reach.admin_grpc_addr.map(|address| Port::bind(address, "--admin-grpc-addr")).transpose()?,
             http: Port::bind(reach.http_addr, "--http-addr")?,
             metrics: reach.metrics_addr.map(|address| Port::bind(address, "metrics_addr")).transpose()?,
@@ -45,6 +50,7 @@ impl Ports {
     pub(super) fn listen(self) -> Result<Listeners, String> {
         Ok(Listeners {
             grpc: self.grpc.listen()?,
+            grpc_unix: self.grpc_unix,
             admin_grpc: self.admin_grpc.map(Port::listen).transpose()?,
             http: self.http.listen()?,
             metrics: self.metrics.map(Port::listen).transpose()?,
@@ -73,6 +79,10 @@ impl Port {
     fn listen(self) -> Result<TcpListener, String> {
         self.socket.listen(BACKLOG).map_err(|error| unbound(self.address, self.says, &error))
     }
+}
+
+fn unix(path: &Path) -> Result<UnixSocket, String> {
+    UnixSocket::bind(path).map_err(|error| format!("grpc_uds {} cannot be bound: {error}", path.display()))
 }
 
 fn bind(address: SocketAddr) -> io::Result<TcpSocket> {

@@ -3,7 +3,6 @@
 use std::error::Error;
 use std::future::poll_fn;
 use std::io;
-use std::net::TcpStream;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
@@ -21,6 +20,7 @@ use tokio_rustls::server::TlsStream;
 use super::Dispatch;
 use super::dispatch::Calls;
 use super::preface::Prefaced;
+use super::socket::{Io, Socket};
 use crate::access::Peer;
 use crate::clock::Clock;
 use crate::config::GrpcServer;
@@ -97,7 +97,7 @@ impl Keepalive {
         Self { asking, gone: seconds(silence) + seconds(patience) }
     }
 
-    fn set(&self, stream: &TcpStream) -> io::Result<()> {
+    fn set(&self, stream: &std::net::TcpStream) -> io::Result<()> {
         let socket = SockRef::from(stream);
         socket.set_tcp_keepalive(&self.asking)?;
         #[cfg(target_os = "linux")]
@@ -109,8 +109,8 @@ impl Keepalive {
 type Ended = Result<(), Box<dyn Error + Send + Sync>>;
 
 enum Opened {
-    Plain(Box<Prefaced<tokio::net::TcpStream>>),
-    Tls(Box<Prefaced<TlsStream<tokio::net::TcpStream>>>, Peer),
+    Plain(Box<Prefaced<Io>>),
+    Tls(Box<Prefaced<TlsStream<Io>>>, Peer),
 }
 
 impl Host {
@@ -149,9 +149,9 @@ impl Host {
     ///
     /// # Errors
     /// How it ended otherwise.
-    pub(super) async fn serve(&self, stream: TcpStream, mut stopping: watch::Receiver<bool>) -> Ended {
+    pub(super) async fn serve(&self, socket: Socket, mut stopping: watch::Receiver<bool>) -> Ended {
         let opened = tokio::select! {
-            opened = timeout(self.handshake_timeout, self.open(stream)) => opened.map_err(|_| "no HTTP/2 within grpc.handshake_timeout_ms")?,
+            opened = timeout(self.handshake_timeout, self.open(socket)) => opened.map_err(|_| "no HTTP/2 within grpc.handshake_timeout_ms")?,
             () = stopped(&mut stopping) => return Ok(()),
         };
         match opened? {
@@ -160,13 +160,15 @@ impl Host {
         }
     }
 
-    async fn open(&self, stream: TcpStream) -> Result<Opened, Box<dyn Error + Send + Sync>> {
-        // Without it small answers wait for acknowledgements.
-        stream.set_nodelay(true)?;
-        if let Some(keepalive) = &self.keepalive {
-            keepalive.set(&stream)?;
+    async fn open(&self, socket: Socket) -> Result<Opened, Box<dyn Error + Send + Sync>> {
+        if let Socket::Tcp(stream) = &socket {
+            // Without it small answers wait for acknowledgements.
+            stream.set_nodelay(true)?;
+            if let Some(keepalive) = &self.keepalive {
+                keepalive.set(stream)?;
+            }
         }
-        let stream = tokio::net::TcpStream::from_std(stream)?;
+        let stream = socket.open()?;
         Ok(match &self.tls {
             Some(tls) => {
                 let stream = tls.accept(stream, Protocol::Grpc).await?;

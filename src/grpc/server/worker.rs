@@ -2,7 +2,6 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::net::{SocketAddr, TcpStream};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,6 +11,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::connection::{Host, Warned};
 use super::preface::Foreign;
+use super::socket::{From, Socket};
 use super::{Counted, Dispatch};
 use crate::config::GrpcServer;
 use crate::tls::Tls;
@@ -25,8 +25,8 @@ pub(super) struct Worker {
 
 /// A connection on its way to its worker. There are no more of them than there may be connections.
 struct Arrival {
-    stream: TcpStream,
-    peer: SocketAddr,
+    socket: Socket,
+    peer: From,
     counted: Counted,
     loading: Loading,
 }
@@ -61,8 +61,8 @@ impl Worker {
         self.load.load(Ordering::Relaxed)
     }
 
-    pub(super) fn take(&self, stream: TcpStream, peer: SocketAddr, counted: Counted) {
-        let arrival = Arrival { stream, peer, counted, loading: Loading::new(&self.load) };
+    pub(super) fn take(&self, socket: Socket, peer: From, counted: Counted) {
+        let arrival = Arrival { socket, peer, counted, loading: Loading::new(&self.load) };
         // Where the thread has ended, so does the connection.
         drop(self.arriving.send(arrival));
     }
@@ -82,11 +82,11 @@ fn run(runtime: &Runtime, host: &Arc<Host>, mut arrivals: mpsc::UnboundedReceive
     }
     let (alive, mut all_ended) = mpsc::channel::<Infallible>(1);
     let take_all = async || {
-        while let Some(Arrival { stream, peer, counted, loading }) = arrivals.recv().await {
+        while let Some(Arrival { socket, peer, counted, loading }) = arrivals.recv().await {
             let (host, stopping, alive) = (host.clone(), stopping.clone(), alive.clone());
             tokio::spawn(async move {
                 let _held = (counted, loading, alive);
-                if let Err(error) = host.serve(stream, stopping).await {
+                if let Err(error) = host.serve(socket, stopping).await {
                     match error.downcast_ref::<Foreign>() {
                         Some(foreign) if host.warns() => tracing::warn!(%peer, "{foreign}"),
                         _ => tracing::debug!(%peer, "connection ended: {error}"),
