@@ -13,7 +13,7 @@ use super::relay::Relay;
 use crate::envoy::{self, Envoy, edit};
 use crate::http::{self, Response};
 use crate::patience::until;
-use crate::server::Tollgate;
+use crate::server::{self, Tollgate};
 use crate::upstream::Upstream;
 
 /// Limits that nothing replenishes while a test runs.
@@ -106,7 +106,7 @@ impl Bench {
     fn build(wiring: Wiring, subscribers: &[(&str, &str)], edits: &[(&str, &str)], relayed: bool) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let upstream = Upstream::start();
-        let tollgate = Tollgate::start(&[], &[]);
+        let tollgate = Tollgate::start(&[], &[server::PATIENT]);
         let plans = runtime.block_on(declare(&tollgate, subscribers));
         let servers = [(9000, upstream.addr()), (9001, upstream.addr()), (8081, tollgate.grpc_addr())];
         let mut config = edit(&envoy::example(wiring.example(), &servers), edits);
