@@ -3,8 +3,9 @@
 //! A path pattern is `/users/me` (exact), `/users/{id}` (`{…}` stands for one segment), `/files/*` or `/files/{rest+}` (the rest, which may be
 //! empty), or `*` alone (any path). Of the patterns that match, an exact path is taken before one with `{…}`, that before a trailing `*`, then
 //! the one declared first. A method is exact, or `*` or `ANY` for all, and does not rank; HEAD meets what GET is declared to, unless HEAD is
-//! declared. Case matters. Patterns and paths are compared as [`RequestPath`] spells them.
+//! declared. Case matters in paths. Patterns and paths are compared as [`RequestPath`] spells them.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use foldhash::quality::RandomState;
@@ -115,9 +116,10 @@ impl PatternSet {
     }
 
     /// Every pattern that the call meets, by its place in the declaration: the best one of each reading of the path. Of a path that nobody can
-    /// read, every pattern for the method.
+    /// read, every pattern for the method. Some servers take `get` for GET, so it meets what GET is declared to.
     pub fn met(&self, method: &[u8], path: &RequestPath<'_>, accept: impl Fn(usize) -> bool) -> Places {
         let mut met = Places::new();
+        let method = &*in_capitals(method);
         if path.is_unreadable() {
             let mut entries = Vec::new();
             self.exact.values().for_each(|exact| entries.extend(exact.iter()));
@@ -145,10 +147,21 @@ impl PatternSet {
     }
 }
 
+/// The method as patterns have it. What is longer than theirs may be matches none.
+fn in_capitals(method: &[u8]) -> Cow<'_, [u8]> {
+    if method.len() <= MAX_METHOD && method.iter().any(u8::is_ascii_lowercase) {
+        Cow::Owned(method.to_ascii_uppercase())
+    } else {
+        Cow::Borrowed(method)
+    }
+}
+
 /// Places in a declaration.
 pub type Places = SmallVec<[usize; 1]>;
 
 const HEAD: &[u8] = b"HEAD";
+/// Bytes of the longest method that a pattern may have.
+pub const MAX_METHOD: usize = 32;
 
 /// Does the method of a pattern stand for all? `ANY` is what AWS writes.
 pub fn is_any(method: &str) -> bool {

@@ -70,9 +70,22 @@ fn one_pattern_matches_what_it_says() {
 #[test]
 fn methods_are_exact_or_any() {
     assert_eq!(find(&[("GET", "/x")], "GET", "/x"), Some(0));
-    assert_eq!(find(&[("GET", "/x")], "get", "/x"), None);
+    assert_eq!(find(&[("GET", "/x")], "GETS", "/x"), None);
+    assert_eq!(find(&[("GET", "/x")], "GET ", "/x"), None);
     assert_eq!(find(&[("GET", "/x")], "", "/x"), None);
     assert_eq!(find(&[("*", "/x")], "", "/x"), Some(0));
+}
+
+#[test]
+fn a_method_in_small_letters_meets_the_limit_and_opens_nothing() {
+    for method in ["get", "Get", "head"] {
+        assert_eq!(met(&[("GET", "/x")], method, "/x"), [0], "{method}");
+        assert_eq!(met(&[("GET", "/x")], method, "/%zz"), [0], "{method}");
+        assert!(!set(&[("GET", "/x")]).surely_has(method.as_bytes(), &RequestPath::new(b"/x")), "{method}");
+    }
+    let longest = "g".repeat(MAX_METHOD);
+    assert_eq!(met(&[(&longest.to_uppercase(), "/x")], &longest, "/x"), [0]);
+    assert_eq!(met(&[("*", "/x")], &"g".repeat(MAX_METHOD + 1), "/x"), [0]);
 }
 
 #[test]
@@ -102,6 +115,10 @@ fn a_doubtful_path_meets_one_pattern_for_each_reading() {
     assert_eq!(met(&patterns, "GET", "/%zz"), [0, 1, 2]);
     assert_eq!(met(&patterns, "HEAD", "/reports%00.png"), [0, 1, 2]);
     assert_eq!(met(&patterns, "GET", "reports"), [1]);
+    // Decoded by one server, divided by the next.
+    assert_eq!(met(&patterns, "GET", "/reports%3Fx"), [1]);
+    assert_eq!(met(&patterns, "GET", "/files/..%3b/reports"), [0, 1]);
+    assert_eq!(met(&patterns, "GET", "/reports%0a"), [0, 1, 2]);
 }
 
 #[test]
@@ -119,6 +136,12 @@ fn an_open_method_is_for_what_is_surely_its_path() {
         ("/public/*", "/public/..%5cadmin/users", false),
         ("/public/*", "/public/..\\admin/users", false),
         ("/public/*", "/public/x%2Fy", false),
+        ("/public/*", "/public/..%3b/admin/users", false),
+        ("/public/*", "/public/%252e%252e/admin/users", false),
+        ("/public/*", "/public/..%252fadmin/users", false),
+        ("/public/*", "/public/x%0a", false),
+        ("/public/*", "/public/c%23%3b%3f.png", true),
+        ("/public/*", "/public/100%25", true),
         ("/public/*", "/public/x%00", false),
         ("/public/*", "/public/%", false),
         ("/public/*", "/public/%c0%ae%c0%ae/admin", false),

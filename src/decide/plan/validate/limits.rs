@@ -5,14 +5,13 @@ use std::collections::{HashMap, HashSet};
 use super::super::{MethodRate, Rate};
 use super::{MAX_METHODS, Mistakes, at_most, id};
 use crate::decide::gcra::{InvalidRate, MicroRate};
-use crate::decide::method::{Shape, check_path, is_any};
+use crate::decide::method::{MAX_METHOD, Shape, check_path, is_any};
 
 /// The highest rate: a billion requests per second, in millionths.
 const MAX_MICRO_RATE: u64 = 1_000_000_000_000_000;
 /// Characters of a path pattern.
 const MAX_PATH: usize = 1_024;
 /// Characters of a method.
-const MAX_METHOD: usize = 32;
 
 /// Requests per second as a person wrote them, in millionths: what the shortest decimal of the number says, and more than six decimals are
 /// cut off. (The binary value itself is a hair beside most decimals: cutting it would make 0.29 a rate of 0.289999.)
