@@ -279,7 +279,8 @@ impl Granted {
 }
 
 fn read(path: &Path) -> Result<String, String> {
-    std::fs::read_to_string(path).map_err(|error| format!("auth.tokens_file {} cannot be read: {error}", path.display()))
+    crate::plain_file::read_text(path, "file of tokens")
+        .map_err(|error| format!("auth.tokens_file {} cannot be read: {error}", path.display()))
 }
 
 fn parse(path: &Path, text: &str) -> Result<Callers, String> {

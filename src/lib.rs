@@ -19,8 +19,8 @@
 //! - [`cli`] is one file per command; `cli::serve` is the composition root, the only place where the parts know each other.
 //! - Beside the layers: [`clock`] (the only place that asks what time it is), [`config`] (all settings, all mistakes at once), [`metrics`],
 //!   [`rulebook`] (the rules in force, swapped whole), [`access`] and [`tls`] (who may call, and by which certificates), [`log`] (lines
-//!   that are never waited for, and what panics), [`open_files`] (how many the process may open) and [`file_modes`] (who else may touch those
-//!   that decide).
+//!   that are never waited for, and what panics), [`open_files`] (how many the process may open), [`file_modes`] (who else may touch those
+//!   that decide) and [`plain_file`] (what is no file is not waited for).
 //!
 //! # Invariants
 //!
@@ -53,6 +53,7 @@ pub mod log;
 pub mod metrics;
 pub mod near;
 pub mod open_files;
+pub mod plain_file;
 pub mod rulebook;
 pub mod rules;
 pub mod tls;

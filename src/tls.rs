@@ -192,7 +192,11 @@ impl Pem {
 }
 
 fn read(path: &Path, key: &'static str) -> Result<Vec<u8>, TlsError> {
-    std::fs::read(path).map_err(|error| TlsError::Unreadable { key, path: path.display().to_string(), error: error.to_string() })
+    crate::plain_file::read(path, "file of certificates or keys").map_err(|error| TlsError::Unreadable {
+        key,
+        path: path.display().to_string(),
+        error: error.to_string(),
+    })
 }
 
 fn certificates(pem: &[u8], key: &'static str) -> Result<Vec<CertificateDer<'static>>, TlsError> {

@@ -191,7 +191,7 @@ fn address(text: &str) -> Result<SocketAddr, String> {
 /// A settings file, flattened to dotted keys. Lists become comma-separated texts.
 fn read_file(path: &std::path::Path) -> Result<Layer, String> {
     let origin = path.display().to_string();
-    let text = std::fs::read_to_string(path).map_err(|error| format!("{origin}: cannot be read: {error}"))?;
+    let text = crate::plain_file::read_text(path, "file of settings").map_err(|error| format!("{origin}: cannot be read: {error}"))?;
     let format = match path.extension().and_then(|extension| extension.to_str()) {
         Some("toml") => FileFormat::Toml,
         _ => FileFormat::Yaml,

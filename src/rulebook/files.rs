@@ -1,11 +1,11 @@
 //! Reading rules files.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Read};
-use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 use crate::config;
+use crate::plain_file;
 use crate::rules::{Source, Warning};
 
 /// All rules files together, in bytes.
@@ -95,7 +95,7 @@ fn read_one(path: &Path, bytes: &mut u64) -> Result<Source, String> {
     let name = path.display().to_string();
     let failed = |error: std::io::Error| format!("{name}: cannot be read: {error}");
     let too_large = || format!("{name}: the rules files are larger than {} MiB together", MAX_BYTES >> 20);
-    let mut file = open(path).map_err(failed)?;
+    let mut file = plain_file::open(path, "file of rules").map_err(failed)?;
     let room = MAX_BYTES.saturating_sub(*bytes);
     if file.metadata().map_err(failed)?.len() > room {
         return Err(too_large());
@@ -110,20 +110,4 @@ fn read_one(path: &Path, bytes: &mut u64) -> Result<Source, String> {
     let text = String::from_utf8(read)
         .map_err(|error| format!("{name}: error loading config file: byte {} is not UTF-8", error.utf8_error().valid_up_to()))?;
     Ok(Source { name, text })
-}
-
-/// Opens what can be read to its end. A FIFO that is named itself is read as a file (`--rules <(…)`); one that lies among the files of a directory,
-/// or a device, would be waited for, perhaps for ever.
-fn open(path: &Path) -> io::Result<File> {
-    let kind = fs::metadata(path)?.file_type();
-    let what = if kind.is_fifo() {
-        "a FIFO"
-    } else if kind.is_socket() {
-        "a socket"
-    } else if kind.is_char_device() || kind.is_block_device() {
-        "a device"
-    } else {
-        return File::open(path);
-    };
-    Err(io::Error::new(io::ErrorKind::InvalidInput, format!("it is {what}, and no file of rules")))
 }
