@@ -243,7 +243,7 @@ fn a_damaged_count_is_refused_and_others_go_on() {
         let holder = ledger.join(1).unwrap();
         let ask = |number| one(&ledger, LeaseRequest { counter: named(number), ..lease(holder, 1) });
         let refused = ask(2).unwrap_err();
-        assert!(matches!(&refused, LedgerError::Damaged { what, .. } if what.contains("is not as it was written")), "{sql}: {refused}");
+        assert!(matches!(&refused, LedgerError::Row { what, .. } if what.contains("is not as it was written")), "{sql}: {refused}");
         assert_eq!(ask(4).unwrap().unwrap().leased, 1, "{sql}");
         let subscriber = |number| ledger.usage(&LedgerScope::Subscriber(format!("subscriber-{number:02}").into()), 0, u64::MAX);
         assert!(subscriber(2).is_err() && subscriber(4).is_ok(), "{sql}: nothing is left out of a list without a word");
@@ -272,7 +272,7 @@ fn a_count_that_goes_under_another_name_is_not_begun_again_from_zero() {
     let holder = ledger.join(1).unwrap();
     let ask = |number| one(&ledger, LeaseRequest { counter: named(number), ..lease(holder, 1) });
     let refused = ask(2).unwrap_err();
-    assert!(matches!(&refused, LedgerError::Damaged { what, .. } if what.contains("(counter 3, start_s 86400)")), "{refused}");
+    assert!(matches!(&refused, LedgerError::Row { what, .. } if what.contains("(counter 3, start_s 86400)")), "{refused}");
     assert_eq!(ask(4).unwrap().unwrap().leased, 1);
     // One that never was there is begun.
     assert_eq!(ask(99).unwrap().unwrap().balance.charged, 1);
@@ -292,8 +292,8 @@ fn a_number_that_goes_under_another_name_is_not_taken_to_be_missing() {
     damage(&folder, "UPDATE numbers SET name = 'catalog_revisioN' WHERE name = 'catalog_revision'");
     damage(&folder, "UPDATE holders SET id = 2 WHERE id = 1");
     let ledger = SqliteLedger::open(folder.path()).unwrap();
-    assert!(matches!(ledger.load_catalog(), Err(LedgerError::Damaged { .. })), "not revision 0");
-    assert!(matches!(ledger.join(1), Err(LedgerError::Damaged { .. })), "not the first epoch");
+    assert!(matches!(ledger.load_catalog(), Err(LedgerError::Row { .. })), "not revision 0");
+    assert!(matches!(ledger.join(1), Err(LedgerError::Row { .. })), "not the first epoch");
 }
 
 #[test]
@@ -301,7 +301,7 @@ fn a_number_that_all_need_is_not_taken_for_another() {
     let folder = filled();
     damage(&folder, "UPDATE numbers SET value = value + 1 WHERE name = 'catalog_revision'");
     let ledger = SqliteLedger::open(folder.path()).unwrap();
-    assert!(matches!(ledger.load_catalog(), Err(LedgerError::Damaged { .. })));
+    assert!(matches!(ledger.load_catalog(), Err(LedgerError::Row { .. })));
     let folder = filled();
     damage(&folder, "UPDATE secrets SET key_hash = receipt_key");
     let wrong = SqliteLedger::open(folder.path()).unwrap_err();
