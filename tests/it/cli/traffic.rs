@@ -106,7 +106,7 @@ fn what_was_never_used_is_0_of_so_many() {
     let shown: Vec<_> =
         quotas.iter().map(|quota| (quota["quota"].as_str().unwrap(), &quota["used"], &quota["limit"], &quota["remaining"])).collect();
     let numbers = [0, 100, 7].map(serde_json::Value::from);
-    assert_eq!(shown, [("yearly", &numbers[0], &numbers[1], &numbers[1]), ("minute", &numbers[0], &numbers[2], &numbers[2])]);
+    assert_eq!(shown, [("minute", &numbers[0], &numbers[2], &numbers[2]), ("yearly", &numbers[0], &numbers[1], &numbers[1])]);
     assert_eq!(usage["days"], serde_json::json!([]));
     assert!(shell.ok("usage --subscriber acme").contains("total: 2 periods"));
     shell.ok(&format!("check --key {KEY} --target a"));
