@@ -11,7 +11,6 @@ use crate::decide::method::{MAX_METHOD, Shape, check_path, is_any};
 const MAX_MICRO_RATE: u64 = 1_000_000_000_000_000;
 /// Characters of a path pattern.
 const MAX_PATH: usize = 1_024;
-/// Characters of a method.
 
 /// Requests per second as a person wrote them, in millionths: what the shortest decimal of the number says, and more than six decimals are
 /// cut off. (The binary value itself is a hair beside most decimals: cutting it would make 0.29 a rate of 0.289999.)
