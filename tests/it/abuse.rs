@@ -12,6 +12,7 @@ mod files;
 mod floods;
 mod keys;
 mod ledger;
+mod neighbour;
 mod overload;
 mod pages;
 mod raw;

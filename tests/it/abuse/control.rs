@@ -4,8 +4,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use tollgate::grpc::pb::rls::rate_limit_service_client::RateLimitServiceClient;
-use tollgate::grpc::wire::{Descriptor, Entry, RateLimitRequest};
 
+use super::neighbour::request;
 use super::raw::*;
 use super::{ALONE, connect, metric};
 use crate::patience::until;
@@ -68,12 +68,6 @@ fn what_clients_send_beside_their_calls_closes_nobody() {
         client.until(|frame| frame.kind == PING);
     }
     assert_eq!(metric(&tollgate, "tollgate_calmed_connections"), 0);
-}
-
-fn request() -> RateLimitRequest {
-    let entry = Entry { key: "api_key".into(), value: "somebody".into() };
-    let descriptors = vec![Descriptor { entries: vec![entry], ..Descriptor::default() }];
-    RateLimitRequest { domain: "load".into(), descriptors, hits_addend: 0 }
 }
 
 /// How long calls of a gateway take, one after the other: the one in the middle, and how many were answered.
