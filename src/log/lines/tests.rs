@@ -84,7 +84,8 @@ fn a_writer_that_is_stuck_holds_nobody_up_and_takes_no_memory_without_bound() {
     lines.push(b"again\n");
     assert!(lines.flush(PATIENCE));
     assert!(text(&took).ends_with("xagain\n"));
-    // Lines without a byte take memory as well.
+    // Lines without a byte take memory as well. The writer is stuck before them: writing nothing waits for nobody.
+    lines.push(b"stuck\n");
     (0..pushed * 10).for_each(|_| lines.push(b""));
     let more = usize::try_from(lines.lost()).unwrap() - lost;
     assert!(pushed * 10 - more <= MOST_BYTES / LINE_BYTES + 1, "{more} more lost");
