@@ -44,8 +44,11 @@ async fn idle_connections_leave_files_for_probes_for_edits_and_for_a_token_that_
         let args = ["--tokens-file", tokens.to_str().unwrap(), "--rules", rule.to_str().unwrap()];
         let polls = [("TOLLGATE_FILES_POLL_MS", "20"), ("TOLLGATE_RULES_POLL_MS", "20")];
         let tollgate = Tollgate::start_with_files(files, &args, &polls);
-        let log = tollgate.log();
-        assert!(log.contains(&format!("this process may open {files} files")) && log.contains("LimitNOFILE"), "{log}");
+        // The log is written by a thread of its own, and may come after the line that says ready.
+        let bounds = format!("this process may open {files} files");
+        until("a warning of the bounds", || {
+            Some(tollgate.log()).filter(|log| log.contains(&bounds) && log.contains("LimitNOFILE")).map(drop)
+        });
         let channel = connect(&tollgate).await;
         assert_eq!(ask(&channel, &gateway).await, Code::Ok);
 
@@ -79,8 +82,7 @@ async fn idle_connections_leave_files_for_probes_for_edits_and_for_a_token_that_
 #[test]
 fn the_limit_that_the_process_may_raise_is_raised() {
     let tollgate = Tollgate::start_with_files_to_raise(100, &[], &[]);
-    let log = tollgate.log();
-    assert!(log.contains("the limit of open files was raised from 100 to "), "{log}");
+    until("a line about the limit", || tollgate.log().contains("the limit of open files was raised from 100 to ").then_some(()));
     let most = metric(&tollgate, "process_max_fds");
     assert!(most > 100 && metric(&tollgate, "process_open_fds") < most);
 }

@@ -63,6 +63,8 @@ fn a_length_that_is_declared_takes_no_memory_before_its_bytes_are_there() {
     const CALLS: usize = 1_000;
     let (guarded, _folder) = guarded();
     let unguarded = Tollgate::start(&[], &[]);
+    // They stay open until all is looked at.
+    let mut held = Vec::new();
     for (what, tollgate, paths) in [
         ("without a token", &guarded, vec![WATCH, "/grpc.health.v1.Health/Check", CHECK_STREAM, CREATE]),
         ("where everyone may call", &unguarded, vec![RATE_LIMIT, AUTHORIZATION, CHECK_STREAM, REFLECTION, CREATE]),
@@ -82,6 +84,7 @@ fn a_length_that_is_declared_takes_no_memory_before_its_bytes_are_there() {
         println!("{what}: {} connections with {CALLS} calls of 6 bytes each: {} more", clients.len(), mebibytes(grown));
         // What a call takes that waits, whatever it declares. It was 2 MiB.
         assert!(grown < clients.len() as u64 * CALLS as u64 * 24 * 1024, "{what}: {}", mebibytes(grown));
+        held.push(clients);
     }
     // Both are shown by a look that is taken now and then.
     until("refusals that are counted", || (metric(&guarded, "tollgate_pending_refused") > 0).then_some(()));
