@@ -35,16 +35,22 @@ fn quota(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("quota");
     for (zone, unit) in [("UTC", PeriodUnit::Day), ("Asia/Seoul", PeriodUnit::Month)] {
         let calendar = Calendar::new(unit, zone, Weekday::Monday).unwrap();
-        group.bench_function(BenchmarkId::new("the period of an instant", format!("{unit:?}, {zone}")), |bencher| {
-            bencher.iter(|| calendar.period(black_box(NOW_NS)));
-        });
+        group.bench_function(
+            BenchmarkId::new("the period of an instant", format!("{unit:?}, {zone}")),
+            |bencher| {
+                bencher.iter(|| calendar.period(black_box(NOW_NS)));
+            },
+        );
         let mut count = QuotaCount::default();
-        group.bench_function(BenchmarkId::new("a charge in a running period", format!("{unit:?}, {zone}")), |bencher| {
-            bencher.iter(|| {
-                let row = count.at(&calendar, black_box(NOW_NS));
-                count.charge(&row, 1, NOW_NS, KEEP_NS);
-            });
-        });
+        group.bench_function(
+            BenchmarkId::new("a charge in a running period", format!("{unit:?}, {zone}")),
+            |bencher| {
+                bencher.iter(|| {
+                    let row = count.at(&calendar, black_box(NOW_NS));
+                    count.charge(&row, 1, NOW_NS, KEEP_NS);
+                });
+            },
+        );
     }
     group.finish();
 }
@@ -52,11 +58,15 @@ fn quota(criterion: &mut Criterion) {
 fn methods(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("method limits: the pattern of a call");
     for many in [10, 1_000] {
-        let paths: Vec<String> = (0..many).map(|number| format!("/things/{number}/{{id}}")).collect();
-        let patterns = PatternSet::new("bench", paths.iter().map(|path| ("GET", path.as_str()))).unwrap();
+        let paths: Vec<String> =
+            (0..many).map(|number| format!("/things/{number}/{{id}}")).collect();
+        let patterns =
+            PatternSet::new("bench", paths.iter().map(|path| ("GET", path.as_str()))).unwrap();
         let asked = format!("/things/{}/42", many / 2);
         group.bench_function(BenchmarkId::from_parameter(many), |bencher| {
-            bencher.iter(|| patterns.met(b"GET", &RequestPath::new(black_box(asked.as_bytes())), |_| true));
+            bencher.iter(|| {
+                patterns.met(b"GET", &RequestPath::new(black_box(asked.as_bytes())), |_| true)
+            });
         });
     }
     group.finish();

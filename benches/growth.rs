@@ -1,8 +1,9 @@
-//! What a decision costs as work grows: keys, rules, plans, connections. Processor time of the server at saturation, latency at a fixed
-//! rate, and memory.
+//! What a decision costs as work grows: keys, rules, plans, connections. Processor time of the
+//! server at saturation, latency at a fixed rate, and memory.
 //!
-//! `cargo bench --bench growth -- [--quick | --full] [--pairs N] [--only TEXT] [--write]`. `--full` goes on to 10 M keys. With `--write` the
-//! tables go to `benches/results/growth.md` and the curves to `benches/results/growth.svg`.
+//! `cargo bench --bench growth -- [--quick | --full] [--pairs N] [--only TEXT] [--write]`. `--full`
+//! goes on to 10 M keys. With `--write` the tables go to `benches/results/growth.md` and the curves
+//! to `benches/results/growth.svg`.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -11,7 +12,12 @@
     missing_debug_implementations,
     unreachable_pub
 )]
-#![allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, dead_code)]
+#![allow(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    dead_code
+)]
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -62,16 +68,36 @@ struct Growth {
 }
 
 impl Growth {
-    fn row(&mut self, what: &'static str, count: u64, server: &Server, traffic: &Traffic, (keys, shape): (u64, Shape)) {
+    fn row(
+        &mut self,
+        what: &'static str,
+        count: u64,
+        server: &Server,
+        traffic: &Traffic,
+        (keys, shape): (u64, Shape),
+    ) {
         let job = |rate| Job { rate, ..job(server, traffic.clone(), shape, keys) };
         // Every key once, so that all there is to hold is held.
         finish(Job { requests: Some(keys), order: Order::InTurn, ..job(None) });
         let busy = measure(server, job(None), self.arguments.interval());
         let calm = measure(server, job(Some(CALM)), self.arguments.interval());
-        let row = Row { what, count, cpu_us: busy.server_us, p99_us: calm.p99_us, resident_bytes: server.resident_bytes() };
-        let cells = [digits(row.cpu_us), digits(busy.per_second), digits(calm.p50_us), digits(row.p99_us)];
+        let row = Row {
+            what,
+            count,
+            cpu_us: busy.server_us,
+            p99_us: calm.p99_us,
+            resident_bytes: server.resident_bytes(),
+        };
+        let cells =
+            [digits(row.cpu_us), digits(busy.per_second), digits(calm.p50_us), digits(row.p99_us)];
         let memory = format!("{:.0}", row.resident_bytes / 1e6);
-        self.table.push([what.to_owned(), short(count as f64)].into_iter().chain(cells).chain([memory]).collect());
+        self.table.push(
+            [what.to_owned(), short(count as f64)]
+                .into_iter()
+                .chain(cells)
+                .chain([memory])
+                .collect(),
+        );
         self.rows.push(row);
     }
 
@@ -86,7 +112,12 @@ impl Growth {
         ];
         for what in whats {
             for (unit, value) in units {
-                let points = self.rows.iter().filter(|row| row.what == what).map(|row| (row.count as f64, value(row))).collect();
+                let points = self
+                    .rows
+                    .iter()
+                    .filter(|row| row.what == what)
+                    .map(|row| (row.count as f64, value(row)))
+                    .collect();
                 panels.push(Panel { title: what.to_owned(), unit, points });
             }
         }
@@ -119,9 +150,10 @@ fn powers(from: u32, to: u32) -> impl Iterator<Item = u64> {
     (from..=to).map(|power| 10_u64.pow(power))
 }
 
-/// What a decision costs over the most keys beside what it costs over the fewest, each in a server of its own, in turns. The rows above are
-/// measured minutes apart, soon after the first call of each key: here all have called some times. A difference is small beside what a
-/// machine's speed varies by: many short turns.
+/// What a decision costs over the most keys beside what it costs over the fewest, each in a server
+/// of its own, in turns. The rows above are measured minutes apart, soon after the first call of
+/// each key: here all have called some times. A difference is small beside what a machine's speed
+/// varies by: many short turns.
 fn most_beside_fewest(arguments: &Arguments, folder: &Path, most_keys: u64) -> String {
     const FEWEST: u64 = 1_000;
     const SUBSCRIBERS: u64 = 1_000_000;
@@ -133,15 +165,36 @@ fn most_beside_fewest(arguments: &Arguments, folder: &Path, most_keys: u64) -> S
         }
     };
     let keyed = |_| ruled(folder, LASTING);
-    // A server remembers who calls it by the thread that is called: it takes a few calls of each until all are known to all threads.
+    // A server remembers who calls it by the thread that is called: it takes a few calls of each
+    // until all are known to all threads.
     let cases: [(_, _, &dyn Fn(u64) -> Server, _, _); 3] = [
         ("keys of a rule", most_keys, &keyed, rules(1), 1),
-        ("subscribers of a plan with a rate, each with a key", SUBSCRIBERS, &subscribers(Kept::Nowhere), Traffic::Check(caller(RATE)), 10),
-        ("the same subscribers, in a ledger on disk", SUBSCRIBERS, &subscribers(Kept::OnDisk), Traffic::Check(caller(RATE)), 10),
+        (
+            "subscribers of a plan with a rate, each with a key",
+            SUBSCRIBERS,
+            &subscribers(Kept::Nowhere),
+            Traffic::Check(caller(RATE)),
+            10,
+        ),
+        (
+            "the same subscribers, in a ledger on disk",
+            SUBSCRIBERS,
+            &subscribers(Kept::OnDisk),
+            Traffic::Check(caller(RATE)),
+            10,
+        ),
     ];
     let pairs = arguments.value("--pairs").map_or(31, |text| text.parse().unwrap());
     let interval = arguments.interval().min(Duration::from_secs(3));
-    let mut table = Table::new(&["in turns", "of", "µs of CPU", "of", "µs of CPU", "µs more (least..most)", "budget"]);
+    let mut table = Table::new(&[
+        "in turns",
+        "of",
+        "µs of CPU",
+        "of",
+        "µs of CPU",
+        "µs more (least..most)",
+        "budget",
+    ]);
     for (what, most, start, traffic, calls) in cases {
         if !arguments.wants("in turns") && !arguments.wants(what) {
             continue;
@@ -153,14 +206,27 @@ fn most_beside_fewest(arguments: &Arguments, folder: &Path, most_keys: u64) -> S
             finish(Job { requests: Some(keys * calls), ..job.clone() });
             (server, job)
         });
-        let measured: Vec<[Sample; 2]> =
-            (0..pairs).map(|_| sides.each_ref().map(|(server, job)| measure(server, job.clone(), interval))).collect();
+        let measured: Vec<[Sample; 2]> = (0..pairs)
+            .map(|_| sides.each_ref().map(|(server, job)| measure(server, job.clone(), interval)))
+            .collect();
         let middle = |side: usize| digits(median(measured.iter().map(|pair| pair[side].server_us)));
-        let more: Vec<f64> = measured.iter().map(|[fewest, most]| most.server_us - fewest.server_us).collect();
+        let more: Vec<f64> =
+            measured.iter().map(|[fewest, most]| most.server_us - fewest.server_us).collect();
         let [fewest, most] = [FEWEST, most].map(|count| short(count as f64));
-        table.push(vec![what.to_owned(), fewest, middle(0), most, middle(1), spread(&more), "1.5".to_owned()]);
+        table.push(vec![
+            what.to_owned(),
+            fewest,
+            middle(0),
+            most,
+            middle(1),
+            spread(&more),
+            "1.5".to_owned(),
+        ]);
     }
-    format!("{pairs} pairs of {interval:?} each, in turns, when all have called some times:\n\n{}", table.render())
+    format!(
+        "{pairs} pairs of {interval:?} each, in turns, when all have called some times:\n\n{}",
+        table.render()
+    )
 }
 
 fn main() {
@@ -168,12 +234,14 @@ fn main() {
     let folder = TempDir::new().unwrap();
     let machine = machine();
     println!("{machine}\n");
-    let table = Table::new(&["what grows", "to", "µs of CPU", "decisions/s", "p50 µs", "p99 µs", "MB"]);
+    let table =
+        Table::new(&["what grows", "to", "µs of CPU", "decisions/s", "p50 µs", "p99 µs", "MB"]);
     let mut growth = Growth { arguments: arguments.clone(), table, rows: Vec::new() };
     let largest = if arguments.has("--full") { 7 } else { 6 };
     if arguments.wants("keys") {
         let server = ruled(folder.path(), LASTING);
-        powers(3, largest).for_each(|keys| growth.row("keys of a rule", keys, &server, &rules(1), (keys, SHAPE)));
+        powers(3, largest)
+            .for_each(|keys| growth.row("keys of a rule", keys, &server, &rules(1), (keys, SHAPE)));
     }
     if arguments.wants("rules") {
         for count in powers(1, 5) {
@@ -181,12 +249,37 @@ fn main() {
             growth.row("rules", count, &server, &rules(1), (count, SHAPE));
         }
     }
-    // A quota takes units from the ledger, and the fewer at once the less often its caller calls: that is a cost of its own.
+    // A quota takes units from the ledger, and the fewer at once the less often its caller calls:
+    // that is a cost of its own.
     let callers: [(_, _, Create, _, _); 4] = [
-        ("plans with a rate, each with a caller", RATE, plans::create_many, powers(1, 5), Kept::Nowhere),
-        ("plans with two quotas, each with a caller", QUOTAS, plans::create_many, powers(1, 5), Kept::Nowhere),
-        ("subscribers of a plan with a rate, each with a key", RATE, plans::create, powers(3, 6), Kept::Nowhere),
-        ("the same subscribers, in a ledger on disk", RATE, plans::create, powers(3, 6), Kept::OnDisk),
+        (
+            "plans with a rate, each with a caller",
+            RATE,
+            plans::create_many,
+            powers(1, 5),
+            Kept::Nowhere,
+        ),
+        (
+            "plans with two quotas, each with a caller",
+            QUOTAS,
+            plans::create_many,
+            powers(1, 5),
+            Kept::Nowhere,
+        ),
+        (
+            "subscribers of a plan with a rate, each with a key",
+            RATE,
+            plans::create,
+            powers(3, 6),
+            Kept::Nowhere,
+        ),
+        (
+            "the same subscribers, in a ledger on disk",
+            RATE,
+            plans::create,
+            powers(3, 6),
+            Kept::OnDisk,
+        ),
     ];
     for (what, plan, create, counts, kept) in callers {
         if arguments.wants(what) {
@@ -203,7 +296,13 @@ fn main() {
         let server = ruled(folder.path(), LASTING);
         for count in powers(0, 3) {
             let shape = (count as usize, (256 / count as usize).max(1));
-            growth.row("connections, 256 calls in flight or more", count, &server, &rules(1), (KEYS, shape));
+            growth.row(
+                "connections, 256 calls in flight or more",
+                count,
+                &server,
+                &rules(1),
+                (KEYS, shape),
+            );
         }
     }
     println!();

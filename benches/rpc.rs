@@ -1,8 +1,9 @@
-//! The whole path of a decision, the server in a process of its own: processor time for each decision, beside a server that decodes and
-//! answers the same messages and decides nothing. Both are measured in turns, A B A B, and compared pair by pair.
+//! The whole path of a decision, the server in a process of its own: processor time for each
+//! decision, beside a server that decodes and answers the same messages and decides nothing. Both
+//! are measured in turns, A B A B, and compared pair by pair.
 //!
-//! `cargo bench --bench rpc -- [--quick | --full] [--pairs N] [--only TEXT] [--write]`. With `--write` the tables go to
-//! `benches/results/rpc.md`.
+//! `cargo bench --bench rpc -- [--quick | --full] [--pairs N] [--only TEXT] [--write]`. With
+//! `--write` the tables go to `benches/results/rpc.md`.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -11,7 +12,12 @@
     missing_debug_implementations,
     unreachable_pub
 )]
-#![allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, dead_code)]
+#![allow(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    dead_code
+)]
 
 use std::path::Path;
 use std::time::Duration;
@@ -64,7 +70,8 @@ impl Servers {
             plans::create(server.grpc, QUOTAS, 0, SUBSCRIBERS);
         }
         noop::take_samples(&memory, samples);
-        let (chosen, default) = (noop::start(Settings::Chosen, samples), noop::start(Settings::Default, samples));
+        let (chosen, default) =
+            (noop::start(Settings::Chosen, samples), noop::start(Settings::Default, samples));
         Self { memory, disk, chosen, default }
     }
 
@@ -106,37 +113,96 @@ struct Case {
 }
 
 /// tollgate beside the no-op server that is served in the same way, by the same load.
-fn against_no_op(what: &str, budget: &'static str, traffic: Traffic, keys: u64, shape: Shape) -> Case {
+fn against_no_op(
+    what: &str,
+    budget: &'static str,
+    traffic: Traffic,
+    keys: u64,
+    shape: Shape,
+) -> Case {
     let side = |of| Side { of, traffic: traffic.clone(), keys, shape };
-    Case { what: what.to_owned(), beside: "no-op", budget, one: side(Of::Memory), other: side(Of::Chosen) }
+    Case {
+        what: what.to_owned(),
+        beside: "no-op",
+        budget,
+        one: side(Of::Memory),
+        other: side(Of::Chosen),
+    }
 }
 
 fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     for shape in SHAPES {
         cases.push(against_no_op("rules, one descriptor, 1 key", "1.15", rules(1), 1, shape));
-        cases.push(against_no_op("rules, one descriptor, 10,000 keys", "1.15", rules(1), 10_000, shape));
-        cases.push(against_no_op("Check, a rate limit", "", Traffic::Check(caller(RATE)), SUBSCRIBERS, shape));
-        cases.push(against_no_op("Check, a rate limit, two quotas, a receipt", "1.4", Traffic::Check(caller(QUOTAS)), SUBSCRIBERS, shape));
+        cases.push(against_no_op(
+            "rules, one descriptor, 10,000 keys",
+            "1.15",
+            rules(1),
+            10_000,
+            shape,
+        ));
+        cases.push(against_no_op(
+            "Check, a rate limit",
+            "",
+            Traffic::Check(caller(RATE)),
+            SUBSCRIBERS,
+            shape,
+        ));
+        cases.push(against_no_op(
+            "Check, a rate limit, two quotas, a receipt",
+            "1.4",
+            Traffic::Check(caller(QUOTAS)),
+            SUBSCRIBERS,
+            shape,
+        ));
         let side = |of| Side { of, traffic: rules(1), keys: 10_000, shape };
         let what = "the no-op, served as tollgate is".to_owned();
-        cases.push(Case { what, beside: "no-op, tonic's defaults", budget: "0.6", one: side(Of::Chosen), other: side(Of::Default) });
+        cases.push(Case {
+            what,
+            beside: "no-op, tonic's defaults",
+            budget: "0.6",
+            one: side(Of::Chosen),
+            other: side(Of::Default),
+        });
     }
     let shape = SHAPES[0];
     cases.push(against_no_op("rules, 10 descriptors", "", rules(10), 10_000, shape));
     cases.push(against_no_op("rules, 100 descriptors", "", rules(100), 10_000, shape));
     let reported = Traffic::Report(caller(QUOTAS), 0.3);
-    cases.push(against_no_op("Check and Report, 30 % of them 5xx (both calls)", "", reported, SUBSCRIBERS, shape));
-    for (what, plan, budget) in
-        [("CheckStream, batches of 64, a rate limit", RATE, "0.067"), ("CheckStream, batches of 64, quotas and receipts", QUOTAS, "0.167")]
-    {
-        let one = Side { of: Of::Memory, traffic: Traffic::Stream(caller(plan), BATCH), keys: SUBSCRIBERS, shape: STREAMS };
-        let other = Side { of: Of::Memory, traffic: Traffic::Check(caller(plan)), keys: SUBSCRIBERS, shape };
+    cases.push(against_no_op(
+        "Check and Report, 30 % of them 5xx (both calls)",
+        "",
+        reported,
+        SUBSCRIBERS,
+        shape,
+    ));
+    for (what, plan, budget) in [
+        ("CheckStream, batches of 64, a rate limit", RATE, "0.067"),
+        ("CheckStream, batches of 64, quotas and receipts", QUOTAS, "0.167"),
+    ] {
+        let one = Side {
+            of: Of::Memory,
+            traffic: Traffic::Stream(caller(plan), BATCH),
+            keys: SUBSCRIBERS,
+            shape: STREAMS,
+        };
+        let other = Side {
+            of: Of::Memory,
+            traffic: Traffic::Check(caller(plan)),
+            keys: SUBSCRIBERS,
+            shape,
+        };
         cases.push(Case { what: what.to_owned(), beside: "the same by Check", budget, one, other });
     }
     let side = |of| Side { of, traffic: Traffic::Check(caller(QUOTAS)), keys: SUBSCRIBERS, shape };
     let what = "Check with quotas, the ledger on disk".to_owned();
-    cases.push(Case { what, beside: "the ledger in memory", budget: "", one: side(Of::Disk), other: side(Of::Memory) });
+    cases.push(Case {
+        what,
+        beside: "the ledger in memory",
+        budget: "",
+        one: side(Of::Disk),
+        other: side(Of::Memory),
+    });
     cases
 }
 
@@ -155,10 +221,16 @@ fn compare(servers: &Servers, arguments: &Arguments, pairs: usize) -> String {
     let mut table = Table::new(&head);
     for case in cases().into_iter().filter(|case| arguments.wants(&case.what)) {
         let measured: Vec<(Sample, Sample)> = (0..pairs)
-            .map(|_| (case.one.measure(servers, arguments.interval()), case.other.measure(servers, arguments.interval())))
+            .map(|_| {
+                (
+                    case.one.measure(servers, arguments.interval()),
+                    case.other.measure(servers, arguments.interval()),
+                )
+            })
             .collect();
         let middle = |of: fn(&(Sample, Sample)) -> f64| digits(median(measured.iter().map(of)));
-        let ratios: Vec<f64> = measured.iter().map(|(one, other)| one.server_us / other.server_us).collect();
+        let ratios: Vec<f64> =
+            measured.iter().map(|(one, other)| one.server_us / other.server_us).collect();
         let (connections, in_flight) = case.one.shape;
         table.push(vec![
             case.what,
@@ -178,7 +250,8 @@ fn compare(servers: &Servers, arguments: &Arguments, pairs: usize) -> String {
 /// Latencies and processor time at a rate that keeps nobody busy.
 fn at_a_low_rate(servers: &Servers, arguments: &Arguments, pairs: usize) -> String {
     const RATE_PER_S: f64 = 4_000.0;
-    let mut table = Table::new(&["4,000 a second, 8 connections", "µs of CPU", "p50 µs", "p99 µs", "p99.9 µs"]);
+    let mut table =
+        Table::new(&["4,000 a second, 8 connections", "µs of CPU", "p50 µs", "p99 µs", "p99.9 µs"]);
     for (what, of, traffic) in [
         ("tollgate, rules, one descriptor", Of::Memory, rules(1)),
         ("tollgate, Check with quotas", Of::Memory, Traffic::Check(caller(QUOTAS))),
@@ -190,7 +263,13 @@ fn at_a_low_rate(servers: &Servers, arguments: &Arguments, pairs: usize) -> Stri
         }
         let side = Side { of, traffic, keys: SUBSCRIBERS, shape: SHAPES[0] };
         let measured: Vec<Sample> = (0..pairs)
-            .map(|_| measure(servers.get(of), Job { rate: Some(RATE_PER_S), ..side.job(servers) }, arguments.interval()))
+            .map(|_| {
+                measure(
+                    servers.get(of),
+                    Job { rate: Some(RATE_PER_S), ..side.job(servers) },
+                    arguments.interval(),
+                )
+            })
             .collect();
         let middle = |of: fn(&Sample) -> f64| digits(median(measured.iter().map(of)));
         table.push(vec![
@@ -215,13 +294,20 @@ fn two_connections(arguments: &Arguments) -> String {
     let ratios: Vec<f64> = (0..STARTS)
         .map(|_| {
             let server = Server::tollgate(Kept::Nowhere, Some(&examples));
-            let carried = |connections| measure(&server, job(&server, rules(1), (connections, 128), 10_000), interval).per_second;
+            let carried = |connections| {
+                measure(&server, job(&server, rules(1), (connections, 128), 10_000), interval)
+                    .per_second
+            };
             let one = carried(1);
             carried(2) / one
         })
         .collect();
     let mut table = Table::new(&["what", "ratio of throughput (least..most)", "budget"]);
-    table.push(vec![format!("two connections beside one, {STARTS} starts"), spread(&ratios), "1.5, in each start".to_owned()]);
+    table.push(vec![
+        format!("two connections beside one, {STARTS} starts"),
+        spread(&ratios),
+        "1.5, in each start".to_owned(),
+    ]);
     table.render()
 }
 

@@ -1,8 +1,10 @@
-//! Is it steady? Latencies at 50 % and 80 % of what saturates it, while rules are reloaded and a plan is edited each second; what callers
-//! see beyond saturation, where what would wait longer than `grpc.max_lag_ms` is shed (`Unavailable`), and connections are closed where that
-//! is not enough (`grpc.max_unread_ms`); and how soon it is as before.
+//! Is it steady? Latencies at 50 % and 80 % of what saturates it, while rules are reloaded and a
+//! plan is edited each second; what callers see beyond saturation, where what would wait longer
+//! than `grpc.max_lag_ms` is shed (`Unavailable`), and connections are closed where that is not
+//! enough (`grpc.max_unread_ms`); and how soon it is as before.
 //!
-//! `cargo bench --bench steady -- [--seconds N] [--write]`. With `--write` the table goes to `benches/results/steady.md`.
+//! `cargo bench --bench steady -- [--seconds N] [--write]`. With `--write` the table goes to
+//! `benches/results/steady.md`.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -11,7 +13,12 @@
     missing_debug_implementations,
     unreachable_pub
 )]
-#![allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, dead_code)]
+#![allow(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    dead_code
+)]
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -81,10 +88,16 @@ impl Drop for Edits {
 
 /// A thousand rules, of which one differs from turn to turn.
 fn write_rules(file: &Path, turn: u32) {
-    let rule = |value: u32| format!("- key: other\n  value: v{value}\n  rate_limit: {{unit: hour, requests_per_unit: {}}}\n", turn + 1);
+    let rule = |value: u32| {
+        format!(
+            "- key: other\n  value: v{value}\n  rate_limit: {{unit: hour, requests_per_unit: {}}}\n",
+            turn + 1
+        )
+    };
     let others: String = (0..1_000).map(rule).collect();
-    let text =
-        format!("domain: load\ndescriptors:\n- key: api_key\n  rate_limit: {{unit: second, requests_per_unit: 4000000000}}\n{others}");
+    let text = format!(
+        "domain: load\ndescriptors:\n- key: api_key\n  rate_limit: {{unit: second, requests_per_unit: 4000000000}}\n{others}"
+    );
     let fresh = file.with_extension("new");
     std::fs::write(&fresh, text).unwrap();
     std::fs::rename(&fresh, file).unwrap();
@@ -101,10 +114,16 @@ impl Steady {
     /// A job in an open loop for some seconds.
     fn paced(&self, traffic: &Traffic, shape: Shape, keys: u64, rate: f64, seconds: u64) -> Job {
         let job = job(&self.server, traffic.clone(), shape, keys);
-        Job { rate: Some(rate), duration_ns: nanos(SECOND) * seconds, warm_up_ns: nanos(SECOND), ..job }
+        Job {
+            rate: Some(rate),
+            duration_ns: nanos(SECOND) * seconds,
+            warm_up_ns: nanos(SECOND),
+            ..job
+        }
     }
 
-    /// `beside`: the 99.9th percentiles, turn by turn, as parts of those without what is done meanwhile.
+    /// `beside`: the 99.9th percentiles, turn by turn, as parts of those without what is done
+    /// meanwhile.
     fn row(&mut self, what: &str, load: &str, rate: f64, summaries: &[Summary], beside: &[f64]) {
         let Some((first, others)) = summaries.split_first() else { return };
         let mut tally = first.tally.clone();
@@ -132,10 +151,12 @@ impl Steady {
         ]);
     }
 
-    /// The highest rate that is answered as fast as it is asked. Less than what a closed loop gets: there calls come in bunches, here each
-    /// comes alone, and wakes a connection up.
+    /// The highest rate that is answered as fast as it is asked. Less than what a closed loop gets:
+    /// there calls come in bunches, here each comes alone, and wakes a connection up.
     fn saturation(&self, traffic: &Traffic, keys: u64) -> f64 {
-        let mut rate = measure(&self.server, job(&self.server, traffic.clone(), SHAPE, keys), SECOND * 2).per_second;
+        let mut rate =
+            measure(&self.server, job(&self.server, traffic.clone(), SHAPE, keys), SECOND * 2)
+                .per_second;
         loop {
             let Summary { tally, .. } = finish(self.paced(traffic, SHAPE, keys, rate, 3));
             if tally.calls.latency.value_at_quantile(0.99) < PROMPT_NS || rate < 1_000.0 {
@@ -152,20 +173,30 @@ impl Steady {
             let load = format!("{:.0} %", part * 100.0);
             // By turns: the machine is quicker and slower from minute to minute.
             let turn = |_| {
-                let alone = finish(self.paced(traffic, SHAPE, keys, rate, self.seconds.div_ceil(TURNS)));
+                let alone =
+                    finish(self.paced(traffic, SHAPE, keys, rate, self.seconds.div_ceil(TURNS)));
                 let _edits = Edits::start(self.server.grpc, self.rules.clone());
-                (alone, finish(self.paced(traffic, SHAPE, keys, rate, self.seconds.div_ceil(TURNS))))
+                (
+                    alone,
+                    finish(self.paced(traffic, SHAPE, keys, rate, self.seconds.div_ceil(TURNS))),
+                )
             };
             let (alone, edited): (Vec<_>, Vec<_>) = (0..TURNS).map(turn).unzip();
-            let tail = |summary: &Summary| summary.tally.calls.latency.value_at_quantile(0.999) as f64;
-            let beside: Vec<f64> = alone.iter().zip(&edited).map(|(alone, edited)| tail(edited) / tail(alone)).collect();
+            let tail =
+                |summary: &Summary| summary.tally.calls.latency.value_at_quantile(0.999) as f64;
+            let beside: Vec<f64> = alone
+                .iter()
+                .zip(&edited)
+                .map(|(alone, edited)| tail(edited) / tail(alone))
+                .collect();
             self.row(what, &load, rate, &alone, &[]);
             self.row(what, &format!("{load}, edits each second"), rate, &edited, &beside);
         }
         let rate = saturation * 1.5;
         let beyond = self.paced(traffic, IMPATIENT, keys, rate, 10);
         let timeout_ns = DEADLINE_MS * 1_000_000;
-        let beyond = finish(Job { deadline_ms: Some(DEADLINE_MS), timeout_ns, warm_up_ns: 0, ..beyond });
+        let beyond =
+            finish(Job { deadline_ms: Some(DEADLINE_MS), timeout_ns, warm_up_ns: 0, ..beyond });
         self.row(what, "150 %, deadline 1 s", rate, &[beyond], &[]);
         let rate = saturation * 0.5;
         let after = finish(Job { warm_up_ns: 0, ..self.paced(traffic, SHAPE, keys, rate, 1) });
@@ -174,7 +205,11 @@ impl Steady {
 }
 
 fn at(latency: &Histogram<u64>, quantile: f64) -> String {
-    if latency.is_empty() { String::new() } else { digits(latency.value_at_quantile(quantile) as f64 / 1e3) }
+    if latency.is_empty() {
+        String::new()
+    } else {
+        digits(latency.value_at_quantile(quantile) as f64 / 1e3)
+    }
 }
 
 fn main() {

@@ -1,4 +1,5 @@
-//! Who may call: bearer tokens and client certificates with their scopes, out of a file that is read again when it changes.
+//! Who may call: bearer tokens and client certificates with their scopes, out of a file that is
+//! read again when it changes.
 
 mod file;
 mod scope;
@@ -21,9 +22,13 @@ use crate::metrics::Metrics;
 /// Why a call is refused. The texts go to the caller; none holds what was presented.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    #[error("a token is needed: send `authorization: Bearer TOKEN` (on the command line --token or TOLLGATE_TOKEN)")]
+    #[error(
+        "a token is needed: send `authorization: Bearer TOKEN` (on the command line --token or TOLLGATE_TOKEN)"
+    )]
     Missing,
-    #[error("the token is not known: make one with `tollgate token create`, and put its line into the server's auth.tokens_file")]
+    #[error(
+        "the token is not known: make one with `tollgate token create`, and put its line into the server's auth.tokens_file"
+    )]
     Unknown,
     #[error("{caller} may not do this: give it the scope {needs} in the server's auth.tokens_file")]
     Lacking { caller: String, needs: Scopes },
@@ -50,7 +55,8 @@ struct Caller {
 /// Everyone who may call, at one moment.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Callers {
-    /// By the first bytes of the hash. They find the candidate; whether it is the one, a comparison in constant time says.
+    /// By the first bytes of the hash. They find the candidate; whether it is the one, a comparison
+    /// in constant time says.
     tokens: HashMap<[u8; 8], (TokenHash, Caller)>,
     /// By a name of the certificate: a DNS name or a URI.
     certificates: HashMap<String, Caller>,
@@ -58,9 +64,16 @@ struct Callers {
 
 impl Callers {
     /// What the caller may do, if that meets one of `needs`. `names` are those of its certificate.
-    fn admit(&self, authorization: Option<&[u8]>, names: &[String], needs: Scopes) -> Result<Scopes, Refusal> {
+    fn admit(
+        &self,
+        authorization: Option<&[u8]>,
+        names: &[String],
+        needs: Scopes,
+    ) -> Result<Scopes, Refusal> {
         let by_token = match authorization {
-            Some(value) => Some(self.by_token(bearer(value).ok_or(Refusal::Missing)?).ok_or(Refusal::Unknown)?),
+            Some(value) => Some(
+                self.by_token(bearer(value).ok_or(Refusal::Missing)?).ok_or(Refusal::Unknown)?,
+            ),
             None => None,
         };
         let by_certificate = names.iter().filter_map(|name| self.certificates.get(name));
@@ -79,7 +92,9 @@ impl Callers {
     /// What the caller is called, for the log.
     fn name(&self, authorization: Option<&[u8]>, names: &[String]) -> Option<&str> {
         let by_token = authorization.and_then(bearer).and_then(|token| self.by_token(token));
-        by_token.or_else(|| names.iter().find_map(|name| self.certificates.get(name))).map(|caller| &*caller.name)
+        by_token
+            .or_else(|| names.iter().find_map(|name| self.certificates.get(name)))
+            .map(|caller| &*caller.name)
     }
 
     fn by_token(&self, presented: &[u8]) -> Option<&Caller> {
@@ -122,7 +137,8 @@ struct Shown {
 impl Shown {
     /// What it was good for, if this is the same, and nobody has edited the file since.
     fn scopes(&self, authorization: &[u8], callers: &Arc<Callers>) -> Option<Scopes> {
-        let same = Arc::ptr_eq(&self.callers, callers) && constant_time_eq(&self.authorization, authorization);
+        let same = Arc::ptr_eq(&self.callers, callers)
+            && constant_time_eq(&self.authorization, authorization);
         same.then_some(self.scopes)
     }
 }
@@ -154,7 +170,10 @@ impl Access {
     /// # Errors
     /// All that is wrong with it, a line each.
     pub fn open(path: &Path, metrics: &Metrics) -> Result<Self, String> {
-        metrics.describe_counter("tollgate_refused_callers", "Calls refused for want of a token, of a known one, or of a scope");
+        metrics.describe_counter(
+            "tollgate_refused_callers",
+            "Calls refused for want of a token, of a known one, or of a scope",
+        );
         metrics.describe_counter("tollgate_tokens_loads", "Loads of auth.tokens_file, by result");
         let text = read(path);
         let callers = text.clone().and_then(|text| parse(path, &text))?;
@@ -163,8 +182,9 @@ impl Access {
             path: path.to_owned(),
             current: ArcSwap::from_pointee(callers),
             seen: Mutex::new(text),
-            refused: ["missing", "unknown", "scope"]
-                .map(|reason| (reason, metrics.counter("tollgate_refused_callers", &[("reason", reason)]))),
+            refused: ["missing", "unknown", "scope"].map(|reason| {
+                (reason, metrics.counter("tollgate_refused_callers", &[("reason", reason)]))
+            }),
             loads: loads("ok"),
             failures: loads("failed"),
             watch: Watch::new(vec![("auth.tokens_file", path.to_owned(), Holds::Decisions)]),
@@ -174,8 +194,8 @@ impl Access {
         Ok(access)
     }
 
-    /// Reads the file, and where it differs from what was read last, brings it into force. What cannot be used leaves the old in force.
-    /// Blocks on the file system.
+    /// Reads the file, and where it differs from what was read last, brings it into force. What
+    /// cannot be used leaves the old in force. Blocks on the file system.
     pub fn refresh(&self) {
         let text = read(&self.path);
         let mut seen = self.seen.lock();
@@ -189,7 +209,9 @@ impl Access {
                 self.loaded();
             }
             Err(error) => {
-                tracing::error!("auth.tokens_file was not loaded, the old one stays in force: {error}");
+                tracing::error!(
+                    "auth.tokens_file was not loaded, the old one stays in force: {error}"
+                );
                 self.failures.increment(1);
             }
         }
@@ -198,7 +220,11 @@ impl Access {
 
     fn loaded(&self) {
         let callers = self.current.load();
-        tracing::info!(tokens = callers.tokens.len(), certificates = callers.certificates.len(), "auth.tokens_file loaded");
+        tracing::info!(
+            tokens = callers.tokens.len(),
+            certificates = callers.certificates.len(),
+            "auth.tokens_file loaded"
+        );
         self.loads.increment(1);
         self.watch.look(true);
         for name in callers.certificates.keys() {
@@ -209,7 +235,8 @@ impl Access {
         self.warn_of_certificates();
     }
 
-    /// Says whether clients are asked for certificates at all; otherwise those in the file let nobody in.
+    /// Says whether clients are asked for certificates at all; otherwise those in the file let
+    /// nobody in.
     #[must_use]
     pub fn asking_for_certificates(self, asked: bool) -> Self {
         let access = Self { certificates_are_asked: asked, ..self };
@@ -220,35 +247,54 @@ impl Access {
     fn warn_of_certificates(&self) {
         let named = self.current.load().certificates.len();
         if !self.certificates_are_asked && named > 0 {
-            tracing::warn!("auth.tokens_file names {named} certificates, and no client is asked for one: set tls.client_ca");
+            tracing::warn!(
+                "auth.tokens_file names {named} certificates, and no client is asked for one: set tls.client_ca"
+            );
         }
     }
 
-    /// Says what a caller may do, if it may do one of `needs`: by the header `authorization`, and by the certificate of its connection.
+    /// Says what a caller may do, if it may do one of `needs`: by the header `authorization`, and
+    /// by the certificate of its connection.
     ///
     /// # Errors
     /// Why it is refused, which is counted.
-    pub fn admit(&self, authorization: Option<&[u8]>, peer: &Peer, needs: Scopes) -> Result<Scopes, Refusal> {
+    pub fn admit(
+        &self,
+        authorization: Option<&[u8]>,
+        peer: &Peer,
+        needs: Scopes,
+    ) -> Result<Scopes, Refusal> {
         let callers = self.current.load();
         let Some(presented) = authorization else {
-            return callers.admit(None, &peer.names, needs).inspect_err(|refusal| self.count(refusal));
+            return callers
+                .admit(None, &peer.names, needs)
+                .inspect_err(|refusal| self.count(refusal));
         };
         let mut shown = peer.shown.lock();
-        if let Some(scopes) = shown.as_ref().and_then(|shown| shown.scopes(presented, &callers)).filter(|scopes| scopes.meets(needs)) {
+        if let Some(scopes) = shown
+            .as_ref()
+            .and_then(|shown| shown.scopes(presented, &callers))
+            .filter(|scopes| scopes.meets(needs))
+        {
             return Ok(scopes);
         }
-        let scopes = callers.admit(authorization, &peer.names, needs).inspect_err(|refusal| self.count(refusal))?;
+        let scopes = callers
+            .admit(authorization, &peer.names, needs)
+            .inspect_err(|refusal| self.count(refusal))?;
         *shown = Some(Shown { authorization: presented.into(), callers: callers.clone(), scopes });
         Ok(scopes)
     }
 
-    /// What a caller that was admitted is called in the file: the id of its token, or the name of its certificate.
+    /// What a caller that was admitted is called in the file: the id of its token, or the name of
+    /// its certificate.
     pub fn name(&self, authorization: Option<&[u8]>, peer: &Peer) -> Arc<str> {
         self.current.load().name(authorization, &peer.names).unwrap_or("unknown").into()
     }
 
     fn count(&self, refusal: &Refusal) {
-        if let Some((_, counter)) = self.refused.iter().find(|(reason, _)| *reason == refusal.reason()) {
+        if let Some((_, counter)) =
+            self.refused.iter().find(|(reason, _)| *reason == refusal.reason())
+        {
             counter.increment(1);
         }
     }
@@ -284,7 +330,9 @@ fn read(path: &Path) -> Result<String, String> {
 }
 
 fn parse(path: &Path, text: &str) -> Result<Callers, String> {
-    file::parse(text).map_err(|mistakes| format!("auth.tokens_file {} cannot be used:\n  {}", path.display(), mistakes.join("\n  ")))
+    file::parse(text).map_err(|mistakes| {
+        format!("auth.tokens_file {} cannot be used:\n  {}", path.display(), mistakes.join("\n  "))
+    })
 }
 
 /// Whether a tokens file of this text could be used.

@@ -1,7 +1,9 @@
-//! Plans, targets, subscribers and API keys: the immutable snapshot that decisions read, and its edits.
+//! Plans, targets, subscribers and API keys: the immutable snapshot that decisions read, and its
+//! edits.
 //!
-//! An edit is worked out on a [`Draft`], a copy of the snapshot that shares all but what it changes; when all of it has succeeded, the draft
-//! takes the snapshot's place in one step. A decision that holds the older snapshot goes on with it: it sees one consistent catalog.
+//! An edit is worked out on a [`Draft`], a copy of the snapshot that shares all but what it
+//! changes; when all of it has succeeded, the draft takes the snapshot's place in one step. A
+//! decision that holds the older snapshot goes on with it: it sees one consistent catalog.
 
 use std::fmt;
 use std::sync::Arc;
@@ -25,12 +27,16 @@ mod snapshot;
 mod table;
 mod walks;
 
-pub use draft::apply::{Action, Declared, DeclaredKey, DeclaredSubscriber, Difference, Prune, Stated};
+pub use draft::apply::{
+    Action, Declared, DeclaredKey, DeclaredSubscriber, Difference, Prune, Stated,
+};
 pub use draft::{Changed, Draft, Field, Fields, NewValue};
 pub use error::{EditError, MAX_NAMED};
 pub use list::{DEFAULT_PAGE_SIZE, ListOptions, MAX_PAGE_SIZE, Page};
 pub use recent::{Caller, Recent, Room, Who};
-pub use requests::{Answer, FirstRequest, KEPT_NS, MAX_REQUEST_ID, MAX_REQUESTS, MadeRequest, RequestKey, Requests};
+pub use requests::{
+    Answer, FirstRequest, KEPT_NS, MAX_REQUEST_ID, MAX_REQUESTS, MadeRequest, RequestKey, Requests,
+};
 pub use restore::{Image, Keeper};
 pub use secret::{HashKey, VALUE_PREFIX, ValueHash};
 pub use snapshot::{Catalog, KeyEntry};
@@ -80,26 +86,41 @@ struct Writer {
 /// The catalog itself would fill the log.
 impl fmt::Debug for CatalogStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CatalogStore").field("revision", &self.load().revision()).finish_non_exhaustive()
+        f.debug_struct("CatalogStore")
+            .field("revision", &self.load().revision())
+            .finish_non_exhaustive()
     }
 }
 
 impl CatalogStore {
     /// An empty catalog that nobody keeps. `account` limits the traffic of all plans together.
     pub fn new(hash_key: HashKey, account: Option<RateLimit>) -> Self {
-        Self { current: ArcSwap::from_pointee(Catalog::new(hash_key, account)), writer: Mutex::default(), keeper: None }
+        Self {
+            current: ArcSwap::from_pointee(Catalog::new(hash_key, account)),
+            writer: Mutex::default(),
+            keeper: None,
+        }
     }
 
     /// The catalog that `keeper` has kept; from now on an edit is acknowledged when it is kept.
     ///
     /// # Errors
     /// Why what was kept cannot be used.
-    pub fn kept(hash_key: HashKey, account: Option<RateLimit>, keeper: Arc<dyn Keeper>) -> Result<Self, String> {
+    pub fn kept(
+        hash_key: HashKey,
+        account: Option<RateLimit>,
+        keeper: Arc<dyn Keeper>,
+    ) -> Result<Self, String> {
         let catalog = Catalog::restore(hash_key, account, keeper.load()?);
-        Ok(Self { current: ArcSwap::from_pointee(catalog), writer: Mutex::default(), keeper: Some(keeper) })
+        Ok(Self {
+            current: ArcSwap::from_pointee(catalog),
+            writer: Mutex::default(),
+            keeper: Some(keeper),
+        })
     }
 
-    /// The snapshot of this moment, for one decision. Keep it short: it must not be held across an await.
+    /// The snapshot of this moment, for one decision. Keep it short: it must not be held across an
+    /// await.
     pub fn load(&self) -> Guard<Arc<Catalog>> {
         self.current.load()
     }
@@ -117,7 +138,8 @@ impl CatalogStore {
     /// Makes an edit, all or nothing: `work` says what to do and what to answer.
     ///
     /// # Errors
-    /// Those of `work`, those that show when all of it is done (a default plan that does not cover its target); and [`EditError::NotKept`].
+    /// Those of `work`, those that show when all of it is done (a default plan that does not cover
+    /// its target); and [`EditError::NotKept`].
     pub fn edit<A>(
         &self,
         options: EditOptions,
@@ -127,7 +149,8 @@ impl CatalogStore {
         let mut writer = self.writer.lock();
         self.make_sure(&mut writer)?;
         let (draft, answer) = self.draft(now, work)?;
-        let change = if options.validate_only { None } else { self.publish(draft, &mut writer, None)? };
+        let change =
+            if options.validate_only { None } else { self.publish(draft, &mut writer, None)? };
         Ok(Edited { answer, repeated: false, change })
     }
 
@@ -149,21 +172,39 @@ impl CatalogStore {
             None => writer.requests.find(request, now).cloned(),
         };
         if let Some(first) = first {
-            let written = request.answered(&first).map_err(|wrong| EditError::Invalid(vec![wrong]))?;
-            let unread = || EditError::NotKept("the first answer to this request cannot be read: run a newer tollgate".to_owned());
-            return Ok(Edited { answer: A::read(&written).ok_or_else(unread)?, repeated: true, change: None });
+            let written =
+                request.answered(&first).map_err(|wrong| EditError::Invalid(vec![wrong]))?;
+            let unread = || {
+                EditError::NotKept(
+                    "the first answer to this request cannot be read: run a newer tollgate"
+                        .to_owned(),
+                )
+            };
+            return Ok(Edited {
+                answer: A::read(&written).ok_or_else(unread)?,
+                repeated: true,
+                change: None,
+            });
         }
         let (draft, answer) = self.draft(now, work)?;
         let change = if options.validate_only {
             None
         } else {
-            self.publish(draft, &mut writer, Some(MadeRequest { key: request, answer: answer.write(), now }))?
+            self.publish(
+                draft,
+                &mut writer,
+                Some(MadeRequest { key: request, answer: answer.write(), now }),
+            )?
         };
         Ok(Edited { answer, repeated: false, change })
     }
 
     /// Works an edit out.
-    fn draft<A>(&self, now: Now, work: impl FnOnce(&mut Draft) -> Result<A, EditError>) -> Result<(Draft, A), EditError> {
+    fn draft<A>(
+        &self,
+        now: Now,
+        work: impl FnOnce(&mut Draft) -> Result<A, EditError>,
+    ) -> Result<(Draft, A), EditError> {
         let mut draft = Draft::new(&self.current.load(), now);
         let answer = work(&mut draft)?;
         draft.check()?;
@@ -171,7 +212,12 @@ impl CatalogStore {
     }
 
     /// What a draft changed becomes what everyone reads, once it is kept.
-    fn publish(&self, draft: Draft, writer: &mut Writer, request: Option<MadeRequest<'_>>) -> Result<Option<Change>, EditError> {
+    fn publish(
+        &self,
+        draft: Draft,
+        writer: &mut Writer,
+        request: Option<MadeRequest<'_>>,
+    ) -> Result<Option<Change>, EditError> {
         let is_empty = draft.changed().next().is_none();
         if is_empty && request.is_none() {
             return Ok(None);

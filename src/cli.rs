@@ -1,4 +1,5 @@
-//! The command line: one file per command. What the commands that talk to a server share is in `client`.
+//! The command line: one file per command. What the commands that talk to a server share is in
+//! `client`.
 
 mod apply;
 mod check;
@@ -71,13 +72,15 @@ enum Command {
     /// Give units of a quota to a subscriber or a key, for the current period.
     #[command(after_help = EXIT_CODES)]
     Grant(With<grant::Args>),
-    /// Ask for one decision, as a gateway does. Exits with 0 when it is admitted, with 3 when it is denied.
+    /// Ask for one decision, as a gateway does. Exits with 0 when it is admitted, with 3 when it is
+    /// denied.
     #[command(after_help = EXIT_CODES)]
     Check(With<check::Args>),
     /// Report how an admitted request ended, as a gateway does.
     #[command(after_help = EXIT_CODES)]
     Report(With<report::Args>),
-    /// Measure a server: ask as fast as it answers, or at a fixed rate, and show throughput and latencies.
+    /// Measure a server: ask as fast as it answers, or at a fixed rate, and show throughput and
+    /// latencies.
     #[command(after_help = EXIT_CODES)]
     Load(With<load::Args>),
 }
@@ -120,7 +123,8 @@ impl Cli {
     }
 }
 
-/// Says what clap says where it finds no command to run: the help that was asked for, or what is wrong with the arguments.
+/// Says what clap says where it finds no command to run: the help that was asked for, or what is
+/// wrong with the arguments.
 pub fn explain(error: &clap::Error) -> ExitCode {
     match say(error) {
         Ok(()) => ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(UNUSABLE)),
@@ -136,16 +140,36 @@ impl Command {
             Self::Token(command) => token::run(command),
             Self::Rules(command) => rules::run(command),
             Self::Settings(args) => settings::run(args),
-            Self::Plan(Under { server, command }) => client::run(server, async |client| plan::run(command, client).await),
-            Self::Target(Under { server, command }) => client::run(server, async |client| target::run(command, client).await),
-            Self::Subscriber(Under { server, command }) => client::run(server, async |client| subscriber::run(command, client).await),
-            Self::Key(Under { server, command }) => client::run(server, async |client| key::run(command, client).await),
-            Self::Apply(With { server, args }) => client::run(server, async |client| apply::run(args, client).await),
-            Self::Usage(With { server, args }) => client::run(server, async |client| usage::run(args, client).await),
-            Self::Grant(With { server, args }) => client::run(server, async |client| grant::run(args, client).await),
-            Self::Check(With { server, args }) => client::run(server, async |client| check::run(args, client).await),
-            Self::Report(With { server, args }) => client::run(server, async |client| report::run(args, client).await),
-            Self::Load(With { server, args }) => client::run(server, async |client| load::run(args, client).await),
+            Self::Plan(Under { server, command }) => {
+                client::run(server, async |client| plan::run(command, client).await)
+            }
+            Self::Target(Under { server, command }) => {
+                client::run(server, async |client| target::run(command, client).await)
+            }
+            Self::Subscriber(Under { server, command }) => {
+                client::run(server, async |client| subscriber::run(command, client).await)
+            }
+            Self::Key(Under { server, command }) => {
+                client::run(server, async |client| key::run(command, client).await)
+            }
+            Self::Apply(With { server, args }) => {
+                client::run(server, async |client| apply::run(args, client).await)
+            }
+            Self::Usage(With { server, args }) => {
+                client::run(server, async |client| usage::run(args, client).await)
+            }
+            Self::Grant(With { server, args }) => {
+                client::run(server, async |client| grant::run(args, client).await)
+            }
+            Self::Check(With { server, args }) => {
+                client::run(server, async |client| check::run(args, client).await)
+            }
+            Self::Report(With { server, args }) => {
+                client::run(server, async |client| report::run(args, client).await)
+            }
+            Self::Load(With { server, args }) => {
+                client::run(server, async |client| load::run(args, client).await)
+            }
         }
     }
 }

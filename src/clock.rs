@@ -19,7 +19,8 @@ enum Source {
 }
 
 impl Clock {
-    /// The clocks of the operating system. A wall clock before 1970 or after 2554 reads as that bound.
+    /// The clocks of the operating system. A wall clock before 1970 or after 2554 reads as that
+    /// bound.
     pub fn system() -> Self {
         Self(Source::System(Instant::now()))
     }
@@ -32,9 +33,10 @@ impl Clock {
     /// One reading of both clocks.
     pub fn now(&self) -> Now {
         match &self.0 {
-            Source::System(start) => {
-                Now { unix_ns: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, nanos), steady_ns: steady_ns(start) }
-            }
+            Source::System(start) => Now {
+                unix_ns: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, nanos),
+                steady_ns: steady_ns(start),
+            },
             Source::Told(read) => read(),
         }
     }

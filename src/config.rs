@@ -1,5 +1,5 @@
-//! Settings: defaults, then a file, then the environment, then flags; the later wins. All mistakes are reported at once, and everything is
-//! resolved before any port is bound.
+//! Settings: defaults, then a file, then the environment, then flags; the later wins. All mistakes
+//! are reported at once, and everything is resolved before any port is bound.
 
 mod layers;
 mod names;
@@ -23,7 +23,8 @@ use crate::decide::gcra;
 use crate::decide::plan::validate::micro_rate;
 use crate::engine::plans::{LeaseSettings, Shortage};
 
-/// A setting: its key in a file, its default, what it means. In the environment it is `TOLLGATE_` and the key in capitals, dots as `_`.
+/// A setting: its key in a file, its default, what it means. In the environment it is `TOLLGATE_`
+/// and the key in capitals, dots as `_`.
 #[derive(Debug)]
 pub struct Setting {
     pub key: &'static str,
@@ -34,60 +35,148 @@ pub struct Setting {
 /// Every setting there is. The README's table and the check for unknown keys come from here.
 pub const SETTINGS: &[Setting] = &[
     setting("grpc_addr", "127.0.0.1:8081", "where gRPC is served"),
-    setting("grpc_uds", "", "a Unix socket where gRPC is served too, open to its owner and group; empty: none"),
-    setting("admin_grpc_addr", "", "where `UsagePlanService` and reflection are served, and nowhere else; empty: with the rest"),
+    setting(
+        "grpc_uds",
+        "",
+        "a Unix socket where gRPC is served too, open to its owner and group; empty: none",
+    ),
+    setting(
+        "admin_grpc_addr",
+        "",
+        "where `UsagePlanService` and reflection are served, and nowhere else; empty: with the rest",
+    ),
     setting("http_addr", "127.0.0.1:8080", "where health, metrics and `/json` are served"),
     setting("metrics_addr", "", "a second place for the metrics alone; empty: none"),
     setting("metrics_path", "/metrics", "the path of the metrics at `metrics_addr`"),
     setting("debug_addr", "", "a second place for `/rlconfig` and the list of pages; empty: none"),
     setting("data_dir", "./tollgate-data", "where durable state is kept; `:memory:` keeps none"),
     setting("drain_timeout_ms", "10000", "how long a stop waits for calls in flight"),
-    setting("log_level", "info", "`error`, `warn`, `info`, `debug`, `trace`, or a filter such as `info,tollgate::grpc=debug`"),
+    setting(
+        "log_level",
+        "info",
+        "`error`, `warn`, `info`, `debug`, `trace`, or a filter such as `info,tollgate::grpc=debug`",
+    ),
     setting("log_format", "text", "`text` or `json`, on standard error"),
     setting("rules", "", "rules files and directories, separated by commas (a list in a file)"),
     setting("rules_merge_domains", "false", "several files may add to one domain"),
-    setting("rules_ignore_dotfiles", "true", "files and directories that start with a dot are not read"),
-    setting("rules_any_extension", "false", "read every file of a directory, not only `.yaml` and `.yml`"),
+    setting(
+        "rules_ignore_dotfiles",
+        "true",
+        "files and directories that start with a dot are not read",
+    ),
+    setting(
+        "rules_any_extension",
+        "false",
+        "read every file of a directory, not only `.yaml` and `.yml`",
+    ),
     setting(
         "rules_prefix",
         "",
         "read only files of a directory whose path below it, with dots for slashes, starts so: the layout of the reference; empty: all",
     ),
     setting("rules_poll_ms", "500", "how often the rules files are looked at for changes"),
-    setting("rate_limit.shadow_mode", "false", "rules are evaluated and counted, nothing is refused"),
+    setting(
+        "rate_limit.shadow_mode",
+        "false",
+        "rules are evaluated and counted, nothing is refused",
+    ),
     setting("rate_limit.quota_mode", "false", "every rule is in quota mode"),
-    setting("rate_limit.near_limit_ratio", "0.8", "from this part of a limit on, hits count as near the limit; 0 to 1"),
+    setting(
+        "rate_limit.near_limit_ratio",
+        "0.8",
+        "from this part of a limit on, hits count as near the limit; 0 to 1",
+    ),
     setting(
         "rate_limit.stop_when_over_limit",
         "false",
         "a request that a descriptor refuses is charged to that descriptor alone; a domain with `all_or_nothing` or durable rules charges it nowhere",
     ),
-    setting("rate_limit.dynamic_metadata", "false", "answers carry the request and the rules' metadata as dynamic metadata"),
+    setting(
+        "rate_limit.dynamic_metadata",
+        "false",
+        "answers carry the request and the rules' metadata as dynamic metadata",
+    ),
     setting("rate_limit.headers", "false", "answers carry the three headers named below"),
     setting("rate_limit.limit_header", "RateLimit-Limit", "name of the header with the limit"),
-    setting("rate_limit.remaining_header", "RateLimit-Remaining", "name of the header with what remains"),
-    setting("rate_limit.reset_header", "RateLimit-Reset", "name of the header with the seconds until the reset"),
-    setting("health.needs_rules", "false", "healthy only while rules with at least one domain are in force"),
-    setting("account.rate_limit", "", "requests per second over all traffic of usage plans; empty: no limit"),
+    setting(
+        "rate_limit.remaining_header",
+        "RateLimit-Remaining",
+        "name of the header with what remains",
+    ),
+    setting(
+        "rate_limit.reset_header",
+        "RateLimit-Reset",
+        "name of the header with the seconds until the reset",
+    ),
+    setting(
+        "health.needs_rules",
+        "false",
+        "healthy only while rules with at least one domain are in force",
+    ),
+    setting(
+        "account.rate_limit",
+        "",
+        "requests per second over all traffic of usage plans; empty: no limit",
+    ),
     setting("account.burst", "", "the most of them at once; empty: the rate rounded up"),
     setting("receipts.ttl", "1h", "how long a response can be reported, `30m`, `1h`, up to `7d`"),
-    setting("usage.retention_days", "400", "how many days the daily statistics are kept; 1 to 36500"),
-    setting("ledger.must_exist", "false", "do not start where `data_dir` holds no ledger: a disk that is not mounted, a wrong path"),
-    setting("ledger.max_wait_ms", "100", "how long a decision waits for the ledger at most, and never past its call's deadline"),
-    setting("ledger.on_failure", "deny", "`deny` or `allow` what the ledger cannot answer for in time"),
-    setting("ledger.cold_start", "wait", "`wait` for the first lease of a counter, or be `optimistic` and admit a few before it has come"),
+    setting(
+        "usage.retention_days",
+        "400",
+        "how many days the daily statistics are kept; 1 to 36500",
+    ),
+    setting(
+        "ledger.must_exist",
+        "false",
+        "do not start where `data_dir` holds no ledger: a disk that is not mounted, a wrong path",
+    ),
+    setting(
+        "ledger.max_wait_ms",
+        "100",
+        "how long a decision waits for the ledger at most, and never past its call's deadline",
+    ),
+    setting(
+        "ledger.on_failure",
+        "deny",
+        "`deny` or `allow` what the ledger cannot answer for in time",
+    ),
+    setting(
+        "ledger.cold_start",
+        "wait",
+        "`wait` for the first lease of a counter, or be `optimistic` and admit a few before it has come",
+    ),
     setting("ledger.chunk_ms", "500", "a lease is for about so long"),
-    setting("ledger.waste_percent", "1", "the most of a quota that a crash may cost, in percent; 2 units always may"),
+    setting(
+        "ledger.waste_percent",
+        "1",
+        "the most of a quota that a crash may cost, in percent; 2 units always may",
+    ),
     setting(
         "ledger.max_windows",
         "1000000",
         "counters of rules of an hour and longer that survive a restart, beyond it those of further keys live in memory alone; and counters of durable rules, beyond it further keys are refused",
     ),
     setting("headers.retry_after", "true", "refusals by a plan carry `Retry-After`"),
-    setting("headers.ratelimit", "true", "answers by a plan carry `RateLimit-Policy` and `RateLimit`"),
-    setting("headers.x_ratelimit", "true", "answers by a plan carry `X-RateLimit-Limit`, `-Remaining` and `-Reset`"),
-    setting("envoy.x_ratelimit_headers", "false", "the same for the domain `envoy.check_domain`, where Envoy can write them itself"),
-    setting("envoy.check_domain", "tollgate", "the domain of Envoy's rate limit service in which plans decide"),
+    setting(
+        "headers.ratelimit",
+        "true",
+        "answers by a plan carry `RateLimit-Policy` and `RateLimit`",
+    ),
+    setting(
+        "headers.x_ratelimit",
+        "true",
+        "answers by a plan carry `X-RateLimit-Limit`, `-Remaining` and `-Reset`",
+    ),
+    setting(
+        "envoy.x_ratelimit_headers",
+        "false",
+        "the same for the domain `envoy.check_domain`, where Envoy can write them itself",
+    ),
+    setting(
+        "envoy.check_domain",
+        "tollgate",
+        "the domain of Envoy's rate limit service in which plans decide",
+    ),
     setting("envoy.report_domain", "tollgate-report", "the domain in which responses are reported"),
     setting(
         "ext_authz.key_headers",
@@ -95,7 +184,11 @@ pub const SETTINGS: &[Setting] = &[
         "headers that hold an API key for `ext_authz`, in this order; `authorization` as `Bearer`",
     ),
     setting("grpc.max_message_bytes", "4194304", "a larger request is refused whole; 1024 or more"),
-    setting("grpc.max_apply_bytes", "268435456", "a set of resources that operators apply in parts (`tollgate apply`), all parts together"),
+    setting(
+        "grpc.max_apply_bytes",
+        "268435456",
+        "a set of resources that operators apply in parts (`tollgate apply`), all parts together",
+    ),
     setting(
         "grpc.max_pending_bytes",
         "268435456",
@@ -103,10 +196,18 @@ pub const SETTINGS: &[Setting] = &[
     ),
     setting("grpc.max_descriptors", "1000", "descriptors in one request"),
     setting("grpc.max_entries", "100", "entries in one descriptor"),
-    setting("grpc.workers", "0", "threads that serve gRPC, each with connections of its own; 0: one for each core"),
+    setting(
+        "grpc.workers",
+        "0",
+        "threads that serve gRPC, each with connections of its own; 0: one for each core",
+    ),
     setting("grpc.max_connections", "10000", "a connection more is closed at once"),
     setting("grpc.max_streams", "1024", "calls in flight on one connection"),
-    setting("grpc.max_lag_ms", "50", "a decision that would wait longer for its core is answered `UNAVAILABLE` at once; 0: never"),
+    setting(
+        "grpc.max_lag_ms",
+        "50",
+        "a decision that would wait longer for its core is answered `UNAVAILABLE` at once; 0: never",
+    ),
     setting(
         "grpc.max_unread_ms",
         "250",
@@ -123,14 +224,42 @@ pub const SETTINGS: &[Setting] = &[
         "0",
         "a connection that is open for so long, a tenth more or less, is told to go (GOAWAY), so that clients spread over new servers; 0: never",
     ),
-    setting("grpc.max_connection_age_grace_ms", "3600000", "how long calls may take that are under way then"),
+    setting(
+        "grpc.max_connection_age_grace_ms",
+        "3600000",
+        "how long calls may take that are under way then",
+    ),
     setting("grpc.stream_window_bytes", "1048576", "what a client may send ahead on one call"),
-    setting("grpc.connection_window_bytes", "4194304", "what a client may send ahead on one connection"),
-    setting("grpc.send_buffer_bytes", "409600", "what is kept on one call for a client that does not read"),
-    setting("grpc.handshake_timeout_ms", "10000", "how long a new connection may take until it speaks HTTP/2, TLS included"),
-    setting("grpc.keepalive_ms", "30000", "after such a silence TCP asks whether the peer is there; 0: never"),
-    setting("grpc.keepalive_timeout_ms", "10000", "without an answer for so long the connection is closed"),
-    setting("grpc.ping_ms", "0", "how often HTTP/2 asks, too, for peers that are there and hang; it costs every call; 0: never"),
+    setting(
+        "grpc.connection_window_bytes",
+        "4194304",
+        "what a client may send ahead on one connection",
+    ),
+    setting(
+        "grpc.send_buffer_bytes",
+        "409600",
+        "what is kept on one call for a client that does not read",
+    ),
+    setting(
+        "grpc.handshake_timeout_ms",
+        "10000",
+        "how long a new connection may take until it speaks HTTP/2, TLS included",
+    ),
+    setting(
+        "grpc.keepalive_ms",
+        "30000",
+        "after such a silence TCP asks whether the peer is there; 0: never",
+    ),
+    setting(
+        "grpc.keepalive_timeout_ms",
+        "10000",
+        "without an answer for so long the connection is closed",
+    ),
+    setting(
+        "grpc.ping_ms",
+        "0",
+        "how often HTTP/2 asks, too, for peers that are there and hang; it costs every call; 0: never",
+    ),
     setting(
         "http.max_connections",
         "256",
@@ -142,34 +271,74 @@ pub const SETTINGS: &[Setting] = &[
         "16777216",
         "bodies of `/json` that are in work, all together, but for the first 64 KiB of each; beyond it 503. One may have `grpc.max_message_bytes`",
     ),
-    setting("http.request_timeout_ms", "10000", "how long the head of a request may take to come, and its body, and a TLS handshake"),
+    setting(
+        "http.request_timeout_ms",
+        "10000",
+        "how long the head of a request may take to come, and its body, and a TLS handshake",
+    ),
     setting("http.idle_timeout_ms", "60000", "how long a connection may wait for its next request"),
-    setting("http.answer_timeout_ms", "30000", "how long a client may take until it has its answer"),
+    setting(
+        "http.answer_timeout_ms",
+        "30000",
+        "how long a client may take until it has its answer",
+    ),
     setting(
         "http.allowed_hosts",
         "",
         "names that people use for this server, separated by commas; `*.example.com` and `*` as well. Addresses, names without a dot, and those that end in `.local`, `.internal`, `.localhost` and `.svc` need not stand here",
     ),
-    setting("engine.max_counters", "10000000", "counters of rules held in memory; beyond it fresh keys of a rule share 4,096"),
+    setting(
+        "engine.max_counters",
+        "10000000",
+        "counters of rules held in memory; beyond it fresh keys of a rule share 4,096",
+    ),
     setting(
         "engine.max_operations",
         "1000000",
         "admissions with an operation id that are remembered for their 60 s, about 1 KB each; beyond it the oldest is forgotten early",
     ),
-    setting("grpc.reflection", "true", "server reflection: callers can ask which services there are"),
+    setting(
+        "grpc.reflection",
+        "true",
+        "server reflection: callers can ask which services there are",
+    ),
     setting(
         "auth.tokens_file",
         "",
         "tokens and certificates of those who may call, with their scopes, YAML; empty: nobody is asked for a token",
     ),
-    setting("insecure", "false", "plans may be edited over the network by everyone who can reach the port; the flag is `--insecure`"),
+    setting(
+        "insecure",
+        "false",
+        "plans may be edited over the network by everyone who can reach the port; the flag is `--insecure`",
+    ),
     setting("tls.cert", "", "certificate chain of the gRPC ports, PEM; empty: no TLS"),
     setting("tls.key", "", "its private key, PEM"),
-    setting("tls.client_ca", "", "certificate authority of the clients, PEM; set: clients must present a certificate"),
-    setting("tls.client_san", "", "the DNS name that a client's certificate must have; empty: any certificate of the authority is let in"),
-    setting("tls.client_certificates", "required", "`required` or `optional`: then those without one need a token"),
-    setting("tls.http", "false", "`http_addr` and `metrics_addr` speak TLS too, with the same certificates and the same demands"),
-    setting("files_poll_ms", "1000", "how often the tokens file and the certificates are looked at for changes"),
+    setting(
+        "tls.client_ca",
+        "",
+        "certificate authority of the clients, PEM; set: clients must present a certificate",
+    ),
+    setting(
+        "tls.client_san",
+        "",
+        "the DNS name that a client's certificate must have; empty: any certificate of the authority is let in",
+    ),
+    setting(
+        "tls.client_certificates",
+        "required",
+        "`required` or `optional`: then those without one need a token",
+    ),
+    setting(
+        "tls.http",
+        "false",
+        "`http_addr` and `metrics_addr` speak TLS too, with the same certificates and the same demands",
+    ),
+    setting(
+        "files_poll_ms",
+        "1000",
+        "how often the tokens file and the certificates are looked at for changes",
+    ),
 ];
 
 const fn setting(key: &'static str, default: &'static str, meaning: &'static str) -> Setting {
@@ -310,15 +479,26 @@ impl Config {
         Self::read(layers::Reader::new(flags, env))
     }
 
-    /// The same, where the whole environment is known, so that a name in it which is no setting is a mistake as well.
+    /// The same, where the whole environment is known, so that a name in it which is no setting is
+    /// a mistake as well.
     ///
     /// # Errors
     /// As there.
-    pub fn resolve_in(flags: &Flags, environment: &[(OsString, OsString)]) -> Result<Self, Mistakes> {
-        let value = |name: &str| environment.iter().find(|(known, _)| known == name).and_then(|(_, value)| value.to_str());
+    pub fn resolve_in(
+        flags: &Flags,
+        environment: &[(OsString, OsString)],
+    ) -> Result<Self, Mistakes> {
+        let value = |name: &str| {
+            environment
+                .iter()
+                .find(|(known, _)| known == name)
+                .and_then(|(_, value)| value.to_str())
+        };
         let mut reader = layers::Reader::new(flags, &|name| value(name).map(str::to_owned));
         names::mistakes(environment).into_iter().for_each(|mistake| reader.mistake(mistake));
-        let set = environment.iter().map(|(name, value)| (name.to_string_lossy(), value.to_string_lossy()));
+        let set = environment
+            .iter()
+            .map(|(name, value)| (name.to_string_lossy(), value.to_string_lossy()));
         let without_meaning = reference::without_meaning(set);
         Self::read(reader).map(|config| Self { without_meaning, ..config })
     }
@@ -356,9 +536,11 @@ impl Config {
             rate_limit: RateLimit {
                 shadow_mode: reader.flag("rate_limit.shadow_mode"),
                 quota_mode: reader.flag("rate_limit.quota_mode"),
-                near_limit_ratio: reader.checked("rate_limit.near_limit_ratio", |text| match f32::from_str(text) {
-                    Ok(ratio) if (0.0..=1.0).contains(&ratio) => Ok(ratio),
-                    _ => Err("must be a number from 0 to 1".to_owned()),
+                near_limit_ratio: reader.checked("rate_limit.near_limit_ratio", |text| {
+                    match f32::from_str(text) {
+                        Ok(ratio) if (0.0..=1.0).contains(&ratio) => Ok(ratio),
+                        _ => Err("must be a number from 0 to 1".to_owned()),
+                    }
                 }),
                 stop_when_over_limit: reader.flag("rate_limit.stop_when_over_limit"),
                 dynamic_metadata: reader.flag("rate_limit.dynamic_metadata"),
@@ -402,16 +584,27 @@ fn plans(reader: &mut layers::Reader) -> Plans {
         lease: LeaseSettings {
             chunk_ns: reader.number("ledger.chunk_ms", 1..=60_000_u64) * 1_000_000,
             waste_percent: reader.number("ledger.waste_percent", 0..=100),
-            optimistic_units: reader.one_of("ledger.cold_start", &[("wait", 0), ("optimistic", OPTIMISTIC_UNITS)]).unwrap_or_default(),
+            optimistic_units: reader
+                .one_of("ledger.cold_start", &[("wait", 0), ("optimistic", OPTIMISTIC_UNITS)])
+                .unwrap_or_default(),
             ..LeaseSettings::default()
         },
         max_wait: Duration::from_millis(reader.number("ledger.max_wait_ms", 0..=60_000)),
-        on_failure: reader.one_of("ledger.on_failure", &[("deny", Shortage::Deny), ("allow", Shortage::Allow)]).unwrap_or(Shortage::Deny),
+        on_failure: reader
+            .one_of("ledger.on_failure", &[("deny", Shortage::Deny), ("allow", Shortage::Allow)])
+            .unwrap_or(Shortage::Deny),
         check_domain: reader.text("envoy.check_domain"),
         report_domain: reader.text("envoy.report_domain"),
-        key_headers: reader.list("ext_authz.key_headers").iter().map(|name| name.to_lowercase()).collect(),
+        key_headers: reader
+            .list("ext_authz.key_headers")
+            .iter()
+            .map(|name| name.to_lowercase())
+            .collect(),
         headers,
-        envoy_headers: HeaderSets { x_ratelimit: reader.flag("envoy.x_ratelimit_headers"), ..headers },
+        envoy_headers: HeaderSets {
+            x_ratelimit: reader.flag("envoy.x_ratelimit_headers"),
+            ..headers
+        },
     }
 }
 
@@ -433,13 +626,17 @@ fn account(reader: &mut layers::Reader) -> Option<gcra::RateLimit> {
     })
 }
 
-/// A level, or a filter. A word alone that is no level would be read as the name of a module, and mute all others.
+/// A level, or a filter. A word alone that is no level would be read as the name of a module, and
+/// mute all others.
 fn log_level(text: &str) -> Result<String, String> {
     const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
     for part in text.split(',').map(str::trim) {
         let is_level = LEVELS.iter().any(|level| level.eq_ignore_ascii_case(part));
         if !is_level && !part.contains(['=', '[']) {
-            return Err(format!("must be one of {}, or a filter such as `info,tollgate::grpc=debug`", LEVELS.join(", ")));
+            return Err(format!(
+                "must be one of {}, or a filter such as `info,tollgate::grpc=debug`",
+                LEVELS.join(", ")
+            ));
         }
     }
     match tracing_subscriber::EnvFilter::try_new(text) {
@@ -452,7 +649,9 @@ const SEVEN_DAYS_S: f64 = 7.0 * 86_400.0;
 
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 fn ttl_ns(text: &str) -> Result<u64, String> {
-    let seconds = text.parse::<jiff::Span>().and_then(|span| span.total((jiff::Unit::Second, jiff::SpanRelativeTo::days_are_24_hours())));
+    let seconds = text.parse::<jiff::Span>().and_then(|span| {
+        span.total((jiff::Unit::Second, jiff::SpanRelativeTo::days_are_24_hours()))
+    });
     match seconds {
         Ok(seconds) if (1.0..=SEVEN_DAYS_S).contains(&seconds) => Ok((seconds * 1e9) as u64),
         _ => Err("must be a time from `1s` to `7d`, such as `1h`".to_owned()),

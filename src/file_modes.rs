@@ -1,4 +1,5 @@
-//! Who else may touch the files that decide: who may write them decides, and who may read a key is the server.
+//! Who else may touch the files that decide: who may write them decides, and who may read a key is
+//! the server.
 
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
@@ -22,24 +23,35 @@ pub enum Holds {
     Secrets,
 }
 
-/// What an operator should know of who else may touch a file or a folder. `what` names it, mostly by its setting. Blocks on the file system.
+/// What an operator should know of who else may touch a file or a folder. `what` names it, mostly
+/// by its setting. Blocks on the file system.
 pub fn findings(what: &str, path: &Path, holds: Holds) -> Vec<String> {
     let ours = Ours::now();
     let mut findings = Vec::new();
     // What cannot be read at all is told by who reads it.
     let Ok(found) = std::fs::metadata(path) else { return findings };
     findings.extend(ours.finding(what, path, &found, holds));
-    let folder = path.parent().map(|folder| if folder.as_os_str().is_empty() { Path::new(".") } else { folder });
-    if let Some((folder, found)) = folder.and_then(|folder| Some((folder, std::fs::metadata(folder).ok()?)))
+    let folder = path
+        .parent()
+        .map(|folder| if folder.as_os_str().is_empty() { Path::new(".") } else { folder });
+    if let Some((folder, found)) =
+        folder.and_then(|folder| Some((folder, std::fs::metadata(folder).ok()?)))
         && found.mode() & STICKY == 0
     {
-        findings.extend(ours.finding(&format!("the folder of {what}"), folder, &found, Holds::Decisions));
+        findings.extend(ours.finding(
+            &format!("the folder of {what}"),
+            folder,
+            &found,
+            Holds::Decisions,
+        ));
     }
     findings
 }
 
 /// The findings of several files, those of a folder that they share once.
-pub fn all_findings<'a>(files: impl IntoIterator<Item = (&'a str, &'a Path, Holds)>) -> Vec<String> {
+pub fn all_findings<'a>(
+    files: impl IntoIterator<Item = (&'a str, &'a Path, Holds)>,
+) -> Vec<String> {
     let mut all: Vec<String> = Vec::new();
     for finding in files.into_iter().flat_map(|(what, path, holds)| findings(what, path, holds)) {
         if !all.contains(&finding) {
@@ -58,7 +70,11 @@ struct Ours {
 impl Ours {
     #[cfg(target_os = "linux")]
     fn now() -> Self {
-        let mut groups: Vec<u32> = rustix::process::getgroups().unwrap_or_default().into_iter().map(rustix::process::Gid::as_raw).collect();
+        let mut groups: Vec<u32> = rustix::process::getgroups()
+            .unwrap_or_default()
+            .into_iter()
+            .map(rustix::process::Gid::as_raw)
+            .collect();
         groups.push(rustix::process::getegid().as_raw());
         Self { user: rustix::process::geteuid().as_raw(), groups }
     }
@@ -76,21 +92,34 @@ impl Ours {
             if mode & others != 0 {
                 Some(("everyone on this machine", "o"))
             } else {
-                (mode & group != 0 && foreign_group).then_some(("a group of which this process is not", "g"))
+                (mode & group != 0 && foreign_group)
+                    .then_some(("a group of which this process is not", "g"))
             }
         };
         let path = quoted(path);
         if let Some((who, whose)) = may(OTHERS_WRITE, GROUP_WRITES) {
-            return Some(format!("{what} {path} has mode {:04o}: {who} can change it; chmod {whose}-w {path}", mode & 0o7777));
+            return Some(format!(
+                "{what} {path} has mode {:04o}: {who} can change it; chmod {whose}-w {path}",
+                mode & 0o7777
+            ));
         }
         if holds == Holds::Secrets
             && file
             && let Some((who, whose)) = may(OTHERS_READ, GROUP_READS)
         {
-            return Some(format!("{what} {path} has mode {:04o}: {who} can read it; chmod {whose}-rwx {path}", mode & 0o7777));
+            return Some(format!(
+                "{what} {path} has mode {:04o}: {who} can read it; chmod {whose}-rwx {path}",
+                mode & 0o7777
+            ));
         }
         let foreign = cfg!(target_os = "linux") && found.uid() != self.user && found.uid() != 0;
-        foreign.then(|| format!("{what} {path} belongs to another user ({}), who can change it; chown {} {path}", found.uid(), self.user))
+        foreign.then(|| {
+            format!(
+                "{what} {path} belongs to another user ({}), who can change it; chown {} {path}",
+                found.uid(),
+                self.user
+            )
+        })
     }
 }
 
@@ -98,7 +127,11 @@ impl Ours {
 fn quoted(path: &Path) -> String {
     let text = path.display().to_string();
     let plain = |char: char| char.is_alphanumeric() || "/._-+,:@%".contains(char);
-    if !text.is_empty() && text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', "'\\''")) }
+    if !text.is_empty() && text.chars().all(plain) {
+        text
+    } else {
+        format!("'{}'", text.replace('\'', "'\\''"))
+    }
 }
 
 /// Files that are looked at again and again.
@@ -114,9 +147,12 @@ impl Watch {
         Self { files, told: Mutex::default() }
     }
 
-    /// Tells what is found: when it is another thing than the last time, or when the files were `loaded`. Blocks on the file system.
+    /// Tells what is found: when it is another thing than the last time, or when the files were
+    /// `loaded`. Blocks on the file system.
     pub fn look(&self, loaded: bool) {
-        let found = all_findings(self.files.iter().map(|(what, path, holds)| (*what, path.as_path(), *holds)));
+        let found = all_findings(
+            self.files.iter().map(|(what, path, holds)| (*what, path.as_path(), *holds)),
+        );
         let mut told = self.told.lock();
         if loaded || *told != found {
             tell(&found);
@@ -167,10 +203,17 @@ mod tests {
         ] {
             for (holds, said) in [(Holds::Decisions, decisions), (Holds::Secrets, secrets)] {
                 let found = found(mode, holds);
-                assert_eq!(found.len(), usize::from(said.is_some()), "{mode:o} {holds:?}: {found:?}");
+                assert_eq!(
+                    found.len(),
+                    usize::from(said.is_some()),
+                    "{mode:o} {holds:?}: {found:?}"
+                );
                 for (found, said) in found.iter().zip(said) {
-                    let expected =
-                        format!("tls.key {} has mode {mode:04o}: everyone on this machine {said} {}", path.display(), path.display());
+                    let expected = format!(
+                        "tls.key {} has mode {mode:04o}: everyone on this machine {said} {}",
+                        path.display(),
+                        path.display()
+                    );
                     assert_eq!(*found, expected);
                 }
             }
@@ -180,7 +223,10 @@ mod tests {
             fs::set_permissions(folder.path(), Permissions::from_mode(mode)).unwrap();
             let found = findings("tls.key", &path, Holds::Secrets);
             assert_eq!(found.len(), usize::from(said), "{mode:o}: {found:?}");
-            assert!(found.iter().all(|found| found.starts_with("the folder of tls.key ")), "{found:?}");
+            assert!(
+                found.iter().all(|found| found.starts_with("the folder of tls.key ")),
+                "{found:?}"
+            );
         }
         assert_eq!(findings("tls.key", &folder.path().join("none"), Holds::Secrets).len(), 0);
     }
@@ -196,16 +242,29 @@ mod tests {
         let own = fs::metadata(path).unwrap();
         let stranger = Ours { user: own.uid() + 1, groups: vec![own.gid() + 1] };
         if cfg!(target_os = "linux") {
-            assert!(found(&stranger, 0o660).unwrap().contains("a group of which this process is not can change it; chmod g-w"));
+            assert!(
+                found(&stranger, 0o660)
+                    .unwrap()
+                    .contains("a group of which this process is not can change it; chmod g-w")
+            );
             assert!(found(&stranger, 0o640).unwrap().contains("can read it; chmod g-rwx"));
-            assert_eq!(found(&stranger, 0o600).is_some(), own.uid() != 0, "what belongs to root is root's to change");
+            assert_eq!(
+                found(&stranger, 0o600).is_some(),
+                own.uid() != 0,
+                "what belongs to root is root's to change"
+            );
         }
         assert_eq!(found(&Ours { user: own.uid(), groups: vec![own.gid()] }, 0o660), None);
     }
 
     #[test]
     fn a_path_is_quoted_where_a_shell_needs_it() {
-        for (path, text) in [("/a/b-c_1.yaml", "/a/b-c_1.yaml"), ("/a b", "'/a b'"), ("/a'b", r"'/a'\''b'"), ("/a;b", "'/a;b'")] {
+        for (path, text) in [
+            ("/a/b-c_1.yaml", "/a/b-c_1.yaml"),
+            ("/a b", "'/a b'"),
+            ("/a'b", r"'/a'\''b'"),
+            ("/a;b", "'/a;b'"),
+        ] {
             assert_eq!(quoted(Path::new(path)), text);
         }
     }

@@ -1,4 +1,5 @@
-//! The edge: protobuf to domain types and back, one file per service, every error to a status in one place (`status`).
+//! The edge: protobuf to domain types and back, one file per service, every error to a status in
+//! one place (`status`).
 
 mod audit;
 pub mod books;
@@ -31,7 +32,8 @@ pub mod wire;
 pub const ENVOY_DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/envoy.bin"));
 
 /// The descriptors of `tollgate.v1`.
-pub const TOLLGATE_DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/tollgate.v1.bin"));
+pub const TOLLGATE_DESCRIPTORS: &[u8] =
+    include_bytes!(concat!(env!("OUT_DIR"), "/tollgate.v1.bin"));
 
 /// Generated code.
 #[allow(clippy::all, missing_debug_implementations, unreachable_pub)]

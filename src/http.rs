@@ -33,7 +33,8 @@ use crate::config;
 use crate::metrics::Metrics;
 use crate::rulebook::Rulebook;
 
-/// A body of so many bytes is answered on the thread of the pages; a larger one elsewhere, for it takes a while.
+/// A body of so many bytes is answered on the thread of the pages; a larger one elsewhere, for it
+/// takes a while.
 const SMALL_BODY: usize = 16 * 1024;
 /// Large ones that are answered at the same time. Others wait.
 const LARGE_AT_ONCE: usize = 2;
@@ -76,13 +77,19 @@ pub enum NoAnswer {
     Wrong(String),
 }
 
-/// The answer to a rate-limit request in JSON: over its limit or not, and the body; or why there is none.
+/// The answer to a rate-limit request in JSON: over its limit or not, and the body; or why there is
+/// none.
 pub type JsonAnswer = Result<(bool, String), NoAnswer>;
 
 /// Answers `/json` for a caller that may do what is granted; `None`: everything.
-pub type JsonAnswerer = Arc<dyn Fn(Bytes, Option<Granted>) -> Pin<Box<dyn Future<Output = JsonAnswer> + Send>> + Send + Sync>;
+pub type JsonAnswerer = Arc<
+    dyn Fn(Bytes, Option<Granted>) -> Pin<Box<dyn Future<Output = JsonAnswer> + Send>>
+        + Send
+        + Sync,
+>;
 
-/// Says what does not work although traffic is wanted, in words for an operator. `None`: everything does.
+/// Says what does not work although traffic is wanted, in words for an operator. `None`: everything
+/// does.
 pub type Degraded = Arc<dyn Fn() -> Option<String> + Send + Sync>;
 
 /// What the admin port shows.
@@ -96,7 +103,8 @@ pub struct Admin {
     pub max_body_bytes: usize,
     /// Healthy only while there are rules.
     pub needs_rules: bool,
-    /// Who may ask `/json` and `/rlconfig`. `None`: everyone. Health and metrics are open in either case, for probes and scrapers.
+    /// Who may ask `/json` and `/rlconfig`. `None`: everyone. Health and metrics are open in either
+    /// case, for probes and scrapers.
     pub access: Option<Arc<Access>>,
 }
 
@@ -128,7 +136,12 @@ impl Pages {
         Self {
             metrics: PageMaker::new(move || metrics.render()),
             rules: PageMaker::new(move || rulebook.describe()),
-            bodies: Arc::new(Bodies::new(admin.max_body_bytes, settings.max_body_bytes, settings.request_timeout, used)),
+            bodies: Arc::new(Bodies::new(
+                admin.max_body_bytes,
+                settings.max_body_bytes,
+                settings.request_timeout,
+                used,
+            )),
             large: Arc::new(Semaphore::new(LARGE_AT_ONCE)),
             hosts: Arc::new(Hosts::new(&settings.allowed_hosts)),
             admin,
@@ -164,7 +177,11 @@ impl Admin {
         let pages = Pages::new(self, settings);
         let known = middleware::from_fn_with_state(pages.clone(), by_a_known_name);
         let index = get(async || "/rlconfig: the rules in force\n");
-        Router::new().route("/rlconfig", get(rlconfig)).route_layer(known).route("/", index).with_state(pages)
+        Router::new()
+            .route("/rlconfig", get(rlconfig))
+            .route_layer(known)
+            .route("/", index)
+            .with_state(pages)
     }
 }
 
@@ -185,7 +202,8 @@ async fn healthcheck(State(pages): State<Pages>) -> Response {
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     }
     if pages.admin.needs_rules && !pages.admin.rulebook.has_domains() {
-        return (StatusCode::INTERNAL_SERVER_ERROR, "no rules are in force (health.needs_rules)\n").into_response();
+        return (StatusCode::INTERNAL_SERVER_ERROR, "no rules are in force (health.needs_rules)\n")
+            .into_response();
     }
     if let Some(why) = pages.admin.health.failure() {
         return (StatusCode::SERVICE_UNAVAILABLE, format!("FAILED\n{why}\n")).into_response();
@@ -197,7 +215,11 @@ async fn healthcheck(State(pages): State<Pages>) -> Response {
     }
 }
 
-async fn rlconfig(State(pages): State<Pages>, Extension(connection): Extension<Connection>, headers: HeaderMap) -> Response {
+async fn rlconfig(
+    State(pages): State<Pages>,
+    Extension(connection): Extension<Connection>,
+    headers: HeaderMap,
+) -> Response {
     match granted(&pages.admin, &headers, &connection.peer, Scopes::READ_OR_ADMIN) {
         Ok(_) => sent(pages.rules.ask().await, "text/plain; charset=utf-8"),
         Err(refusal) => refused(&refusal),
@@ -205,16 +227,25 @@ async fn rlconfig(State(pages): State<Pages>, Extension(connection): Extension<C
 }
 
 /// What the caller may do, if that is one of `needs`.
-fn granted(admin: &Admin, headers: &HeaderMap, peer: &Peer, needs: Scopes) -> Result<Option<Granted>, Refusal> {
+fn granted(
+    admin: &Admin,
+    headers: &HeaderMap,
+    peer: &Peer,
+    needs: Scopes,
+) -> Result<Option<Granted>, Refusal> {
     let Some(access) = &admin.access else { return Ok(None) };
     let authorization = headers.get(header::AUTHORIZATION).map(|value| value.as_bytes());
-    access.admit(authorization, peer, needs).map(|scopes| Some(Granted::new(access.clone(), scopes)))
+    access
+        .admit(authorization, peer, needs)
+        .map(|scopes| Some(Granted::new(access.clone(), scopes)))
 }
 
 fn refused(refusal: &Refusal) -> Response {
     let text = format!("{refusal}\n");
     match refusal {
-        Refusal::Missing | Refusal::Unknown => (StatusCode::UNAUTHORIZED, [(header::WWW_AUTHENTICATE, "Bearer")], text).into_response(),
+        Refusal::Missing | Refusal::Unknown => {
+            (StatusCode::UNAUTHORIZED, [(header::WWW_AUTHENTICATE, "Bearer")], text).into_response()
+        }
         Refusal::Lacking { .. } => (StatusCode::FORBIDDEN, text).into_response(),
     }
 }
@@ -228,20 +259,30 @@ fn sent(made: Result<Page, JoinError>, content_type: &'static str) -> Response {
         Ok(page) => ([(header::CONTENT_TYPE, content_type)], page.into_body()).into_response(),
         Err(error) => {
             tracing::error!("a page could not be made: {error}");
-            (StatusCode::INTERNAL_SERVER_ERROR, "the page could not be made: see the log\n").into_response()
+            (StatusCode::INTERNAL_SERVER_ERROR, "the page could not be made: see the log\n")
+                .into_response()
         }
     }
 }
 
 /// What the caller of `/json` may do, or what it is told instead.
-fn meant_and_granted(pages: &Pages, headers: &HeaderMap, peer: &Peer) -> Result<Option<Granted>, Box<Response>> {
+fn meant_and_granted(
+    pages: &Pages,
+    headers: &HeaderMap,
+    peer: &Peer,
+) -> Result<Option<Granted>, Box<Response>> {
     let meant = pages.hosts.check_origin(headers).and_then(|()| check_content_type(headers));
     meant.map_err(|unmeant| Box::new(unmeant.into_response()))?;
-    granted(&pages.admin, headers, peer, Scopes::DECIDE_OR_REPORT).map_err(|refusal| Box::new(refused(&refusal)))
+    granted(&pages.admin, headers, peer, Scopes::DECIDE_OR_REPORT)
+        .map_err(|refusal| Box::new(refused(&refusal)))
 }
 
 /// Who may not ask is told so before the body is read.
-async fn json(State(pages): State<Pages>, Extension(connection): Extension<Connection>, request: Request) -> Response {
+async fn json(
+    State(pages): State<Pages>,
+    Extension(connection): Extension<Connection>,
+    request: Request,
+) -> Response {
     let (head, body) = request.into_parts();
     let granted = match meant_and_granted(&pages, &head.headers, &connection.peer) {
         Ok(granted) => granted,
@@ -263,7 +304,9 @@ async fn json(State(pages): State<Pages>, Extension(connection): Extension<Conne
         }
         Err(NoAnswer::Refused(refusal)) => refused(&refusal),
         // The reference says `Bad Request` and nothing else.
-        Err(NoAnswer::Wrong(reason)) => (StatusCode::BAD_REQUEST, format!("Bad Request\n{reason}\n")).into_response(),
+        Err(NoAnswer::Wrong(reason)) => {
+            (StatusCode::BAD_REQUEST, format!("Bad Request\n{reason}\n")).into_response()
+        }
     }
 }
 
@@ -274,7 +317,12 @@ async fn answer(pages: &Pages, body: body::Read, granted: Option<Granted>) -> Js
     }
     let failed = |_| NoAnswer::Wrong("the answer could not be made: see the log".to_owned());
     // It is never closed.
-    let permit = pages.large.clone().acquire_owned().await.map_err(|_| NoAnswer::Wrong("the server stops".to_owned()))?;
+    let permit = pages
+        .large
+        .clone()
+        .acquire_owned()
+        .await
+        .map_err(|_| NoAnswer::Wrong("the server stops".to_owned()))?;
     let runtime = tokio::runtime::Handle::current();
     let answered = tokio::task::spawn_blocking(move || {
         let (bytes, taken) = body.into_parts();

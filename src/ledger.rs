@@ -1,14 +1,18 @@
 //! Who may spend what, durably.
 //!
-//! The ledger holds, for every counter and period, `charged`: an upper bound of what was spent. A holder (a running service) does not write what
-//! it has spent but what it *may* spend: it leases units, which adds them to `charged`, and then admits requests from them in memory. A crash
-//! therefore never forgets a charge; it wastes at most what was leased and not spent, shown as `lost`.
+//! The ledger holds, for every counter and period, `charged`: an upper bound of what was spent. A
+//! holder (a running service) does not write what it has spent but what it *may* spend: it leases
+//! units, which adds them to `charged`, and then admits requests from them in memory. A crash
+//! therefore never forgets a charge; it wastes at most what was leased and not spent, shown as
+//! `lost`.
 //!
-//! One interface ([`Ledger`]), two implementations ([`MemoryLedger`], [`SqliteLedger`]), and nothing that assumes one holder: each names itself
-//! and its epoch, amounts are cumulative so that a repeat is harmless, and every operation is about the counters of one subject. [`LedgerThread`]
+//! One interface ([`Ledger`]), two implementations ([`MemoryLedger`], [`SqliteLedger`]), and
+//! nothing that assumes one holder: each names itself and its epoch, amounts are cumulative so that
+//! a repeat is harmless, and every operation is about the counters of one subject. [`LedgerThread`]
 //! stands in front: it commits all that is waiting in one transaction, and answers by callbacks.
 //!
-//! A holder sends the operations on one counter in order, and repeats one only before it sends the next.
+//! A holder sends the operations on one counter in order, and repeats one only before it sends the
+//! next.
 //!
 //! Time is an argument, in seconds since the Unix epoch.
 
@@ -100,7 +104,8 @@ pub struct LedgerPeriod {
     pub end_s: u64,
 }
 
-/// One thing to do. All operations of one [`Ledger::commit`] are done in their order, in one transaction.
+/// One thing to do. All operations of one [`Ledger::commit`] are done in their order, in one
+/// transaction.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Operation {
     Lease(LeaseRequest),
@@ -155,19 +160,22 @@ pub enum Refused {
     OtherOperation,
 }
 
-/// How many different count rules (`countStatuses`) a ledger can number: what a receipt has room for.
+/// How many different count rules (`countStatuses`) a ledger can number: what a receipt has room
+/// for.
 pub const MAX_COUNT_RULES: u16 = 1 << 13;
 
 /// Asks for units to spend.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeaseRequest {
     pub counter: Counter,
-    /// Which statuses the quota counts ([`crate::decide::outcome::CountRule`], one bit for each of 100 to 599). Numbered for receipts.
+    /// Which statuses the quota counts ([`crate::decide::outcome::CountRule`], one bit for each of
+    /// 100 to 599). Numbered for receipts.
     pub count_rule: [u64; 8],
     pub period: LedgerPeriod,
     pub holder: Holder,
-    /// Units that this holder and epoch wants to have leased in this period, all together: what it has already included. 0 asks for the
-    /// balance only; the counter gets its number and its period a row all the same.
+    /// Units that this holder and epoch wants to have leased in this period, all together: what it
+    /// has already included. 0 asks for the balance only; the counter gets its number and its
+    /// period a row all the same.
     pub want: u64,
     /// Units of them that are spent by now. Bounds what a crash is known to have lost.
     pub spent: u64,
@@ -187,7 +195,8 @@ pub struct Lease {
     pub counter: CounterId,
     /// The number of the count rule, below [`MAX_COUNT_RULES`].
     pub rule: u16,
-    /// Units that this holder and epoch has leased in this period, all together. Less than wanted: there are no more.
+    /// Units that this holder and epoch has leased in this period, all together. Less than wanted:
+    /// there are no more.
     pub leased: u64,
     /// Units of them that it told to be spent.
     pub spent: u64,
@@ -211,8 +220,8 @@ pub struct GiveBack {
     pub counter: CounterId,
     pub period_start_s: u64,
     pub holder: Holder,
-    /// Units that this holder and epoch has spent in this period, all together. What it has leased becomes this. Less than it told before:
-    /// an old message, which changes nothing.
+    /// Units that this holder and epoch has spent in this period, all together. What it has leased
+    /// becomes this. Less than it told before: an old message, which changes nothing.
     pub spent: u64,
 }
 
@@ -266,7 +275,8 @@ pub struct Settle {
 /// What came of a settlement.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Settled {
-    /// Marked and changed. For each delta where its counter stands now; `None`: its period is not kept any more, and nothing changed there.
+    /// Marked and changed. For each delta where its counter stands now; `None`: its period is not
+    /// kept any more, and nothing changed there.
     Done(Vec<Option<Balance>>),
     /// It was marked before. Nothing changed.
     Duplicate,
@@ -274,7 +284,8 @@ pub enum Settled {
     TooOld,
 }
 
-/// Charges units past any limit: what quotas that are charged at the report get from a report without a receipt.
+/// Charges units past any limit: what quotas that are charged at the report get from a report
+/// without a receipt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChargeRequest {
     pub counter: Counter,
@@ -286,7 +297,8 @@ pub struct ChargeRequest {
     pub once: Option<Once>,
 }
 
-/// Changes what remains of a period. Unspent units should be given back first: they count as used here.
+/// Changes what remains of a period. Unspent units should be given back first: they count as used
+/// here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GrantRequest {
     pub counter: Counter,
@@ -307,7 +319,8 @@ pub enum NameKind {
     Target,
 }
 
-/// The name behind a number that one holder and epoch puts into its receipts. It never gets another name.
+/// The name behind a number that one holder and epoch puts into its receipts. It never gets another
+/// name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NumberedName {
     pub kind: NameKind,
@@ -333,8 +346,9 @@ pub struct WindowRow {
     pub count: u64,
 }
 
-/// Where counters of one holder stand. Each row replaces the one before: a repeat is harmless. A holder that starts again takes over its own.
-/// Holders know nothing of each other's hits: what must hold over all of them is leased.
+/// Where counters of one holder stand. Each row replaces the one before: a repeat is harmless. A
+/// holder that starts again takes over its own. Holders know nothing of each other's hits: what
+/// must hold over all of them is leased.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WindowReport {
     pub holder: Holder,
@@ -346,11 +360,13 @@ pub struct WindowReport {
 pub struct Expire {
     /// Marks whose receipts were all issued before this.
     pub marks_issued_before_s: u64,
-    /// Periods that ended at this time or before. 48 h and the life of a receipt before now, at least.
+    /// Periods that ended at this time or before. 48 h and the life of a receipt before now, at
+    /// least.
     pub periods_ended_by_s: u64,
     /// Daily usage of days before this one.
     pub days_before: u64,
-    /// Now. An epoch that is seen to be dead for the first time, or that a wrong clock saw end later, counts as ended now.
+    /// Now. An epoch that is seen to be dead for the first time, or that a wrong clock saw end
+    /// later, counts as ended now.
     pub now_s: Option<u64>,
     /// Names of epochs that ended before this: no receipt of theirs lives.
     pub names_ended_before_s: u64,
@@ -362,8 +378,9 @@ pub struct Expire {
     pub charges_made_before_s: u64,
     /// The same of checks.
     pub checks_made_before_s: u64,
-    /// Kept for the next start. What cannot be old by this time, and was dropped as if it were, by a clock that was wrong, is open again from
-    /// now on: periods that end later, and receipts that are issued later.
+    /// Kept for the next start. What cannot be old by this time, and was dropped as if it were, by
+    /// a clock that was wrong, is open again from now on: periods that end later, and receipts that
+    /// are issued later.
     pub believed: Option<Believed>,
 }
 
@@ -377,7 +394,8 @@ pub struct Expired {
     pub names: u64,
     pub windows: u64,
     pub made: u64,
-    /// Periods or marks that were dropped by a wrong clock are open again, see [`Expire::believed`].
+    /// Periods or marks that were dropped by a wrong clock are open again, see
+    /// [`Expire::believed`].
     pub reopened: bool,
     /// There may be more: ask again.
     pub more: bool,
@@ -400,7 +418,8 @@ pub struct PeriodRow {
     pub period: LedgerPeriod,
     pub charged: u64,
     pub granted: i64,
-    /// Units of `charged` that dead epochs leased and did not tell to be spent. They cannot be spent any more.
+    /// Units of `charged` that dead epochs leased and did not tell to be spent. They cannot be
+    /// spent any more.
     pub lost: u64,
     /// Units of `charged` that living epochs leased and did not tell to be spent yet.
     pub held: u64,
@@ -415,22 +434,27 @@ impl PeriodRow {
     }
 }
 
-/// A durable record of what may be spent. Shared by threads; two holders may use one object at once.
+/// A durable record of what may be spent. Shared by threads; two holders may use one object at
+/// once.
 pub trait Ledger: Send + Sync + fmt::Debug {
-    /// Starts another epoch of a holder. Its earlier epochs are dead from now on: what they leased and did not spend is lost.
+    /// Starts another epoch of a holder. Its earlier epochs are dead from now on: what they leased
+    /// and did not spend is lost.
     fn join(&self, holder_id: u32) -> Result<Holder, LedgerError>;
 
     /// The keys, made when the ledger was made.
     fn secrets(&self) -> Result<Secrets, LedgerError>;
 
-    /// Does all operations in their order, in one transaction, and gives their answers in the same order.
+    /// Does all operations in their order, in one transaction, and gives their answers in the same
+    /// order.
     ///
     /// # Errors
-    /// Nothing was done, or it cannot be known whether all of it was. Leases, give-backs, settlements and reports may be sent again.
+    /// Nothing was done, or it cannot be known whether all of it was. Leases, give-backs,
+    /// settlements and reports may be sent again.
     fn commit(&self, operations: &[Operation]) -> Result<Vec<Answer>, LedgerError>;
 
-    /// The same, but where one operation fails by what it needs, a row that cannot be read, the others are done all the same: in their order, in as
-    /// many transactions as that takes. Gives what became of each.
+    /// The same, but where one operation fails by what it needs, a row that cannot be read, the
+    /// others are done all the same: in their order, in as many transactions as that takes. Gives
+    /// what became of each.
     fn commit_each(&self, operations: &[Operation]) -> Vec<Result<Answer, LedgerError>> {
         match self.commit(operations) {
             Ok(answers) => answers.into_iter().map(Ok).collect(),
@@ -444,8 +468,14 @@ pub trait Ledger: Send + Sync + fmt::Debug {
     /// What it knows of time.
     fn times(&self) -> Result<Times, LedgerError>;
 
-    /// The operations of a kind that were done after `after_s`, the oldest first. `visit` must not touch the ledger.
-    fn load_made(&self, kind: OnceKind, after_s: u64, visit: &mut dyn FnMut([u8; 16], Made)) -> Result<(), LedgerError>;
+    /// The operations of a kind that were done after `after_s`, the oldest first. `visit` must not
+    /// touch the ledger.
+    fn load_made(
+        &self,
+        kind: OnceKind,
+        after_s: u64,
+        visit: &mut dyn FnMut([u8; 16], Made),
+    ) -> Result<(), LedgerError>;
 
     /// The catalog as it was committed last.
     fn load_catalog(&self) -> Result<CatalogImage, LedgerError>;
@@ -456,7 +486,8 @@ pub trait Ledger: Send + Sync + fmt::Debug {
     /// The periods that end after `now_s`, in any order. `visit` must not touch the ledger.
     fn load_live(&self, now_s: u64, visit: &mut dyn FnMut(PeriodRow)) -> Result<(), LedgerError>;
 
-    /// The counters with a period that ended after `after_s`, at `by_s` or before, at most so many, in no order.
+    /// The counters with a period that ended after `after_s`, at `by_s` or before, at most so many,
+    /// in no order.
     fn load_ended(
         &self,
         after_s: u64,
@@ -465,34 +496,68 @@ pub trait Ledger: Send + Sync + fmt::Debug {
         visit: &mut dyn FnMut(CounterId, CounterIdentity),
     ) -> Result<(), LedgerError>;
 
-    /// The periods of a stretch of a list, in the order of names and time, and the subscriber and key that come next, where it was cut.
-    fn usage_of(&self, scope: &LedgerScope, stretch: &Stretch) -> Result<(Vec<PeriodRow>, Option<Whose>), LedgerError>;
+    /// The periods of a stretch of a list, in the order of names and time, and the subscriber and
+    /// key that come next, where it was cut.
+    fn usage_of(
+        &self,
+        scope: &LedgerScope,
+        stretch: &Stretch,
+    ) -> Result<(Vec<PeriodRow>, Option<Whose>), LedgerError>;
 
-    /// All periods of a scope that overlap `from_s` (included) to `until_s` (not), in the same order.
-    fn usage(&self, scope: &LedgerScope, from_s: u64, until_s: u64) -> Result<Vec<PeriodRow>, LedgerError> {
-        Ok(self.usage_of(scope, &Stretch { from_s, until_s, first: Whose::default(), most: usize::MAX })?.0)
+    /// All periods of a scope that overlap `from_s` (included) to `until_s` (not), in the same
+    /// order.
+    fn usage(
+        &self,
+        scope: &LedgerScope,
+        from_s: u64,
+        until_s: u64,
+    ) -> Result<Vec<PeriodRow>, LedgerError> {
+        Ok(self
+            .usage_of(
+                scope,
+                &Stretch { from_s, until_s, first: Whose::default(), most: usize::MAX },
+            )?
+            .0)
     }
 
-    /// The daily usage of a scope from the first to the last day, both included, in the order of its keys. What several holders or epochs, or
-    /// several rows of one, have counted of one key is given apart: a holder knows better what it counts itself.
-    fn daily(&self, scope: &LedgerScope, first_day: u64, last_day: u64) -> Result<Vec<(Holder, DailyRow)>, LedgerError>;
+    /// The daily usage of a scope from the first to the last day, both included, in the order of
+    /// its keys. What several holders or epochs, or several rows of one, have counted of one key is
+    /// given apart: a holder knows better what it counts itself.
+    fn daily(
+        &self,
+        scope: &LedgerScope,
+        first_day: u64,
+        last_day: u64,
+    ) -> Result<Vec<(Holder, DailyRow)>, LedgerError>;
 
-    /// The names that were numbered for receipts, those of the latest epochs first, at most so many.
-    fn load_names(&self, most: usize, visit: &mut dyn FnMut(Holder, NumberedName)) -> Result<(), LedgerError>;
+    /// The names that were numbered for receipts, those of the latest epochs first, at most so
+    /// many.
+    fn load_names(
+        &self,
+        most: usize,
+        visit: &mut dyn FnMut(Holder, NumberedName),
+    ) -> Result<(), LedgerError>;
 
     /// The windows that a holder counted in, in this epoch and before, and that end after `now_s`.
-    fn load_windows(&self, holder_id: u32, now_s: u64, visit: &mut dyn FnMut(WindowRow)) -> Result<(), LedgerError>;
+    fn load_windows(
+        &self,
+        holder_id: u32,
+        now_s: u64,
+        visit: &mut dyn FnMut(WindowRow),
+    ) -> Result<(), LedgerError>;
 
-    /// Called when nothing is waiting, or much was written, on a thread of its own: for work that must not delay a commit. Commits go on
-    /// meanwhile.
+    /// Called when nothing is waiting, or much was written, on a thread of its own: for work that
+    /// must not delay a commit. Commits go on meanwhile.
     fn tidy(&self) -> Result<(), LedgerError>;
 
-    /// What is wrong with the ledger although it works, for health: rows that are damaged, a file that is not where it was.
+    /// What is wrong with the ledger although it works, for health: rows that are damaged, a file
+    /// that is not where it was.
     fn concern(&self) -> Option<String> {
         None
     }
 
-    /// Looks whether the ledger is still where it was. Called each second; what it finds is told, and is a [`Self::concern`].
+    /// Looks whether the ledger is still where it was. Called each second; what it finds is told,
+    /// and is a [`Self::concern`].
     fn look(&self) {}
 
     /// How many damaged rows were met.

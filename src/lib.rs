@@ -1,7 +1,7 @@
 //! tollgate: may this caller make this call now?
 //!
-//! A gRPC decision service for API gateways. Two kinds of rule over one house: the rate-limit rules of Envoy's global rate limit service,
-//! and usage plans.
+//! A gRPC decision service for API gateways. Two kinds of rule over one house: the rate-limit rules
+//! of Envoy's global rate limit service, and usage plans.
 //!
 //! # Layers
 //!
@@ -11,30 +11,42 @@
 //! main → cli → {grpc, http} → {engine, catalog, ledger} → {decide, rules} → std
 //! ```
 //!
-//! - [`decide`] and [`rules`] (with the leaves [`yaml`] and [`near`]) are **pure**: no clock, no I/O, no async, no lock, no protobuf, no log. Time is an argument.
-//! - [`engine`] is the keyed state in memory: sharded, synchronous, bounded. It takes `now`, and never waits.
-//! - [`catalog`] is plans, subscribers, keys and targets: the immutable snapshot that decisions read, and its edits.
-//! - [`ledger`] is who may spend what, durably: leases, corrections with their marks, the catalog, daily usage. One interface, SQLite and memory.
-//! - [`grpc`] and [`http`] are the edge: wire types stop there, and errors become a status in one place.
-//! - [`cli`] is one file per command; `cli::serve` is the composition root, the only place where the parts know each other.
-//! - Beside the layers: [`clock`] (the only place that asks what time it is), [`config`] (all settings, all mistakes at once), [`metrics`],
-//!   [`rulebook`] (the rules in force, swapped whole), [`access`] and [`tls`] (who may call, and by which certificates), [`log`] (lines
-//!   that are never waited for, and what panics), [`open_files`] (how many the process may open), [`file_modes`] (who else may touch those
-//!   that decide) and [`plain_file`] (what is no file is not waited for).
+//! - [`decide`] and [`rules`] (with the leaves [`yaml`] and [`near`]) are **pure**: no clock, no
+//!   I/O, no async, no lock, no protobuf, no log. Time is an argument.
+//! - [`engine`] is the keyed state in memory: sharded, synchronous, bounded. It takes `now`, and
+//!   never waits.
+//! - [`catalog`] is plans, subscribers, keys and targets: the immutable snapshot that decisions
+//!   read, and its edits.
+//! - [`ledger`] is who may spend what, durably: leases, corrections with their marks, the catalog,
+//!   daily usage. One interface, SQLite and memory.
+//! - [`grpc`] and [`http`] are the edge: wire types stop there, and errors become a status in one
+//!   place.
+//! - [`cli`] is one file per command; `cli::serve` is the composition root, the only place where
+//!   the parts know each other.
+//! - Beside the layers: [`clock`] (the only place that asks what time it is), [`config`] (all
+//!   settings, all mistakes at once), [`metrics`], [`rulebook`] (the rules in force, swapped
+//!   whole), [`access`] and [`tls`] (who may call, and by which certificates), [`log`] (lines that
+//!   are never waited for, and what panics), [`open_files`] (how many the process may open),
+//!   [`file_modes`] (who else may touch those that decide) and [`plain_file`] (what is no file is
+//!   not waited for).
 //!
 //! # Invariants
 //!
-//! - Everything is checked before anything is charged. What is refused is charged nowhere, but where the reference's tables say otherwise.
+//! - Everything is checked before anything is charged. What is refused is charged nowhere, but
+//!   where the reference's tables say otherwise.
 //! - One reading of the clock a request, taken at the edge.
 //! - No decision holds a lock across an await. Several counters are locked in one order, always.
-//! - An RPC error is a bypass, because gateways fail open on it: bytes that a caller controls never cause one.
+//! - An RPC error is a bypass, because gateways fail open on it: bytes that a caller controls never
+//!   cause one.
 //! - Everything that grows has a bound, a metric, and a stated behaviour at the bound.
 //!
 //! # Reading order
 //!
-//! [`decide::gcra`] is the smallest whole thing. Then [`rules`], [`engine::rules`] and [`engine::rules::decision`]: the way of a rate-limit
-//! request from YAML to verdict. [`grpc::ratelimit`] puts it on the wire, `cli::serve` together. For usage plans: [`decide::plan`],
-//! [`decide::resolve`], [`engine::plans`], then [`ledger`], and [`grpc::plans`], where the three meet.
+//! [`decide::gcra`] is the smallest whole thing. Then [`rules`], [`engine::rules`] and
+//! [`engine::rules::decision`]: the way of a rate-limit request from YAML to verdict.
+//! [`grpc::ratelimit`] puts it on the wire, `cli::serve` together. For usage plans:
+//! [`decide::plan`], [`decide::resolve`], [`engine::plans`], then [`ledger`], and [`grpc::plans`],
+//! where the three meet.
 
 #![forbid(unsafe_code)]
 

@@ -1,7 +1,8 @@
 //! The log on standard error, and what panics.
 //!
-//! A line that cannot be written is lost and counted, and nothing else happens: not on a full disk, not on a pipe that is closed, full, or
-//! read by nobody. A panic, of whatever thread, is a line of the log and is counted.
+//! A line that cannot be written is lost and counted, and nothing else happens: not on a full disk,
+//! not on a pipe that is closed, full, or read by nobody. A panic, of whatever thread, is a line of
+//! the log and is counted.
 
 mod lines;
 
@@ -45,8 +46,12 @@ impl Log {
     /// There is another log already.
     pub fn install(&self, level: &str, format: LogFormat) -> Result<(), String> {
         let filter = EnvFilter::try_new(level).unwrap_or_default();
-        // Errors of the log itself would go to standard error by `eprintln!`, which panics where that cannot be written.
-        let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(self.lines.clone()).log_internal_errors(false);
+        // Errors of the log itself would go to standard error by `eprintln!`, which panics where
+        // that cannot be written.
+        let log = tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_writer(self.lines.clone())
+            .log_internal_errors(false);
         let installed = match format {
             LogFormat::Text => log.with_ansi(false).try_init(),
             LogFormat::Json => log.json().flatten_event(true).try_init(),

@@ -1,4 +1,5 @@
-//! What an operator can see in numbers. The names of the rate-limit rules are those that dashboards of the reference service read.
+//! What an operator can see in numbers. The names of the rate-limit rules are those that dashboards
+//! of the reference service read.
 
 mod calls;
 mod labels;
@@ -9,7 +10,9 @@ mod striped;
 use std::sync::Arc;
 
 use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder};
-use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+use metrics_exporter_prometheus::{
+    Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder,
+};
 use parking_lot::Mutex;
 
 pub use self::calls::CallMeter;
@@ -20,8 +23,10 @@ pub use self::striped::{Striped, thread_number};
 use crate::engine::rules::tally::Tally;
 
 /// From 10 µs, because a decision takes that, to the second at which every caller has given up.
-const LATENCY_BUCKETS_S: &[f64] =
-    &[0.000_01, 0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0];
+const LATENCY_BUCKETS_S: &[f64] = &[
+    0.000_01, 0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025,
+    0.05, 0.1, 0.25, 0.5, 1.0,
+];
 
 const METADATA: Metadata<'_> = Metadata::new("tollgate", Level::INFO, None);
 
@@ -40,7 +45,9 @@ impl Metrics {
     pub fn new() -> Self {
         let builder = PrometheusBuilder::new();
         // Fails only for an empty list of buckets.
-        let builder = match builder.set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), LATENCY_BUCKETS_S) {
+        let builder = match builder
+            .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), LATENCY_BUCKETS_S)
+        {
             Ok(builder) => builder,
             Err(_) => PrometheusBuilder::new(),
         };
@@ -67,7 +74,8 @@ impl Metrics {
         text
     }
 
-    /// A meter of calls of a method, for one thread alone. What several count of one method is shown as one.
+    /// A meter of calls of a method, for one thread alone. What several count of one method is
+    /// shown as one.
     pub fn calls(&self, method: &str) -> Arc<CallMeter> {
         self.calls.add(method)
     }
@@ -77,7 +85,8 @@ impl Metrics {
         self.sums.count(meters, tally);
     }
 
-    /// Folds the recorded latencies together. Call it every second or so: until then each takes memory.
+    /// Folds the recorded latencies together. Call it every second or so: until then each takes
+    /// memory.
     pub fn run_upkeep(&self) {
         self.settle();
         self.rules.forget_gone();
@@ -94,8 +103,13 @@ impl Metrics {
     }
 
     /// At most 16 series of one name, for what every decision counts.
-    pub fn striped<const N: usize>(&self, name: &'static str, labels: &[[(&'static str, &str); N]]) -> Striped {
-        let striped = Striped::new(labels.iter().map(|labels| self.counter(name, labels)).collect());
+    pub fn striped<const N: usize>(
+        &self,
+        name: &'static str,
+        labels: &[[(&'static str, &str); N]],
+    ) -> Striped {
+        let striped =
+            Striped::new(labels.iter().map(|labels| self.counter(name, labels)).collect());
         self.striped.lock().push(striped.clone());
         striped
     }
@@ -123,7 +137,8 @@ impl Metrics {
         self.rules.declared(domain, levels)
     }
 
-    /// The series of a rule whose name a request had a part in. Bounded: beyond the bound all share the series `other`.
+    /// The series of a rule whose name a request had a part in. Bounded: beyond the bound all share
+    /// the series `other`.
     pub fn dynamic_rule(&self, domain: &str, levels: &[String]) -> RuleMeters {
         self.rules.dynamic(domain, levels)
     }
@@ -141,7 +156,13 @@ impl Default for Metrics {
 }
 
 fn key(name: &'static str, labels: &[(&'static str, &str)]) -> Key {
-    Key::from_parts(name, labels.iter().map(|(name, value)| Label::new(*name, (*value).to_owned())).collect::<Vec<_>>())
+    Key::from_parts(
+        name,
+        labels
+            .iter()
+            .map(|(name, value)| Label::new(*name, (*value).to_owned()))
+            .collect::<Vec<_>>(),
+    )
 }
 
 impl std::fmt::Debug for Metrics {
@@ -165,8 +186,12 @@ mod tests {
         }
         assert_eq!(metrics.rules.len(), rules::MAX_DYNAMIC + 2);
         let text = metrics.render();
-        assert!(text.contains(r#"ratelimit_service_rate_limit_total_hits{domain="domain",key1="key_value"} 1"#));
-        assert!(text.contains(r#"ratelimit_service_rate_limit_total_hits{domain="other",key1=""} 10"#));
+        assert!(text.contains(
+            r#"ratelimit_service_rate_limit_total_hits{domain="domain",key1="key_value"} 1"#
+        ));
+        assert!(
+            text.contains(r#"ratelimit_service_rate_limit_total_hits{domain="other",key1=""} 10"#)
+        );
     }
 
     #[test]

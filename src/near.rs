@@ -3,7 +3,8 @@
 /// The longest name that is compared: what is longer was hardly mistyped.
 const LONGEST: usize = 128;
 
-/// Those of `names` that `given` may be a mistyping of, the nearest first, at most three: one slip of the keys for each four letters.
+/// Those of `names` that `given` may be a mistyping of, the nearest first, at most three: one slip
+/// of the keys for each four letters.
 pub fn near<'a>(given: &str, names: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
     let given_folded = folded(given);
     if given_folded.len() > LONGEST || given_folded.is_empty() {
@@ -26,7 +27,11 @@ pub fn near<'a>(given: &str, names: impl IntoIterator<Item = &'a str>) -> Vec<&'
 
 /// `displayName`, `display-name` and `Display_Name` are spelt alike.
 fn folded(name: &str) -> Vec<char> {
-    name.chars().take(LONGEST + 1).filter(|c| !matches!(c, '_' | '-')).flat_map(char::to_lowercase).collect()
+    name.chars()
+        .take(LONGEST + 1)
+        .filter(|c| !matches!(c, '_' | '-'))
+        .flat_map(char::to_lowercase)
+        .collect()
 }
 
 /// How many letters were left out, put in, taken for another, or swapped with their neighbour.
@@ -37,7 +42,8 @@ fn slips(from: &[char], to: &[char]) -> usize {
     for (i, a) in from.iter().enumerate() {
         let mut row = vec![i + 1];
         for (j, b) in to.iter().enumerate() {
-            let mut least = (at(&last, j) + usize::from(a != b)).min(at(&last, j + 1) + 1).min(at(&row, j) + 1);
+            let mut least =
+                (at(&last, j) + usize::from(a != b)).min(at(&last, j + 1) + 1).min(at(&row, j) + 1);
             let swapped = i > 0 && j > 0 && from.get(i - 1) == Some(b) && to.get(j - 1) == Some(a);
             if swapped {
                 least = least.min(at(&before, j - 1) + 1);
@@ -55,11 +61,21 @@ mod tests {
 
     #[test]
     fn letters_put_in_left_out_changed_and_swapped_count_once() {
-        for (one, other, expected) in
-            [("", "", 0), ("a", "", 1), ("", "ab", 2), ("grcp", "grpc", 1), ("addr", "adr", 1), ("loud", "info", 4), ("abc", "axc", 1)]
-        {
+        for (one, other, expected) in [
+            ("", "", 0),
+            ("a", "", 1),
+            ("", "ab", 2),
+            ("grcp", "grpc", 1),
+            ("addr", "adr", 1),
+            ("loud", "info", 4),
+            ("abc", "axc", 1),
+        ] {
             let (one, other) = (folded(one), folded(other));
-            assert_eq!((slips(&one, &other), slips(&other, &one)), (expected, expected), "{one:?} {other:?}");
+            assert_eq!(
+                (slips(&one, &other), slips(&other, &one)),
+                (expected, expected),
+                "{one:?} {other:?}"
+            );
         }
     }
 

@@ -1,16 +1,19 @@
-//! Files that the process may open: every connection is one, and so are the ledger, the rules, the tokens and what a probe asks by. The bounds
-//! of connections are compared with the system's at the start, so that strangers who take all that they may leave enough for those.
+//! Files that the process may open: every connection is one, and so are the ledger, the rules, the
+//! tokens and what a probe asks by. The bounds of connections are compared with the system's at the
+//! start, so that strangers who take all that they may leave enough for those.
 
 use std::io;
 use std::time::Duration;
 
-/// How long to wait after a connection could not be accepted, which is mostly because no more files may be opened.
+/// How long to wait after a connection could not be accepted, which is mostly because no more files
+/// may be opened.
 pub const PAUSE: Duration = Duration::from_millis(50);
 
 /// So many pauses are between two lines of the log that say so.
 const PAUSES_A_LINE: u64 = 200;
 
-/// Files that are no connections, and are opened later: rules, tokens, certificates, a copy of the ledger. Of a small limit, a quarter.
+/// Files that are no connections, and are opened later: rules, tokens, certificates, a copy of the
+/// ledger. Of a small limit, a quarter.
 const RESERVE: usize = 64;
 /// What a thread with connections opens for itself.
 const A_THREAD: usize = 4;
@@ -40,7 +43,8 @@ pub fn open() -> Option<usize> {
     None
 }
 
-/// Raises the limit that the process was started with to the one that it may set itself. Returns both where that changed something.
+/// Raises the limit that the process was started with to the one that it may set itself. Returns
+/// both where that changed something.
 pub fn raise_limit() -> Option<(usize, usize)> {
     #[cfg(target_os = "linux")]
     {
@@ -70,10 +74,14 @@ pub struct Connections {
 
 impl Connections {
     fn all(self) -> usize {
-        self.pages.saturating_mul(self.ports_of_pages).saturating_add(self.grpc).saturating_add(self.admin_grpc)
+        self.pages
+            .saturating_mul(self.ports_of_pages)
+            .saturating_add(self.grpc)
+            .saturating_add(self.admin_grpc)
     }
 
-    /// The most of them that fit, where so many files may be opened and so many are open, or will be by threads that start yet. `None`: all do.
+    /// The most of them that fit, where so many files may be opened and so many are open, or will
+    /// be by threads that start yet. `None`: all do.
     fn fit(self, limit: usize, taken: usize) -> Option<Self> {
         let room = limit.saturating_sub(taken).saturating_sub(RESERVE.min(limit / 4));
         if self.all() <= room {
@@ -82,14 +90,20 @@ impl Connections {
         // Those who watch and those who edit ask little, and must not be kept out.
         let pages = self.pages.min((room / 8).max(LEAST_PAGES));
         let admin_grpc = self.admin_grpc.min((room / 8).max(LEAST_PAGES));
-        let rest = room.saturating_sub(pages.saturating_mul(self.ports_of_pages)).saturating_sub(admin_grpc);
+        let rest = room
+            .saturating_sub(pages.saturating_mul(self.ports_of_pages))
+            .saturating_sub(admin_grpc);
         Some(Self { grpc: self.grpc.min(rest.max(LEAST_GRPC)), admin_grpc, pages, ..self })
     }
 
-    /// What of them fits beside what is open now and what so many threads will open, and what an operator should know of it.
+    /// What of them fits beside what is open now and what so many threads will open, and what an
+    /// operator should know of it.
     pub fn fit_now(self, threads: usize) -> (Self, Option<String>) {
         let (Some(limit), Some(open)) = (limit(), open()) else { return (self, None) };
-        let Some(fit) = self.fit(limit, open.saturating_add(threads.saturating_mul(A_THREAD))) else { return (self, None) };
+        let Some(fit) = self.fit(limit, open.saturating_add(threads.saturating_mul(A_THREAD)))
+        else {
+            return (self, None);
+        };
         let warning = format!(
             "this process may open {limit} files, too few for grpc.max_connections {} and http.max_connections {}: at most {} connections to \
              gRPC{} and {} to each port of pages are taken, so that files are left for the rest. Raise the limit (LimitNOFILE= of systemd, \
@@ -97,7 +111,11 @@ impl Connections {
             self.grpc,
             self.pages,
             fit.grpc,
-            if self.admin_grpc > 0 { format!(", {} to admin_grpc_addr", fit.admin_grpc) } else { String::new() },
+            if self.admin_grpc > 0 {
+                format!(", {} to admin_grpc_addr", fit.admin_grpc)
+            } else {
+                String::new()
+            },
             fit.pages,
         );
         (fit, Some(warning))
@@ -117,15 +135,24 @@ impl AcceptTroubles {
         Self { key, seen: 0 }
     }
 
-    /// Whether the next connection cannot be accepted either, so that [`PAUSE`] is due. Tells the first such error, and each ten seconds of them
-    /// one.
+    /// Whether the next connection cannot be accepted either, so that [`PAUSE`] is due. Tells the
+    /// first such error, and each ten seconds of them one.
     pub fn is_lasting(&mut self, error: &io::Error) -> bool {
         // Of one connection that ended before it began.
-        if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted) {
+        if matches!(
+            error.kind(),
+            io::ErrorKind::ConnectionAborted
+                | io::ErrorKind::ConnectionReset
+                | io::ErrorKind::Interrupted
+        ) {
             return false;
         }
         if self.seen.is_multiple_of(PAUSES_A_LINE) {
-            tracing::warn!(times = self.seen + 1, "{}: a connection cannot be accepted: {error}", self.key);
+            tracing::warn!(
+                times = self.seen + 1,
+                "{}: a connection cannot be accepted: {error}",
+                self.key
+            );
         }
         self.seen += 1;
         true
@@ -160,14 +187,26 @@ mod tests {
         assert_eq!((one_less.grpc, one_less.pages), (9_999, 256));
         assert_eq!(wanted.fit(usize::MAX, 40), None);
 
-        // The files, those that are taken, and what is left for gRPC, its admin port, and each of two ports of pages.
+        // The files, those that are taken, and what is left for gRPC, its admin port, and each of
+        // two ports of pages.
         let wanted = Connections { admin_grpc: 10_000, ports_of_pages: 2, ..wanted };
-        for (limit, taken, grpc, admin_grpc, pages) in
-            [(1_024, 40, 575, 115, 115), (256, 40, 95, 19, 19), (64, 30, 6, 4, 4), (64, 60, 1, 4, 4), (0, 60, 1, 4, 4)]
-        {
+        for (limit, taken, grpc, admin_grpc, pages) in [
+            (1_024, 40, 575, 115, 115),
+            (256, 40, 95, 19, 19),
+            (64, 30, 6, 4, 4),
+            (64, 60, 1, 4, 4),
+            (0, 60, 1, 4, 4),
+        ] {
             let fit = wanted.fit(limit, taken).unwrap();
-            assert_eq!((fit.grpc, fit.admin_grpc, fit.pages), (grpc, admin_grpc, pages), "{limit} files");
-            assert!(limit < 64 || taken > 40 || fit.all() + taken + RESERVE.min(limit / 4) <= limit, "{limit} files");
+            assert_eq!(
+                (fit.grpc, fit.admin_grpc, fit.pages),
+                (grpc, admin_grpc, pages),
+                "{limit} files"
+            );
+            assert!(
+                limit < 64 || taken > 40 || fit.all() + taken + RESERVE.min(limit / 4) <= limit,
+                "{limit} files"
+            );
         }
     }
 
@@ -176,7 +215,10 @@ mod tests {
     fn files_are_counted_and_the_limit_is_never_lowered() {
         let (before, open_before) = (limit().unwrap(), open().unwrap());
         let files: Vec<_> = (0..100).map(|_| std::fs::File::open("/dev/null").unwrap()).collect();
-        assert!(open().unwrap() + 20 > open_before + files.len(), "other tests open and close some as well");
+        assert!(
+            open().unwrap() + 20 > open_before + files.len(),
+            "other tests open and close some as well"
+        );
         raise_limit();
         assert!(limit().unwrap() >= before);
         assert_eq!(raise_limit(), None, "a second time there is nothing to raise");

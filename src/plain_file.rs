@@ -1,6 +1,8 @@
-//! Files that are read whole: what they are is looked at first, and how much of them is read is bounded.
+//! Files that are read whole: what they are is looked at first, and how much of them is read is
+//! bounded.
 //!
-//! A FIFO that nobody writes to is waited for, and a device such as `/dev/zero` never ends: neither may keep a start or a reload.
+//! A FIFO that nobody writes to is waited for, and a device such as `/dev/zero` never ends: neither
+//! may keep a start or a reload.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -10,8 +12,8 @@ use std::path::Path;
 /// More than any file of settings, tokens or certificates has.
 const MAX_BYTES: u64 = 16 << 20;
 
-/// Opens what can be read to its end. `what` completes "and no …". A FIFO that is handed over by the caller, as `<(…)` of a shell does, is read:
-/// the caller writes to it.
+/// Opens what can be read to its end. `what` completes "and no …". A FIFO that is handed over by
+/// the caller, as `<(…)` of a shell does, is read: the caller writes to it.
 ///
 /// # Errors
 /// It is a FIFO with a name, a socket or a device, or cannot be opened.
@@ -43,7 +45,10 @@ pub fn read(path: &Path, what: &str) -> io::Result<Vec<u8>> {
     if u64::try_from(length).is_ok_and(|length| length <= MAX_BYTES) {
         return Ok(bytes);
     }
-    Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("it is larger than {} MiB", MAX_BYTES >> 20)))
+    Err(io::Error::new(
+        io::ErrorKind::FileTooLarge,
+        format!("it is larger than {} MiB", MAX_BYTES >> 20),
+    ))
 }
 
 /// Reads a file of text.
@@ -70,7 +75,9 @@ mod tests {
         let (fifo, socket) = (folder.path().join("fifo"), folder.path().join("socket"));
         assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
         let _listener = UnixListener::bind(&socket).unwrap();
-        for (path, is) in [(&*fifo, "a FIFO"), (&*socket, "a socket"), (Path::new("/dev/zero"), "a device")] {
+        for (path, is) in
+            [(&*fifo, "a FIFO"), (&*socket, "a socket"), (Path::new("/dev/zero"), "a device")]
+        {
             let refused = read_text(path, "file of tokens").unwrap_err().to_string();
             assert_eq!(refused, format!("it is {is}, and no file of tokens"));
         }

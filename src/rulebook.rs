@@ -1,7 +1,7 @@
 //! The rules in force: read from files, swapped whole, looked at again and again.
 //!
-//! A reload replaces the rules of all domains at once. Files that cannot be used leave the old rules in force, and that shows in the log, in
-//! the metrics and on `/rlconfig`.
+//! A reload replaces the rules of all domains at once. Files that cannot be used leave the old
+//! rules in force, and that shows in the log, in the metrics and on `/rlconfig`.
 
 mod aside;
 mod files;
@@ -35,7 +35,11 @@ pub struct Edition {
 
 impl Edition {
     fn new(loaded: rules::Loaded, metrics: &Metrics) -> Self {
-        let meters = loaded.rules.rules().map(|rule| metrics.declared_rule(&rule.domain, &rule.levels)).collect();
+        let meters = loaded
+            .rules
+            .rules()
+            .map(|rule| metrics.declared_rule(&rule.domain, &rule.levels))
+            .collect();
         Self { rules: loaded.rules, meters, warnings: loaded.warnings }
     }
 
@@ -58,20 +62,28 @@ pub struct Rulebook {
 
 #[derive(Debug, Default)]
 struct Seen {
-    /// What was read last, or why it could not be. Compared with what is read next: contents are what decides, not times.
+    /// What was read last, or why it could not be. Compared with what is read next: contents are
+    /// what decides, not times.
     files: Option<Result<Found, String>>,
     /// Why the files that were seen last are not in force.
     error: Option<String>,
 }
 
 impl Rulebook {
-    /// Reads the rules for the first time. Without any path there are none, and every request is told so.
+    /// Reads the rules for the first time. Without any path there are none, and every request is
+    /// told so.
     ///
     /// # Errors
     /// Why the files cannot be used. A service that has never had rules must not seem to have them.
     pub fn open(settings: config::Rules, metrics: Arc<Metrics>) -> Result<Self, String> {
-        metrics.describe_counter("ratelimit_service_config_load_success", "Loads of the rules files that came into force");
-        metrics.describe_counter("ratelimit_service_config_load_error", "Loads of the rules files that were refused");
+        metrics.describe_counter(
+            "ratelimit_service_config_load_success",
+            "Loads of the rules files that came into force",
+        );
+        metrics.describe_counter(
+            "ratelimit_service_config_load_error",
+            "Loads of the rules files that were refused",
+        );
         let book = Self {
             loads: metrics.counter("ratelimit_service_config_load_success", &[]),
             failures: metrics.counter("ratelimit_service_config_load_error", &[]),
@@ -103,7 +115,8 @@ impl Rulebook {
         (!self.settings.paths.is_empty()).then_some(self.settings.poll_ms)
     }
 
-    /// Reads the files, and where they differ from what was read last, tries to bring them into force. Blocks on the file system.
+    /// Reads the files, and where they differ from what was read last, tries to bring them into
+    /// force. Blocks on the file system.
     pub fn refresh(&self) {
         let files = files::read(&self.settings);
         let mut seen = self.seen.lock();
@@ -117,9 +130,13 @@ impl Rulebook {
             Ok::<_, rules::LoadError>(Edition::new(loaded, &self.metrics))
         };
         // Many rules take a while, and the calls of that while must not wait for them.
-        let loaded = files.as_ref().map_err(String::clone).and_then(|files| aside(|| load(files))?.map_err(|error| error.explained()));
+        let loaded = files
+            .as_ref()
+            .map_err(String::clone)
+            .and_then(|files| aside(|| load(files))?.map_err(|error| error.explained()));
         let paths = self.paths(&files);
-        // First what is in force, then what was seen, then what is said of it: whatever stops this halfway, the next look finds the edit again.
+        // First what is in force, then what was seen, then what is said of it: whatever stops this
+        // halfway, the next look finds the edit again.
         match loaded {
             Ok(edition) => {
                 let edition = Arc::new(edition);
@@ -128,10 +145,21 @@ impl Rulebook {
                 drop(seen);
                 self.loads.increment(1);
                 for warning in &edition.warnings {
-                    tracing::warn!(file = warning.file, line = warning.line, "rules: {}", warning.text);
+                    tracing::warn!(
+                        file = warning.file,
+                        line = warning.line,
+                        "rules: {}",
+                        warning.text
+                    );
                 }
-                file_modes::tell(&file_modes::all_findings(paths.iter().map(|path| ("rules", path.as_path(), Holds::Decisions))));
-                tracing::info!(domains = edition.rules.domains().count(), rules = edition.rules.rules().count(), "rules loaded");
+                file_modes::tell(&file_modes::all_findings(
+                    paths.iter().map(|path| ("rules", path.as_path(), Holds::Decisions)),
+                ));
+                tracing::info!(
+                    domains = edition.rules.domains().count(),
+                    rules = edition.rules.rules().count(),
+                    "rules loaded"
+                );
             }
             Err(error) => {
                 (seen.files, seen.error) = (Some(files), Some(error.clone()));
@@ -139,7 +167,9 @@ impl Rulebook {
                 self.failures.increment(1);
                 // At the start the caller says so, and ends.
                 if self.current.load().is_some() {
-                    tracing::error!("the rules were not loaded, the old ones stay in force: {error}");
+                    tracing::error!(
+                        "the rules were not loaded, the old ones stay in force: {error}"
+                    );
                 }
             }
         }
@@ -147,7 +177,8 @@ impl Rulebook {
 
     /// Whoever may change one of them decides.
     fn paths(&self, files: &Result<Found, String>) -> Vec<PathBuf> {
-        let read = files.iter().flat_map(|found| &found.sources).map(|file| PathBuf::from(&file.name));
+        let read =
+            files.iter().flat_map(|found| &found.sources).map(|file| PathBuf::from(&file.name));
         self.settings.paths.iter().cloned().chain(read).take(MOST_LOOKED_AT).collect()
     }
 
@@ -155,13 +186,20 @@ impl Rulebook {
     pub fn summary(&self) -> String {
         let current = self.current.load();
         let Some(edition) = &*current else { return "no rules".to_owned() };
-        let count = |number: usize, of: &str| format!("{number} {of}{}", if number == 1 { "" } else { "s" });
-        let warnings = if edition.warnings.is_empty() { "no warnings".to_owned() } else { count(edition.warnings.len(), "warning") };
+        let count = |number: usize, of: &str| {
+            format!("{number} {of}{}", if number == 1 { "" } else { "s" })
+        };
+        let warnings = if edition.warnings.is_empty() {
+            "no warnings".to_owned()
+        } else {
+            count(edition.warnings.len(), "warning")
+        };
         let rules = count(edition.rules.rules().count(), "rule");
         format!("{rules} in {}, {warnings}", count(edition.rules.domains().count(), "domain"))
     }
 
-    /// The rules in force as text, a line each, in the form of the reference; before them, as comments, what is wrong with the files.
+    /// The rules in force as text, a line each, in the form of the reference; before them, as
+    /// comments, what is wrong with the files.
     pub fn describe(&self) -> String {
         let mut text = String::new();
         if let Some(error) = &self.seen.lock().error {
@@ -186,7 +224,11 @@ impl Rulebook {
 
 fn describe(rule: &Rule) -> String {
     let per = |per: &PerUnit| {
-        let multiplier = if per.multiplier == 1 { String::new() } else { format!(" unit_multiplier={}", per.multiplier) };
+        let multiplier = if per.multiplier == 1 {
+            String::new()
+        } else {
+            format!(" unit_multiplier={}", per.multiplier)
+        };
         format!("unit={}{multiplier} requests_per_unit={}", per.unit.name(), per.requests)
     };
     let limit = match &rule.limit {
@@ -196,7 +238,10 @@ fn describe(rule: &Rule) -> String {
         Limit::Bucket { per: rate, burst } => format!("{} burst={burst}", per(rate)),
     };
     let durable = if rule.durable.is_some() { ", durable: true" } else { "" };
-    format!("{}: {limit}, shadow_mode: {}, quota_mode: {}{durable}", rule.path, rule.shadow_mode, rule.quota_mode)
+    format!(
+        "{}: {limit}, shadow_mode: {}, quota_mode: {}{durable}",
+        rule.path, rule.shadow_mode, rule.quota_mode
+    )
 }
 
 #[cfg(test)]

@@ -1,8 +1,11 @@
-//! Rate-limit rules: the YAML of Envoy's global rate limit service, read, checked, compiled and matched.
+//! Rate-limit rules: the YAML of Envoy's global rate limit service, read, checked, compiled and
+//! matched.
 //!
-//! [`load`] goes over each file twice, as that service does: first the names of all keys and the types of all leaves (`keys`), then the
-//! fields (`declared`); only when all files have passed, their meaning (`compile`). The first mistake ends it. What is legal but surely not
-//! meant becomes a [`Warning`]. The result is a [`RuleSet`], which never changes; [`Domain::find`] gives the rule of a descriptor.
+//! [`load`] goes over each file twice, as that service does: first the names of all keys and the
+//! types of all leaves (`keys`), then the fields (`declared`); only when all files have passed,
+//! their meaning (`compile`). The first mistake ends it. What is legal but surely not meant becomes
+//! a [`Warning`]. The result is a [`RuleSet`], which never changes; [`Domain::find`] gives the rule
+//! of a descriptor.
 
 mod compile;
 mod declared;
@@ -35,7 +38,8 @@ pub struct Source {
 /// How files are put together.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LoadOptions {
-    /// Several files may add descriptors to one domain. They must not have the same descriptor: nothing is merged below the domain.
+    /// Several files may add descriptors to one domain. They must not have the same descriptor:
+    /// nothing is merged below the domain.
     pub merge_domains: bool,
 }
 
@@ -89,7 +93,8 @@ impl LoadError {
     /// The error with its line, and with what would be right.
     pub fn explained(&self) -> String {
         // A text that cannot be read names its line in the reference's words already.
-        let line = self.line.filter(|_| !self.message.starts_with("error loading config file: line"));
+        let line =
+            self.line.filter(|_| !self.message.starts_with("error loading config file: line"));
         let line = line.map(|line| format!(":{line}")).unwrap_or_default();
         let hint = self.hint.as_ref().map(|hint| format!(" ({hint})")).unwrap_or_default();
         format!("{}{line}: {}{hint}", self.file, self.message)
@@ -101,19 +106,22 @@ impl LoadError {
     }
 }
 
-/// Reads files of rules, in this order: it decides which of several fitting wildcards comes first in a merged domain.
+/// Reads files of rules, in this order: it decides which of several fitting wildcards comes first
+/// in a merged domain.
 ///
 /// # Errors
 /// The first mistake. Nothing is loaded then.
 pub fn load(sources: &[Source], options: &LoadOptions) -> Result<Loaded, LoadError> {
     let mut warnings = Vec::new();
-    let files = sources.iter().map(|source| read(source, &mut warnings)).collect::<Result<Vec<_>, _>>()?;
+    let files =
+        sources.iter().map(|source| read(source, &mut warnings)).collect::<Result<Vec<_>, _>>()?;
     let rules = compile::compile(&files, *options)?;
     Ok(Loaded { rules, warnings })
 }
 
 fn read(source: &Source, warnings: &mut Vec<Warning>) -> Result<declared::File, LoadError> {
-    let document = crate::yaml::parse(&source.text).map_err(|error| LoadError::unreadable(&source.name, error.line, error.reason))?;
+    let document = crate::yaml::parse(&source.text)
+        .map_err(|error| LoadError::unreadable(&source.name, error.line, error.reason))?;
     keys::check(&source.name, &document.root)?;
     let (file, mut found) = declared::File::read(&source.name, &document)?;
     warnings.append(&mut found);
@@ -149,7 +157,8 @@ impl RuleSet {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rule {
     pub limit: Limit,
-    /// Hits are charged to this quota, through any crash: never beyond the limit, and no refused ones. `None`: they are counted in memory.
+    /// Hits are charged to this quota, through any crash: never beyond the limit, and no refused
+    /// ones. `None`: they are counted in memory.
     pub durable: Option<Arc<CompiledQuota>>,
     /// What `replaces` of other rules may name; empty where it has none.
     pub name: String,
@@ -164,7 +173,8 @@ pub struct Rule {
     /// Where it stands: the domain and the levels, joined by dots.
     pub path: String,
     pub domain: String,
-    /// `key`, or `key_value` where the descriptor has a value, level by level. Wildcards stand as they are written.
+    /// `key`, or `key_value` where the descriptor has a value, level by level. Wildcards stand as
+    /// they are written.
     pub levels: Vec<String>,
     /// Where it is declared.
     pub file: String,
@@ -178,7 +188,8 @@ pub struct Rule {
 impl Rule {
     /// Whether its metric key is made of the request's values.
     fn has_runtime_metric(&self) -> bool {
-        self.detailed_metric || self.traits.iter().any(|level| level.value_to_metric && !level.shares)
+        self.detailed_metric
+            || self.traits.iter().any(|level| level.value_to_metric && !level.shares)
     }
 }
 
@@ -200,7 +211,8 @@ pub enum Limit {
     Window(PerUnit),
     /// So many in each week from Monday, month or year of UTC. The multiplier is 1.
     Calendar(PerUnit),
-    /// Tokens that come back evenly, at most `burst` at once. 0 requests deny all; `burst` may be 0 only then.
+    /// Tokens that come back evenly, at most `burst` at once. 0 requests deny all; `burst` may be 0
+    /// only then.
     Bucket { per: PerUnit, burst: u32 },
 }
 
@@ -235,7 +247,8 @@ pub enum Unit {
 }
 
 impl Unit {
-    const ALL: [Self; 7] = [Self::Second, Self::Minute, Self::Hour, Self::Day, Self::Week, Self::Month, Self::Year];
+    const ALL: [Self; 7] =
+        [Self::Second, Self::Minute, Self::Hour, Self::Day, Self::Week, Self::Month, Self::Year];
 
     pub fn seconds(self) -> u64 {
         match self {

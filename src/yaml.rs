@@ -1,7 +1,9 @@
-//! YAML as a tree of nodes that know their lines, typed as YAML 1.1 readers of configuration files do: plain `yes` is true, `0x10` is 16.
+//! YAML as a tree of nodes that know their lines, typed as YAML 1.1 readers of configuration files
+//! do: plain `yes` is true, `0x10` is 16.
 //!
-//! Only the first document of a text is read. What a hostile text can make of it is bounded by its length: beyond what is written there
-//! aliases repeat at most [`MAX_REPEATED_NODES`] and [`MAX_REPEATED_BYTES`], and nothing is nested deeper than [`MAX_DEPTH`].
+//! Only the first document of a text is read. What a hostile text can make of it is bounded by its
+//! length: beyond what is written there aliases repeat at most [`MAX_REPEATED_NODES`] and
+//! [`MAX_REPEATED_BYTES`], and nothing is nested deeper than [`MAX_DEPTH`].
 
 mod json;
 mod scalar;
@@ -47,7 +49,8 @@ pub struct Node {
 pub enum Content {
     Scalar(Scalar),
     List(Vec<Arc<Node>>),
-    /// In the order of the text, what merge keys (`<<`) bring last. No two entries have the same key.
+    /// In the order of the text, what merge keys (`<<`) bring last. No two entries have the same
+    /// key.
     Map(Vec<Entry>),
 }
 
@@ -102,9 +105,10 @@ impl Node {
     /// The value of a key that is text, in a mapping.
     pub fn get(&self, key: &str) -> Option<&Arc<Node>> {
         match &self.content {
-            Content::Map(entries) => {
-                entries.iter().find(|entry| entry.key.meaning == Meaning::Text && entry.key.text == key).map(|entry| &entry.value)
-            }
+            Content::Map(entries) => entries
+                .iter()
+                .find(|entry| entry.key.meaning == Meaning::Text && entry.key.text == key)
+                .map(|entry| &entry.value),
             Content::Scalar(_) | Content::List(_) => None,
         }
     }
@@ -114,7 +118,8 @@ impl Node {
         matches!(&self.content, Content::Scalar(scalar) if scalar.meaning == Meaning::Null)
     }
 
-    /// The same as JSON. Keys that are not text become their text. Fails for numbers that JSON does not have.
+    /// The same as JSON. Keys that are not text become their text. Fails for numbers that JSON does
+    /// not have.
     pub fn to_json(&self) -> Result<serde_json::Value, YamlError> {
         json::convert(self)
     }
@@ -138,7 +143,9 @@ impl Scalar {
         match self.meaning {
             Meaning::Null => "null".to_owned(),
             Meaning::Bool(_) => format!("the boolean `{shown}`"),
-            Meaning::Int(_) | Meaning::Uint(_) | Meaning::Float(_) => format!("the number `{shown}{more}`"),
+            Meaning::Int(_) | Meaning::Uint(_) | Meaning::Float(_) => {
+                format!("the number `{shown}{more}`")
+            }
             Meaning::Text => format!("the text `{}{more}`", shown.escape_debug()),
         }
     }

@@ -1,7 +1,8 @@
 //! One decision in the engine, keyed state included: its time, and the memory of a counter.
 //!
-//! `cargo bench --bench engine [-- --quick] [--tables]`. Time per decision comes from criterion; where two ways are compared they take turns in
-//! one run, and the ratio is that of each pair. Memory is what a fresh process grows by, all included. `--tables` leaves out what criterion
+//! `cargo bench --bench engine [-- --quick] [--tables]`. Time per decision comes from criterion;
+//! where two ways are compared they take turns in one run, and the ratio is that of each pair.
+//! Memory is what a fresh process grows by, all included. `--tables` leaves out what criterion
 //! times.
 #![allow(
     clippy::unwrap_used,
@@ -60,9 +61,18 @@ fn main() {
 }
 
 fn decisions(criterion: &mut Criterion, many: usize) {
-    for (traffic, keys) in [("1 key", Traffic::One), ("uniform", Traffic::Uniform), ("Zipf", Traffic::Zipf)] {
-        let mut group = criterion.benchmark_group(if traffic == "1 key" { traffic.to_owned() } else { format!("{many} keys, {traffic}") });
-        group.sample_size(10).warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(2));
+    for (traffic, keys) in
+        [("1 key", Traffic::One), ("uniform", Traffic::Uniform), ("Zipf", Traffic::Zipf)]
+    {
+        let mut group = criterion.benchmark_group(if traffic == "1 key" {
+            traffic.to_owned()
+        } else {
+            format!("{many} keys, {traffic}")
+        });
+        group
+            .sample_size(10)
+            .warm_up_time(Duration::from_millis(500))
+            .measurement_time(Duration::from_secs(2));
         let requests = keys.requests(many);
         for (name, make) in ALL {
             // Not made where a filter leaves it out.
@@ -73,10 +83,15 @@ fn decisions(criterion: &mut Criterion, many: usize) {
                 subject
             });
             for threads in [1, 2] {
-                group.bench_function(BenchmarkId::new(name, format!("{threads} thread(s)")), |bencher| {
-                    let subject = LazyCell::force(&subject);
-                    bencher.iter_custom(|decisions| run(&**subject, &requests, decisions, threads));
-                });
+                group.bench_function(
+                    BenchmarkId::new(name, format!("{threads} thread(s)")),
+                    |bencher| {
+                        let subject = LazyCell::force(&subject);
+                        bencher.iter_custom(|decisions| {
+                            run(&**subject, &requests, decisions, threads)
+                        });
+                    },
+                );
             }
         }
         group.finish();
@@ -91,22 +106,32 @@ fn run(subject: &dyn Decides, requests: &[String], decisions: u64, threads: usiz
         let (behind, before) = requests.split_at(from);
         barrier.wait();
         let start = Instant::now();
-        before.iter().chain(behind).cycle().take(decisions as usize).for_each(|key| subject.decide(black_box(key)));
+        before
+            .iter()
+            .chain(behind)
+            .cycle()
+            .take(decisions as usize)
+            .for_each(|key| subject.decide(black_box(key)));
         start.elapsed()
     };
     if threads == 1 {
         return work(0);
     }
     std::thread::scope(|scope| {
-        let running: Vec<_> = (0..threads).map(|thread| scope.spawn(move || work(thread))).collect::<Vec<_>>();
+        let running: Vec<_> =
+            (0..threads).map(|thread| scope.spawn(move || work(thread))).collect::<Vec<_>>();
         running.into_iter().map(|thread| thread.join().unwrap()).max().unwrap_or_default()
     })
 }
 
-/// What a request costs with all that finds its rule: it must not depend on how many rules there are.
+/// What a request costs with all that finds its rule: it must not depend on how many rules there
+/// are.
 fn matching(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("a rules decision");
-    group.sample_size(10).warm_up_time(Duration::from_millis(300)).measurement_time(Duration::from_secs(1));
+    group
+        .sample_size(10)
+        .warm_up_time(Duration::from_millis(300))
+        .measurement_time(Duration::from_secs(1));
     for rules in [10, 1_000, 100_000] {
         let subject = subject::Rules::of(rules);
         let mut at = 0;
@@ -122,17 +147,25 @@ fn matching(criterion: &mut Criterion) {
 
 /// A token bucket against the `governor` crate's, in turns.
 fn versus(many: usize, pairs: usize) {
-    println!("\n| a token bucket by a 39-byte key, {many} keys, uniform | governor / tollgate | tollgate | governor |\n|---|---|---|---|");
+    println!(
+        "\n| a token bucket by a 39-byte key, {many} keys, uniform | governor / tollgate | tollgate | governor |\n|---|---|---|---|"
+    );
     let requests = Traffic::Uniform.requests(many);
-    for (what, clocks) in [("time is given", Clocks::Given), ("each reads its own clock", Clocks::Read)] {
+    for (what, clocks) in
+        [("time is given", Clocks::Given), ("each reads its own clock", Clocks::Read)]
+    {
         let (ours, theirs) = (RULE_BUCKET(many, clocks), GOVERNOR(many, clocks));
         // Not in the order of the requests: their keys would lie in memory as they are asked for.
-        (0..many).map(declare::key).for_each(|key| [&ours, &theirs].into_iter().for_each(|subject| subject.decide(&key)));
+        (0..many)
+            .map(declare::key)
+            .for_each(|key| [&ours, &theirs].into_iter().for_each(|subject| subject.decide(&key)));
         for threads in [1, 2] {
             let (mut own, mut other) = (Vec::new(), Vec::new());
             for pair in 0..=pairs {
                 let decisions = requests.len() as u64;
-                let per_decision = |subject: &dyn Decides| run(subject, &requests, decisions, threads).as_nanos() as f64 / decisions as f64;
+                let per_decision = |subject: &dyn Decides| {
+                    run(subject, &requests, decisions, threads).as_nanos() as f64 / decisions as f64
+                };
                 let both = (per_decision(&*ours), per_decision(&*theirs));
                 // The first warms up.
                 if pair > 0 {
@@ -141,7 +174,12 @@ fn versus(many: usize, pairs: usize) {
                 }
             }
             let ratios: Vec<f64> = own.iter().zip(&other).map(|(own, other)| other / own).collect();
-            println!("| {what}, {threads} thread(s) | {} | {:.0} ns | {:.0} ns |", spread(&ratios), median(&own), median(&other));
+            println!(
+                "| {what}, {threads} thread(s) | {} | {:.0} ns | {:.0} ns |",
+                spread(&ratios),
+                median(&own),
+                median(&other)
+            );
         }
     }
 }

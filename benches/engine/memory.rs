@@ -9,7 +9,8 @@ use crate::subject::{ALL, Clocks, IN_PERIODS};
 /// Makes this program a child that measures one way.
 pub const FLAG: &str = "--memory-of";
 
-/// What is written behind the decisions is taken away after so many: what waits for that is no part of a counter.
+/// What is written behind the decisions is taken away after so many: what waits for that is no part
+/// of a counter.
 const EACH: usize = 1_000;
 const PERIODS: usize = 10;
 
@@ -17,7 +18,10 @@ const PERIODS: usize = 10;
 pub fn table(many: usize) {
     println!("\n| memory of a key, {many} keys of 39 bytes | resident bytes |\n|---|---|");
     for (place, (name, _)) in ALL.iter().enumerate() {
-        let child = Command::new(std::env::current_exe().unwrap()).args([FLAG, &place.to_string(), &many.to_string()]).output().unwrap();
+        let child = Command::new(std::env::current_exe().unwrap())
+            .args([FLAG, &place.to_string(), &many.to_string()])
+            .output()
+            .unwrap();
         let printed = String::from_utf8(child.stdout).unwrap();
         println!("| {name} | {} |", printed.trim());
     }
@@ -25,7 +29,8 @@ pub fn table(many: usize) {
 
 /// Fills one way with keys, and prints what each takes.
 pub fn child(arguments: &[String]) {
-    let numbers: Vec<usize> = arguments.iter().filter_map(|argument| argument.parse().ok()).collect();
+    let numbers: Vec<usize> =
+        arguments.iter().filter_map(|argument| argument.parse().ok()).collect();
     let (name, make) = ALL[numbers[0]];
     let subject = make(numbers[1], Clocks::Given);
     let before = resident("self");

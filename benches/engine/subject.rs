@@ -15,7 +15,9 @@ use tollgate::decide::gcra::RateLimit;
 use tollgate::decide::plan::Id;
 use tollgate::decide::time::{Now, SECOND_NS};
 use tollgate::decide::verdict::{Decision, Reason};
-use tollgate::engine::plans::{CheckInput, Granted, LeaseSettings, PlanEngine, Seat, Settings, Shortage};
+use tollgate::engine::plans::{
+    CheckInput, Granted, LeaseSettings, PlanEngine, Seat, Settings, Shortage,
+};
 use tollgate::engine::rules::decision::{Descriptor, Modes};
 use tollgate::engine::rules::{Budget, Mode, RuleEngine};
 use tollgate::rules::{LoadOptions, RuleSet, Source, load};
@@ -24,11 +26,12 @@ use crate::declare;
 
 const START: Now = Now { unix_ns: 1_795_341_600 * SECOND_NS, steady_ns: SECOND_NS };
 
-/// More than is ever taken, so that nothing is refused, however far apart the clocks of threads are.
+/// More than is ever taken, so that nothing is refused, however far apart the clocks of threads
+/// are.
 const BURST: u32 = 1_000_000_000;
 
-/// Decides, and is admitted: what refuses is another way through the code. A key is a `String`, because `governor` looks keys up by a reference
-/// to what it keeps.
+/// Decides, and is admitted: what refuses is another way through the code. A key is a `String`,
+/// because `governor` looks keys up by a reference to what it keeps.
 #[allow(clippy::ptr_arg)]
 pub trait Decides: Sync {
     fn decide(&self, key: &String);
@@ -56,18 +59,28 @@ pub const GOVERNOR: Make = |keys, clocks| match clocks {
     Clocks::Given => Governed::boxed(keys, Ticks),
     Clocks::Read => Governed::boxed(keys, governor::clock::DefaultClock::default()),
 };
-pub const PLAN_RATE: Make = |keys, _| Plan::boxed("rateLimit: {requestsPerSecond: 1000000, burst: 1000000000}", keys, false);
+pub const PLAN_RATE: Make = |keys, _| {
+    Plan::boxed("rateLimit: {requestsPerSecond: 1000000, burst: 1000000000}", keys, false)
+};
 /// As the server decides when a caller calls again.
-pub const PLAN_RATE_AGAIN: Make = |keys, _| Plan::remembering("rateLimit: {requestsPerSecond: 1000000, burst: 1000000000}", keys, false);
+pub const PLAN_RATE_AGAIN: Make = |keys, _| {
+    Plan::remembering("rateLimit: {requestsPerSecond: 1000000, burst: 1000000000}", keys, false)
+};
 pub const PLAN_FULL_AGAIN: Make = |keys, _| Plan::remembering(FULL, keys, true);
-pub const PLAN_QUOTA: Make = |keys, _| Plan::boxed("quotas: [{name: monthly, limit: 9007199254740992, unit: MONTH}]", keys, true);
+pub const PLAN_QUOTA: Make = |keys, _| {
+    Plan::boxed("quotas: [{name: monthly, limit: 9007199254740992, unit: MONTH}]", keys, true)
+};
 pub const PLAN_FULL: Make = |keys, _| Plan::boxed(FULL, keys, true);
 const FULL: &str = "rateLimit: {requestsPerSecond: 1000000, burst: 1000000000}, methodRateLimits: [
     {method: GET, path: '/orders/{id}', requestsPerSecond: 1000000, burst: 1000000000, replacesGeneral: false}],
     quotas: [{name: daily, limit: 9007199254740992, unit: DAY}, {name: monthly, limit: 9007199254740992, unit: MONTH}]";
 pub const PLAN_QUOTAS: Make = |keys, _| {
     let quota = |unit| format!("{{name: {unit}, limit: 9007199254740992, unit: {unit}}}");
-    Plan::boxed(&format!("quotas: [{}]", ["HOUR", "DAY", "WEEK", "MONTH", "YEAR"].map(quota).join(", ")), keys, true)
+    Plan::boxed(
+        &format!("quotas: [{}]", ["HOUR", "DAY", "WEEK", "MONTH", "YEAR"].map(quota).join(", ")),
+        keys,
+        true,
+    )
 };
 pub const DASH_MAP: Make = |_, _| Box::new(Bare(DashMap::new()));
 
@@ -76,14 +89,18 @@ pub const ALL: [(&str, Make); 11] = [
     ("a bare DashMap: a number added", DASH_MAP),
     ("governor: a token bucket", GOVERNOR),
     ("rule: a token bucket", RULE_BUCKET),
-    ("rule: a fixed window", |_, clocks| Rule::boxed(Budget::Window { limit: u64::MAX, length_s: 31_536_000 }, clocks)),
+    ("rule: a fixed window", |_, clocks| {
+        Rule::boxed(Budget::Window { limit: u64::MAX, length_s: 31_536_000 }, clocks)
+    }),
     ("plan: a rate", PLAN_RATE),
     ("plan: a rate, of a remembered caller", PLAN_RATE_AGAIN),
     ("plan: a quota with a lease, and its receipt", PLAN_QUOTA),
     ("plan: five quotas with leases, and the receipt", PLAN_QUOTAS),
     ("plan: a rate, a method's rate, two quotas, and the receipt", PLAN_FULL),
     ("plan: the same, of a remembered caller", PLAN_FULL_AGAIN),
-    (IN_PERIODS, |keys, _| Plan::boxed("quotas: [{name: minutely, limit: 9007199254740992, unit: MINUTE}]", keys, true)),
+    (IN_PERIODS, |keys, _| {
+        Plan::boxed("quotas: [{name: minutely, limit: 9007199254740992, unit: MINUTE}]", keys, true)
+    }),
 ];
 
 /// What is called again in so many periods, one after another, when its memory is measured.
@@ -118,7 +135,10 @@ impl governor::clock::Clock for Ticks {
 
 fn given() -> Now {
     let passed_ns = tick();
-    Now { unix_ns: START.unix_ns + passed_ns % (3600 * SECOND_NS), steady_ns: START.steady_ns + passed_ns }
+    Now {
+        unix_ns: START.unix_ns + passed_ns % (3600 * SECOND_NS),
+        steady_ns: START.steady_ns + passed_ns,
+    }
 }
 
 struct Rule {
@@ -139,12 +159,18 @@ impl Decides for Rule {
         let now = self.clock.as_ref().map_or_else(given, Clock::now);
         let mut identity = self.engine.identity(b"domain");
         identity.level(&[b"api_key", b"_", key.as_bytes()], b"api_key");
-        let standings = self.engine.charge(&[identity.ask(self.budget, 1, false)], Mode::Each, now, |_| false);
+        let standings =
+            self.engine.charge(&[identity.ask(self.budget, 1, false)], Mode::Each, now, |_| false);
         assert!(standings.iter().all(|standing| !standing.over));
     }
 }
 
-type Keyed<C> = RateLimiter<String, DashMapStateStore<String>, C, NoOpMiddleware<<C as governor::clock::Clock>::Instant>>;
+type Keyed<C> = RateLimiter<
+    String,
+    DashMapStateStore<String>,
+    C,
+    NoOpMiddleware<<C as governor::clock::Clock>::Instant>,
+>;
 
 struct Governed<C: governor::clock::Clock>(Keyed<C>);
 
@@ -153,7 +179,8 @@ where
     C::Instant: Send + Sync,
 {
     fn boxed(_keys: usize, clock: C) -> Box<dyn Decides> {
-        let quota = Quota::per_second(NonZeroU32::new(1_000_000_000).unwrap()).allow_burst(NonZeroU32::new(4 * BURST).unwrap());
+        let quota = Quota::per_second(NonZeroU32::new(1_000_000_000).unwrap())
+            .allow_burst(NonZeroU32::new(4 * BURST).unwrap());
         Box::new(Self(RateLimiter::dashmap_with_clock(quota, clock)))
     }
 }
@@ -209,7 +236,9 @@ impl Plan {
     }
 
     fn new(limits: &str, keys: usize, leased: bool) -> Self {
-        let file = format!("plans: [{{id: gold, entitlements: [{{name: all, targets: [orders], {limits}}}]}}]");
+        let file = format!(
+            "plans: [{{id: gold, entitlements: [{{name: all, targets: [orders], {limits}}}]}}]"
+        );
         let catalog = CatalogStore::new(HashKey([7; 32]), None);
         apply_in_steps(&catalog, &file, keys);
         let lease = leased.then(LeaseSettings::default);
@@ -223,15 +252,17 @@ impl Plan {
     }
 }
 
-/// Makes a catalog hold what a file declares and its subscribers, step by step: what a large edit needs meanwhile would be in the place of
-/// what is measured after it.
+/// Makes a catalog hold what a file declares and its subscribers, step by step: what a large edit
+/// needs meanwhile would be in the place of what is measured after it.
 fn apply_in_steps(catalog: &CatalogStore, file: &str, subscribers: usize) {
     const STEP: usize = 1_000;
     let declared = declare::declare(file, 0);
     declare::apply(catalog, &declared, START);
     let plans: Vec<Id> = declared.plans.iter().map(|plan| Id::clone(&plan.value.id)).collect();
     for from in (0..subscribers).step_by(STEP) {
-        let subscribers = (from..subscribers.min(from + STEP)).map(|number| declare::subscriber(number, &plans)).collect();
+        let subscribers = (from..subscribers.min(from + STEP))
+            .map(|number| declare::subscriber(number, &plans))
+            .collect();
         declare::apply(catalog, &Declared { subscribers, ..Declared::default() }, START);
     }
 }
@@ -243,7 +274,18 @@ impl Plan {
         for need in needs {
             let counter = need.number.unwrap_or_else(|| COUNTERS.fetch_add(1, Ordering::Relaxed));
             let leased = need.limit / 2;
-            self.engine.apply_lease(&need, &Granted { counter, rule: 0, leased, spent: need.spent, charged: leased, granted: 0 }, now);
+            self.engine.apply_lease(
+                &need,
+                &Granted {
+                    counter,
+                    rule: 0,
+                    leased,
+                    spent: need.spent,
+                    charged: leased,
+                    granted: 0,
+                },
+                now,
+            );
         }
     }
 }
@@ -270,18 +312,37 @@ impl Decides for Plan {
     }
 
     fn decide(&self, key: &String) {
-        let request =
-            CheckInput { api_key: key.as_bytes(), target: "orders", method: b"GET", path: b"/orders/17", cost: None, operation_id: b"" };
+        let request = CheckInput {
+            api_key: key.as_bytes(),
+            target: "orders",
+            method: b"GET",
+            path: b"/orders/17",
+            cost: None,
+            operation_id: b"",
+        };
         let now = self.now();
         let catalog = self.catalog.load();
-        let mut recent = THREAD.with(|thread| self.recent.get(thread % self.recent.len().max(1))).map(Mutex::lock);
+        let mut recent = THREAD
+            .with(|thread| self.recent.get(thread % self.recent.len().max(1)))
+            .map(Mutex::lock);
         loop {
             let known = recent.as_mut().and_then(|recent| {
                 let who = recent.who(request.api_key, request.target)?;
                 recent.find(&catalog, who, (request.api_key, request.target), now)
             });
             let mut decision = Decision::refused(Reason::LedgerUnavailable, None);
-            match self.engine.check_into(&**catalog, known.map(Caller::covered), &request, Shortage::Ask, now, &mut decision).unwrap() {
+            match self
+                .engine
+                .check_into(
+                    &**catalog,
+                    known.map(Caller::covered),
+                    &request,
+                    Shortage::Ask,
+                    now,
+                    &mut decision,
+                )
+                .unwrap()
+            {
                 None => return assert!(decision.verdict.is_allowed(), "{decision:?}"),
                 Some(needs) => self.lease(needs, now),
             }
@@ -299,17 +360,28 @@ pub struct Rules {
 impl Rules {
     pub fn of(many: usize) -> Self {
         let values: Vec<String> = (0..many).map(|number| format!("value-{number}")).collect();
-        let rule =
-            |value: &String| format!("- {{key: api_key, value: {value}, rate_limit: {{unit: second, requests_per_unit: 1000000000}}}}\n");
-        let text = format!("domain: bench\ndescriptors:\n{}", values.iter().map(rule).collect::<String>());
-        let loaded = load(&[Source { name: "bench.yaml".to_owned(), text }], &LoadOptions::default());
+        let rule = |value: &String| {
+            format!(
+                "- {{key: api_key, value: {value}, rate_limit: {{unit: second, requests_per_unit: 1000000000}}}}\n"
+            )
+        };
+        let text =
+            format!("domain: bench\ndescriptors:\n{}", values.iter().map(rule).collect::<String>());
+        let loaded =
+            load(&[Source { name: "bench.yaml".to_owned(), text }], &LoadOptions::default());
         Self { engine: RuleEngine::new(usize::MAX).unwrap(), rules: loaded.unwrap().rules, values }
     }
 
     pub fn decide(&self, number: usize) {
         let entry = (b"api_key".as_slice(), self.values[number].as_bytes());
-        let descriptor = [Descriptor { entries: [entry].into_iter().collect(), limit_override: None, hits: 1, negative: false }];
-        let decision = self.engine.decide(&self.rules, b"bench", &descriptor, Modes::default(), given());
+        let descriptor = [Descriptor {
+            entries: [entry].into_iter().collect(),
+            limit_override: None,
+            hits: 1,
+            negative: false,
+        }];
+        let decision =
+            self.engine.decide(&self.rules, b"bench", &descriptor, Modes::default(), given());
         assert!(!decision.over_limit);
     }
 }

@@ -20,7 +20,8 @@ impl Traffic {
         }
     }
 
-    /// The keys of the requests, in their order. As in a server each request brings its own bytes, which were just written.
+    /// The keys of the requests, in their order. As in a server each request brings its own bytes,
+    /// which were just written.
     pub fn requests(self, many: usize) -> Vec<String> {
         let mut random = Random(0x9e37_79b9_7f4a_7c15);
         match self {

@@ -49,17 +49,23 @@ pub fn rules(descriptors: usize) -> Traffic {
     let entry = |key: &str, value: Option<String>| DescriptorEntry { key: key.to_owned(), value };
     let descriptors = match descriptors {
         1 => vec![vec![entry("api_key", None)]],
-        many => (0..many).map(|number| vec![entry("limit", Some(number.to_string())), entry("api_key", None)]).collect(),
+        many => (0..many)
+            .map(|number| vec![entry("limit", Some(number.to_string())), entry("api_key", None)])
+            .collect(),
     };
     Traffic::RateLimit { domain: "load".to_owned(), descriptors }
 }
 
 /// Who checks against a plan that [`super::plans`] has made.
 pub fn caller(plan: &str) -> Caller {
-    Caller { api_keys: ApiKeys::Numbered(super::plans::key_prefix(plan)), target: super::plans::TARGET.to_owned() }
+    Caller {
+        api_keys: ApiKeys::Numbered(super::plans::key_prefix(plan)),
+        target: super::plans::TARGET.to_owned(),
+    }
 }
 
-/// Measures an interval of a job, after it has run for a while. What is not admitted or not answered would not be what is measured.
+/// Measures an interval of a job, after it has run for a while. What is not admitted or not
+/// answered would not be what is measured.
 pub fn measure(server: &Server, job: Job, interval: Duration) -> Sample {
     let warm_up = (interval / 5).max(Duration::from_millis(200));
     let traffic = job.traffic.clone();
@@ -71,7 +77,12 @@ pub fn measure(server: &Server, job: Job, interval: Duration) -> Sample {
     run.stop();
     let summary = run.finish().unwrap();
     let calls = &summary.tally.calls;
-    assert_eq!((calls.failed(), summary.tally.reports.failed()), (0, 0), "calls failed: {:?}", summary.tally.lost);
+    assert_eq!(
+        (calls.failed(), summary.tally.reports.failed()),
+        (0, 0),
+        "calls failed: {:?}",
+        summary.tally.lost
+    );
     assert_eq!(calls.decisions(), calls.admitted(&traffic), "not all were admitted");
     let decisions = (after.decisions - before.decisions) as f64;
     let seconds = (after.elapsed_ns - before.elapsed_ns) as f64 / 1e9;

@@ -1,5 +1,5 @@
-//! Servers that decide nothing: they decode the same requests and answer what tollgate answers, so that what is left between them and
-//! tollgate is the decision.
+//! Servers that decide nothing: they decode the same requests and answer what tollgate answers, so
+//! that what is left between them and tollgate is the decision.
 
 use std::io::Write;
 use std::net::TcpListener;
@@ -10,11 +10,17 @@ use tokio::sync::watch;
 use tokio_stream::Empty;
 use tollgate::config::{Config, Flags};
 use tollgate::grpc::pb::rls::rate_limit_service_client::RateLimitServiceClient;
-use tollgate::grpc::pb::rls::rate_limit_service_server::{RateLimitService, RateLimitServiceServer};
+use tollgate::grpc::pb::rls::rate_limit_service_server::{
+    RateLimitService, RateLimitServiceServer,
+};
 use tollgate::grpc::pb::tollgate as pb;
-use tollgate::grpc::pb::tollgate::decision_service_server::{DecisionService, DecisionServiceServer};
+use tollgate::grpc::pb::tollgate::decision_service_server::{
+    DecisionService, DecisionServiceServer,
+};
 use tollgate::grpc::server::Dispatch;
-use tollgate::grpc::wire::{Descriptor, DescriptorStatus, Entry, RateLimitRequest, RateLimitResponse};
+use tollgate::grpc::wire::{
+    Descriptor, DescriptorStatus, Entry, RateLimitRequest, RateLimitResponse,
+};
 use tonic::transport::Server as Tonic;
 use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status, Streaming};
@@ -55,8 +61,10 @@ pub fn take_samples(tollgate: &Server, file: &Path) {
     let limited = plans::wait(async {
         let entry = Entry { key: "api_key".into(), value: "a-sample".into() };
         let descriptors = vec![Descriptor { entries: vec![entry], ..Descriptor::default() }];
-        let request = RateLimitRequest { domain: "load".into(), descriptors, ..RateLimitRequest::default() };
-        let mut client = RateLimitServiceClient::connect(format!("http://{}", tollgate.grpc)).await.unwrap();
+        let request =
+            RateLimitRequest { domain: "load".into(), descriptors, ..RateLimitRequest::default() };
+        let mut client =
+            RateLimitServiceClient::connect(format!("http://{}", tollgate.grpc)).await.unwrap();
         client.should_rate_limit(request).await.unwrap().into_inner()
     });
     let mut bytes = limited.encode_length_delimited_to_vec();
@@ -88,27 +96,43 @@ pub fn serve_if_asked() {
     listener.set_nonblocking(true).unwrap();
     println!("ready grpc={}", listener.local_addr().unwrap());
     std::io::stdout().flush().unwrap();
-    if settings == Settings::Default.name() { serve_default(desk, listener) } else { serve_chosen(desk, listener) }
+    if settings == Settings::Default.name() {
+        serve_default(desk, listener)
+    } else {
+        serve_chosen(desk, listener)
+    }
 }
 
 fn serve_default(desk: Desk, listener: TcpListener) {
     tokio::runtime::Runtime::new().unwrap().block_on(async {
-        let incoming = TcpIncoming::from(tokio::net::TcpListener::from_std(listener).unwrap()).with_nodelay(Some(true));
+        let incoming = TcpIncoming::from(tokio::net::TcpListener::from_std(listener).unwrap())
+            .with_nodelay(Some(true));
         router(desk).serve_with_incoming(incoming).await.unwrap();
     });
 }
 
 fn router(desk: Desk) -> tonic::transport::server::Router {
-    Tonic::builder().add_service(RateLimitServiceServer::new(desk)).add_service(DecisionServiceServer::new(desk))
+    Tonic::builder()
+        .add_service(RateLimitServiceServer::new(desk))
+        .add_service(DecisionServiceServer::new(desk))
 }
 
 /// On tollgate's own server, with its default settings.
 fn serve_chosen(desk: Desk, listener: TcpListener) {
     let config = Config::resolve(&Flags::default(), &|_| None).unwrap();
-    let services = move || Dispatch::new().serving(RateLimitServiceServer::new(desk)).serving(DecisionServiceServer::new(desk));
+    let services = move || {
+        Dispatch::new()
+            .serving(RateLimitServiceServer::new(desk))
+            .serving(DecisionServiceServer::new(desk))
+    };
     let (_stop, stopping) = watch::channel(false);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(tollgate::grpc::server::Server::new(config.grpc_server).serve(listener, services, stopping)).unwrap();
+    runtime
+        .block_on(
+            tollgate::grpc::server::Server::new(config.grpc_server)
+                .serve(listener, services, stopping),
+        )
+        .unwrap();
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -116,33 +140,52 @@ struct Desk(&'static Samples);
 
 #[tonic::async_trait]
 impl RateLimitService for Desk {
-    async fn should_rate_limit(&self, request: Request<RateLimitRequest>) -> Result<Response<RateLimitResponse>, Status> {
+    async fn should_rate_limit(
+        &self,
+        request: Request<RateLimitRequest>,
+    ) -> Result<Response<RateLimitResponse>, Status> {
         let statuses = vec![self.0.status.clone(); request.get_ref().descriptors.len()];
-        Ok(Response::new(RateLimitResponse { overall_code: 1, statuses, ..RateLimitResponse::default() }))
+        Ok(Response::new(RateLimitResponse {
+            overall_code: 1,
+            statuses,
+            ..RateLimitResponse::default()
+        }))
     }
 }
 
 #[tonic::async_trait]
 impl DecisionService for Desk {
-    async fn check(&self, request: Request<pb::CheckRequest>) -> Result<Response<pb::CheckResponse>, Status> {
+    async fn check(
+        &self,
+        request: Request<pb::CheckRequest>,
+    ) -> Result<Response<pb::CheckResponse>, Status> {
         let of_quotas = request.get_ref().api_key.starts_with(QUOTAS.as_bytes());
         Ok(Response::new(if of_quotas { self.0.quotas.clone() } else { self.0.rate.clone() }))
     }
 
-    async fn report(&self, request: Request<pb::ReportRequest>) -> Result<Response<pb::ReportResponse>, Status> {
+    async fn report(
+        &self,
+        request: Request<pb::ReportRequest>,
+    ) -> Result<Response<pb::ReportResponse>, Status> {
         let results = vec![pb::Settlement::Counted.into(); request.get_ref().outcomes.len()];
         Ok(Response::new(pb::ReportResponse { results }))
     }
 
     type CheckStreamStream = Empty<Result<pb::CheckBatchResponse, Status>>;
 
-    async fn check_stream(&self, _: Request<Streaming<pb::CheckBatch>>) -> Result<Response<Self::CheckStreamStream>, Status> {
+    async fn check_stream(
+        &self,
+        _: Request<Streaming<pb::CheckBatch>>,
+    ) -> Result<Response<Self::CheckStreamStream>, Status> {
         Err(Status::unimplemented("streams are compared with the unary call"))
     }
 
     type ReportStreamStream = Empty<Result<pb::ReportResponse, Status>>;
 
-    async fn report_stream(&self, _: Request<Streaming<pb::ReportRequest>>) -> Result<Response<Self::ReportStreamStream>, Status> {
+    async fn report_stream(
+        &self,
+        _: Request<Streaming<pb::ReportRequest>>,
+    ) -> Result<Response<Self::ReportStreamStream>, Status> {
         Err(Status::unimplemented("streams are compared with the unary call"))
     }
 }

@@ -39,8 +39,10 @@ fn draw(panel: &Panel) -> String {
     let (right, bottom) = (WIDTH - AROUND / 2.0, HEIGHT - AROUND);
     let least = panel.points.iter().map(|point| point.0).fold(f64::INFINITY, f64::min).log10();
     let most = panel.points.iter().map(|point| point.0).fold(1.0, f64::max).log10();
-    let top = panel.points.iter().map(|point| point.1).fold(0.0, f64::max) * 1.15 + f64::MIN_POSITIVE;
-    let across = |count: f64| LEFT + (count.log10() - least) / (most - least).max(1e-9) * (right - LEFT);
+    let top =
+        panel.points.iter().map(|point| point.1).fold(0.0, f64::max) * 1.15 + f64::MIN_POSITIVE;
+    let across =
+        |count: f64| LEFT + (count.log10() - least) / (most - least).max(1e-9) * (right - LEFT);
     let up = |value: f64| bottom - value / top * (bottom - AROUND);
     let mut svg = format!(
         "<text x=\"{LEFT}\" y=\"16\" font-weight=\"bold\">{}</text>\n<text x=\"{LEFT}\" y=\"29\" fill=\"#666\">{}</text>\n\
@@ -49,15 +51,33 @@ fn draw(panel: &Panel) -> String {
     );
     for value in [0.0, top / 2.0, top] {
         let (y, label) = (up(value), digits(value));
-        let _ = writeln!(svg, "<text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{label}</text>", LEFT - 5.0, y + 4.0);
+        let _ = writeln!(
+            svg,
+            "<text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{label}</text>",
+            LEFT - 5.0,
+            y + 4.0
+        );
         let _ = writeln!(svg, "<path d=\"M{LEFT} {y:.1}H{right}\" stroke=\"#eee\"/>");
     }
-    let points: Vec<String> = panel.points.iter().map(|(count, value)| format!("{:.1},{:.1}", across(*count), up(*value))).collect();
-    let _ = writeln!(svg, "<polyline points=\"{}\" fill=\"none\" stroke=\"#06c\" stroke-width=\"2\"/>", points.join(" "));
+    let points: Vec<String> = panel
+        .points
+        .iter()
+        .map(|(count, value)| format!("{:.1},{:.1}", across(*count), up(*value)))
+        .collect();
+    let _ = writeln!(
+        svg,
+        "<polyline points=\"{}\" fill=\"none\" stroke=\"#06c\" stroke-width=\"2\"/>",
+        points.join(" ")
+    );
     for (count, value) in &panel.points {
         let (x, y) = (across(*count), up(*value));
         let _ = writeln!(svg, "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"3\" fill=\"#06c\"/>");
-        let _ = writeln!(svg, "<text x=\"{x:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>", bottom + 15.0, short(*count));
+        let _ = writeln!(
+            svg,
+            "<text x=\"{x:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>",
+            bottom + 15.0,
+            short(*count)
+        );
     }
     svg
 }

@@ -29,7 +29,14 @@ impl Server {
     pub fn tollgate(kept: Kept, rules: Option<&Path>) -> Self {
         let data = (kept == Kept::OnDisk).then(|| TempDir::new().unwrap());
         let mut command = Command::new(env!("CARGO_BIN_EXE_tollgate"));
-        command.args(["serve", "--grpc-addr", "127.0.0.1:0", "--http-addr", "127.0.0.1:0", "--data-dir"]);
+        command.args([
+            "serve",
+            "--grpc-addr",
+            "127.0.0.1:0",
+            "--http-addr",
+            "127.0.0.1:0",
+            "--data-dir",
+        ]);
         match &data {
             Some(folder) => command.arg(folder.path()),
             None => command.arg(":memory:"),
@@ -53,7 +60,10 @@ impl Server {
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let address = line.split_whitespace().find_map(|word| word.strip_prefix("grpc=")).and_then(|text| text.parse().ok());
+        let address = line
+            .split_whitespace()
+            .find_map(|word| word.strip_prefix("grpc="))
+            .and_then(|text| text.parse().ok());
         let Some(grpc) = address else { panic!("a server did not say where it is: {line:?}") };
         Self { child, grpc, data }
     }
@@ -85,8 +95,9 @@ impl Drop for Server {
     }
 }
 
-/// Puts what is started meanwhile, with all its threads, on the first core of this machine, and this thread and what it starts later on the
-/// others: who asks takes no time from who answers. On a machine of one core both share it.
+/// Puts what is started meanwhile, with all its threads, on the first core of this machine, and
+/// this thread and what it starts later on the others: who asks takes no time from who answers. On
+/// a machine of one core both share it.
 pub fn apart<T>(start: impl FnOnce() -> T) -> T {
     let all = sched_getaffinity(None).unwrap();
     let cores: Vec<usize> = (0..CpuSet::MAX_CPU).filter(|core| all.is_set(*core)).collect();
@@ -111,7 +122,8 @@ pub fn own_cpu_s() -> f64 {
 #[allow(clippy::cast_precision_loss)]
 fn cpu_s(process: &str) -> f64 {
     let text = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
-    // The name, in brackets, may hold anything. After it: the state, and eleven numbers before the two that are wanted.
+    // The name, in brackets, may hold anything. After it: the state, and eleven numbers before the
+    // two that are wanted.
     let fields: Vec<&str> = text.rsplit(')').next().unwrap().split_whitespace().collect();
     let ticks: f64 = fields[11..13].iter().map(|field| field.parse::<f64>().unwrap()).sum();
     ticks / rustix::param::clock_ticks_per_second() as f64
@@ -121,9 +133,16 @@ fn cpu_s(process: &str) -> f64 {
 pub fn machine() -> String {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
     let info = read("/proc/cpuinfo");
-    let model = info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": ")).map_or("unknown", |(_, name)| name);
+    let model = info
+        .lines()
+        .find_map(|line| line.strip_prefix("model name")?.split_once(": "))
+        .map_or("unknown", |(_, name)| name);
     let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
-    let memory_kb: u64 = read("/proc/meminfo").split_whitespace().nth(1).and_then(|text| text.parse().ok()).unwrap_or(0);
+    let memory_kb: u64 = read("/proc/meminfo")
+        .split_whitespace()
+        .nth(1)
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(0);
     let mut text = String::new();
     let _ = write!(
         text,

@@ -15,10 +15,16 @@ fn plan(limit: u64) -> String {
 }
 
 /// CPU per check over all threads, in nanoseconds.
-fn per_check(site: &Site, runtime: &tokio::runtime::Runtime, keys: &[String], rounds: usize) -> f64 {
+fn per_check(
+    site: &Site,
+    runtime: &tokio::runtime::Runtime,
+    keys: &[String],
+    rounds: usize,
+) -> f64 {
     let before = cpu_ns();
     let plans = &site.plans;
-    // As many callers as a busy gateway has in flight: where one waits for the ledger the others go on.
+    // As many callers as a busy gateway has in flight: where one waits for the ledger the others go
+    // on.
     let callers = 256.min(keys.len());
     let mut running = Vec::with_capacity(callers);
     for keys in keys.chunks(keys.len().div_ceil(callers)) {
@@ -42,7 +48,8 @@ fn pairs(counters: usize, limit: u64, rounds: usize) -> (Vec<f64>, Vec<f64>, Vec
     let file = plan(limit);
     let runtime = runtime();
     let keys: Vec<String> = (0..counters).map(declare::key).collect();
-    let sites = [true, false].map(|with_ledger| Site::start(&file, counters, with_ledger, Time::of_the_machine()));
+    let sites = [true, false]
+        .map(|with_ledger| Site::start(&file, counters, with_ledger, Time::of_the_machine()));
     for site in &sites {
         site.warm(&runtime, &keys, "orders");
         per_check(site, &runtime, &keys, (rounds / 4).max(1));
@@ -59,12 +66,25 @@ fn pairs(counters: usize, limit: u64, rounds: usize) -> (Vec<f64>, Vec<f64>, Vec
 pub fn cost(scale: Scale, rows: &mut Vec<Row>) {
     let hot_rounds = scale.of(500_000, 100_000);
     for (what, counters, limit, rounds, target) in [
-        ("CPU per check, ledger on / off, 1 counter of limit 10 M", 1, 10_000_000, hot_rounds, "≤ 1.05"),
-        ("CPU per check, ledger on / off, 8 counters of limit 10 M", 8, 10_000_000, hot_rounds / 4, "≤ 1.05"),
+        (
+            "CPU per check, ledger on / off, 1 counter of limit 10 M",
+            1,
+            10_000_000,
+            hot_rounds,
+            "≤ 1.05",
+        ),
+        (
+            "CPU per check, ledger on / off, 8 counters of limit 10 M",
+            8,
+            10_000_000,
+            hot_rounds / 4,
+            "≤ 1.05",
+        ),
         ("CPU per check, ledger on / off, 10,000 counters of limit 100", 10_000, 100, 8, "< 2"),
     ] {
         let (on, off, ratios) = pairs(counters, limit, rounds);
-        let measured = format!("{} ({:.0} ns / {:.0} ns)", spread(&ratios), median(&on), median(&off));
+        let measured =
+            format!("{} ({:.0} ns / {:.0} ns)", spread(&ratios), median(&on), median(&off));
         rows.push(Row::new(what, measured, target));
     }
 }
@@ -72,7 +92,9 @@ pub fn cost(scale: Scale, rows: &mut Vec<Row>) {
 pub fn commits(scale: Scale, rows: &mut Vec<Row>) {
     let runtime = runtime();
     let per_second = 20_000;
-    for (what, counters) in [("one counter of limit 10 M", 1), ("10,000 counters of limit 10 M, evenly", 10_000)] {
+    for (what, counters) in
+        [("one counter of limit 10 M", 1), ("10,000 counters of limit 10 M, evenly", 10_000)]
+    {
         let site = Site::start(&plan(10_000_000), counters, true, Time::of_the_machine());
         let keys: Vec<String> = (0..counters).map(declare::key).collect();
         site.warm(&runtime, &keys, "orders");
@@ -90,7 +112,10 @@ pub fn commits(scale: Scale, rows: &mut Vec<Row>) {
         site.settle_down();
         let after = site.ledger().status();
         let per_1000 = |count: u64| count as f64 * 1000.0 / admitted as f64;
-        let (commits, operations) = (per_1000(after.commits - before.commits), per_1000(after.operations - before.operations));
+        let (commits, operations) = (
+            per_1000(after.commits - before.commits),
+            per_1000(after.operations - before.operations),
+        );
         let what = format!("ledger commits per 1000 admitted, {what}, {per_second} a second");
         rows.push(Row::new(&what, format!("{commits:.2} (of {operations:.1} leases)"), ""));
     }

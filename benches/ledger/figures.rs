@@ -17,6 +17,8 @@ pub fn median(values: &[f64]) -> f64 {
 
 /// `1.04 (1.02 to 1.07)`: the middle one, the least and the most.
 pub fn spread(values: &[f64]) -> String {
-    let (least, most) = values.iter().fold((f64::INFINITY, 0.0_f64), |(least, most), &value| (least.min(value), most.max(value)));
+    let (least, most) = values.iter().fold((f64::INFINITY, 0.0_f64), |(least, most), &value| {
+        (least.min(value), most.max(value))
+    });
     format!("{:.2} ({least:.2} to {most:.2})", median(values))
 }

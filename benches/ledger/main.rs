@@ -1,7 +1,8 @@
 //! What it costs that quotas survive: the parts of a server over a real SQLite file on the disk.
 //!
-//! `cargo bench --bench ledger [-- --quick] [--only NAME] [--write]`, NAME one of those below. `--quick`: smaller numbers, to see that it
-//! works. `--write` puts the table into `benches/results/ledger.md`.
+//! `cargo bench --bench ledger [-- --quick] [--only NAME] [--write]`, NAME one of those below.
+//! `--quick`: smaller numbers, to see that it works. `--write` puts the table into
+//! `benches/results/ledger.md`.
 // A bench ends where something is not as it must be.
 #![allow(
     clippy::unwrap_used,
@@ -81,7 +82,10 @@ fn main() {
     let flags: Vec<String> = std::env::args().skip(1).collect();
     let has = |flag: &str| flags.iter().any(|given| given == flag);
     let scale = Scale { quick: has("--quick") };
-    let only = flags.iter().position(|flag| flag == "--only").map(|place| flags.get(place + 1).map_or("", String::as_str));
+    let only = flags
+        .iter()
+        .position(|flag| flag == "--only")
+        .map(|place| flags.get(place + 1).map_or("", String::as_str));
     if let Some(name) = only.filter(|name| ALL.iter().all(|(known, _)| known != name)) {
         let names: Vec<&str> = ALL.iter().map(|(known, _)| *known).collect();
         println!("--only {name}: there are {}", names.join(", "));
@@ -106,7 +110,13 @@ fn main() {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/results/ledger.md");
         let command = "cargo bench --bench ledger -- --write";
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(&path, format!("What durable quotas cost. `{command}` writes this file.\n\n{HEAD}\n{}\n", lines.join("\n")))
-            .unwrap();
+        std::fs::write(
+            &path,
+            format!(
+                "What durable quotas cost. `{command}` writes this file.\n\n{HEAD}\n{}\n",
+                lines.join("\n")
+            ),
+        )
+        .unwrap();
     }
 }

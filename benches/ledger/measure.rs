@@ -12,7 +12,10 @@ pub fn cpu_ns() -> f64 {
 
 /// Bytes of all files of a folder.
 pub fn size_of(folder: &std::path::Path) -> f64 {
-    std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().metadata().unwrap().len() as f64).sum()
+    std::fs::read_dir(folder)
+        .unwrap()
+        .map(|file| file.unwrap().metadata().unwrap().len() as f64)
+        .sum()
 }
 
 /// The part of `all` below which that part of them is, from 0 to 1.

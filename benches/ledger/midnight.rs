@@ -34,12 +34,17 @@ pub fn crossings(scale: Scale, rows: &mut Vec<Row>) {
     let counters = scale.of(100_000, 20_000);
     let midnights: Vec<Midnight> = (0..MIDNIGHTS).map(|_| crossing(counters)).collect();
     let p99 = |times: &[Duration]| percentile(times, 0.99).as_secs_f64();
-    let ratios: Vec<f64> = midnights.iter().map(|midnight| p99(&midnight.after) / p99(&midnight.before)).collect();
+    let ratios: Vec<f64> =
+        midnights.iter().map(|midnight| p99(&midnight.after) / p99(&midnight.before)).collect();
     let middle = |quantile: f64, of: Second| {
-        let seconds: Vec<f64> = midnights.iter().map(|midnight| percentile(of(midnight), quantile).as_secs_f64()).collect();
+        let seconds: Vec<f64> = midnights
+            .iter()
+            .map(|midnight| percentile(of(midnight), quantile).as_secs_f64())
+            .collect();
         ms(Duration::from_secs_f64(median(&seconds)))
     };
-    let (before, after): (Second, Second) = (|midnight| &midnight.before, |midnight| &midnight.after);
+    let (before, after): (Second, Second) =
+        (|midnight| &midnight.before, |midnight| &midnight.after);
     let measured = format!(
         "{} × (p99 {} before, {} after; p50 {}, {}; {} refused)",
         spread(&ratios),
@@ -59,15 +64,20 @@ pub fn crossings(scale: Scale, rows: &mut Vec<Row>) {
 fn crossing(counters: usize) -> Midnight {
     let runtime = runtime();
     let keys: Vec<String> = (0..counters).map(declare::key).collect();
-    let site = Site::start(FILE, counters, true, Time::new(MIDNIGHT_NS - (LEAD_S + 60) * SECOND_NS));
+    let site =
+        Site::start(FILE, counters, true, Time::new(MIDNIGHT_NS - (LEAD_S + 60) * SECOND_NS));
     site.warm(&runtime, &keys, "orders");
-    // The last minutes, in steps: at each of them every counter is asked once, and the ledger comes after.
+    // The last minutes, in steps: at each of them every counter is asked once, and the ledger comes
+    // after.
     for step in 0..STEPS {
-        site.time.skip_to(MIDNIGHT_NS - LEAD_S * SECOND_NS + (LEAD_S - 5) * SECOND_NS * step / (STEPS - 1));
+        site.time.skip_to(
+            MIDNIGHT_NS - LEAD_S * SECOND_NS + (LEAD_S - 5) * SECOND_NS * step / (STEPS - 1),
+        );
         site.warm(&runtime, &keys, "orders");
     }
     site.time.skip_to(MIDNIGHT_NS - 2 * SECOND_NS);
-    // Three seconds without a break: what is due one second after midnight is not late because the second before was counted first.
+    // Three seconds without a break: what is due one second after midnight is not late because the
+    // second before was counted first.
     let place = |number: usize| (number * 618_033) % counters;
     let mut until = Vec::new();
     let answers = open_loop(&runtime, PER_SECOND as f64, PER_SECOND * 4, |number| {
@@ -77,10 +87,18 @@ fn crossing(counters: usize) -> Midnight {
     });
     let second = |from_ns: u64| -> Vec<Duration> {
         let within = |at_ns: &u64| (from_ns..from_ns + SECOND_NS).contains(at_ns);
-        until.iter().zip(&answers).filter(|(at_ns, _)| within(at_ns)).map(|(_, (time, _))| *time).collect()
+        until
+            .iter()
+            .zip(&answers)
+            .filter(|(at_ns, _)| within(at_ns))
+            .map(|(_, (time, _))| *time)
+            .collect()
     };
     let (before, after) = (second(MIDNIGHT_NS - SECOND_NS), second(MIDNIGHT_NS));
     let refused = answers.iter().filter(|(_, admitted)| !admitted).count();
-    assert!(until.last().is_some_and(|at_ns| *at_ns > MIDNIGHT_NS + SECOND_NS), "the load ended before the first second of the day did");
+    assert!(
+        until.last().is_some_and(|at_ns| *at_ns > MIDNIGHT_NS + SECOND_NS),
+        "the load ended before the first second of the day did"
+    );
     Midnight { before, after, refused }
 }

@@ -12,7 +12,9 @@ use tollgate::clock::Clock;
 use tollgate::config::{Config, Flags};
 use tollgate::decide::outcome::Outcome;
 use tollgate::decide::time::Now;
-use tollgate::engine::plans::{CheckInput, PlanEngine, Report, ReportSubject, Settings, Settlement};
+use tollgate::engine::plans::{
+    CheckInput, PlanEngine, Report, ReportSubject, Settings, Settlement,
+};
 use tollgate::grpc::plans::Plans;
 use tollgate::grpc::plans::desk::Desk;
 use tollgate::ledger::{Expire, Ledger, LedgerError, LedgerThread, SqliteLedger};
@@ -50,7 +52,8 @@ impl Time {
     }
 
     pub fn now(&self) -> Now {
-        let passed_ns = self.start.elapsed().as_nanos() as u64 + self.ahead_ns.load(Ordering::Relaxed);
+        let passed_ns =
+            self.start.elapsed().as_nanos() as u64 + self.ahead_ns.load(Ordering::Relaxed);
         Now { unix_ns: self.start_unix_ns + passed_ns, steady_ns: 1 + passed_ns }
     }
 
@@ -63,7 +66,10 @@ impl Time {
 
 /// In the target folder, so that it is on the disk and not in memory.
 pub fn folder() -> TempDir {
-    tempfile::Builder::new().prefix("bench-ledger-").tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap()
+    tempfile::Builder::new()
+        .prefix("bench-ledger-")
+        .tempdir_in(env!("CARGO_TARGET_TMPDIR"))
+        .unwrap()
 }
 
 pub fn open(folder: &Path) -> Arc<dyn Ledger> {
@@ -83,8 +89,12 @@ impl Site {
         let secrets = ledger.secrets().unwrap();
         let holder = ledger.join(1).unwrap();
         let lease = with_ledger.then_some(config.plans.lease);
-        let settings =
-            Settings { holder: holder.id, epoch: holder.epoch, lease, ..Settings::new(secrets.receipt_key, secrets.fingerprint) };
+        let settings = Settings {
+            holder: holder.id,
+            epoch: holder.epoch,
+            lease,
+            ..Settings::new(secrets.receipt_key, secrets.fingerprint)
+        };
         let engine = Arc::new(PlanEngine::new(settings));
         let books = with_ledger.then(|| {
             let thread = Arc::new(LedgerThread::start(ledger, MAX_WAITING).unwrap());
@@ -94,7 +104,14 @@ impl Site {
         let catalog = Arc::new(CatalogStore::new(HashKey(secrets.key_hash), None));
         declare::apply(&catalog, &declare::declare(file, subscribers), time.now());
         let desk = books.as_ref().map(|(_, desk)| desk.clone());
-        let plans = Arc::new(Plans::new(engine.clone(), catalog, clock, config.plans, desk, &Metrics::new()));
+        let plans = Arc::new(Plans::new(
+            engine.clone(),
+            catalog,
+            clock,
+            config.plans,
+            desk,
+            &Metrics::new(),
+        ));
         Self { plans, engine, books, time, folder }
     }
 
@@ -114,7 +131,10 @@ impl Site {
     pub fn warm(&self, runtime: &Runtime, keys: &[String], target: &'static str) {
         self.gather(runtime);
         for some in keys.chunks(4096) {
-            let calls: Vec<_> = some.iter().map(|key| runtime.spawn(admitted(self.plans.clone(), key.clone(), target))).collect();
+            let calls: Vec<_> = some
+                .iter()
+                .map(|key| runtime.spawn(admitted(self.plans.clone(), key.clone(), target)))
+                .collect();
             for call in calls {
                 runtime.block_on(call).unwrap();
             }
@@ -125,7 +145,8 @@ impl Site {
     /// Waits until nothing waits for the ledger.
     pub fn settle_down(&self) {
         if let Some((ledger, _)) = &self.books {
-            // An operation of no effect comes behind all that wait. While too many wait, it is not taken.
+            // An operation of no effect comes behind all that wait. While too many wait, it is not
+            // taken.
             while let Err(wrong) = ledger.call(Expire::default()) {
                 assert_eq!(wrong, LedgerError::Busy);
                 std::thread::sleep(Duration::from_millis(1));
@@ -139,7 +160,8 @@ pub async fn check(plans: Arc<Plans>, key: String, target: &'static str) -> Opti
     ask(&plans, &key, target).await
 }
 
-/// Checks until it is admitted: a ledger that is slow for a moment is not what is measured here. Gives the receipt.
+/// Checks until it is admitted: a ledger that is slow for a moment is not what is measured here.
+/// Gives the receipt.
 pub async fn admitted(plans: Arc<Plans>, key: String, target: &'static str) -> Option<String> {
     until_admitted(&plans, &key, target).await
 }
@@ -155,14 +177,27 @@ pub async fn until_admitted(plans: &Plans, key: &str, target: &str) -> Option<St
 }
 
 pub async fn ask(plans: &Plans, key: &str, target: &str) -> Option<Option<String>> {
-    let request = CheckInput { api_key: key.as_bytes(), target, method: b"GET", path: b"/orders/17", cost: None, operation_id: b"" };
-    let answer = |decision: &tollgate::decide::verdict::Decision<'_>| decision.verdict.is_allowed().then(|| decision.receipt.clone());
+    let request = CheckInput {
+        api_key: key.as_bytes(),
+        target,
+        method: b"GET",
+        path: b"/orders/17",
+        cost: None,
+        operation_id: b"",
+    };
+    let answer = |decision: &tollgate::decide::verdict::Decision<'_>| {
+        decision.verdict.is_allowed().then(|| decision.receipt.clone())
+    };
     plans.check(&request, Some(Duration::from_secs(10)), answer).await.unwrap()
 }
 
 /// Reports a 503.
 pub async fn report_failure(plans: Arc<Plans>, receipt: String) -> Settlement {
-    let report = Report { subject: ReportSubject::Receipt(receipt.as_bytes()), outcome: Outcome::http(503), cost: None };
+    let report = Report {
+        subject: ReportSubject::Receipt(receipt.as_bytes()),
+        outcome: Outcome::http(503),
+        cost: None,
+    };
     plans.settle(&report).await.unwrap()
 }
 
@@ -170,8 +205,14 @@ pub fn runtime() -> Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
 }
 
-/// `per_second` calls a second for so many, each started when it is due, however long others take. Gives their times from when they were due.
-pub fn open_loop<F>(runtime: &Runtime, per_second: f64, calls: usize, mut call: impl FnMut(usize) -> F) -> Vec<(Duration, bool)>
+/// `per_second` calls a second for so many, each started when it is due, however long others take.
+/// Gives their times from when they were due.
+pub fn open_loop<F>(
+    runtime: &Runtime,
+    per_second: f64,
+    calls: usize,
+    mut call: impl FnMut(usize) -> F,
+) -> Vec<(Duration, bool)>
 where
     F: Future<Output = bool> + Send + 'static,
 {

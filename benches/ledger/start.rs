@@ -14,7 +14,9 @@ use tollgate::decide::plan::Id;
 use tollgate::engine::plans::{PlanEngine, Settings};
 use tollgate::grpc::keep::LedgerKeeper;
 use tollgate::grpc::plans::desk::Desk;
-use tollgate::ledger::{Counter, CounterIdentity, LeaseRequest, Ledger, LedgerPeriod, LedgerThread, Operation};
+use tollgate::ledger::{
+    Counter, CounterIdentity, LeaseRequest, Ledger, LedgerPeriod, LedgerThread, Operation,
+};
 
 use crate::declare;
 use crate::figures::{median, resident};
@@ -33,7 +35,14 @@ pub fn start(scale: Scale, rows: &mut Vec<Row>) {
     for _ in 0..STARTS {
         let before = Instant::now();
         let mut server = Command::new(env!("CARGO_BIN_EXE_tollgate"))
-            .args(["serve", "--grpc-addr", "127.0.0.1:0", "--http-addr", "127.0.0.1:0", "--data-dir"])
+            .args([
+                "serve",
+                "--grpc-addr",
+                "127.0.0.1:0",
+                "--http-addr",
+                "127.0.0.1:0",
+                "--data-dir",
+            ])
             .arg(folder.path())
             .env("TOLLGATE_LOG_LEVEL", "error")
             .stdin(Stdio::null())
@@ -55,7 +64,10 @@ pub fn start(scale: Scale, rows: &mut Vec<Row>) {
         assert!(is_ready && ended.success(), "the server printed {line:?} and ended with {ended}");
         stopped.push(before.elapsed().as_secs_f64());
     }
-    let what = format!("start with {} live counters and {subscribers} API keys: time to ready", subscribers * TEN.len());
+    let what = format!(
+        "start with {} live counters and {subscribers} API keys: time to ready",
+        subscribers * TEN.len()
+    );
     let least = ready.iter().copied().fold(f64::INFINITY, f64::min);
     let most = ready.iter().copied().fold(0.0, f64::max);
     let measured = format!(
@@ -78,14 +90,20 @@ fn fill(folder: &Path, subscribers: usize) {
     let thread = Arc::new(LedgerThread::start(ledger.clone(), 16).unwrap());
     let engine = Arc::new(PlanEngine::new(Settings::new(secrets.receipt_key, secrets.fingerprint)));
     let desk = Desk::new(engine, thread.clone(), holder, Clock::from_fn(move || time.now()));
-    let catalog = CatalogStore::kept(HashKey(secrets.key_hash), None, Arc::new(LedgerKeeper::new(thread, desk))).unwrap();
+    let catalog = CatalogStore::kept(
+        HashKey(secrets.key_hash),
+        None,
+        Arc::new(LedgerKeeper::new(thread, desk)),
+    )
+    .unwrap();
     declare::apply(&catalog, &declare::declare(&ten_counters(1_000_000), subscribers), now);
 
     let snapshot = catalog.snapshot();
     let revision = snapshot.revision();
     let plan = Id::from("gold");
     let entitlements = &snapshot.plans().get(&plan).unwrap().value.entitlements;
-    let places = (0..subscribers).flat_map(|number| entitlements.iter().map(move |entitlement| (number, entitlement)));
+    let places = (0..subscribers)
+        .flat_map(|number| entitlements.iter().map(move |entitlement| (number, entitlement)));
     let operations = places.map(|(number, entitlement)| {
         let quota = &entitlement.quotas[0];
         let period = quota.calendar.period(now.unix_ns);
@@ -98,7 +116,10 @@ fn fill(folder: &Path, subscribers: usize) {
                 quota: quota.identity.clone(),
             }),
             count_rule: CountRule::DEFAULT.bits(),
-            period: LedgerPeriod { start_s: period.start_ns / 1_000_000_000, end_s: period.end_ns / 1_000_000_000 },
+            period: LedgerPeriod {
+                start_s: period.start_ns / 1_000_000_000,
+                end_s: period.end_ns / 1_000_000_000,
+            },
             holder,
             want: 100,
             spent: 90,

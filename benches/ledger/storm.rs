@@ -14,8 +14,15 @@ use crate::{Row, Scale};
 pub const TEN: [&str; 10] = ["t0", "t1", "t2", "t3", "t4", "t5", "t6", "t7", "t8", "t9"];
 
 pub fn ten_counters(limit: u64) -> String {
-    let one = |target: &&str| format!("{{name: {target}, targets: [{target}], quotas: [{{name: monthly, limit: {limit}, unit: MONTH}}]}}");
-    format!("plans: [{{id: gold, entitlements: [{}]}}]", TEN.iter().map(one).collect::<Vec<_>>().join(", "))
+    let one = |target: &&str| {
+        format!(
+            "{{name: {target}, targets: [{target}], quotas: [{{name: monthly, limit: {limit}, unit: MONTH}}]}}"
+        )
+    };
+    format!(
+        "plans: [{{id: gold, entitlements: [{}]}}]",
+        TEN.iter().map(one).collect::<Vec<_>>().join(", ")
+    )
 }
 
 /// A clean stop: all units go back, and the file is closed.
@@ -36,7 +43,8 @@ pub fn stop(scale: Scale, rows: &mut Vec<Row>) {
     let start = Instant::now();
     desk.put_away().unwrap();
     let given_back = start.elapsed();
-    // The tasks of the runtime hold clones for as long as they run; the thread ends with the last one.
+    // The tasks of the runtime hold clones for as long as they run; the thread ends with the last
+    // one.
     drop((desk, plans, engine, runtime));
     drop(std::sync::Arc::into_inner(ledger).expect("somebody still holds the ledger"));
     let closed = start.elapsed();
@@ -45,7 +53,11 @@ pub fn stop(scale: Scale, rows: &mut Vec<Row>) {
         closed.as_secs_f64(),
         given_back.as_secs_f64(),
     );
-    rows.push(Row::new(&format!("clean stop with {counters} counters that hold units"), measured, ""));
+    rows.push(Row::new(
+        &format!("clean stop with {counters} counters that hold units"),
+        measured,
+        "",
+    ));
     drop(folder);
 }
 
@@ -62,12 +74,23 @@ pub fn failures(scale: Scale, rows: &mut Vec<Row>) {
     // What the first round makes is there before anything is counted.
     let (mut memory, mut file, mut counted_from) = (0.0, 0.0, 0);
     while done < corrections {
-        let checks: Vec<_> =
-            (0..AT_ONCE).map(|call| runtime.spawn(admitted(site.plans.clone(), keys[call % subscribers].clone(), TEN[0]))).collect();
-        let receipts: Vec<String> = checks.into_iter().map(|call| runtime.block_on(call).unwrap().unwrap()).collect();
+        let checks: Vec<_> = (0..AT_ONCE)
+            .map(|call| {
+                runtime.spawn(admitted(
+                    site.plans.clone(),
+                    keys[call % subscribers].clone(),
+                    TEN[0],
+                ))
+            })
+            .collect();
+        let receipts: Vec<String> =
+            checks.into_iter().map(|call| runtime.block_on(call).unwrap().unwrap()).collect();
         site.settle_down();
         let start = Instant::now();
-        let reports: Vec<_> = receipts.into_iter().map(|receipt| runtime.spawn(report_failure(site.plans.clone(), receipt))).collect();
+        let reports: Vec<_> = receipts
+            .into_iter()
+            .map(|receipt| runtime.spawn(report_failure(site.plans.clone(), receipt)))
+            .collect();
         for report in reports {
             assert_eq!(runtime.block_on(report).unwrap(), Settlement::Refunded);
         }

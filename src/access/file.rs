@@ -7,7 +7,8 @@
 //! - {san: "spiffe://example.org/gateway", scopes: [decide, report]}
 //! ```
 //!
-//! Mistakes name lines and never what stands there: it may be a token that somebody put into the wrong place.
+//! Mistakes name lines and never what stands there: it may be a token that somebody put into the
+//! wrong place.
 
 use super::token::TOKEN_PREFIX;
 use super::{Caller, Callers, Scope, Scopes, TokenHash};
@@ -21,7 +22,8 @@ const LONGEST_NAME: usize = 1024;
 
 /// Reads a tokens file, or says all that is wrong with it.
 pub(super) fn parse(text: &str) -> Result<Callers, Vec<String>> {
-    let document = yaml::parse(text).map_err(|error| vec![format!("line {}: this is not YAML", error.line)])?;
+    let document = yaml::parse(text)
+        .map_err(|error| vec![format!("line {}: this is not YAML", error.line)])?;
     let mut reader = Reader::default();
     for repeated in &document.repeated {
         reader.wrong(repeated.line, "this key stands here twice");
@@ -30,21 +32,31 @@ pub(super) fn parse(text: &str) -> Result<Callers, Vec<String>> {
     if reader.mistakes.is_empty() { Ok(callers) } else { Err(reader.mistakes) }
 }
 
-/// Why a name in the file can be none that is looked at, which are the DNS names and URIs of a certificate.
+/// Why a name in the file can be none that is looked at, which are the DNS names and URIs of a
+/// certificate.
 pub(super) fn never_matches(san: &str) -> Option<&'static str> {
-    let address = san.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>().is_ok();
+    let address =
+        san.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>().is_ok();
     if san.contains("://") || san.starts_with("urn:") {
         None
     } else if san.contains('=') {
-        Some("matches no certificate: of those the DNS names and URIs are looked at, not the subject")
+        Some(
+            "matches no certificate: of those the DNS names and URIs are looked at, not the subject",
+        )
     } else if address {
         Some("matches no certificate: of those the DNS names and URIs are looked at, not addresses")
     } else if san.contains('@') {
-        Some("matches no certificate: of those the DNS names and URIs are looked at, not mail addresses")
+        Some(
+            "matches no certificate: of those the DNS names and URIs are looked at, not mail addresses",
+        )
     } else if san.contains('*') {
-        Some("is compared as it stands, so it lets in no client but one with that very wildcard in its certificate: name each client")
+        Some(
+            "is compared as it stands, so it lets in no client but one with that very wildcard in its certificate: name each client",
+        )
     } else if san.contains([':', '/']) {
-        Some("matches no certificate: it is neither a DNS name, which has no port and no path, nor a URI, which begins like spiffe://")
+        Some(
+            "matches no certificate: it is neither a DNS name, which has no port and no path, nor a URI, which begins like spiffe://",
+        )
     } else if san.ends_with('.') || san.starts_with('.') || san.contains("..") {
         Some("matches no certificate: a DNS name there has no dot at its ends")
     } else {
@@ -78,7 +90,10 @@ impl Reader {
                 self.wrong(node.line, format_args!("the id `{}` is there already", caller.name));
             }
             if callers.tokens.insert(hash.first_bytes(), (hash, caller)).is_some() {
-                self.wrong(node.line, "the hash is there already: every caller has a token of its own");
+                self.wrong(
+                    node.line,
+                    "the hash is there already: every caller has a token of its own",
+                );
             }
         }
         for node in self.list(root, "certificates") {
@@ -88,7 +103,10 @@ impl Reader {
             }
         }
         if callers.tokens.len() + callers.certificates.len() > MOST {
-            self.wrong(root.line, format_args!("there are more than {MOST} tokens and certificates"));
+            self.wrong(
+                root.line,
+                format_args!("there are more than {MOST} tokens and certificates"),
+            );
         } else if callers == Callers::default() && self.mistakes.is_empty() {
             self.wrong(root.line, "neither a token nor a certificate is there: nobody could call");
         }
@@ -99,13 +117,24 @@ impl Reader {
         if !self.has_only(node, &["id", "hash", "scopes"]) {
             return None;
         }
-        let id = self.text(node, "id", "must be 1 to 64 letters, digits, `.`, `-` and `_`, and not the token itself", |id| {
-            let plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
-            ((1..=LONGEST_ID).contains(&id.len()) && id.bytes().all(plain) && !id.starts_with(TOKEN_PREFIX)).then(|| id.to_owned())
-        });
-        let hash = self.text(node, "hash", "must be `blake3:` and 64 hexadecimal digits, as `tollgate token create` prints it", |hash| {
-            TokenHash::parse(hash)
-        });
+        let id = self.text(
+            node,
+            "id",
+            "must be 1 to 64 letters, digits, `.`, `-` and `_`, and not the token itself",
+            |id| {
+                let plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
+                ((1..=LONGEST_ID).contains(&id.len())
+                    && id.bytes().all(plain)
+                    && !id.starts_with(TOKEN_PREFIX))
+                .then(|| id.to_owned())
+            },
+        );
+        let hash = self.text(
+            node,
+            "hash",
+            "must be `blake3:` and 64 hexadecimal digits, as `tollgate token create` prints it",
+            |hash| TokenHash::parse(hash),
+        );
         let scopes = self.scopes(node);
         Some((hash?, Caller { name: id?, scopes: scopes? }))
     }
@@ -114,9 +143,16 @@ impl Reader {
         if !self.has_only(node, &["san", "scopes"]) {
             return None;
         }
-        let san = self.text(node, "san", "must be a DNS name or a URI of the certificate, as it stands there", |san| {
-            ((1..=LONGEST_NAME).contains(&san.len()) && san.bytes().all(|byte| byte.is_ascii_graphic())).then(|| san.to_owned())
-        });
+        let san = self.text(
+            node,
+            "san",
+            "must be a DNS name or a URI of the certificate, as it stands there",
+            |san| {
+                ((1..=LONGEST_NAME).contains(&san.len())
+                    && san.bytes().all(|byte| byte.is_ascii_graphic()))
+                .then(|| san.to_owned())
+            },
+        );
         let scopes = self.scopes(node);
         Some(Caller { name: san?, scopes: scopes? })
     }
@@ -129,7 +165,8 @@ impl Reader {
         };
         let mut scopes = Scopes::NONE;
         for item in items {
-            let named = text(item).and_then(|text| Scope::ALL.into_iter().find(|scope| scope.name() == text));
+            let named = text(item)
+                .and_then(|text| Scope::ALL.into_iter().find(|scope| scope.name() == text));
             match named {
                 Some(scope) => scopes = scopes.with(scope),
                 None => self.wrong(item.line, RULE),
@@ -141,7 +178,13 @@ impl Reader {
         (scopes != Scopes::NONE).then_some(scopes)
     }
 
-    fn text<T>(&mut self, node: &Node, key: &str, rule: &str, read: impl Fn(&str) -> Option<T>) -> Option<T> {
+    fn text<T>(
+        &mut self,
+        node: &Node,
+        key: &str,
+        rule: &str,
+        read: impl Fn(&str) -> Option<T>,
+    ) -> Option<T> {
         let found = node.get(key);
         let value = found.and_then(|found| text(found)).and_then(read);
         if value.is_none() {

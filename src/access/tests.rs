@@ -27,13 +27,23 @@ fn a_token_opens_what_its_scopes_say_and_nothing_else() {
     let callers = file::parse(&file()).unwrap();
     let admit = |authorization: Option<&[u8]>, needs| callers.admit(authorization, &[], needs);
     let (gateway, operator) = (with_bearer(GATEWAY), with_bearer(OPERATOR));
-    assert!(admit(Some(&gateway), Scopes::DECIDE).is_ok_and(|scopes| scopes == Scopes::DECIDE_OR_REPORT));
+    assert!(
+        admit(Some(&gateway), Scopes::DECIDE)
+            .is_ok_and(|scopes| scopes == Scopes::DECIDE_OR_REPORT)
+    );
     assert!(admit(Some(&gateway), Scopes::REPORT).is_ok());
-    let lacking = |caller: &str, needs| Err(Refusal::Lacking { caller: format!("`{caller}`"), needs });
+    let lacking =
+        |caller: &str, needs| Err(Refusal::Lacking { caller: format!("`{caller}`"), needs });
     assert_eq!(admit(Some(&gateway), Scopes::ADMIN), lacking("gateway", Scopes::ADMIN));
-    assert_eq!(admit(Some(&gateway), Scopes::READ_OR_ADMIN), lacking("gateway", Scopes::READ_OR_ADMIN));
+    assert_eq!(
+        admit(Some(&gateway), Scopes::READ_OR_ADMIN),
+        lacking("gateway", Scopes::READ_OR_ADMIN)
+    );
     assert!(admit(Some(&operator), Scopes::READ_OR_ADMIN).is_ok(), "who may edit may read");
-    assert_eq!(admit(Some(&operator), Scopes::DECIDE_OR_REPORT), lacking("7", Scopes::DECIDE_OR_REPORT));
+    assert_eq!(
+        admit(Some(&operator), Scopes::DECIDE_OR_REPORT),
+        lacking("7", Scopes::DECIDE_OR_REPORT)
+    );
 }
 
 #[test]
@@ -67,9 +77,16 @@ fn what_is_no_known_token_is_refused() {
 fn a_token_whose_hash_only_begins_like_a_known_one_is_unknown() {
     let mut callers = file::parse(&file()).unwrap();
     let place = TokenHash::of(OPERATOR.as_bytes()).unwrap().first_bytes();
-    let other = callers.tokens.get(&TokenHash::of(GATEWAY.as_bytes()).unwrap().first_bytes()).unwrap().clone();
+    let other = callers
+        .tokens
+        .get(&TokenHash::of(GATEWAY.as_bytes()).unwrap().first_bytes())
+        .unwrap()
+        .clone();
     callers.tokens.insert(place, other);
-    assert_eq!(callers.admit(Some(&with_bearer(OPERATOR)), &[], Scopes::DECIDE), Err(Refusal::Unknown));
+    assert_eq!(
+        callers.admit(Some(&with_bearer(OPERATOR)), &[], Scopes::DECIDE),
+        Err(Refusal::Unknown)
+    );
 }
 
 #[test]
@@ -81,11 +98,21 @@ fn names_of_a_certificate_count_and_a_token_adds_to_them() {
     let one = names(&["spiffe://example.org/gw"]);
     assert_eq!(callers.admit(None, &one, Scopes::DECIDE), Ok(Scopes::DECIDE));
     assert_eq!(callers.admit(None, &one, Scopes::REPORT).unwrap_err().reason(), "scope");
-    assert!(callers.admit(Some(&with_bearer(OPERATOR)), &one, Scopes::ADMIN).is_ok_and(|scopes| scopes.holds(Scopes::DECIDE)));
+    assert!(
+        callers
+            .admit(Some(&with_bearer(OPERATOR)), &one, Scopes::ADMIN)
+            .is_ok_and(|scopes| scopes.holds(Scopes::DECIDE))
+    );
     // A token that was taken out of the file does not go on because of the certificate.
     assert_eq!(callers.admit(Some(b"Bearer other"), &one, Scopes::DECIDE), Err(Refusal::Unknown));
-    for stranger in [&["spiffe://example.org/gw2"][..], &["example.org"], &["SPIFFE://EXAMPLE.ORG/GW"], &[]] {
-        assert_eq!(callers.admit(None, &names(stranger), Scopes::DECIDE), Err(Refusal::Missing), "{stranger:?}");
+    for stranger in
+        [&["spiffe://example.org/gw2"][..], &["example.org"], &["SPIFFE://EXAMPLE.ORG/GW"], &[]]
+    {
+        assert_eq!(
+            callers.admit(None, &names(stranger), Scopes::DECIDE),
+            Err(Refusal::Missing),
+            "{stranger:?}"
+        );
     }
 }
 
@@ -101,24 +128,40 @@ fn mistakes_are_all_said_with_their_lines_and_without_what_stands_there() {
         ("tokens:\n- tgt_secret", "line 2: here must be a mapping with the keys id, hash, scopes"),
         ("tgt_secret: 1", "line 1: only the keys tokens, certificates may stand here"),
         ("tokens: [{id: a, hash: tgt_secret, scopes: [admin]}]", "line 1: hash must be `blake3:`"),
-        ("tokens: [{id: a, hash: \"blake3:00\", scopes: [admin]}]", "line 1: hash must be `blake3:`"),
+        (
+            "tokens: [{id: a, hash: \"blake3:00\", scopes: [admin]}]",
+            "line 1: hash must be `blake3:`",
+        ),
         ("tokens: [{id: tgt_secret, hash: HASH, scopes: [admin]}]", "line 1: id must be"),
         ("tokens: [{id: a b, hash: HASH, scopes: [admin]}]", "line 1: id must be"),
         ("tokens:\n- id: a\n  hash: HASH\n  scopes: []", "line 2: scopes must be a list"),
         ("tokens:\n- id: a\n  hash: HASH\n  scopes: [root]", "line 4: scopes must be a list"),
         ("tokens:\n- id: a\n  hash: HASH\n  scopes: admin", "line 2: scopes must be a list"),
-        ("tokens:\n- id: a\n  hash: HASH\n  scopes: [admin]\n  token: tgt_secret", "line 5: only the keys id, hash, scopes may stand here"),
-        ("tokens:\n- {id: a, hash: HASH, scopes: [admin]}\n- {id: b, hash: HASH, scopes: [admin]}", "line 3: the hash is there already"),
+        (
+            "tokens:\n- id: a\n  hash: HASH\n  scopes: [admin]\n  token: tgt_secret",
+            "line 5: only the keys id, hash, scopes may stand here",
+        ),
+        (
+            "tokens:\n- {id: a, hash: HASH, scopes: [admin]}\n- {id: b, hash: HASH, scopes: [admin]}",
+            "line 3: the hash is there already",
+        ),
         ("certificates:\n- {san: a b, scopes: [admin]}", "line 2: san must be a DNS name or a URI"),
-        ("certificates:\n- {san: a, scopes: [admin]}\n- {san: a, scopes: [read]}", "line 3: the san is there already"),
+        (
+            "certificates:\n- {san: a, scopes: [admin]}\n- {san: a, scopes: [read]}",
+            "line 3: the san is there already",
+        ),
         ("tokens: []\ntokens: []\n", "line 2: this key stands here twice"),
     ];
     for (text, said) in cases {
-        let mistakes = file::parse(&text.replace("HASH", &format!("\"{known}\""))).unwrap_err().join("\n");
+        let mistakes =
+            file::parse(&text.replace("HASH", &format!("\"{known}\""))).unwrap_err().join("\n");
         assert!(mistakes.contains(said), "{text}: {mistakes}");
         assert!(!mistakes.contains("tgt_secret"), "{mistakes}");
     }
-    let all = file::parse("tokens:\n- {id: a b, hash: x, scopes: [y]}\n- {hash: x, scopes: [admin], more: 1}").unwrap_err();
+    let all = file::parse(
+        "tokens:\n- {id: a b, hash: x, scopes: [y]}\n- {hash: x, scopes: [admin], more: 1}",
+    )
+    .unwrap_err();
     assert_eq!(all.len(), 6, "{all:?}");
     let twice = file::parse(&format!(
         "tokens:\n- {{id: a, hash: \"{}\", scopes: [admin]}}\n- {{id: a, hash: \"{}\", scopes: [admin]}}",
@@ -135,7 +178,11 @@ fn an_edit_comes_into_force_and_one_that_cannot_be_used_does_not() {
     let metrics = Metrics::new();
     assert!(Access::open(&path, &metrics).unwrap_err().contains("cannot be read"));
     fs::write(&path, "tokens: 1").unwrap();
-    assert!(Access::open(&path, &metrics).unwrap_err().ends_with("cannot be used:\n  line 1: tokens must be a list"));
+    assert!(
+        Access::open(&path, &metrics)
+            .unwrap_err()
+            .ends_with("cannot be used:\n  line 1: tokens must be a list")
+    );
     fs::write(&path, file()).unwrap();
     let access = Access::open(&path, &metrics).unwrap();
     // One connection, which remembers what was let in.
@@ -149,7 +196,10 @@ fn an_edit_comes_into_force_and_one_that_cannot_be_used_does_not() {
     assert_eq!(gateway(), Ok(()), "a file that is being written names nobody for a moment");
     fs::write(&path, file().replace("gateway", "gate-2").replace("decide, ", "")).unwrap();
     access.refresh();
-    assert_eq!(gateway(), Err(Refusal::Lacking { caller: "`gate-2`".to_owned(), needs: Scopes::DECIDE }));
+    assert_eq!(
+        gateway(),
+        Err(Refusal::Lacking { caller: "`gate-2`".to_owned(), needs: Scopes::DECIDE })
+    );
     fs::write(&path, file().replace(&hash(GATEWAY), &hash("another"))).unwrap();
     access.refresh();
     assert_eq!(gateway(), Err(Refusal::Unknown));
@@ -182,9 +232,20 @@ fn what_a_connection_has_shown_before_opens_no_more_than_the_first_time() {
         assert!(access.admit(Some(&gateway), &peer, Scopes::DECIDE).is_ok());
         assert!(access.admit(Some(&gateway), &peer, Scopes::ADMIN).is_err());
         assert_eq!(access.admit(Some(&other), &peer, Scopes::DECIDE), Err(Refusal::Unknown));
-        assert_eq!(access.admit(Some(&gateway[..gateway.len() - 1]), &peer, Scopes::DECIDE), Err(Refusal::Unknown));
-        assert!(access.admit(Some(&operator), &peer, Scopes::ADMIN).is_ok_and(|scopes| !scopes.meets(Scopes::DECIDE)));
-        assert_eq!(access.admit(None, &peer, Scopes::REPORT), Ok(Scopes::REPORT), "the certificate alone");
+        assert_eq!(
+            access.admit(Some(&gateway[..gateway.len() - 1]), &peer, Scopes::DECIDE),
+            Err(Refusal::Unknown)
+        );
+        assert!(
+            access
+                .admit(Some(&operator), &peer, Scopes::ADMIN)
+                .is_ok_and(|scopes| !scopes.meets(Scopes::DECIDE))
+        );
+        assert_eq!(
+            access.admit(None, &peer, Scopes::REPORT),
+            Ok(Scopes::REPORT),
+            "the certificate alone"
+        );
     }
     assert!(!format!("{peer:?}").contains("tgt_"));
 }
@@ -197,8 +258,17 @@ fn made_tokens_are_distinct_recognisable_and_never_shown_by_accident() {
     assert!(one.reveal().starts_with("tgt_"));
     assert_eq!(format!("{one:?} {:?}", one.hash()), "Token(..) TokenHash(..)");
     assert_eq!(TokenHash::parse(&one.hash().to_string()), TokenHash::of(one.reveal().as_bytes()));
-    assert_eq!(hash("abc"), "blake3:6437b3ac38465133ffb63b75273a8db548c558465d79db03fd359c6cd5bd9d85", "as b3sum says it");
-    for bad in ["", "blake3:", "6437b3ac38465133ffb63b75273a8db548c558465d79db03fd359c6cd5bd9d85", "blake3:zz"] {
+    assert_eq!(
+        hash("abc"),
+        "blake3:6437b3ac38465133ffb63b75273a8db548c558465d79db03fd359c6cd5bd9d85",
+        "as b3sum says it"
+    );
+    for bad in [
+        "",
+        "blake3:",
+        "6437b3ac38465133ffb63b75273a8db548c558465d79db03fd359c6cd5bd9d85",
+        "blake3:zz",
+    ] {
         assert_eq!(TokenHash::parse(bad), None, "{bad}");
     }
 }

@@ -8,7 +8,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 /// Begins every token that is made here, so that a leaked one is recognised.
 pub const TOKEN_PREFIX: &str = "tgt_";
 
-/// 192 bits: nobody finds a token by trying, not even one who has its hash. That is why a fast hash will do, without salt.
+/// 192 bits: nobody finds a token by trying, not even one who has its hash. That is why a fast hash
+/// will do, without salt.
 const RANDOM_BYTES: usize = 24;
 
 /// What is longer is no token, and is not hashed.

@@ -54,7 +54,8 @@ impl Draft {
         &self.next
     }
 
-    /// The resources that differ from before, each once. One that [`Self::catalog`] does not hold was deleted.
+    /// The resources that differ from before, each once. One that [`Self::catalog`] does not hold
+    /// was deleted.
     pub fn changed(&self) -> impl Iterator<Item = &(Kind, Id)> {
         self.changed.iter()
     }
@@ -73,12 +74,22 @@ impl Draft {
         let mut broken: BTreeMap<&Id, Vec<String>> = BTreeMap::new();
         for (id, blame) in &self.defaults {
             let Some(target) = self.next.targets.get(id) else { continue };
-            let Some(plan) = target.value.target.default_plan.as_ref().filter(|plan| !self.next.covers(plan, id)) else { continue };
+            let Some(plan) = target
+                .value
+                .target
+                .default_plan
+                .as_ref()
+                .filter(|plan| !self.next.covers(plan, id))
+            else {
+                continue;
+            };
             match blame {
                 Blame::Declared(at) => mistakes.push(crate::decide::invalid::Invalid::new(
                     format!("{at}default_plan"),
                     match self.next.plans.get(plan) {
-                        Some(_) => format!("names the plan `{plan}`, which does not cover the target `{id}`"),
+                        Some(_) => format!(
+                            "names the plan `{plan}`, which does not cover the target `{id}`"
+                        ),
                         None => format!("names the plan `{plan}`, which does not exist"),
                     },
                 )),
@@ -115,11 +126,20 @@ impl Draft {
 }
 
 /// What `id` names in `table`. An `etag` must be the current one; an empty one is none.
-fn current<T: Resource>(table: &Table<T>, id: &str, etag: &str) -> Result<Arc<Stored<T>>, EditError> {
+fn current<T: Resource>(
+    table: &Table<T>,
+    id: &str,
+    etag: &str,
+) -> Result<Arc<Stored<T>>, EditError> {
     let found = table.find(id)?;
     let right = found.etag();
     if !etag.is_empty() && etag != right {
-        return Err(EditError::Stale { kind: T::KIND, id: id.to_owned(), given: clipped(etag), current: right });
+        return Err(EditError::Stale {
+            kind: T::KIND,
+            id: id.to_owned(),
+            given: clipped(etag),
+            current: right,
+        });
     }
     Ok(found.clone())
 }

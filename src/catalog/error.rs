@@ -24,10 +24,12 @@ pub enum EditError {
     ValueInUse { id: String },
     #[error("the {} `{id}` was edited since: its etag is `{current}`, not `{given}`. Read it again and repeat the edit", kind.word())]
     Stale { kind: Kind, id: String, given: String, current: String },
-    /// Others depend on it. `by` names at most [`MAX_NAMED`] of them, `count` says how many there are.
+    /// Others depend on it. `by` names at most [`MAX_NAMED`] of them, `count` says how many there
+    /// are.
     #[error("the {} `{id}` {why}: {}", kind.word(), Named { by, count: *count })]
     InUse { kind: Kind, id: String, why: &'static str, by: Vec<String>, count: usize },
-    /// What is not named would be most of a kind. `by` names at most [`MAX_NAMED`] of the `count` that would go.
+    /// What is not named would be most of a kind. `by` names at most [`MAX_NAMED`] of the `count`
+    /// that would go.
     #[error(
         "prune would delete {count} of {of} {}s, more than half, and nothing was changed: {}. Say prune_all (--prune-all) where that is meant",
         kind.word(),
@@ -35,7 +37,9 @@ pub enum EditError {
     )]
     MostOf { kind: Kind, by: Vec<String>, count: usize, of: usize },
     /// It is not known to be kept. It may be: reading the resource tells.
-    #[error("the edit could not be kept: {0}. Read the resource, and repeat the edit if it is not there")]
+    #[error(
+        "the edit could not be kept: {0}. Read the resource, and repeat the edit if it is not there"
+    )]
     NotKept(String),
     #[error("the operating system gave no random bytes: {0}")]
     NoRandom(String),
@@ -49,8 +53,12 @@ impl EditError {
 
     pub(super) fn not_found(kind: Kind, id: &str) -> Self {
         // Somebody may have taken the value of an API key for its id.
-        let may_be_value = kind == Kind::Key && KEY_VALUE_BYTES.contains(&id.len()) && !id.starts_with(ID_PREFIX);
-        Self::NotFound { kind, id: if may_be_value { format!("…{}", last_four(id)) } else { clipped(id) } }
+        let may_be_value =
+            kind == Kind::Key && KEY_VALUE_BYTES.contains(&id.len()) && !id.starts_with(ID_PREFIX);
+        Self::NotFound {
+            kind,
+            id: if may_be_value { format!("…{}", last_four(id)) } else { clipped(id) },
+        }
     }
 }
 
@@ -63,7 +71,11 @@ impl From<Vec<Invalid>> for EditError {
 /// Ids in messages come from callers: they are kept short.
 pub(super) fn clipped(id: &str) -> String {
     const MOST: usize = 256;
-    if id.len() <= MOST { id.to_owned() } else { id.chars().take(MOST).chain("…".chars()).collect() }
+    if id.len() <= MOST {
+        id.to_owned()
+    } else {
+        id.chars().take(MOST).chain("…".chars()).collect()
+    }
 }
 
 struct Listed<'a>(&'a [Invalid]);

@@ -1,4 +1,5 @@
-//! Who names whom, from the named one's side: what an edit or a delete must know without reading the whole catalog.
+//! Who names whom, from the named one's side: what an edit or a delete must know without reading
+//! the whole catalog.
 
 use std::sync::Arc;
 
@@ -6,7 +7,8 @@ use imbl::{HashMap, OrdSet};
 
 use crate::decide::plan::Id;
 
-/// Up to so many names are kept in a row: most subscribers have a key or two, and a set has room for dozens from the first on.
+/// Up to so many names are kept in a row: most subscribers have a key or two, and a set has room
+/// for dozens from the first on.
 const FEW: usize = 8;
 
 /// From a named id to the ids of those that name it, in order.
@@ -51,13 +53,16 @@ impl Names {
         let Err(place) = names.binary_search(name) else { return };
         let (before, behind) = names.split_at(place);
         let all = before.iter().chain([name]).chain(behind).cloned();
-        *self = if names.len() < FEW { Self::Few(all.collect()) } else { Self::Many(all.collect()) };
+        *self =
+            if names.len() < FEW { Self::Few(all.collect()) } else { Self::Many(all.collect()) };
     }
 
     fn remove(&mut self, name: &Id) {
         match self {
             Self::Many(names) => drop(names.remove(name)),
-            Self::Few(names) => *names = names.iter().filter(|kept| *kept != name).cloned().collect(),
+            Self::Few(names) => {
+                *names = names.iter().filter(|kept| *kept != name).cloned().collect()
+            }
         }
     }
 }
@@ -90,7 +95,12 @@ impl Links {
     }
 
     /// `by` named `before` and names `after` now.
-    pub(super) fn change<'a>(&mut self, by: &Id, before: impl Iterator<Item = &'a Id>, after: impl Iterator<Item = &'a Id>) {
+    pub(super) fn change<'a>(
+        &mut self,
+        by: &Id,
+        before: impl Iterator<Item = &'a Id>,
+        after: impl Iterator<Item = &'a Id>,
+    ) {
         let before: std::collections::HashSet<&Id> = before.collect();
         let after: std::collections::HashSet<&Id> = after.collect();
         for gone in before.difference(&after) {

@@ -43,17 +43,26 @@ pub struct Page<T> {
 
 impl Catalog {
     /// A page of plans. Errors: a page size, token, filter or order that cannot be used.
-    pub fn list_plans(&self, options: &ListOptions<'_>) -> Result<Page<CompiledPlan>, Vec<Invalid>> {
+    pub fn list_plans(
+        &self,
+        options: &ListOptions<'_>,
+    ) -> Result<Page<CompiledPlan>, Vec<Invalid>> {
         list(self, &self.plans, options)
     }
 
     /// A page of targets. Errors as of [`Self::list_plans`].
-    pub fn list_targets(&self, options: &ListOptions<'_>) -> Result<Page<CompiledTarget>, Vec<Invalid>> {
+    pub fn list_targets(
+        &self,
+        options: &ListOptions<'_>,
+    ) -> Result<Page<CompiledTarget>, Vec<Invalid>> {
         list(self, &self.targets, options)
     }
 
     /// A page of subscribers. Errors as of [`Self::list_plans`].
-    pub fn list_subscribers(&self, options: &ListOptions<'_>) -> Result<Page<Subscriber>, Vec<Invalid>> {
+    pub fn list_subscribers(
+        &self,
+        options: &ListOptions<'_>,
+    ) -> Result<Page<Subscriber>, Vec<Invalid>> {
         list(self, &self.subscribers, options)
     }
 
@@ -114,7 +123,10 @@ impl Order {
     }
 
     fn wrong() -> Invalid {
-        Invalid::new("order_by", "must be `id`, `display_name` or `update_time`, optionally followed by ` desc`")
+        Invalid::new(
+            "order_by",
+            "must be `id`, `display_name` or `update_time`, optionally followed by ` desc`",
+        )
     }
 
     fn position<T: Listed>(self, stored: &Stored<T>) -> Position<'_> {
@@ -159,37 +171,55 @@ impl<T> PartialEq for Ranked<'_, T> {
     }
 }
 
-fn list<T: Listed>(catalog: &Catalog, table: &Table<T>, options: &ListOptions<'_>) -> Result<Page<T>, Vec<Invalid>> {
+fn list<T: Listed>(
+    catalog: &Catalog,
+    table: &Table<T>,
+    options: &ListOptions<'_>,
+) -> Result<Page<T>, Vec<Invalid>> {
     let size = page_size(options.page_size);
     let filter = Filter::parse(options.filter, T::KIND);
     let order = Order::parse(options.order_by);
-    let token = token::Token { key: &catalog.hash_key, kind: T::KIND, filter: options.filter, order_by: options.order_by };
+    let token = token::Token {
+        key: &catalog.hash_key,
+        kind: T::KIND,
+        filter: options.filter,
+        order_by: options.order_by,
+    };
     let after = token.read(options.page_token);
     let (size, filter, order, after) = match (size, filter, order, after) {
         (Ok(size), Ok(filter), Ok(order), Ok(after)) => (size, filter, order, after),
         (size, filter, order, after) => {
-            return Err([size.err(), filter.err(), order.err(), after.err()].into_iter().flatten().collect());
+            return Err([size.err(), filter.err(), order.err(), after.err()]
+                .into_iter()
+                .flatten()
+                .collect());
         }
     };
     let after = after.as_ref().map(token::Place::position);
     // One more than the page holds tells whether there is another page.
-    let (mut items, total) = if filter.is_empty() && order == (Order { by: By::Id, descending: false }) {
-        let from = after.map(|after| after.id);
-        (table.iter_after(from).take(size + 1).cloned().collect(), table.len())
-    } else if let Some(after) = after {
-        let list = walks::List { kind: T::KIND, filter: options.filter, order_by: options.order_by };
-        walked(catalog, table, list, &filter, order, after, size + 1)
-    } else {
-        matching(catalog, table, &filter, order, None, size + 1)
-    };
+    let (mut items, total) =
+        if filter.is_empty() && order == (Order { by: By::Id, descending: false }) {
+            let from = after.map(|after| after.id);
+            (table.iter_after(from).take(size + 1).cloned().collect(), table.len())
+        } else if let Some(after) = after {
+            let list =
+                walks::List { kind: T::KIND, filter: options.filter, order_by: options.order_by };
+            walked(catalog, table, list, &filter, order, after, size + 1)
+        } else {
+            matching(catalog, table, &filter, order, None, size + 1)
+        };
     let more = items.len() > size;
     items.truncate(size);
-    let next_page_token = items.last().filter(|_| more).map(|last| token.write(order.position(last))).unwrap_or_default();
+    let next_page_token = items
+        .last()
+        .filter(|_| more)
+        .map(|last| token.write(order.position(last)))
+        .unwrap_or_default();
     Ok(Page { items, next_page_token, total })
 }
 
-/// The first `most` after a position that match, in order, and how many match at any position: by what the page before has found already, as far
-/// as that goes.
+/// The first `most` after a position that match, in order, and how many match at any position: by
+/// what the page before has found already, as far as that goes.
 fn walked<T: Listed>(
     catalog: &Catalog,
     table: &Table<T>,
@@ -202,8 +232,9 @@ fn walked<T: Listed>(
     // What was deleted, or edited so that it does not match any more, is left out.
     let page = |walk: &Arc<Walk>, behind: usize| {
         let ids = walk.ids.iter().enumerate().skip(behind);
-        let found =
-            ids.filter_map(|(place, id)| Some((place, table.get(id)?))).filter(|(_, stored)| filter.matches(catalog, &stored.value));
+        let found = ids
+            .filter_map(|(place, id)| Some((place, table.get(id)?)))
+            .filter(|(_, stored)| filter.matches(catalog, &stored.value));
         let found: Vec<_> = found.take(most).collect();
         if found.len() < most {
             catalog.walks.forget(walk);
@@ -219,7 +250,8 @@ fn walked<T: Listed>(
             return (found, total);
         }
     }
-    let (found, total) = matching(catalog, table, filter, order, Some(after), walks::MOST.max(most));
+    let (found, total) =
+        matching(catalog, table, filter, order, Some(after), walks::MOST.max(most));
     let is_whole = found.len() < walks::MOST.max(most);
     let ids = found.iter().map(|stored| Id::clone(stored.value.id())).collect();
     let walk = Arc::new(Walk::new(list, catalog.revision, ids, is_whole, total));
@@ -227,7 +259,8 @@ fn walked<T: Listed>(
     page(&walk, 0)
 }
 
-/// The first `most` after a position that match, in order, and how many match at any position. Keeps no more than `most` at a time.
+/// The first `most` after a position that match, in order, and how many match at any position.
+/// Keeps no more than `most` at a time.
 fn matching<T: Listed>(
     catalog: &Catalog,
     table: &Table<T>,

@@ -1,7 +1,8 @@
 //! What recent callers were found to be, so that their next call is decided without a look-up.
 //!
-//! An API key, its subscriber, the entitlement and the target lie in as many maps, each of them deeper the more there are. A caller who calls
-//! again and again is found here in one place instead, for as long as the catalog is not edited.
+//! An API key, its subscriber, the entitlement and the target lie in as many maps, each of them
+//! deeper the more there are. A caller who calls again and again is found here in one place
+//! instead, for as long as the catalog is not edited.
 
 mod sets;
 
@@ -21,8 +22,8 @@ use crate::decide::plan::validate::{KEY_VALUE_BYTES, MAX_ID};
 use crate::decide::resolve::{Covered, subscribe, usable};
 use crate::decide::time::Now;
 
-/// The callers that were seen lately by one thread, as many as there is [`Room`] for. `S` is for who decides: something beside each caller that
-/// is there for as long as the caller is.
+/// The callers that were seen lately by one thread, as many as there is [`Room`] for. `S` is for
+/// who decides: something beside each caller that is there for as long as the caller is.
 #[derive(Debug)]
 pub struct Recent<S> {
     key: [u8; 16],
@@ -42,8 +43,8 @@ pub struct Caller<S> {
     beside: S,
 }
 
-/// A fingerprint of the value of an API key and of the target: the value itself is never kept. SipHash-2-4-128 under a secret, so that nobody
-/// can look for a value that is taken for another's.
+/// A fingerprint of the value of an API key and of the target: the value itself is never kept.
+/// SipHash-2-4-128 under a secret, so that nobody can look for a value that is taken for another's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Who {
     high: u64,
@@ -53,8 +54,12 @@ pub struct Who {
 impl<S> Caller<S> {
     /// What [`crate::decide::resolve::resolve`] found, and what stands beside it.
     pub fn covered(&mut self) -> (Covered<'_>, &mut S) {
-        // Both come from memory at once then, and not one after the other. The answer names the subscriber.
-        std::hint::black_box((self.key.value.key.enabled, self.subscriber_id.as_bytes().first().copied()));
+        // Both come from memory at once then, and not one after the other. The answer names the
+        // subscriber.
+        std::hint::black_box((
+            self.key.value.key.enabled,
+            self.subscriber_id.as_bytes().first().copied(),
+        ));
         let covered = Covered {
             key: &self.key.value.key,
             subscriber_id: &self.subscriber_id,
@@ -74,12 +79,18 @@ impl<S: Default> Recent<S> {
 
     /// What a caller is found by, who presents this API key to this target. `None`: there is none.
     pub fn who(&self, api_key: &[u8], target: &str) -> Option<Who> {
-        (KEY_VALUE_BYTES.contains(&api_key.len()) && target.len() <= MAX_ID).then(|| self.fingerprint(api_key, target))
+        (KEY_VALUE_BYTES.contains(&api_key.len()) && target.len() <= MAX_ID)
+            .then(|| self.fingerprint(api_key, target))
     }
 
-    /// Has the callers of several requests come from memory together, and not one after the other: all that is read of one is read of all
-    /// before the next. `beside` is for what stands beside them.
-    pub fn touch(&mut self, callers: impl Iterator<Item = Who> + Clone, mut beside: impl FnMut(&mut S)) {
+    /// Has the callers of several requests come from memory together, and not one after the other:
+    /// all that is read of one is read of all before the next. `beside` is for what stands beside
+    /// them.
+    pub fn touch(
+        &mut self,
+        callers: impl Iterator<Item = Who> + Clone,
+        mut beside: impl FnMut(&mut S),
+    ) {
         callers.clone().for_each(|who| self.callers.touch(who.high));
         for who in callers.clone() {
             std::hint::black_box(self.remembered(who).map(|caller| caller.revision));
@@ -96,9 +107,15 @@ impl<S: Default> Recent<S> {
         self.callers.get(place)
     }
 
-    /// Who presents this API key to this target, and is found by `who`, if that was covered at this revision of the catalog before, or is now
-    /// and there is room to remember it.
-    pub fn find(&mut self, catalog: &Catalog, who: Who, (api_key, target): (&[u8], &str), now: Now) -> Option<&mut Caller<S>> {
+    /// Who presents this API key to this target, and is found by `who`, if that was covered at this
+    /// revision of the catalog before, or is now and there is room to remember it.
+    pub fn find(
+        &mut self,
+        catalog: &Catalog,
+        who: Who,
+        (api_key, target): (&[u8], &str),
+        now: Now,
+    ) -> Option<&mut Caller<S>> {
         let mut is_current = true;
         let is = |caller: &Caller<S>| {
             is_current = caller.revision == catalog.revision;
@@ -106,7 +123,9 @@ impl<S: Default> Recent<S> {
         };
         let place = match self.callers.find(who.high, is) {
             Some(place) => place,
-            None if self.callers.admits(who.high) => self.callers.put(who.high, Caller::resolve(who, catalog, api_key, target, now)?)?,
+            None if self.callers.admits(who.high) => {
+                self.callers.put(who.high, Caller::resolve(who, catalog, api_key, target, now)?)?
+            }
             None => return None,
         };
         if !is_current {
@@ -116,13 +135,15 @@ impl<S: Default> Recent<S> {
         self.callers.get(place)
     }
 
-    /// Lets go of the callers in one part who did not call since the last time. `false`: there is no such part.
+    /// Lets go of the callers in one part who did not call since the last time. `false`: there is
+    /// no such part.
     pub fn sweep(&mut self, part: usize) -> bool {
         self.callers.sweep(part)
     }
 
     fn fingerprint(&self, api_key: &[u8], target: &str) -> Who {
-        // In one text, because that is hashed in one go. No API key is so long that its length takes two bytes.
+        // In one text, because that is hashed in one go. No API key is so long that its length
+        // takes two bytes.
         let mut text: SmallVec<[u8; 128]> = SmallVec::new();
         text.push(u8::try_from(api_key.len()).unwrap_or(u8::MAX));
         text.extend_from_slice(api_key);
@@ -133,13 +154,20 @@ impl<S: Default> Recent<S> {
 }
 
 impl<S: Default> Caller<S> {
-    fn resolve(who: Who, catalog: &Catalog, api_key: &[u8], target: &str, now: Now) -> Option<Self> {
+    fn resolve(
+        who: Who,
+        catalog: &Catalog,
+        api_key: &[u8],
+        target: &str,
+        now: Now,
+    ) -> Option<Self> {
         let registered = catalog.targets.get(target);
         let (key, subscriber) = catalog.presented(api_key)?;
         let subscriber = subscriber?;
         usable(&key.value.key, now).ok()?;
         let caller = (&key.value.key, &subscriber.value);
-        let Covered { entitlement, target_id, .. } = subscribe(catalog, caller, target, registered.map(|target| &target.value)).ok()?;
+        let Covered { entitlement, target_id, .. } =
+            subscribe(catalog, caller, target, registered.map(|target| &target.value)).ok()?;
         Some(Self {
             who,
             revision: catalog.revision,

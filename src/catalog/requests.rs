@@ -1,4 +1,5 @@
-//! Requests that were answered, so that a retry gets the first answer and changes nothing. Where the catalog is kept, they are kept with it.
+//! Requests that were answered, so that a retry gets the first answer and changes nothing. Where
+//! the catalog is kept, they are kept with it.
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
@@ -45,11 +46,14 @@ pub trait Answer: Sized {
 }
 
 impl RequestKey {
-    /// `None` without an id. `method` and `message` are what the request asks; its own encoding will do, as long as equal requests encode alike.
-    /// The error says what is wrong with the id.
+    /// `None` without an id. `method` and `message` are what the request asks; its own encoding
+    /// will do, as long as equal requests encode alike. The error says what is wrong with the id.
     pub fn new(id: &str, method: &str, message: &[u8]) -> Result<Option<Self>, Invalid> {
         if id.len() > MAX_REQUEST_ID {
-            return Err(Invalid::new("request_id", format!("must be at most {MAX_REQUEST_ID} bytes, not {}", id.len())));
+            return Err(Invalid::new(
+                "request_id",
+                format!("must be at most {MAX_REQUEST_ID} bytes, not {}", id.len()),
+            ));
         }
         let mut hash = blake3::Hasher::new();
         hash.update(method.as_bytes()).update(&[0]).update(message);
@@ -57,14 +61,18 @@ impl RequestKey {
         Ok((!id.is_empty()).then_some(Self { name, fields }))
     }
 
-    /// The first answer, where this very request was made before. The error: another request had this name.
+    /// The first answer, where this very request was made before. The error: another request had
+    /// this name.
     pub fn answered(&self, first: &FirstRequest) -> Result<Vec<u8>, Invalid> {
         if first.fields == self.fields { Ok(first.answer.clone()) } else { Err(Self::taken()) }
     }
 
     /// Another request had this name.
     pub fn taken() -> Invalid {
-        Invalid::new("request_id", "was used for another request in the last 24 hours: use a new one for each request")
+        Invalid::new(
+            "request_id",
+            "was used for another request in the last 24 hours: use a new one for each request",
+        )
     }
 }
 
@@ -107,7 +115,8 @@ impl Requests {
     /// Makes room for one more, and lets go of the old.
     fn forget(&mut self, now: Now) {
         while let Some(oldest) = self.order.front() {
-            let is_old = |(_, steady_ns): &(_, u64)| now.steady_ns.saturating_sub(*steady_ns) >= KEPT_NS;
+            let is_old =
+                |(_, steady_ns): &(_, u64)| now.steady_ns.saturating_sub(*steady_ns) >= KEPT_NS;
             if !self.answers.get(oldest).is_none_or(is_old) && self.order.len() < MAX_REQUESTS {
                 break;
             }

@@ -1,4 +1,5 @@
-//! Keeping a catalog: what an edit hands over before anyone sees it, and a catalog made again from what was kept.
+//! Keeping a catalog: what an edit hands over before anyone sees it, and a catalog made again from
+//! what was kept.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -27,12 +28,19 @@ pub struct Image {
 
 /// Keeps edits, so that what was acknowledged is there after a restart.
 pub trait Keeper: Send + Sync + std::fmt::Debug {
-    /// Keeps an edit of the catalog of revision `expected`, and with it the request that it is made for, if that has a name: both or neither.
-    /// An edit without a change is of the same revision. Blocks until it is safe.
+    /// Keeps an edit of the catalog of revision `expected`, and with it the request that it is made
+    /// for, if that has a name: both or neither. An edit without a change is of the same revision.
+    /// Blocks until it is safe.
     ///
     /// # Errors
-    /// Why it is not known to be kept. It is not acknowledged then, and the next edit starts from [`Self::load`].
-    fn keep(&self, expected: u64, edit: &Draft, request: Option<MadeRequest<'_>>) -> Result<(), String>;
+    /// Why it is not known to be kept. It is not acknowledged then, and the next edit starts from
+    /// [`Self::load`].
+    fn keep(
+        &self,
+        expected: u64,
+        edit: &Draft,
+        request: Option<MadeRequest<'_>>,
+    ) -> Result<(), String>;
 
     /// The request that had the name of this one, if it was kept.
     ///
@@ -40,7 +48,8 @@ pub trait Keeper: Send + Sync + std::fmt::Debug {
     /// Why that cannot be told.
     fn find(&self, request: &RequestKey) -> Result<Option<FirstRequest>, String>;
 
-    /// An edit of `before` that was kept is what decisions read from now on, and is not acknowledged yet.
+    /// An edit of `before` that was kept is what decisions read from now on, and is not
+    /// acknowledged yet.
     fn published(&self, before: &Catalog, after: &Catalog, changed: &[(Kind, Id)]);
 
     /// What was kept.
@@ -51,11 +60,17 @@ pub trait Keeper: Send + Sync + std::fmt::Debug {
 }
 
 impl Catalog {
-    /// The catalog that an image is of. A resource that cannot be prepared for deciding counts as one that cannot be read.
+    /// The catalog that an image is of. A resource that cannot be prepared for deciding counts as
+    /// one that cannot be read.
     pub fn restore(hash_key: HashKey, account: Option<RateLimit>, image: Image) -> Self {
         let mut unreadable = image.unreadable;
         let mut unprepared = |kind, id: Id, wrong: Invalid| {
-            tracing::error!(kind = Kind::word(kind), id = &*id, "the ledger holds a {} that cannot be used: {wrong}", Kind::word(kind));
+            tracing::error!(
+                kind = Kind::word(kind),
+                id = &*id,
+                "the ledger holds a {} that cannot be used: {wrong}",
+                Kind::word(kind)
+            );
             unreadable.insert((kind, id));
         };
         let mut catalog = Self::new(hash_key, account);
@@ -70,7 +85,11 @@ impl Catalog {
                 }
             };
             let declared = &compiled.value.target;
-            catalog.defaults_of.change(&declared.id, std::iter::empty(), declared.default_plan.iter());
+            catalog.defaults_of.change(
+                &declared.id,
+                std::iter::empty(),
+                declared.default_plan.iter(),
+            );
             catalog.targets.put(Arc::new(compiled));
         }
         for plan in image.plans {
@@ -88,7 +107,11 @@ impl Catalog {
         }
         for mut subscriber in image.subscribers {
             catalog.share_ids(&mut subscriber.value);
-            catalog.subscribers_of.change(&subscriber.value.id, std::iter::empty(), subscriber.value.plans.iter());
+            catalog.subscribers_of.change(
+                &subscriber.value.id,
+                std::iter::empty(),
+                subscriber.value.plans.iter(),
+            );
             catalog.subscribers.put(Arc::new(subscriber));
         }
         let mut keys = image.keys;
@@ -109,6 +132,11 @@ impl Catalog {
 impl<T> Stored<T> {
     /// The same record of something made from the value.
     fn prepared<U>(self, make: impl FnOnce(T) -> Result<U, Invalid>) -> Result<Stored<U>, Invalid> {
-        Ok(Stored { value: make(self.value)?, revision: self.revision, create_ns: self.create_ns, update_ns: self.update_ns })
+        Ok(Stored {
+            value: make(self.value)?,
+            revision: self.revision,
+            create_ns: self.create_ns,
+            update_ns: self.update_ns,
+        })
     }
 }

@@ -19,7 +19,8 @@ const ID_RANDOM_BYTES: usize = 10;
 /// Digits of five bits, without those that people mix up.
 const DIGITS: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 
-/// The secret under which the values of API keys are hashed: who steals the hashes cannot try values without it.
+/// The secret under which the values of API keys are hashed: who steals the hashes cannot try
+/// values without it.
 #[derive(Clone)]
 pub struct HashKey(pub [u8; 32]);
 
@@ -76,7 +77,12 @@ impl Hasher for AlreadyHashed {
 }
 
 /// A persistent map of what has a [`ValueHash`].
-pub(super) type ByHash<K, V> = imbl::GenericHashMap<K, V, BuildHasherDefault<AlreadyHashed>, imbl::shared_ptr::DefaultSharedPtr>;
+pub(super) type ByHash<K, V> = imbl::GenericHashMap<
+    K,
+    V,
+    BuildHasherDefault<AlreadyHashed>,
+    imbl::shared_ptr::DefaultSharedPtr,
+>;
 
 /// A new value of 160 random bits.
 pub(super) fn new_value() -> Result<String, EditError> {
@@ -137,7 +143,9 @@ mod tests {
     #[test]
     fn what_no_key_can_be_is_not_hashed() {
         let key = HashKey([7; 32]);
-        for (length, possible) in [(0, false), (19, false), (20, true), (128, true), (129, false), (1 << 20, false)] {
+        for (length, possible) in
+            [(0, false), (19, false), (20, true), (128, true), (129, false), (1 << 20, false)]
+        {
             assert_eq!(key.hash(&vec![b'x'; length]).is_some(), possible, "{length} bytes");
         }
         assert_ne!(key.hash(&[b'x'; 20]), HashKey([8; 32]).hash(&[b'x'; 20]), "the secret matters");

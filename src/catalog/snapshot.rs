@@ -27,8 +27,8 @@ pub struct KeyEntry {
 #[derive(Clone, Debug)]
 pub(super) struct Holder(pub(super) Arc<Stored<KeyEntry>>);
 
-/// By the hashes of their values. Beside each is its subscriber, so that a decision need not look for it among all; `None` where that has more
-/// than [`FEW_KEYS`].
+/// By the hashes of their values. Beside each is its subscriber, so that a decision need not look
+/// for it among all; `None` where that has more than [`FEW_KEYS`].
 pub(super) type Holders = ByHash<Holder, Option<Arc<Stored<Subscriber>>>>;
 
 type Presented<'c> = (&'c Arc<Stored<KeyEntry>>, Option<&'c Arc<Stored<Subscriber>>>);
@@ -36,7 +36,8 @@ type Presented<'c> = (&'c Arc<Stored<KeyEntry>>, Option<&'c Arc<Stored<Subscribe
 /// An edit of a subscriber with so many keys tells each of them.
 pub(super) const FEW_KEYS: usize = 4;
 
-/// All plans, targets, subscribers and API keys at one revision. It never changes; a clone shares everything.
+/// All plans, targets, subscribers and API keys at one revision. It never changes; a clone shares
+/// everything.
 #[derive(Clone, Debug)]
 pub struct Catalog {
     pub(super) revision: u64,
@@ -146,7 +147,10 @@ impl Catalog {
 
     /// What is kept beside the keys of a subscriber.
     pub(super) fn beside_keys_of(&self, subscriber: &str) -> Option<Arc<Stored<Subscriber>>> {
-        self.subscribers.get(subscriber).filter(|_| self.keys_of.count(subscriber) <= FEW_KEYS).cloned()
+        self.subscribers
+            .get(subscriber)
+            .filter(|_| self.keys_of.count(subscriber) <= FEW_KEYS)
+            .cloned()
     }
 
     pub(super) fn covers(&self, plan: &str, target: &str) -> bool {
@@ -182,7 +186,12 @@ impl Lookup for Catalog {
 
     fn unreadable(&self) -> Unreadable {
         let some = |kind| self.unreadable.iter().any(|(other, _)| *other == kind);
-        Unreadable { targets: some(Kind::Target), plans: some(Kind::Plan), subscribers: some(Kind::Subscriber), keys: some(Kind::Key) }
+        Unreadable {
+            targets: some(Kind::Target),
+            plans: some(Kind::Plan),
+            subscribers: some(Kind::Subscriber),
+            keys: some(Kind::Key),
+        }
     }
 
     fn revision(&self) -> u64 {

@@ -1,4 +1,5 @@
-//! The resources of one kind: found by id in a few steps, walked in the order of their ids, and copied in no time.
+//! The resources of one kind: found by id in a few steps, walked in the order of their ids, and
+//! copied in no time.
 
 use std::borrow::Borrow;
 use std::hash::{Hash, Hasher};
@@ -59,14 +60,21 @@ impl<T> Stored<T> {
     }
 }
 
-/// A resource as the key that it is found by, its id, in one word: half of the places of a persistent map are free, and cost as much.
+/// A resource as the key that it is found by, its id, in one word: half of the places of a
+/// persistent map are free, and cost as much.
 #[derive(Debug)]
 struct Named<T>(Arc<Stored<T>>);
 
 /// Its hash is keyed at random, and half as dear as the standard one: a decision looks up some ids.
-type ById<T> = imbl::GenericHashMap<Named<T>, (), foldhash::quality::RandomState, imbl::shared_ptr::DefaultSharedPtr>;
+type ById<T> = imbl::GenericHashMap<
+    Named<T>,
+    (),
+    foldhash::quality::RandomState,
+    imbl::shared_ptr::DefaultSharedPtr,
+>;
 
-/// The resources of one kind. A clone shares everything, and an edit copies a few nodes whatever the size.
+/// The resources of one kind. A clone shares everything, and an edit copies a few nodes whatever
+/// the size.
 #[derive(Debug)]
 pub struct Table<T> {
     by_id: ById<T>,
@@ -135,7 +143,10 @@ impl<T: Resource> Table<T> {
     }
 
     /// In the order of their ids, from just after `after` on.
-    pub fn iter_after<'a>(&'a self, after: Option<&'a str>) -> impl Iterator<Item = &'a Arc<Stored<T>>> {
+    pub fn iter_after<'a>(
+        &'a self,
+        after: Option<&'a str>,
+    ) -> impl Iterator<Item = &'a Arc<Stored<T>>> {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         self.in_order.range::<_, str>((from, Bound::Unbounded)).filter_map(|id| self.get(id))
     }

@@ -1,7 +1,9 @@
 use super::*;
 use crate::decide::gcra::MicroRate;
 use crate::decide::lookup::Lookup;
-use crate::decide::plan::{About, ApiKey, CounterScope, Entitlement, MethodRate, Plan, Rate, Subscriber, Target};
+use crate::decide::plan::{
+    About, ApiKey, CounterScope, Entitlement, MethodRate, Plan, Rate, Subscriber, Target,
+};
 use crate::decide::time::SECOND_NS;
 
 mod applied;
@@ -52,7 +54,11 @@ pub(super) fn target(id: &str) -> Target {
 }
 
 pub(super) fn subscriber(id: &str, plans: &[&str]) -> Subscriber {
-    Subscriber { id: id.into(), about: about(id), plans: plans.iter().map(|&plan| plan.into()).collect() }
+    Subscriber {
+        id: id.into(),
+        about: about(id),
+        plans: plans.iter().map(|&plan| plan.into()).collect(),
+    }
 }
 
 pub(super) fn key(id: &str, subscriber: &str) -> ApiKey {
@@ -91,7 +97,8 @@ pub(super) fn refused<A: Clone + Send + 'static + std::fmt::Debug>(
     error
 }
 
-/// Plans gold (orders, users) and free (orders), the default of orders; acme has gold and free and two keys.
+/// Plans gold (orders, users) and free (orders), the default of orders; acme has gold and free and
+/// two keys.
 pub(super) fn furnished() -> CatalogStore {
     let store = store();
     edit(&store, 1, |draft| {

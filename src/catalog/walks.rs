@@ -1,5 +1,6 @@
-//! Lists that somebody walks in an order, or through a filter, that no index has. To find the next page by a search would make the whole walk
-//! quadratic: what follows is searched once, and its ids are kept.
+//! Lists that somebody walks in an order, or through a filter, that no index has. To find the next
+//! page by a search would make the whole walk quadratic: what follows is searched once, and its ids
+//! are kept.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -45,9 +46,24 @@ pub(super) struct Walk {
 }
 
 impl Walk {
-    pub(super) fn new(list: List<'_>, revision: u64, ids: Vec<Id>, is_whole: bool, total: usize) -> Self {
+    pub(super) fn new(
+        list: List<'_>,
+        revision: u64,
+        ids: Vec<Id>,
+        is_whole: bool,
+        total: usize,
+    ) -> Self {
         let List { kind, filter, order_by } = list;
-        Self { kind, filter: filter.into(), order_by: order_by.into(), revision, ids, is_whole, total, last: AtomicUsize::new(0) }
+        Self {
+            kind,
+            filter: filter.into(),
+            order_by: order_by.into(),
+            revision,
+            ids,
+            is_whole,
+            total,
+            last: AtomicUsize::new(0),
+        }
     }
 
     fn is_of(&self, list: List<'_>) -> bool {
@@ -69,11 +85,19 @@ impl Walk {
 
 impl Walks {
     /// The walk that goes on behind an id, and where.
-    pub(super) fn find(&self, list: List<'_>, revision: u64, id: &str) -> Option<(Arc<Walk>, usize)> {
+    pub(super) fn find(
+        &self,
+        list: List<'_>,
+        revision: u64,
+        id: &str,
+    ) -> Option<(Arc<Walk>, usize)> {
         let mut walks = self.0.lock();
         walks.retain(|walk| revision.abs_diff(walk.revision) <= EDITS);
-        let (place, behind) =
-            walks.iter().enumerate().filter(|(_, walk)| walk.is_of(list)).find_map(|(place, walk)| Some((place, walk.behind(id)?)))?;
+        let (place, behind) = walks
+            .iter()
+            .enumerate()
+            .filter(|(_, walk)| walk.is_of(list))
+            .find_map(|(place, walk)| Some((place, walk.behind(id)?)))?;
         let walk = walks.remove(place);
         walks.push(Arc::clone(&walk));
         Some((walk, behind))

@@ -47,7 +47,9 @@ pub(super) async fn run(args: Args, client: &Client) -> Result<(), Failure> {
     let parts = parts::of(std::mem::take(&mut declared.message));
     let answer = match client.reply(send(parts, client)).await {
         Ok(answer) => answer,
-        Err(status) => return Err(declared.refused(&status).unwrap_or_else(|| client.failure(&status))),
+        Err(status) => {
+            return Err(declared.refused(&status).unwrap_or_else(|| client.failure(&status)));
+        }
     };
     if client.output == Output::Json {
         return client.show("tollgate.v1.ApplyResponse", &answer, |_| String::new());
@@ -58,12 +60,16 @@ pub(super) async fn run(args: Args, client: &Client) -> Result<(), Failure> {
 }
 
 /// What fits into one message is sent as one; what does not is one set all the same.
-async fn send(parts: Vec<ApplyRequest>, client: &Client) -> Result<Response<ApplyResponse>, Status> {
+async fn send(
+    parts: Vec<ApplyRequest>,
+    client: &Client,
+) -> Result<Response<ApplyResponse>, Status> {
     let parts = match <[ApplyRequest; 1]>::try_from(parts) {
         Ok([whole]) => return client.usage_plans().apply(whole).await,
         Err(parts) => parts,
     };
-    let mut answers = client.usage_plans().apply_stream(tokio_stream::iter(parts)).await?.into_inner();
+    let mut answers =
+        client.usage_plans().apply_stream(tokio_stream::iter(parts)).await?.into_inner();
     let mut whole = ApplyResponse::default();
     while let Some(answer) = answers.message().await? {
         whole.changes.extend(answer.changes);

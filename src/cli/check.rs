@@ -57,7 +57,9 @@ pub(super) async fn run(args: Args, client: &Client) -> Result<(), Failure> {
     };
     let answer = client.answer(client.decisions().check(request)).await?;
     let coloured = colour::wanted();
-    client.show("tollgate.v1.CheckResponse", &answer, |answer| if coloured { painted(answer) } else { view(answer) })?;
+    client.show("tollgate.v1.CheckResponse", &answer, |answer| {
+        if coloured { painted(answer) } else { view(answer) }
+    })?;
     if answer.reason() == Reason::NotSubscribed {
         targets::tell_unknown(&args.target, client).await;
     }
@@ -83,9 +85,12 @@ fn view(answer: &CheckResponse) -> String {
         sheet.row(["http status", &answer.http_status.to_string()]);
         sheet.row(["retry after", &retry_after(answer)]);
     }
-    for (name, value) in
-        [("plan", &answer.plan), ("entitlement", &answer.entitlement), ("subscriber", &answer.subscriber), ("receipt", &answer.receipt)]
-    {
+    for (name, value) in [
+        ("plan", &answer.plan),
+        ("entitlement", &answer.entitlement),
+        ("subscriber", &answer.subscriber),
+        ("receipt", &answer.receipt),
+    ] {
         if !value.is_empty() {
             sheet.row([name, value]);
         }
@@ -93,12 +98,19 @@ fn view(answer: &CheckResponse) -> String {
     if answer.over_quota {
         sheet.row(["over quota", "yes: admitted all the same"]);
     }
-    if answer.limits.is_empty() { sheet.render() } else { format!("{}\n{}", sheet.render(), limits(&answer.limits)) }
+    if answer.limits.is_empty() {
+        sheet.render()
+    } else {
+        format!("{}\n{}", sheet.render(), limits(&answer.limits))
+    }
 }
 
 /// The name of a reason; the number of one that a later server gives.
 fn reason(number: i32) -> String {
-    Reason::try_from(number).map_or_else(|_| format!("{number}, which this version does not know"), |known| known.as_str_name().to_owned())
+    Reason::try_from(number).map_or_else(
+        |_| format!("{number}, which this version does not know"),
+        |known| known.as_str_name().to_owned(),
+    )
 }
 
 fn retry_after(answer: &CheckResponse) -> String {
@@ -160,7 +172,11 @@ mod tests {
 
     #[test]
     fn the_verdict_alone_has_a_colour() {
-        let answer = json::from_json("tollgate.v1.CheckResponse", serde_json::json!({"verdict": "DENY", "plan": "DENY"})).unwrap();
+        let answer = json::from_json(
+            "tollgate.v1.CheckResponse",
+            serde_json::json!({"verdict": "DENY", "plan": "DENY"}),
+        )
+        .unwrap();
         let painted = super::painted(&answer);
         assert!(painted.starts_with("verdict      \u{1b}[31mDENY\u{1b}[0m\n"), "{painted:?}");
         assert_eq!(painted.replace("\u{1b}[31m", "").replace("\u{1b}[0m", ""), view(&answer));
@@ -185,6 +201,9 @@ mod tests {
     #[test]
     fn a_reason_of_a_later_server_is_shown_by_its_number() {
         let shown = answer(serde_json::json!({"verdict": "DENY", "reason": 99, "httpStatus": 429}));
-        assert!(shown.contains("reason       99, which this version does not know\nhttp status  429\n"), "{shown}");
+        assert!(
+            shown.contains("reason       99, which this version does not know\nhttp status  429\n"),
+            "{shown}"
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! What the commands that talk to a server share: how to reach it, how to print its answers, and the flags that several of them have.
+//! What the commands that talk to a server share: how to reach it, how to print its answers, and
+//! the flags that several of them have.
 
 pub(super) mod about;
 pub(super) mod colour;
@@ -36,9 +37,15 @@ pub(super) struct With<A: clap::Args> {
     pub(super) server: connect::Args,
 }
 
-/// Runs a command that talks to a server. Nothing is connected before the command makes its first call, so that files and flags that cannot
-/// be used are found without a server.
-pub(super) fn run(server: connect::Args, work: impl AsyncFnOnce(&Client) -> Result<(), Failure>) -> Result<(), Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::failed)?;
+/// Runs a command that talks to a server. Nothing is connected before the command makes its first
+/// call, so that files and flags that cannot be used are found without a server.
+pub(super) fn run(
+    server: connect::Args,
+    work: impl AsyncFnOnce(&Client) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(Failure::failed)?;
     runtime.block_on(async { work(&Client::new(server)?).await })
 }

@@ -60,9 +60,13 @@ pub(super) async fn run(args: Args, client: &Client) -> Result<(), Failure> {
         plan: args.plan,
         entitlement: args.entitlement,
         quota: args.quota,
-        change: add.map(Change::Add).or(set_remaining.map(Change::SetRemaining)).or(reset.then_some(Change::Reset(true))),
+        change: add
+            .map(Change::Add)
+            .or(set_remaining.map(Change::SetRemaining))
+            .or(reset.then_some(Change::Reset(true))),
         request_id: args.request_id,
     };
     let quota = client.answer(client.usage_plans().grant(request)).await?;
-    client.show("tollgate.v1.QuotaUsage", &quota, |quota| usage::quotas(std::slice::from_ref(quota)))
+    client
+        .show("tollgate.v1.QuotaUsage", &quota, |quota| usage::quotas(std::slice::from_ref(quota)))
 }

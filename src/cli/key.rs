@@ -13,8 +13,8 @@ use super::client::words::When;
 use super::client::{file, words};
 use crate::clock::Clock;
 use crate::grpc::pb::tollgate::{
-    ApiKey, CreateApiKeyRequest, CreateApiKeyResponse, DeleteApiKeyRequest, GetApiKeyRequest, ImportApiKeyRequest, ListApiKeysRequest,
-    ListApiKeysResponse, UpdateApiKeyRequest,
+    ApiKey, CreateApiKeyRequest, CreateApiKeyResponse, DeleteApiKeyRequest, GetApiKeyRequest,
+    ImportApiKeyRequest, ListApiKeysRequest, ListApiKeysResponse, UpdateApiKeyRequest,
 };
 
 #[derive(Debug, clap::Subcommand)]
@@ -103,7 +103,8 @@ pub(super) struct New {
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Dates {
-    /// Valid from this instant on, such as 2026-11-22T09:30:00Z, or from so long from now on, such as 2h
+    /// Valid from this instant on, such as 2026-11-22T09:30:00Z, or from so long from now on, such
+    /// as 2h
     #[arg(long, value_name = "INSTANT|TIME", value_parser = words::parse_when, conflicts_with = "no_not_before")]
     not_before: Option<When>,
     /// Valid from always on
@@ -120,7 +121,9 @@ pub(super) struct Dates {
 impl Dates {
     fn put(self, given: &mut Given, key: &mut ApiKey) {
         let clock = Clock::system();
-        let some = |time: Option<When>, none: bool| (none || time.is_some()).then(|| time.map(|when| when.at(&clock)));
+        let some = |time: Option<When>, none: bool| {
+            (none || time.is_some()).then(|| time.map(|when| when.at(&clock)))
+        };
         given.put("not_before", some(self.not_before, self.no_not_before), &mut key.not_before);
         given.put("expire_time", some(self.expires, self.no_expiry), &mut key.expire_time);
     }
@@ -128,7 +131,8 @@ impl Dates {
 
 impl New {
     fn key(self, id: Option<String>) -> ApiKey {
-        let mut key = ApiKey { id: id.unwrap_or_default(), subscriber: self.subscriber, ..ApiKey::default() };
+        let mut key =
+            ApiKey { id: id.unwrap_or_default(), subscriber: self.subscriber, ..ApiKey::default() };
         let mut given = Given::default();
         self.about.put(&mut given, &mut key.display_name, &mut key.description, &mut key.labels);
         self.dates.put(&mut given, &mut key);
@@ -142,7 +146,9 @@ pub(super) async fn run(command: Command, client: &Client) -> Result<(), Failure
     match command {
         Command::Create { id, new, edit } => create(new.key(id), edit, client).await,
         Command::Import { id, value, new, edit } => import(new.key(id), value, edit, client).await,
-        Command::Get(Id { id }) => show(&client.answer(service.get_api_key(GetApiKeyRequest { id })).await?, client),
+        Command::Get(Id { id }) => {
+            show(&client.answer(service.get_api_key(GetApiKeyRequest { id })).await?, client)
+        }
         Command::List(args) => many(args, client).await,
         Command::Update { id, about, dates, etag, edit } => {
             let (mut key, mut given) = (ApiKey { id, ..ApiKey::default() }, Given::default());
@@ -160,12 +166,19 @@ pub(super) async fn run(command: Command, client: &Client) -> Result<(), Failure
 }
 
 async fn create(key: ApiKey, edit: Edit, client: &Client) -> Result<(), Failure> {
-    let request = CreateApiKeyRequest { api_key: Some(key), request_id: edit.request_id.clone(), validate_only: edit.validate_only };
+    let request = CreateApiKeyRequest {
+        api_key: Some(key),
+        request_id: edit.request_id.clone(),
+        validate_only: edit.validate_only,
+    };
     let made = client.answer(client.usage_plans().create_api_key(request)).await?;
     edit.note_if_validated();
     let key = made.api_key.clone().unwrap_or_default();
     if !made.value.is_empty() {
-        note(&format!("made the key {} of {}; its value is on standard output, this once and never again", key.id, key.subscriber));
+        note(&format!(
+            "made the key {} of {}; its value is on standard output, this once and never again",
+            key.id, key.subscriber
+        ));
     } else if !edit.validate_only {
         // A script that goes on with an empty value would lock its caller out.
         return Err(Failure::failed(format!(
@@ -174,7 +187,11 @@ async fn create(key: ApiKey, edit: Edit, client: &Client) -> Result<(), Failure>
         )));
     }
     match client.output {
-        Output::Json => client.show("tollgate.v1.CreateApiKeyResponse", &made, |_: &CreateApiKeyResponse| String::new()),
+        Output::Json => {
+            client.show("tollgate.v1.CreateApiKeyResponse", &made, |_: &CreateApiKeyResponse| {
+                String::new()
+            })
+        }
         Output::Table if made.value.is_empty() => show(&key, client),
         Output::Table => print(&format!("{}\n", made.value)),
     }
@@ -185,19 +202,37 @@ async fn import(key: ApiKey, value: Value, edit: Edit, client: &Client) -> Resul
         Some(path) => file::read_line(&path)?,
         None => value.value.unwrap_or_default(),
     };
-    let request = ImportApiKeyRequest { api_key: Some(key), value, request_id: edit.request_id.clone(), validate_only: edit.validate_only };
+    let request = ImportApiKeyRequest {
+        api_key: Some(key),
+        value,
+        request_id: edit.request_id.clone(),
+        validate_only: edit.validate_only,
+    };
     let key = client.answer(client.usage_plans().import_api_key(request)).await?;
     edit.note_if_validated();
     show(&key, client)
 }
 
-async fn switch(id: String, enabled: bool, etag: Etag, edit: Edit, client: &Client) -> Result<(), Failure> {
+async fn switch(
+    id: String,
+    enabled: bool,
+    etag: Etag,
+    edit: Edit,
+    client: &Client,
+) -> Result<(), Failure> {
     let mut given = Given::default();
     given.add("enabled");
-    update(ApiKey { id, enabled: Some(enabled), ..ApiKey::default() }, given, etag, edit, client).await
+    update(ApiKey { id, enabled: Some(enabled), ..ApiKey::default() }, given, etag, edit, client)
+        .await
 }
 
-async fn update(mut key: ApiKey, given: Given, etag: Etag, edit: Edit, client: &Client) -> Result<(), Failure> {
+async fn update(
+    mut key: ApiKey,
+    given: Given,
+    etag: Etag,
+    edit: Edit,
+    client: &Client,
+) -> Result<(), Failure> {
     key.etag = etag.etag.unwrap_or_default();
     let request = UpdateApiKeyRequest {
         api_key: Some(key),
@@ -212,14 +247,23 @@ async fn update(mut key: ApiKey, given: Given, etag: Etag, edit: Edit, client: &
 
 async fn many(args: list::Args, client: &Client) -> Result<(), Failure> {
     let mut service = client.usage_plans();
-    let (api_keys, next_page_token, total_size) = list::fetch(args, async |request: ListApiKeysRequest| {
-        let page = client.answer(service.list_api_keys(request)).await?;
-        Ok((page.api_keys, page.next_page_token, page.total_size))
-    })
-    .await?;
+    let (api_keys, next_page_token, total_size) =
+        list::fetch(args, async |request: ListApiKeysRequest| {
+            let page = client.answer(service.list_api_keys(request)).await?;
+            Ok((page.api_keys, page.next_page_token, page.total_size))
+        })
+        .await?;
     let all = ListApiKeysResponse { api_keys, next_page_token, total_size };
     client.show("tollgate.v1.ListApiKeysResponse", &all, |all| {
-        let mut table = Table::new(["KEY", "SUBSCRIBER", "NAME", "VALUE", "STATE", "VALID FROM", "VALID UNTIL"]);
+        let mut table = Table::new([
+            "KEY",
+            "SUBSCRIBER",
+            "NAME",
+            "VALUE",
+            "STATE",
+            "VALID FROM",
+            "VALID UNTIL",
+        ]);
         for key in &all.api_keys {
             table.row([
                 &key.id,
@@ -231,7 +275,8 @@ async fn many(args: list::Args, client: &Client) -> Result<(), Failure> {
                 &words::instant(key.expire_time.as_ref(), "no expiry"),
             ]);
         }
-        table.render() + &total_line(all.api_keys.len(), &all.next_page_token, all.total_size, "key")
+        table.render()
+            + &total_line(all.api_keys.len(), &all.next_page_token, all.total_size, "key")
     })
 }
 

@@ -1,4 +1,5 @@
-//! `tollgate ledger`: look after the file that holds what must not be lost. `check` and `backup` work beside a running service, and without one.
+//! `tollgate ledger`: look after the file that holds what must not be lost. `check` and `backup`
+//! work beside a running service, and without one.
 
 use std::path::PathBuf;
 
@@ -20,8 +21,9 @@ pub(super) enum Command {
         #[command(flatten)]
         of: Of,
     },
-    /// Copy the ledger to a new file, as it stands at one moment. To restore: stop the service, put the copy in the place of
-    /// `ledger.sqlite`, remove `ledger.sqlite-wal` and `ledger.sqlite-shm`, and say that it is meant: `tollgate ledger accept`.
+    /// Copy the ledger to a new file, as it stands at one moment. To restore: stop the service, put
+    /// the copy in the place of `ledger.sqlite`, remove `ledger.sqlite-wal` and
+    /// `ledger.sqlite-shm`, and say that it is meant: `tollgate ledger accept`.
     Backup {
         /// The file to make
         #[arg(value_name = "FILE")]
@@ -29,8 +31,9 @@ pub(super) enum Command {
         #[command(flatten)]
         of: Of,
     },
-    /// Take a ledger that has gone back as it is, after a backup was restored on purpose, or the file removed. The service must be stopped.
-    /// What was charged since is forgotten, and can be spent again.
+    /// Take a ledger that has gone back as it is, after a backup was restored on purpose, or the
+    /// file removed. The service must be stopped. What was charged since is forgotten, and can be
+    /// spent again.
     Accept {
         #[command(flatten)]
         of: OfService,
@@ -71,7 +74,12 @@ pub(super) fn run(command: Command) -> Result<(), Failure> {
             if mistakes.is_empty() {
                 return print(&format!("{} is sound\n", path.display()));
             }
-            Err(Failure::unusable(format!("the ledger {} is damaged:\n  {}\n{}", path.display(), mistakes.join("\n  "), MEND)))
+            Err(Failure::unusable(format!(
+                "the ledger {} is damaged:\n  {}\n{}",
+                path.display(),
+                mistakes.join("\n  "),
+                MEND
+            )))
         }
         Command::Backup { to, of } => {
             backup(&of.path()?, &to).map_err(unopened)?;
@@ -93,12 +101,18 @@ impl Of {
         }
         // Nothing is served here, so nothing is asked about who could reach it.
         let insecure = Some(("insecure", "true".to_owned()));
-        let settings = self.data_dir.map(|folder| ("data_dir", folder)).into_iter().chain(insecure).collect();
-        let config = Config::resolve_in(&Flags { file: self.config, settings }, &std::env::vars_os().collect::<Vec<_>>())
-            .map_err(Failure::unusable)?;
+        let settings =
+            self.data_dir.map(|folder| ("data_dir", folder)).into_iter().chain(insecure).collect();
+        let config = Config::resolve_in(
+            &Flags { file: self.config, settings },
+            &std::env::vars_os().collect::<Vec<_>>(),
+        )
+        .map_err(Failure::unusable)?;
         match config.data_dir {
             DataDir::Path(folder) => Ok(folder.join(FILE)),
-            DataDir::Memory => Err(Failure::unusable("the service keeps its ledger in memory (`data_dir`): there is no file")),
+            DataDir::Memory => Err(Failure::unusable(
+                "the service keeps its ledger in memory (`data_dir`): there is no file",
+            )),
         }
     }
 }

@@ -50,7 +50,8 @@ pub(super) struct Args {
     /// Threads of this client
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
     threads: u32,
-    /// Begin so many calls a second, whether those before are answered or not. Latency counts from when a call should have begun
+    /// Begin so many calls a second, whether those before are answered or not. Latency counts from
+    /// when a call should have begun
     #[arg(long, value_name = "N", value_parser = rate)]
     rate: Option<f64>,
     /// How long, after the warm-up [default: 10s, or until `--requests` are done]
@@ -83,7 +84,8 @@ struct RulesArgs {
     /// The domain of the rules
     #[arg(long, default_value = "load")]
     domain: String,
-    /// A descriptor, repeatable: entries NAME=VALUE, separated by commas. An entry NAME alone has the key of the call as its value
+    /// A descriptor, repeatable: entries NAME=VALUE, separated by commas. An entry NAME alone has
+    /// the key of the call as its value
     #[arg(long = "descriptor", value_name = "ENTRIES", default_value = "api_key", value_parser = descriptor)]
     descriptors: Vec<Descriptor>,
 }
@@ -91,13 +93,16 @@ struct RulesArgs {
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "For `check`, `stream` and `report`")]
 struct PlansArgs {
-    /// Create a target, a plan that admits everything and a subscriber for each key first. The keys are no secret
+    /// Create a target, a plan that admits everything and a subscriber for each key first. The keys
+    /// are no secret
     #[arg(long)]
     prepare: bool,
-    /// Delete what --prepare creates: after the run, or, without --prepare, at once and without a run
+    /// Delete what --prepare creates: after the run, or, without --prepare, at once and without a
+    /// run
     #[arg(long)]
     clean: bool,
-    /// Quotas of that plan beside its rate limit, at most one of a day and one of a month; with 0 there are no receipts
+    /// Quotas of that plan beside its rate limit, at most one of a day and one of a month; with 0
+    /// there are no receipts
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(0..=2))]
     quotas: u32,
     /// The target
@@ -210,17 +215,26 @@ fn progress(before: &Progress, now: &Progress, warm_up_ns: u64) -> String {
 /// What to do where what was asked for is not there.
 fn hint(args: &Args, summary: &Summary) {
     let calls = &summary.tally.calls;
-    if args.mode == Mode::Rls && calls.failed_with(tonic::Code::Unavailable) > 0 && calls.answered() == 0 {
-        note("does the server have rules? `tollgate --rules examples/load/rules` has those that this command asks for");
+    if args.mode == Mode::Rls
+        && calls.failed_with(tonic::Code::Unavailable) > 0
+        && calls.answered() == 0
+    {
+        note(
+            "does the server have rules? `tollgate --rules examples/load/rules` has those that this command asks for",
+        );
     }
-    if args.mode != Mode::Rls && calls.decisions() > 0 && calls.admitted(&summary.job.traffic) == 0 {
-        note("nothing was admitted: --prepare creates the plan and the keys that this command asks for");
+    if args.mode != Mode::Rls && calls.decisions() > 0 && calls.admitted(&summary.job.traffic) == 0
+    {
+        note(
+            "nothing was admitted: --prepare creates the plan and the keys that this command asks for",
+        );
     }
 }
 
 fn job(args: &Args, client: &Client) -> Result<Job, Failure> {
     let (server, token) = client.plain("load")?;
-    let timeout_ns = args.deadline_ms.map_or(client.timeout_ns(), |ms| ms.saturating_mul(1_000_000));
+    let timeout_ns =
+        args.deadline_ms.map_or(client.timeout_ns(), |ms| ms.saturating_mul(1_000_000));
     let size = |number: u32| usize::try_from(number).map_err(Failure::unusable);
     Ok(Job {
         server,
@@ -231,7 +245,11 @@ fn job(args: &Args, client: &Client) -> Result<Job, Failure> {
         threads: size(args.threads)?,
         rate: args.rate,
         requests: args.requests,
-        duration_ns: args.duration.unwrap_or(if args.requests.is_some() { u64::MAX } else { 10 * SECOND_NS }),
+        duration_ns: args.duration.unwrap_or(if args.requests.is_some() {
+            u64::MAX
+        } else {
+            10 * SECOND_NS
+        }),
         warm_up_ns: args.warm_up.unwrap_or(if args.requests.is_some() { 0 } else { SECOND_NS }),
         timeout_ns,
         deadline_ms: args.deadline_ms,
@@ -245,7 +263,12 @@ fn traffic(args: &Args) -> Result<Traffic, Failure> {
     Ok(match args.mode {
         Mode::Rls => Traffic::RateLimit {
             domain: args.rules.domain.clone(),
-            descriptors: args.rules.descriptors.iter().map(|descriptor| descriptor.0.clone()).collect(),
+            descriptors: args
+                .rules
+                .descriptors
+                .iter()
+                .map(|descriptor| descriptor.0.clone())
+                .collect(),
         },
         Mode::Check => Traffic::Check(caller(args)?),
         Mode::Stream => Traffic::Stream(caller(args)?, plans.batch),
@@ -258,9 +281,17 @@ fn caller(args: &Args) -> Result<Caller, Failure> {
         (Some(value), _) => ApiKeys::Listed(vec![value.clone()]),
         (None, Some(path)) => {
             let text = file::read(path)?;
-            let keys: Vec<String> = text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect();
+            let keys: Vec<String> = text
+                .lines()
+                .map(str::trim)
+                .filter(|line| !line.is_empty())
+                .map(str::to_owned)
+                .collect();
             if keys.is_empty() {
-                return Err(Failure::unusable(format!("{}: holds no API keys, one a line", file::name(path))));
+                return Err(Failure::unusable(format!(
+                    "{}: holds no API keys, one a line",
+                    file::name(path)
+                )));
             }
             ApiKeys::Listed(keys)
         }
@@ -275,8 +306,13 @@ fn stage(args: &Args) -> Stage {
 
 fn descriptor(text: &str) -> Result<Descriptor, String> {
     let entry = |text: &str| {
-        let (key, value) = text.split_once('=').map_or((text, None), |(key, value)| (key, Some(value.to_owned())));
-        if key.is_empty() { Err("an entry is NAME=VALUE or NAME") } else { Ok(DescriptorEntry { key: key.to_owned(), value }) }
+        let (key, value) =
+            text.split_once('=').map_or((text, None), |(key, value)| (key, Some(value.to_owned())));
+        if key.is_empty() {
+            Err("an entry is NAME=VALUE or NAME")
+        } else {
+            Ok(DescriptorEntry { key: key.to_owned(), value })
+        }
     };
     Ok(Descriptor(text.split(',').map(entry).collect::<Result<_, _>>()?))
 }

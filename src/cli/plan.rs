@@ -9,8 +9,8 @@ use super::client::edit::{self, Connection, Delete, Edit, Id};
 use super::client::list::{self, total_line};
 use super::client::targets;
 use crate::grpc::pb::tollgate::{
-    CreateUsagePlanRequest, DeleteUsagePlanRequest, GetUsagePlanRequest, ListUsagePlansRequest, ListUsagePlansResponse,
-    UpdateUsagePlanRequest, UsagePlan,
+    CreateUsagePlanRequest, DeleteUsagePlanRequest, GetUsagePlanRequest, ListUsagePlansRequest,
+    ListUsagePlansResponse, UpdateUsagePlanRequest, UsagePlan,
 };
 
 #[derive(Debug, clap::Subcommand)]
@@ -59,15 +59,28 @@ pub(super) enum Command {
 pub(super) async fn run(command: Command, client: &Client) -> Result<(), Failure> {
     match command {
         Command::Create { draft, edit } => create(draft, edit, client).await,
-        Command::Get(Id { id }) => show(&client.answer(client.usage_plans().get_usage_plan(GetUsagePlanRequest { id })).await?, client),
+        Command::Get(Id { id }) => show(
+            &client.answer(client.usage_plans().get_usage_plan(GetUsagePlanRequest { id })).await?,
+            client,
+        ),
         Command::List(args) => list(args, client).await,
         Command::Update { draft, etag, edit } => update(draft, etag, edit, client).await,
         Command::Delete(delete) => {
-            client.answer(client.usage_plans().delete_usage_plan(delete.request::<DeleteUsagePlanRequest>())).await?;
+            client
+                .answer(
+                    client
+                        .usage_plans()
+                        .delete_usage_plan(delete.request::<DeleteUsagePlanRequest>()),
+                )
+                .await?;
             delete.done("plan", client)
         }
-        Command::Attach { plan, target, entitlement, how } => show(&edit::attach(client, (plan, target), entitlement, how).await?, client),
-        Command::Detach { plan, target, how } => show(&edit::detach(client, (plan, target), how).await?, client),
+        Command::Attach { plan, target, entitlement, how } => {
+            show(&edit::attach(client, (plan, target), entitlement, how).await?, client)
+        }
+        Command::Detach { plan, target, how } => {
+            show(&edit::detach(client, (plan, target), how).await?, client)
+        }
     }
 }
 
@@ -78,7 +91,11 @@ pub(super) fn show(plan: &UsagePlan, client: &Client) -> Result<(), Failure> {
 
 async fn create(draft: draft::Draft, edit: Edit, client: &Client) -> Result<(), Failure> {
     let (plan, _) = draft.read()?.over(Vec::new())?;
-    let request = CreateUsagePlanRequest { usage_plan: Some(plan), request_id: edit.request_id.clone(), validate_only: edit.validate_only };
+    let request = CreateUsagePlanRequest {
+        usage_plan: Some(plan),
+        request_id: edit.request_id.clone(),
+        validate_only: edit.validate_only,
+    };
     let plan = client.answer(client.usage_plans().create_usage_plan(request)).await?;
     edited(&plan, &edit, client).await
 }
@@ -92,12 +109,20 @@ async fn edited(plan: &UsagePlan, edit: &Edit, client: &Client) -> Result<(), Fa
     show(plan, client)
 }
 
-/// Where flags say what an entitlement gives, the others of the plan stay: they are read first, and the etag of that reading keeps what
-/// others edit in between. Such a request is another one after each edit, and to make it twice changes nothing more: it goes without its id.
-async fn update(draft: draft::Draft, etag: edit::Etag, edit: Edit, client: &Client) -> Result<(), Failure> {
+/// Where flags say what an entitlement gives, the others of the plan stay: they are read first, and
+/// the etag of that reading keeps what others edit in between. Such a request is another one after
+/// each edit, and to make it twice changes nothing more: it goes without its id.
+async fn update(
+    draft: draft::Draft,
+    etag: edit::Etag,
+    edit: Edit,
+    client: &Client,
+) -> Result<(), Failure> {
     let draft = draft.read()?;
     let (entitlements, read_etag) = if draft.needs_entitlements() {
-        let now = client.answer(client.usage_plans().get_usage_plan(GetUsagePlanRequest { id: draft.id() })).await?;
+        let now = client
+            .answer(client.usage_plans().get_usage_plan(GetUsagePlanRequest { id: draft.id() }))
+            .await?;
         (now.entitlements, Some(now.etag))
     } else {
         (Vec::new(), None)
@@ -107,21 +132,27 @@ async fn update(draft: draft::Draft, etag: edit::Etag, edit: Edit, client: &Clie
     if let Some(etag) = etag.etag.or(read_etag) {
         plan.etag = etag;
     }
-    let request =
-        UpdateUsagePlanRequest { usage_plan: Some(plan), update_mask: Some(given.mask()?), request_id, validate_only: edit.validate_only };
+    let request = UpdateUsagePlanRequest {
+        usage_plan: Some(plan),
+        update_mask: Some(given.mask()?),
+        request_id,
+        validate_only: edit.validate_only,
+    };
     let plan = client.answer(client.usage_plans().update_usage_plan(request)).await?;
     edited(&plan, &edit, client).await
 }
 
 async fn list(args: list::Args, client: &Client) -> Result<(), Failure> {
     let mut plans = client.usage_plans();
-    let (usage_plans, next_page_token, total_size) = list::fetch(args, async |request: ListUsagePlansRequest| {
-        let page = client.answer(plans.list_usage_plans(request)).await?;
-        Ok((page.usage_plans, page.next_page_token, page.total_size))
-    })
-    .await?;
+    let (usage_plans, next_page_token, total_size) =
+        list::fetch(args, async |request: ListUsagePlansRequest| {
+            let page = client.answer(plans.list_usage_plans(request)).await?;
+            Ok((page.usage_plans, page.next_page_token, page.total_size))
+        })
+        .await?;
     let all = ListUsagePlansResponse { usage_plans, next_page_token, total_size };
     client.show("tollgate.v1.ListUsagePlansResponse", &all, |all| {
-        view::many(&all.usage_plans) + &total_line(all.usage_plans.len(), &all.next_page_token, all.total_size, "plan")
+        view::many(&all.usage_plans)
+            + &total_line(all.usage_plans.len(), &all.next_page_token, all.total_size, "plan")
     })
 }

@@ -42,7 +42,10 @@ struct EndedArgs {
 pub(super) async fn run(args: Args, client: &Client) -> Result<(), Failure> {
     let EndedArgs { status, grpc_status, no_response, caller_gone: _ } = args.ended;
     let ending = if no_response { Ending::NoResponse } else { Ending::CallerGone };
-    let result = status.map(Ended::HttpStatus).or(grpc_status.map(Ended::GrpcStatus)).unwrap_or(Ended::Ending(ending.into()));
+    let result = status
+        .map(Ended::HttpStatus)
+        .or(grpc_status.map(Ended::GrpcStatus))
+        .unwrap_or(Ended::Ending(ending.into()));
     let outcome = Outcome {
         cost: args.cost,
         made_by_gateway: args.made_by_gateway,
@@ -50,16 +53,22 @@ pub(super) async fn run(args: Args, client: &Client) -> Result<(), Failure> {
         result: Some(result),
         ..Outcome::default()
     };
-    let answer = client.answer(client.decisions().report(ReportRequest { outcomes: vec![outcome] })).await?;
+    let answer =
+        client.answer(client.decisions().report(ReportRequest { outcomes: vec![outcome] })).await?;
     let settled = answer.results().next().unwrap_or_default();
     match client.output {
         Output::Json => client.show("tollgate.v1.ReportResponse", &answer, |_| String::new())?,
         Output::Table => print(&format!("{}\n", settled.as_str_name()))?,
     }
     match settled {
-        Settlement::Counted | Settlement::Refunded | Settlement::Corrected | Settlement::Duplicate => Ok(()),
+        Settlement::Counted
+        | Settlement::Refunded
+        | Settlement::Corrected
+        | Settlement::Duplicate => Ok(()),
         Settlement::Expired => Err(Failure::failed("the receipt is too old; nothing was changed")),
-        Settlement::Invalid => Err(Failure::unusable("the receipt is not one that the server handed out; nothing was changed")),
+        Settlement::Invalid => Err(Failure::unusable(
+            "the receipt is not one that the server handed out; nothing was changed",
+        )),
         Settlement::Unspecified => Err(Failure::failed("the server's answer has no result")),
     }
 }

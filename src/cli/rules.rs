@@ -27,7 +27,14 @@ pub(super) enum Command {
 
 pub(super) fn run(command: Command) -> Result<(), Failure> {
     let Command::Check { paths, merge_domains, any_extension } = command;
-    let settings = config::Rules { paths, merge_domains, ignore_dotfiles: true, any_extension, prefix: String::new(), poll_ms: 1000 };
+    let settings = config::Rules {
+        paths,
+        merge_domains,
+        ignore_dotfiles: true,
+        any_extension,
+        prefix: String::new(),
+        poll_ms: 1000,
+    };
     let book = Rulebook::open(settings, Arc::new(Metrics::new())).map_err(Failure::unusable)?;
     print(&format!("{}{}\n", book.describe(), book.summary()))
 }

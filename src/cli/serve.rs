@@ -1,4 +1,5 @@
-//! `tollgate serve`: the composition root. Resolves the settings, wires the parts, binds, serves, drains.
+//! `tollgate serve`: the composition root. Resolves the settings, wires the parts, binds, serves,
+//! drains.
 
 mod borrowed;
 mod bounds;
@@ -82,7 +83,10 @@ impl Args {
             ("auth.tokens_file", self.tokens_file),
             ("insecure", self.insecure.then(|| "true".to_owned())),
         ];
-        Flags { file: self.config, settings: given.into_iter().filter_map(|(key, value)| Some((key, value?))).collect() }
+        Flags {
+            file: self.config,
+            settings: given.into_iter().filter_map(|(key, value)| Some((key, value?))).collect(),
+        }
     }
 }
 
@@ -98,14 +102,20 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
 }
 
 fn run_with(args: Args, log: &Log) -> Result<(), Failure> {
-    let file = args.config.clone().or_else(|| std::env::var_os("TOLLGATE_CONFIG").map(PathBuf::from));
-    let config = Config::resolve_in(&args.flags(), &std::env::vars_os().collect::<Vec<_>>()).map_err(Failure::unusable)?;
+    let file =
+        args.config.clone().or_else(|| std::env::var_os("TOLLGATE_CONFIG").map(PathBuf::from));
+    let config = Config::resolve_in(&args.flags(), &std::env::vars_os().collect::<Vec<_>>())
+        .map_err(Failure::unusable)?;
     log.install(&config.log_level, config.log_format).map_err(Failure::failed)?;
     if let Some(file) = file {
         file_modes::tell(&file_modes::findings("the settings file", &file, Holds::Decisions));
     }
-    // Calls have threads of their own, and so have the pages: here is what has to happen now and then, and new connections.
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::failed)?;
+    // Calls have threads of their own, and so have the pages: here is what has to happen now and
+    // then, and new connections.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(Failure::failed)?;
     let served = runtime.block_on(serve(config, log));
     // Whatever still runs after the drain time-out is not waited for.
     runtime.shutdown_background();
@@ -116,7 +126,8 @@ fn run_with(args: Args, log: &Log) -> Result<(), Failure> {
 type Running = JoinSet<(&'static str, Result<(), String>)>;
 
 async fn serve(config: Config, log: &Log) -> Result<(), Failure> {
-    // First of all: what tells the process to stop while it starts must not end it with units of quotas in its hands.
+    // First of all: what tells the process to stop while it starts must not end it with units of
+    // quotas in its hands.
     let mut signals = Signals::listen().map_err(Failure::failed)?;
     if let Some((before, after)) = open_files::raise_limit() {
         tracing::info!("the limit of open files was raised from {before} to {after}");
@@ -138,7 +149,8 @@ async fn serve(config: Config, log: &Log) -> Result<(), Failure> {
             return Ok(());
         }
     };
-    let mut parts = assembled.map_err(|_| Failure::failed("the start panicked; the log says where"))??;
+    let mut parts =
+        assembled.map_err(|_| Failure::failed("the start panicked; the log says where"))??;
     let borrowed = Borrowed::of(&parts);
     tokio::select! {
         () = parts.desk.draw(std::mem::take(&mut parts.warm), WARM_AT_MOST) => {}
@@ -165,16 +177,23 @@ async fn serve(config: Config, log: &Log) -> Result<(), Failure> {
 
     let health = Health::default();
     let needs_rules = config.health_needs_rules.then(|| parts.rulebook.clone());
-    let (limiter, ledger, catalog) = (parts.limiter.clone(), parts.ledger.clone(), parts.catalog.clone());
+    let (limiter, ledger, catalog) =
+        (parts.limiter.clone(), parts.ledger.clone(), parts.catalog.clone());
     let stalled = Stalled::default();
     let (slow, time) = (stalled.clone(), parts.time.clone());
     let degraded: Degraded = Arc::new(move || {
         let (mut status, concern) = (ledger.status(), ledger.ledger().concern());
-        // Whether its file is there is looked at each second, and not only when something is written.
+        // Whether its file is there is looked at each second, and not only when something is
+        // written.
         status.failing = status.failing.filter(|error| !matches!(error, LedgerError::Gone { .. }));
         // It knows which rows are damaged.
         status.last_row_failure = status.last_row_failure.filter(|_| concern.is_none());
-        status.says().or(concern).or_else(|| unreadable(&catalog.load())).or_else(|| slow.says()).or_else(|| time.says())
+        status
+            .says()
+            .or(concern)
+            .or_else(|| unreadable(&catalog.load()))
+            .or_else(|| slow.says())
+            .or_else(|| time.says())
     });
     let admin = Admin {
         health: health.clone(),
@@ -183,7 +202,9 @@ async fn serve(config: Config, log: &Log) -> Result<(), Failure> {
         rulebook: parts.rulebook.clone(),
         json: Arc::new(move |body, granted| {
             let limiter = limiter.clone();
-            Box::pin(async move { limiter.answer_json(&body, granted.as_ref()).await.map_err(no_answer) })
+            Box::pin(async move {
+                limiter.answer_json(&body, granted.as_ref()).await.map_err(no_answer)
+            })
         }),
         max_body_bytes: config.grpc.max_message_bytes,
         needs_rules: config.health_needs_rules,
@@ -191,23 +212,46 @@ async fn serve(config: Config, log: &Log) -> Result<(), Failure> {
     };
     let (grpc_server, admin_connections, pages_settings) = bounds::within_files(&config);
     let (stop, stopping) = watch::channel(false);
-    housekeeping::start(&parts, config.reach.files_poll_ms, Watched { stalled, degraded, log: log.clone() }, &stopping);
-    let pages_tls = parts.tls.clone().filter(|_| config.reach.tls.as_ref().is_some_and(|tls| tls.http));
+    housekeeping::start(
+        &parts,
+        config.reach.files_poll_ms,
+        Watched { stalled, degraded, log: log.clone() },
+        &stopping,
+    );
+    let pages_tls =
+        parts.tls.clone().filter(|_| config.reach.tls.as_ref().is_some_and(|tls| tls.http));
     let mut running = Running::new();
     let metrics_path = config.reach.metrics_path.as_str();
-    let metrics_pages =
-        |listener| Port { key: "metrics_addr", listener, pages: admin.clone().metrics_router(metrics_path, &pages_settings) };
-    let debug_pages = |listener| Port { key: "debug_addr", listener, pages: admin.clone().debug_router(&pages_settings) };
-    let more = listeners.metrics.map(metrics_pages).into_iter().chain(listeners.debug.map(debug_pages));
+    let metrics_pages = |listener| Port {
+        key: "metrics_addr",
+        listener,
+        pages: admin.clone().metrics_router(metrics_path, &pages_settings),
+    };
+    let debug_pages = |listener| Port {
+        key: "debug_addr",
+        listener,
+        pages: admin.clone().debug_router(&pages_settings),
+    };
+    let more =
+        listeners.metrics.map(metrics_pages).into_iter().chain(listeners.debug.map(debug_pages));
     let mut ports: Vec<Port> = more.collect();
-    ports.push(Port { key: "http_addr", listener: listeners.http, pages: admin.router(&pages_settings) });
-    let pages = PagesPorts { settings: pages_settings, tls: pages_tls }.start(ports, &parts.metrics, &stopping);
+    ports.push(Port {
+        key: "http_addr",
+        listener: listeners.http,
+        pages: admin.router(&pages_settings),
+    });
+    let pages = PagesPorts { settings: pages_settings, tls: pages_tls }.start(
+        ports,
+        &parts.metrics,
+        &stopping,
+    );
     for (key, served) in pages.map_err(Failure::failed)? {
         run_on(&mut running, key, served);
     }
     services::report_health(&reporter, serving(needs_rules.as_deref())).await;
     let mut serve = |name, settings, listener: TcpListener, unix, services| {
-        let server = Server::new(settings).tls(parts.tls.clone()).unix(unix).metered(&parts.metrics);
+        let server =
+            Server::new(settings).tls(parts.tls.clone()).unix(unix).metered(&parts.metrics);
         let listener = listener.into_std().map_err(Failure::failed)?;
         run_on(&mut running, name, server.serve(listener, services, stopping.clone()));
         Ok(())
@@ -238,7 +282,10 @@ async fn serve(config: Config, log: &Log) -> Result<(), Failure> {
         }
     }
 
-    tracing::info!(drain_timeout_ms = config.drain_timeout_ms, "stopping: no new calls are wanted, those in flight are answered");
+    tracing::info!(
+        drain_timeout_ms = config.drain_timeout_ms,
+        "stopping: no new calls are wanted, those in flight are answered"
+    );
     health.set(false);
     services::report_health(&reporter, ServingStatus::NotServing).await;
     stop.send_replace(true);
@@ -265,11 +312,14 @@ async fn serve(config: Config, log: &Log) -> Result<(), Failure> {
 
 /// What is kept and cannot be read, for health.
 fn unreadable(catalog: &Catalog) -> Option<String> {
-    let mut all = catalog.unreadable_resources().map(|(kind, id)| format!("{} `{id}`", kind.word()));
+    let mut all =
+        catalog.unreadable_resources().map(|(kind, id)| format!("{} `{id}`", kind.word()));
     let first = all.next()?;
     let more = all.count();
     let more = if more > 0 { format!(" (and {more} more)") } else { String::new() };
-    Some(format!("the ledger holds what cannot be read, and refuses what needs it: {first}{more}. Declare it again, or restore a backup"))
+    Some(format!(
+        "the ledger holds what cannot be read, and refuses what needs it: {first}{more}. Declare it again, or restore a backup"
+    ))
 }
 
 /// Runs something that must not end before the stop.
@@ -300,7 +350,11 @@ fn fall(ended: Result<(&'static str, Result<(), String>), JoinError>, health: &H
 
 /// Is the service healthy, where it needs rules for that?
 fn serving(needs_rules: Option<&Rulebook>) -> ServingStatus {
-    if needs_rules.is_none_or(Rulebook::has_domains) { ServingStatus::Serving } else { ServingStatus::NotServing }
+    if needs_rules.is_none_or(Rulebook::has_domains) {
+        ServingStatus::Serving
+    } else {
+        ServingStatus::NotServing
+    }
 }
 
 /// Resolves when the process is told to stop.
@@ -328,8 +382,8 @@ fn absolute(path: &Path) -> String {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned()).display().to_string()
 }
 
-/// The one line on standard output. It is for whoever started the process, and no caller depends on it: where it cannot be written, or waits in a
-/// pipe that nobody reads, the service goes on.
+/// The one line on standard output. It is for whoever started the process, and no caller depends on
+/// it: where it cannot be written, or waits in a pipe that nobody reads, the service goes on.
 fn announce(grpc: SocketAddr, http: SocketAddr, admin_grpc: Option<SocketAddr>) {
     let admin_grpc = admin_grpc.map(|address| format!(" admin_grpc={address}")).unwrap_or_default();
     let line = format!("tollgate ready grpc={grpc} http={http}{admin_grpc}\n");
@@ -362,7 +416,10 @@ mod tests {
 
     #[tokio::test]
     async fn what_ends_before_the_stop_shows_in_health_also_when_it_panicked() {
-        for (fails, why) in [(true, "grpc_addr is served no more: the port failed"), (false, "grpc_addr is served no more: it panicked")] {
+        for (fails, why) in [
+            (true, "grpc_addr is served no more: the port failed"),
+            (false, "grpc_addr is served no more: it panicked"),
+        ] {
             let (health, mut running) = (Health::default(), Running::new());
             assert_eq!(health.failure(), None);
             run_on(&mut running, "grpc_addr", falls(fails));

@@ -15,11 +15,15 @@ pub(super) struct Args {
 pub(super) fn run(args: Args) -> Result<(), Failure> {
     let table = if args.reference {
         let mut table = Table::new(["NAME", "HERE", "SETTING OR REASON"]);
-        reference::NAMES.iter().for_each(|known| table.row([known.name, known.fate.words(), known.why]));
+        reference::NAMES
+            .iter()
+            .for_each(|known| table.row([known.name, known.fate.words(), known.why]));
         table
     } else {
         let mut table = Table::new(["KEY", "DEFAULT", "MEANING"]);
-        SETTINGS.iter().for_each(|setting| table.row([setting.key, setting.default, setting.meaning]));
+        SETTINGS
+            .iter()
+            .for_each(|setting| table.row([setting.key, setting.default, setting.meaning]));
         table
     };
     print(&table.render())

@@ -10,8 +10,8 @@ use super::client::list::{self, total_line};
 use super::client::table::Table;
 use super::client::{file, words};
 use crate::grpc::pb::tollgate::{
-    CreateSubscriberRequest, DeleteSubscriberRequest, GetSubscriberRequest, ListSubscribersRequest, ListSubscribersResponse, Subscriber,
-    UpdateSubscriberRequest,
+    CreateSubscriberRequest, DeleteSubscriberRequest, GetSubscriberRequest, ListSubscribersRequest,
+    ListSubscribersResponse, Subscriber, UpdateSubscriberRequest,
 };
 
 const NAME: &str = "tollgate.v1.Subscriber";
@@ -52,7 +52,8 @@ pub(super) struct Draft {
     from_json: Option<PathBuf>,
     #[command(flatten)]
     about: About,
-    /// A plan, repeatable. The order counts: the first that covers a target serves it. Together they replace the plans that it has
+    /// A plan, repeatable. The order counts: the first that covers a target serves it. Together
+    /// they replace the plans that it has
     #[arg(long = "plan", value_name = "ID", value_delimiter = ',', conflicts_with = "no_plans")]
     plans: Vec<String>,
     /// Take all plans away
@@ -65,9 +66,18 @@ impl Draft {
         let (mut subscriber, mut given): (Subscriber, Given) = match (&self.from_json, self.id) {
             (Some(path), id) => file::message(path, NAME, EDITABLE, id)?,
             (None, Some(id)) => (Subscriber { id, ..Subscriber::default() }, Given::default()),
-            (None, None) => return Err(Failure::unusable("name the subscriber: its id, or a file with --from-json")),
+            (None, None) => {
+                return Err(Failure::unusable(
+                    "name the subscriber: its id, or a file with --from-json",
+                ));
+            }
         };
-        self.about.put(&mut given, &mut subscriber.display_name, &mut subscriber.description, &mut subscriber.labels);
+        self.about.put(
+            &mut given,
+            &mut subscriber.display_name,
+            &mut subscriber.description,
+            &mut subscriber.labels,
+        );
         given.put("plans", list(self.plans, self.no_plans), &mut subscriber.plans);
         Ok((subscriber, given))
     }
@@ -78,16 +88,24 @@ pub(super) async fn run(command: Command, client: &Client) -> Result<(), Failure
     match command {
         Command::Create { draft, edit } => {
             let subscriber = Some(draft.read()?.0);
-            let request = CreateSubscriberRequest { subscriber, request_id: edit.request_id.clone(), validate_only: edit.validate_only };
+            let request = CreateSubscriberRequest {
+                subscriber,
+                request_id: edit.request_id.clone(),
+                validate_only: edit.validate_only,
+            };
             let subscriber = client.answer(service.create_subscriber(request)).await?;
             edit.note_if_validated();
             show(&subscriber, client)
         }
-        Command::Get(Id { id }) => show(&client.answer(service.get_subscriber(GetSubscriberRequest { id })).await?, client),
+        Command::Get(Id { id }) => {
+            show(&client.answer(service.get_subscriber(GetSubscriberRequest { id })).await?, client)
+        }
         Command::List(args) => many(args, client).await,
         Command::Update { draft, etag, edit } => update(draft, etag, edit, client).await,
         Command::Delete(delete) => {
-            client.answer(service.delete_subscriber(delete.request::<DeleteSubscriberRequest>())).await?;
+            client
+                .answer(service.delete_subscriber(delete.request::<DeleteSubscriberRequest>()))
+                .await?;
             delete.done("subscriber", client)
         }
     }
@@ -111,18 +129,24 @@ async fn update(draft: Draft, etag: Etag, edit: Edit, client: &Client) -> Result
 
 async fn many(args: list::Args, client: &Client) -> Result<(), Failure> {
     let mut service = client.usage_plans();
-    let (subscribers, next_page_token, total_size) = list::fetch(args, async |request: ListSubscribersRequest| {
-        let page = client.answer(service.list_subscribers(request)).await?;
-        Ok((page.subscribers, page.next_page_token, page.total_size))
-    })
-    .await?;
+    let (subscribers, next_page_token, total_size) =
+        list::fetch(args, async |request: ListSubscribersRequest| {
+            let page = client.answer(service.list_subscribers(request)).await?;
+            Ok((page.subscribers, page.next_page_token, page.total_size))
+        })
+        .await?;
     let all = ListSubscribersResponse { subscribers, next_page_token, total_size };
     client.show("tollgate.v1.ListSubscribersResponse", &all, |all| {
         let mut table = Table::new(["SUBSCRIBER", "NAME", "PLANS"]);
         for subscriber in &all.subscribers {
-            table.row([&subscriber.id, &subscriber.display_name, &words::some_ids(&subscriber.plans, "no plans")]);
+            table.row([
+                &subscriber.id,
+                &subscriber.display_name,
+                &words::some_ids(&subscriber.plans, "no plans"),
+            ]);
         }
-        table.render() + &total_line(all.subscribers.len(), &all.next_page_token, all.total_size, "subscriber")
+        table.render()
+            + &total_line(all.subscribers.len(), &all.next_page_token, all.total_size, "subscriber")
     })
 }
 

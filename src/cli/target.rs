@@ -11,12 +11,20 @@ use super::client::table::Table;
 use super::client::{file, words};
 use super::plan;
 use crate::grpc::pb::tollgate::{
-    CreateTargetRequest, DeleteTargetRequest, GetTargetRequest, ListTargetsRequest, ListTargetsResponse, MethodRateLimit, OpenMethod,
-    RateLimit, Target, UpdateTargetRequest,
+    CreateTargetRequest, DeleteTargetRequest, GetTargetRequest, ListTargetsRequest,
+    ListTargetsResponse, MethodRateLimit, OpenMethod, RateLimit, Target, UpdateTargetRequest,
 };
 
 const NAME: &str = "tollgate.v1.Target";
-const EDITABLE: &[&str] = &["display_name", "description", "labels", "rate_limit", "method_rate_limits", "open_methods", "default_plan"];
+const EDITABLE: &[&str] = &[
+    "display_name",
+    "description",
+    "labels",
+    "rate_limit",
+    "method_rate_limits",
+    "open_methods",
+    "default_plan",
+];
 
 #[derive(Debug, clap::Subcommand)]
 pub(super) enum Command {
@@ -93,7 +101,8 @@ pub(super) struct Draft {
     /// Take the rate limit away
     #[arg(long)]
     no_rate: bool,
-    /// A rate limit of one method, of all callers together, repeatable. For example "GET /users/{id}=5" or, with a burst, "* /search/*=5,10"
+    /// A rate limit of one method, of all callers together, repeatable. For example "GET
+    /// /users/{id}=5" or, with a burst, "* /search/*=5,10"
     #[arg(long = "method-rate", value_name = "METHOD PATH=RATE[,BURST]", value_parser = method_rate, conflicts_with = "no_method_rates")]
     method_rates: Vec<MethodRateLimit>,
     /// Take the rate limits of methods away
@@ -118,26 +127,52 @@ impl Draft {
         let (mut target, mut given): (Target, Given) = match (&self.from_json, self.id) {
             (Some(path), id) => file::message(path, NAME, EDITABLE, id)?,
             (None, Some(id)) => (Target { id, ..Target::default() }, Given::default()),
-            (None, None) => return Err(Failure::unusable("name the target: its id, or a file with --from-json")),
+            (None, None) => {
+                return Err(Failure::unusable(
+                    "name the target: its id, or a file with --from-json",
+                ));
+            }
         };
-        self.about.put(&mut given, &mut target.display_name, &mut target.description, &mut target.labels);
-        let limit = self.rate.map(|requests_per_second| RateLimit { requests_per_second, burst: self.burst });
+        self.about.put(
+            &mut given,
+            &mut target.display_name,
+            &mut target.description,
+            &mut target.labels,
+        );
+        let limit = self
+            .rate
+            .map(|requests_per_second| RateLimit { requests_per_second, burst: self.burst });
         // A burst that was set stays, as all that is not given does.
-        let of_rate = if self.burst.is_none() && !self.no_rate { "rate_limit.requests_per_second" } else { "rate_limit" };
-        given.put(of_rate, (limit.is_some() || self.no_rate).then_some(limit), &mut target.rate_limit);
-        given.put("method_rate_limits", list(self.method_rates, self.no_method_rates), &mut target.method_rate_limits);
+        let of_rate = if self.burst.is_none() && !self.no_rate {
+            "rate_limit.requests_per_second"
+        } else {
+            "rate_limit"
+        };
+        given.put(
+            of_rate,
+            (limit.is_some() || self.no_rate).then_some(limit),
+            &mut target.rate_limit,
+        );
+        given.put(
+            "method_rate_limits",
+            list(self.method_rates, self.no_method_rates),
+            &mut target.method_rate_limits,
+        );
         given.put("open_methods", list(self.open, self.no_open), &mut target.open_methods);
-        let default_plan = if self.no_default_plan { Some(String::new()) } else { self.default_plan };
+        let default_plan =
+            if self.no_default_plan { Some(String::new()) } else { self.default_plan };
         given.put("default_plan", default_plan, &mut target.default_plan);
         Ok((target, given))
     }
 }
 
 fn method_rate(text: &str) -> Result<MethodRateLimit, String> {
-    const FORM: &str = "a rate limit of a method is METHOD PATH=RATE[,BURST], such as \"GET /users/{id}=5,10\"";
+    const FORM: &str =
+        "a rate limit of a method is METHOD PATH=RATE[,BURST], such as \"GET /users/{id}=5,10\"";
     let (call, limit) = text.rsplit_once('=').ok_or(FORM)?;
     let OpenMethod { method, path } = open_method(call).map_err(|_| FORM)?;
-    let (rate, burst) = limit.split_once(',').map_or((limit, None), |(rate, burst)| (rate, Some(burst)));
+    let (rate, burst) =
+        limit.split_once(',').map_or((limit, None), |(rate, burst)| (rate, Some(burst)));
     let requests_per_second = rate.parse().map_err(|_| FORM)?;
     let burst = burst.map(str::parse).transpose().map_err(|_| FORM)?;
     Ok(MethodRateLimit { method, path, requests_per_second, burst, ..MethodRateLimit::default() })
@@ -157,12 +192,18 @@ pub(super) async fn run(command: Command, client: &Client) -> Result<(), Failure
     match command {
         Command::Create { draft, edit } => {
             let target = Some(draft.read()?.0);
-            let request = CreateTargetRequest { target, request_id: edit.request_id.clone(), validate_only: edit.validate_only };
+            let request = CreateTargetRequest {
+                target,
+                request_id: edit.request_id.clone(),
+                validate_only: edit.validate_only,
+            };
             let target = client.answer(service.create_target(request)).await?;
             edit.note_if_validated();
             show(&target, client)
         }
-        Command::Get(Id { id }) => show(&client.answer(service.get_target(GetTargetRequest { id })).await?, client),
+        Command::Get(Id { id }) => {
+            show(&client.answer(service.get_target(GetTargetRequest { id })).await?, client)
+        }
         Command::List(args) => many(args, client).await,
         Command::Update { draft, etag, edit } => {
             let (target, given) = draft.read()?;
@@ -175,7 +216,9 @@ pub(super) async fn run(command: Command, client: &Client) -> Result<(), Failure
         Command::Attach { target, plan, entitlement, how } => {
             plan::show(&edit::attach(client, (plan, target), entitlement, how).await?, client)
         }
-        Command::Detach { target, plan, how } => plan::show(&edit::detach(client, (plan, target), how).await?, client),
+        Command::Detach { target, plan, how } => {
+            plan::show(&edit::detach(client, (plan, target), how).await?, client)
+        }
         Command::SetDefaultPlan { target: id, plan, none: _, etag, edit } => {
             let mut given = Given::default();
             given.add("default_plan");
@@ -185,7 +228,13 @@ pub(super) async fn run(command: Command, client: &Client) -> Result<(), Failure
     }
 }
 
-async fn update(mut target: Target, given: Given, etag: Etag, edit: Edit, client: &Client) -> Result<(), Failure> {
+async fn update(
+    mut target: Target,
+    given: Given,
+    etag: Etag,
+    edit: Edit,
+    client: &Client,
+) -> Result<(), Failure> {
     if let Some(etag) = etag.etag {
         target.etag = etag;
     }
@@ -202,14 +251,21 @@ async fn update(mut target: Target, given: Given, etag: Etag, edit: Edit, client
 
 async fn many(args: list::Args, client: &Client) -> Result<(), Failure> {
     let mut service = client.usage_plans();
-    let (targets, next_page_token, total_size) = list::fetch(args, async |request: ListTargetsRequest| {
-        let page = client.answer(service.list_targets(request)).await?;
-        Ok((page.targets, page.next_page_token, page.total_size))
-    })
-    .await?;
+    let (targets, next_page_token, total_size) =
+        list::fetch(args, async |request: ListTargetsRequest| {
+            let page = client.answer(service.list_targets(request)).await?;
+            Ok((page.targets, page.next_page_token, page.total_size))
+        })
+        .await?;
     let all = ListTargetsResponse { targets, next_page_token, total_size };
     client.show("tollgate.v1.ListTargetsResponse", &all, |all| {
-        let mut table = Table::new(["TARGET", "NAME", "RATE LIMIT OF ALL TRAFFIC", "OPEN METHODS", "DEFAULT PLAN"]);
+        let mut table = Table::new([
+            "TARGET",
+            "NAME",
+            "RATE LIMIT OF ALL TRAFFIC",
+            "OPEN METHODS",
+            "DEFAULT PLAN",
+        ]);
         for target in &all.targets {
             table.row([
                 &target.id,
@@ -219,7 +275,8 @@ async fn many(args: list::Args, client: &Client) -> Result<(), Failure> {
                 &words::or(&target.default_plan, "no default plan"),
             ]);
         }
-        table.render() + &total_line(all.targets.len(), &all.next_page_token, all.total_size, "target")
+        table.render()
+            + &total_line(all.targets.len(), &all.next_page_token, all.total_size, "target")
     })
 }
 
@@ -242,7 +299,10 @@ fn show(target: &Target, client: &Client) -> Result<(), Failure> {
         for limit in &target.method_rate_limits {
             sheet.row(["method rate limit", &words::method_rate(limit)]);
         }
-        sheet.row(["open methods", &words::or(&open_methods(target), "none: every call needs an API key")]);
+        sheet.row([
+            "open methods",
+            &words::or(&open_methods(target), "none: every call needs an API key"),
+        ]);
         sheet.row(["default plan", &words::or(&target.default_plan, "no default plan")]);
         sheet.row(["etag", &target.etag]);
         sheet.row(["created", &words::instant(target.create_time.as_ref(), "not yet")]);

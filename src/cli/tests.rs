@@ -5,7 +5,8 @@ use super::Cli;
 
 /// Words separated by blanks; `_` stands for a blank inside a word.
 fn parse(line: &str) -> Result<Cli, clap::Error> {
-    let words = std::iter::once("tollgate".to_owned()).chain(line.split_whitespace().map(|word| word.replace('_', " ")));
+    let words = std::iter::once("tollgate".to_owned())
+        .chain(line.split_whitespace().map(|word| word.replace('_', " ")));
     Cli::try_parse_from(super::leading::behind(words.map(Into::into).collect(), &Cli::command()))
 }
 

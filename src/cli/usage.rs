@@ -46,8 +46,15 @@ struct ScopeArgs {
 
 pub(super) async fn run(args: Args, client: &Client) -> Result<(), Failure> {
     let ScopeArgs { subscriber, key, plan } = args.scope;
-    let scope = subscriber.map(Scope::Subscriber).or(key.map(Scope::ApiKey)).or(plan.map(Scope::Plan));
-    let mut request = GetUsageRequest { scope, start_date: args.from, end_date: args.to, page_size: PAGE_SIZE, page_token: String::new() };
+    let scope =
+        subscriber.map(Scope::Subscriber).or(key.map(Scope::ApiKey)).or(plan.map(Scope::Plan));
+    let mut request = GetUsageRequest {
+        scope,
+        start_date: args.from,
+        end_date: args.to,
+        page_size: PAGE_SIZE,
+        page_token: String::new(),
+    };
     let usage = all(async |page_token| {
         request.page_token = page_token;
         client.answer(client.usage_plans().get_usage(request.clone())).await
@@ -58,7 +65,9 @@ pub(super) async fn run(args: Args, client: &Client) -> Result<(), Failure> {
 }
 
 /// All pages as one.
-async fn all(mut page: impl AsyncFnMut(String) -> Result<GetUsageResponse, Failure>) -> Result<GetUsageResponse, Failure> {
+async fn all(
+    mut page: impl AsyncFnMut(String) -> Result<GetUsageResponse, Failure>,
+) -> Result<GetUsageResponse, Failure> {
     let mut all = page(String::new()).await?;
     while !all.next_page_token.is_empty() {
         let GetUsageResponse { quotas, days, next_page_token } = page(all.next_page_token).await?;
@@ -81,14 +90,32 @@ fn part<T>(one: &str, none: &str, rows: &[T], most: usize, table: fn(&[T]) -> St
         return format!("{none}\n");
     }
     let (shown, more) = rows.split_at_checked(most).unwrap_or((rows, &[]));
-    let rest = if more.is_empty() { String::new() } else { format!(", {} more with --all", more.len()) };
-    format!("{}total: {} {one}{}{rest}\n", table(shown), rows.len(), if rows.len() == 1 { "" } else { "s" })
+    let rest =
+        if more.is_empty() { String::new() } else { format!(", {} more with --all", more.len()) };
+    format!(
+        "{}total: {} {one}{}{rest}\n",
+        table(shown),
+        rows.len(),
+        if rows.len() == 1 { "" } else { "s" }
+    )
 }
 
 /// A row for each period of a quota; `grant` shows one.
 pub(super) fn quotas(quotas: &[QuotaUsage]) -> String {
-    let mut table =
-        Table::new(["SUBSCRIBER", "KEY", "PLAN", "ENTITLEMENT", "QUOTA", "PERIOD", "FROM", "UNTIL", "USED", "LIMIT", "REMAINING", "LOST"]);
+    let mut table = Table::new([
+        "SUBSCRIBER",
+        "KEY",
+        "PLAN",
+        "ENTITLEMENT",
+        "QUOTA",
+        "PERIOD",
+        "FROM",
+        "UNTIL",
+        "USED",
+        "LIMIT",
+        "REMAINING",
+        "LOST",
+    ]);
     for quota in quotas {
         let limit = match quota.granted {
             0 => quota.limit.to_string(),
@@ -113,7 +140,17 @@ pub(super) fn quotas(quotas: &[QuotaUsage]) -> String {
 }
 
 fn days(days: &[DailyUsage]) -> String {
-    let mut table = Table::new(["DATE", "SUBSCRIBER", "KEY", "PLAN", "ENTITLEMENT", "TARGET", "ADMITTED", "REFUSED", "RESPONSES"]);
+    let mut table = Table::new([
+        "DATE",
+        "SUBSCRIBER",
+        "KEY",
+        "PLAN",
+        "ENTITLEMENT",
+        "TARGET",
+        "ADMITTED",
+        "REFUSED",
+        "RESPONSES",
+    ]);
     for day in days {
         table.row([
             &day.date,
@@ -171,7 +208,11 @@ mod tests {
             ..Default::default()
         };
         let text = tables(&usage, 20);
-        assert!(text.contains("total: 1000 periods, 980 more with --all\n") && text.ends_with("total: 20 days\n"), "{text}");
+        assert!(
+            text.contains("total: 1000 periods, 980 more with --all\n")
+                && text.ends_with("total: 20 days\n"),
+            "{text}"
+        );
         assert_eq!(text.lines().count(), 21 + 1 + 1 + 21 + 1);
         assert_eq!(tables(&usage, usize::MAX).lines().count(), 1_001 + 1 + 1 + 21 + 1);
     }
@@ -181,13 +222,22 @@ mod tests {
         let mut asked = Vec::new();
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let whole = runtime.block_on(super::all(async |token: String| {
-            let next_page_token = ["", "a", "b"].iter().skip_while(|known| **known != token).nth(1).unwrap_or(&"").to_string();
+            let next_page_token = ["", "a", "b"]
+                .iter()
+                .skip_while(|known| **known != token)
+                .nth(1)
+                .unwrap_or(&"")
+                .to_string();
             asked.push(token);
-            let (quotas, days) = (vec![super::QuotaUsage::default(); 2], vec![super::DailyUsage::default()]);
+            let (quotas, days) =
+                (vec![super::QuotaUsage::default(); 2], vec![super::DailyUsage::default()]);
             Ok::<_, crate::cli::Failure>(super::GetUsageResponse { quotas, days, next_page_token })
         }));
         let whole = whole.unwrap();
-        assert_eq!((whole.quotas.len(), whole.days.len(), whole.next_page_token.as_str()), (6, 3, ""));
+        assert_eq!(
+            (whole.quotas.len(), whole.days.len(), whole.next_page_token.as_str()),
+            (6, 3, "")
+        );
         assert_eq!(asked, ["", "a", "b"]);
     }
 

@@ -1,8 +1,10 @@
-//! Is the wall clock right? What is deleted does not come back, so nothing is deleted by a clock that nothing vouches for.
+//! Is the wall clock right? What is deleted does not come back, so nothing is deleted by a clock
+//! that nothing vouches for.
 //!
-//! Two things vouch: the newest time in the ledger, for a start, and the steady clock, while the service runs. A wall clock that is further
-//! than an hour from both is on trial: once it has gone on for an hour as the steady clock does, it is believed. That is how a service that
-//! was down for a week, a laptop that slept, and a ledger that was kept by a wrong clock get on.
+//! Two things vouch: the newest time in the ledger, for a start, and the steady clock, while the
+//! service runs. A wall clock that is further than an hour from both is on trial: once it has gone
+//! on for an hour as the steady clock does, it is believed. That is how a service that was down for
+//! a week, a laptop that slept, and a ledger that was kept by a wrong clock get on.
 
 use crate::decide::time::{Now, SECOND_NS};
 
@@ -60,7 +62,10 @@ struct Line {
 impl Vouching {
     /// At a start.
     pub fn start(newest: Option<Newest>, now: Now) -> Self {
-        let line = |unix_s: u64, vouched| Line { from: Now { unix_ns: unix_s.saturating_mul(SECOND_NS), ..now }, vouched };
+        let line = |unix_s: u64, vouched| Line {
+            from: Now { unix_ns: unix_s.saturating_mul(SECOND_NS), ..now },
+            vouched,
+        };
         let known = newest.map(|newest| match newest {
             Newest::Vouched(unix_s) => line(unix_s, true),
             Newest::Seen(unix_s) => line(unix_s, false),
@@ -78,7 +83,8 @@ impl Vouching {
         self.before
     }
 
-    /// Looks at the clock. Often: each look must be able to tell a step from the time that has passed.
+    /// Looks at the clock. Often: each look must be able to tell a step from the time that has
+    /// passed.
     pub fn look(&mut self, now: Now) -> Standing {
         self.before = now;
         let known = self.known.filter(|line| agree(line.from, now));
@@ -102,7 +108,11 @@ impl Vouching {
             Some(line) if known.is_none() => {
                 let (should_ns, is_ns) = (expected_ns(line.from, now), now.unix_ns);
                 let by_ns = is_ns.abs_diff(should_ns);
-                if is_ns > should_ns { Standing::Ahead { by_ns, left_ns } } else { Standing::Behind { by_ns, left_ns } }
+                if is_ns > should_ns {
+                    Standing::Ahead { by_ns, left_ns }
+                } else {
+                    Standing::Behind { by_ns, left_ns }
+                }
             }
             _ => {
                 self.known.get_or_insert(Line { from: now, vouched: false });
@@ -138,7 +148,8 @@ mod tests {
         Now { unix_ns: unix_s * SECOND_NS, steady_ns: steady_s * SECOND_NS + 1 }
     }
 
-    /// Looks each minute from one moment on, for so many seconds, while the wall clock goes on; gives what the last look saw.
+    /// Looks each minute from one moment on, for so many seconds, while the wall clock goes on;
+    /// gives what the last look saw.
     fn go_on(vouching: &mut Vouching, (unix_s, steady_s): (u64, u64), for_s: u64) -> Standing {
         (0..=for_s).step_by(60).map(|s| vouching.look(at(unix_s + s, steady_s + s))).last().unwrap()
     }
@@ -159,7 +170,11 @@ mod tests {
             assert_eq!(standing == Standing::Vouched, is_vouched, "{start_s}: {standing:?}");
             if !is_vouched {
                 let (by_ns, left_ns) = (T_S.abs_diff(start_s) * SECOND_NS, TRIAL_NS);
-                let expected = if start_s > T_S { Standing::Ahead { by_ns, left_ns } } else { Standing::Behind { by_ns, left_ns } };
+                let expected = if start_s > T_S {
+                    Standing::Ahead { by_ns, left_ns }
+                } else {
+                    Standing::Behind { by_ns, left_ns }
+                };
                 assert_eq!(standing, expected);
             }
         }
@@ -174,12 +189,18 @@ mod tests {
                 let just_before = Now { steady_ns: HOUR_S * SECOND_NS, ..at(wrong_s + HOUR_S, 0) };
                 let standing = vouching.look(just_before);
                 assert!(
-                    matches!(standing, Standing::Ahead { left_ns: 1, .. } | Standing::Behind { left_ns: 1, .. }),
+                    matches!(
+                        standing,
+                        Standing::Ahead { left_ns: 1, .. } | Standing::Behind { left_ns: 1, .. }
+                    ),
                     "a nanosecond is missing: {standing:?}"
                 );
                 assert_eq!(vouching.look(at(wrong_s + HOUR_S, HOUR_S)), Standing::Vouched);
                 let back = vouching.look(at(T_S + HOUR_S + 60, HOUR_S + 60));
-                assert!(!back.is_believed(), "what was believed is what it is measured by: {back:?}");
+                assert!(
+                    !back.is_believed(),
+                    "what was believed is what it is measured by: {back:?}"
+                );
             }
         }
     }
@@ -192,7 +213,10 @@ mod tests {
             assert_eq!(vouching.look(at(T_S + 600 + HOUR_S, HOUR_S)), Standing::Vouched);
         }
         let mut vouching = Vouching::start(Some(Newest::Seen(T_S)), at(T_S + HOUR_S + 1, 0));
-        assert!(matches!(vouching.look(at(T_S + HOUR_S + 1, 0)), Standing::Ahead { .. }), "and what was only seen warns, too");
+        assert!(
+            matches!(vouching.look(at(T_S + HOUR_S + 1, 0)), Standing::Ahead { .. }),
+            "and what was only seen warns, too"
+        );
     }
 
     #[test]
@@ -200,7 +224,10 @@ mod tests {
         let mut vouching = Vouching::start(None, at(T_S + 450 * DAY_S, 0));
         assert_eq!(go_on(&mut vouching, (T_S + 450 * DAY_S, 0), HOUR_S - 60), Standing::New);
         let standing = vouching.look(at(T_S, HOUR_S));
-        assert!(matches!(standing, Standing::Behind { left_ns: TRIAL_NS, .. }), "the trial begins again: {standing:?}");
+        assert!(
+            matches!(standing, Standing::Behind { left_ns: TRIAL_NS, .. }),
+            "the trial begins again: {standing:?}"
+        );
     }
 
     #[test]
@@ -210,7 +237,10 @@ mod tests {
             assert_eq!(go_on(&mut vouching, (T_S, 0), 600), Standing::Vouched);
             assert!(!go_on(&mut vouching, (wrong_s + 660, 660), 1800).is_believed());
             assert_eq!(vouching.look(at(T_S + 2520, 2520)), Standing::Vouched);
-            assert!(!go_on(&mut vouching, (wrong_s + 2580, 2580), HOUR_S - 60).is_believed(), "and the trial begins again");
+            assert!(
+                !go_on(&mut vouching, (wrong_s + 2580, 2580), HOUR_S - 60).is_believed(),
+                "and the trial begins again"
+            );
         }
     }
 
@@ -219,7 +249,8 @@ mod tests {
         let mut vouching = Vouching::start(Some(Newest::Vouched(T_S)), at(T_S + 7 * DAY_S, 0));
         for steps in 0..5 {
             let steady_s = steps * (HOUR_S - 60);
-            let standing = go_on(&mut vouching, (T_S + (7 + steps) * DAY_S, steady_s), HOUR_S - 120);
+            let standing =
+                go_on(&mut vouching, (T_S + (7 + steps) * DAY_S, steady_s), HOUR_S - 120);
             assert!(matches!(standing, Standing::Ahead { .. }), "{steps}: {standing:?}");
         }
     }
@@ -229,7 +260,11 @@ mod tests {
         let mut vouching = Vouching::start(Some(Newest::Vouched(T_S)), at(T_S, 0));
         // A hundredth: an hour in four days, ten hours in forty.
         for minute in 0..60 * 24 * 40 {
-            assert_eq!(vouching.look(at(T_S + minute * 60 + minute * 60 / 100, minute * 60)), Standing::Vouched, "{minute}");
+            assert_eq!(
+                vouching.look(at(T_S + minute * 60 + minute * 60 / 100, minute * 60)),
+                Standing::Vouched,
+                "{minute}"
+            );
         }
     }
 

@@ -36,7 +36,11 @@ impl Source for Layer {
     }
 
     fn collect(&self) -> Result<Map<String, Value>, config::ConfigError> {
-        Ok(self.0.iter().map(|(key, value, origin)| (key.clone(), Value::new(Some(origin), value.clone()))).collect())
+        Ok(self
+            .0
+            .iter()
+            .map(|(key, value, origin)| (key.clone(), Value::new(Some(origin), value.clone())))
+            .collect())
     }
 }
 
@@ -71,7 +75,9 @@ impl Reader {
         if let Some(path) = &file {
             match read_file(path) {
                 Ok(layer) => {
-                    origins.extend(layer.0.iter().map(|(key, _, origin)| (key.clone(), origin.clone())));
+                    origins.extend(
+                        layer.0.iter().map(|(key, _, origin)| (key.clone(), origin.clone())),
+                    );
                     mistakes.extend(layer.0.iter().filter(|(key, ..)| !SETTINGS.iter().any(|setting| setting.key == key)).map(
                         |(key, _, origin)| {
                             format!("{origin}: there is no setting `{key}`{}; see the table of settings in the README", near_key(key))
@@ -98,7 +104,12 @@ impl Reader {
     }
 
     pub(super) fn list(&mut self, key: &str) -> Vec<String> {
-        self.text(key).split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect()
+        self.text(key)
+            .split(',')
+            .map(str::trim)
+            .filter(|item| !item.is_empty())
+            .map(str::to_owned)
+            .collect()
     }
 
     pub(super) fn flag(&mut self, key: &str) -> bool {
@@ -109,7 +120,11 @@ impl Reader {
         })
     }
 
-    pub(super) fn number<N: FromStr + PartialOrd + std::fmt::Display + Copy>(&mut self, key: &str, range: RangeInclusive<N>) -> N {
+    pub(super) fn number<N: FromStr + PartialOrd + std::fmt::Display + Copy>(
+        &mut self,
+        key: &str,
+        range: RangeInclusive<N>,
+    ) -> N {
         let lowest = *range.start();
         let (low, high) = (lowest, *range.end());
         self.try_checked(key, |text| match text.parse::<N>() {
@@ -119,7 +134,8 @@ impl Reader {
         .unwrap_or(lowest)
     }
 
-    /// `None` where it is empty, or wrong. `:8081` is every address of the machine, and a name is looked up.
+    /// `None` where it is empty, or wrong. `:8081` is every address of the machine, and a name is
+    /// looked up.
     pub(super) fn address(&mut self, key: &str) -> Option<SocketAddr> {
         if self.text(key).is_empty() {
             return None;
@@ -130,8 +146,13 @@ impl Reader {
     /// The value that a word stands for.
     pub(super) fn one_of<T: Copy>(&mut self, key: &str, words: &[(&str, T)]) -> Option<T> {
         self.try_checked(key, |text| {
-            let known = words.iter().map(|(word, _)| format!("`{word}`")).collect::<Vec<_>>().join(" or ");
-            words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value).ok_or_else(|| format!("must be {known}"))
+            let known =
+                words.iter().map(|(word, _)| format!("`{word}`")).collect::<Vec<_>>().join(" or ");
+            words
+                .iter()
+                .find(|(word, _)| *word == text)
+                .map(|(_, value)| *value)
+                .ok_or_else(|| format!("must be {known}"))
         })
     }
 
@@ -143,7 +164,11 @@ impl Reader {
     }
 
     /// Where it is wrong, the mistake is noted and some value stands in for it that is never used.
-    pub(super) fn checked<T: Default>(&mut self, key: &str, read: impl Fn(&str) -> Result<T, String>) -> T {
+    pub(super) fn checked<T: Default>(
+        &mut self,
+        key: &str,
+        read: impl Fn(&str) -> Result<T, String>,
+    ) -> T {
         self.try_checked(key, read).unwrap_or_default()
     }
 
@@ -170,7 +195,8 @@ impl Reader {
 
 /// An address and a port. Go's listeners are meant by `:8081` and by names.
 fn address(text: &str) -> Result<SocketAddr, String> {
-    let wrong = || "must be an address and a port, such as 127.0.0.1:8081, [::1]:8081 or :8081".to_owned();
+    let wrong =
+        || "must be an address and a port, such as 127.0.0.1:8081, [::1]:8081 or :8081".to_owned();
     if let Ok(address) = text.parse() {
         return Ok(address);
     }
@@ -182,7 +208,9 @@ fn address(text: &str) -> Result<SocketAddr, String> {
         // More than one colon that is not in brackets.
         host if host.contains([':', '[', ']', '/']) => Err(wrong()),
         host => {
-            let found = (host, port).to_socket_addrs().map_err(|error| format!("names a host that cannot be found ({error})"))?;
+            let found = (host, port)
+                .to_socket_addrs()
+                .map_err(|error| format!("names a host that cannot be found ({error})"))?;
             found.into_iter().next().ok_or_else(|| "names a host that has no address".to_owned())
         }
     }
@@ -191,29 +219,42 @@ fn address(text: &str) -> Result<SocketAddr, String> {
 /// A settings file, flattened to dotted keys. Lists become comma-separated texts.
 fn read_file(path: &std::path::Path) -> Result<Layer, String> {
     let origin = path.display().to_string();
-    let text = crate::plain_file::read_text(path, "file of settings").map_err(|error| format!("{origin}: cannot be read: {error}"))?;
+    let text = crate::plain_file::read_text(path, "file of settings")
+        .map_err(|error| format!("{origin}: cannot be read: {error}"))?;
     let format = match path.extension().and_then(|extension| extension.to_str()) {
         Some("toml") => FileFormat::Toml,
         _ => FileFormat::Yaml,
     };
-    let values = File::from_str(&text, format).collect().map_err(|error| format!("{origin}: {error}"))?;
+    let values =
+        File::from_str(&text, format).collect().map_err(|error| format!("{origin}: {error}"))?;
     let mut layer = Layer::default();
     flatten("", values, &origin, &mut layer)?;
     Ok(layer)
 }
 
-fn flatten(prefix: &str, values: Map<String, Value>, origin: &str, layer: &mut Layer) -> Result<(), String> {
+fn flatten(
+    prefix: &str,
+    values: Map<String, Value>,
+    origin: &str,
+    layer: &mut Layer,
+) -> Result<(), String> {
     for (key, value) in values {
         let key = format!("{prefix}{key}");
         match value.kind {
             ValueKind::Table(inner) => flatten(&format!("{key}."), inner, origin, layer)?,
             ValueKind::Array(items) => {
-                let items: Result<Vec<String>, _> = items.into_iter().map(Value::into_string).collect();
-                let items = items.map_err(|_| format!("{origin}: {key} must be a list of texts"))?;
+                let items: Result<Vec<String>, _> =
+                    items.into_iter().map(Value::into_string).collect();
+                let items =
+                    items.map_err(|_| format!("{origin}: {key} must be a list of texts"))?;
                 layer.set(&key, items.join(","), origin);
             }
             ValueKind::Nil => layer.set(&key, String::new(), origin),
-            _ => layer.set(&key, value.into_string().map_err(|error| format!("{origin}: {key}: {error}"))?, origin),
+            _ => layer.set(
+                &key,
+                value.into_string().map_err(|error| format!("{origin}: {key}: {error}"))?,
+                origin,
+            ),
         }
     }
     Ok(())

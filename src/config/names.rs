@@ -1,13 +1,21 @@
-//! Names of environment variables and keys that look like settings and are none: each is a setting that somebody believes in.
+//! Names of environment variables and keys that look like settings and are none: each is a setting
+//! that somebody believes in.
 
 use std::ffi::OsString;
 
 use super::SETTINGS;
 use crate::near::near;
 
-/// What the environment may hold beside settings: for this command and for those that talk to a server.
-const OTHERS: [&str; 6] =
-    ["TOLLGATE_CONFIG", "TOLLGATE_SERVER", "TOLLGATE_TOKEN", "TOLLGATE_CA", "TOLLGATE_CLIENT_CERT", "TOLLGATE_CLIENT_KEY"];
+/// What the environment may hold beside settings: for this command and for those that talk to a
+/// server.
+const OTHERS: [&str; 6] = [
+    "TOLLGATE_CONFIG",
+    "TOLLGATE_SERVER",
+    "TOLLGATE_TOKEN",
+    "TOLLGATE_CA",
+    "TOLLGATE_CLIENT_CERT",
+    "TOLLGATE_CLIENT_KEY",
+];
 
 const PREFIX: &str = "TOLLGATE_";
 
@@ -18,7 +26,11 @@ pub(super) fn variable(key: &str) -> String {
 
 /// What is wrong with the names of this environment, a line for each.
 pub(super) fn mistakes(environment: &[(OsString, OsString)]) -> Vec<String> {
-    let known: Vec<String> = SETTINGS.iter().map(|setting| variable(setting.key)).chain(OTHERS.map(str::to_owned)).collect();
+    let known: Vec<String> = SETTINGS
+        .iter()
+        .map(|setting| variable(setting.key))
+        .chain(OTHERS.map(str::to_owned))
+        .collect();
     let mut found = Vec::new();
     for (name, value) in environment {
         let name = name.to_string_lossy();
@@ -33,7 +45,9 @@ pub(super) fn mistakes(environment: &[(OsString, OsString)]) -> Vec<String> {
             // All begin alike, which makes no two of them near.
             let rests = known.iter().filter_map(|known| known.strip_prefix(PREFIX));
             let meant = did_you_mean(name.strip_prefix(PREFIX).unwrap_or(&name), PREFIX, rests);
-            found.push(format!("{name}: there is no such setting{meant}; see the table of settings in the README"));
+            found.push(format!(
+                "{name}: there is no such setting{meant}; see the table of settings in the README"
+            ));
         }
     }
     found.sort_unstable();
@@ -45,7 +59,8 @@ pub(super) fn near_key(key: &str) -> String {
     did_you_mean(key, "", SETTINGS.iter().map(|setting| setting.key))
 }
 
-/// Kubernetes sets them in each container for each service of the namespace, and a service may be called `tollgate`.
+/// Kubernetes sets them in each container for each service of the namespace, and a service may be
+/// called `tollgate`.
 fn is_of_kubernetes(name: &str, value: &str) -> bool {
     let port_of = |protocol: &str| {
         name.split_once("_PORT_").is_some_and(|(_, rest)| {
@@ -66,7 +81,9 @@ fn is_of_kubernetes(name: &str, value: &str) -> bool {
 
 /// What an error says of the name that was meant.
 fn did_you_mean<'a>(given: &str, prefix: &str, known: impl IntoIterator<Item = &'a str>) -> String {
-    near(given, known).first().map_or_else(String::new, |nearest| format!(", did you mean `{prefix}{nearest}`"))
+    near(given, known)
+        .first()
+        .map_or_else(String::new, |nearest| format!(", did you mean `{prefix}{nearest}`"))
 }
 
 #[cfg(test)]
@@ -103,7 +120,10 @@ mod tests {
             let (name, value) = name.split_once('=').unwrap_or((name, "x"));
             let found = mistakes(&[(name.into(), value.into())]);
             match said {
-                Some(said) => assert!(found.len() == 1 && found[0].starts_with(name) && found[0].contains(said), "{name}: {found:?}"),
+                Some(said) => assert!(
+                    found.len() == 1 && found[0].starts_with(name) && found[0].contains(said),
+                    "{name}: {found:?}"
+                ),
                 None => assert!(found.is_empty(), "{found:?}"),
             }
         }
@@ -112,6 +132,9 @@ mod tests {
     #[test]
     fn a_value_that_is_no_text_is_not_dropped() {
         let value = std::os::unix::ffi::OsStringExt::from_vec(vec![0xff]);
-        assert_eq!(mistakes(&[("TOLLGATE_DATA_DIR".into(), value)]), ["TOLLGATE_DATA_DIR: its value must be UTF-8"]);
+        assert_eq!(
+            mistakes(&[("TOLLGATE_DATA_DIR".into(), value)]),
+            ["TOLLGATE_DATA_DIR: its value must be UTF-8"]
+        );
     }
 }

@@ -13,7 +13,8 @@ pub struct Pages {
     pub max_header_bytes: usize,
     /// Bodies that are being read or answered, all together.
     pub max_body_bytes: usize,
-    /// From the first byte of a request to the last one of its head, and from there to the end of its body; a TLS handshake as well.
+    /// From the first byte of a request to the last one of its head, and from there to the end of
+    /// its body; a TLS handshake as well.
     pub request_timeout: Duration,
     /// How long a connection may wait for its next request.
     pub idle_timeout: Duration,
@@ -26,9 +27,14 @@ pub struct Pages {
 impl Pages {
     pub(super) fn read(reader: &mut Reader) -> Self {
         let mut milliseconds = |key| Duration::from_millis(reader.number(key, 100..=3_600_000));
-        let (request_timeout, idle_timeout) = (milliseconds("http.request_timeout_ms"), milliseconds("http.idle_timeout_ms"));
+        let (request_timeout, idle_timeout) =
+            (milliseconds("http.request_timeout_ms"), milliseconds("http.idle_timeout_ms"));
         let answer_timeout = milliseconds("http.answer_timeout_ms");
-        let allowed_hosts: Vec<String> = reader.list("http.allowed_hosts").iter().map(|name| name.to_ascii_lowercase()).collect();
+        let allowed_hosts: Vec<String> = reader
+            .list("http.allowed_hosts")
+            .iter()
+            .map(|name| name.to_ascii_lowercase())
+            .collect();
         for name in &allowed_hosts {
             if !is_name(name) {
                 reader.mistake(format!(
@@ -52,7 +58,10 @@ impl Pages {
 /// `*`, `*.example.com`, `example.com`.
 fn is_name(text: &str) -> bool {
     let name = text.strip_prefix("*.").unwrap_or(text);
-    let plain = |label: &str| !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
+    let plain = |label: &str| {
+        !label.is_empty()
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+    };
     text == "*" || (name.len() <= 253 && name.split('.').all(plain))
 }
 

@@ -12,7 +12,8 @@ pub struct Tls {
     pub key: PathBuf,
     /// Of the clients' certificates.
     pub client_ca: Option<PathBuf>,
-    /// The DNS name that a client's certificate must have. `None`: any of the authority's is let in.
+    /// The DNS name that a client's certificate must have. `None`: any of the authority's is let
+    /// in.
     pub client_san: Option<String>,
     /// Clients without a certificate are let in, to show a token.
     pub client_certificates_optional: bool,
@@ -55,8 +56,15 @@ impl Reach {
             http_addr: reader.address("http_addr").unwrap_or(super::UNBOUND),
             metrics_addr: reader.address("metrics_addr"),
             metrics_path: reader.checked("metrics_path", |path| {
-                let plain = path.starts_with('/') && path.bytes().all(|byte| byte.is_ascii_graphic() && !b"?#{}*".contains(&byte));
-                if plain { Ok(path.to_owned()) } else { Err("must be a path such as /metrics".to_owned()) }
+                let plain = path.starts_with('/')
+                    && path
+                        .bytes()
+                        .all(|byte| byte.is_ascii_graphic() && !b"?#{}*".contains(&byte));
+                if plain {
+                    Ok(path.to_owned())
+                } else {
+                    Err("must be a path such as /metrics".to_owned())
+                }
             }),
             debug_addr: reader.address("debug_addr"),
             reflection: reader.flag("grpc.reflection"),
@@ -76,7 +84,8 @@ impl Reach {
 
     /// Where plans are edited, and the setting that says so.
     fn admin(&self) -> (&'static str, SocketAddr) {
-        self.admin_grpc_addr.map_or(("grpc_addr", self.grpc_addr), |address| ("admin_grpc_addr", address))
+        self.admin_grpc_addr
+            .map_or(("grpc_addr", self.grpc_addr), |address| ("admin_grpc_addr", address))
     }
 
     /// Whether callers of gRPC need a token or a certificate.
@@ -88,14 +97,20 @@ impl Reach {
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
         let tls_of_pages = self.tls.as_ref().filter(|tls| tls.http);
-        let pages_ask = self.tokens_file.is_some() || tls_of_pages.is_some_and(|tls| tls.client_ca.is_some());
+        let pages_ask =
+            self.tokens_file.is_some() || tls_of_pages.is_some_and(|tls| tls.client_ca.is_some());
         let (admin_key, admin_addr) = self.admin();
         if is_exposed(admin_addr) && !self.asks_who_calls() {
             warnings.push(format!("{admin_key} {admin_addr}: everyone who can reach it may edit plans and API keys (insecure is set)"));
         }
         for (key, address, asks, what) in [
             ("grpc_addr", self.grpc_addr, self.asks_who_calls(), "ask for decisions and report"),
-            ("http_addr", self.http_addr, pages_ask, "ask for decisions on /json and read the rules"),
+            (
+                "http_addr",
+                self.http_addr,
+                pages_ask,
+                "ask for decisions on /json and read the rules",
+            ),
         ] {
             if is_exposed(address) && !asks {
                 warnings.push(format!("{key} {address}: everyone who can reach it may {what}; see auth.tokens_file and tls.client_ca"));
@@ -106,7 +121,9 @@ impl Reach {
             ("admin_grpc_addr", self.admin_grpc_addr, self.tls.is_some()),
             ("http_addr", Some(self.http_addr), tls_of_pages.is_some()),
         ] {
-            if let Some(address) = address.filter(|&address| self.tokens_file.is_some() && is_exposed(address) && !tls) {
+            if let Some(address) =
+                address.filter(|&address| self.tokens_file.is_some() && is_exposed(address) && !tls)
+            {
                 warnings.push(format!("{key} {address}: tokens cross the network in the clear; see tls.cert, and tls.http for the pages"));
             }
         }
@@ -119,16 +136,23 @@ fn path(reader: &mut Reader, key: &str) -> Option<PathBuf> {
 }
 
 fn tls(reader: &mut Reader, tokens: bool) -> Option<Tls> {
-    let (cert, key, client_ca) = (path(reader, "tls.cert"), path(reader, "tls.key"), path(reader, "tls.client_ca"));
-    let optional = reader.one_of("tls.client_certificates", &[("required", false), ("optional", true)]).unwrap_or_default();
+    let (cert, key, client_ca) =
+        (path(reader, "tls.cert"), path(reader, "tls.key"), path(reader, "tls.client_ca"));
+    let optional = reader
+        .one_of("tls.client_certificates", &[("required", false), ("optional", true)])
+        .unwrap_or_default();
     let http = reader.flag("tls.http");
     let client_san = Some(reader.text("tls.client_san")).filter(|san| !san.is_empty());
     if let Some(san) = &client_san {
         if client_ca.is_none() {
-            reader.mistake("tls.client_san needs tls.client_ca: nobody else vouches for the name".to_owned());
+            reader.mistake(
+                "tls.client_san needs tls.client_ca: nobody else vouches for the name".to_owned(),
+            );
         }
         if tokio_rustls::rustls::pki_types::DnsName::try_from(san.as_str()).is_err() {
-            reader.mistake(format!("tls.client_san must be a DNS name, such as envoy.internal, not `{san}`"));
+            reader.mistake(format!(
+                "tls.client_san must be a DNS name, such as envoy.internal, not `{san}`"
+            ));
         }
     }
     if optional && !(tokens && client_ca.is_some()) {
@@ -141,9 +165,19 @@ fn tls(reader: &mut Reader, tokens: bool) -> Option<Tls> {
             }
             None
         }
-        (Some(cert), Some(key), client_ca) => Some(Tls { cert, key, client_ca, client_san, client_certificates_optional: optional, http }),
+        (Some(cert), Some(key), client_ca) => Some(Tls {
+            cert,
+            key,
+            client_ca,
+            client_san,
+            client_certificates_optional: optional,
+            http,
+        }),
         _ => {
-            reader.mistake("tls.cert and tls.key are needed together, also where tls.client_ca is set".to_owned());
+            reader.mistake(
+                "tls.cert and tls.key are needed together, also where tls.client_ca is set"
+                    .to_owned(),
+            );
             None
         }
     }

@@ -1,7 +1,9 @@
-//! The environment of the reference service (`envoyproxy/ratelimit`): every name of it, and what becomes of it here.
+//! The environment of the reference service (`envoyproxy/ratelimit`): every name of it, and what
+//! becomes of it here.
 //!
-//! A name is honoured, or means nothing here, or is refused. None is dropped without a word: what means nothing is told at the start, and what
-//! would be a promise that nobody keeps ends the start.
+//! A name is honoured, or means nothing here, or is refused. None is dropped without a word: what
+//! means nothing is told at the start, and what would be a promise that nobody keeps ends the
+//! start.
 
 use std::borrow::Cow;
 use std::path::PathBuf;
@@ -62,7 +64,10 @@ pub const NAMES: &[Name] = &[
     honoured("HOST", "http_addr, joined with PORT"),
     honoured("PORT", "http_addr"),
     honoured("DEBUG_HOST", "debug_addr, joined with DEBUG_PORT"),
-    honoured("DEBUG_PORT", "debug_addr: /rlconfig and the list of pages; served where one of the two is set"),
+    honoured(
+        "DEBUG_PORT",
+        "debug_addr: /rlconfig and the list of pages; served where one of the two is set",
+    ),
     honoured("GRPC_HOST", "grpc_addr, joined with GRPC_PORT"),
     honoured("GRPC_PORT", "grpc_addr"),
     honoured("GRPC_UDS", "grpc_uds, beside grpc_addr"),
@@ -102,7 +107,10 @@ pub const NAMES: &[Name] = &[
     honoured("USE_PROMETHEUS", "metrics_addr; /metrics is at http_addr as well"),
     honoured("PROMETHEUS_ADDR", "metrics_addr"),
     honoured("PROMETHEUS_PATH", "metrics_path"),
-    nothing("PROMETHEUS_MAPPER_YAML", "the names and labels of the reference's own mapping are built in"),
+    nothing(
+        "PROMETHEUS_MAPPER_YAML",
+        "the names and labels of the reference's own mapping are built in",
+    ),
     nothing("PROMETHEUS_RESPONSE_TIME_AS_MILLISECONDS", "latencies are in seconds"),
     nothing("BACKEND_TYPE", NO_STORE),
     nothing("EXPIRATION_JITTER_MAX_SECONDS", NO_STORE),
@@ -118,7 +126,10 @@ pub const NAMES: &[Name] = &[
     honoured("LIMIT_LIMIT_HEADER", "rate_limit.limit_header"),
     honoured("LIMIT_REMAINING_HEADER", "rate_limit.remaining_header"),
     honoured("LIMIT_RESET_HEADER", "rate_limit.reset_header"),
-    refused("LIMIT_REQUEST_HEADERS_ENABLED", "headers are added to responses alone: LIMIT_RESPONSE_HEADERS_ENABLED"),
+    refused(
+        "LIMIT_REQUEST_HEADERS_ENABLED",
+        "headers are added to responses alone: LIMIT_RESPONSE_HEADERS_ENABLED",
+    ),
     nothing("LIMIT_REQUEST_LIMIT_HEADER", "headers are added to responses alone"),
     nothing("LIMIT_REQUEST_REMAINING_HEADER", "headers are added to responses alone"),
     nothing("LIMIT_REQUEST_RESET_HEADER", "headers are added to responses alone"),
@@ -133,19 +144,28 @@ pub const NAMES: &[Name] = &[
     nothing("OTEL_*", NO_TRACES),
 ];
 
-/// The entry for a name of the environment: the one that is spelled so, else the one that it starts as.
+/// The entry for a name of the environment: the one that is spelled so, else the one that it starts
+/// as.
 pub fn of(name: &str) -> Option<&'static Name> {
-    let starts = |known: &Name| known.name.strip_suffix('*').is_some_and(|start| name.starts_with(start));
-    NAMES.iter().find(|known| known.name == name).or_else(|| NAMES.iter().find(|known| starts(known)))
+    let starts =
+        |known: &Name| known.name.strip_suffix('*').is_some_and(|start| name.starts_with(start));
+    NAMES
+        .iter()
+        .find(|known| known.name == name)
+        .or_else(|| NAMES.iter().find(|known| starts(known)))
 }
 
-/// Names that ask for something by any value but these: off, or what the reference does without them.
+/// Names that ask for something by any value but these: off, or what the reference does without
+/// them.
 const OFF: &[&str] = &["", "false", "f", "0"];
 
 /// What is set and means nothing here, for one line at the start.
-pub(super) fn without_meaning<'e>(set: impl Iterator<Item = (Cow<'e, str>, Cow<'e, str>)>) -> Option<String> {
+pub(super) fn without_meaning<'e>(
+    set: impl Iterator<Item = (Cow<'e, str>, Cow<'e, str>)>,
+) -> Option<String> {
     let told = set.filter(|(name, value)| {
-        !OFF.contains(&value.to_ascii_lowercase().as_str()) && of(name).is_some_and(|known| known.fate == Fate::MeansNothing)
+        !OFF.contains(&value.to_ascii_lowercase().as_str())
+            && of(name).is_some_and(|known| known.fate == Fate::MeansNothing)
     });
     let mut told: Vec<String> = told.map(|(name, _)| name.into_owned()).collect();
     told.sort_unstable();
@@ -159,7 +179,8 @@ pub(super) fn settings(env: &dyn Fn(&str) -> Option<String>, mistakes: &mut Vec<
     let mut layer = Layer::default();
     let get = |name: &str| env(name).filter(|value| !value.is_empty());
     for known in NAMES.iter().filter(|known| known.fate == Fate::Refused) {
-        if get(known.name).is_some_and(|value| !OFF.contains(&value.to_ascii_lowercase().as_str())) {
+        if get(known.name).is_some_and(|value| !OFF.contains(&value.to_ascii_lowercase().as_str()))
+        {
             mistakes.push(format!("{} cannot be had: {}", known.name, known.why));
         }
     }
@@ -176,7 +197,10 @@ pub(super) fn settings(env: &dyn Fn(&str) -> Option<String>, mistakes: &mut Vec<
         ("DEBUG_HOST", "DEBUG_PORT", "debug_addr", Some("6070")),
     ] {
         if get(host).is_some() || get(port).is_some() {
-            let (address, number) = (get(host).unwrap_or("127.0.0.1".into()), get(port).or(default.map(str::to_owned)).unwrap_or_default());
+            let (address, number) = (
+                get(host).unwrap_or("127.0.0.1".into()),
+                get(port).or(default.map(str::to_owned)).unwrap_or_default(),
+            );
             layer.set(key, join_host_port(&address, &number), &format!("{host} and {port}"));
         }
     }
@@ -199,13 +223,16 @@ pub(super) fn settings(env: &dyn Fn(&str) -> Option<String>, mistakes: &mut Vec<
             layer.set(key, value, name);
         }
     }
-    for (name, key) in
-        [("GRPC_MAX_CONNECTION_AGE", "grpc.max_connection_age_ms"), ("GRPC_MAX_CONNECTION_AGE_GRACE", "grpc.max_connection_age_grace_ms")]
-    {
+    for (name, key) in [
+        ("GRPC_MAX_CONNECTION_AGE", "grpc.max_connection_age_ms"),
+        ("GRPC_MAX_CONNECTION_AGE_GRACE", "grpc.max_connection_age_grace_ms"),
+    ] {
         if let Some(value) = get(name) {
             match go_duration_ms(&value) {
                 Some(ms) => layer.set(key, ms.to_string(), name),
-                None => mistakes.push(format!("{name} must be a time as Go writes it, such as 30s or 1h30m, not `{value}`")),
+                None => mistakes.push(format!(
+                    "{name} must be a time as Go writes it, such as 30s or 1h30m, not `{value}`"
+                )),
             }
         }
     }
@@ -230,7 +257,10 @@ pub(super) fn settings(env: &dyn Fn(&str) -> Option<String>, mistakes: &mut Vec<
         layer.set("log_format", format.to_ascii_lowercase(), "LOG_FORMAT");
     }
     runtime_directory(&get, &mut layer);
-    let on = |name: &str, mistakes: &mut Vec<String>| match get(name).map(|value| value.to_ascii_lowercase()).as_deref() {
+    let on = |name: &str, mistakes: &mut Vec<String>| match get(name)
+        .map(|value| value.to_ascii_lowercase())
+        .as_deref()
+    {
         None | Some("false" | "f" | "0") => false,
         Some("true" | "t" | "1") => true,
         Some(other) => {
@@ -239,7 +269,11 @@ pub(super) fn settings(env: &dyn Fn(&str) -> Option<String>, mistakes: &mut Vec<
         }
     };
     if on("USE_PROMETHEUS", mistakes) {
-        layer.set("metrics_addr", get("PROMETHEUS_ADDR").unwrap_or(":9090".into()), "PROMETHEUS_ADDR");
+        layer.set(
+            "metrics_addr",
+            get("PROMETHEUS_ADDR").unwrap_or(":9090".into()),
+            "PROMETHEUS_ADDR",
+        );
         if let Some(path) = get("PROMETHEUS_PATH") {
             layer.set("metrics_path", path, "PROMETHEUS_PATH");
         }
@@ -263,21 +297,28 @@ pub(super) fn settings(env: &dyn Fn(&str) -> Option<String>, mistakes: &mut Vec<
     layer
 }
 
-/// Where the reference looks for rules (its library `goruntime`). With RUNTIME_WATCH_ROOT, its default, every file below the subdirectory counts
-/// whose path, with dots for slashes, starts with `config.`; without, every file of the application's directory.
+/// Where the reference looks for rules (its library `goruntime`). With RUNTIME_WATCH_ROOT, its
+/// default, every file below the subdirectory counts whose path, with dots for slashes, starts with
+/// `config.`; without, every file of the application's directory.
 fn runtime_directory(get: &dyn Fn(&str) -> Option<String>, layer: &mut Layer) {
     let names = ["RUNTIME_ROOT", "RUNTIME_SUBDIRECTORY", "RUNTIME_APPDIRECTORY"];
     if names.iter().all(|name| get(name).is_none()) {
         return;
     }
     let root = get("RUNTIME_ROOT").unwrap_or("/srv/runtime_data/current".into());
-    let watches_root = get("RUNTIME_WATCH_ROOT").is_none_or(|value| !OFF.contains(&value.to_ascii_lowercase().as_str()));
+    let watches_root = get("RUNTIME_WATCH_ROOT")
+        .is_none_or(|value| !OFF.contains(&value.to_ascii_lowercase().as_str()));
     let application = get("RUNTIME_APPDIRECTORY").unwrap_or("config".into());
     // As Go joins paths: an absolute part stays below the root.
     let below = |path: PathBuf, part: &str| path.join(part.trim_start_matches('/'));
-    let mut directory = below(PathBuf::from(root), &get("RUNTIME_SUBDIRECTORY").unwrap_or_default());
+    let mut directory =
+        below(PathBuf::from(root), &get("RUNTIME_SUBDIRECTORY").unwrap_or_default());
     if watches_root {
-        layer.set("rules_prefix", format!("{}.", application.trim_matches('/').replace('/', ".")), "RUNTIME_APPDIRECTORY");
+        layer.set(
+            "rules_prefix",
+            format!("{}.", application.trim_matches('/').replace('/', ".")),
+            "RUNTIME_APPDIRECTORY",
+        );
     } else {
         directory = below(directory, &application);
     }

@@ -17,9 +17,11 @@ pub struct GrpcServer {
     pub max_pending_bytes: u64,
     /// Frames a second that belong to no call, beside those that calls allow. 0: any number.
     pub max_control_frames: u64,
-    /// The longest that a decision may have to wait for its core; it is shed where it would be longer.
+    /// The longest that a decision may have to wait for its core; it is shed where it would be
+    /// longer.
     pub max_lag: Option<Duration>,
-    /// How long calls may lie unread in their sockets while a core falls behind, before it closes connections.
+    /// How long calls may lie unread in their sockets while a core falls behind, before it closes
+    /// connections.
     pub max_unread: Option<Duration>,
     /// All header fields of one call together, as HTTP/2 counts them.
     pub max_header_bytes: u32,
@@ -53,7 +55,9 @@ impl GrpcServer {
     }
 
     pub(super) fn read(reader: &mut Reader) -> Self {
-        let mut unless_0 = |key| Some(reader.number(key, 0..=86_400_000)).filter(|&ms| ms > 0).map(Duration::from_millis);
+        let mut unless_0 = |key| {
+            Some(reader.number(key, 0..=86_400_000)).filter(|&ms| ms > 0).map(Duration::from_millis)
+        };
         let (keepalive, ping) = (unless_0("grpc.keepalive_ms"), unless_0("grpc.ping_ms"));
         let max_connection_age = unless_0("grpc.max_connection_age_ms");
         let (max_lag, max_unread) = (unless_0("grpc.max_lag_ms"), unless_0("grpc.max_unread_ms"));
@@ -67,14 +71,21 @@ impl GrpcServer {
             max_unread,
             max_header_bytes: reader.number("grpc.max_header_bytes", 1024..=1 << 20),
             max_connection_age,
-            max_connection_age_grace: Duration::from_millis(reader.number("grpc.max_connection_age_grace_ms", 0..=86_400_000)),
+            max_connection_age_grace: Duration::from_millis(
+                reader.number("grpc.max_connection_age_grace_ms", 0..=86_400_000),
+            ),
             stream_window_bytes: reader.number("grpc.stream_window_bytes", 65_535..=(1 << 31) - 1),
-            connection_window_bytes: reader.number("grpc.connection_window_bytes", 65_535..=(1 << 31) - 1),
+            connection_window_bytes: reader
+                .number("grpc.connection_window_bytes", 65_535..=(1 << 31) - 1),
             send_buffer_bytes: reader.number("grpc.send_buffer_bytes", 1024..=1 << 30),
-            handshake_timeout: Duration::from_millis(reader.number("grpc.handshake_timeout_ms", 1..=3_600_000)),
+            handshake_timeout: Duration::from_millis(
+                reader.number("grpc.handshake_timeout_ms", 1..=3_600_000),
+            ),
             keepalive,
             ping,
-            keepalive_timeout: Duration::from_millis(reader.number("grpc.keepalive_timeout_ms", 1..=3_600_000)),
+            keepalive_timeout: Duration::from_millis(
+                reader.number("grpc.keepalive_timeout_ms", 1..=3_600_000),
+            ),
         }
     }
 }

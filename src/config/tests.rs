@@ -3,7 +3,11 @@ use std::io::Write;
 
 use super::*;
 
-fn resolve(flags: &[(&'static str, &str)], file: Option<&str>, env: &[(&str, &str)]) -> Result<Config, Vec<String>> {
+fn resolve(
+    flags: &[(&'static str, &str)],
+    file: Option<&str>,
+    env: &[(&str, &str)],
+) -> Result<Config, Vec<String>> {
     let env: HashMap<&str, &str> = env.iter().copied().collect();
     let mut kept = tempfile::Builder::new().suffix(".yaml").tempfile().unwrap();
     kept.write_all(file.unwrap_or_default().as_bytes()).unwrap();
@@ -12,8 +16,9 @@ fn resolve(flags: &[(&'static str, &str)], file: Option<&str>, env: &[(&str, &st
         settings: flags.iter().map(|(key, value)| (*key, (*value).to_owned())).collect(),
     };
     let name = kept.path().display().to_string();
-    Config::resolve(&flags, &|name| env.get(name).map(|value| (*value).to_owned()))
-        .map_err(|mistakes| mistakes.0.into_iter().map(|mistake| mistake.replace(&name, "FILE")).collect())
+    Config::resolve(&flags, &|name| env.get(name).map(|value| (*value).to_owned())).map_err(
+        |mistakes| mistakes.0.into_iter().map(|mistake| mistake.replace(&name, "FILE")).collect(),
+    )
 }
 
 #[test]
@@ -22,18 +27,26 @@ fn the_defaults_stand_alone() {
     assert_eq!(config.reach.grpc_addr, "127.0.0.1:8081".parse().unwrap());
     assert_eq!(config.reach.http_addr, "127.0.0.1:8080".parse().unwrap());
     assert_eq!(config.data_dir, DataDir::Path("./tollgate-data".into()));
-    assert_eq!((config.reach.metrics_addr, config.reach.tls, config.rate_limit.headers), (None, None, None));
+    assert_eq!(
+        (config.reach.metrics_addr, config.reach.tls, config.rate_limit.headers),
+        (None, None, None)
+    );
     assert!(config.rules.paths.is_empty());
 }
 
 #[test]
 fn each_layer_wins_over_the_one_before() {
     let file = "engine: {max_counters: 1}\nrules: [a.yaml, b]\n";
-    let count = |flags: &[(&'static str, &str)], env: &[(&str, &str)]| resolve(flags, Some(file), env).unwrap().max_counters;
+    let count = |flags: &[(&'static str, &str)], env: &[(&str, &str)]| {
+        resolve(flags, Some(file), env).unwrap().max_counters
+    };
     assert_eq!(count(&[], &[]), 1);
     assert_eq!(count(&[], &[("TOLLGATE_ENGINE_MAX_COUNTERS", "2")]), 2);
     assert_eq!(count(&[("engine.max_counters", "3")], &[("TOLLGATE_ENGINE_MAX_COUNTERS", "2")]), 3);
-    assert_eq!(resolve(&[], Some(file), &[]).unwrap().rules.paths, ["a.yaml", "b"].map(PathBuf::from));
+    assert_eq!(
+        resolve(&[], Some(file), &[]).unwrap().rules.paths,
+        ["a.yaml", "b"].map(PathBuf::from)
+    );
 }
 
 #[test]
@@ -41,7 +54,11 @@ fn all_mistakes_are_reported_at_once_with_their_origin() {
     let mistakes = resolve(
         &[("grpc_addr", "nowhere")],
         Some("drain_timeout_ms: soon\ngrpc: {max_entries: 0, max_size: 3}\ntls: {cert: a.pem}"),
-        &[("TOLLGATE_RATE_LIMIT_NEAR_LIMIT_RATIO", "1.5"), ("SHADOW_MODE", "maybe"), ("LOG_FORMAT", "xml")],
+        &[
+            ("TOLLGATE_RATE_LIMIT_NEAR_LIMIT_RATIO", "1.5"),
+            ("SHADOW_MODE", "maybe"),
+            ("LOG_FORMAT", "xml"),
+        ],
     )
     .unwrap_err();
     insta::assert_snapshot!(mistakes.join("\n"), @"
@@ -61,7 +78,10 @@ fn a_file_that_cannot_be_used_is_named() {
     let missing = Flags { file: Some("no/such.yaml".into()), settings: vec![] };
     let mistakes = Config::resolve(&missing, &|_| None).unwrap_err();
     assert!(mistakes.0[0].starts_with("no/such.yaml: cannot be read:"), "{mistakes}");
-    assert!(resolve(&[], Some("a: [1, {b: 2}]"), &[]).unwrap_err()[0].starts_with("FILE: a must be a list of texts"));
+    assert!(
+        resolve(&[], Some("a: [1, {b: 2}]"), &[]).unwrap_err()[0]
+            .starts_with("FILE: a must be a list of texts")
+    );
     assert_eq!(resolve(&[], Some("\t- :"), &[]).unwrap_err().len(), 1);
 }
 
@@ -95,12 +115,21 @@ fn the_names_of_the_reference_are_understood() {
         ],
     )
     .unwrap();
-    assert_eq!((config.rules.paths, config.rules.prefix), (vec![PathBuf::from("/data/ratelimit")], "config.".to_owned()));
-    assert!(config.rules.any_extension && !config.rules.ignore_dotfiles && config.rules.merge_domains);
+    assert_eq!(
+        (config.rules.paths, config.rules.prefix),
+        (vec![PathBuf::from("/data/ratelimit")], "config.".to_owned())
+    );
+    assert!(
+        config.rules.any_extension && !config.rules.ignore_dotfiles && config.rules.merge_domains
+    );
     assert_eq!(config.reach.http_addr, "[::]:18080".parse().unwrap());
     assert_eq!(config.reach.grpc_addr, "127.0.0.1:18081".parse().unwrap());
     assert_eq!((config.log_level.as_str(), config.log_format), ("warn", LogFormat::Json));
-    assert!(config.rate_limit.shadow_mode && config.rate_limit.quota_mode && config.rate_limit.dynamic_metadata);
+    assert!(
+        config.rate_limit.shadow_mode
+            && config.rate_limit.quota_mode
+            && config.rate_limit.dynamic_metadata
+    );
     assert_eq!(config.rate_limit.headers.unwrap().limit, "X-Limit");
     assert_eq!(config.reach.metrics_addr, Some("[::]:19001".parse().unwrap()));
     let tls = Tls {
@@ -116,7 +145,9 @@ fn the_names_of_the_reference_are_understood() {
 
 #[test]
 fn tls_by_the_names_of_the_reference_needs_both_files() {
-    let mistakes = resolve(&[], None, &[("GRPC_SERVER_USE_TLS", "true"), ("GRPC_SERVER_TLS_CERT", "c.pem")]).unwrap_err();
+    let mistakes =
+        resolve(&[], None, &[("GRPC_SERVER_USE_TLS", "true"), ("GRPC_SERVER_TLS_CERT", "c.pem")])
+            .unwrap_err();
     assert_eq!(mistakes[0], "GRPC_SERVER_USE_TLS is set, so GRPC_SERVER_TLS_KEY is needed");
 }
 
@@ -125,13 +156,27 @@ fn usage_plans_are_not_served_to_the_network_unless_callers_are_asked_or_it_is_s
     let refused = |flags: &[(&'static str, &str)]| resolve(flags, None, &[]).map(drop).unwrap_err();
     for address in ["0.0.0.0:1", "[::]:1", "10.0.0.1:1", "[::ffff:10.0.0.1]:1"] {
         let mistakes = refused(&[("grpc_addr", address)]);
-        assert!(mistakes.len() == 1 && mistakes[0].starts_with(&format!("grpc_addr {address} would")), "{mistakes:?}");
-        assert!(mistakes[0].contains("--insecure") && mistakes[0].contains("admin_grpc_addr to a loopback"), "{mistakes:?}");
+        assert!(
+            mistakes.len() == 1 && mistakes[0].starts_with(&format!("grpc_addr {address} would")),
+            "{mistakes:?}"
+        );
+        assert!(
+            mistakes[0].contains("--insecure")
+                && mistakes[0].contains("admin_grpc_addr to a loopback"),
+            "{mistakes:?}"
+        );
         let mistakes = refused(&[("admin_grpc_addr", address)]);
-        assert!(mistakes.len() == 1 && mistakes[0].starts_with(&format!("admin_grpc_addr {address} would")), "{mistakes:?}");
+        assert!(
+            mistakes.len() == 1
+                && mistakes[0].starts_with(&format!("admin_grpc_addr {address} would")),
+            "{mistakes:?}"
+        );
     }
     // A certificate of the server's own says nothing of who calls.
-    assert_eq!(refused(&[("grpc_addr", "0.0.0.0:1"), ("tls.cert", "c"), ("tls.key", "k")]).len(), 1);
+    assert_eq!(
+        refused(&[("grpc_addr", "0.0.0.0:1"), ("tls.cert", "c"), ("tls.key", "k")]).len(),
+        1
+    );
     let tls = [("tls.cert", "c"), ("tls.key", "k"), ("tls.client_ca", "a")];
     type Case<'a> = (&'a [(&'static str, &'a str)], &'a [&'a str]);
     let allowed: [Case<'_>; 9] = [
@@ -141,8 +186,14 @@ fn usage_plans_are_not_served_to_the_network_unless_callers_are_asked_or_it_is_s
             &[("grpc_addr", "0.0.0.0:1"), ("insecure", "true")],
             &["may edit plans", "grpc_addr 0.0.0.0:1: everyone who can reach it may ask"],
         ),
-        (&[("grpc_addr", "0.0.0.0:1"), ("admin_grpc_addr", "localhost:2")], &["grpc_addr 0.0.0.0:1: everyone who can reach it may ask"]),
-        (&[("grpc_addr", "0.0.0.0:1"), ("auth.tokens_file", "t")], &["grpc_addr 0.0.0.0:1: tokens cross the network in the clear"]),
+        (
+            &[("grpc_addr", "0.0.0.0:1"), ("admin_grpc_addr", "localhost:2")],
+            &["grpc_addr 0.0.0.0:1: everyone who can reach it may ask"],
+        ),
+        (
+            &[("grpc_addr", "0.0.0.0:1"), ("auth.tokens_file", "t")],
+            &["grpc_addr 0.0.0.0:1: tokens cross the network in the clear"],
+        ),
         (&[("grpc_addr", "0.0.0.0:1"), tls[0], tls[1], tls[2]], &[]),
         (&[("grpc_addr", "0.0.0.0:1"), ("auth.tokens_file", "t"), tls[0], tls[1]], &[]),
         (
@@ -163,7 +214,8 @@ fn usage_plans_are_not_served_to_the_network_unless_callers_are_asked_or_it_is_s
 #[test]
 fn mistakes_about_who_may_call_are_said_with_the_others() {
     let file = "tls: {http: true, client_certificates: optional}\nmystery: 1";
-    let mistakes = resolve(&[("grpc_addr", "0.0.0.0:1"), ("insecure", "perhaps")], Some(file), &[]).unwrap_err();
+    let mistakes = resolve(&[("grpc_addr", "0.0.0.0:1"), ("insecure", "perhaps")], Some(file), &[])
+        .unwrap_err();
     let starts = [
         "FILE: there is no setting `mystery`",
         "tls.client_certificates: optional needs tls.client_ca",
@@ -179,7 +231,11 @@ fn mistakes_about_who_may_call_are_said_with_the_others() {
 
 #[test]
 fn statistics_are_kept_from_a_day_to_a_hundred_years() {
-    let days = |text: &str| resolve(&[("usage.retention_days", text)], None, &[]).map(|config| config.plans.usage_days).ok();
+    let days = |text: &str| {
+        resolve(&[("usage.retention_days", text)], None, &[])
+            .map(|config| config.plans.usage_days)
+            .ok()
+    };
     assert_eq!(["0", "1", "36500", "36501"].map(days), [None, Some(1), Some(36_500), None]);
     assert_eq!(resolve(&[], None, &[]).unwrap().plans.usage_days, 400);
 }
@@ -202,16 +258,25 @@ fn a_log_level_is_a_level_or_a_filter_and_never_a_word_that_mutes() {
     ] {
         assert_eq!(resolve(&[("log_level", level)], None, &[]).is_ok(), good, "{level}");
         if !level.is_empty() {
-            assert_eq!(resolve(&[], Some(&format!("log_level: \"{level}\"")), &[]).is_ok(), good, "{level} in a file");
+            assert_eq!(
+                resolve(&[], Some(&format!("log_level: \"{level}\"")), &[]).is_ok(),
+                good,
+                "{level} in a file"
+            );
         }
     }
 }
 
 #[test]
 fn a_name_of_the_environment_that_is_no_setting_is_one_mistake_beside_the_others() {
-    let environment =
-        [("TOLLGATE_GRCP_ADDR", "x"), ("TOLLGATE_LOG_LEVEL", "loud"), ("PATH", "/bin"), ("TOLLGATE_PORT", "tcp://10.0.0.1:1")];
-    let environment: Vec<_> = environment.iter().map(|(name, value)| (name.into(), value.into())).collect();
+    let environment = [
+        ("TOLLGATE_GRCP_ADDR", "x"),
+        ("TOLLGATE_LOG_LEVEL", "loud"),
+        ("PATH", "/bin"),
+        ("TOLLGATE_PORT", "tcp://10.0.0.1:1"),
+    ];
+    let environment: Vec<_> =
+        environment.iter().map(|(name, value)| (name.into(), value.into())).collect();
     let mistakes = Config::resolve_in(&Flags::default(), &environment).unwrap_err();
     insta::assert_snapshot!(mistakes, @"
     the settings cannot be used:
@@ -219,5 +284,8 @@ fn a_name_of_the_environment_that_is_no_setting_is_one_mistake_beside_the_others
       TOLLGATE_LOG_LEVEL: log_level must be one of off, error, warn, info, debug, trace, or a filter such as `info,tollgate::grpc=debug`, not `loud`
     ");
     assert!(Config::resolve_in(&Flags::default(), &environment[2..]).is_ok());
-    assert!(resolve(&[], Some("grpc: {max_streems: 1}"), &[]).unwrap_err()[0].contains("did you mean `grpc.max_streams`"));
+    assert!(
+        resolve(&[], Some("grpc: {max_streems: 1}"), &[]).unwrap_err()[0]
+            .contains("did you mean `grpc.max_streams`")
+    );
 }

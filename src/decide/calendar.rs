@@ -1,8 +1,10 @@
 //! Calendar periods: which minute, hour, day, week, month or year of a time zone an instant is in.
 //!
-//! Periods tile time: each instant is in exactly one. A day starts at the first instant that its zone calls by its date, so it has 23 to 25
-//! hours where clocks change, and an instant that a clock set back over midnight gives to the day before stays in the day that has begun.
-//! Weeks, months and years start with their first day. Minutes and hours start on the local minute and hour, and where the zone's offset changes.
+//! Periods tile time: each instant is in exactly one. A day starts at the first instant that its
+//! zone calls by its date, so it has 23 to 25 hours where clocks change, and an instant that a
+//! clock set back over midnight gives to the day before stays in the day that has begun. Weeks,
+//! months and years start with their first day. Minutes and hours start on the local minute and
+//! hour, and where the zone's offset changes.
 
 use std::sync::OnceLock;
 
@@ -58,9 +60,14 @@ fn zones() -> &'static TimeZoneDatabase {
 impl Calendar {
     /// Errors: a `time_zone` that is not the name of an IANA time zone.
     pub fn new(unit: PeriodUnit, time_zone: &str, week_start: Weekday) -> Result<Self, Invalid> {
-        let zone = zones()
-            .get(time_zone)
-            .map_err(|_| Invalid::new("timeZone", format!("must be an IANA time zone such as `Asia/Seoul`; `{time_zone}` is not known")))?;
+        let zone = zones().get(time_zone).map_err(|_| {
+            Invalid::new(
+                "timeZone",
+                format!(
+                    "must be an IANA time zone such as `Asia/Seoul`; `{time_zone}` is not known"
+                ),
+            )
+        })?;
         let utc = matches!(zone.iana_name(), None | Some("UTC" | "Etc/UTC"));
         Ok(Self { unit, zone, week_start, utc, fixed_ns: None })
     }
@@ -70,9 +77,13 @@ impl Calendar {
         Self { unit, zone: TimeZone::UTC, week_start: Weekday::Monday, utc: true, fixed_ns: None }
     }
 
-    /// Periods of one length in seconds, at least 1, the first of which started with the epoch. Only [`Self::period`] makes sense of it.
+    /// Periods of one length in seconds, at least 1, the first of which started with the epoch.
+    /// Only [`Self::period`] makes sense of it.
     pub fn fixed(length_s: u64) -> Self {
-        Self { fixed_ns: Some(length_s.max(1).saturating_mul(SECOND_NS)), ..Self::utc(PeriodUnit::Minute) }
+        Self {
+            fixed_ns: Some(length_s.max(1).saturating_mul(SECOND_NS)),
+            ..Self::utc(PeriodUnit::Minute)
+        }
     }
 
     /// The canonical spelling of the zone's name.
@@ -80,7 +91,8 @@ impl Calendar {
         self.zone.iana_name().unwrap_or("UTC")
     }
 
-    /// The period that an instant is in. Callers keep the answer and use it again while it contains their `now`.
+    /// The period that an instant is in. Callers keep the answer and use it again while it contains
+    /// their `now`.
     pub fn period(&self, unix_ns: u64) -> Period {
         if let Some(length_ns) = self.fixed_ns {
             return whole(unix_ns, length_ns);
@@ -90,7 +102,8 @@ impl Calendar {
             PeriodUnit::Hour => self.short(unix_ns, HOUR_NS),
             PeriodUnit::Day if self.utc => whole(unix_ns, DAY_NS),
             PeriodUnit::Day | PeriodUnit::Week | PeriodUnit::Month | PeriodUnit::Year => {
-                // jiff reaches the year 9999 and 64 bits of nanoseconds the year 2554: there is always an answer.
+                // jiff reaches the year 9999 and 64 bits of nanoseconds the year 2554: there is
+                // always an answer.
                 self.by_date(unix_ns).unwrap_or_else(|| whole(unix_ns, DAY_NS))
             }
         }
@@ -120,8 +133,13 @@ impl Calendar {
             .map(|change| change.timestamp().as_nanosecond())
             .next()
             .unwrap_or(start);
-        let until = self.zone.following(at).take_while(|change| change.timestamp().as_nanosecond() < end);
-        let end = until.filter(|change| change.offset() != offset).map(|change| change.timestamp().as_nanosecond()).next().unwrap_or(end);
+        let until =
+            self.zone.following(at).take_while(|change| change.timestamp().as_nanosecond() < end);
+        let end = until
+            .filter(|change| change.offset() != offset)
+            .map(|change| change.timestamp().as_nanosecond())
+            .next()
+            .unwrap_or(end);
         Some(Period { start_ns: clamp(start), end_ns: clamp(end) })
     }
 
@@ -161,7 +179,9 @@ impl Calendar {
         match self.unit {
             PeriodUnit::Minute | PeriodUnit::Hour | PeriodUnit::Day => Some(date),
             PeriodUnit::Week => {
-                let since = (date.weekday().to_monday_zero_offset() - self.week_start.days_after_monday()).rem_euclid(7);
+                let since = (date.weekday().to_monday_zero_offset()
+                    - self.week_start.days_after_monday())
+                .rem_euclid(7);
                 date.checked_sub(i64::from(since).days()).ok()
             }
             PeriodUnit::Month => Some(date.first_of_month()),
@@ -176,8 +196,10 @@ impl Calendar {
         let AmbiguousOffset::Gap { after, .. } = ambiguous.offset() else {
             return Some(ambiguous.earlier().ok()?.as_nanosecond());
         };
-        // Midnight is skipped: the day starts at the instant of the change. Midnight by the later offset is not after that instant.
-        let early = after.to_timestamp(midnight).ok()?.checked_sub(Span::new().nanoseconds(1)).ok()?;
+        // Midnight is skipped: the day starts at the instant of the change. Midnight by the later
+        // offset is not after that instant.
+        let early =
+            after.to_timestamp(midnight).ok()?.checked_sub(Span::new().nanoseconds(1)).ok()?;
         let change = self.zone.following(early).find(|change| change.offset() == after)?;
         Some(change.timestamp().as_nanosecond())
     }

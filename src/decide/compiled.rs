@@ -1,4 +1,5 @@
-//! Declarations prepared for deciding: built once per edit, so that a decision parses, allocates and searches nothing.
+//! Declarations prepared for deciding: built once per edit, so that a decision parses, allocates
+//! and searches nothing.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,7 +13,10 @@ use super::invalid::Invalid;
 use super::method::PatternSet;
 use super::outcome::CountRule;
 use super::path::RequestPath;
-use super::plan::{Charge, CounterScope, Entitlement, Id, MethodRate, OnBreach, PeriodUnit, Plan, Quota, Rate, Target, Weekday};
+use super::plan::{
+    Charge, CounterScope, Entitlement, Id, MethodRate, OnBreach, PeriodUnit, Plan, Quota, Rate,
+    Target, Weekday,
+};
 
 /// A plan, ready to decide.
 #[derive(Clone, Debug)]
@@ -47,8 +51,8 @@ pub struct CompiledQuota {
     pub counts: CountRule,
 }
 
-/// What makes the count of a quota its own within its entitlement: an edit of any of these starts another count, and the way back
-/// resumes the old one.
+/// What makes the count of a quota its own within its entitlement: an edit of any of these starts
+/// another count, and the way back resumes the old one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct QuotaIdentity {
     pub name: Id,
@@ -71,7 +75,8 @@ pub struct MethodLimits {
 pub struct MethodLimit {
     /// As an answer shows it: `method:GET /users/{id}`, `target:GET /users`.
     pub name: Id,
-    /// Names its counter among those of its entitlement or target: the same declaration has the same counter after an edit.
+    /// Names its counter among those of its entitlement or target: the same declaration has the
+    /// same counter after an edit.
     pub identity: u64,
     pub target: Option<Id>,
     pub limit: RateLimit,
@@ -88,8 +93,8 @@ pub struct CompiledTarget {
 }
 
 impl CompiledPlan {
-    /// Prepares a plan. Errors: a rate that makes no token bucket, an unknown time zone, a path that is no pattern, a target in two
-    /// entitlements.
+    /// Prepares a plan. Errors: a rate that makes no token bucket, an unknown time zone, a path
+    /// that is no pattern, a target in two entitlements.
     pub fn new(plan: Arc<Plan>) -> Result<Self, Invalid> {
         let mut by_target = HashMap::default();
         let mut entitlements = Vec::with_capacity(plan.entitlements.len());
@@ -97,13 +102,16 @@ impl CompiledPlan {
             let at = format!("entitlements[{index}]");
             for (place, target) in declared.targets.iter().enumerate() {
                 if let Some(other) = by_target.insert(Arc::clone(target), index) {
-                    let named = plan.entitlements.get(other).map_or("", |entitlement| &*entitlement.name);
-                    let reason =
-                        format!("names `{target}`, which the entitlement `{named}` of this plan has already: leave it in one of the two");
+                    let named =
+                        plan.entitlements.get(other).map_or("", |entitlement| &*entitlement.name);
+                    let reason = format!(
+                        "names `{target}`, which the entitlement `{named}` of this plan has already: leave it in one of the two"
+                    );
                     return Err(Invalid::new(format!("{at}.targets[{place}]"), reason));
                 }
             }
-            let compiled = CompiledEntitlement::new(&plan.id, declared).map_err(|invalid| invalid.within(&at))?;
+            let compiled = CompiledEntitlement::new(&plan.id, declared)
+                .map_err(|invalid| invalid.within(&at))?;
             entitlements.push(Arc::new(compiled));
         }
         Ok(Self { plan, entitlements, by_target })
@@ -129,7 +137,9 @@ impl CompiledPlan {
 impl CompiledEntitlement {
     fn new(plan: &Id, declared: &Entitlement) -> Result<Self, Invalid> {
         let quotas = declared.quotas.iter().enumerate();
-        let quotas = quotas.map(|(index, quota)| CompiledQuota::new(quota).map_err(|invalid| invalid.within(&format!("quotas[{index}]"))));
+        let quotas = quotas.map(|(index, quota)| {
+            CompiledQuota::new(quota).map_err(|invalid| invalid.within(&format!("quotas[{index}]")))
+        });
         Ok(Self {
             plan: Arc::clone(plan),
             name: Arc::clone(&declared.name),
@@ -144,7 +154,8 @@ impl CompiledEntitlement {
 impl CompiledQuota {
     /// Prepares a quota. Errors: an unknown time zone.
     pub fn new(declared: &Quota) -> Result<Self, Invalid> {
-        let week_start = if declared.unit == PeriodUnit::Week { declared.week_start } else { Weekday::Monday };
+        let week_start =
+            if declared.unit == PeriodUnit::Week { declared.week_start } else { Weekday::Monday };
         let calendar = Calendar::new(declared.unit, &declared.time_zone, week_start)?;
         Ok(Self {
             identity: Arc::new(QuotaIdentity {
@@ -164,7 +175,10 @@ impl CompiledQuota {
 
 impl MethodLimits {
     fn new(prefix: &str, declared: &[MethodRate]) -> Result<Self, Invalid> {
-        let patterns = PatternSet::new("methodRateLimits", declared.iter().map(|limit| (limit.method.as_str(), limit.path.as_str())))?;
+        let patterns = PatternSet::new(
+            "methodRateLimits",
+            declared.iter().map(|limit| (limit.method.as_str(), limit.path.as_str())),
+        )?;
         let limits = declared.iter().enumerate().map(|(index, declared)| {
             Ok(MethodLimit {
                 name: Id::from(format!("{prefix}:{} {}", declared.method, declared.path)),
@@ -181,14 +195,22 @@ impl MethodLimits {
         self.limits.is_empty()
     }
 
-    /// The limits of a call. Of those that match it is the most exact, then the first declared; a path that servers read in several ways meets
-    /// one for each of them.
+    /// The limits of a call. Of those that match it is the most exact, then the first declared; a
+    /// path that servers read in several ways meets one for each of them.
     pub fn for_call(&self, target: &str, method: &[u8], path: &RequestPath<'_>) -> MetLimits<'_> {
         if self.limits.is_empty() {
             return MetLimits::new();
         }
-        let here = |index: usize| self.limits.get(index).is_some_and(|limit| limit.target.as_deref().is_none_or(|only| only == target));
-        self.patterns.met(method, path, here).into_iter().filter_map(|index| self.limits.get(index)).collect()
+        let here = |index: usize| {
+            self.limits
+                .get(index)
+                .is_some_and(|limit| limit.target.as_deref().is_none_or(|only| only == target))
+        };
+        self.patterns
+            .met(method, path, here)
+            .into_iter()
+            .filter_map(|index| self.limits.get(index))
+            .collect()
     }
 }
 
@@ -198,7 +220,8 @@ pub type MetLimits<'a> = SmallVec<[&'a MethodLimit; 1]>;
 impl CompiledTarget {
     /// Prepares a target. Errors: a rate that makes no token bucket, a path that is no pattern.
     pub fn new(target: Arc<Target>) -> Result<Self, Invalid> {
-        let open = target.open_methods.iter().map(|open| (open.method.as_str(), open.path.as_str()));
+        let open =
+            target.open_methods.iter().map(|open| (open.method.as_str(), open.path.as_str()));
         Ok(Self {
             rate: target.rate_limit.map(|rate| bucket(rate, "rateLimit")).transpose()?,
             methods: Arc::new(MethodLimits::new("target", &target.method_rate_limits)?),
@@ -219,17 +242,19 @@ impl CompiledTarget {
 }
 
 fn bucket(rate: Rate, field: &str) -> Result<RateLimit, Invalid> {
-    rate.rate.limit(rate.burst).map_err(|error| Invalid::new(field, format!("cannot be used: {error}")))
+    rate.rate
+        .limit(rate.burst)
+        .map_err(|error| Invalid::new(field, format!("cannot be used: {error}")))
 }
 
-/// FNV-1a over what a method limit declares of itself beside its rate. Only operators choose these texts, and only within one entitlement.
+/// FNV-1a over what a method limit declares of itself beside its rate. Only operators choose these
+/// texts, and only within one entitlement.
 fn identity_of(declared: &MethodRate) -> u64 {
     let target = declared.target.as_deref().map_or(&[][..], str::as_bytes);
     let parts = [declared.method.as_bytes(), b"\n", declared.path.as_bytes(), b"\n", target];
-    parts
-        .iter()
-        .flat_map(|part| part.iter())
-        .fold(0xcbf2_9ce4_8422_2325, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3))
+    parts.iter().flat_map(|part| part.iter()).fold(0xcbf2_9ce4_8422_2325, |hash, &byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
+    })
 }
 
 #[cfg(test)]

@@ -1,8 +1,10 @@
-//! A list of mostly one thing, which then lies in place: as large as the thing, where its type has a value to spare.
+//! A list of mostly one thing, which then lies in place: as large as the thing, where its type has
+//! a value to spare.
 
 use std::ops::{Deref, DerefMut};
 
-/// Things in an order. `B` is something beside them that is there when it differs from the default: then all of them are in a box.
+/// Things in an order. `B` is something beside them that is there when it differs from the default:
+/// then all of them are in a box.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Few<T, B = ()>(Kept<T, B>);
 
@@ -85,11 +87,16 @@ impl<T, B: Copy + Default + PartialEq> Few<T, B> {
     fn boxed(&mut self, change: impl FnOnce(&mut Boxed<T, B>)) {
         let mut boxed = match std::mem::take(self).0 {
             Kept::One(thing) => Box::new(Boxed { things: vec![thing], beside: B::default() }),
-            Kept::Boxed(boxed) => boxed.unwrap_or_else(|| Box::new(Boxed { things: Vec::new(), beside: B::default() })),
+            Kept::Boxed(boxed) => boxed
+                .unwrap_or_else(|| Box::new(Boxed { things: Vec::new(), beside: B::default() })),
         };
         change(&mut boxed);
         let in_place = boxed.things.len() <= 1 && boxed.beside == B::default();
-        self.0 = if in_place { boxed.things.pop().map_or(Kept::Boxed(None), Kept::One) } else { Kept::Boxed(Some(boxed)) };
+        self.0 = if in_place {
+            boxed.things.pop().map_or(Kept::Boxed(None), Kept::One)
+        } else {
+            Kept::Boxed(Some(boxed))
+        };
     }
 }
 
@@ -148,6 +155,9 @@ mod tests {
 
     #[test]
     fn one_thing_takes_no_more_than_itself() {
-        assert_eq!((size_of::<Few<(u64, bool)>>(), size_of::<Few<std::num::NonZeroU64>>()), (16, 16));
+        assert_eq!(
+            (size_of::<Few<(u64, bool)>>(), size_of::<Few<std::num::NonZeroU64>>()),
+            (16, 16)
+        );
     }
 }

@@ -19,7 +19,11 @@ impl Invalid {
     /// The same mistake, seen from the resource that holds it.
     #[must_use]
     pub fn within(self, outer: &str) -> Self {
-        let field = if self.field.is_empty() { outer.to_owned() } else { format!("{outer}.{}", self.field) };
+        let field = if self.field.is_empty() {
+            outer.to_owned()
+        } else {
+            format!("{outer}.{}", self.field)
+        };
         Self { field, reason: self.reason }
     }
 }

@@ -4,8 +4,8 @@ use super::compiled::{CompiledPlan, CompiledTarget};
 use super::gcra::RateLimit;
 use super::plan::{ApiKey, Subscriber};
 
-/// Of which kinds some declarations are kept and cannot be read. What is not found of such a kind may be one of them: it is not known to be
-/// missing.
+/// Of which kinds some declarations are kept and cannot be read. What is not found of such a kind
+/// may be one of them: it is not known to be missing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Unreadable {
     pub targets: bool,
@@ -14,7 +14,8 @@ pub struct Unreadable {
     pub keys: bool,
 }
 
-/// A consistent view of the declarations. Answers are by exact id; every call is O(1) and without I/O.
+/// A consistent view of the declarations. Answers are by exact id; every call is O(1) and without
+/// I/O.
 pub trait Lookup {
     /// The API key with this presented value, whether or not it may be used now.
     fn api_key(&self, presented: &[u8]) -> Option<&ApiKey>;

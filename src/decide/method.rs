@@ -1,9 +1,11 @@
 //! Method and path patterns: which of many a call matches.
 //!
-//! A path pattern is `/users/me` (exact), `/users/{id}` (`{…}` stands for one segment), `/files/*` or `/files/{rest+}` (the rest, which may be
-//! empty), or `*` alone (any path). Of the patterns that match, an exact path is taken before one with `{…}`, that before a trailing `*`, then
-//! the one declared first. A method is exact, or `*` or `ANY` for all, and does not rank; HEAD meets what GET is declared to, unless HEAD is
-//! declared. Case matters in paths. Patterns and paths are compared as [`RequestPath`] spells them.
+//! A path pattern is `/users/me` (exact), `/users/{id}` (`{…}` stands for one segment), `/files/*`
+//! or `/files/{rest+}` (the rest, which may be empty), or `*` alone (any path). Of the patterns
+//! that match, an exact path is taken before one with `{…}`, that before a trailing `*`, then the
+//! one declared first. A method is exact, or `*` or `ANY` for all, and does not rank; HEAD meets
+//! what GET is declared to, unless HEAD is declared. Case matters in paths. Patterns and paths are
+//! compared as [`RequestPath`] spells them.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -51,12 +53,17 @@ struct Best {
 }
 
 impl PatternSet {
-    /// Prepares `(method, path)` pairs. Errors name `field[index].path` or `.method`. What [`check_path`] refuses beyond what cannot be prepared
-    /// is taken here: it may have been declared before that was refused.
-    pub fn new<'a>(field: &str, patterns: impl Iterator<Item = (&'a str, &'a str)>) -> Result<Self, Invalid> {
+    /// Prepares `(method, path)` pairs. Errors name `field[index].path` or `.method`. What
+    /// [`check_path`] refuses beyond what cannot be prepared is taken here: it may have been
+    /// declared before that was refused.
+    pub fn new<'a>(
+        field: &str,
+        patterns: impl Iterator<Item = (&'a str, &'a str)>,
+    ) -> Result<Self, Invalid> {
         let mut set = Self::default();
         for (index, (method, path)) in patterns.enumerate() {
-            let wrong = |part: &str, reason: &str| Invalid::new(format!("{field}[{index}].{part}"), reason);
+            let wrong =
+                |part: &str, reason: &str| Invalid::new(format!("{field}[{index}].{part}"), reason);
             if method.is_empty() {
                 return Err(wrong("method", "must be an HTTP method, or `*` for all"));
             }
@@ -92,16 +99,23 @@ impl PatternSet {
         self.exact.is_empty() && self.tree.is_empty()
     }
 
-    /// The place in the declaration of the best pattern that matches a normal path and that `accept` accepts.
+    /// The place in the declaration of the best pattern that matches a normal path and that
+    /// `accept` accepts.
     fn find(&self, method: &[u8], path: &[u8], accept: impl Fn(usize) -> bool) -> Option<usize> {
         if method == HEAD {
-            let declared =
-                self.declares_head && self.best(path, |entry| entry.method.as_deref() == Some(HEAD) && accept(entry.index)).is_some();
+            let declared = self.declares_head
+                && self
+                    .best(path, |entry| {
+                        entry.method.as_deref() == Some(HEAD) && accept(entry.index)
+                    })
+                    .is_some();
             if !declared {
                 return self.find(b"GET", path, accept);
             }
         }
-        self.best(path, |entry| entry.method.as_deref().is_none_or(|only| only == method) && accept(entry.index))
+        self.best(path, |entry| {
+            entry.method.as_deref().is_none_or(|only| only == method) && accept(entry.index)
+        })
     }
 
     fn best(&self, path: &[u8], fits: impl Fn(&Entry) -> bool) -> Option<usize> {
@@ -115,9 +129,15 @@ impl PatternSet {
         best.segments.or(best.rest)
     }
 
-    /// Every pattern that the call meets, by its place in the declaration: the best one of each reading of the path. Of a path that nobody can
-    /// read, every pattern for the method. Some servers take `get` for GET, so it meets what GET is declared to.
-    pub fn met(&self, method: &[u8], path: &RequestPath<'_>, accept: impl Fn(usize) -> bool) -> Places {
+    /// Every pattern that the call meets, by its place in the declaration: the best one of each
+    /// reading of the path. Of a path that nobody can read, every pattern for the method. Some
+    /// servers take `get` for GET, so it meets what GET is declared to.
+    pub fn met(
+        &self,
+        method: &[u8],
+        path: &RequestPath<'_>,
+        accept: impl Fn(usize) -> bool,
+    ) -> Places {
         let mut met = Places::new();
         let method = &*in_capitals(method);
         if path.is_unreadable() {
@@ -125,7 +145,9 @@ impl PatternSet {
             self.exact.values().for_each(|exact| entries.extend(exact.iter()));
             self.tree.entries(&mut entries);
             let for_method = |only: &[u8]| only == method || method == HEAD && only == b"GET";
-            let fits = |entry: &&Entry| entry.method.as_deref().is_none_or(for_method) && accept(entry.index);
+            let fits = |entry: &&Entry| {
+                entry.method.as_deref().is_none_or(for_method) && accept(entry.index)
+            };
             met.extend(entries.into_iter().filter(fits).map(|entry| entry.index));
             met.sort_unstable();
             return met;
@@ -168,7 +190,8 @@ pub fn is_any(method: &str) -> bool {
     matches!(method, "*" | "ANY")
 }
 
-/// What a path pattern matches, however it is written: two patterns of one shape match the same paths.
+/// What a path pattern matches, however it is written: two patterns of one shape match the same
+/// paths.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Shape {
     /// `None` is any segment.
@@ -182,10 +205,14 @@ impl Shape {
     pub fn of(path: &str) -> Self {
         let (body, has_rest) = match path.strip_suffix('*') {
             Some(body) => (body, true),
-            None => path.rsplit_once('/').filter(|(_, last)| is_rest(last)).map_or((path, false), |(body, _)| (body, true)),
+            None => path
+                .rsplit_once('/')
+                .filter(|(_, last)| is_rest(last))
+                .map_or((path, false), |(body, _)| (body, true)),
         };
         // `/files/{rest+}` is `/files/*`: its last segment is the rest.
-        let body = if has_rest && !path.ends_with('*') { format!("{body}/") } else { body.to_owned() };
+        let body =
+            if has_rest && !path.ends_with('*') { format!("{body}/") } else { body.to_owned() };
         let mut segments: Vec<&str> = body.split('/').collect();
         let rest = if has_rest { segments.pop().map(decoded) } else { None };
         // A slash at the end is no other path; `/` alone is one.
@@ -199,12 +226,20 @@ impl Shape {
 
 /// An exact path, as a request would spell it.
 fn exact(segments: &[Option<Vec<u8>>]) -> Box<[u8]> {
-    segments.iter().map(|segment| segment.as_deref().unwrap_or_default()).collect::<Vec<_>>().join(&b'/').into()
+    segments
+        .iter()
+        .map(|segment| segment.as_deref().unwrap_or_default())
+        .collect::<Vec<_>>()
+        .join(&b'/')
+        .into()
 }
 
 impl Node {
     fn is_empty(&self) -> bool {
-        self.literal.is_empty() && self.any.is_none() && self.ends.is_empty() && self.rest.is_empty()
+        self.literal.is_empty()
+            && self.any.is_none()
+            && self.ends.is_empty()
+            && self.rest.is_empty()
     }
 
     fn entries<'n>(&'n self, all: &mut Vec<&'n Entry>) {
@@ -220,12 +255,16 @@ impl Node {
                 keep_first(&mut best.segments, entry.index);
             }
             // `/files/` and `/files` are one path, and the rest may be empty.
-            for (_, entry) in self.rest.iter().filter(|(start, entry)| start.is_empty() && fits(entry)) {
+            for (_, entry) in
+                self.rest.iter().filter(|(start, entry)| start.is_empty() && fits(entry))
+            {
                 keep_first(&mut best.rest, entry.index);
             }
             return;
         };
-        for (_, entry) in self.rest.iter().filter(|(start, entry)| path.starts_with(start) && fits(entry)) {
+        for (_, entry) in
+            self.rest.iter().filter(|(start, entry)| path.starts_with(start) && fits(entry))
+        {
             keep_first(&mut best.rest, entry.index);
         }
         let mut parts = path.splitn(2, |&byte| byte == b'/');
@@ -257,7 +296,9 @@ fn check_form(path: &str) -> Result<(), &'static str> {
     }
     let body = path.strip_suffix('*').unwrap_or(path);
     if body.contains('*') {
-        return Err("may hold `*` at its end only, where it stands for the rest: write `{name}` for one segment");
+        return Err(
+            "may hold `*` at its end only, where it stands for the rest: write `{name}` for one segment",
+        );
     }
     if body.split('/').any(|segment| segment.contains(['{', '}']) && !is_parameter(segment)) {
         return Err("must have `{name}` as a whole segment");
@@ -268,16 +309,22 @@ fn check_form(path: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// Is this a path pattern that can match, and matches what its author means? Errors are phrases that complete "`path` …".
+/// Is this a path pattern that can match, and matches what its author means? Errors are phrases
+/// that complete "`path` …".
 ///
-/// What other gateways read otherwise is refused: a limit that is silently not there is worse than none.
+/// What other gateways read otherwise is refused: a limit that is silently not there is worse than
+/// none.
 pub fn check_path(path: &str) -> Result<(), &'static str> {
     check_form(path)?;
     if path == "*" {
         return Ok(());
     }
-    if [".*", ".+", "[^"].iter().any(|regex| path.contains(regex)) || path.contains(['^', '|', '<', '>']) {
-        return Err("must not hold a regular expression: write `{name}` for one segment, and `*` at the end for the rest");
+    if [".*", ".+", "[^"].iter().any(|regex| path.contains(regex))
+        || path.contains(['^', '|', '<', '>'])
+    {
+        return Err(
+            "must not hold a regular expression: write `{name}` for one segment, and `*` at the end for the rest",
+        );
     }
     if is_doubtful_literal(path) {
         return Err(
@@ -307,25 +354,34 @@ pub fn check_path(path: &str) -> Result<(), &'static str> {
             return Err("may hold `{name+}` at its end only, where it stands for the rest");
         }
         if segment.starts_with('{') && !is_rest(segment) && !is_plain_parameter(segment) {
-            return Err("must have a plain name in `{name}`: letters, digits, `_`, `-` and `.` (`{name+}` at the end stands for the rest)");
+            return Err(
+                "must have a plain name in `{name}`: letters, digits, `_`, `-` and `.` (`{name+}` at the end stands for the rest)",
+            );
         }
     }
     Ok(())
 }
 
 fn is_parameter(segment: &str) -> bool {
-    segment.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')).is_some_and(|name| !name.contains(['{', '}']))
+    segment
+        .strip_prefix('{')
+        .and_then(|rest| rest.strip_suffix('}'))
+        .is_some_and(|name| !name.contains(['{', '}']))
 }
 
 fn is_plain_parameter(segment: &str) -> bool {
     let name = segment.strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
-    name.is_some_and(|name| name.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '-' | '.')))
+    name.is_some_and(|name| {
+        name.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '-' | '.'))
+    })
 }
 
 /// Is it AWS's `{name+}`, which stands for the rest?
 fn is_rest(segment: &str) -> bool {
     let name = segment.strip_prefix('{').and_then(|rest| rest.strip_suffix("+}"));
-    name.is_some_and(|name| name.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '-' | '.')))
+    name.is_some_and(|name| {
+        name.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '-' | '.'))
+    })
 }
 
 #[cfg(test)]

@@ -9,8 +9,9 @@
 //! | no response | no | no |
 //! | the caller went away, or nobody reported | yes | yes |
 //!
-//! `countStatuses` lists responses of the target. A 4xx or 5xx of the gateway's own is none, so it is never counted; what a gateway answers
-//! in the target's name (a redirect, a cached 200) is taken for the target's.
+//! `countStatuses` lists responses of the target. A 4xx or 5xx of the gateway's own is none, so it
+//! is never counted; what a gateway answers in the target's name (a redirect, a cached 200) is
+//! taken for the target's.
 
 use super::plan::CountStatuses;
 
@@ -48,8 +49,15 @@ pub enum Class {
 }
 
 impl Class {
-    pub const ALL: [Self; 7] =
-        [Self::Informational, Self::Success, Self::Redirect, Self::CallerError, Self::TargetError, Self::NoResponse, Self::CallerGone];
+    pub const ALL: [Self; 7] = [
+        Self::Informational,
+        Self::Success,
+        Self::Redirect,
+        Self::CallerError,
+        Self::TargetError,
+        Self::NoResponse,
+        Self::CallerGone,
+    ];
 
     /// `1xx` to `5xx`, `no_response`, `caller_gone`.
     pub fn name(self) -> &'static str {
@@ -65,9 +73,10 @@ impl Class {
     }
 }
 
-/// The HTTP status that stands for each gRPC status, by its number. UNKNOWN, DEADLINE_EXCEEDED, UNIMPLEMENTED, INTERNAL, UNAVAILABLE and
-/// DATA_LOSS are 5xx, the other errors 4xx.
-const HTTP_OF_GRPC: [u16; 17] = [200, 499, 500, 400, 504, 404, 409, 403, 429, 400, 409, 400, 501, 500, 503, 500, 401];
+/// The HTTP status that stands for each gRPC status, by its number. UNKNOWN, DEADLINE_EXCEEDED,
+/// UNIMPLEMENTED, INTERNAL, UNAVAILABLE and DATA_LOSS are 5xx, the other errors 4xx.
+const HTTP_OF_GRPC: [u16; 17] =
+    [200, 499, 500, 400, 504, 404, 409, 403, 429, 400, 409, 400, 501, 500, 503, 500, 401];
 
 impl Outcome {
     /// A response of the target.
@@ -95,7 +104,8 @@ impl Outcome {
         }
     }
 
-    /// The HTTP status of a response, or the one that stands for its gRPC status. `None`: there is none, or it is out of range.
+    /// The HTTP status of a response, or the one that stands for its gRPC status. `None`: there is
+    /// none, or it is out of range.
     fn status(&self) -> Option<u16> {
         match self.ending {
             Ending::Http(status) => (100..=599).contains(&status).then_some(status),
@@ -117,7 +127,8 @@ impl Default for CountRule {
 
 impl CountRule {
     /// 1xx to 4xx.
-    pub const DEFAULT: Self = Self([u64::MAX, u64::MAX, u64::MAX, u64::MAX, u64::MAX, u64::MAX, (1 << 16) - 1, 0]);
+    pub const DEFAULT: Self =
+        Self([u64::MAX, u64::MAX, u64::MAX, u64::MAX, u64::MAX, u64::MAX, (1 << 16) - 1, 0]);
 
     /// What a plan declares.
     pub fn of(declared: &CountStatuses) -> Self {
@@ -156,17 +167,19 @@ impl CountRule {
     }
 
     fn has(&self, status: u16) -> bool {
-        Self::place(status).is_some_and(|(word, bit)| self.0.get(word).is_some_and(|word| word & bit != 0))
+        Self::place(status)
+            .is_some_and(|(word, bit)| self.0.get(word).is_some_and(|word| word & bit != 0))
     }
 
-    /// Does a quota of this rule count a request that ended so? A status out of range is not counted.
+    /// Does a quota of this rule count a request that ended so? A status out of range is not
+    /// counted.
     pub fn counts(&self, outcome: &Outcome) -> bool {
         match outcome.ending {
             Ending::CallerGone => true,
             Ending::NoResponse => false,
-            Ending::Http(_) | Ending::Grpc(_) => {
-                outcome.status().is_some_and(|status| !(outcome.made_by_gateway && status >= 400) && self.has(status))
-            }
+            Ending::Http(_) | Ending::Grpc(_) => outcome.status().is_some_and(|status| {
+                !(outcome.made_by_gateway && status >= 400) && self.has(status)
+            }),
         }
     }
 }

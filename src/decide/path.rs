@@ -1,12 +1,14 @@
 //! The path of a request, as routers read it: all spellings of one path are one path.
 //!
-//! The query and the fragment are cut, percent-encoded characters that divide nothing are decoded, `;parameters` of a segment are cut, empty
-//! segments and dot segments are removed, and so is a slash at the end (RFC 3986, section 6.2.2, and what servers do beyond it). `/` stays `/`.
+//! The query and the fragment are cut, percent-encoded characters that divide nothing are decoded,
+//! `;parameters` of a segment are cut, empty segments and dot segments are removed, and so is a
+//! slash at the end (RFC 3986, section 6.2.2, and what servers do beyond it). `/` stays `/`.
 //!
-//! Servers disagree about an encoded slash, a backslash, a control character and a broken encoding. A path that holds one of them has several
-//! [readings]: no open method is for it, and it meets every limit that one of the readings meets. Where two servers stand behind one another the
-//! first may decode what the second then reads as a divider: `%3B`, `%3F`, `%23` and what is encoded twice. Such a path has the reading of
-//! the second as well, and is open where both are.
+//! Servers disagree about an encoded slash, a backslash, a control character and a broken encoding.
+//! A path that holds one of them has several [readings]: no open method is for it, and it meets
+//! every limit that one of the readings meets. Where two servers stand behind one another the first
+//! may decode what the second then reads as a divider: `%3B`, `%3F`, `%23` and what is encoded
+//! twice. Such a path has the reading of the second as well, and is open where both are.
 //!
 //! [readings]: RequestPath::readings
 
@@ -17,7 +19,8 @@ use std::iter;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RequestPath<'a> {
     normal: Cow<'a, [u8]>,
-    /// The same with its dot segments, where there were some: a server that does not remove them routes by this.
+    /// The same with its dot segments, where there were some: a server that does not remove them
+    /// routes by this.
     dotted: Option<Vec<u8>>,
     doubt: Doubt,
 }
@@ -48,7 +51,8 @@ impl<'a> RequestPath<'a> {
         let again = found.decodable.then(|| decoded_once(path));
         let found_again = again.as_deref().map(Found::of).unwrap_or_default();
         let normal = rewrite(path, Reading::default());
-        let dotted = Some(rewrite(path, Reading { keep_dots: true, ..Reading::default() })).filter(|dotted| *dotted != normal);
+        let dotted = Some(rewrite(path, Reading { keep_dots: true, ..Reading::default() }))
+            .filter(|dotted| *dotted != normal);
         let readings = || {
             let mut readings = Vec::new();
             found.readings(path, &normal, &mut readings);
@@ -76,7 +80,8 @@ impl<'a> RequestPath<'a> {
         &self.normal
     }
 
-    /// Every way in which the server behind may read it, the usual one first. More than one only where it holds what some read as a divider.
+    /// Every way in which the server behind may read it, the usual one first. More than one only
+    /// where it holds what some read as a divider.
     pub fn readings(&self) -> impl Iterator<Item = &[u8]> {
         let others = match &self.doubt {
             Doubt::Separators(others) | Doubt::Decoded(others) => others.as_slice(),
@@ -128,7 +133,8 @@ fn is_normal(path: &[u8]) -> bool {
     for &byte in rest {
         match byte {
             b'%' | b';' | b'\\' | 0..b' ' | 0x7f | 0xc0 | 0xc1 | 0xe0 => return false,
-            // An empty segment, or one that starts like a dot segment: seldom enough to look closer.
+            // An empty segment, or one that starts like a dot segment: seldom enough to look
+            // closer.
             b'/' | b'.' if before == b'/' => return has_only_names(rest),
             _ => before = byte,
         }
@@ -138,11 +144,14 @@ fn is_normal(path: &[u8]) -> bool {
 
 /// Is every segment a name, spelled plainly?
 fn has_only_names(rest: &[u8]) -> bool {
-    let plain = |byte: &u8| !matches!(byte, b'%' | b';' | b'\\' | 0..b' ' | 0x7f | 0xc0 | 0xc1 | 0xe0);
-    rest.iter().all(plain) && rest.split(|&byte| byte == b'/').all(|segment| !matches!(segment, b"" | b"." | b".."))
+    let plain =
+        |byte: &u8| !matches!(byte, b'%' | b';' | b'\\' | 0..b' ' | 0x7f | 0xc0 | 0xc1 | 0xe0);
+    rest.iter().all(plain)
+        && rest.split(|&byte| byte == b'/').all(|segment| !matches!(segment, b"" | b"." | b".."))
 }
 
-/// The path from its first slash, and whether it had none. `http://host/path` is what a proxy is sent.
+/// The path from its first slash, and whether it had none. `http://host/path` is what a proxy is
+/// sent.
 fn from_root(path: &[u8]) -> (&[u8], bool) {
     if path.starts_with(b"/") {
         return (path, false);
@@ -173,11 +182,14 @@ struct Reading {
 }
 
 impl Spelled {
-    /// As it is written. What divides or ends a path stays encoded: decoded it would mean something else.
+    /// As it is written. What divides or ends a path stays encoded: decoded it would mean something
+    /// else.
     fn spelled(self, reading: Reading) -> impl Iterator<Item = u8> {
         let Self { byte, encoded } = self;
-        let divides = encoded && byte == b'/' && reading.slash || byte == b'\\' && reading.backslash;
-        let stays = encoded && (matches!(byte, b'/' | b'\\' | b'%' | b'?' | b'#' | b';' | 0x7f) || byte < b' ');
+        let divides =
+            encoded && byte == b'/' && reading.slash || byte == b'\\' && reading.backslash;
+        let stays = encoded
+            && (matches!(byte, b'/' | b'\\' | b'%' | b'?' | b'#' | b';' | 0x7f) || byte < b' ');
         let (first, hex) = match (divides, stays) {
             (true, _) => (b'/', None),
             (false, true) => (b'%', Some([digit(byte >> 4), digit(byte & 15)])),
@@ -195,7 +207,8 @@ fn digit(half: u8) -> u8 {
 struct Bytes<'a>(&'a [u8]);
 
 impl Bytes<'_> {
-    /// After an encoded `%`: do two digits follow, so that the next decoding makes one byte of the three?
+    /// After an encoded `%`: do two digits follow, so that the next decoding makes one byte of the
+    /// three?
     fn encodes_another(&self) -> bool {
         matches!(self.0, [high, low, ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit())
     }
@@ -207,7 +220,12 @@ impl Iterator for Bytes<'_> {
     fn next(&mut self) -> Option<Spelled> {
         let (byte, rest) = match self.0 {
             [b'%', high, low, rest @ ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => {
-                let half = |hex: u8| char::from(hex).to_digit(16).and_then(|half| u8::try_from(half).ok()).unwrap_or_default();
+                let half = |hex: u8| {
+                    char::from(hex)
+                        .to_digit(16)
+                        .and_then(|half| u8::try_from(half).ok())
+                        .unwrap_or_default()
+                };
                 (Spelled { byte: half(*high) << 4 | half(*low), encoded: true }, rest)
             }
             [byte, rest @ ..] => (Spelled { byte: *byte, encoded: false }, rest),
@@ -245,7 +263,9 @@ impl Found {
                 b';' | b'?' | b'#' if encoded => found.decodable = true,
                 b'%' if encoded => found.decodable |= bytes.encodes_another(),
                 b'%' => found.unreadable = true,
-                // Clients and servers strip them, end at them, or match before them. 0xC0 and 0xC1 begin no character of UTF-8, nor does 0xE0 before less than 0xA0: old decoders make `/` and `.` of them.
+                // Clients and servers strip them, end at them, or match before them. 0xC0 and 0xC1
+                // begin no character of UTF-8, nor does 0xE0 before less than 0xA0: old decoders
+                // make `/` and `.` of them.
                 0..b' ' | 0x7f | 0xc0 | 0xc1 => found.unreadable = true,
                 0x80..0xa0 if before == 0xe0 => found.unreadable = true,
                 _ => {}

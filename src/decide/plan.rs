@@ -6,7 +6,8 @@ use super::gcra::MicroRate;
 
 pub mod validate;
 
-/// A text that names something: 1 to 256 characters of `A-Z a-z 0-9 . _ ~ : / -`, a letter or a digit first.
+/// A text that names something: 1 to 256 characters of `A-Z a-z 0-9 . _ ~ : / -`, a letter or a
+/// digit first.
 pub type Id = std::sync::Arc<str>;
 
 /// What every resource carries beside its own fields.
@@ -26,19 +27,26 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// May less of any quota be used than when the plan was `before`? Units of such a quota that somebody holds ahead of use may be too many.
+    /// May less of any quota be used than when the plan was `before`? Units of such a quota that
+    /// somebody holds ahead of use may be too many.
     pub fn lowers(&self, before: &Self) -> bool {
         before.entitlements.iter().any(|was| {
-            let kept = self.entitlements.iter().find(|now| now.name == was.name && now.counter_scope == was.counter_scope);
-            let quotas = kept.map_or(&[] as &[Quota], |now| &now.quotas);
-            was.quotas
+            let kept = self
+                .entitlements
                 .iter()
-                .any(|was| !quotas.iter().any(|now| now.limit >= was.limit && Quota { limit: was.limit, ..now.clone() } == *was))
+                .find(|now| now.name == was.name && now.counter_scope == was.counter_scope);
+            let quotas = kept.map_or(&[] as &[Quota], |now| &now.quotas);
+            was.quotas.iter().any(|was| {
+                !quotas.iter().any(|now| {
+                    now.limit >= was.limit && Quota { limit: was.limit, ..now.clone() } == *was
+                })
+            })
         })
     }
 }
 
-/// A set of targets with what may be asked of them. Its counters are shared by its targets. No limit and no quota: unlimited.
+/// A set of targets with what may be asked of them. Its counters are shared by its targets. No
+/// limit and no quota: unlimited.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entitlement {
     pub name: Id,

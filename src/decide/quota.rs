@@ -1,12 +1,14 @@
 //! The count of one quota of one subject: a row for each period that was touched.
 //!
-//! A row starts from 0 when its period is touched for the first time, and is kept for at least [`KEEP_NS`] after its end (or as long as
-//! receipts live, if that is longer), so that a wall clock that steps back goes on with the count of the period that it comes back to, and a
-//! late report finds the period of its charge. A period whose row was dropped has nothing left: no period starts from 0 twice. The two newest
-//! rows are never dropped for their age, so that a clock that leaps ahead for a moment costs no count.
+//! A row starts from 0 when its period is touched for the first time, and is kept for at least
+//! [`KEEP_NS`] after its end (or as long as receipts live, if that is longer), so that a wall clock
+//! that steps back goes on with the count of the period that it comes back to, and a late report
+//! finds the period of its charge. A period whose row was dropped has nothing left: no period
+//! starts from 0 twice. The two newest rows are never dropped for their age, so that a clock that
+//! leaps ahead for a moment costs no count.
 //!
-//! Who keeps the books elsewhere, too, may have rows forgotten before ([`QuotaCount::forget`]), and has to look there where their periods are
-//! touched again: here they start from 0.
+//! Who keeps the books elsewhere, too, may have rows forgotten before ([`QuotaCount::forget`]), and
+//! has to look there where their periods are touched again: here they start from 0.
 
 use std::num::NonZeroU64;
 
@@ -14,10 +16,12 @@ use super::calendar::{Calendar, Period};
 use super::compiled::CompiledQuota;
 use super::few::Few;
 
-/// How long a row is kept after its period has ended, at least, unless it is kept elsewhere. Nanoseconds.
+/// How long a row is kept after its period has ended, at least, unless it is kept elsewhere.
+/// Nanoseconds.
 pub const KEEP_NS: u64 = 48 * 3600 * super::time::SECOND_NS;
-/// The most rows of one counter: the minutes of 68 hours. At this bound the oldest row is dropped before its time: its period then has
-/// nothing left if the clock ever steps back into it, and reports of its requests change nothing.
+/// The most rows of one counter: the minutes of 68 hours. At this bound the oldest row is dropped
+/// before its time: its period then has nothing left if the clock ever steps back into it, and
+/// reports of its requests change nothing.
 pub const MAX_ROWS: usize = 4096;
 /// Rows that stay however old they are.
 const ALWAYS_KEPT: usize = 2;
@@ -32,7 +36,8 @@ pub struct Row {
     pub granted: i64,
 }
 
-/// A change that an operator makes to the current period of a counter. What was used is not rewritten.
+/// A change that an operator makes to the current period of a counter. What was used is not
+/// rewritten.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Grant {
     /// Units more.
@@ -56,7 +61,8 @@ impl Row {
         Self { period, used: 0, granted: 0 }
     }
 
-    /// Of a period whose books were dropped: nothing is left of it, and how much was used is not known.
+    /// Of a period whose books were dropped: nothing is left of it, and how much was used is not
+    /// known.
     pub fn dropped(period: Period) -> Self {
         Self { used: DROPPED, ..Self::fresh(period) }
     }
@@ -78,7 +84,8 @@ impl Row {
 
     /// Changes what remains.
     pub fn grant(&mut self, grant: Grant, limit: u64) {
-        let leaving = |units: u64| clamp(i128::from(self.used) + i128::from(units) - i128::from(limit));
+        let leaving =
+            |units: u64| clamp(i128::from(self.used) + i128::from(units) - i128::from(limit));
         self.granted = match grant {
             Grant::Add(units) => clamp(i128::from(self.granted) + i128::from(units)),
             Grant::SetRemaining(units) => leaving(units),
@@ -94,7 +101,8 @@ fn clamp(units: i128) -> i64 {
 /// The count of one quota of one subject.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct QuotaCount {
-    /// By period, oldest first. Beside them: periods that start before this instant and have no row were dropped.
+    /// By period, oldest first. Beside them: periods that start before this instant and have no row
+    /// were dropped.
     rows: Few<Kept, u64>,
 }
 
@@ -122,7 +130,9 @@ impl From<&Kept> for Row {
 impl QuotaCount {
     /// The books of the period that an instant is in: as kept, or fresh.
     pub fn at(&self, calendar: &Calendar, unix_ns: u64) -> Row {
-        if let Some(row) = self.rows.last().map(Row::from).filter(|row| row.period.contains(unix_ns)) {
+        if let Some(row) =
+            self.rows.last().map(Row::from).filter(|row| row.period.contains(unix_ns))
+        {
             return row;
         }
         let after = self.rows.partition_point(|row| row.start_ns <= unix_ns);
@@ -134,7 +144,8 @@ impl QuotaCount {
         if fresh.period.start_ns < self.rows.beside() { Row::dropped(fresh.period) } else { fresh }
     }
 
-    /// The earliest instant from `from_ns` on at which `cost` units are left, if nothing else is charged until then.
+    /// The earliest instant from `from_ns` on at which `cost` units are left, if nothing else is
+    /// charged until then.
     pub fn passes_at(&self, quota: &CompiledQuota, from_ns: u64, cost: u64) -> Option<u64> {
         let mut row = self.at(&quota.calendar, from_ns);
         if cost <= row.remaining(quota.limit) {
@@ -143,7 +154,9 @@ impl QuotaCount {
         if cost > quota.limit {
             // Only a period that has grants already could take it.
             let mut later = self.rows().filter(|kept| kept.period.start_ns >= row.period.end_ns);
-            return later.find(|kept| cost <= kept.remaining(quota.limit)).map(|kept| kept.period.start_ns);
+            return later
+                .find(|kept| cost <= kept.remaining(quota.limit))
+                .map(|kept| kept.period.start_ns);
         }
         // Behind the last kept row every period is fresh.
         for _ in 0..=MAX_ROWS {
@@ -156,19 +169,23 @@ impl QuotaCount {
         None
     }
 
-    /// Charges units to the period of a row that [`Self::at`] gave. `keep_ns`: how long rows are kept.
+    /// Charges units to the period of a row that [`Self::at`] gave. `keep_ns`: how long rows are
+    /// kept.
     pub fn charge(&mut self, row: &Row, units: u64, now_ns: u64, keep_ns: u64) {
         self.change(row, now_ns, keep_ns, |row| row.used = charged(row.used, units));
     }
 
-    /// Changes what remains of the period of a row that [`Self::at`] gave, and gives the row as it stands after.
+    /// Changes what remains of the period of a row that [`Self::at`] gave, and gives the row as it
+    /// stands after.
     pub fn grant(&mut self, row: &Row, grant: Grant, limit: u64, now_ns: u64, keep_ns: u64) -> Row {
         self.change(row, now_ns, keep_ns, |row| row.grant(grant, limit));
         self.row(row.period.start_ns).unwrap_or(*row)
     }
 
     fn change(&mut self, row: &Row, now_ns: u64, keep_ns: u64, change: impl FnOnce(&mut Row)) {
-        if let Some(kept) = self.find(row.period.start_ns).and_then(|index| self.rows.get_mut(index)) {
+        if let Some(kept) =
+            self.find(row.period.start_ns).and_then(|index| self.rows.get_mut(index))
+        {
             let mut row = Row::from(&*kept);
             change(&mut row);
             *kept = row.into();
@@ -205,7 +222,11 @@ impl QuotaCount {
 
     fn drop_old(&mut self, now_ns: u64, keep_ns: u64) {
         let may_go = self.rows.len().saturating_sub(ALWAYS_KEPT);
-        let old = self.rows().take(may_go).take_while(|row| row.period.end_ns.saturating_add(keep_ns) <= now_ns).count();
+        let old = self
+            .rows()
+            .take(may_go)
+            .take_while(|row| row.period.end_ns.saturating_add(keep_ns) <= now_ns)
+            .count();
         let gone = old.max((self.rows.len() + 1).saturating_sub(MAX_ROWS));
         if let Some(last) = gone.checked_sub(1).and_then(|last| self.rows.get(last)).copied() {
             self.rows.set_beside(self.rows.beside().max(last.end_ns.get()));
@@ -213,20 +234,27 @@ impl QuotaCount {
         }
     }
 
-    /// Drops rows whose books are kept elsewhere: their periods start from 0 here, if they are touched again.
+    /// Drops rows whose books are kept elsewhere: their periods start from 0 here, if they are
+    /// touched again.
     pub fn forget(&mut self, forgets: impl Fn(&Row) -> bool) {
         self.rows.retain(|row| !forgets(&row.into()));
     }
 
-    /// Changes the units charged to the period with this start, in whole seconds since the epoch, from `before` to `real`. `false`: the
-    /// period was dropped, and nothing changed.
+    /// Changes the units charged to the period with this start, in whole seconds since the epoch,
+    /// from `before` to `real`. `false`: the period was dropped, and nothing changed.
     pub fn settle(&mut self, start_s: u64, before: u64, real: u64) -> bool {
-        let index = self.rows.partition_point(|row| row.start_ns / super::time::SECOND_NS < start_s);
-        let row = self.rows.get_mut(index).filter(|row| row.start_ns / super::time::SECOND_NS == start_s);
+        let index =
+            self.rows.partition_point(|row| row.start_ns / super::time::SECOND_NS < start_s);
+        let row =
+            self.rows.get_mut(index).filter(|row| row.start_ns / super::time::SECOND_NS == start_s);
         let row = row.filter(|row| !Row::from(&**row).is_dropped());
         let found = row.is_some();
         if let Some(row) = row {
-            row.used = if real >= before { charged(row.used, real - before) } else { row.used.saturating_sub(before - real) };
+            row.used = if real >= before {
+                charged(row.used, real - before)
+            } else {
+                row.used.saturating_sub(before - real)
+            };
         }
         found
     }

@@ -51,20 +51,24 @@ pub struct Refused<'a> {
     pub note: Option<Note>,
 }
 
-/// Steps 1 and 2. A target that nothing knows is refused as `NOT_SUBSCRIBED` to a valid key, and never before the key was looked at.
+/// Steps 1 and 2. A target that nothing knows is refused as `NOT_SUBSCRIBED` to a valid key, and
+/// never before the key was looked at.
 pub fn resolve<'a>(lookup: &'a impl Lookup, call: &Call<'_>, now: Now) -> Resolution<'a> {
     let target = lookup.target(call.target);
     if let Some(target) = target.filter(|target| target.is_open(call.method, call.path)) {
         return Resolution::Open { target };
     }
-    match identify(lookup, call.api_key, now).and_then(|caller| subscribe(lookup, caller, call.target, target)) {
+    match identify(lookup, call.api_key, now)
+        .and_then(|caller| subscribe(lookup, caller, call.target, target))
+    {
         Ok(covered) => Resolution::Covered(covered),
         Err(refused) => Resolution::Refused(refused),
     }
 }
 
-/// Steps 1 and 2, where an earlier call of this API key to this target was covered at the same state of the declarations. Only what depends
-/// on the moment and on the call itself is looked at again. `None`: it is not covered now, and [`resolve`] says why.
+/// Steps 1 and 2, where an earlier call of this API key to this target was covered at the same
+/// state of the declarations. Only what depends on the moment and on the call itself is looked at
+/// again. `None`: it is not covered now, and [`resolve`] says why.
 pub fn resolve_again<'a>(known: Covered<'a>, call: &Call<'_>, now: Now) -> Option<Covered<'a>> {
     let is_open = known.target.is_some_and(|target| target.is_open(call.method, call.path));
     (!is_open && usable(known.key, now).is_ok()).then_some(known)
@@ -88,7 +92,11 @@ pub fn usable(key: &ApiKey, now: Now) -> Result<(), Reason> {
 }
 
 /// Who presents this key? Step 1.
-pub fn identify<'a>(lookup: &'a impl Lookup, presented: &[u8], now: Now) -> Result<(&'a ApiKey, &'a Subscriber), Refused<'a>> {
+pub fn identify<'a>(
+    lookup: &'a impl Lookup,
+    presented: &[u8],
+    now: Now,
+) -> Result<(&'a ApiKey, &'a Subscriber), Refused<'a>> {
     let refused = |reason, key| Refused { reason, key, note: None };
     if presented.is_empty() {
         return Err(refused(Reason::ApiKeyMissing, None));
@@ -102,14 +110,18 @@ pub fn identify<'a>(lookup: &'a impl Lookup, presented: &[u8], now: Now) -> Resu
         if lookup.unreadable().subscribers {
             return refused(Reason::LedgerUnavailable, Some(key));
         }
-        let note = Note::SubscriberMissing { key: Arc::clone(&key.id), subscriber: Arc::clone(&key.subscriber) };
+        let note = Note::SubscriberMissing {
+            key: Arc::clone(&key.id),
+            subscriber: Arc::clone(&key.subscriber),
+        };
         Refused { reason: Reason::ApiKeyUnknown, key: Some(key), note: Some(note) }
     })?;
     Ok((key, subscriber))
 }
 
-/// Which entitlement covers the target? Step 2: the first plan of the subscriber that does, else the target's default plan. `target` is what the
-/// lookup has of it. Where the answer may depend on what cannot be read, there is none.
+/// Which entitlement covers the target? Step 2: the first plan of the subscriber that does, else
+/// the target's default plan. `target` is what the lookup has of it. Where the answer may depend on
+/// what cannot be read, there is none.
 pub fn subscribe<'a>(
     lookup: &'a impl Lookup,
     (key, subscriber): (&'a ApiKey, &'a Subscriber),
@@ -133,10 +145,16 @@ pub fn subscribe<'a>(
             return Ok(Covered { key, subscriber_id, entitlement, target_id, target });
         }
     }
-    let Some((declared, default)) = target.and_then(|target| target.target.default_plan.as_ref().map(|plan| (&target.target, plan))) else {
+    let Some((declared, default)) = target
+        .and_then(|target| target.target.default_plan.as_ref().map(|plan| (&target.target, plan)))
+    else {
         return Err(refused(None));
     };
-    let (target_id, entitlement) = covers(default)?
-        .ok_or_else(|| refused(Some(Note::DefaultPlanDoesNotCover { target: Arc::clone(&declared.id), plan: Arc::clone(default) })))?;
+    let (target_id, entitlement) = covers(default)?.ok_or_else(|| {
+        refused(Some(Note::DefaultPlanDoesNotCover {
+            target: Arc::clone(&declared.id),
+            plan: Arc::clone(default),
+        }))
+    })?;
     Ok(Covered { key, subscriber_id, entitlement, target_id, target })
 }

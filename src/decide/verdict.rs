@@ -16,7 +16,8 @@ pub enum Verdict {
     Deny {
         /// The first failure in the fixed order.
         reason: Reason,
-        /// From now to the earliest moment at which the same request can pass, if nothing else is charged until then. `None`: waiting cannot help.
+        /// From now to the earliest moment at which the same request can pass, if nothing else is
+        /// charged until then. `None`: waiting cannot help.
         retry_after_ns: Option<u64>,
     },
 }
@@ -78,9 +79,11 @@ impl Reason {
             | Self::ApiKeyNotYetValid
             | Self::ApiKeyExpired
             | Self::NotSubscribed => 403,
-            Self::RateExceeded | Self::MethodRateExceeded | Self::TargetRateExceeded | Self::AccountRateExceeded | Self::QuotaExceeded => {
-                429
-            }
+            Self::RateExceeded
+            | Self::MethodRateExceeded
+            | Self::TargetRateExceeded
+            | Self::AccountRateExceeded
+            | Self::QuotaExceeded => 429,
             Self::LedgerUnavailable => 503,
             Self::InvalidRequest => 400,
         }
@@ -109,7 +112,8 @@ impl Reason {
 /// One limit that a request met, as it stands after the decision.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LimitStatus<'a> {
-    /// `rate`, `method:GET /users/{id}`, `target`, `target:GET /users`, `account`, or the name of the quota.
+    /// `rate`, `method:GET /users/{id}`, `target`, `target:GET /users`, `account`, or the name of
+    /// the quota.
     pub name: Cow<'a, str>,
     /// Where it comes from. Names are for people: a quota may be called `account`.
     pub scope: LimitScope,
@@ -126,7 +130,8 @@ pub struct LimitStatus<'a> {
     pub violated: bool,
     /// Its breach refuses a request.
     pub enforced: bool,
-    /// From now until this limit alone lets the same request pass; 0 where it does. `None`: it never will.
+    /// From now until this limit alone lets the same request pass; 0 where it does. `None`: it
+    /// never will.
     pub wait_ns: Option<u64>,
 }
 
@@ -136,9 +141,14 @@ impl LimitStatus<'_> {
         self.violated && self.enforced
     }
 
-    /// How long until it changes for the caller: until the same request passes where it was refused, else until the limit is whole again.
+    /// How long until it changes for the caller: until the same request passes where it was
+    /// refused, else until the limit is whole again.
     pub fn settles_after_ns(&self) -> u64 {
-        if self.refuses() { self.wait_ns.unwrap_or(self.reset_after_ns) } else { self.reset_after_ns }
+        if self.refuses() {
+            self.wait_ns.unwrap_or(self.reset_after_ns)
+        } else {
+            self.reset_after_ns
+        }
     }
 }
 
@@ -199,14 +209,19 @@ pub enum Note {
 }
 
 impl Decision<'_> {
-    /// The one limit to show where there is room for one: of a refusal the limit that keeps the caller longest, else the one of the caller's
-    /// own limits that refuses first. Of equals, the one that takes longest to be whole again.
+    /// The one limit to show where there is room for one: of a refusal the limit that keeps the
+    /// caller longest, else the one of the caller's own limits that refuses first. Of equals, the
+    /// one that takes longest to be whole again.
     pub fn tightest(&self) -> Option<&LimitStatus<'_>> {
-        let refusing = self.limits.iter().filter(|limit| !self.verdict.is_allowed() && limit.refuses());
-        let longest = |limit: &&LimitStatus<'_>| (limit.wait_ns.unwrap_or(u64::MAX), limit.reset_after_ns);
+        let refusing =
+            self.limits.iter().filter(|limit| !self.verdict.is_allowed() && limit.refuses());
+        let longest =
+            |limit: &&LimitStatus<'_>| (limit.wait_ns.unwrap_or(u64::MAX), limit.reset_after_ns);
         refusing.max_by_key(longest).or_else(|| {
             let own = self.limits.iter().filter(|limit| limit.scope.is_own());
-            own.min_by_key(|limit| (!limit.enforced, limit.remaining, std::cmp::Reverse(limit.reset_after_ns)))
+            own.min_by_key(|limit| {
+                (!limit.enforced, limit.remaining, std::cmp::Reverse(limit.reset_after_ns))
+            })
         })
     }
 
@@ -232,7 +247,11 @@ impl Decision<'_> {
             plan: owned(self.plan),
             entitlement: owned(self.entitlement),
             subscriber: owned(self.subscriber),
-            limits: self.limits.into_iter().map(|limit| LimitStatus { name: Cow::Owned(limit.name.into_owned()), ..limit }).collect(),
+            limits: self
+                .limits
+                .into_iter()
+                .map(|limit| LimitStatus { name: Cow::Owned(limit.name.into_owned()), ..limit })
+                .collect(),
             receipt: self.receipt,
             note: self.note,
         }

@@ -1,10 +1,12 @@
 //! The counters of usage plans: checks, receipts, reports, grants and what was used.
 //!
-//! All counters of one (subject, entitlement) are one entry under one lock. A decision locks it, then the target's, then the account's; it
-//! checks everything, then charges everything, and undoes nothing.
+//! All counters of one (subject, entitlement) are one entry under one lock. A decision locks it,
+//! then the target's, then the account's; it checks everything, then charges everything, and undoes
+//! nothing.
 //!
-//! Quotas are spent from memory, or from leases of a ledger where [`Settings::lease`] says so: see [`lease`] and [`correction`]. An engine
-//! beside that of the plans does the same for rate-limit rules: see [`durable`].
+//! Quotas are spent from memory, or from leases of a ledger where [`Settings::lease`] says so: see
+//! [`lease`] and [`correction`]. An engine beside that of the plans does the same for rate-limit
+//! rules: see [`durable`].
 //!
 //! Everything that grows has a bound in [`Settings`], and says there what happens at it.
 
@@ -61,14 +63,18 @@ use crate::engine::sync::{
     atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
-pub use self::correction::{Change, ChargeName, Committed, Correction, Delta, Mark, MarkKind, Settled};
+pub use self::correction::{
+    Change, ChargeName, Committed, Correction, Delta, Mark, MarkKind, Settled,
+};
 pub use self::grant::{GrantError, GrantPlan, QuotaUsage, Subject};
 pub use self::operations::{KeptOperation, REMEMBERED_NS};
 pub use self::receipt::MAX_CHARS as MAX_RECEIPT_CHARS;
 pub use self::receipt_names::{NameKind, NumberedName};
 pub use self::settings::{LeaseSettings, Settings};
 pub use self::settle::{NotRecorded, Report, ReportSubject, Settlement};
-pub use self::usage::{DailyUsage, NumberedUsage, Scope, TakenUsage, UnwrittenUsage, UsageChange, UsageCounts};
+pub use self::usage::{
+    DailyUsage, NumberedUsage, Scope, TakenUsage, UnwrittenUsage, UsageChange, UsageCounts,
+};
 
 /// The longest operation id, in bytes.
 pub const MAX_OPERATION_ID: usize = 128;
@@ -99,7 +105,12 @@ impl CheckInput<'_> {
         if self.operation_id.len() > MAX_OPERATION_ID {
             return Err(InvalidRequest::OperationIdTooLong);
         }
-        Ok(Call { api_key: self.api_key, target: self.target, method: self.method, path: self.path })
+        Ok(Call {
+            api_key: self.api_key,
+            target: self.target,
+            method: self.method,
+            path: self.path,
+        })
     }
 }
 
@@ -110,7 +121,9 @@ pub enum InvalidRequest {
     NoTarget,
     #[error("operation_id must be at most 128 bytes long")]
     OperationIdTooLong,
-    #[error("operation_id was used for another request of this API key in the last 60 s: use a new id for each request")]
+    #[error(
+        "operation_id was used for another request of this API key in the last 60 s: use a new id for each request"
+    )]
     OperationIdReused,
 }
 
@@ -177,16 +190,22 @@ impl PlanEngine {
         }
     }
 
-    /// Decides one request, and charges it if it is admitted. A refusal is a decision, not an error. Where units would have to be leased first,
-    /// it is refused as `LEDGER_UNAVAILABLE`.
-    pub fn check<'a>(&self, lookup: &'a impl Lookup, request: &CheckInput<'_>, now: Now) -> Result<Decision<'a>, InvalidRequest> {
+    /// Decides one request, and charges it if it is admitted. A refusal is a decision, not an
+    /// error. Where units would have to be leased first, it is refused as `LEDGER_UNAVAILABLE`.
+    pub fn check<'a>(
+        &self,
+        lookup: &'a impl Lookup,
+        request: &CheckInput<'_>,
+        now: Now,
+    ) -> Result<Decision<'a>, InvalidRequest> {
         match self.check_or_need(lookup, request, Shortage::Deny, now)? {
             Checked::Decided(decision) => Ok(decision),
             Checked::Needs(_) => Ok(undecided()),
         }
     }
 
-    /// Decides one request, or says what it needs from the ledger first; then it has charged nothing.
+    /// Decides one request, or says what it needs from the ledger first; then it has charged
+    /// nothing.
     pub fn check_or_need<'a>(
         &self,
         lookup: &'a impl Lookup,
@@ -210,11 +229,11 @@ impl PlanEngine {
         Ok(needs.map_or(Checked::Decided(decision), Checked::Needs))
     }
 
-    /// The same, with the decision in a place of the caller's: it is too large to be handed on and on. Gives what the request needs first;
-    /// `None`: it is decided.
+    /// The same, with the decision in a place of the caller's: it is too large to be handed on and
+    /// on. Gives what the request needs first; `None`: it is decided.
     ///
-    /// `known`: what covered an earlier request of the same API key to the same target, at the same revision of the declarations, and a seat:
-    /// always the same one beside what is covered so.
+    /// `known`: what covered an earlier request of the same API key to the same target, at the same
+    /// revision of the declarations, and a seat: always the same one beside what is covered so.
     pub fn check_into<'a>(
         &self,
         lookup: &'a impl Lookup,
@@ -228,12 +247,15 @@ impl PlanEngine {
             seat.touch();
         }
         let (asked, call) = (Asked { request, shortage, now }, request.call()?);
-        let known = known.and_then(|(covered, seat)| Some((resolve_again(covered, &call, now)?, Some(seat))));
+        let known = known
+            .and_then(|(covered, seat)| Some((resolve_again(covered, &call, now)?, Some(seat))));
         if let Some(known) = known {
             return self.check_once(lookup, known, asked, decision);
         }
         match resolve(lookup, &call, now) {
-            Resolution::Covered(covered) => return self.check_once(lookup, (covered, None), asked, decision),
+            Resolution::Covered(covered) => {
+                return self.check_once(lookup, (covered, None), asked, decision);
+            }
             Resolution::Open { target } => self.check_open(lookup, target, asked, decision),
             Resolution::Refused(refused) => self.refuse(lookup, &refused, asked, decision),
         }
@@ -254,7 +276,9 @@ impl PlanEngine {
         }
         let id = self.fingerprints.of(b'o', &[caller.0.key.id.as_bytes(), request.operation_id]);
         let cost = request.cost.unwrap_or(1).to_le_bytes();
-        let fields = self.fingerprints.of(b'f', &[request.target.as_bytes(), request.method, request.path, &cost]);
+        let fields = self
+            .fingerprints
+            .of(b'f', &[request.target.as_bytes(), request.method, request.path, &cost]);
         let check = || {
             let mut decision = undecided();
             let checked = self.check_covered(lookup, caller, asked, &mut decision);
@@ -269,12 +293,26 @@ impl PlanEngine {
     }
 
     /// Steps 1 and 2 failed.
-    fn refuse<'a>(&self, lookup: &'a impl Lookup, refused: &Refused<'a>, asked: Asked<'_>, decision: &mut Decision<'a>) {
+    fn refuse<'a>(
+        &self,
+        lookup: &'a impl Lookup,
+        refused: &Refused<'a>,
+        asked: Asked<'_>,
+        decision: &mut Decision<'a>,
+    ) {
         let nothing = Id::default();
         if let Some(key) = refused.key {
-            // A target that is not registered is a text of the caller's, and never the name of a statistic.
-            let target = lookup.target(asked.request.target).map_or(&nothing, |target| &target.target.id);
-            let who = Who { subscriber: &key.subscriber, key: &key.id, plan: &nothing, entitlement: &nothing, target };
+            // A target that is not registered is a text of the caller's, and never the name of a
+            // statistic.
+            let target =
+                lookup.target(asked.request.target).map_or(&nothing, |target| &target.target.id);
+            let who = Who {
+                subscriber: &key.subscriber,
+                key: &key.id,
+                plan: &nothing,
+                entitlement: &nothing,
+                target,
+            };
             self.usage.count(&self.fingerprints, who, Event::Refused(refused.reason), asked.now);
             decision.subscriber = Cow::Borrowed(&key.subscriber);
         }
@@ -283,11 +321,18 @@ impl PlanEngine {
     }
 
     /// A call that needs no key: only the limits of the target and of the account.
-    fn check_open<'a>(&self, lookup: &'a impl Lookup, target: &'a CompiledTarget, asked: Asked<'_>, decision: &mut Decision<'a>) {
+    fn check_open<'a>(
+        &self,
+        lookup: &'a impl Lookup,
+        target: &'a CompiledTarget,
+        asked: Asked<'_>,
+        decision: &mut Decision<'a>,
+    ) {
         // Rates need nothing from the ledger.
         let asked = Asked { shortage: Shortage::Deny, ..asked };
         let metered = Metered { limits: &mut decision.limits, charges: &mut Charges::new() };
-        decision.verdict = self.meter(lookup, None, Some(target), asked, metered).unwrap_or_else(|_| no_room());
+        decision.verdict =
+            self.meter(lookup, None, Some(target), asked, metered).unwrap_or_else(|_| no_room());
     }
 
     fn check_covered<'a>(
@@ -299,23 +344,47 @@ impl PlanEngine {
     ) -> Result<(), Vec<Need>> {
         let Covered { key, subscriber_id, entitlement, target_id, target } = covered;
         let compiled: &'a CompiledEntitlement = entitlement;
-        let counted = compiled.rate.is_some() || !compiled.methods.is_empty() || !compiled.quotas.is_empty();
+        let counted =
+            compiled.rate.is_some() || !compiled.methods.is_empty() || !compiled.quotas.is_empty();
         let mut issued_for = None;
         let mut charges = Charges::new();
         let metered = Metered { limits: &mut decision.limits, charges: &mut charges };
         let verdict = if counted {
             let (subject, owner) = self.owner(covered);
             let names = (&*compiled.plan, &*compiled.name);
-            let fingerprint = || books::subject_fingerprint(&self.fingerprints, compiled.counter_scope, subject, names);
+            let fingerprint = || {
+                books::subject_fingerprint(
+                    &self.fingerprints,
+                    compiled.counter_scope,
+                    subject,
+                    names,
+                )
+            };
             let work = |entry: &Arc<Entry>, state: &mut State| {
                 if let Some(row) = &state.last_usage {
                     row.touch();
                 }
-                let verdict = self.meter(lookup, Some((compiled, entry, &mut *state)), target, asked, metered)?;
+                let verdict = self.meter(
+                    lookup,
+                    Some((compiled, entry, &mut *state)),
+                    target,
+                    asked,
+                    metered,
+                )?;
                 self.tally(&mut state.last_usage, covered, asked, verdict);
                 let draw = |kind, name: &Id| self.names.number(kind, name);
-                let by_name = || (books::shard_of(subscriber_id), (draw(NameKind::Key, &key.id), draw(NameKind::Target, target_id)));
-                let names = || state.last_usage.as_ref().map_or_else(by_name, |row| (row.shard(), row.numbers(draw)));
+                let by_name = || {
+                    (
+                        books::shard_of(subscriber_id),
+                        (draw(NameKind::Key, &key.id), draw(NameKind::Target, target_id)),
+                    )
+                };
+                let names = || {
+                    state
+                        .last_usage
+                        .as_ref()
+                        .map_or_else(by_name, |row| (row.shard(), row.numbers(draw)))
+                };
                 let charged = verdict.is_allowed() && asked.request.cost != Some(0);
                 issued_for = (charged && !compiled.quotas.is_empty()).then(names);
                 Ok(verdict)
@@ -337,12 +406,14 @@ impl PlanEngine {
         decision.entitlement = Cow::Borrowed(&compiled.name);
         decision.subscriber = Cow::Borrowed(subscriber_id);
         if !charges.is_empty() {
-            decision.receipt = issued_for.and_then(|(shard, numbers)| self.issue(shard, numbers, asked, charges));
+            decision.receipt =
+                issued_for.and_then(|(shard, numbers)| self.issue(shard, numbers, asked, charges));
         }
         Ok(())
     }
 
-    /// The newest admissions that are remembered by an operation id, at most so many: for a clean stop.
+    /// The newest admissions that are remembered by an operation id, at most so many: for a clean
+    /// stop.
     pub fn remembered_operations(&self, most: usize, now: Now) -> Vec<KeptOperation> {
         self.operations.newest(most, now)
     }
@@ -353,13 +424,20 @@ impl PlanEngine {
     }
 
     /// Counts a decision in the statistics of its day. A peek is none.
-    fn tally(&self, last: &mut Option<Arc<UsageRow>>, covered: Covered<'_>, asked: Asked<'_>, verdict: Verdict) {
+    fn tally(
+        &self,
+        last: &mut Option<Arc<UsageRow>>,
+        covered: Covered<'_>,
+        asked: Asked<'_>,
+        verdict: Verdict,
+    ) {
         if asked.request.cost == Some(0) {
             return;
         }
         let Covered { key, subscriber_id, entitlement, target_id, .. } = covered;
         let (plan, entitlement) = (&entitlement.plan, &entitlement.name);
-        let who = Who { subscriber: subscriber_id, key: &key.id, plan, entitlement, target: target_id };
+        let who =
+            Who { subscriber: subscriber_id, key: &key.id, plan, entitlement, target: target_id };
         let event = verdict.reason().map_or(Event::Admitted, Event::Refused);
         self.usage.count_again(last, &self.fingerprints, who, event, asked.now);
     }
@@ -369,11 +447,24 @@ impl PlanEngine {
         let Covered { key, subscriber_id, entitlement, .. } = covered;
         let by_key = entitlement.counter_scope == CounterScope::Key;
         let subject: &str = if by_key { &key.id } else { subscriber_id };
-        let owner = move || Owner::new(subscriber_id, by_key.then_some(&key.id), &entitlement.plan, &entitlement.name);
+        let owner = move || {
+            Owner::new(
+                subscriber_id,
+                by_key.then_some(&key.id),
+                &entitlement.plan,
+                &entitlement.name,
+            )
+        };
         (subject, owner)
     }
 
-    fn issue(&self, shard: u8, (key, target): (u32, u32), Asked { request, now, .. }: Asked<'_>, charges: Charges) -> Option<String> {
+    fn issue(
+        &self,
+        shard: u8,
+        (key, target): (u32, u32),
+        Asked { request, now, .. }: Asked<'_>,
+        charges: Charges,
+    ) -> Option<String> {
         let seq = self.sequences.get(usize::from(shard))?.0.fetch_add(1, Ordering::Relaxed);
         let receipt = Receipt {
             holder: self.settings.holder,
@@ -394,14 +485,15 @@ impl PlanEngine {
         self.settings.receipts_ttl_ns.max(KEEP_NS)
     }
 
-    /// How long a count keeps its rows. Where a ledger keeps the books, they are forgotten once it knows all of them, and never dropped: a clock
-    /// that leapt twice would leave periods behind that have nothing left.
+    /// How long a count keeps its rows. Where a ledger keeps the books, they are forgotten once it
+    /// knows all of them, and never dropped: a clock that leapt twice would leave periods behind
+    /// that have nothing left.
     fn rows_keep_ns(&self) -> u64 {
         if self.settings.lease.is_some() { u64::MAX } else { self.keep_ns() }
     }
 
-    /// Drops what remembers nothing any more. Call it every few seconds. `true`: more has ended than [`Self::take_ended`] gives now; sweep
-    /// again when that is given back.
+    /// Drops what remembers nothing any more. Call it every few seconds. `true`: more has ended
+    /// than [`Self::take_ended`] gives now; sweep again when that is given back.
     pub fn sweep(&self, now: Now) -> bool {
         let is_more = match &self.settings.lease {
             Some(settings) => self.sweep_leases(settings, now),
@@ -418,7 +510,8 @@ impl PlanEngine {
         is_more
     }
 
-    /// Statistics by day as memory holds them, from the first to the last day since 1970-01-01 (UTC), both included.
+    /// Statistics by day as memory holds them, from the first to the last day since 1970-01-01
+    /// (UTC), both included.
     pub fn daily_usage(&self, scope: Scope<'_>, first_day: u64, last_day: u64) -> Vec<DailyUsage> {
         self.usage.list(scope, first_day, last_day)
     }

@@ -1,8 +1,10 @@
-//! The counters of rate-limit rules: fixed windows as the reference service counts them, and token buckets.
+//! The counters of rate-limit rules: fixed windows as the reference service counts them, and token
+//! buckets.
 //!
-//! Each counter lives in memory for as long as it can still refuse anything. At [`RuleEngine::max_counters`] nothing that lives is pushed out:
-//! fresh keys of a rule then share [`OVERFLOW_COUNTERS`] hashed counters, which may refuse early and never admit more. A key that gets a
-//! counter of its own later starts from what its overflow counter had seen.
+//! Each counter lives in memory for as long as it can still refuse anything. At
+//! [`RuleEngine::max_counters`] nothing that lives is pushed out: fresh keys of a rule then share
+//! [`OVERFLOW_COUNTERS`] hashed counters, which may refuse early and never admit more. A key that
+//! gets a counter of its own later starts from what its overflow counter had seen.
 //!
 //! Windows of an hour and longer survive restarts: see [`keeping`].
 
@@ -42,7 +44,8 @@ pub struct Ask<'a> {
     pub negative: bool,
 }
 
-/// The domain and the levels of a rule. It names overflow counters, so it is looked at where there are any, and not before.
+/// The domain and the levels of a rule. It names overflow counters, so it is looked at where there
+/// are any, and not before.
 type RuleName<'a> = SmallVec<[&'a [u8]; 5]>;
 
 /// How the asks of one request belong together.
@@ -52,7 +55,8 @@ pub enum Mode {
     Each,
     /// All are charged, or, when the request is refused, none.
     AllOrNothing,
-    /// All are charged, or, where some are over, those alone (the reference's STOP_CACHE_KEY_INCREMENT_WHEN_OVERLIMIT).
+    /// All are charged, or, where some are over, those alone (the reference's
+    /// STOP_CACHE_KEY_INCREMENT_WHEN_OVERLIMIT).
     OverAlone,
 }
 
@@ -85,7 +89,8 @@ pub struct Identity<'a> {
 /// Enough for nearly every identity.
 const SHORT: usize = 192;
 
-/// Levels behind each other, each told apart from its neighbours by its length: (`ab`, `c`) and (`a`, `bc`) differ.
+/// Levels behind each other, each told apart from its neighbours by its length: (`ab`, `c`) and
+/// (`a`, `bc`) differ.
 #[derive(Debug)]
 struct IdentityText {
     short: [u8; SHORT],
@@ -153,17 +158,25 @@ impl<'a> Identity<'a> {
         self.fingerprinter.of(self.counter.bytes()).to_bytes()
     }
 
-    /// Asks `hits` of this counter. Changing how many requests a budget allows keeps the count; changing its window or its kind starts afresh.
-    /// The identity is used up; it is not taken by value, because its text would be copied for that.
+    /// Asks `hits` of this counter. Changing how many requests a budget allows keeps the count;
+    /// changing its window or its kind starts afresh. The identity is used up; it is not taken by
+    /// value, because its text would be copied for that.
     #[inline]
     pub fn ask(&mut self, budget: Budget, hits: u64, negative: bool) -> Ask<'a> {
         self.counter.number(budget.identity());
-        Ask { counter: self.fingerprinter.of(self.counter.bytes()), rule: std::mem::take(&mut self.rule), budget, hits, negative }
+        Ask {
+            counter: self.fingerprinter.of(self.counter.bytes()),
+            rule: std::mem::take(&mut self.rule),
+            budget,
+            hits,
+            negative,
+        }
     }
 }
 
 impl RuleEngine {
-    /// An engine that holds at most `max_counters` counters beside the overflow counters, and forgets them all when it ends.
+    /// An engine that holds at most `max_counters` counters beside the overflow counters, and
+    /// forgets them all when it ends.
     ///
     /// # Errors
     /// When the operating system gives no random numbers.
@@ -188,14 +201,25 @@ impl RuleEngine {
     /// Starts the identity of a counter in `domain`.
     #[inline]
     pub fn identity<'a>(&'a self, domain: &'a [u8]) -> Identity<'a> {
-        let mut identity = Identity { fingerprinter: &self.fingerprinter, counter: IdentityText::default(), rule: RuleName::new() };
+        let mut identity = Identity {
+            fingerprinter: &self.fingerprinter,
+            counter: IdentityText::default(),
+            rule: RuleName::new(),
+        };
         identity.level(&[domain], domain);
         identity
     }
 
-    /// Decides and charges. `refuses` says of the standings (all asks checked, in order, as if charged) whether the request is refused;
-    /// it is consulted in [`Mode::AllOrNothing`] only, and then nothing is charged if it does.
-    pub fn charge(&self, asks: &[Ask<'_>], mode: Mode, now: Now, refuses: impl FnOnce(&[Standing]) -> bool) -> Standings {
+    /// Decides and charges. `refuses` says of the standings (all asks checked, in order, as if
+    /// charged) whether the request is refused; it is consulted in [`Mode::AllOrNothing`] only, and
+    /// then nothing is charged if it does.
+    pub fn charge(
+        &self,
+        asks: &[Ask<'_>],
+        mode: Mode,
+        now: Now,
+        refuses: impl FnOnce(&[Standing]) -> bool,
+    ) -> Standings {
         match mode {
             Mode::Each => asks.iter().map(|ask| self.charge_one(ask, now)).collect(),
             Mode::AllOrNothing => self.charge_all(asks, now, refuses),
@@ -215,11 +239,16 @@ impl RuleEngine {
             for (ask, standing) in asks.iter().zip(&mut standings) {
                 if standing.over {
                     *standing = held.stage(ask, Mode::Each, now, &mut staged);
-                    // Over it stays, also where an earlier ask of the same counter is not charged any more.
+                    // Over it stays, also where an earlier ask of the same counter is not charged
+                    // any more.
                     standing.over = true;
                 } else {
                     let place = held.place(ask);
-                    *standing = held.read(place, ask, now).without(ask, Standing { after: standing.before, ..*standing }, now);
+                    *standing = held.read(place, ask, now).without(
+                        ask,
+                        Standing { after: standing.before, ..*standing },
+                        now,
+                    );
                 }
             }
         }
@@ -248,7 +277,12 @@ impl RuleEngine {
         standing
     }
 
-    fn charge_all(&self, asks: &[Ask<'_>], now: Now, refuses: impl FnOnce(&[Standing]) -> bool) -> Standings {
+    fn charge_all(
+        &self,
+        asks: &[Ask<'_>],
+        now: Now,
+        refuses: impl FnOnce(&[Standing]) -> bool,
+    ) -> Standings {
         let mut held = self.hold(asks);
         let mut staged: SmallVec<[(Place, Counter); 4]> = SmallVec::new();
         let mut standings = Standings::new();
@@ -278,14 +312,21 @@ impl RuleEngine {
     }
 
     fn hold(&self, asks: &[Ask<'_>]) -> Held<'_> {
-        Held { engine: self, own: self.counters.lock(asks.iter().map(|ask| ask.counter)), overflow: None }
+        Held {
+            engine: self,
+            own: self.counters.lock(asks.iter().map(|ask| ask.counter)),
+            overflow: None,
+        }
     }
 
-    /// Forgets the dead counters of the next shard in turn. [`Self::sweeps_per_round`] calls go once over everything.
+    /// Forgets the dead counters of the next shard in turn. [`Self::sweeps_per_round`] calls go
+    /// once over everything.
     pub fn sweep(&self, now: Now) {
         let shard = self.next_sweep.fetch_add(1, Ordering::Relaxed) % self.sweeps_per_round();
         if shard < self.counters.shard_count() {
-            let dropped = self.counters.sweep(shard, |counter| self.kept.forgets(counter, counter.is_dead(now)));
+            let dropped = self
+                .counters
+                .sweep(shard, |counter| self.kept.forgets(counter, counter.is_dead(now)));
             self.live.fetch_sub(dropped, Ordering::Relaxed);
         } else if self.overflow_live.load(Ordering::Relaxed) > 0 {
             let mut overflow = self.overflow.lock();
@@ -334,7 +375,8 @@ fn bucket_hash((rule, bucket): Bucket) -> u64 {
     rule.spread().wrapping_add(bucket.wrapping_mul(0x9E37_79B9_7F4A_7C15))
 }
 
-/// The shards that a request needs, held until it is decided. The overflow counters are locked after the shards, never before.
+/// The shards that a request needs, held until it is decided. The overflow counters are locked
+/// after the shards, never before.
 struct Held<'e> {
     engine: &'e RuleEngine,
     own: Locked<'e, Counter>,
@@ -344,7 +386,11 @@ struct Held<'e> {
 impl Held<'_> {
     fn place(&mut self, ask: &Ask<'_>) -> Place {
         let full = self.engine.live.load(Ordering::Relaxed) >= self.engine.max_counters;
-        if full && self.own.get(ask.counter).is_none() { Place::Overflow(self.engine.bucket_of(ask)) } else { Place::Own(ask.counter) }
+        if full && self.own.get(ask.counter).is_none() {
+            Place::Overflow(self.engine.bucket_of(ask))
+        } else {
+            Place::Own(ask.counter)
+        }
     }
 
     fn read(&mut self, place: Place, ask: &Ask<'_>, now: Now) -> Counter {
@@ -353,11 +399,20 @@ impl Held<'_> {
             Place::Overflow(_) => None,
         };
         // A key without a counter may have been counted in its overflow counter before.
-        kept.or_else(|| self.overflowed(ask)).map_or_else(|| Counter::fresh(&ask.budget, now), |counter| counter.at(&ask.budget, now))
+        kept.or_else(|| self.overflowed(ask)).map_or_else(
+            || Counter::fresh(&ask.budget, now),
+            |counter| counter.at(&ask.budget, now),
+        )
     }
 
     /// Charges an ask to a copy of its counter.
-    fn stage(&mut self, ask: &Ask<'_>, mode: Mode, now: Now, staged: &mut SmallVec<[(Place, Counter); 4]>) -> Standing {
+    fn stage(
+        &mut self,
+        ask: &Ask<'_>,
+        mode: Mode,
+        now: Now,
+        staged: &mut SmallVec<[(Place, Counter); 4]>,
+    ) -> Standing {
         let place = self.place(ask);
         // The same counter twice in one request: the second ask sees the first's charge.
         if let Some((_, counter)) = staged.iter_mut().find(|(other, _)| *other == place) {
@@ -374,7 +429,9 @@ impl Held<'_> {
             return None;
         }
         let bucket = self.engine.bucket_of(ask);
-        self.overflow_table().find(bucket_hash(bucket), |(other, _)| *other == bucket).map(|(_, counter)| *counter)
+        self.overflow_table()
+            .find(bucket_hash(bucket), |(other, _)| *other == bucket)
+            .map(|(_, counter)| *counter)
     }
 
     fn overflow_table(&mut self) -> &mut HashTable<(Bucket, Counter)> {
@@ -401,10 +458,14 @@ impl Held<'_> {
             Place::Overflow(bucket) => {
                 let engine = self.engine;
                 let overflow = self.overflow_table();
-                if let Some((_, kept)) = overflow.find_mut(bucket_hash(bucket), |(other, _)| *other == bucket) {
+                if let Some((_, kept)) =
+                    overflow.find_mut(bucket_hash(bucket), |(other, _)| *other == bucket)
+                {
                     *kept = counter;
                 } else if !counter.is_untouched() {
-                    overflow.insert_unique(bucket_hash(bucket), (bucket, counter), |(other, _)| bucket_hash(*other));
+                    overflow.insert_unique(bucket_hash(bucket), (bucket, counter), |(other, _)| {
+                        bucket_hash(*other)
+                    });
                     engine.overflow_live.store(overflow.len(), Ordering::Release);
                 }
                 engine.overflow_asks.fetch_add(1, Ordering::Relaxed);

@@ -1,5 +1,6 @@
-//! The locks, maps and atomic numbers of the engine, all from one place: with the feature `schedules` the tests put others under the very
-//! same code, and a scheduler decides at each of them which thread goes on. What is built without the tests has the real ones, always.
+//! The locks, maps and atomic numbers of the engine, all from one place: with the feature
+//! `schedules` the tests put others under the very same code, and a scheduler decides at each of
+//! them which thread goes on. What is built without the tests has the real ones, always.
 
 #[cfg(all(test, feature = "schedules"))]
 mod controlled;

@@ -1,8 +1,10 @@
 //! A sharded hash table of small values, keyed by 128-bit fingerprints.
 //!
-//! A fingerprint is a SipHash-1-3-128 under a secret key, so callers cannot aim for a collision, and the key itself (any length) is not kept.
-//! Shards are plain mutexes, and several can be held at once, always in index order: that is what lets one request check many counters and
-//! then charge them all, or none. Each shard has a list of values that somebody wants to look at later, without going through all of them.
+//! A fingerprint is a SipHash-1-3-128 under a secret key, so callers cannot aim for a collision,
+//! and the key itself (any length) is not kept. Shards are plain mutexes, and several can be held
+//! at once, always in index order: that is what lets one request check many counters and then
+//! charge them all, or none. Each shard has a list of values that somebody wants to look at later,
+//! without going through all of them.
 
 mod entries;
 
@@ -36,7 +38,8 @@ impl Fingerprinter {
         Self { keys: (key.h1, key.h2) }
     }
 
-    /// All pieces stand in one text, because that is hashed in one go. Who writes it keeps its parts apart.
+    /// All pieces stand in one text, because that is hashed in one go. Who writes it keeps its
+    /// parts apart.
     pub(crate) fn of(&self, text: &[u8]) -> Fingerprint {
         let hash = SipHasher13::new_with_keys(self.keys.0, self.keys.1).hash(text);
         Fingerprint { high: hash.h1, low: hash.h2 }
@@ -87,7 +90,8 @@ impl<V> Table<V> {
     }
 
     fn index(&self, fingerprint: Fingerprint) -> usize {
-        // A power of two of shards: the mask keeps it in range, and truncation cannot matter below it.
+        // A power of two of shards: the mask keeps it in range, and truncation cannot matter below
+        // it.
         #[allow(clippy::cast_possible_truncation)]
         let high = fingerprint.high as usize;
         high & (self.shards.len() - 1)
@@ -95,16 +99,25 @@ impl<V> Table<V> {
 
     /// Locks the shards of all `fingerprints`, in index order, each once.
     pub(crate) fn lock(&self, fingerprints: impl Iterator<Item = Fingerprint>) -> Locked<'_, V> {
-        let mut wanted: SmallVec<[usize; 4]> = fingerprints.map(|fingerprint| self.index(fingerprint)).collect();
+        let mut wanted: SmallVec<[usize; 4]> =
+            fingerprints.map(|fingerprint| self.index(fingerprint)).collect();
         wanted.sort_unstable();
         wanted.dedup();
-        let guards = wanted.into_iter().filter_map(|index| Some((index, self.shards.get(index)?.0.lock()))).collect();
+        let guards = wanted
+            .into_iter()
+            .filter_map(|index| Some((index, self.shards.get(index)?.0.lock())))
+            .collect();
         Locked { table: self, guards }
     }
 
-    /// Visits the value of a fingerprint that has one, under the lock of its shard alone. `visit` says, beside what it gives, whether the value
-    /// is to be put on the list: not twice before [`Self::take_listed`].
-    pub(crate) fn visit<R>(&self, fingerprint: Fingerprint, visit: impl FnOnce(&mut V) -> (R, bool)) -> Option<R> {
+    /// Visits the value of a fingerprint that has one, under the lock of its shard alone. `visit`
+    /// says, beside what it gives, whether the value is to be put on the list: not twice before
+    /// [`Self::take_listed`].
+    pub(crate) fn visit<R>(
+        &self,
+        fingerprint: Fingerprint,
+        visit: impl FnOnce(&mut V) -> (R, bool),
+    ) -> Option<R> {
         let mut content = self.shards.get(self.index(fingerprint))?.0.lock();
         let Content { entries, listed } = &mut *content;
         let (result, list) = visit(entries.get(fingerprint)?);
@@ -171,7 +184,8 @@ impl<V> Locked<'_, V> {
         }
     }
 
-    /// Puts a value whose shard is held on its list. Not twice before [`Table::take_listed`]: that is the caller's to know.
+    /// Puts a value whose shard is held on its list. Not twice before [`Table::take_listed`]: that
+    /// is the caller's to know.
     pub(crate) fn list(&mut self, fingerprint: Fingerprint) {
         if let Some(shard) = self.shard(fingerprint) {
             shard.listed.push(fingerprint);

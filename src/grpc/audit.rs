@@ -29,18 +29,29 @@ pub(super) fn edited(caller: &str, change: &Change) {
 }
 
 /// Says what was granted.
-pub(super) fn granted(Grant { subscriber, key, plan, entitlement, quota, change, request: _ }: &Grant) {
+pub(super) fn granted(
+    Grant { subscriber, key, plan, entitlement, quota, change, request: _ }: &Grant,
+) {
     let what = match change {
         GrantChange::Add(units) => format!("{units} units more"),
         GrantChange::SetRemaining(units) => format!("{units} units remain"),
         GrantChange::Reset => "nothing is used".to_owned(),
     };
-    let whose = key.as_ref().map_or_else(|| format!("subscriber `{subscriber}`"), |key| format!("key `{key}`"));
-    tracing::info!(caller = &*caller(), "granted to {whose} for `{quota}` of `{entitlement}` of plan `{plan}`: {what}");
+    let whose = key
+        .as_ref()
+        .map_or_else(|| format!("subscriber `{subscriber}`"), |key| format!("key `{key}`"));
+    tracing::info!(
+        caller = &*caller(),
+        "granted to {whose} for `{quota}` of `{entitlement}` of plan `{plan}`: {what}"
+    );
 }
 
 fn names(resources: &[(Kind, Arc<str>)]) -> String {
-    let mut text: Vec<String> = resources.iter().take(MOST_NAMES).map(|(kind, id)| format!("{} `{id}`", kind.word())).collect();
+    let mut text: Vec<String> = resources
+        .iter()
+        .take(MOST_NAMES)
+        .map(|(kind, id)| format!("{} `{id}`", kind.word()))
+        .collect();
     let more = resources.len().saturating_sub(MOST_NAMES);
     if more > 0 {
         text.push(format!("and {more} more"));
@@ -63,7 +74,9 @@ mod tests {
 
     #[test]
     fn a_line_names_what_was_edited_and_is_no_longer_than_that() {
-        let resources = |count: usize| (0..count).map(|number| (Kind::Plan, format!("p{number}").into())).collect::<Vec<_>>();
+        let resources = |count: usize| {
+            (0..count).map(|number| (Kind::Plan, format!("p{number}").into())).collect::<Vec<_>>()
+        };
         assert_eq!(names(&resources(2)), "plan `p0`, plan `p1`");
         assert!(names(&resources(10)).ends_with("plan `p9`"));
         assert!(names(&resources(12)).ends_with("plan `p9`, and 2 more"));

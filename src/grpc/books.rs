@@ -14,7 +14,9 @@ use crate::decide::invalid::Invalid;
 use crate::decide::plan::validate::MAX_QUOTA_LIMIT;
 use crate::decide::quota::Row;
 use crate::decide::time::{Now, SECOND_NS};
-use crate::engine::plans::{DailyUsage, GrantError, GrantPlan, PlanEngine, QuotaUsage, Scope, Subject};
+use crate::engine::plans::{
+    DailyUsage, GrantError, GrantPlan, PlanEngine, QuotaUsage, Scope, Subject,
+};
 use crate::ledger::{LedgerError, Made, Once, OnceKind, Stretch, Whose};
 
 const DAY_NS: u64 = 86_400 * SECOND_NS;
@@ -46,7 +48,8 @@ impl EngineBooks {
 /// How a note is written. Another way gets another number, and this one stays readable.
 const NOTED_AS: u8 = 1;
 
-/// What is kept with a grant, to answer it by: all of the answer but what only the ledger knows. Behind it whether the units used are known.
+/// What is kept with a grant, to answer it by: all of the answer but what only the ledger knows.
+/// Behind it whether the units used are known.
 fn note(plan: &GrantPlan) -> Vec<u8> {
     let counter = plan.counter.clone();
     let usage = QuotaUsage {
@@ -77,7 +80,11 @@ fn answer(made: &Made) -> Option<pb::QuotaUsage> {
 }
 
 fn answered(made: &Made) -> Result<pb::QuotaUsage, BooksError> {
-    answer(made).ok_or_else(|| BooksError::Unavailable("the first answer to this request cannot be read: run a newer tollgate".to_owned()))
+    answer(made).ok_or_else(|| {
+        BooksError::Unavailable(
+            "the first answer to this request cannot be read: run a newer tollgate".to_owned(),
+        )
+    })
 }
 
 /// What memory holds alone would look like the whole: it is not shown.
@@ -89,7 +96,10 @@ fn refused(error: GrantError) -> BooksError {
     match error {
         GrantError::NoRoom => BooksError::Unavailable(error.to_string()),
         // The plan was edited since the request was read.
-        gone => BooksError::Invalid(vec![Invalid::new("plan", format!("has changed meanwhile: {gone}"))]),
+        gone => BooksError::Invalid(vec![Invalid::new(
+            "plan",
+            format!("has changed meanwhile: {gone}"),
+        )]),
     }
 }
 
@@ -102,28 +112,58 @@ impl Books for EngineBooks {
         first: Whose,
         most: usize,
     ) -> Result<(Vec<QuotaUsage>, Option<Whose>), BooksError> {
-        let (from_ns, until_ns) = (days.start().saturating_mul(DAY_NS), days.end().saturating_add(1).saturating_mul(DAY_NS));
-        let (engine, desk, catalog, scope) = (Arc::clone(&self.engine), self.desk.clone(), self.catalog.snapshot(), wire_scope(scope));
+        let (from_ns, until_ns) = (
+            days.start().saturating_mul(DAY_NS),
+            days.end().saturating_add(1).saturating_mul(DAY_NS),
+        );
+        let (engine, desk, catalog, scope) = (
+            Arc::clone(&self.engine),
+            self.desk.clone(),
+            self.catalog.snapshot(),
+            wire_scope(scope),
+        );
         // The ledger's file blocks, and the thread that asks serves calls.
         let read = tokio::task::spawn_blocking(move || {
             let scope = engine_scope(&scope);
-            let held = engine.quota_usage_from(&*catalog, scope, from_ns..until_ns, (&first.0, first.1.as_deref()));
-            let stretch = Stretch { from_s: from_ns / SECOND_NS, until_s: until_ns.div_ceil(SECOND_NS), first, most };
+            let held = engine.quota_usage_from(
+                &*catalog,
+                scope,
+                from_ns..until_ns,
+                (&first.0, first.1.as_deref()),
+            );
+            let stretch = Stretch {
+                from_s: from_ns / SECOND_NS,
+                until_s: until_ns.div_ceil(SECOND_NS),
+                first,
+                most,
+            };
             desk.usage(&*catalog, held, scope, &stretch)
         });
         read.await.unwrap_or(Err(LedgerError::Stopped)).map_err(unread)
     }
 
-    async fn days(&self, scope: Scope<'_>, days: RangeInclusive<u64>) -> Result<Vec<DailyUsage>, BooksError> {
+    async fn days(
+        &self,
+        scope: Scope<'_>,
+        days: RangeInclusive<u64>,
+    ) -> Result<Vec<DailyUsage>, BooksError> {
         let (desk, scope) = (self.desk.clone(), wire_scope(scope));
-        let read = tokio::task::spawn_blocking(move || desk.daily_usage(engine_scope(&scope), *days.start(), *days.end()));
+        let read = tokio::task::spawn_blocking(move || {
+            desk.daily_usage(engine_scope(&scope), *days.start(), *days.end())
+        });
         read.await.unwrap_or(Err(LedgerError::Stopped)).map_err(unread)
     }
 
-    async fn granted_before(&self, request: &RequestKey, _now: Now) -> Result<Option<pb::QuotaUsage>, BooksError> {
+    async fn granted_before(
+        &self,
+        request: &RequestKey,
+        _now: Now,
+    ) -> Result<Option<pb::QuotaUsage>, BooksError> {
         let (desk, name) = (self.desk.clone(), request.name);
         let found = tokio::task::spawn_blocking(move || desk.find_request(&name)).await;
-        let Some(made) = found.unwrap_or(Err(LedgerError::Stopped)).map_err(unread)? else { return Ok(None) };
+        let Some(made) = found.unwrap_or(Err(LedgerError::Stopped)).map_err(unread)? else {
+            return Ok(None);
+        };
         let first = FirstRequest { fields: made.fields, answer: Vec::new() };
         request.answered(&first).map_err(|wrong| BooksError::Invalid(vec![wrong]))?;
         answered(&made).map(Some)
@@ -133,7 +173,13 @@ impl Books for EngineBooks {
         let plan = self.prepare(&grant, now)?;
         let (note, now_s) = (note(&plan), now.unix_s());
         let named = grant.request.as_ref().map(|RequestKey { name, fields }| (*name, *fields));
-        let once = named.map(|(name, fields)| Once { kind: OnceKind::Request, name, fields, note: note.clone(), now_s });
+        let once = named.map(|(name, fields)| Once {
+            kind: OnceKind::Request,
+            name,
+            fields,
+            note: note.clone(),
+            now_s,
+        });
         let made = self.desk.grant(plan, once).await.map_err(|failed| match failed {
             GrantFailed::OtherRequest => BooksError::Invalid(vec![RequestKey::taken()]),
             GrantFailed::Ledger(error) => BooksError::Unavailable(error.to_string()),

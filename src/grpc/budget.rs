@@ -1,7 +1,8 @@
 //! One budget of bytes for all calls in work.
 //!
-//! A call that comes whole and is answered at once takes nothing of it. What has to be kept for longer does: a call that waits for the rest of
-//! its message, a stream that is open. So what strangers make the server hold is bounded over all connections, and not only for each of them.
+//! A call that comes whole and is answered at once takes nothing of it. What has to be kept for
+//! longer does: a call that waits for the rest of its message, a stream that is open. So what
+//! strangers make the server hold is bounded over all connections, and not only for each of them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,7 +13,8 @@ use super::overload::LineEnds;
 const PART_WITHOUT_TOKEN: u64 = 16;
 /// What the calls of one connection may take, of the whole.
 const PART_OF_CONNECTION: u64 = 4;
-/// The most calls that need no token, open at once on one connection. A client that watches its health has one or two.
+/// The most calls that need no token, open at once on one connection. A client that watches its
+/// health has one or two.
 const OPEN_WITHOUT_TOKEN: u64 = 16;
 /// What an open call takes beside its header fields and its message.
 const CALL_BYTES: u64 = 1024;
@@ -20,13 +22,21 @@ const CALL_BYTES: u64 = 1024;
 /// Why a call is not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Full {
-    #[error("the calls in work hold as many bytes as they may, see grpc.max_pending_bytes; ask again later")]
+    #[error(
+        "the calls in work hold as many bytes as they may, see grpc.max_pending_bytes; ask again later"
+    )]
     All,
-    #[error("the calls in work that need no token hold as many bytes as they may, a sixteenth of grpc.max_pending_bytes; ask again later")]
+    #[error(
+        "the calls in work that need no token hold as many bytes as they may, a sixteenth of grpc.max_pending_bytes; ask again later"
+    )]
     WithoutToken,
-    #[error("the calls of this connection hold as many bytes as they may, a quarter of grpc.max_pending_bytes; ask again later")]
+    #[error(
+        "the calls of this connection hold as many bytes as they may, a quarter of grpc.max_pending_bytes; ask again later"
+    )]
     Connection,
-    #[error("{OPEN_WITHOUT_TOKEN} calls that need no token are open on this connection, and it may have no more; end one first")]
+    #[error(
+        "{OPEN_WITHOUT_TOKEN} calls that need no token are open on this connection, and it may have no more; end one first"
+    )]
     Open,
 }
 
@@ -56,7 +66,12 @@ impl Default for Budget {
 
 impl Budget {
     pub(super) fn new(max: u64) -> Self {
-        Self { max, held: AtomicU64::new(0), without_token: AtomicU64::new(0), refused: AtomicU64::new(0) }
+        Self {
+            max,
+            held: AtomicU64::new(0),
+            without_token: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+        }
     }
 
     /// Bytes that are held now.
@@ -235,10 +250,15 @@ mod tests {
         assert_eq!(open().err(), Some(Full::Open));
         calls.pop();
         calls.push(open().unwrap());
-        let others: Vec<_> = (0..5).map_while(|_| OpenWithoutToken::new(connection(&budget), 0).ok()).collect();
+        let others: Vec<_> =
+            (0..5).map_while(|_| OpenWithoutToken::new(connection(&budget), 0).ok()).collect();
         assert_eq!(others.len(), 4, "20 KiB, 1 KiB each");
         assert_eq!(OpenWithoutToken::new(connection(&budget), 0).err(), Some(Full::WithoutToken));
-        assert_eq!(Share::new(line, Known::Yes, 0).hold(1024), Ok(()), "who was let in has the rest");
+        assert_eq!(
+            Share::new(line, Known::Yes, 0).hold(1024),
+            Ok(()),
+            "who was let in has the rest"
+        );
         drop((calls, others));
         assert_eq!((budget.held(), budget.without_token.load(Ordering::Relaxed)), (0, 0));
     }

@@ -1,5 +1,6 @@
-//! The codec of the services: that of `tonic_prost`, with buffers that fit the messages, and with `INVALID_ARGUMENT` for what is no message:
-//! `INTERNAL`, as tonic says, would be a fault of the server's.
+//! The codec of the services: that of `tonic_prost`, with buffers that fit the messages, and with
+//! `INVALID_ARGUMENT` for what is no message: `INTERNAL`, as tonic says, would be a fault of the
+//! server's.
 
 use std::marker::PhantomData;
 
@@ -10,7 +11,8 @@ use tonic_prost::ProstCodec;
 
 use super::protobuf::Malformed;
 
-/// Nearly every message fits; larger ones grow. tonic's own 8 KiB are the largest thing that a call allocates, twice.
+/// Nearly every message fits; larger ones grow. tonic's own 8 KiB are the largest thing that a call
+/// allocates, twice.
 const BUFFER_BYTES: usize = 768;
 /// From here on a stream's messages are sent.
 const SEND_BYTES: usize = 32 * 1024;
@@ -25,7 +27,9 @@ impl<T, U> Default for FittedCodec<T, U> {
     }
 }
 
-impl<T: Message + Send + 'static, U: Message + Default + Send + 'static> Codec for FittedCodec<T, U> {
+impl<T: Message + Send + 'static, U: Message + Default + Send + 'static> Codec
+    for FittedCodec<T, U>
+{
     type Encode = T;
     type Decode = U;
     type Encoder = <ProstCodec<T, U> as Codec>::Encoder;

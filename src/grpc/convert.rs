@@ -1,5 +1,6 @@
-//! Messages of `tollgate.v1` to resources and back. What a message says that no resource can be is a mistake with the name of its field;
-//! all mistakes of a message are found at once, with those of [`crate::decide::plan::validate`].
+//! Messages of `tollgate.v1` to resources and back. What a message says that no resource can be is
+//! a mistake with the name of its field; all mistakes of a message are found at once, with those of
+//! [`crate::decide::plan::validate`].
 
 use std::collections::BTreeMap;
 
@@ -24,8 +25,17 @@ pub mod usage;
 mod tests;
 
 /// What all resources carry; the display name is the id when left out.
-fn about(id: &str, display_name: String, description: String, labels: BTreeMap<String, String>) -> About {
-    About { display_name: if display_name.is_empty() { id.to_owned() } else { display_name }, description, labels }
+fn about(
+    id: &str,
+    display_name: String,
+    description: String,
+    labels: BTreeMap<String, String>,
+) -> About {
+    About {
+        display_name: if display_name.is_empty() { id.to_owned() } else { display_name },
+        description,
+        labels,
+    }
 }
 
 fn ids(texts: Vec<String>) -> Vec<Id> {
@@ -51,7 +61,8 @@ fn member<E: TryFrom<i32> + Default>(field: String, number: i32, found: &mut Mis
 /// An instant in nanoseconds since the Unix epoch.
 fn instant(field: &str, time: Option<Timestamp>, found: &mut Mistakes) -> Option<u64> {
     let time = time?;
-    let seconds = u64::try_from(time.seconds).ok().and_then(|seconds| seconds.checked_mul(SECOND_NS));
+    let seconds =
+        u64::try_from(time.seconds).ok().and_then(|seconds| seconds.checked_mul(SECOND_NS));
     let nanos = u64::try_from(time.nanos).ok().filter(|nanos| *nanos < SECOND_NS);
     let at_ns = seconds.zip(nanos).and_then(|(seconds, nanos)| seconds.checked_add(nanos));
     if at_ns.is_none() {
@@ -63,5 +74,8 @@ fn instant(field: &str, time: Option<Timestamp>, found: &mut Mistakes) -> Option
 /// The instant that `at_ns` nanoseconds after the Unix epoch is.
 pub fn timestamp(at_ns: u64) -> Timestamp {
     // Both quotients are far below the bounds of their types.
-    Timestamp { seconds: i64::try_from(at_ns / SECOND_NS).unwrap_or(i64::MAX), nanos: i32::try_from(at_ns % SECOND_NS).unwrap_or(i32::MAX) }
+    Timestamp {
+        seconds: i64::try_from(at_ns / SECOND_NS).unwrap_or(i64::MAX),
+        nanos: i32::try_from(at_ns % SECOND_NS).unwrap_or(i32::MAX),
+    }
 }

@@ -1,4 +1,5 @@
-//! How long a caller waits for its answer. Its time runs from when its call came, not from when its turn comes.
+//! How long a caller waits for its answer. Its time runs from when its call came, not from when its
+//! turn comes.
 
 use std::cell::Cell;
 use std::time::Duration;
@@ -13,7 +14,9 @@ const WAY_BACK: Duration = Duration::from_millis(2);
 
 /// The call's deadline has passed. Nothing was decided, and nothing charged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the deadline of the call passed before its turn came: it was not decided, and charged nowhere")]
+#[error(
+    "the deadline of the call passed before its turn came: it was not decided, and charged nowhere"
+)]
 pub struct Expired;
 
 thread_local! {
@@ -50,7 +53,11 @@ impl Deadline {
     pub(super) fn of(headers: &HeaderMap, clock: &Clock) -> Self {
         let timeout = headers.get("grpc-timeout").and_then(|text| timeout(text.to_str().ok()?));
         let came_ns = || ARRIVED_NS.get().unwrap_or_else(|| clock.steady_ns());
-        Self { at_ns: timeout.map(|timeout| came_ns().saturating_add(u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX))) }
+        Self {
+            at_ns: timeout.map(|timeout| {
+                came_ns().saturating_add(u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX))
+            }),
+        }
     }
 
     /// The time that is left for a decision. `None`: there is no deadline.
@@ -74,19 +81,24 @@ pub(super) struct Patience {
 impl Patience {
     /// From now on, for at most so long, and never past what is left by the call's own deadline.
     pub(super) fn new(now: Now, at_most: Duration, time_left: Option<Duration>) -> Self {
-        Self { since_ns: now.steady_ns, at_most: time_left.map_or(at_most, |left| left.min(at_most)) }
+        Self {
+            since_ns: now.steady_ns,
+            at_most: time_left.map_or(at_most, |left| left.min(at_most)),
+        }
     }
 
     /// What is left of it.
     pub(super) fn left(self, now: Now) -> Duration {
-        self.at_most.saturating_sub(Duration::from_nanos(now.steady_ns.saturating_sub(self.since_ns)))
+        self.at_most
+            .saturating_sub(Duration::from_nanos(now.steady_ns.saturating_sub(self.since_ns)))
     }
 }
 
 /// The header `grpc-timeout`: at most eight digits and a unit.
 fn timeout(text: &str) -> Option<Duration> {
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
-    let plain = (1..=8).contains(&digits.len()) && digits.bytes().all(|digit| digit.is_ascii_digit());
+    let plain =
+        (1..=8).contains(&digits.len()) && digits.bytes().all(|digit| digit.is_ascii_digit());
     let number: u64 = digits.parse().ok().filter(|_| plain)?;
     Some(match unit {
         "H" => Duration::from_secs(number * 3600),
@@ -105,7 +117,15 @@ mod tests {
 
     #[test]
     fn timeouts_are_read_as_grpc_writes_them() {
-        for (text, ms) in [("20m", 20), ("20000u", 20), ("1S", 1000), ("2M", 120_000), ("1H", 3_600_000), ("5000000n", 5), ("0S", 0)] {
+        for (text, ms) in [
+            ("20m", 20),
+            ("20000u", 20),
+            ("1S", 1000),
+            ("2M", 120_000),
+            ("1H", 3_600_000),
+            ("5000000n", 5),
+            ("0S", 0),
+        ] {
             assert_eq!(timeout(text), Some(Duration::from_millis(ms)), "{text}");
         }
         for text in ["", "S", "1", "1s", "-1S", "123456789S", "1 S", "+1S", "é"] {
@@ -119,7 +139,10 @@ mod tests {
         let (short, long) = (Duration::from_nanos(100), Duration::from_nanos(101));
         for (at_most, time_left) in [(short, None), (short, Some(long)), (long, Some(short))] {
             let patience = Patience::new(at(5), at_most, time_left);
-            assert_eq!([4, 5, 104, 105, 106].map(|ns| patience.left(at(ns)).as_nanos()), [100, 100, 1, 0, 0]);
+            assert_eq!(
+                [4, 5, 104, 105, 106].map(|ns| patience.left(at(ns)).as_nanos()),
+                [100, 100, 1, 0, 0]
+            );
         }
     }
 
@@ -127,18 +150,29 @@ mod tests {
     fn a_deadline_counts_from_when_its_call_came_and_is_over_at_its_instant() {
         let now = std::sync::Arc::new(std::sync::atomic::AtomicU64::new(0));
         let told = now.clone();
-        let clock = Clock::from_fn(move || Now { unix_ns: 0, steady_ns: told.load(std::sync::atomic::Ordering::Relaxed) });
+        let clock = Clock::from_fn(move || Now {
+            unix_ns: 0,
+            steady_ns: told.load(std::sync::atomic::Ordering::Relaxed),
+        });
         let at = |steady_ns| now.store(steady_ns, std::sync::atomic::Ordering::Relaxed);
         let mut headers = HeaderMap::new();
         let left = |headers: &HeaderMap| Deadline::of(headers, &clock).time_left(&clock);
         assert_eq!(left(&headers), Ok(None));
         headers.insert("grpc-timeout", "20m".parse().unwrap());
         at(5_000_000);
-        assert_eq!(left(&headers), Ok(Some(Duration::from_millis(18))), "nobody says that it has waited, and the way back is kept free");
+        assert_eq!(
+            left(&headers),
+            Ok(Some(Duration::from_millis(18))),
+            "nobody says that it has waited, and the way back is kept free"
+        );
         let _arrived = Arrived::at(1_000_000);
         assert_eq!(left(&headers), Ok(Some(Duration::from_millis(14))));
         at(19_500_000);
-        assert_eq!(left(&headers), Ok(Some(Duration::ZERO)), "too late to wait for anything, in time for an answer");
+        assert_eq!(
+            left(&headers),
+            Ok(Some(Duration::ZERO)),
+            "too late to wait for anything, in time for an answer"
+        );
         at(20_999_999);
         assert_eq!(left(&headers), Ok(Some(Duration::ZERO)));
         at(21_000_000);

@@ -34,11 +34,13 @@ impl Decisions {
             Ok(input) => input,
             Err(malformed) => return Reply::Now(Err(malformed.into())),
         };
-        let open = match self.0.first_try(&input, time_left, |decision| answer::framed(decision, &self.0)) {
-            Ok(Tried::Answered(answered)) => return Reply::Now(Ok(answered)),
-            Ok(Tried::Later(open, _)) => open,
-            Err(invalid) => return Reply::Now(Err(invalid.into())),
-        };
+        let open =
+            match self.0.first_try(&input, time_left, |decision| answer::framed(decision, &self.0))
+            {
+                Ok(Tried::Answered(answered)) => return Reply::Now(Ok(answered)),
+                Ok(Tried::Later(open, _)) => open,
+                Err(invalid) => return Reply::Now(Err(invalid.into())),
+            };
         let decisions = self.clone();
         Reply::Later(Box::pin(async move {
             let (input, plans) = (request::check(&message)?, &decisions.0);

@@ -1,6 +1,8 @@
-//! `envoy.service.auth.v3.Authorization`: usage plans by Envoy's external authorization, with true status codes.
+//! `envoy.service.auth.v3.Authorization`: usage plans by Envoy's external authorization, with true
+//! status codes.
 //!
-//! Its messages are read with every text as bytes: what a caller sends may be no UTF-8, and an RPC error would let it pass.
+//! Its messages are read with every text as bytes: what a caller sends may be no UTF-8, and an RPC
+//! error would let it pass.
 
 mod wire;
 
@@ -15,7 +17,9 @@ use axum::http;
 use envoy_types::pb::envoy::config::core::v3::{HeaderValue, HeaderValueOption};
 use envoy_types::pb::envoy::service::auth::v3::authorization_server::SERVICE_NAME;
 use envoy_types::pb::envoy::service::auth::v3::check_response::HttpResponse;
-use envoy_types::pb::envoy::service::auth::v3::{CheckResponse, DeniedHttpResponse, OkHttpResponse};
+use envoy_types::pb::envoy::service::auth::v3::{
+    CheckResponse, DeniedHttpResponse, OkHttpResponse,
+};
 use envoy_types::pb::envoy::r#type::v3::HttpStatus;
 use envoy_types::pb::google::rpc;
 use hyper::body::Body as HttpBody;
@@ -72,7 +76,11 @@ where
         let authorization = self.0.clone();
         unary::answer(request, move |message, call| {
             Ok(match authorization.0.time_left(call.headers) {
-                Ok(time_left) => Reply::Later(Box::pin(async move { authorization.check(message, time_left).await })),
+                Ok(time_left) => {
+                    Reply::Later(Box::pin(
+                        async move { authorization.check(message, time_left).await },
+                    ))
+                }
                 Err(expired) => Reply::Now(Err(expired.into())),
             })
         })
@@ -92,10 +100,22 @@ impl ExternalAuthorization {
         let request = CheckRequest::decode(message).map_err(|_| Malformed::Message)?;
         let attributes = request.attributes.unwrap_or_default();
         let http = attributes.request.and_then(|request| request.http).unwrap_or_default();
-        let target = wire::value(&attributes.context_extensions, b"target").map(text_or_none).unwrap_or_default();
+        let target = wire::value(&attributes.context_extensions, b"target")
+            .map(text_or_none)
+            .unwrap_or_default();
         let api_key = self.api_key(&http);
-        let input = CheckInput { api_key: &api_key, target, method: &http.method, path: &http.path, cost: None, operation_id: &[] };
-        Ok(self.0.check(&input, time_left, |decision| Framed::of(&respond(decision, &self.0))).await?)
+        let input = CheckInput {
+            api_key: &api_key,
+            target,
+            method: &http.method,
+            path: &http.path,
+            cost: None,
+            operation_id: &[],
+        };
+        Ok(self
+            .0
+            .check(&input, time_left, |decision| Framed::of(&respond(decision, &self.0)))
+            .await?)
     }
 
     /// The first of the headers that hold API keys. `authorization` holds one only as `Bearer`.
@@ -110,7 +130,12 @@ fn header<'h>(http: &'h HttpRequest, name: &str) -> Option<&'h [u8]> {
         return Some(value);
     }
     // Where Envoy is told to send raw headers (`encode_raw_headers`), they are here.
-    let raw = http.header_map.as_ref()?.headers.iter().find(|header| header.key.eq_ignore_ascii_case(name.as_bytes()))?;
+    let raw = http
+        .header_map
+        .as_ref()?
+        .headers
+        .iter()
+        .find(|header| header.key.eq_ignore_ascii_case(name.as_bytes()))?;
     Some(if raw.raw_value.is_empty() { &raw.value } else { &raw.raw_value })
 }
 
@@ -134,9 +159,10 @@ fn respond(decision: &Decision<'_>, plans: &Plans) -> CheckResponse {
     });
     let status = decision.verdict.reason().map_or(200, |reason| reason.http_status());
     let http_response = match problem {
-        None => {
-            HttpResponse::OkResponse(OkHttpResponse { response_headers_to_add: response_headers.collect(), ..OkHttpResponse::default() })
-        }
+        None => HttpResponse::OkResponse(OkHttpResponse {
+            response_headers_to_add: response_headers.collect(),
+            ..OkHttpResponse::default()
+        }),
         Some(body) => HttpResponse::DeniedResponse(DeniedHttpResponse {
             status: Some(HttpStatus { code: status.into() }),
             headers: response_headers.collect(),

@@ -1,6 +1,7 @@
 //! Lets a call in or not, by its path and by who calls, before its message is read.
 //!
-//! Who calls is said by the call's own metadata. The headers inside of an external authorization's message are of another call.
+//! Who calls is said by the call's own metadata. The headers inside of an external authorization's
+//! message are of another call.
 
 use std::sync::Arc;
 
@@ -10,9 +11,11 @@ use tonic::body::Body;
 
 use crate::access::{Access, Granted, Peer, Scopes};
 
-/// One of these is needed for a call. `None`: it is open. What is not known is for `admin`, so that it is never open by oversight.
+/// One of these is needed for a call. `None`: it is open. What is not known is for `admin`, so that
+/// it is never open by oversight.
 fn needs(path: &str) -> Option<Scopes> {
-    let (service, method) = path.strip_prefix('/').and_then(|path| path.rsplit_once('/')).unwrap_or_default();
+    let (service, method) =
+        path.strip_prefix('/').and_then(|path| path.rsplit_once('/')).unwrap_or_default();
     let begins = |words: &[&str]| words.iter().any(|word| method.starts_with(word));
     Some(match service {
         // Its domain says which of the two.
@@ -21,7 +24,9 @@ fn needs(path: &str) -> Option<Scopes> {
         "tollgate.v1.DecisionService" if begins(&["Report"]) => Scopes::REPORT,
         "tollgate.v1.DecisionService" => Scopes::DECIDE,
         "tollgate.v1.UsagePlanService" if begins(&["Get", "List"]) => Scopes::READ_OR_ADMIN,
-        "grpc.reflection.v1.ServerReflection" | "grpc.reflection.v1alpha.ServerReflection" => Scopes::READ_OR_ADMIN,
+        "grpc.reflection.v1.ServerReflection" | "grpc.reflection.v1alpha.ServerReflection" => {
+            Scopes::READ_OR_ADMIN
+        }
         "grpc.health.v1.Health" => return None,
         _ => Scopes::ADMIN,
     })
@@ -34,9 +39,13 @@ pub(super) fn is_open(path: &str) -> bool {
 
 /// Lets a call in or says why not.
 ///
-/// Where the message says more of what is needed, what is granted goes with the request: absent, it is everything. Gives the name of a caller
-/// that may edit.
-pub(super) fn admit<B>(access: &Arc<Access>, request: &mut Request<B>, peer: &Peer) -> Result<Option<Arc<str>>, Status> {
+/// Where the message says more of what is needed, what is granted goes with the request: absent, it
+/// is everything. Gives the name of a caller that may edit.
+pub(super) fn admit<B>(
+    access: &Arc<Access>,
+    request: &mut Request<B>,
+    peer: &Peer,
+) -> Result<Option<Arc<str>>, Status> {
     let Some(needs) = needs(request.uri().path()) else { return Ok(None) };
     let authorization = request.headers().get(header::AUTHORIZATION).map(|value| value.as_bytes());
     let granted = access.admit(authorization, peer, needs)?;
@@ -52,9 +61,10 @@ const GRPC: &[u8] = b"application/grpc";
 
 /// Whether it is a call at all, and one that is meant. If not, its answer.
 ///
-/// Browsers send other methods and types without asking whether they may, and with the certificate or from the loopback address of whoever looks
-/// at the page. So nothing else is a call. A page that is allowed to ask says where it is from: to edit plans it needs a token, which no page
-/// has unless it was given one.
+/// Browsers send other methods and types without asking whether they may, and with the certificate
+/// or from the loopback address of whoever looks at the page. So nothing else is a call. A page
+/// that is allowed to ask says where it is from: to edit plans it needs a token, which no page has
+/// unless it was given one.
 pub(super) fn refuse_what_is_no_call<B>(request: &Request<B>) -> Option<Response<Body>> {
     if request.method() != Method::POST {
         let mut answer = with_status(StatusCode::METHOD_NOT_ALLOWED, "a gRPC call is a POST");
@@ -64,8 +74,13 @@ pub(super) fn refuse_what_is_no_call<B>(request: &Request<B>) -> Option<Response
     let headers = request.headers();
     let content_type = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
     let rest = content_type.and_then(|content_type| content_type.split_at_checked(GRPC.len()));
-    if !rest.is_some_and(|(begin, rest)| begin.eq_ignore_ascii_case(GRPC) && matches!(rest.first(), None | Some(b'+' | b';' | b' '))) {
-        return Some(with_status(StatusCode::UNSUPPORTED_MEDIA_TYPE, "the content-type of a gRPC call is application/grpc"));
+    if !rest.is_some_and(|(begin, rest)| {
+        begin.eq_ignore_ascii_case(GRPC) && matches!(rest.first(), None | Some(b'+' | b';' | b' '))
+    }) {
+        return Some(with_status(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "the content-type of a gRPC call is application/grpc",
+        ));
     }
     if request.uri().path().starts_with("/tollgate.v1.UsagePlanService/")
         && headers.contains_key(header::ORIGIN)
@@ -91,7 +106,10 @@ mod tests {
     #[test]
     fn every_call_that_is_served_needs_what_is_said_here() {
         let table: &[(&str, Option<Scopes>)] = &[
-            ("/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit", Some(Scopes::DECIDE_OR_REPORT)),
+            (
+                "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit",
+                Some(Scopes::DECIDE_OR_REPORT),
+            ),
             ("/envoy.service.auth.v3.Authorization/Check", Some(Scopes::DECIDE)),
             ("/tollgate.v1.DecisionService/Check", Some(Scopes::DECIDE)),
             ("/tollgate.v1.DecisionService/CheckStream", Some(Scopes::DECIDE)),
@@ -113,15 +131,22 @@ mod tests {
         ];
         let served = served_paths();
         for path in &served {
-            let mut found = table.iter().filter(|(begin, _)| path.starts_with(begin)).map(|(_, needs)| *needs);
+            let mut found =
+                table.iter().filter(|(begin, _)| path.starts_with(begin)).map(|(_, needs)| *needs);
             assert_eq!(Some(super::needs(path)), found.next(), "{path}");
         }
         for (begin, _) in table {
             assert!(served.iter().any(|path| path.starts_with(begin)), "{begin} is not served");
         }
-        for unknown in
-            ["", "/", "*", "/Health/Check", "/grpc.health.v1.Health", "grpc.health.v1.Health/Check", "/x/grpc.health.v1.Health/Check"]
-        {
+        for unknown in [
+            "",
+            "/",
+            "*",
+            "/Health/Check",
+            "/grpc.health.v1.Health",
+            "grpc.health.v1.Health/Check",
+            "/x/grpc.health.v1.Health/Check",
+        ] {
             assert_eq!(super::needs(unknown), Some(Scopes::ADMIN), "{unknown}");
         }
     }
@@ -129,18 +154,30 @@ mod tests {
     #[test]
     fn only_a_post_of_grpc_is_a_call() {
         let refused = |method: &str, content_type: Option<&str>| {
-            let mut request = Request::builder().method(method).uri("/tollgate.v1.DecisionService/Check");
+            let mut request =
+                Request::builder().method(method).uri("/tollgate.v1.DecisionService/Check");
             if let Some(content_type) = content_type {
                 request = request.header("content-type", content_type);
             }
-            refuse_what_is_no_call(&request.body(()).unwrap()).map(|answer| answer.status().as_u16())
+            refuse_what_is_no_call(&request.body(()).unwrap())
+                .map(|answer| answer.status().as_u16())
         };
-        for of_grpc in ["application/grpc", "application/grpc+proto", "application/grpc;charset=utf-8", "Application/GRPC+proto"] {
+        for of_grpc in [
+            "application/grpc",
+            "application/grpc+proto",
+            "application/grpc;charset=utf-8",
+            "Application/GRPC+proto",
+        ] {
             assert_eq!(refused("POST", Some(of_grpc)), None, "{of_grpc}");
         }
-        for other in
-            ["text/plain", "text/plain;application/grpc", "application/grpc-web", "application/grpc-web+proto", "application/grp", ""]
-        {
+        for other in [
+            "text/plain",
+            "text/plain;application/grpc",
+            "application/grpc-web",
+            "application/grpc-web+proto",
+            "application/grp",
+            "",
+        ] {
             assert_eq!(refused("POST", Some(other)), Some(415), "{other}");
         }
         assert_eq!(refused("POST", None), Some(415));
@@ -152,14 +189,22 @@ mod tests {
     #[test]
     fn a_web_page_edits_no_plans_without_a_token() {
         let refused = |path: &str, headers: &[(&str, &str)]| {
-            let request = Request::builder().method("POST").uri(path).header("content-type", "application/grpc");
-            let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+            let request = Request::builder()
+                .method("POST")
+                .uri(path)
+                .header("content-type", "application/grpc");
+            let request = headers
+                .iter()
+                .fold(request, |request, (name, value)| request.header(*name, *value));
             refuse_what_is_no_call(&request.body(()).unwrap())
         };
         let (origin, token) = (("origin", "https://evil.example"), ("authorization", "Bearer t"));
         let plans = "/tollgate.v1.UsagePlanService/CreateSubscriber";
         let answer = refused(plans, &[origin]).unwrap();
-        assert_eq!(Status::from_header_map(answer.headers()).unwrap().code(), tonic::Code::PermissionDenied);
+        assert_eq!(
+            Status::from_header_map(answer.headers()).unwrap().code(),
+            tonic::Code::PermissionDenied
+        );
         assert!(refused(plans, &[]).is_none() && refused(plans, &[origin, token]).is_none());
         assert!(refused("/tollgate.v1.DecisionService/Check", &[origin]).is_none());
     }

@@ -1,4 +1,5 @@
-//! `grpc.health.v1.Health`: whether the services are served, for those who ask and those who watch. It needs no token, so it does little.
+//! `grpc.health.v1.Health`: whether the services are served, for those who ask and those who watch.
+//! It needs no token, so it does little.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -68,7 +69,8 @@ impl HealthGrpc {
     }
 
     fn check(&self, message: &[u8]) -> Result<HealthCheckResponse, Status> {
-        let HealthCheckRequest { service } = HealthCheckRequest::decode(message).map_err(|_| Malformed::Message)?;
+        let HealthCheckRequest { service } =
+            HealthCheckRequest::decode(message).map_err(|_| Malformed::Message)?;
         if !self.is_known(&service) {
             return Err(unknown(&service));
         }
@@ -77,7 +79,9 @@ impl HealthGrpc {
 }
 
 fn unknown(service: &str) -> Status {
-    Status::not_found(format!("`{service}` is no service of this server; ask for `` or a name that reflection lists"))
+    Status::not_found(format!(
+        "`{service}` is no service of this server; ask for `` or a name that reflection lists"
+    ))
 }
 
 impl NamedService for HealthGrpc {
@@ -99,15 +103,19 @@ where
     fn call(&mut self, request: http::Request<Inbound<B>>) -> Self::Future {
         let health = self.clone();
         match request.uri().path() {
-            "/grpc.health.v1.Health/Check" => {
-                unary::answer(request, move |message: Bytes, _| Ok(Reply::Now(health.check(&message).map(|answer| Framed::of(&answer)))))
-            }
+            "/grpc.health.v1.Health/Check" => unary::answer(request, move |message: Bytes, _| {
+                Ok(Reply::Now(health.check(&message).map(|answer| Framed::of(&answer))))
+            }),
             "/grpc.health.v1.Health/Watch" => {
                 let line = request.extensions().get::<Arc<LineEnds>>().cloned().unwrap_or_default();
                 let watch = Watch { health, line };
-                Box::pin(async move { Ok(Grpc::new(FittedCodec::default()).server_streaming(watch, request).await) })
+                Box::pin(async move {
+                    Ok(Grpc::new(FittedCodec::default()).server_streaming(watch, request).await)
+                })
             }
-            _ => Box::pin(std::future::ready(Ok(Status::unimplemented("no such method").into_http()))),
+            _ => Box::pin(std::future::ready(Ok(
+                Status::unimplemented("no such method").into_http()
+            ))),
         }
     }
 }
@@ -129,13 +137,19 @@ impl ServerStreamingService<HealthCheckRequest> for Watch {
         let service = request.into_inner().service;
         // The protocol: a name that is not known may become known, and is watched all the same.
         let known = self.health.is_known(&service);
-        let word =
-            move |serving| if known { answer(serving) } else { HealthCheckResponse { status: ServingStatus::ServiceUnknown.into() } };
+        let word = move |serving| {
+            if known {
+                answer(serving)
+            } else {
+                HealthCheckResponse { status: ServingStatus::ServiceUnknown.into() }
+            }
+        };
         let mut changes = WatchStream::new(self.health.serving.clone());
         let stopping = self.line.stopping().cloned();
         let mut stop = Box::pin(async move {
             match stopping {
-                // An error means that the sender is gone, and with it the process that wants to serve.
+                // An error means that the sender is gone, and with it the process that wants to
+                // serve.
                 Some(mut stopping) => drop(stopping.wait_for(|stop| *stop).await),
                 None => std::future::pending().await,
             }

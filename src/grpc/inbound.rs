@@ -1,7 +1,9 @@
-//! What comes by a call, for every service alike: whole messages, and nothing of a message before all of it is there.
+//! What comes by a call, for every service alike: whole messages, and nothing of a message before
+//! all of it is there.
 //!
-//! A reader that makes room for the length that a message declares lets six bytes of a stranger cost megabytes. So the head of a message is
-//! handed on only together with its last byte; what has come until then grows with what comes, and is held out of one budget.
+//! A reader that makes room for the length that a message declares lets six bytes of a stranger
+//! cost megabytes. So the head of a message is handed on only together with its last byte; what has
+//! come until then grows with what comes, and is held out of one budget.
 
 use std::io::Read;
 use std::pin::Pin;
@@ -29,7 +31,9 @@ const LAST_BYTES: Duration = Duration::from_millis(250);
 
 /// Why a call ends that waits for what its caller sends next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the server stops, and this call has nothing in work; call again, at another server or at the next start of this one")]
+#[error(
+    "the server stops, and this call has nothing in work; call again, at another server or at the next start of this one"
+)]
 pub(super) struct Stopping;
 
 type Stop = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -72,7 +76,8 @@ impl<B> Inbound<B> {
     /// Of a call of a test's own, up to 4 MiB.
     #[cfg(test)]
     pub(super) fn of(body: B) -> Self {
-        let kind = Kind { known: Known::Yes, max_message_bytes: 4 << 20, is_stream: false, gzip: false };
+        let kind =
+            Kind { known: Known::Yes, max_message_bytes: 4 << 20, is_stream: false, gzip: false };
         Self::new(body, 0, Arc::default(), kind)
     }
 
@@ -140,7 +145,8 @@ impl<B> Inbound<B> {
         }
     }
 
-    /// Keeps what has come apart from what it came with: a few bytes would else hold all that was read together with them.
+    /// Keeps what has come apart from what it came with: a few bytes would else hold all that was
+    /// read together with them.
     fn keep(&mut self) {
         if !self.first.is_empty() {
             self.joined.extend_from_slice(&self.first);
@@ -187,7 +193,8 @@ pub(super) struct Kind {
 
 const ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
 
-/// Whether messages may come compressed with gzip. They are unpacked where they come in, so that no service has to know: the field is taken out.
+/// Whether messages may come compressed with gzip. They are unpacked where they come in, so that no
+/// service has to know: the field is taken out.
 pub(super) fn takes_gzip(headers: &mut HeaderMap) -> Result<bool, NotRead> {
     match headers.get(ENCODING) {
         None => Ok(false),
@@ -212,7 +219,10 @@ where
     type Data = Bytes;
     type Error = Status;
 
-    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let this = &mut *self;
         loop {
             match this.whole() {
@@ -235,8 +245,12 @@ where
                         }
                     }
                 },
-                Some(Err(error)) => return Poll::Ready(Some(Err(Status::from_error(error.into())))),
-                None if this.first.is_empty() && this.joined.is_empty() => return Poll::Ready(None),
+                Some(Err(error)) => {
+                    return Poll::Ready(Some(Err(Status::from_error(error.into()))));
+                }
+                None if this.first.is_empty() && this.joined.is_empty() => {
+                    return Poll::Ready(None);
+                }
                 None => {
                     let head = this.first.len().max(this.joined.len()) >= HEAD_BYTES;
                     (this.first, this.joined) = Default::default();

@@ -1,5 +1,5 @@
-//! Keeps the catalog in the ledger. A resource is written as the message that shows it, behind a byte that says how; an API key with its hash
-//! between the two.
+//! Keeps the catalog in the ledger. A resource is written as the message that shows it, behind a
+//! byte that says how; an API key with its hash between the two.
 
 use std::sync::Arc;
 
@@ -8,11 +8,16 @@ use prost::Message;
 use super::convert::{keys, plans, subscribers, targets};
 use super::pb::tollgate as pb;
 use super::plans::desk::Desk;
-use crate::catalog::{Catalog, Draft, FirstRequest, HashKey, Image, Keeper, KeyEntry, Kind, MadeRequest, RequestKey, Stored, ValueHash};
+use crate::catalog::{
+    Catalog, Draft, FirstRequest, HashKey, Image, Keeper, KeyEntry, Kind, MadeRequest, RequestKey,
+    Stored, ValueHash,
+};
 use crate::decide::invalid::Invalid;
 use crate::decide::plan::Id;
 use crate::decide::time::SECOND_NS;
-use crate::ledger::{CatalogChange, CatalogEdit, CatalogImage, CatalogResource, LedgerThread, Once, OnceKind};
+use crate::ledger::{
+    CatalogChange, CatalogEdit, CatalogImage, CatalogResource, LedgerThread, Once, OnceKind,
+};
 
 /// How values are written. Another way gets another number, and this one stays readable.
 const WRITTEN_AS: u8 = 1;
@@ -33,9 +38,18 @@ impl LedgerKeeper {
 }
 
 impl Keeper for LedgerKeeper {
-    fn keep(&self, expected: u64, edit: &Draft, request: Option<MadeRequest<'_>>) -> Result<(), String> {
+    fn keep(
+        &self,
+        expected: u64,
+        edit: &Draft,
+        request: Option<MadeRequest<'_>>,
+    ) -> Result<(), String> {
         let catalog = edit.catalog();
-        let change = |(kind, id): &(Kind, _)| CatalogChange { kind: number(*kind), id: Arc::clone(id), value: write(catalog, *kind, id) };
+        let change = |(kind, id): &(Kind, _)| CatalogChange {
+            kind: number(*kind),
+            id: Arc::clone(id),
+            value: write(catalog, *kind, id),
+        };
         let changes: Vec<_> = edit.changed().map(change).collect();
         let revision = if changes.is_empty() { expected } else { catalog.revision() };
         let edit = CatalogEdit { expected, revision, changes, once: request.map(once) };
@@ -47,18 +61,27 @@ impl Keeper for LedgerKeeper {
     }
 
     fn find(&self, request: &RequestKey) -> Result<Option<FirstRequest>, String> {
-        let made = self.ledger.ledger().find_made(OnceKind::Request, &request.name).map_err(|error| error.to_string())?;
+        let made = self
+            .ledger
+            .ledger()
+            .find_made(OnceKind::Request, &request.name)
+            .map_err(|error| error.to_string())?;
         Ok(made.map(|made| FirstRequest { fields: made.fields, answer: made.note }))
     }
 
     fn published(&self, before: &Catalog, after: &Catalog, changed: &[(Kind, Id)]) {
         let lowered = |id: &Id| {
-            let plan = |catalog: &'_ Catalog| catalog.plans().get(id).map(|stored| Arc::clone(&stored.value.plan));
+            let plan = |catalog: &'_ Catalog| {
+                catalog.plans().get(id).map(|stored| Arc::clone(&stored.value.plan))
+            };
             plan(before).is_some_and(|was| plan(after).is_none_or(|now| now.lowers(&was)))
         };
         for (_, id) in changed.iter().filter(|(kind, id)| *kind == Kind::Plan && lowered(id)) {
             if let Err(error) = self.desk.take_back(id) {
-                tracing::warn!(plan = &**id, "unspent units of the plan were not handed back: {error}");
+                tracing::warn!(
+                    plan = &**id,
+                    "unspent units of the plan were not handed back: {error}"
+                );
             }
         }
     }
@@ -76,7 +99,13 @@ impl Keeper for LedgerKeeper {
 }
 
 fn once(MadeRequest { key, answer, now }: MadeRequest<'_>) -> Once {
-    Once { kind: OnceKind::Request, name: key.name, fields: key.fields, note: answer, now_s: now.unix_s() }
+    Once {
+        kind: OnceKind::Request,
+        name: key.name,
+        fields: key.fields,
+        note: answer,
+        now_s: now.unix_s(),
+    }
 }
 
 /// What in a catalog cannot be used, a line for each.
@@ -85,7 +114,9 @@ pub fn unusable(kept: &CatalogImage) -> Vec<String> {
     let unread = image.unreadable.clone();
     let restored = Catalog::restore(HashKey([0; 32]), None, image);
     let unprepared = restored.unreadable_resources().filter(|resource| !unread.contains(resource));
-    reasons.extend(unprepared.map(|(kind, id)| format!("a {} that cannot be used: `{id}`", kind.word())));
+    reasons.extend(
+        unprepared.map(|(kind, id)| format!("a {} that cannot be used: `{id}`", kind.word())),
+    );
     reasons
 }
 
@@ -129,7 +160,9 @@ fn write(catalog: &Catalog, kind: Kind, id: &str) -> Option<Vec<u8>> {
     match kind {
         Kind::Target => value.extend(targets::to_wire(catalog.targets().get(id)?).encode_to_vec()),
         Kind::Plan => value.extend(plans::to_wire(catalog.plans().get(id)?).encode_to_vec()),
-        Kind::Subscriber => value.extend(subscribers::to_wire(catalog.subscribers().get(id)?).encode_to_vec()),
+        Kind::Subscriber => {
+            value.extend(subscribers::to_wire(catalog.subscribers().get(id)?).encode_to_vec())
+        }
         Kind::Key => {
             let key = catalog.keys().get(id)?;
             value.extend(key.value.hash.0);
@@ -142,13 +175,20 @@ fn write(catalog: &Catalog, kind: Kind, id: &str) -> Option<Vec<u8>> {
 fn read(resource: &CatalogResource, image: &mut Image) -> Result<(), String> {
     let (&written_as, value) = resource.value.split_first().ok_or("it is empty")?;
     if written_as != WRITTEN_AS {
-        return Err(format!("it is written in the way {written_as}, this program knows {WRITTEN_AS}: run a newer one"));
+        return Err(format!(
+            "it is written in the way {written_as}, this program knows {WRITTEN_AS}: run a newer one"
+        ));
     }
     match resource.kind {
         1 => {
             let wire: pb::Target = message(value)?;
             let (revision, create, update) = (wire.revision, wire.create_time, wire.update_time);
-            image.targets.push(stored(targets::target(wire).map_err(listed)?, revision, create, update));
+            image.targets.push(stored(
+                targets::target(wire).map_err(listed)?,
+                revision,
+                create,
+                update,
+            ));
         }
         2 => {
             let wire: pb::UsagePlan = message(value)?;
@@ -158,16 +198,27 @@ fn read(resource: &CatalogResource, image: &mut Image) -> Result<(), String> {
         3 => {
             let wire: pb::Subscriber = message(value)?;
             let (revision, create, update) = (wire.revision, wire.create_time, wire.update_time);
-            image.subscribers.push(stored(subscribers::subscriber(wire).map_err(listed)?, revision, create, update));
+            image.subscribers.push(stored(
+                subscribers::subscriber(wire).map_err(listed)?,
+                revision,
+                create,
+                update,
+            ));
         }
         4 => {
-            let (hash, value) = value.split_first_chunk::<HASH_BYTES>().ok_or("its hash is cut off")?;
+            let (hash, value) =
+                value.split_first_chunk::<HASH_BYTES>().ok_or("its hash is cut off")?;
             let wire: pb::ApiKey = message(value)?;
             let (revision, create, update) = (wire.revision, wire.create_time, wire.update_time);
             let last_four = wire.last_four.clone();
             let mut key = keys::api_key(wire).map_err(listed)?;
             key.last_four = last_four;
-            image.keys.push(stored(KeyEntry { key, hash: ValueHash(*hash) }, revision, create, update));
+            image.keys.push(stored(
+                KeyEntry { key, hash: ValueHash(*hash) },
+                revision,
+                create,
+                update,
+            ));
         }
         kind => return Err(format!("this program knows no kind {kind}: run a newer one")),
     }
@@ -182,11 +233,18 @@ fn listed(mistakes: Vec<Invalid>) -> String {
     mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
-fn stored<T>(value: T, revision: u64, create: Option<prost_types::Timestamp>, update: Option<prost_types::Timestamp>) -> Stored<T> {
+fn stored<T>(
+    value: T,
+    revision: u64,
+    create: Option<prost_types::Timestamp>,
+    update: Option<prost_types::Timestamp>,
+) -> Stored<T> {
     let ns = |time: Option<prost_types::Timestamp>| {
         let time = time.unwrap_or_default();
         let seconds = u64::try_from(time.seconds).unwrap_or_default();
-        seconds.saturating_mul(SECOND_NS).saturating_add(u64::try_from(time.nanos).unwrap_or_default())
+        seconds
+            .saturating_mul(SECOND_NS)
+            .saturating_add(u64::try_from(time.nanos).unwrap_or_default())
     };
     Stored { value, revision, create_ns: ns(create), update_ns: ns(update) }
 }
@@ -198,7 +256,9 @@ mod tests {
     use crate::clock::Clock;
     use crate::decide::lookup::Lookup;
     use crate::decide::time::Now;
-    use crate::engine::plans::{CheckInput, Checked, LeaseSettings, PlanEngine, Settings, Shortage};
+    use crate::engine::plans::{
+        CheckInput, Checked, LeaseSettings, PlanEngine, Settings, Shortage,
+    };
     use crate::grpc::{convert, json};
     use crate::ledger::{Ledger, LedgerScope, SqliteLedger};
 
@@ -209,9 +269,15 @@ mod tests {
         let secrets = ledger.secrets().unwrap();
         let holder = ledger.join(1).unwrap();
         let thread = Arc::new(LedgerThread::start(ledger, 16).unwrap());
-        let engine = Arc::new(PlanEngine::new(Settings::new(secrets.receipt_key, secrets.fingerprint)));
+        let engine =
+            Arc::new(PlanEngine::new(Settings::new(secrets.receipt_key, secrets.fingerprint)));
         let desk = Desk::new(engine, thread.clone(), holder, Clock::from_fn(|| NOW));
-        CatalogStore::kept(HashKey(secrets.key_hash), None, Arc::new(LedgerKeeper::new(thread, desk))).unwrap()
+        CatalogStore::kept(
+            HashKey(secrets.key_hash),
+            None,
+            Arc::new(LedgerKeeper::new(thread, desk)),
+        )
+        .unwrap()
     }
 
     fn declared(file: &str) -> crate::catalog::Declared {
@@ -235,23 +301,39 @@ subscribers: [{id: acme, plans: [gold, empty], keys: [{id: one, value: a-value-o
         let before = {
             let store = open(folder.path());
             store.edit(EditOptions::default(), NOW, |draft| draft.apply(&declared)).unwrap();
-            store.edit(EditOptions::default(), NOW, |draft| draft.delete_target("users/prod", "", true)).unwrap();
+            store
+                .edit(EditOptions::default(), NOW, |draft| {
+                    draft.delete_target("users/prod", "", true)
+                })
+                .unwrap();
             store.snapshot()
         };
         let store = open(folder.path());
         let after = store.snapshot();
         let shown = |catalog: &Catalog| {
-            let plans: Vec<_> = catalog.plans().iter_after(None).map(|plan| plans::to_wire(plan)).collect();
-            let targets: Vec<_> = catalog.targets().iter_after(None).map(|target| targets::to_wire(target)).collect();
-            let subscribers: Vec<_> = catalog.subscribers().iter_after(None).map(|subscriber| subscribers::to_wire(subscriber)).collect();
-            let keys: Vec<_> = catalog.keys().iter_after(None).map(|key| keys::to_wire(key)).collect();
+            let plans: Vec<_> =
+                catalog.plans().iter_after(None).map(|plan| plans::to_wire(plan)).collect();
+            let targets: Vec<_> =
+                catalog.targets().iter_after(None).map(|target| targets::to_wire(target)).collect();
+            let subscribers: Vec<_> = catalog
+                .subscribers()
+                .iter_after(None)
+                .map(|subscriber| subscribers::to_wire(subscriber))
+                .collect();
+            let keys: Vec<_> =
+                catalog.keys().iter_after(None).map(|key| keys::to_wire(key)).collect();
             format!("{} {plans:?} {targets:?} {subscribers:?} {keys:?}", catalog.revision())
         };
         assert_eq!(shown(&before), shown(&after));
         assert_eq!(&*after.api_key(b"a-value-of-twenty-characters").unwrap().id, "one");
         // The second time nothing differs, and nothing is written.
         assert!(
-            store.edit(EditOptions::default(), NOW, |draft| draft.apply(&declared)).unwrap().answer.len() <= 2,
+            store
+                .edit(EditOptions::default(), NOW, |draft| draft.apply(&declared))
+                .unwrap()
+                .answer
+                .len()
+                <= 2,
             "only what was deleted since"
         );
     }
@@ -262,45 +344,83 @@ subscribers: [{id: acme, plans: [gold, empty], keys: [{id: one, value: a-value-o
         let ledger: Arc<dyn Ledger> = Arc::new(SqliteLedger::open(folder.path()).unwrap());
         let holder = ledger.join(1).unwrap();
         let thread = Arc::new(LedgerThread::start(ledger, 16).unwrap());
-        let settings = Settings { lease: Some(LeaseSettings::default()), ..Settings::new([1; 32], [2; 16]) };
+        let settings =
+            Settings { lease: Some(LeaseSettings::default()), ..Settings::new([1; 32], [2; 16]) };
         let engine = Arc::new(PlanEngine::new(settings));
         let desk = Desk::new(engine.clone(), thread.clone(), holder, Clock::from_fn(|| NOW));
         let keeper = Arc::new(LedgerKeeper::new(thread.clone(), desk.clone()));
         let store = CatalogStore::kept(HashKey([3; 32]), None, keeper).unwrap();
-        let charged = || thread.ledger().usage(&LedgerScope::All, 0, u64::MAX / 2).unwrap().iter().map(|row| row.charged).sum::<u64>();
-        let request =
-            CheckInput { api_key: b"a-value-of-twenty-characters", target: "t", method: b"", path: b"", cost: None, operation_id: b"" };
+        let charged = || {
+            thread
+                .ledger()
+                .usage(&LedgerScope::All, 0, u64::MAX / 2)
+                .unwrap()
+                .iter()
+                .map(|row| row.charged)
+                .sum::<u64>()
+        };
+        let request = CheckInput {
+            api_key: b"a-value-of-twenty-characters",
+            target: "t",
+            method: b"",
+            path: b"",
+            cost: None,
+            operation_id: b"",
+        };
         let check = || loop {
             match engine.check_or_need(&**store.load(), &request, Shortage::Ask, NOW).unwrap() {
                 Checked::Decided(decision) => break decision.verdict.is_allowed(),
                 Checked::Needs(needs) => {
                     let draw = desk.draw(needs, std::time::Duration::from_secs(60));
-                    tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(draw);
+                    tokio::runtime::Builder::new_current_thread()
+                        .enable_time()
+                        .build()
+                        .unwrap()
+                        .block_on(draw);
                 }
             }
         };
-        let gold = |rest: &str| format!("plans: [{{id: gold, entitlements: [{{name: all, targets: [t], {rest}}}]}}]");
+        let gold = |rest: &str| {
+            format!("plans: [{{id: gold, entitlements: [{{name: all, targets: [t], {rest}}}]}}]")
+        };
         let edit = |file: &str| {
             store.edit(EditOptions::default(), NOW, |draft| draft.apply(&declared(file))).unwrap();
             charged()
         };
         edit(&gold("quotas: [{name: q, limit: 1000, unit: YEAR}]"));
-        edit("subscribers: [{id: acme, plans: [gold], keys: [{id: k, value: a-value-of-twenty-characters}]}]");
+        edit(
+            "subscribers: [{id: acme, plans: [gold], keys: [{id: k, value: a-value-of-twenty-characters}]}]",
+        );
         assert!(check() && check() && check());
         let leased = charged();
         assert!(leased > 3, "more is leased than was spent");
-        assert_eq!(edit(&gold("rateLimit: {requestsPerSecond: 9}, quotas: [{name: q, limit: 1000, unit: YEAR}]")), leased);
+        assert_eq!(
+            edit(&gold(
+                "rateLimit: {requestsPerSecond: 9}, quotas: [{name: q, limit: 1000, unit: YEAR}]"
+            )),
+            leased
+        );
         assert_eq!(edit(&gold("quotas: [{name: q, limit: 1001, unit: YEAR}]")), leased);
-        assert_eq!(edit(&gold("quotas: [{name: q, limit: 1000, unit: YEAR}]")), 3, "when it is acknowledged, no unit is held");
+        assert_eq!(
+            edit(&gold("quotas: [{name: q, limit: 1000, unit: YEAR}]")),
+            3,
+            "when it is acknowledged, no unit is held"
+        );
         assert!(check() && charged() > 4);
-        assert_eq!(edit(&gold("rateLimit: {requestsPerSecond: 9}")), 4, "a quota that is gone is spent no more");
+        assert_eq!(
+            edit(&gold("rateLimit: {requestsPerSecond: 9}")),
+            4,
+            "a quota that is gone is spent no more"
+        );
     }
 
     #[test]
     fn what_cannot_be_read_is_named() {
         let mut image = Image::default();
-        let mut tried =
-            |kind, value: &[u8]| read(&CatalogResource { kind, id: "x".into(), value: value.to_vec() }, &mut image).unwrap_err();
+        let mut tried = |kind, value: &[u8]| {
+            read(&CatalogResource { kind, id: "x".into(), value: value.to_vec() }, &mut image)
+                .unwrap_err()
+        };
         assert!(tried(1, b"").contains("empty"));
         assert!(tried(1, b"\x02").contains("run a newer one"));
         assert!(tried(9, b"\x01").contains("no kind 9"));

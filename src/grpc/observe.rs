@@ -1,4 +1,5 @@
-//! Counts calls by method, how long they take, how many wait, and what was refused as input, around every service.
+//! Counts calls by method, how long they take, how many wait, and what was refused as input, around
+//! every service.
 
 use std::fmt;
 use std::future::Future;
@@ -13,7 +14,9 @@ use prost_types::FileDescriptorSet;
 use tonic::Code;
 
 use super::deadline::Arrived;
-use super::overload::{Backlog, Line, LineEnds, Overloaded, Sheds, Turn, is_queue, is_spared, sheds};
+use super::overload::{
+    Backlog, Line, LineEnds, Overloaded, Sheds, Turn, is_queue, is_spared, sheds,
+};
 use super::{ENVOY_DESCRIPTORS, TOLLGATE_DESCRIPTORS};
 use crate::clock::Clock;
 use crate::metrics::{CallMeter, Metrics};
@@ -46,13 +49,23 @@ const CODES: usize = 17;
 
 impl Observe {
     pub fn new(metrics: Arc<Metrics>, clock: Clock, backlog: Arc<Backlog>) -> Self {
-        metrics.describe_counter("tollgate_rejected_calls", "Calls that ended in an error, by gRPC code");
+        metrics.describe_counter(
+            "tollgate_rejected_calls",
+            "Calls that ended in an error, by gRPC code",
+        );
         let method = |path: String| {
             let meter = metrics.calls(path.rsplit('/').next().unwrap_or_default());
             Method { meter, decides: sheds(&path) != Sheds::Never, spared: is_spared(&path), path }
         };
         let methods = served_paths().into_iter().map(method).collect();
-        Self { methods, other: metrics.calls("other"), rejected: [const { OnceLock::new() }; CODES], metrics, clock, backlog }
+        Self {
+            methods,
+            other: metrics.calls("other"),
+            rejected: [const { OnceLock::new() }; CODES],
+            metrics,
+            clock,
+            backlog,
+        }
     }
 
     /// The calls that wait for the core, and the clock that they are timed by.
@@ -68,23 +81,38 @@ impl Observe {
     /// A call that starts now.
     pub(super) fn begin(self: &Arc<Self>, path: &str, line: &Arc<LineEnds>) -> Call {
         let method = self.methods.iter().position(|known| known.path == path);
-        let (decides, spared) =
-            method.and_then(|method| self.methods.get(method)).map_or((false, false), |method| (method.decides, method.spared));
+        let (decides, spared) = method
+            .and_then(|method| self.methods.get(method))
+            .map_or((false, false), |method| (method.decides, method.spared));
         if !spared {
             line.came();
         }
         let turn = self.backlog.arrive(|| decides);
-        Call { observe: self.clone(), method, start_ns: self.clock.steady_ns(), turn, began: false, line: line.clone() }
+        Call {
+            observe: self.clone(),
+            method,
+            start_ns: self.clock.steady_ns(),
+            turn,
+            began: false,
+            line: line.clone(),
+        }
     }
 
     /// `began_ns` where it was answered as soon as it began.
     fn end(&self, call: &Call, began_ns: Option<u64>, headers: &HeaderMap) {
-        let meter = call.method.and_then(|method| self.methods.get(method)).map_or(&self.other, |method| &method.meter);
+        let meter = call
+            .method
+            .and_then(|method| self.methods.get(method))
+            .map_or(&self.other, |method| &method.meter);
         let end_ns = self.clock.steady_ns();
         meter.record(end_ns.saturating_sub(call.start_ns));
         match (call.turn, began_ns) {
-            (Turn::Waits { behind }, Some(began_ns)) if is_queue(behind) => self.backlog.took(end_ns.saturating_sub(began_ns)),
-            (Turn::Waits { behind: 0 }, Some(began_ns)) => self.backlog.took_at_most(end_ns.saturating_sub(began_ns)),
+            (Turn::Waits { behind }, Some(began_ns)) if is_queue(behind) => {
+                self.backlog.took(end_ns.saturating_sub(began_ns))
+            }
+            (Turn::Waits { behind: 0 }, Some(began_ns)) => {
+                self.backlog.took_at_most(end_ns.saturating_sub(began_ns))
+            }
             _ => {}
         }
         if let Some(code) = error_code(headers) {
@@ -93,7 +121,8 @@ impl Observe {
     }
 
     fn reject(&self, code: Code) {
-        let counter = || self.metrics.counter("tollgate_rejected_calls", &[("code", &format!("{code:?}"))]);
+        let counter =
+            || self.metrics.counter("tollgate_rejected_calls", &[("code", &format!("{code:?}"))]);
         let known = usize::try_from(i32::from(code)).ok().and_then(|code| self.rejected.get(code));
         match known {
             Some(known) => known.get_or_init(counter).increment(1),
@@ -113,9 +142,17 @@ pub(super) fn served_paths() -> Vec<String> {
     ];
     let mut paths = Vec::new();
     // They are part of the program: what cannot be decoded would fail every test.
-    for file in sets.into_iter().filter_map(|set| FileDescriptorSet::decode(set).ok()).flat_map(|set| set.file) {
+    for file in sets
+        .into_iter()
+        .filter_map(|set| FileDescriptorSet::decode(set).ok())
+        .flat_map(|set| set.file)
+    {
         for service in &file.service {
-            paths.extend(service.method.iter().map(|method| format!("/{}.{}/{}", file.package(), service.name(), method.name())));
+            paths.extend(
+                service.method.iter().map(|method| {
+                    format!("/{}.{}/{}", file.package(), service.name(), method.name())
+                }),
+            );
         }
     }
     paths
@@ -145,8 +182,9 @@ impl Call {
         !self.began && self.turn != Turn::Refused
     }
 
-    /// It is looked at. When that was, for the first time; without a queue in front of it that is when it came. Of one that was not let in
-    /// that is not known: it may be a report, which is taken all the same.
+    /// It is looked at. When that was, for the first time; without a queue in front of it that is
+    /// when it came. Of one that was not let in that is not known: it may be a report, which is
+    /// taken all the same.
     fn begin(&mut self) -> Option<u64> {
         let waits = self.waits();
         if !std::mem::replace(&mut self.began, true) {
@@ -166,7 +204,8 @@ impl Call {
         Some(now_ns)
     }
 
-    /// Nobody is there any more to hear what it would come to. What has begun is waited for, as long as its connection is.
+    /// Nobody is there any more to hear what it would come to. What has begun is waited for, as
+    /// long as its connection is.
     fn is_cut(&self) -> bool {
         if self.began { self.line.is_over() } else { self.line.is_cut() }
     }
@@ -188,7 +227,8 @@ impl Drop for Call {
 pub struct Observed<F> {
     answer: F,
     call: Option<Call>,
-    /// Nobody is there any more to hear it: it is dropped as soon as HTTP/2 sees that its connection is gone, decided and charged nowhere.
+    /// Nobody is there any more to hear it: it is dropped as soon as HTTP/2 sees that its
+    /// connection is gone, decided and charged nowhere.
     given_up: bool,
 }
 
@@ -240,7 +280,11 @@ mod tests {
     #[test]
     fn every_service_is_known_by_its_methods() {
         let paths = served_paths();
-        assert_eq!(paths[..2].iter().filter(|path| path.starts_with("/envoy.service.")).count(), 2, "{paths:?}");
+        assert_eq!(
+            paths[..2].iter().filter(|path| path.starts_with("/envoy.service.")).count(),
+            2,
+            "{paths:?}"
+        );
         for path in [
             "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit",
             "/envoy.service.auth.v3.Authorization/Check",
@@ -256,15 +300,29 @@ mod tests {
     #[test]
     fn a_call_is_counted_when_it_is_answered_and_what_is_not_served_as_other() {
         let metrics = Arc::new(Metrics::new());
-        let observe = Arc::new(Observe::new(metrics.clone(), Clock::system(), Overload::new(None, None).core()));
+        let observe = Arc::new(Observe::new(
+            metrics.clone(),
+            Clock::system(),
+            Overload::new(None, None).core(),
+        ));
         let line = Arc::default();
-        for path in ["/tollgate.v1.DecisionService/Check", "/envoy.service.auth.v3.Authorization/Check", "/no/such"] {
+        for path in [
+            "/tollgate.v1.DecisionService/Check",
+            "/envoy.service.auth.v3.Authorization/Check",
+            "/no/such",
+        ] {
             observe.end(&observe.begin(path, &line), None, &HeaderMap::new());
         }
         drop(observe.begin("/tollgate.v1.DecisionService/Check", &line));
         let text = metrics.render();
-        assert!(text.contains("ratelimit_service_total_requests{grpc_method=\"Check\"} 2\n"), "{text}");
-        assert!(text.contains("ratelimit_service_total_requests{grpc_method=\"other\"} 1\n"), "{text}");
+        assert!(
+            text.contains("ratelimit_service_total_requests{grpc_method=\"Check\"} 2\n"),
+            "{text}"
+        );
+        assert!(
+            text.contains("ratelimit_service_total_requests{grpc_method=\"other\"} 1\n"),
+            "{text}"
+        );
         assert!(text.contains("ratelimit_service_response_time_seconds_bucket{grpc_method=\"Check\",le=\"+Inf\"} 2\n"), "{text}");
         assert!(!text.contains("tollgate_rejected_calls{"), "{text}");
     }
@@ -272,12 +330,16 @@ mod tests {
     #[test]
     fn a_call_whose_turn_comes_when_its_connection_was_cut_is_not_decided() {
         let backlog = Overload::new(None, None).core();
-        let observe = Arc::new(Observe::new(Arc::new(Metrics::new()), Clock::system(), backlog.clone()));
+        let observe =
+            Arc::new(Observe::new(Arc::new(Metrics::new()), Clock::system(), backlog.clone()));
         let line: Arc<LineEnds> = Arc::default();
-        let mut before: Vec<_> = (0..20).map(|_| observe.begin("/tollgate.v1.DecisionService/Check", &line)).collect();
+        let mut before: Vec<_> =
+            (0..20).map(|_| observe.begin("/tollgate.v1.DecisionService/Check", &line)).collect();
         let mut context = Context::from_waker(std::task::Waker::noop());
         let mut answer_to = |call| {
-            let answer = std::future::poll_fn(|_| Poll::Ready(Ok::<_, std::convert::Infallible>(Response::new(()))));
+            let answer = std::future::poll_fn(|_| {
+                Poll::Ready(Ok::<_, std::convert::Infallible>(Response::new(())))
+            });
             Pin::new(&mut Observed::new(answer, call)).poll(&mut context).is_ready()
         };
         assert!(answer_to(before.pop()), "it is there");
@@ -292,35 +354,55 @@ mod tests {
     fn the_time_of_a_call_runs_from_when_it_came_and_not_from_when_its_turn_comes() {
         let now = Arc::new(std::sync::atomic::AtomicU64::new(1));
         let told = now.clone();
-        let clock =
-            Clock::from_fn(move || crate::decide::time::Now { unix_ns: 1, steady_ns: told.load(std::sync::atomic::Ordering::Relaxed) });
-        let observe = Arc::new(Observe::new(Arc::new(Metrics::new()), clock.clone(), Overload::new(None, None).core()));
+        let clock = Clock::from_fn(move || crate::decide::time::Now {
+            unix_ns: 1,
+            steady_ns: told.load(std::sync::atomic::Ordering::Relaxed),
+        });
+        let observe = Arc::new(Observe::new(
+            Arc::new(Metrics::new()),
+            clock.clone(),
+            Overload::new(None, None).core(),
+        ));
         let mut headers = HeaderMap::new();
         headers.insert("grpc-timeout", "20m".parse().unwrap());
         let call = observe.begin("/tollgate.v1.DecisionService/Check", &Arc::default());
         now.store(20_000_001, std::sync::atomic::Ordering::Relaxed);
-        let over = || crate::grpc::deadline::Deadline::of(&headers, &clock).time_left(&clock).is_err();
-        let answer = std::future::poll_fn(|_| Poll::Ready(Ok::<_, std::convert::Infallible>(Response::new(over()))));
-        let answered = Pin::new(&mut Observed::new(answer, Some(call))).poll(&mut Context::from_waker(std::task::Waker::noop()));
+        let over =
+            || crate::grpc::deadline::Deadline::of(&headers, &clock).time_left(&clock).is_err();
+        let answer = std::future::poll_fn(|_| {
+            Poll::Ready(Ok::<_, std::convert::Infallible>(Response::new(over())))
+        });
+        let answered = Pin::new(&mut Observed::new(answer, Some(call)))
+            .poll(&mut Context::from_waker(std::task::Waker::noop()));
         assert!(matches!(answered, Poll::Ready(Ok(response)) if *response.body()));
         assert!(!over(), "outside of it nothing has come");
     }
 
-    /// An Envoy's report is told from a decision by its message, so it comes as one that is not let in.
+    /// An Envoy's report is told from a decision by its message, so it comes as one that is not let
+    /// in.
     #[test]
-    fn a_report_that_was_not_let_in_is_answered_once_it_has_begun_and_not_begun_once_its_connection_is_cut() {
+    fn a_report_that_was_not_let_in_is_answered_once_it_has_begun_and_not_begun_once_its_connection_is_cut()
+     {
         let backlog = Overload::new(Some(std::time::Duration::from_millis(1)), None).core();
-        let observe = Arc::new(Observe::new(Arc::new(Metrics::new()), Clock::system(), backlog.clone()));
+        let observe =
+            Arc::new(Observe::new(Arc::new(Metrics::new()), Clock::system(), backlog.clone()));
         let others: Arc<LineEnds> = Arc::default();
-        let _before: Vec<_> = (0..1_000).map(|_| observe.begin("/tollgate.v1.DecisionService/Check", &others)).collect();
+        let _before: Vec<_> = (0..1_000)
+            .map(|_| observe.begin("/tollgate.v1.DecisionService/Check", &others))
+            .collect();
         let mut context = Context::from_waker(std::task::Waker::noop());
         let mut twice = |line: &Arc<LineEnds>, between: fn(&LineEnds)| {
-            let call = observe.begin("/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit", line);
+            let call =
+                observe.begin("/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit", line);
             assert!(call.overloaded().is_some());
             let mut polls = 0;
             let answer = std::future::poll_fn(|_| {
                 polls += 1;
-                if polls < 2 { Poll::Pending } else { Poll::Ready(Ok::<_, std::convert::Infallible>(Response::new(()))) }
+                if polls < 2 {
+                    Poll::Pending
+                } else {
+                    Poll::Ready(Ok::<_, std::convert::Infallible>(Response::new(())))
+                }
             });
             let mut call = Observed::new(answer, Some(call));
             assert!(Pin::new(&mut call).poll(&mut context).is_pending());
@@ -332,12 +414,20 @@ mod tests {
         assert_eq!(twice(&line, LineEnds::cut), (true, true), "it is waited for");
         assert!(!line.is_answering());
         assert_eq!(twice(&line, |_| ()), (false, false), "it has come too late");
-        assert_eq!(twice(&Arc::default(), LineEnds::end), (true, false), "nobody can be told any more");
+        assert_eq!(
+            twice(&Arc::default(), LineEnds::end),
+            (true, false),
+            "nobody can be told any more"
+        );
     }
 
     #[test]
     fn a_connection_is_answering_from_when_a_call_begins_to_when_it_is_answered_or_given_up() {
-        let observe = Arc::new(Observe::new(Arc::new(Metrics::new()), Clock::system(), Overload::new(None, None).core()));
+        let observe = Arc::new(Observe::new(
+            Arc::new(Metrics::new()),
+            Clock::system(),
+            Overload::new(None, None).core(),
+        ));
         let mut context = Context::from_waker(std::task::Waker::noop());
         for answered in [true, false] {
             let line: Arc<LineEnds> = Arc::default();
@@ -346,7 +436,11 @@ mod tests {
             let mut call = Observed::new(
                 std::future::poll_fn(|_| {
                     polls += 1;
-                    if polls < 2 { Poll::Pending } else { Poll::Ready(Ok::<_, std::convert::Infallible>(Response::new(()))) }
+                    if polls < 2 {
+                        Poll::Pending
+                    } else {
+                        Poll::Ready(Ok::<_, std::convert::Infallible>(Response::new(())))
+                    }
                 }),
                 Some(call),
             );

@@ -1,10 +1,12 @@
 //! Sheds decisions that come to a core with more work than anyone should wait for.
 //!
-//! A core answers calls one after the other, in the order in which they came. So a call that comes waits for as many as were let in and have
-//! not begun, each for as long as calls take. Only work that was let in counts, and not how long calls really wait: where most are shed they
-//! wait for the shedding, and a core that went by that would let in nobody.
+//! A core answers calls one after the other, in the order in which they came. So a call that comes
+//! waits for as many as were let in and have not begun, each for as long as calls take. Only work
+//! that was let in counts, and not how long calls really wait: where most are shed they wait for
+//! the shedding, and a core that went by that would let in nobody.
 //!
-//! Nothing has to recover: when no call waits, the next one is let in. Where refusing is too much as well, `unread` closes connections.
+//! Nothing has to recover: when no call waits, the next one is let in. Where refusing is too much
+//! as well, `unread` closes connections.
 
 mod control;
 mod unread;
@@ -43,10 +45,17 @@ pub struct Overload {
 }
 
 impl Overload {
-    /// Sheds calls that would wait longer than `max_lag`, and closes connections where calls come to wait for longer than `max_unread` all the
-    /// same; for longer than twice `max_lag` in any case. `None`: never; where no call is shed, no connection is closed.
+    /// Sheds calls that would wait longer than `max_lag`, and closes connections where calls come
+    /// to wait for longer than `max_unread` all the same; for longer than twice `max_lag` in any
+    /// case. `None`: never; where no call is shed, no connection is closed.
     pub fn new(max_lag: Option<Duration>, max_unread: Option<Duration>) -> Self {
-        Self { max_lag, max_unread, budget: Arc::default(), control_per_second: 0, cores: Mutex::default() }
+        Self {
+            max_lag,
+            max_unread,
+            budget: Arc::default(),
+            control_per_second: 0,
+            cores: Mutex::default(),
+        }
     }
 
     /// Refuses calls that would have to be kept, where all that are kept hold more than `bytes`.
@@ -55,7 +64,8 @@ impl Overload {
         Self { budget: Arc::new(Budget::new(bytes)), ..self }
     }
 
-    /// Closes connections that send more frames a second that belong to no call than these, beside those that their calls allow. 0: never.
+    /// Closes connections that send more frames a second that belong to no call than these, beside
+    /// those that their calls allow. 0: never.
     #[must_use]
     pub fn calming(self, control_per_second: u64) -> Self {
         Self { control_per_second, ..self }
@@ -63,7 +73,9 @@ impl Overload {
 
     /// A core more.
     pub fn core(&self) -> Arc<Backlog> {
-        let ns = |time: Option<Duration>| time.map_or(u64::MAX, |time| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
+        let ns = |time: Option<Duration>| {
+            time.map_or(u64::MAX, |time| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
+        };
         // Who lets calls wait for longer does not want connections closed for it.
         let max_unread = self.max_lag.and_then(|lag| Some(self.max_unread?.max(2 * lag)));
         let core = Arc::new(Backlog {
@@ -95,12 +107,14 @@ impl Overload {
         self.budget.refused()
     }
 
-    /// Connections that were closed since the start, because they sent too many frames that belong to no call.
+    /// Connections that were closed since the start, because they sent too many frames that belong
+    /// to no call.
     pub fn calmed(&self) -> u64 {
         self.cores.lock().iter().map(|core| core.calmed.load(Ordering::Relaxed)).sum()
     }
 
-    /// How late turns came at most, on any core, since this was asked last, in nanoseconds: measured, whatever it was that kept the core.
+    /// How late turns came at most, on any core, since this was asked last, in nanoseconds:
+    /// measured, whatever it was that kept the core.
     pub fn take_lag_ns(&self, now_ns: u64) -> u64 {
         self.cores.lock().iter().map(|core| core.pulse.take_ns(now_ns)).max().unwrap_or(0)
     }
@@ -204,11 +218,13 @@ impl Backlog {
     /// An answer took this long, from its beginning.
     pub(super) fn took(&self, ns: u64) {
         let smoothed_ns = self.smoothed_ns.load(Ordering::Relaxed);
-        // One answer, or a pause of the whole machine in one, says little: it counts for no more than two of those before. And a few of its
-        // kind may always wait.
+        // One answer, or a pause of the whole machine in one, says little: it counts for no more
+        // than two of those before. And a few of its kind may always wait.
         let usual_ns = smoothed_ns / SMOOTHED;
-        let ns = ns.min(usual_ns.saturating_mul(2).saturating_add(HTTP2_NS)).min(self.max_lag_ns / FEW);
-        self.smoothed_ns.store((smoothed_ns - smoothed_ns / SMOOTHED).saturating_add(ns), Ordering::Relaxed);
+        let ns =
+            ns.min(usual_ns.saturating_mul(2).saturating_add(HTTP2_NS)).min(self.max_lag_ns / FEW);
+        self.smoothed_ns
+            .store((smoothed_ns - smoothed_ns / SMOOTHED).saturating_add(ns), Ordering::Relaxed);
     }
 
     /// An answer took no longer than this: what was learned of dearer calls is forgotten.
@@ -228,7 +244,8 @@ const PULSE: Duration = Duration::from_millis(10);
 /// A timer of the runtime may be this late by itself.
 const TIMER_NS: u64 = 2_000_000;
 
-/// How late turns come: something that is to happen every [`PULSE`] has its turn behind all that the core has to do.
+/// How late turns come: something that is to happen every [`PULSE`] has its turn behind all that
+/// the core has to do.
 #[derive(Debug, Default)]
 struct Pulse {
     /// When the next turn is to come. 0: nobody measures.
@@ -238,12 +255,17 @@ struct Pulse {
 
 impl Pulse {
     fn begin(&self, now_ns: u64) {
-        let due_ns = now_ns.saturating_add(u64::try_from(PULSE.as_nanos()).unwrap_or(u64::MAX)).saturating_add(TIMER_NS);
+        let due_ns = now_ns
+            .saturating_add(u64::try_from(PULSE.as_nanos()).unwrap_or(u64::MAX))
+            .saturating_add(TIMER_NS);
         self.due_ns.store(due_ns, Ordering::Relaxed);
     }
 
     fn end(&self, now_ns: u64) {
-        self.latest_ns.fetch_max(now_ns.saturating_sub(self.due_ns.load(Ordering::Relaxed)), Ordering::Relaxed);
+        self.latest_ns.fetch_max(
+            now_ns.saturating_sub(self.due_ns.load(Ordering::Relaxed)),
+            Ordering::Relaxed,
+        );
     }
 
     /// The latest since this was asked last, or the one that has not come yet.
@@ -446,7 +468,8 @@ impl Line {
     pub(super) fn read(&mut self, bytes: &[u8]) -> Looked {
         add(&self.ends.received, bytes.len());
         let calls = self.ends.calls.load(Ordering::Relaxed);
-        if !self.is_cut() && self.reading.read(calls, &self.core.unread, || self.clock.steady_ns()) {
+        if !self.is_cut() && self.reading.read(calls, &self.core.unread, || self.clock.steady_ns())
+        {
             self.core.closed.fetch_add(1, Ordering::Relaxed);
             self.ends.cut();
         }
@@ -474,14 +497,19 @@ impl Drop for Begun {
     }
 }
 
-/// Why a connection is closed whose calls lay unread for too long, and what came by it was not looked at.
+/// Why a connection is closed whose calls lay unread for too long, and what came by it was not
+/// looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the connection is closed, because the core is further behind than grpc.max_unread_ms; connect and ask again")]
+#[error(
+    "the connection is closed, because the core is further behind than grpc.max_unread_ms; connect and ask again"
+)]
 pub(super) struct Cut;
 
 /// Why a connection is closed that sends too much that is no call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the connection is closed, because it sends more pings, settings and the like than its calls explain, see grpc.max_control_frames")]
+#[error(
+    "the connection is closed, because it sends more pings, settings and the like than its calls explain, see grpc.max_control_frames"
+)]
 pub(super) struct Calmed;
 
 /// Whether it is worth a reading of the clock to know what a call takes.
@@ -491,7 +519,9 @@ pub(super) fn is_queue(behind: u64) -> bool {
 
 /// Why a decision was not made. It has charged nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("overloaded: a decision would wait longer than the {max_lag_ms} ms of grpc.max_lag_ms; ask again later")]
+#[error(
+    "overloaded: a decision would wait longer than the {max_lag_ms} ms of grpc.max_lag_ms; ask again later"
+)]
 pub(super) struct Shed {
     max_lag_ms: u64,
 }
@@ -524,7 +554,8 @@ pub(super) enum Sheds {
     ByMessage,
 }
 
-/// Decisions may be shed. Reports are not: with one a refund would be lost. Nor is what operators and probes ask.
+/// Decisions may be shed. Reports are not: with one a refund would be lost. Nor is what operators
+/// and probes ask.
 pub(super) fn sheds(path: &str) -> Sheds {
     match path {
         "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit" => Sheds::ByMessage,
@@ -538,12 +569,15 @@ pub(super) fn sheds(path: &str) -> Sheds {
 /// Calls whose messages are answered each by itself, or that are answered more than once.
 pub(super) fn is_stream(path: &str) -> bool {
     (path.ends_with("Stream") && path.starts_with("/tollgate.v1.DecisionService/"))
-        || (path.starts_with("/grpc.") && (path.ends_with("/Watch") || path.ends_with("/ServerReflectionInfo")))
+        || (path.starts_with("/grpc.")
+            && (path.ends_with("/Watch") || path.ends_with("/ServerReflectionInfo")))
 }
 
-/// Connections are not closed for these, where they make no other calls: reports, and what operators do.
+/// Connections are not closed for these, where they make no other calls: reports, and what
+/// operators do.
 pub(super) fn is_spared(path: &str) -> bool {
-    path.starts_with("/tollgate.v1.DecisionService/Report") || path.starts_with("/tollgate.v1.UsagePlanService/")
+    path.starts_with("/tollgate.v1.DecisionService/Report")
+        || path.starts_with("/tollgate.v1.UsagePlanService/")
 }
 
 #[cfg(test)]

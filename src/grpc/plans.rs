@@ -1,4 +1,5 @@
-//! Usage plans as every service of the edge asks about them: one way in to the engine, with the catalog and the clock of one moment.
+//! Usage plans as every service of the edge asks about them: one way in to the engine, with the
+//! catalog and the clock of one moment.
 
 pub mod desk;
 pub mod headers;
@@ -20,7 +21,10 @@ use crate::clock::Clock;
 use crate::config;
 use crate::decide::time::{Now, SECOND_NS};
 use crate::decide::verdict::{Decision, Reason};
-use crate::engine::plans::{CheckInput, InvalidRequest, Need, NotRecorded, PlanEngine, Report, Seat, Settled, Settlement, Shortage};
+use crate::engine::plans::{
+    CheckInput, InvalidRequest, Need, NotRecorded, PlanEngine, Report, Seat, Settled, Settlement,
+    Shortage,
+};
 use crate::ledger::LedgerError;
 use crate::metrics::{Metrics, Striped, thread_number};
 
@@ -39,7 +43,8 @@ pub struct Plans {
     room: Room,
 }
 
-/// So many threads remember callers, each those that it sees: the callers of one connection are seen by one thread.
+/// So many threads remember callers, each those that it sees: the callers of one connection are
+/// seen by one thread.
 const REMEMBERING_THREADS: usize = 64;
 
 /// Why a report was not settled. It may come again.
@@ -86,7 +91,11 @@ struct Sitting<'p> {
 
 impl Sitting<'_> {
     /// One try.
-    fn decide<R, F: FnOnce(&Decision<'_>) -> R>(&mut self, request: &CheckInput<'_>, answer: F) -> Result<Decided<R, F>, InvalidRequest> {
+    fn decide<R, F: FnOnce(&Decision<'_>) -> R>(
+        &mut self,
+        request: &CheckInput<'_>,
+        answer: F,
+    ) -> Result<Decided<R, F>, InvalidRequest> {
         let who = self.who(request);
         self.decide_for(who, request, answer)
     }
@@ -104,10 +113,18 @@ impl Sitting<'_> {
     ) -> Result<Decided<R, F>, InvalidRequest> {
         let plans = self.plans;
         let (recent, called) = (self.recent.as_mut().zip(who), (request.api_key, request.target));
-        let caller = recent.and_then(|(recent, who)| recent.find(&self.catalog, who, called, self.now));
+        let caller =
+            recent.and_then(|(recent, who)| recent.find(&self.catalog, who, called, self.now));
         let mut decision = unavailable();
         let known = caller.map(Caller::covered);
-        let needs = plans.engine.check_into(&**self.catalog, known, request, self.shortage, self.now, &mut decision)?;
+        let needs = plans.engine.check_into(
+            &**self.catalog,
+            known,
+            request,
+            self.shortage,
+            self.now,
+            &mut decision,
+        )?;
         if let Some(needs) = needs {
             return Ok(Err((needs, answer)));
         }
@@ -132,8 +149,11 @@ impl Sitting<'_> {
     ) -> Vec<(usize, Vec<Need>)> {
         let mut open = Vec::new();
         loop {
-            let some: SmallVec<[_; AHEAD]> =
-                requests.by_ref().take(AHEAD).map(|(place, request)| (place, self.who(&request), request)).collect();
+            let some: SmallVec<[_; AHEAD]> = requests
+                .by_ref()
+                .take(AHEAD)
+                .map(|(place, request)| (place, self.who(&request), request))
+                .collect();
             if some.is_empty() {
                 return open;
             }
@@ -197,11 +217,14 @@ impl Plans {
         metrics: &Metrics,
     ) -> Self {
         let room = Room::default();
-        let recent = std::iter::repeat_with(|| Mutex::new(catalog.recent(&room))).take(REMEMBERING_THREADS).collect();
+        let recent = std::iter::repeat_with(|| Mutex::new(catalog.recent(&room)))
+            .take(REMEMBERING_THREADS)
+            .collect();
         Self { engine, catalog, clock, settings, desk, meters: Meters::new(metrics), recent, room }
     }
 
-    /// Lets go of callers who did not call since this was last called. It keeps nobody waiting for long.
+    /// Lets go of callers who did not call since this was last called. It keeps nobody waiting for
+    /// long.
     pub fn forget_idle_callers(&self) {
         for recent in &self.recent {
             let mut part = 0;
@@ -236,10 +259,12 @@ impl Plans {
         &self.settings
     }
 
-    /// Decides one request, within `time_left`. What is made of the decision is made while the catalog that it was made by is still there.
+    /// Decides one request, within `time_left`. What is made of the decision is made while the
+    /// catalog that it was made by is still there.
     ///
-    /// With a lease in hand nothing is waited for. Else the ledger is asked, and the request starts again at the first step, with a new `now`:
-    /// while it waits it holds no lock and has charged nothing, so a call that is cancelled meanwhile costs nothing.
+    /// With a lease in hand nothing is waited for. Else the ledger is asked, and the request starts
+    /// again at the first step, with a new `now`: while it waits it holds no lock and has charged
+    /// nothing, so a call that is cancelled meanwhile costs nothing.
     ///
     /// # Errors
     /// Where the gateway's request cannot be decided, whoever the caller is.
@@ -294,8 +319,9 @@ impl Plans {
         }
     }
 
-    /// Decides `count` requests by one catalog and one reading of the clock, for as long as nothing is waited for. Those that wait for the
-    /// ledger wait together, and hold up no others: all of them no longer than one would, and within `time_left`. `answer` is told the place of a
+    /// Decides `count` requests by one catalog and one reading of the clock, for as long as nothing
+    /// is waited for. Those that wait for the ledger wait together, and hold up no others: all of
+    /// them no longer than one would, and within `time_left`. `answer` is told the place of a
     /// request, and `None` of one that cannot be decided, whoever the caller is.
     pub async fn check_all<'r>(
         &self,
@@ -308,7 +334,9 @@ impl Plans {
         let patience = Patience::new(now, self.settings.max_wait, time_left);
         let asks = self.desk.is_some() && !patience.left(now).is_zero();
         let shortage = if asks { Shortage::Ask } else { self.settings.on_failure };
-        let mut open = self.sit(shortage, now).decide_each((0..count).map(|place| (place, request(place))), &mut answer);
+        let mut open = self
+            .sit(shortage, now)
+            .decide_each((0..count).map(|place| (place, request(place))), &mut answer);
         while let (Some(desk), true) = (&self.desk, asks && !open.is_empty()) {
             let needs = open.iter_mut().flat_map(|(_, needs)| std::mem::take(needs)).collect();
             let works = desk.draw_unless_failing(needs, patience.left(self.clock.now())).await;
@@ -355,8 +383,8 @@ impl Plans {
         Sitting { plans: self, catalog: self.catalog.load(), recent, shortage, now, admitted: 0 }
     }
 
-    /// Settles one report. A correction is answered when the ledger has committed it, its mark with it; a report that changes nothing waits for
-    /// nothing.
+    /// Settles one report. A correction is answered when the ledger has committed it, its mark with
+    /// it; a report that changes nothing waits for nothing.
     ///
     /// # Errors
     /// Where the correction could not be recorded. The gateway should report again.
@@ -399,14 +427,20 @@ impl Plans {
 
 impl Meters {
     fn new(metrics: &Metrics) -> Self {
-        metrics.describe_counter("tollgate_checks", "Decisions by usage plans, by verdict and reason");
+        metrics
+            .describe_counter("tollgate_checks", "Decisions by usage plans, by verdict and reason");
         metrics.describe_counter("tollgate_reports", "Reports, by what they did");
-        let refused = Reason::ALL.iter().map(|reason| [("verdict", "DENY"), ("reason", reason.name())]);
-        let checks: Vec<_> = std::iter::once([("verdict", "ALLOW"), ("reason", "")]).chain(refused).collect();
+        let refused =
+            Reason::ALL.iter().map(|reason| [("verdict", "DENY"), ("reason", reason.name())]);
+        let checks: Vec<_> =
+            std::iter::once([("verdict", "ALLOW"), ("reason", "")]).chain(refused).collect();
         Self {
             checks: metrics.striped("tollgate_checks", &checks),
             without_ledger: AtomicU64::new(0),
-            reports: SETTLEMENTS.iter().map(|(_, name)| metrics.counter("tollgate_reports", &[("result", name)])).collect(),
+            reports: SETTLEMENTS
+                .iter()
+                .map(|(_, name)| metrics.counter("tollgate_reports", &[("result", name)]))
+                .collect(),
         }
     }
 

@@ -1,5 +1,5 @@
-//! Messages of the busiest calls, read without copies and written without a message in between. The format is that of prost, by its own
-//! functions; what other calls say goes through prost whole.
+//! Messages of the busiest calls, read without copies and written without a message in between. The
+//! format is that of prost, by its own functions; what other calls say goes through prost whole.
 
 use std::str::from_utf8;
 
@@ -17,8 +17,9 @@ pub enum Malformed {
 /// A name that nothing has.
 const NO_NAME: &str = "\u{fffd}";
 
-/// A name as a text. One that is no text names nothing, as one does that is not known: it is no reason for an RPC error, which gateways take
-/// for leave to let a request pass, nor for failing what stands beside it.
+/// A name as a text. One that is no text names nothing, as one does that is not known: it is no
+/// reason for an RPC error, which gateways take for leave to let a request pass, nor for failing
+/// what stands beside it.
 pub(super) fn text_or_none(name: &[u8]) -> &str {
     from_utf8(name).unwrap_or(NO_NAME)
 }
@@ -82,7 +83,8 @@ impl<'a> Field<'a, '_> {
     }
 
     pub(super) fn skip(self) -> Result<(), Malformed> {
-        skip_field(self.wire, self.tag, self.rest, DecodeContext::default()).map_err(|_| Malformed::Message)
+        skip_field(self.wire, self.tag, self.rest, DecodeContext::default())
+            .map_err(|_| Malformed::Message)
     }
 
     fn expect(&self, wire: WireType) -> Result<(), Malformed> {

@@ -32,7 +32,8 @@ pub(super) use self::plans::metadata as plan_metadata;
 pub(super) use self::response::string_struct;
 pub use self::service::RateLimitGrpc;
 
-/// Why a rate-limit request gets no answer. The texts of the first three are those of the reference.
+/// Why a rate-limit request gets no answer. The texts of the first three are those of the
+/// reference.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RateLimitError {
     #[error("rate limit domain must not be empty")]
@@ -41,11 +42,17 @@ pub enum RateLimitError {
     NoDescriptors,
     #[error("no rate limit configuration loaded")]
     NothingLoaded,
-    #[error("descriptors: {count} are more than the {max} that grpc.max_descriptors allows in a request")]
+    #[error(
+        "descriptors: {count} are more than the {max} that grpc.max_descriptors allows in a request"
+    )]
     TooManyDescriptors { count: usize, max: usize },
-    #[error("descriptors[{descriptor}].entries: {count} are more than the {max} that grpc.max_entries allows in a descriptor")]
+    #[error(
+        "descriptors[{descriptor}].entries: {count} are more than the {max} that grpc.max_entries allows in a descriptor"
+    )]
     TooManyEntries { descriptor: usize, count: usize, max: usize },
-    #[error("descriptors[{descriptor}].limit.unit {unit} is no unit of time: use 1 (SECOND) to 7 (WEEK)")]
+    #[error(
+        "descriptors[{descriptor}].limit.unit {unit} is no unit of time: use 1 (SECOND) to 7 (WEEK)"
+    )]
     OverrideUnit { descriptor: usize, unit: i32 },
     #[error(transparent)]
     Refused(#[from] Refusal),
@@ -84,14 +91,21 @@ impl RateLimiter {
         settings: config::RateLimit,
         bounds: config::GrpcBounds,
     ) -> Self {
-        metrics
-            .describe_counter("ratelimit_service_global_shadow_mode", "Requests over a limit that the shadow mode of all rules let pass");
-        metrics.describe_counter("ratelimit_service_domain_not_found", "Requests for a domain that no rules file defines");
+        metrics.describe_counter(
+            "ratelimit_service_global_shadow_mode",
+            "Requests over a limit that the shadow mode of all rules let pass",
+        );
+        metrics.describe_counter(
+            "ratelimit_service_domain_not_found",
+            "Requests for a domain that no rules file defines",
+        );
         metrics.describe_counter(
             "ratelimit_service_should_rate_limit_error",
             "Rate-limit requests that ended in an error. There is no Redis here whose errors could be counted",
         );
-        let error = |err_type| metrics.counter("ratelimit_service_should_rate_limit_error", &[("err_type", err_type)]);
+        let error = |err_type| {
+            metrics.counter("ratelimit_service_should_rate_limit_error", &[("err_type", err_type)])
+        };
         // Alerts of the reference read both.
         let (service_error, _) = (error("service_error"), error("redis_error"));
         Self {
@@ -109,11 +123,17 @@ impl RateLimiter {
         }
     }
 
-    /// Decides a request and charges it. Only a request that meets a durable rule may wait, for the ledger.
+    /// Decides a request and charges it. Only a request that meets a durable rule may wait, for the
+    /// ledger.
     ///
     /// # Errors
-    /// Where the gateway's request cannot be read, and where no rules are loaded. Never for bytes that a caller can choose.
-    pub async fn answer(&self, request: &RateLimitRequest, time_left: Option<Duration>) -> Result<RateLimitResponse, RateLimitError> {
+    /// Where the gateway's request cannot be read, and where no rules are loaded. Never for bytes
+    /// that a caller can choose.
+    pub async fn answer(
+        &self,
+        request: &RateLimitRequest,
+        time_left: Option<Duration>,
+    ) -> Result<RateLimitResponse, RateLimitError> {
         match self.first_try(request)? {
             First::Answered(answer) => Ok(answer),
             First::Later(open) => self.answer_later(request, open, time_left).await,
@@ -148,7 +168,9 @@ impl RateLimiter {
         open: Open,
         time_left: Option<Duration>,
     ) -> Result<RateLimitResponse, RateLimitError> {
-        self.wait_and_try(request, open, time_left).await.inspect_err(|_| self.service_error.increment(1))
+        self.wait_and_try(request, open, time_left)
+            .await
+            .inspect_err(|_| self.service_error.increment(1))
     }
 
     async fn wait_and_try(
@@ -173,7 +195,11 @@ impl RateLimiter {
     }
 
     /// One try, by the rules of this moment.
-    fn decide(&self, request: &RateLimitRequest, waiting: Option<Waiting>) -> Result<Decided, RateLimitError> {
+    fn decide(
+        &self,
+        request: &RateLimitRequest,
+        waiting: Option<Waiting>,
+    ) -> Result<Decided, RateLimitError> {
         let current = self.rulebook.current();
         let edition = current.as_ref().ok_or(RateLimitError::NothingLoaded)?;
         let descriptors = read(request)?;
@@ -186,12 +212,15 @@ impl RateLimiter {
         let durable = rules.domain(domain).is_some_and(Domain::has_durable);
         let decision = match durable.then(|| self.durable.next_try(waiting, &self.clock)) {
             None => self.engine.decide(rules, domain, &descriptors, modes, now),
-            Some(Try::Ask(counters)) => match self.engine.decide_with(&counters, rules, domain, &descriptors, modes, now) {
-                Ok(decision) => decision,
-                Err(needs) => return Ok(Decided::Needs(needs)),
-            },
+            Some(Try::Ask(counters)) => {
+                match self.engine.decide_with(&counters, rules, domain, &descriptors, modes, now) {
+                    Ok(decision) => decision,
+                    Err(needs) => return Ok(Decided::Needs(needs)),
+                }
+            }
             Some(Try::Last(counters)) => {
-                let decided = self.engine.decide_with(&counters, rules, domain, &descriptors, modes, now);
+                let decided =
+                    self.engine.decide_with(&counters, rules, domain, &descriptors, modes, now);
                 decided.unwrap_or_else(|never| match never {})
             }
         };
@@ -202,9 +231,15 @@ impl RateLimiter {
         Ok(Decided::Answered(response::build(request, &decision, &self.settings)))
     }
 
-    /// Whether a caller may ask for this: the domain says whether it is a decision or a report. `None`: it may do everything.
-    fn permit(&self, request: &RateLimitRequest, granted: Option<&Granted>) -> Result<(), RateLimitError> {
-        let needs = if self.is_for_reports(&request.domain) { Scopes::REPORT } else { Scopes::DECIDE };
+    /// Whether a caller may ask for this: the domain says whether it is a decision or a report.
+    /// `None`: it may do everything.
+    fn permit(
+        &self,
+        request: &RateLimitRequest,
+        granted: Option<&Granted>,
+    ) -> Result<(), RateLimitError> {
+        let needs =
+            if self.is_for_reports(&request.domain) { Scopes::REPORT } else { Scopes::DECIDE };
         Ok(granted.map_or(Ok(()), |granted| granted.permit(needs))?)
     }
 
@@ -216,11 +251,21 @@ impl RateLimiter {
     fn check_bounds(&self, request: &RateLimitRequest) -> Result<(), RateLimitError> {
         let config::GrpcBounds { max_descriptors, max_entries, .. } = self.bounds;
         if request.descriptors.len() > max_descriptors {
-            return Err(RateLimitError::TooManyDescriptors { count: request.descriptors.len(), max: max_descriptors });
+            return Err(RateLimitError::TooManyDescriptors {
+                count: request.descriptors.len(),
+                max: max_descriptors,
+            });
         }
-        let too_long = request.descriptors.iter().position(|descriptor| descriptor.entries.len() > max_entries);
+        let too_long = request
+            .descriptors
+            .iter()
+            .position(|descriptor| descriptor.entries.len() > max_entries);
         match too_long.and_then(|index| Some((index, request.descriptors.get(index)?))) {
-            Some((descriptor, found)) => Err(RateLimitError::TooManyEntries { descriptor, count: found.entries.len(), max: max_entries }),
+            Some((descriptor, found)) => Err(RateLimitError::TooManyEntries {
+                descriptor,
+                count: found.entries.len(),
+                max: max_entries,
+            }),
             None => Ok(()),
         }
     }
@@ -241,7 +286,12 @@ impl RateLimiter {
             };
             match runtime_levels {
                 Some(levels) => {
-                    self.metrics.count(&self.metrics.dynamic_rule(&String::from_utf8_lossy(&request.domain), &levels), tally);
+                    self.metrics.count(
+                        &self
+                            .metrics
+                            .dynamic_rule(&String::from_utf8_lossy(&request.domain), &levels),
+                        tally,
+                    );
                 }
                 None => {
                     if let Some(meters) = met.rule().and_then(|rule| edition.meters(rule)) {
@@ -281,7 +331,8 @@ fn read(request: &RateLimitRequest) -> Result<SmallVec<[Descriptor<'_>; 1]>, Rat
     let request_hits = u64::from(request.hits_addend.max(1));
     let mut descriptors = SmallVec::with_capacity(request.descriptors.len());
     for (index, descriptor) in request.descriptors.iter().enumerate() {
-        let limit_override = descriptor.limit.map(|limit| read_override(index, limit)).transpose()?;
+        let limit_override =
+            descriptor.limit.map(|limit| read_override(index, limit)).transpose()?;
         descriptors.push(Descriptor {
             entries: descriptor.entries.iter().map(|entry| (&*entry.key, &*entry.value)).collect(),
             limit_override,
@@ -293,13 +344,18 @@ fn read(request: &RateLimitRequest) -> Result<SmallVec<[Descriptor<'_>; 1]>, Rat
 }
 
 fn read_override(descriptor: usize, limit: wire::LimitOverride) -> Result<PerUnit, RateLimitError> {
-    let unit = override_unit(limit.unit).ok_or(RateLimitError::OverrideUnit { descriptor, unit: limit.unit })?;
+    let unit = override_unit(limit.unit)
+        .ok_or(RateLimitError::OverrideUnit { descriptor, unit: limit.unit })?;
     Ok(PerUnit { requests: limit.requests_per_unit, unit, multiplier: 1 })
 }
 
 fn override_level(entry: &wire::Entry) -> String {
     let key = String::from_utf8_lossy(&entry.key);
-    if entry.value.is_empty() { key.into_owned() } else { format!("{key}_{}", shown(&entry.key, &entry.value)) }
+    if entry.value.is_empty() {
+        key.into_owned()
+    } else {
+        format!("{key}_{}", shown(&entry.key, &entry.value))
+    }
 }
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! Server reflection, `grpc.reflection.v1` and the older `v1alpha`, whose messages are the same on the wire: many tools still ask for that one.
+//! Server reflection, `grpc.reflection.v1` and the older `v1alpha`, whose messages are the same on
+//! the wire: many tools still ask for that one.
 //!
 //! A question that has no answer is answered so, and the stream goes on.
 
@@ -22,8 +23,8 @@ use tonic::{Code, Request, Response, Status, Streaming};
 use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
 use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
 use tonic_reflection::pb::v1::{
-    ErrorResponse, ExtensionNumberResponse, FileDescriptorResponse, ListServiceResponse, ServerReflectionRequest, ServerReflectionResponse,
-    ServiceResponse,
+    ErrorResponse, ExtensionNumberResponse, FileDescriptorResponse, ListServiceResponse,
+    ServerReflectionRequest, ServerReflectionResponse, ServiceResponse,
 };
 
 use super::codec::FittedCodec;
@@ -44,7 +45,10 @@ impl Described {
     ///
     /// # Errors
     /// A set is none.
-    pub fn new(services: impl IntoIterator<Item = &'static str>, sets: &[&'static [u8]]) -> Result<Self, Malformed> {
+    pub fn new(
+        services: impl IntoIterator<Item = &'static str>,
+        sets: &[&'static [u8]],
+    ) -> Result<Self, Malformed> {
         let mut described = Self { services: services.into_iter().collect(), ..Self::default() };
         for set in sets {
             let mut fields = Fields::of(set);
@@ -65,7 +69,10 @@ impl Described {
         read.enum_type.iter().for_each(|values| self.add_enum(package, values, &file));
         for service in &read.service {
             let name = within(package, service.name());
-            service.method.iter().for_each(|method| self.add_symbol(within(&name, method.name()), &file));
+            service
+                .method
+                .iter()
+                .for_each(|method| self.add_symbol(within(&name, method.name()), &file));
             self.add_symbol(name, &file);
         }
         self.files.insert(read.name().to_owned(), file);
@@ -94,25 +101,43 @@ impl Described {
 
     fn answer(&self, request: ServerReflectionRequest) -> ServerReflectionResponse {
         let file = |file: Option<&Bytes>, name: &str| match file {
-            Some(file) => MessageResponse::FileDescriptorResponse(FileDescriptorResponse { file_descriptor_proto: vec![file.to_vec()] }),
+            Some(file) => MessageResponse::FileDescriptorResponse(FileDescriptorResponse {
+                file_descriptor_proto: vec![file.to_vec()],
+            }),
             None => wrong(Code::NotFound, format!("`{name}` is not known here")),
         };
         let response = match &request.message_request {
             Some(MessageRequest::FileByFilename(name)) => file(self.files.get(name), name),
             Some(MessageRequest::FileContainingSymbol(name)) => file(self.symbols.get(name), name),
-            Some(MessageRequest::FileContainingExtension(_)) => wrong(Code::NotFound, "there are no extensions".to_owned()),
+            Some(MessageRequest::FileContainingExtension(_)) => {
+                wrong(Code::NotFound, "there are no extensions".to_owned())
+            }
             // Clients take an error here for one of the whole server.
             Some(MessageRequest::AllExtensionNumbersOfType(name)) => {
                 let base_type_name = name.clone();
-                MessageResponse::AllExtensionNumbersResponse(ExtensionNumberResponse { base_type_name, extension_number: Vec::new() })
+                MessageResponse::AllExtensionNumbersResponse(ExtensionNumberResponse {
+                    base_type_name,
+                    extension_number: Vec::new(),
+                })
             }
             Some(MessageRequest::ListServices(_)) => {
-                let service = self.services.iter().map(|&name| ServiceResponse { name: name.to_owned() }).collect();
+                let service = self
+                    .services
+                    .iter()
+                    .map(|&name| ServiceResponse { name: name.to_owned() })
+                    .collect();
                 MessageResponse::ListServicesResponse(ListServiceResponse { service })
             }
-            None => wrong(Code::InvalidArgument, "message_request: is missing, say what is asked for".to_owned()),
+            None => wrong(
+                Code::InvalidArgument,
+                "message_request: is missing, say what is asked for".to_owned(),
+            ),
         };
-        ServerReflectionResponse { valid_host: request.host.clone(), original_request: Some(request), message_response: Some(response) }
+        ServerReflectionResponse {
+            valid_host: request.host.clone(),
+            original_request: Some(request),
+            message_response: Some(response),
+        }
     }
 }
 
@@ -154,7 +179,10 @@ where
             return Box::pin(ready(Ok(Status::unimplemented("no such method").into_http())));
         }
         Box::pin(async move {
-            Ok(Grpc::new(FittedCodec::default()).apply_max_message_size_config(Some(usize::MAX), None).streaming(answers, request).await)
+            Ok(Grpc::new(FittedCodec::default())
+                .apply_max_message_size_config(Some(usize::MAX), None)
+                .streaming(answers, request)
+                .await)
         })
     }
 }
@@ -163,13 +191,16 @@ struct Answers(Arc<Described>);
 
 impl StreamingService<ServerReflectionRequest> for Answers {
     type Response = ServerReflectionResponse;
-    type ResponseStream = Pin<Box<dyn Stream<Item = Result<ServerReflectionResponse, Status>> + Send>>;
+    type ResponseStream =
+        Pin<Box<dyn Stream<Item = Result<ServerReflectionResponse, Status>> + Send>>;
     type Future = BoxFuture<Response<Self::ResponseStream>, Status>;
 
     // A question is read when the answers before it have gone out.
     fn call(&mut self, request: Request<Streaming<ServerReflectionRequest>>) -> Self::Future {
         let described = self.0.clone();
-        let answers = request.into_inner().map(move |question| question.map(|question| described.answer(question)));
+        let answers = request
+            .into_inner()
+            .map(move |question| question.map(|question| described.answer(question)));
         Box::pin(ready(Ok(Response::new(Box::pin(answers) as Self::ResponseStream))))
     }
 }
@@ -189,7 +220,10 @@ mod tests {
     #[test]
     fn files_are_found_by_name_and_by_all_that_is_in_them() {
         let described = Described::new(["a.B"], &[TOLLGATE_DESCRIPTORS]).unwrap();
-        let whole = ask(&described, Some(MessageRequest::FileByFilename("tollgate/v1/decision.proto".to_owned())));
+        let whole = ask(
+            &described,
+            Some(MessageRequest::FileByFilename("tollgate/v1/decision.proto".to_owned())),
+        );
         for symbol in [
             "tollgate.v1.DecisionService",
             "tollgate.v1.DecisionService.Check",
@@ -198,10 +232,22 @@ mod tests {
             "tollgate.v1.Outcome.Ending",
             "tollgate.v1.Outcome.result",
         ] {
-            assert_eq!(ask(&described, Some(MessageRequest::FileContainingSymbol(symbol.to_owned()))), whole, "{symbol}");
+            assert_eq!(
+                ask(&described, Some(MessageRequest::FileContainingSymbol(symbol.to_owned()))),
+                whole,
+                "{symbol}"
+            );
         }
-        let MessageResponse::FileDescriptorResponse(FileDescriptorResponse { file_descriptor_proto }) = whole else { panic!("{whole:?}") };
-        assert_eq!(FileDescriptorProto::decode(&*file_descriptor_proto[0]).unwrap().name(), "tollgate/v1/decision.proto");
+        let MessageResponse::FileDescriptorResponse(FileDescriptorResponse {
+            file_descriptor_proto,
+        }) = whole
+        else {
+            panic!("{whole:?}")
+        };
+        assert_eq!(
+            FileDescriptorProto::decode(&*file_descriptor_proto[0]).unwrap().name(),
+            "tollgate/v1/decision.proto"
+        );
     }
 
     #[test]
@@ -213,13 +259,17 @@ mod tests {
             (Some(MessageRequest::FileContainingSymbol(String::new())), Code::NotFound),
             (Some(MessageRequest::FileContainingExtension(Default::default())), Code::NotFound),
         ] {
-            let MessageResponse::ErrorResponse(error) = ask(&described, question.clone()) else { panic!("{question:?}") };
+            let MessageResponse::ErrorResponse(error) = ask(&described, question.clone()) else {
+                panic!("{question:?}")
+            };
             assert_eq!(error.error_code, i32::from(code), "{question:?}");
         }
         let listed = ask(&described, Some(MessageRequest::ListServices(String::new())));
         assert_eq!(
             listed,
-            MessageResponse::ListServicesResponse(ListServiceResponse { service: vec![ServiceResponse { name: "a.B".to_owned() }] })
+            MessageResponse::ListServicesResponse(ListServiceResponse {
+                service: vec![ServiceResponse { name: "a.B".to_owned() }]
+            })
         );
     }
 }

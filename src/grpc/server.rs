@@ -1,7 +1,8 @@
 //! Serves gRPC on one thread per core, each with a runtime and connections of its own.
 //!
-//! A connection stays on the thread that it was given to, so a call never crosses threads, and answers that become ready together leave in one
-//! write. One acceptor gives each new connection to the thread with the fewest: two busy connections are on two cores, always.
+//! A connection stays on the thread that it was given to, so a call never crosses threads, and
+//! answers that become ready together leave in one write. One acceptor gives each new connection to
+//! the thread with the fewest: two busy connections are on two cores, always.
 
 mod connection;
 mod dispatch;
@@ -43,7 +44,12 @@ struct Meters {
 
 impl Server {
     pub fn new(settings: GrpcServer) -> Self {
-        Self { settings, tls: None, unix: None, meters: Meters { open: Gauge::noop(), refused: Counter::noop() } }
+        Self {
+            settings,
+            tls: None,
+            unix: None,
+            meters: Meters { open: Gauge::noop(), refused: Counter::noop() },
+        }
     }
 
     /// Speaks TLS, and nothing else.
@@ -62,24 +68,45 @@ impl Server {
     #[must_use]
     pub fn metered(self, metrics: &Metrics) -> Self {
         metrics.describe_gauge("tollgate_connections", "Open connections of the gRPC port");
-        metrics.describe_counter("tollgate_connections_refused", "Connections closed at once because of grpc.max_connections");
-        let meters =
-            Meters { open: metrics.gauge("tollgate_connections", &[]), refused: metrics.counter("tollgate_connections_refused", &[]) };
+        metrics.describe_counter(
+            "tollgate_connections_refused",
+            "Connections closed at once because of grpc.max_connections",
+        );
+        let meters = Meters {
+            open: metrics.gauge("tollgate_connections", &[]),
+            refused: metrics.counter("tollgate_connections_refused", &[]),
+        };
         Self { meters, ..self }
     }
 
-    /// Serves what `services` makes, once for each thread: what the threads do not share they do not wait for.
+    /// Serves what `services` makes, once for each thread: what the threads do not share they do
+    /// not wait for.
     ///
-    /// When `stopping` becomes true, nobody is accepted any more, the calls in flight are answered, and it returns when the last connection has
-    /// ended. It must run within a runtime; that runs the acceptor alone.
+    /// When `stopping` becomes true, nobody is accepted any more, the calls in flight are answered,
+    /// and it returns when the last connection has ended. It must run within a runtime; that runs
+    /// the acceptor alone.
     ///
     /// # Errors
     /// The listener cannot be used, or a thread cannot be started.
-    pub async fn serve(self, listener: TcpListener, services: impl Fn() -> Dispatch, stopping: watch::Receiver<bool>) -> io::Result<()> {
+    pub async fn serve(
+        self,
+        listener: TcpListener,
+        services: impl Fn() -> Dispatch,
+        stopping: watch::Receiver<bool>,
+    ) -> io::Result<()> {
         listener.set_nonblocking(true)?;
         let listener = tokio::net::TcpListener::from_std(listener)?;
         let warned = connection::Warned::default();
-        let start = |number| Worker::start(number, self.settings, self.tls.clone(), services(), stopping.clone(), warned.clone());
+        let start = |number| {
+            Worker::start(
+                number,
+                self.settings,
+                self.tls.clone(),
+                services(),
+                stopping.clone(),
+                warned.clone(),
+            )
+        };
         let workers = (0..self.settings.threads()).map(start).collect::<io::Result<Vec<_>>>()?;
         let mut accepting = stopping;
         let accept = async {

@@ -18,7 +18,8 @@ use crate::catalog::EditError;
 use crate::decide::invalid::Invalid;
 use crate::engine::plans::InvalidRequest;
 
-/// The reference answers UNKNOWN to all of these. What the gateway can mend is INVALID_ARGUMENT here, what passes by itself UNAVAILABLE.
+/// The reference answers UNKNOWN to all of these. What the gateway can mend is INVALID_ARGUMENT
+/// here, what passes by itself UNAVAILABLE.
 impl From<RateLimitError> for Status {
     fn from(error: RateLimitError) -> Self {
         match error {
@@ -42,12 +43,18 @@ impl From<NotRead> for Status {
         match error {
             NotRead::Compressed(_) => {
                 let mut status = Self::unimplemented(text);
-                status.metadata_mut().insert("grpc-accept-encoding", MetadataValue::from_static("identity,gzip"));
+                status
+                    .metadata_mut()
+                    .insert("grpc-accept-encoding", MetadataValue::from_static("identity,gzip"));
                 status
             }
-            NotRead::TooLong { .. } | NotRead::TooLongUnpacked { .. } => Self::resource_exhausted(text),
+            NotRead::TooLong { .. } | NotRead::TooLongUnpacked { .. } => {
+                Self::resource_exhausted(text)
+            }
             NotRead::NotGzip(_) => Self::invalid_argument(text),
-            NotRead::Flagged | NotRead::Missing | NotRead::Less | NotRead::More => Self::internal(text),
+            NotRead::Flagged | NotRead::Missing | NotRead::Less | NotRead::More => {
+                Self::internal(text)
+            }
         }
     }
 }
@@ -130,11 +137,17 @@ impl From<EditError> for Status {
     fn from(error: EditError) -> Self {
         let message = error.to_string();
         match error {
-            EditError::Invalid(mistakes) => details::refusal(Code::InvalidArgument, message, &mistakes),
+            EditError::Invalid(mistakes) => {
+                details::refusal(Code::InvalidArgument, message, &mistakes)
+            }
             EditError::NotFound { .. } => Self::not_found(message),
-            EditError::Exists { .. } | EditError::ValueInUse { .. } => Self::already_exists(message),
+            EditError::Exists { .. } | EditError::ValueInUse { .. } => {
+                Self::already_exists(message)
+            }
             EditError::Stale { .. } => Self::aborted(message),
-            EditError::InUse { .. } | EditError::MostOf { .. } => Self::failed_precondition(message),
+            EditError::InUse { .. } | EditError::MostOf { .. } => {
+                Self::failed_precondition(message)
+            }
             EditError::NoRandom(_) | EditError::NotKept(_) => Self::unavailable(message),
         }
     }

@@ -1,5 +1,5 @@
-//! Calls of one message each, without what tonic needs for streams: a message is read where it lies, and its answer is written once, into the
-//! frame that leaves.
+//! Calls of one message each, without what tonic needs for streams: a message is read where it
+//! lies, and its answer is written once, into the frame that leaves.
 
 use std::convert::Infallible;
 use std::future::poll_fn;
@@ -22,9 +22,11 @@ use super::inbound::Inbound;
 pub(super) const HEAD_BYTES: usize = 5;
 const STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
-static HEADERS: LazyLock<HeaderMap> =
-    LazyLock::new(|| HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/grpc"))]));
-static OK: LazyLock<HeaderMap> = LazyLock::new(|| HeaderMap::from_iter([(STATUS, HeaderValue::from_static("0"))]));
+static HEADERS: LazyLock<HeaderMap> = LazyLock::new(|| {
+    HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/grpc"))])
+});
+static OK: LazyLock<HeaderMap> =
+    LazyLock::new(|| HeaderMap::from_iter([(STATUS, HeaderValue::from_static("0"))]));
 
 /// Why a call's message was not read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -89,14 +91,20 @@ pub(super) struct Call<'c> {
 }
 
 /// Answers one call. An `Err` of the method is the answer as it is.
-pub(super) fn answer<B, M>(mut request: Request<Inbound<B>>, method: M) -> BoxFuture<Response<Body>, Infallible>
+pub(super) fn answer<B, M>(
+    mut request: Request<Inbound<B>>,
+    method: M,
+) -> BoxFuture<Response<Body>, Infallible>
 where
     B: HttpBody<Error: Into<StdError>> + Unpin + Send + 'static,
     M: FnOnce(Bytes, Call<'_>) -> Result<Reply, Box<Response<Body>>> + Send + 'static,
 {
     Box::pin(async move {
         let reply = match read(&mut request).await {
-            Ok(message) => match method(message, Call { headers: request.headers(), extensions: request.extensions() }) {
+            Ok(message) => match method(
+                message,
+                Call { headers: request.headers(), extensions: request.extensions() },
+            ) {
                 Ok(reply) => reply,
                 Err(answer) => return Ok(*answer),
             },
@@ -108,7 +116,8 @@ where
         };
         Ok(match answered {
             Ok(Framed(bytes)) => {
-                let mut response = Response::new(Body::new(Answer { bytes: Some(bytes.into()), ended: false }));
+                let mut response =
+                    Response::new(Body::new(Answer { bytes: Some(bytes.into()), ended: false }));
                 *response.headers_mut() = HEADERS.clone();
                 response
             }
@@ -154,7 +163,10 @@ impl HttpBody for Answer {
     type Data = Bytes;
     type Error = Status;
 
-    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         if let Some(bytes) = self.bytes.take() {
             return Poll::Ready(Some(Ok(Frame::data(bytes))));
         }

@@ -11,7 +11,10 @@ use super::audit;
 use super::convert::requests::ListRequest;
 use super::pb::tollgate as pb;
 use super::status::{invalid, unfinished};
-use crate::catalog::{Answer as Written, Catalog, CatalogStore, Draft, EditError, EditOptions, Edited, ListOptions, Page, RequestKey};
+use crate::catalog::{
+    Answer as Written, Catalog, CatalogStore, Draft, EditError, EditOptions, Edited, ListOptions,
+    Page, RequestKey,
+};
 use crate::decide::invalid::Invalid;
 use crate::decide::time::Now;
 use pb::usage_plan_service_server::UsagePlanService;
@@ -60,7 +63,14 @@ struct How<'a> {
 impl UsagePlans {
     /// The service over `store` and `books`; `now` is asked once per request.
     pub fn new(store: Arc<CatalogStore>, books: Arc<dyn Books>, now: Clock) -> Self {
-        Self { store, books, now, unshown: usage::Unshown::default(), sets: Semaphore::new(apply::AT_ONCE), max_set_bytes: usize::MAX }
+        Self {
+            store,
+            books,
+            now,
+            unshown: usage::Unshown::default(),
+            sets: Semaphore::new(apply::AT_ONCE),
+            max_set_bytes: usize::MAX,
+        }
     }
 
     /// The same, for sets in parts of at most so many bytes.
@@ -71,11 +81,14 @@ impl UsagePlans {
 
     /// How to make the edit that `message` asks for.
     fn options(how: &How<'_>, message: &impl Message) -> Result<Options, Status> {
-        Ok(Options { request: request_key(how.method, how.request_id, message)?, edit: EditOptions { validate_only: how.validate_only } })
+        Ok(Options {
+            request: request_key(how.method, how.request_id, message)?,
+            edit: EditOptions { validate_only: how.validate_only },
+        })
     }
 
-    /// Makes an edit, and answers it: `wire` says what with. It waits for those before it, and a large one takes its time, so it is no work for
-    /// a thread that serves calls.
+    /// Makes an edit, and answers it: `wire` says what with. It waits for those before it, and a
+    /// large one takes its time, so it is no work for a thread that serves calls.
     async fn edit<A: 'static, W: Message + Default + 'static>(
         &self,
         Options { request, edit }: Options,
@@ -99,11 +112,16 @@ impl UsagePlans {
     }
 
     /// A page of a list. A filter may look at every resource.
-    async fn page<T: Send + Sync + 'static>(&self, request: ListRequest, list: List<T>) -> Result<Page<T>, Status> {
+    async fn page<T: Send + Sync + 'static>(
+        &self,
+        request: ListRequest,
+        list: List<T>,
+    ) -> Result<Page<T>, Status> {
         let catalog = self.store.snapshot();
         let page = move || {
             let ListRequest { page_size, page_token, filter, order_by } = &request;
-            list(&catalog, &ListOptions { page_size: *page_size, page_token, filter, order_by }).map_err(invalid)
+            list(&catalog, &ListOptions { page_size: *page_size, page_token, filter, order_by })
+                .map_err(invalid)
         };
         apart(page).await
     }
@@ -132,12 +150,18 @@ impl<W: Message + Default> Written for OnWire<W> {
 type List<T> = fn(&Catalog, &ListOptions<'_>) -> Result<Page<T>, Vec<Invalid>>;
 
 /// Does work that may take long on a thread that serves no calls.
-async fn apart<T: Send + 'static>(work: impl FnOnce() -> Result<T, Status> + Send + 'static) -> Result<T, Status> {
+async fn apart<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Status> + Send + 'static,
+) -> Result<T, Status> {
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(unfinished(&error)))
 }
 
 /// What tells a retry from another request; the message is encoded only where it has a name.
-fn request_key(method: &str, request_id: &str, message: &impl Message) -> Result<Option<RequestKey>, Status> {
+fn request_key(
+    method: &str,
+    request_id: &str,
+    message: &impl Message,
+) -> Result<Option<RequestKey>, Status> {
     let encoded = if request_id.is_empty() { Vec::new() } else { message.encode_to_vec() };
     RequestKey::new(request_id, method, &encoded).map_err(|wrong| invalid(vec![wrong]))
 }
@@ -155,19 +179,31 @@ type Answer<T> = Result<Response<T>, Status>;
 
 #[tonic::async_trait]
 impl UsagePlanService for UsagePlans {
-    async fn create_usage_plan(&self, request: Request<pb::CreateUsagePlanRequest>) -> Answer<pb::UsagePlan> {
+    async fn create_usage_plan(
+        &self,
+        request: Request<pb::CreateUsagePlanRequest>,
+    ) -> Answer<pb::UsagePlan> {
         self.create_plan(request.into_inner()).await.map(Response::new)
     }
 
-    async fn get_usage_plan(&self, request: Request<pb::GetUsagePlanRequest>) -> Answer<pb::UsagePlan> {
+    async fn get_usage_plan(
+        &self,
+        request: Request<pb::GetUsagePlanRequest>,
+    ) -> Answer<pb::UsagePlan> {
         self.get_plan(&request.get_ref().id).map(Response::new)
     }
 
-    async fn list_usage_plans(&self, request: Request<pb::ListUsagePlansRequest>) -> Answer<pb::ListUsagePlansResponse> {
+    async fn list_usage_plans(
+        &self,
+        request: Request<pb::ListUsagePlansRequest>,
+    ) -> Answer<pb::ListUsagePlansResponse> {
         self.list_plans(request.into_inner()).await.map(Response::new)
     }
 
-    async fn update_usage_plan(&self, request: Request<pb::UpdateUsagePlanRequest>) -> Answer<pb::UsagePlan> {
+    async fn update_usage_plan(
+        &self,
+        request: Request<pb::UpdateUsagePlanRequest>,
+    ) -> Answer<pb::UsagePlan> {
         self.update_plan(request.into_inner()).await.map(Response::new)
     }
 
@@ -183,7 +219,10 @@ impl UsagePlanService for UsagePlans {
         self.get_one_target(&request.get_ref().id).map(Response::new)
     }
 
-    async fn list_targets(&self, request: Request<pb::ListTargetsRequest>) -> Answer<pb::ListTargetsResponse> {
+    async fn list_targets(
+        &self,
+        request: Request<pb::ListTargetsRequest>,
+    ) -> Answer<pb::ListTargetsResponse> {
         self.list_some_targets(request.into_inner()).await.map(Response::new)
     }
 
@@ -195,19 +234,31 @@ impl UsagePlanService for UsagePlans {
         self.delete_one_target(request.into_inner()).await.map(Response::new)
     }
 
-    async fn create_subscriber(&self, request: Request<pb::CreateSubscriberRequest>) -> Answer<pb::Subscriber> {
+    async fn create_subscriber(
+        &self,
+        request: Request<pb::CreateSubscriberRequest>,
+    ) -> Answer<pb::Subscriber> {
         self.create_one_subscriber(request.into_inner()).await.map(Response::new)
     }
 
-    async fn get_subscriber(&self, request: Request<pb::GetSubscriberRequest>) -> Answer<pb::Subscriber> {
+    async fn get_subscriber(
+        &self,
+        request: Request<pb::GetSubscriberRequest>,
+    ) -> Answer<pb::Subscriber> {
         self.get_one_subscriber(&request.get_ref().id).map(Response::new)
     }
 
-    async fn list_subscribers(&self, request: Request<pb::ListSubscribersRequest>) -> Answer<pb::ListSubscribersResponse> {
+    async fn list_subscribers(
+        &self,
+        request: Request<pb::ListSubscribersRequest>,
+    ) -> Answer<pb::ListSubscribersResponse> {
         self.list_some_subscribers(request.into_inner()).await.map(Response::new)
     }
 
-    async fn update_subscriber(&self, request: Request<pb::UpdateSubscriberRequest>) -> Answer<pb::Subscriber> {
+    async fn update_subscriber(
+        &self,
+        request: Request<pb::UpdateSubscriberRequest>,
+    ) -> Answer<pb::Subscriber> {
         self.update_one_subscriber(request.into_inner()).await.map(Response::new)
     }
 
@@ -215,11 +266,17 @@ impl UsagePlanService for UsagePlans {
         self.delete_one_subscriber(request.into_inner()).await.map(Response::new)
     }
 
-    async fn create_api_key(&self, request: Request<pb::CreateApiKeyRequest>) -> Answer<pb::CreateApiKeyResponse> {
+    async fn create_api_key(
+        &self,
+        request: Request<pb::CreateApiKeyRequest>,
+    ) -> Answer<pb::CreateApiKeyResponse> {
         self.create_key(request.into_inner()).await.map(Response::new)
     }
 
-    async fn import_api_key(&self, request: Request<pb::ImportApiKeyRequest>) -> Answer<pb::ApiKey> {
+    async fn import_api_key(
+        &self,
+        request: Request<pb::ImportApiKeyRequest>,
+    ) -> Answer<pb::ApiKey> {
         self.import_key(request.into_inner()).await.map(Response::new)
     }
 
@@ -227,11 +284,17 @@ impl UsagePlanService for UsagePlans {
         self.get_key(&request.get_ref().id).map(Response::new)
     }
 
-    async fn list_api_keys(&self, request: Request<pb::ListApiKeysRequest>) -> Answer<pb::ListApiKeysResponse> {
+    async fn list_api_keys(
+        &self,
+        request: Request<pb::ListApiKeysRequest>,
+    ) -> Answer<pb::ListApiKeysResponse> {
         self.list_keys(request.into_inner()).await.map(Response::new)
     }
 
-    async fn update_api_key(&self, request: Request<pb::UpdateApiKeyRequest>) -> Answer<pb::ApiKey> {
+    async fn update_api_key(
+        &self,
+        request: Request<pb::UpdateApiKeyRequest>,
+    ) -> Answer<pb::ApiKey> {
         self.update_key(request.into_inner()).await.map(Response::new)
     }
 
@@ -239,15 +302,24 @@ impl UsagePlanService for UsagePlans {
         self.delete_key(request.into_inner()).await.map(Response::new)
     }
 
-    async fn attach_target(&self, request: Request<pb::AttachTargetRequest>) -> Answer<pb::UsagePlan> {
+    async fn attach_target(
+        &self,
+        request: Request<pb::AttachTargetRequest>,
+    ) -> Answer<pb::UsagePlan> {
         self.attach(request.into_inner()).await.map(Response::new)
     }
 
-    async fn detach_target(&self, request: Request<pb::DetachTargetRequest>) -> Answer<pb::UsagePlan> {
+    async fn detach_target(
+        &self,
+        request: Request<pb::DetachTargetRequest>,
+    ) -> Answer<pb::UsagePlan> {
         self.detach(request.into_inner()).await.map(Response::new)
     }
 
-    async fn get_usage(&self, request: Request<pb::GetUsageRequest>) -> Answer<pb::GetUsageResponse> {
+    async fn get_usage(
+        &self,
+        request: Request<pb::GetUsageRequest>,
+    ) -> Answer<pb::GetUsageResponse> {
         self.usage(request.into_inner()).await.map(Response::new)
     }
 
@@ -261,7 +333,10 @@ impl UsagePlanService for UsagePlans {
 
     type ApplyStreamStream = apply::Parts;
 
-    async fn apply_stream(&self, request: Request<Streaming<pb::ApplyRequest>>) -> Answer<Self::ApplyStreamStream> {
+    async fn apply_stream(
+        &self,
+        request: Request<Streaming<pb::ApplyRequest>>,
+    ) -> Answer<Self::ApplyStreamStream> {
         self.apply_parts(request.into_inner()).await.map(Response::new)
     }
 }

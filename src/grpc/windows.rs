@@ -1,7 +1,8 @@
-//! Writes the windows of rules behind, and takes them over at start: between the engine, which does no I/O, and the ledger.
+//! Writes the windows of rules behind, and takes them over at start: between the engine, which does
+//! no I/O, and the ledger.
 //!
-//! What has changed is written each second, in pieces, so that leases do not wait behind it. A crash forgets what was counted since the last
-//! round; a clean stop writes everything.
+//! What has changed is written each second, in pieces, so that leases do not wait behind it. A
+//! crash forgets what was counted since the last round; a clean stop writes everything.
 
 use std::sync::Arc;
 
@@ -37,9 +38,21 @@ pub struct TakenOver {
 }
 
 impl WindowKeeper {
-    pub fn new(engine: Arc<RuleEngine>, ledger: Arc<LedgerThread>, holder: Holder, metrics: &Metrics) -> Self {
-        metrics.describe_counter("tollgate_windows_written", "Windows of rules written to the ledger");
-        Self { engine, ledger, holder, round: Mutex::new(()), written: metrics.counter("tollgate_windows_written", &[]) }
+    pub fn new(
+        engine: Arc<RuleEngine>,
+        ledger: Arc<LedgerThread>,
+        holder: Holder,
+        metrics: &Metrics,
+    ) -> Self {
+        metrics
+            .describe_counter("tollgate_windows_written", "Windows of rules written to the ledger");
+        Self {
+            engine,
+            ledger,
+            holder,
+            round: Mutex::new(()),
+            written: metrics.counter("tollgate_windows_written", &[]),
+        }
     }
 
     /// Takes over the windows that go on, before anything is charged.
@@ -68,10 +81,20 @@ impl WindowKeeper {
         let _alone = self.round.lock();
         let changed = self.engine.take_changed();
         let mut rest = changed.as_slice();
-        while let Some((piece, behind)) = rest.split_at_checked(PIECE.min(rest.len())).filter(|(piece, _)| !piece.is_empty()) {
-            let rows: Vec<_> =
-                piece.iter().map(|&WindowState { fingerprint, end_s, count }| WindowRow { fingerprint, end_s, count }).collect();
-            self.ledger.call(WindowReport { holder: self.holder, rows }).inspect_err(|_| self.engine.put_back(rest))?;
+        while let Some((piece, behind)) =
+            rest.split_at_checked(PIECE.min(rest.len())).filter(|(piece, _)| !piece.is_empty())
+        {
+            let rows: Vec<_> = piece
+                .iter()
+                .map(|&WindowState { fingerprint, end_s, count }| WindowRow {
+                    fingerprint,
+                    end_s,
+                    count,
+                })
+                .collect();
+            self.ledger
+                .call(WindowReport { holder: self.holder, rows })
+                .inspect_err(|_| self.engine.put_back(rest))?;
             self.written.increment(u64::try_from(piece.len()).unwrap_or_default());
             rest = behind;
         }

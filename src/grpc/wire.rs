@@ -1,5 +1,6 @@
-//! The messages of `envoy.service.ratelimit.v3`, wire-compatible, with everything that a caller can put bytes into decoded as bytes:
-//! protobuf's `string` refuses a header that is not UTF-8, and a refused message is an RPC error, on which Envoy lets the request pass.
+//! The messages of `envoy.service.ratelimit.v3`, wire-compatible, with everything that a caller can
+//! put bytes into decoded as bytes: protobuf's `string` refuses a header that is not UTF-8, and a
+//! refused message is an RPC error, on which Envoy lets the request pass.
 
 use envoy_types::pb::envoy::config::core::v3::HeaderValue;
 use envoy_types::pb::google::protobuf::{Duration, Struct};

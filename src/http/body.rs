@@ -57,22 +57,33 @@ pub(super) enum Unread {
 impl Bodies {
     /// `used` shows how much of the room is.
     pub(super) fn new(max_bytes: usize, all_bytes: usize, timeout: Duration, used: Gauge) -> Self {
-        Self { max_bytes, timeout, room: Arc::new(Room { free: AtomicUsize::new(all_bytes), used }) }
+        Self {
+            max_bytes,
+            timeout,
+            room: Arc::new(Room { free: AtomicUsize::new(all_bytes), used }),
+        }
     }
 
     /// Reads a whole body.
     pub(super) async fn read(&self, headers: &HeaderMap, body: Body) -> Result<Read, Unread> {
-        let declared = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+        let declared = headers
+            .get(header::CONTENT_LENGTH)
+            .and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
         // Nothing is committed by it: a body of that length may never come.
-        if declared.is_some_and(|declared| usize::try_from(declared).map_or(true, |declared| declared > self.max_bytes)) {
+        if declared.is_some_and(|declared| {
+            usize::try_from(declared).map_or(true, |declared| declared > self.max_bytes)
+        }) {
             self.throw_away(body);
             return Err(Unread::TooLarge(self.max_bytes));
         }
-        timeout(self.timeout, self.collect(body)).await.unwrap_or(Err(Unread::TooSlow(self.timeout)))
+        timeout(self.timeout, self.collect(body))
+            .await
+            .unwrap_or(Err(Unread::TooSlow(self.timeout)))
     }
 
-    /// Lets a body come that nobody wants, and keeps nothing of it: who is still sending would not see the answer if the connection was closed
-    /// at once. What is longer or slower than a body may be is cut off all the same.
+    /// Lets a body come that nobody wants, and keeps nothing of it: who is still sending would not
+    /// see the answer if the connection was closed at once. What is longer or slower than a body
+    /// may be is cut off all the same.
     pub(super) fn throw_away(&self, body: Body) {
         self.throw_rest_away(body.into_data_stream());
     }
@@ -91,7 +102,8 @@ impl Bodies {
     }
 
     async fn collect(&self, body: Body) -> Result<Read, Unread> {
-        let mut read = Read { bytes: Vec::new(), taken: Taken { bytes: 0, room: self.room.clone() } };
+        let mut read =
+            Read { bytes: Vec::new(), taken: Taken { bytes: 0, room: self.room.clone() } };
         let mut pieces = body.into_data_stream();
         while let Some(piece) = pieces.next().await {
             let piece = piece.map_err(|_| Unread::CutOff)?;
@@ -121,7 +133,10 @@ pub(super) struct Taken {
 impl Taken {
     fn grow_to(&mut self, bytes: usize) -> Result<(), Unread> {
         let more = bytes.saturating_sub(self.bytes);
-        let taken = self.room.free.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |room| room.checked_sub(more));
+        let taken = self
+            .room
+            .free
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |room| room.checked_sub(more));
         taken.map_err(|_| Unread::NoRoom)?;
         self.bytes += more;
         self.room.used.increment(shown(more));
@@ -182,10 +197,20 @@ mod tests {
         let bodies = bodies();
         assert_eq!(read(&bodies, LARGE).await.unwrap().bytes.len(), LARGE);
         assert_eq!(read(&bodies, LARGE + 1).await.unwrap_err(), Unread::TooLarge(LARGE));
-        let declared = |length: &str| HeaderMap::from_iter([(header::CONTENT_LENGTH, length.parse().unwrap())]);
-        let never = || Body::from_stream(futures_util::stream::pending::<Result<axum::body::Bytes, axum::Error>>());
+        let declared = |length: &str| {
+            HeaderMap::from_iter([(header::CONTENT_LENGTH, length.parse().unwrap())])
+        };
+        let never = || {
+            Body::from_stream(
+                futures_util::stream::pending::<Result<axum::body::Bytes, axum::Error>>(),
+            )
+        };
         for length in [(LARGE + 1).to_string(), u64::MAX.to_string()] {
-            assert_eq!(bodies.read(&declared(&length), never()).await.unwrap_err(), Unread::TooLarge(LARGE), "{length}");
+            assert_eq!(
+                bodies.read(&declared(&length), never()).await.unwrap_err(),
+                Unread::TooLarge(LARGE),
+                "{length}"
+            );
         }
     }
 
@@ -193,7 +218,11 @@ mod tests {
     async fn large_bodies_share_their_room_and_a_small_one_finds_room_beside_them() {
         let bodies = bodies();
         let first = read(&bodies, LARGE).await.unwrap();
-        assert_eq!(read(&bodies, LARGE).await.unwrap_err(), Unread::NoRoom, "500 of its 1,000 bytes are there");
+        assert_eq!(
+            read(&bodies, LARGE).await.unwrap_err(),
+            Unread::NoRoom,
+            "500 of its 1,000 bytes are there"
+        );
         let second = read(&bodies, ALWAYS + 500).await.unwrap();
         assert_eq!(read(&bodies, ALWAYS + 1).await.unwrap_err(), Unread::NoRoom);
         assert_eq!(read(&bodies, ALWAYS).await.unwrap().bytes.len(), ALWAYS);
@@ -206,7 +235,12 @@ mod tests {
     #[tokio::test]
     async fn a_body_that_does_not_come_is_waited_for_no_longer_than_that() {
         let bodies = Bodies::new(LARGE, 1500, Duration::from_millis(20), Gauge::noop());
-        let never = Body::from_stream(futures_util::stream::pending::<Result<axum::body::Bytes, axum::Error>>());
-        assert_eq!(bodies.read(&HeaderMap::new(), never).await.unwrap_err(), Unread::TooSlow(Duration::from_millis(20)));
+        let never = Body::from_stream(futures_util::stream::pending::<
+            Result<axum::body::Bytes, axum::Error>,
+        >());
+        assert_eq!(
+            bodies.read(&HeaderMap::new(), never).await.unwrap_err(),
+            Unread::TooSlow(Duration::from_millis(20))
+        );
     }
 }

@@ -26,7 +26,8 @@ use crate::tls::{Protocol, Tls, client_names};
 
 /// Header fields of one request.
 const MOST_HEADERS: usize = 100;
-/// When the server stops: what is no request yet, or not the whole of one, gets so long, and an answer that is on its way.
+/// When the server stops: what is no request yet, or not the whole of one, gets so long, and an
+/// answer that is on its way.
 const LEAVE: Duration = Duration::from_secs(1);
 const LEAVE_TO_ANSWER: Duration = Duration::from_secs(3);
 /// Who takes no whole body in time is told so, and only then is the connection closed.
@@ -61,7 +62,8 @@ impl Phase {
 /// What is seen of a connection.
 #[derive(Debug)]
 pub(super) struct Activity {
-    /// Counts the moves of all connections of a port: of two of them, the one whose last move has the lower number has been idle longer.
+    /// Counts the moves of all connections of a port: of two of them, the one whose last move has
+    /// the lower number has been idle longer.
     moves: Arc<AtomicU64>,
     moved: AtomicU64,
     phase: watch::Sender<Phase>,
@@ -70,7 +72,11 @@ pub(super) struct Activity {
 impl Activity {
     /// Of a new connection: its first request is awaited as if it had begun.
     pub(super) fn new(moves: &Arc<AtomicU64>) -> Self {
-        let activity = Self { moves: moves.clone(), moved: AtomicU64::new(0), phase: watch::Sender::new(Phase::Head) };
+        let activity = Self {
+            moves: moves.clone(),
+            moved: AtomicU64::new(0),
+            phase: watch::Sender::new(Phase::Head),
+        };
         activity.moves_now();
         activity
     }
@@ -89,7 +95,9 @@ impl Activity {
 
     fn bytes_came(&self) {
         self.moves_now();
-        self.phase.send_if_modified(|at| *at == Phase::Idle && std::mem::replace(at, Phase::Head) == Phase::Idle);
+        self.phase.send_if_modified(|at| {
+            *at == Phase::Idle && std::mem::replace(at, Phase::Head) == Phase::Idle
+        });
     }
 
     /// Resolves when the connection has been at one thing for too long.
@@ -169,10 +177,15 @@ async fn speak<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         let under_way = UnderWay(connection.activity.clone());
         request.extensions_mut().insert(connection.clone());
         let answer = pages.call(request);
-        async move { answer.await.map(|answer| answer.map(|body| Answer { body, _under_way: under_way })) }
+        async move {
+            answer.await.map(|answer| answer.map(|body| Answer { body, _under_way: under_way }))
+        }
     });
     let mut http = http1::Builder::new();
-    http.half_close(false).header_read_timeout(None).max_headers(MOST_HEADERS).max_buf_size(settings.max_header_bytes);
+    http.half_close(false)
+        .header_read_timeout(None)
+        .max_headers(MOST_HEADERS)
+        .max_buf_size(settings.max_header_bytes);
     let mut served = pin!(http.serve_connection(TokioIo::new(stream), service));
     let (mut stopped, mut stop) = (pin!(stopped(stopping)), false);
     loop {
@@ -210,7 +223,10 @@ impl Body for Answer {
     type Data = Bytes;
     type Error = axum::Error;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         Pin::new(&mut self.body).poll_frame(cx)
     }
 
@@ -230,7 +246,11 @@ struct Watched {
 }
 
 impl AsyncRead for Watched {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
         if buffer.filled().len() > before {
@@ -241,7 +261,11 @@ impl AsyncRead for Watched {
 }
 
 impl AsyncWrite for Watched {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         let written = ready!(Pin::new(&mut self.stream).poll_write(cx, bytes))?;
         self.activity.moves_now();
         Poll::Ready(Ok(written))
@@ -255,7 +279,11 @@ impl AsyncWrite for Watched {
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 
-    fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, parts: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
         let written = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, parts))?;
         self.activity.moves_now();
         Poll::Ready(Ok(written))

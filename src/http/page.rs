@@ -1,4 +1,5 @@
-//! A page that takes a while to make: made once for all who ask at once, away from the thread that answers, and shared while it is sent.
+//! A page that takes a while to make: made once for all who ask at once, away from the thread that
+//! answers, and shared while it is sent.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -11,7 +12,8 @@ use hyper::body::{Body, Bytes, Frame, SizeHint};
 use tokio::sync::Mutex;
 use tokio::task::JoinError;
 
-/// Pages made at different times that are being sent. While so many are, those who ask get the newest of them.
+/// Pages made at different times that are being sent. While so many are, those who ask get the
+/// newest of them.
 const MOST_PAGES: usize = 4;
 /// How long a page is kept for those who asked before it was begun.
 const KEEP: Duration = Duration::from_secs(1);
@@ -43,7 +45,8 @@ impl PageMaker {
         Arc::new(Self { make: Box::new(make), begun: AtomicU64::new(0), made: Arc::default() })
     }
 
-    /// A page that was begun after this was called, so that it shows all that had happened by then; where many are still being sent, the newest.
+    /// A page that was begun after this was called, so that it shows all that had happened by then;
+    /// where many are still being sent, the newest.
     pub(super) async fn ask(self: &Arc<Self>) -> Result<Page, JoinError> {
         let begun = self.begun.load(Ordering::SeqCst);
         let mut turn = self.made.clone().lock_owned().await;
@@ -106,7 +109,10 @@ impl Body for Pieces {
     type Data = Bytes;
     type Error = Infallible;
 
-    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         if self.is_end_stream() {
             return Poll::Ready(None);
         }
@@ -131,7 +137,8 @@ mod tests {
 
     use super::*;
 
-    /// Pages that say which they are, made when a word is given. The words, and what tells that one is being made.
+    /// Pages that say which they are, made when a word is given. The words, and what tells that one
+    /// is being made.
     fn maker() -> (Arc<PageMaker>, mpsc::Sender<()>, tokio::sync::mpsc::UnboundedReceiver<()>) {
         let (word, words) = mpsc::channel();
         let words = std::sync::Mutex::new((words, 0_u32));
@@ -156,7 +163,8 @@ mod tests {
         let (maker, word, mut begun) = maker();
         let first = ask(&maker);
         begun.recv().await.unwrap();
-        // Made while the first is: none of them may get it, for it does not show what happened since.
+        // Made while the first is: none of them may get it, for it does not show what happened
+        // since.
         let others: Vec<_> = (0..20).map(|_| ask(&maker)).collect();
         tokio::task::yield_now().await;
         word.send(()).unwrap();
@@ -165,7 +173,10 @@ mod tests {
         for other in others {
             assert_eq!(*other.await.unwrap().0, "page 2");
         }
-        assert!(begun.recv().await.is_some() && begun.try_recv().is_err(), "two pages were made for 21");
+        assert!(
+            begun.recv().await.is_some() && begun.try_recv().is_err(),
+            "two pages were made for 21"
+        );
     }
 
     #[tokio::test]
@@ -196,7 +207,11 @@ mod tests {
         assert!(held.iter().skip(MOST_PAGES - 1).all(|page| *page.0 == newest), "{held:?}");
         drop(held);
         maker.made.lock().await.newest = None;
-        assert_eq!(*maker.ask().await.unwrap().0, format!("page {}", MOST_PAGES + 1), "with room again there are new ones");
+        assert_eq!(
+            *maker.ask().await.unwrap().0,
+            format!("page {}", MOST_PAGES + 1),
+            "with room again there are new ones"
+        );
     }
 
     #[tokio::test]

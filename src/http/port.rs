@@ -1,7 +1,7 @@
 //! The ports of the pages: a thread of their own, and bounds on who may connect.
 //!
-//! A port takes everyone: at its bound the connection that has been idle longest makes room, so that a flood of idle ones does not keep a
-//! probe out, which asks as soon as it is connected.
+//! A port takes everyone: at its bound the connection that has been idle longest makes room, so
+//! that a flood of idle ones does not keep a probe out, which asks as soon as it is connected.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -27,12 +27,15 @@ use crate::metrics::Metrics;
 use crate::open_files::{AcceptTroubles, PAUSE};
 use crate::tls::Tls;
 
-/// Threads that make what takes long to make: a page of metrics, the rules, the answers to large bodies.
+/// Threads that make what takes long to make: a page of metrics, the rules, the answers to large
+/// bodies.
 const MAKERS: usize = 4;
-/// Of two threads on one core, one that is this much nicer gets a tenth of it, and all of it when the other waits.
+/// Of two threads on one core, one that is this much nicer gets a tenth of it, and all of it when
+/// the other waits.
 #[cfg(target_os = "linux")]
 const NICE: i32 = 10;
-/// What is still under way when the process no longer waits for the pages is not waited for here either.
+/// What is still under way when the process no longer waits for the pages is not waited for here
+/// either.
 const NO_LONGER: Duration = Duration::ZERO;
 
 /// Where pages are served.
@@ -53,19 +56,34 @@ pub struct Ports {
 }
 
 impl Ports {
-    /// Serves pages on a thread of their own until `stopping` says so, and finishes those that are under way. For each port: how that ended.
+    /// Serves pages on a thread of their own until `stopping` says so, and finishes those that are
+    /// under way. For each port: how that ended.
     ///
     /// # Errors
     /// The thread cannot be started.
-    pub fn start(self, ports: Vec<Port>, metrics: &Metrics, stopping: &watch::Receiver<bool>) -> io::Result<Vec<(&'static str, Served)>> {
+    pub fn start(
+        self,
+        ports: Vec<Port>,
+        metrics: &Metrics,
+        stopping: &watch::Receiver<bool>,
+    ) -> io::Result<Vec<(&'static str, Served)>> {
         let meters = Meters::new(metrics);
         let settings = Arc::new(self.settings);
-        let runtime = Builder::new_current_thread().enable_all().max_blocking_threads(MAKERS).on_thread_start(be_nice).build()?;
+        let runtime = Builder::new_current_thread()
+            .enable_all()
+            .max_blocking_threads(MAKERS)
+            .on_thread_start(be_nice)
+            .build()?;
         let (mut serving, mut served) = (Vec::new(), Vec::new());
         for Port { key, listener, pages } in ports {
             let (ended, end) = oneshot::channel();
-            let (settings, tls, meters, stopping) = (settings.clone(), self.tls.clone(), meters.clone(), stopping.clone());
-            serving.push((listener.into_std()?, Serving { key, pages, settings, tls, meters, stopping }, ended));
+            let (settings, tls, meters, stopping) =
+                (settings.clone(), self.tls.clone(), meters.clone(), stopping.clone());
+            serving.push((
+                listener.into_std()?,
+                Serving { key, pages, settings, tls, meters, stopping },
+                ended,
+            ));
             served.push((key, Served(end)));
         }
         thread::Builder::new().name("pages".to_owned()).spawn(move || {
@@ -73,9 +91,12 @@ impl Ports {
                 let mut ports = JoinSet::new();
                 for (listener, serving, ended) in serving {
                     ports.spawn(async move {
-                        let listener = TcpListener::from_std(listener).map_err(|error| error.to_string());
+                        let listener =
+                            TcpListener::from_std(listener).map_err(|error| error.to_string());
                         let served = match listener {
-                            Ok(listener) => caught(serving.run(listener)).await.map_err(|panicked| panicked.to_string()),
+                            Ok(listener) => caught(serving.run(listener))
+                                .await
+                                .map_err(|panicked| panicked.to_string()),
                             Err(error) => Err(error),
                         };
                         // Nobody may wait for it any more.
@@ -119,13 +140,21 @@ struct Meters {
 
 impl Meters {
     fn new(metrics: &Metrics) -> Self {
-        metrics.describe_gauge("tollgate_http_connections", "Open connections of http_addr and metrics_addr");
+        metrics.describe_gauge(
+            "tollgate_http_connections",
+            "Open connections of http_addr and metrics_addr",
+        );
         metrics.describe_counter(
             "tollgate_http_connections_closed",
             "Connections of http_addr and metrics_addr that were closed: as the idlest, for others (http.max_connections), or because a request, an answer or a pause took too long",
         );
-        let closed = |reason| metrics.counter("tollgate_http_connections_closed", &[("reason", reason)]);
-        Self { open: metrics.gauge("tollgate_http_connections", &[]), idlest: closed("idlest"), overdue: closed("time") }
+        let closed =
+            |reason| metrics.counter("tollgate_http_connections_closed", &[("reason", reason)]);
+        Self {
+            open: metrics.gauge("tollgate_http_connections", &[]),
+            idlest: closed("idlest"),
+            overdue: closed("time"),
+        }
     }
 }
 
@@ -141,7 +170,12 @@ struct Serving {
 
 impl Serving {
     async fn run(self, listener: TcpListener) {
-        let mut open = Open { tasks: JoinSet::new(), by_task: HashMap::new(), moves: Arc::default(), meters: self.meters.clone() };
+        let mut open = Open {
+            tasks: JoinSet::new(),
+            by_task: HashMap::new(),
+            moves: Arc::default(),
+            meters: self.meters.clone(),
+        };
         let mut troubles = AcceptTroubles::new(self.key);
         let mut stopped = pin!(stopped(self.stopping.clone()));
         loop {
@@ -187,11 +221,19 @@ struct Open {
 
 impl Open {
     fn add(&mut self, port: &Serving, stream: TcpStream) {
-        // Answers are written whole, and nothing is gained by waiting for more. Where it cannot be set, they are late.
+        // Answers are written whole, and nothing is gained by waiting for more. Where it cannot be
+        // set, they are late.
         let _ = stream.set_nodelay(true);
         let activity = Arc::new(Activity::new(&self.moves));
         let (settings, stopping) = (port.settings.clone(), port.stopping.clone());
-        let served = connection::serve(stream, port.tls.clone(), port.pages.clone(), activity.clone(), settings, stopping);
+        let served = connection::serve(
+            stream,
+            port.tls.clone(),
+            port.pages.clone(),
+            activity.clone(),
+            settings,
+            stopping,
+        );
         let task = self.tasks.spawn(served);
         self.by_task.insert(task.id(), (task, activity));
         self.meters.open.increment(1.0);
@@ -214,7 +256,11 @@ impl Open {
     }
 
     async fn drop_the_idlest(&mut self) {
-        let idlest = self.by_task.iter().min_by_key(|(_, (_, activity))| activity.last_move()).map(|(&task, _)| task);
+        let idlest = self
+            .by_task
+            .iter()
+            .min_by_key(|(_, (_, activity))| activity.last_move())
+            .map(|(&task, _)| task);
         if let Some((task, _)) = idlest.and_then(|task| self.by_task.remove(&task)) {
             task.abort();
             self.meters.open.decrement(1.0);

@@ -1,8 +1,10 @@
-//! Who means a request: not a web page of somebody else, although a browser that can reach the port sends for it.
+//! Who means a request: not a web page of somebody else, although a browser that can reach the port
+//! sends for it.
 //!
-//! A page may send a request to any address, and mostly cannot read the answer. By a name of its own that it lets lead here ("DNS rebinding")
-//! it can. So what it sends is told by three things that it has no hand in: `Host`, `Origin`, and which content types a browser sends without
-//! asking first.
+//! A page may send a request to any address, and mostly cannot read the answer. By a name of its
+//! own that it lets lead here ("DNS rebinding") it can. So what it sends is told by three things
+//! that it has no hand in: `Host`, `Origin`, and which content types a browser sends without asking
+//! first.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -32,12 +34,17 @@ impl Hosts {
         Self(allowed.to_vec())
     }
 
-    /// Whether the server may be asked under the names that the request gives it. A request without any is not from a browser.
+    /// Whether the server may be asked under the names that the request gives it. A request without
+    /// any is not from a browser.
     pub(super) fn check(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), Unmeant> {
         let mut given = headers.get_all(header::HOST).iter();
         let (first, second) = (given.next(), given.next());
         let by_uri = uri.authority().map(|authority| authority.as_str().as_bytes());
-        for authority in [first.map(HeaderValue::as_bytes), second.map(HeaderValue::as_bytes), by_uri].into_iter().flatten() {
+        for authority in
+            [first.map(HeaderValue::as_bytes), second.map(HeaderValue::as_bytes), by_uri]
+                .into_iter()
+                .flatten()
+        {
             if second.is_some() || !self.are_ours(authority) {
                 return Err(Unmeant::Host(shown(authority)));
             }
@@ -49,9 +56,11 @@ impl Hosts {
     pub(super) fn check_origin(&self, headers: &HeaderMap) -> Result<(), Unmeant> {
         let host = headers.get(header::HOST).map(HeaderValue::as_bytes);
         for origin in headers.get_all(header::ORIGIN) {
-            let authority = origin.to_str().ok().and_then(|origin| Some(origin.split_once("://")?.1));
+            let authority =
+                origin.to_str().ok().and_then(|origin| Some(origin.split_once("://")?.1));
             let ours = |authority: &str| {
-                host.is_some_and(|host| host.eq_ignore_ascii_case(authority.as_bytes())) || self.names(host_of(authority.as_bytes()))
+                host.is_some_and(|host| host.eq_ignore_ascii_case(authority.as_bytes()))
+                    || self.names(host_of(authority.as_bytes()))
             };
             if !authority.is_some_and(ours) {
                 return Err(Unmeant::Origin(shown(origin.as_bytes())));
@@ -68,9 +77,13 @@ impl Hosts {
 
     fn are_ours(&self, authority: &[u8]) -> bool {
         let Some(host) = host_of(authority) else { return false };
-        // Nobody leads an address somewhere else. A name without a dot is one of this network, such as that of a container.
-        let address = host.parse::<Ipv4Addr>().is_ok() || host.strip_prefix('[').is_some_and(|host| is_ipv6(host.trim_end_matches(']')));
-        let local = host.rsplit('.').next().is_some_and(|ending| LOCAL_ENDINGS.iter().any(|local| ending.eq_ignore_ascii_case(local)));
+        // Nobody leads an address somewhere else. A name without a dot is one of this network, such
+        // as that of a container.
+        let address = host.parse::<Ipv4Addr>().is_ok()
+            || host.strip_prefix('[').is_some_and(|host| is_ipv6(host.trim_end_matches(']')));
+        let local = host.rsplit('.').next().is_some_and(|ending| {
+            LOCAL_ENDINGS.iter().any(|local| ending.eq_ignore_ascii_case(local))
+        });
         host.is_empty() || address || !host.contains('.') || local || self.names(Some(host))
     }
 
@@ -98,27 +111,46 @@ fn host_of(authority: &[u8]) -> Option<&str> {
         }
         None => authority.split_at(authority.find(':').unwrap_or(authority.len())),
     };
-    let port_ok = port.strip_prefix(':').map_or(port.is_empty(), |port| port.bytes().all(|byte| byte.is_ascii_digit()));
+    let port_ok = port
+        .strip_prefix(':')
+        .map_or(port.is_empty(), |port| port.bytes().all(|byte| byte.is_ascii_digit()));
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
-    let host_ok = host.strip_prefix('[').map_or_else(|| host.bytes().all(plain), |host| is_ipv6(host.trim_end_matches(']')));
+    let host_ok = host
+        .strip_prefix('[')
+        .map_or_else(|| host.bytes().all(plain), |host| is_ipv6(host.trim_end_matches(']')));
     (port_ok && host_ok).then(|| host.strip_suffix('.').unwrap_or(host))
 }
 
-/// Whether a body of this type is read as JSON. A browser sends `text/plain` and forms for any page without asking first. `curl -d` calls
-/// everything a form, and so do users of the reference service: what a form in a browser sends is no JSON, and scripts in one give their origin.
+/// Whether a body of this type is read as JSON. A browser sends `text/plain` and forms for any page
+/// without asking first. `curl -d` calls everything a form, and so do users of the reference
+/// service: what a form in a browser sends is no JSON, and scripts in one give their origin.
 pub(super) fn check_content_type(headers: &HeaderMap) -> Result<(), Unmeant> {
     let mut given = headers.get_all(header::CONTENT_TYPE).iter();
     let Some(first) = given.next() else { return Ok(()) };
-    let essence = first.as_bytes().split(|&byte| byte == b';').next().unwrap_or_default().trim_ascii().to_ascii_lowercase();
-    let curl = essence == b"application/x-www-form-urlencoded" && !headers.contains_key(header::ORIGIN);
-    let json = essence == b"application/json" || (essence.starts_with(b"application/") && essence.ends_with(b"+json"));
-    if given.next().is_none() && (json || curl) { Ok(()) } else { Err(Unmeant::ContentType(shown(first.as_bytes()))) }
+    let essence = first
+        .as_bytes()
+        .split(|&byte| byte == b';')
+        .next()
+        .unwrap_or_default()
+        .trim_ascii()
+        .to_ascii_lowercase();
+    let curl =
+        essence == b"application/x-www-form-urlencoded" && !headers.contains_key(header::ORIGIN);
+    let json = essence == b"application/json"
+        || (essence.starts_with(b"application/") && essence.ends_with(b"+json"));
+    if given.next().is_none() && (json || curl) {
+        Ok(())
+    } else {
+        Err(Unmeant::ContentType(shown(first.as_bytes())))
+    }
 }
 
 /// What came, as far as it can be repeated.
 fn shown(bytes: &[u8]) -> String {
     let cut = bytes.get(..LONGEST_SHOWN).unwrap_or(bytes);
-    cut.iter().map(|&byte| if byte.is_ascii_graphic() || byte == b' ' { char::from(byte) } else { '?' }).collect()
+    cut.iter()
+        .map(|&byte| if byte.is_ascii_graphic() || byte == b' ' { char::from(byte) } else { '?' })
+        .collect()
 }
 
 impl IntoResponse for Unmeant {
@@ -149,7 +181,10 @@ mod tests {
     use super::*;
 
     fn headers(fields: &[(&'static str, &str)]) -> HeaderMap {
-        fields.iter().map(|(name, value)| (header::HeaderName::from_static(name), value.parse().unwrap())).collect()
+        fields
+            .iter()
+            .map(|(name, value)| (header::HeaderName::from_static(name), value.parse().unwrap()))
+            .collect()
     }
 
     fn asked_as(allowed: &[&str], host: &str) -> bool {
@@ -209,15 +244,21 @@ mod tests {
         let hosts = Hosts::default();
         let plain = Uri::from_static("/metrics");
         assert_eq!(hosts.check(&plain, &HeaderMap::new()), Ok(()), "no browser sends none");
-        let twice: HeaderMap = [(header::HOST, "127.0.0.1".parse().unwrap()), (header::HOST, "127.0.0.1".parse().unwrap())]
-            .into_iter()
-            .fold(HeaderMap::new(), |mut headers, (name, value): (_, HeaderValue)| {
-                headers.append(name, value);
-                headers
-            });
+        let twice: HeaderMap = [
+            (header::HOST, "127.0.0.1".parse().unwrap()),
+            (header::HOST, "127.0.0.1".parse().unwrap()),
+        ]
+        .into_iter()
+        .fold(HeaderMap::new(), |mut headers, (name, value): (_, HeaderValue)| {
+            headers.append(name, value);
+            headers
+        });
         assert!(hosts.check(&plain, &twice).is_err());
         let absolute = Uri::from_static("http://evil.example/metrics");
-        assert_eq!(hosts.check(&absolute, &headers(&[("host", "127.0.0.1")])), Err(Unmeant::Host("evil.example".to_owned())));
+        assert_eq!(
+            hosts.check(&absolute, &headers(&[("host", "127.0.0.1")])),
+            Err(Unmeant::Host("evil.example".to_owned()))
+        );
     }
 
     #[test]
@@ -238,11 +279,25 @@ mod tests {
             (&[own, ("origin", "http://127.0.0.1:8080"), ("sec-fetch-site", "cross-site")], false),
             (&[("origin", "http://127.0.0.1:8080")], false),
         ] {
-            assert_eq!(Hosts::default().check_origin(&headers(fields)).is_ok(), allowed, "{fields:?}");
+            assert_eq!(
+                Hosts::default().check_origin(&headers(fields)).is_ok(),
+                allowed,
+                "{fields:?}"
+            );
         }
         let hosts = Hosts::new(&["console.example.com".to_owned()]);
-        let from = |origin| hosts.check_origin(&headers(&[own, ("origin", origin), ("sec-fetch-site", "cross-site")])).is_ok();
-        assert!(from("https://console.example.com") && !from("https://evil.example") && !from("null"));
+        let from = |origin| {
+            hosts
+                .check_origin(&headers(&[
+                    own,
+                    ("origin", origin),
+                    ("sec-fetch-site", "cross-site"),
+                ]))
+                .is_ok()
+        };
+        assert!(
+            from("https://console.example.com") && !from("https://evil.example") && !from("null")
+        );
     }
 
     #[test]

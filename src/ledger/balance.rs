@@ -47,7 +47,14 @@ impl Account {
     }
 
     /// Leases until the share is `want` units, or until limit and grants are all charged.
-    pub(super) fn lease(&mut self, share: &mut Share, want: u64, spent: u64, limit: u64, may_pass: bool) {
+    pub(super) fn lease(
+        &mut self,
+        share: &mut Share,
+        want: u64,
+        spent: u64,
+        limit: u64,
+        may_pass: bool,
+    ) {
         share.tell_spent(spent);
         let wanted = want.min(MAX_UNITS).saturating_sub(share.leased);
         let room = if may_pass { MAX_UNITS } else { self.row().remaining(limit) };

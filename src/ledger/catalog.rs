@@ -11,7 +11,8 @@ pub struct CatalogEdit {
     /// The revision that it makes; greater than `expected` where there are changes.
     pub revision: u64,
     pub changes: Vec<CatalogChange>,
-    /// Where it has a name. One that was made before is a conflict: [`super::Ledger::find_made`] has its answer.
+    /// Where it has a name. One that was made before is a conflict: [`super::Ledger::find_made`]
+    /// has its answer.
     pub once: Option<Once>,
 }
 

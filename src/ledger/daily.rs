@@ -30,7 +30,9 @@ impl DailyCounts {
     /// Adds what was counted elsewhere.
     pub fn add(&mut self, counts: &Self) {
         self.admitted = self.admitted.saturating_add(counts.admitted);
-        for (sum, counts) in [(&mut self.refused, &counts.refused), (&mut self.responses, &counts.responses)] {
+        for (sum, counts) in
+            [(&mut self.refused, &counts.refused), (&mut self.responses, &counts.responses)]
+        {
             sum.resize(sum.len().max(counts.len()), 0);
             sum.iter_mut().zip(counts).for_each(|(sum, count)| *sum = sum.saturating_add(*count));
         }
@@ -40,8 +42,8 @@ impl DailyCounts {
 /// What one holder and epoch counted of a day.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DailyRow {
-    /// The holder's, in this epoch. A holder that has let go of what it had counted, and counts the same key again, begins another row: rows
-    /// of one key add up.
+    /// The holder's, in this epoch. A holder that has let go of what it had counted, and counts the
+    /// same key again, begins another row: rows of one key add up.
     pub number: u64,
     pub key: DailyKey,
     pub counts: DailyCounts,
@@ -52,7 +54,8 @@ pub struct DailyRow {
 pub enum DailyName {
     /// Of a row that the ledger may not have yet.
     Told(DailyKey),
-    /// The ledger has kept whose it is, and the day is this. Where it has dropped the day since, the counts are dropped, too.
+    /// The ledger has kept whose it is, and the day is this. Where it has dropped the day since,
+    /// the counts are dropped, too.
     Known { day: u64 },
 }
 
@@ -75,7 +78,8 @@ pub struct DailyChange {
     pub counts: DailyCounts,
 }
 
-/// What one holder and epoch counted. The counts take the place of those that it reported before: a repeat is harmless.
+/// What one holder and epoch counted. The counts take the place of those that it reported before: a
+/// repeat is harmless.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DailyReport {
     pub holder: Holder,

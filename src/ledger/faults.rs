@@ -1,4 +1,5 @@
-//! A ledger that fails on purpose: what a full disk, a slow one or a crash does to those who use it can be tried out.
+//! A ledger that fails on purpose: what a full disk, a slow one or a crash does to those who use it
+//! can be tried out.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,8 +9,9 @@ use std::sync::mpsc::Receiver;
 use parking_lot::Mutex;
 
 use super::{
-    Answer, CatalogImage, CounterId, CounterIdentity, DailyRow, Holder, Ledger, LedgerError, LedgerScope, Made, NumberedName, OnceKind,
-    Operation, PeriodRow, Secrets, Stretch, Times, Whose, WindowRow,
+    Answer, CatalogImage, CounterId, CounterIdentity, DailyRow, Holder, Ledger, LedgerError,
+    LedgerScope, Made, NumberedName, OnceKind, Operation, PeriodRow, Secrets, Stretch, Times,
+    Whose, WindowRow,
 };
 
 /// What happens to one commit.
@@ -92,7 +94,10 @@ impl FaultyLedger {
 
 impl fmt::Debug for FaultyLedger {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("FaultyLedger").field("inner", &self.inner).field("commits", &self.commits()).finish_non_exhaustive()
+        f.debug_struct("FaultyLedger")
+            .field("inner", &self.inner)
+            .field("commits", &self.commits())
+            .finish_non_exhaustive()
     }
 }
 
@@ -126,7 +131,12 @@ impl Ledger for FaultyLedger {
         self.alive()?.times()
     }
 
-    fn load_made(&self, kind: OnceKind, after_s: u64, visit: &mut dyn FnMut([u8; 16], Made)) -> Result<(), LedgerError> {
+    fn load_made(
+        &self,
+        kind: OnceKind,
+        after_s: u64,
+        visit: &mut dyn FnMut([u8; 16], Made),
+    ) -> Result<(), LedgerError> {
         self.alive()?.load_made(kind, after_s, visit)
     }
 
@@ -152,19 +162,37 @@ impl Ledger for FaultyLedger {
         self.alive()?.load_ended(after_s, by_s, most, visit)
     }
 
-    fn usage_of(&self, scope: &LedgerScope, stretch: &Stretch) -> Result<(Vec<PeriodRow>, Option<Whose>), LedgerError> {
+    fn usage_of(
+        &self,
+        scope: &LedgerScope,
+        stretch: &Stretch,
+    ) -> Result<(Vec<PeriodRow>, Option<Whose>), LedgerError> {
         self.alive()?.usage_of(scope, stretch)
     }
 
-    fn daily(&self, scope: &LedgerScope, first_day: u64, last_day: u64) -> Result<Vec<(Holder, DailyRow)>, LedgerError> {
+    fn daily(
+        &self,
+        scope: &LedgerScope,
+        first_day: u64,
+        last_day: u64,
+    ) -> Result<Vec<(Holder, DailyRow)>, LedgerError> {
         self.alive()?.daily(scope, first_day, last_day)
     }
 
-    fn load_names(&self, most: usize, visit: &mut dyn FnMut(Holder, NumberedName)) -> Result<(), LedgerError> {
+    fn load_names(
+        &self,
+        most: usize,
+        visit: &mut dyn FnMut(Holder, NumberedName),
+    ) -> Result<(), LedgerError> {
         self.alive()?.load_names(most, visit)
     }
 
-    fn load_windows(&self, holder_id: u32, now_s: u64, visit: &mut dyn FnMut(WindowRow)) -> Result<(), LedgerError> {
+    fn load_windows(
+        &self,
+        holder_id: u32,
+        now_s: u64,
+        visit: &mut dyn FnMut(WindowRow),
+    ) -> Result<(), LedgerError> {
         self.alive()?.load_windows(holder_id, now_s, visit)
     }
 

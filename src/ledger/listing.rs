@@ -3,7 +3,8 @@
 use super::{CounterIdentity, DailyKey, LedgerError, LedgerScope, PeriodRow, Secrets};
 use crate::decide::plan::Id;
 
-/// A subscriber, and one of its API keys where it counts by key. Lists are in this order, and are cut between two of them.
+/// A subscriber, and one of its API keys where it counts by key. Lists are in this order, and are
+/// cut between two of them.
 pub type Whose = (Id, Option<Id>);
 
 /// Which part of a list.
@@ -50,7 +51,15 @@ type Order<'a> = (&'a str, Option<&'a str>, &'a str, &'a str, &'a str, u64, u64)
 impl PeriodRow {
     pub(super) fn order(&self) -> Order<'_> {
         let CounterIdentity { subscriber, key, plan, entitlement, quota } = &self.identity;
-        (subscriber, key.as_deref(), plan, entitlement, &quota.name, self.period.start_s, self.counter.0)
+        (
+            subscriber,
+            key.as_deref(),
+            plan,
+            entitlement,
+            &quota.name,
+            self.period.start_s,
+            self.counter.0,
+        )
     }
 }
 
@@ -58,8 +67,12 @@ impl Secrets {
     /// Fresh ones.
     pub(super) fn generate() -> Result<Self, LedgerError> {
         let mut secrets = Self { receipt_key: [0; 32], key_hash: [0; 32], fingerprint: [0; 16] };
-        for bytes in [&mut secrets.receipt_key[..], &mut secrets.key_hash[..], &mut secrets.fingerprint[..]] {
-            getrandom::fill(bytes).map_err(|wrong| LedgerError::Fault(format!("the system gives no random bytes: {wrong}")))?;
+        for bytes in
+            [&mut secrets.receipt_key[..], &mut secrets.key_hash[..], &mut secrets.fingerprint[..]]
+        {
+            getrandom::fill(bytes).map_err(|wrong| {
+                LedgerError::Fault(format!("the system gives no random bytes: {wrong}"))
+            })?;
         }
         Ok(secrets)
     }

@@ -16,9 +16,10 @@ use self::made::MadeOnce;
 use super::balance::{Account, Share};
 use super::operations::{MarkPlace, Rows, perform, unspent};
 use super::{
-    Answer, Believed, CatalogChange, CatalogImage, CatalogResource, CounterId, CounterIdentity, DailyChange, DailyName, DailyRow, Expire,
-    Expired, Holder, Ledger, LedgerError, LedgerPeriod, LedgerScope, MAX_COUNT_RULES, Made, NameKind, NumberedName, OnceKind, Operation,
-    PeriodRow, Secrets, Stretch, Times, Whose, WindowRow,
+    Answer, Believed, CatalogChange, CatalogImage, CatalogResource, CounterId, CounterIdentity,
+    DailyChange, DailyName, DailyRow, Expire, Expired, Holder, Ledger, LedgerError, LedgerPeriod,
+    LedgerScope, MAX_COUNT_RULES, Made, NameKind, NumberedName, OnceKind, Operation, PeriodRow,
+    Secrets, Stretch, Times, Whose, WindowRow,
 };
 use crate::decide::plan::Id;
 
@@ -101,7 +102,10 @@ impl Ledger for MemoryLedger {
 
     fn commit(&self, operations: &[Operation]) -> Result<Vec<Answer>, LedgerError> {
         let mut state = self.state.lock();
-        Ok(operations.iter().map(|operation| perform(&mut *state, operation).unwrap_or_else(|never| match never {})).collect())
+        Ok(operations
+            .iter()
+            .map(|operation| perform(&mut *state, operation).unwrap_or_else(|never| match never {}))
+            .collect())
     }
 
     fn find_made(&self, kind: OnceKind, name: &[u8; 16]) -> Result<Option<Made>, LedgerError> {
@@ -109,21 +113,35 @@ impl Ledger for MemoryLedger {
     }
 
     fn times(&self) -> Result<Times, LedgerError> {
-        let State { vouched_s, seen_s, accounts_dropped_s, marks_dropped_to_s, .. } = *self.state.lock();
+        let State { vouched_s, seen_s, accounts_dropped_s, marks_dropped_to_s, .. } =
+            *self.state.lock();
         let periods_dropped_to_s = accounts_dropped_s.map_or(0, |(_, last_s)| last_s);
         let seen_s = vouched_s.is_none().then_some(seen_s).flatten();
         Ok(Times { vouched_s, seen_s, periods_dropped_to_s, marks_dropped_to_s })
     }
 
-    fn load_made(&self, kind: OnceKind, after_s: u64, visit: &mut dyn FnMut([u8; 16], Made)) -> Result<(), LedgerError> {
+    fn load_made(
+        &self,
+        kind: OnceKind,
+        after_s: u64,
+        visit: &mut dyn FnMut([u8; 16], Made),
+    ) -> Result<(), LedgerError> {
         self.state.lock().made.each(kind, after_s, visit);
         Ok(())
     }
 
     fn load_catalog(&self) -> Result<CatalogImage, LedgerError> {
         let state = self.state.lock();
-        let resource = |((kind, id), value): (&(u8, Id), &Vec<u8>)| CatalogResource { kind: *kind, id: id.clone(), value: value.clone() };
-        Ok(CatalogImage { revision: state.catalog_revision, resources: state.catalog.iter().map(resource).collect(), damaged: Vec::new() })
+        let resource = |((kind, id), value): (&(u8, Id), &Vec<u8>)| CatalogResource {
+            kind: *kind,
+            id: id.clone(),
+            value: value.clone(),
+        };
+        Ok(CatalogImage {
+            revision: state.catalog_revision,
+            resources: state.catalog.iter().map(resource).collect(),
+            damaged: Vec::new(),
+        })
     }
 
     fn load_count_rules(&self) -> Result<Vec<(u16, [u64; 8])>, LedgerError> {
@@ -131,7 +149,11 @@ impl Ledger for MemoryLedger {
     }
 
     fn load_live(&self, now_s: u64, visit: &mut dyn FnMut(PeriodRow)) -> Result<(), LedgerError> {
-        self.state.lock().list(&LedgerScope::All, |period| period.end_s > now_s).into_iter().for_each(visit);
+        self.state
+            .lock()
+            .list(&LedgerScope::All, |period| period.end_s > now_s)
+            .into_iter()
+            .for_each(visit);
         Ok(())
     }
 
@@ -143,25 +165,41 @@ impl Ledger for MemoryLedger {
         visit: &mut dyn FnMut(CounterId, CounterIdentity),
     ) -> Result<(), LedgerError> {
         let state = self.state.lock();
-        let has_ended = |(account, _): &(Account, _)| after_s < account.end_s && account.end_s <= by_s;
-        let ended = state.counters.iter().filter(|(_, state)| state.periods.values().any(has_ended));
+        let has_ended =
+            |(account, _): &(Account, _)| after_s < account.end_s && account.end_s <= by_s;
+        let ended =
+            state.counters.iter().filter(|(_, state)| state.periods.values().any(has_ended));
         ended.take(most).for_each(|(counter, state)| visit(*counter, state.identity.clone()));
         Ok(())
     }
 
-    fn usage_of(&self, scope: &LedgerScope, stretch: &Stretch) -> Result<(Vec<PeriodRow>, Option<Whose>), LedgerError> {
+    fn usage_of(
+        &self,
+        scope: &LedgerScope,
+        stretch: &Stretch,
+    ) -> Result<(Vec<PeriodRow>, Option<Whose>), LedgerError> {
         let Stretch { from_s, until_s, first: (subscriber, key), most } = stretch;
-        let mut rows = self.state.lock().list(scope, |period| period.start_s < *until_s && *from_s < period.end_s);
+        let mut rows = self
+            .state
+            .lock()
+            .list(scope, |period| period.start_s < *until_s && *from_s < period.end_s);
         rows.retain(|row| (&row.identity.subscriber, &row.identity.key) >= (subscriber, key));
         rows.sort_by(|one, other| one.order().cmp(&other.order()));
-        let last = most.checked_sub(1).and_then(|last| rows.get(last)).map(|row| row.identity.whose());
-        let rest = last.map_or(rows.len(), |last| rows.partition_point(|row| row.identity.whose() <= last));
+        let last =
+            most.checked_sub(1).and_then(|last| rows.get(last)).map(|row| row.identity.whose());
+        let rest = last
+            .map_or(rows.len(), |last| rows.partition_point(|row| row.identity.whose() <= last));
         let next = rows.get(rest).map(|row| row.identity.whose());
         rows.truncate(rest);
         Ok((rows, next))
     }
 
-    fn daily(&self, scope: &LedgerScope, first_day: u64, last_day: u64) -> Result<Vec<(Holder, DailyRow)>, LedgerError> {
+    fn daily(
+        &self,
+        scope: &LedgerScope,
+        first_day: u64,
+        last_day: u64,
+    ) -> Result<Vec<(Holder, DailyRow)>, LedgerError> {
         let state = self.state.lock();
         let wanted = state.days.of(first_day..=last_day).filter(|(_, key, _)| scope.has_day(key));
         let mut rows: Vec<_> = wanted.map(|(holder, _, row)| (holder, row())).collect();
@@ -171,19 +209,39 @@ impl Ledger for MemoryLedger {
         Ok(rows)
     }
 
-    fn load_names(&self, most: usize, visit: &mut dyn FnMut(Holder, NumberedName)) -> Result<(), LedgerError> {
+    fn load_names(
+        &self,
+        most: usize,
+        visit: &mut dyn FnMut(Holder, NumberedName),
+    ) -> Result<(), LedgerError> {
         let state = self.state.lock();
         let mut epochs: Vec<_> = state.names.iter().collect();
         epochs.sort_by_key(|(holder, _)| Reverse(holder.epoch));
-        let named = |(&(kind, number), name): (&(NameKind, u32), &Id)| NumberedName { kind, number, name: name.clone() };
-        let names = epochs.into_iter().flat_map(|(holder, numbered)| numbered.names.iter().map(|name| (*holder, named(name))));
+        let named = |(&(kind, number), name): (&(NameKind, u32), &Id)| NumberedName {
+            kind,
+            number,
+            name: name.clone(),
+        };
+        let names = epochs.into_iter().flat_map(|(holder, numbered)| {
+            numbered.names.iter().map(|name| (*holder, named(name)))
+        });
         names.take(most).for_each(|(holder, name)| visit(holder, name));
         Ok(())
     }
 
-    fn load_windows(&self, holder_id: u32, now_s: u64, visit: &mut dyn FnMut(WindowRow)) -> Result<(), LedgerError> {
-        let rows: Vec<_> =
-            self.state.lock().windows.range((holder_id, [0; 16])..=(holder_id, [u8::MAX; 16])).map(|(_, row)| *row).collect();
+    fn load_windows(
+        &self,
+        holder_id: u32,
+        now_s: u64,
+        visit: &mut dyn FnMut(WindowRow),
+    ) -> Result<(), LedgerError> {
+        let rows: Vec<_> = self
+            .state
+            .lock()
+            .windows
+            .range((holder_id, [0; 16])..=(holder_id, [u8::MAX; 16]))
+            .map(|(_, row)| *row)
+            .collect();
         rows.into_iter().filter(|row| row.end_s > now_s).for_each(visit);
         Ok(())
     }
@@ -196,22 +254,39 @@ impl Ledger for MemoryLedger {
 impl State {
     fn list(&self, scope: &LedgerScope, wanted: impl Fn(LedgerPeriod) -> bool) -> Vec<PeriodRow> {
         let mut rows = Vec::new();
-        for (&counter, state) in self.counters.iter().filter(|(_, state)| scope.has(&state.identity)) {
+        for (&counter, state) in
+            self.counters.iter().filter(|(_, state)| scope.has(&state.identity))
+        {
             for (&start_s, (account, shares)) in &state.periods {
                 let period = LedgerPeriod { start_s, end_s: account.end_s };
                 if !wanted(period) {
                     continue;
                 }
-                let (lost, held) = unspent(shares.iter().copied(), |id| self.epochs.get(&id).copied().unwrap_or_default());
+                let (lost, held) = unspent(shares.iter().copied(), |id| {
+                    self.epochs.get(&id).copied().unwrap_or_default()
+                });
                 let Account { charged, granted, active_s, .. } = *account;
-                rows.push(PeriodRow { counter, identity: state.identity.clone(), period, charged, granted, lost, held, active_s });
+                rows.push(PeriodRow {
+                    counter,
+                    identity: state.identity.clone(),
+                    period,
+                    charged,
+                    granted,
+                    lost,
+                    held,
+                    active_s,
+                });
             }
         }
         rows
     }
 
     fn expire_marks(&mut self, before_s: u64, most: usize) -> u64 {
-        let old = self.marks.iter().filter(|(_, row)| row.newest_s < before_s).map(|(place, row)| (*place, row.newest_s));
+        let old = self
+            .marks
+            .iter()
+            .filter(|(_, row)| row.newest_s < before_s)
+            .map(|(place, row)| (*place, row.newest_s));
         let old: Vec<_> = old.take(most).collect();
         for (place, newest_s) in &old {
             self.marks.remove(place);
@@ -246,9 +321,13 @@ impl State {
 
     fn expire_names(&mut self, expire: &Expire, most: usize) -> u64 {
         let epochs = &self.epochs;
-        let dead = |holder: &Holder| epochs.get(&holder.id).is_some_and(|&current| holder.epoch < current);
+        let dead =
+            |holder: &Holder| epochs.get(&holder.id).is_some_and(|&current| holder.epoch < current);
         for (_, numbered) in self.names.iter_mut().filter(|(holder, _)| dead(holder)) {
-            numbered.ended_s = expire.now_s.map(|now_s| numbered.ended_s.map_or(now_s, |ended_s| ended_s.min(now_s))).or(numbered.ended_s);
+            numbered.ended_s = expire
+                .now_s
+                .map(|now_s| numbered.ended_s.map_or(now_s, |ended_s| ended_s.min(now_s)))
+                .or(numbered.ended_s);
         }
         let mut left = most;
         for numbered in self.names.values_mut() {
@@ -266,7 +345,10 @@ impl State {
 impl Rows for State {
     type Error = Infallible;
 
-    fn find_counter(&mut self, identity: &CounterIdentity) -> Result<Option<CounterId>, Infallible> {
+    fn find_counter(
+        &mut self,
+        identity: &CounterIdentity,
+    ) -> Result<Option<CounterId>, Infallible> {
         Ok(self.by_name.get(identity).copied())
     }
 
@@ -274,7 +356,14 @@ impl Rows for State {
         self.last_counter += 1;
         let id = CounterId(self.last_counter);
         self.by_name.insert(identity.clone(), id);
-        self.counters.insert(id, CounterState { identity: identity.clone(), limit_revision: 0, periods: BTreeMap::new() });
+        self.counters.insert(
+            id,
+            CounterState {
+                identity: identity.clone(),
+                limit_revision: 0,
+                periods: BTreeMap::new(),
+            },
+        );
         Ok(id)
     }
 
@@ -293,7 +382,8 @@ impl Rows for State {
         if let Some(place) = self.count_rules.iter().position(|known| known == bits) {
             return Ok(u16::try_from(place).ok());
         }
-        let place = u16::try_from(self.count_rules.len()).ok().filter(|place| *place < MAX_COUNT_RULES);
+        let place =
+            u16::try_from(self.count_rules.len()).ok().filter(|place| *place < MAX_COUNT_RULES);
         if place.is_some() {
             self.count_rules.push(*bits);
         }
@@ -301,23 +391,43 @@ impl Rows for State {
     }
 
     fn account(&mut self, counter: CounterId, start_s: u64) -> Result<Option<Account>, Infallible> {
-        Ok(self.counters.get(&counter).and_then(|state| state.periods.get(&start_s)).map(|(account, _)| *account))
+        Ok(self
+            .counters
+            .get(&counter)
+            .and_then(|state| state.periods.get(&start_s))
+            .map(|(account, _)| *account))
     }
 
-    fn put_account(&mut self, counter: CounterId, start_s: u64, account: &Account) -> Result<(), Infallible> {
+    fn put_account(
+        &mut self,
+        counter: CounterId,
+        start_s: u64,
+        account: &Account,
+    ) -> Result<(), Infallible> {
         if let Some(state) = self.counters.get_mut(&counter) {
             state.periods.entry(start_s).or_insert_with(|| (*account, Vec::new())).0 = *account;
         }
         Ok(())
     }
 
-    fn shares(&mut self, counter: CounterId, start_s: u64) -> Result<Vec<(Holder, Share)>, Infallible> {
+    fn shares(
+        &mut self,
+        counter: CounterId,
+        start_s: u64,
+    ) -> Result<Vec<(Holder, Share)>, Infallible> {
         let period = self.counters.get(&counter).and_then(|state| state.periods.get(&start_s));
         Ok(period.map(|(_, shares)| shares.clone()).unwrap_or_default())
     }
 
-    fn put_share(&mut self, counter: CounterId, start_s: u64, holder: Holder, share: &Share) -> Result<(), Infallible> {
-        let period = self.counters.get_mut(&counter).and_then(|state| state.periods.get_mut(&start_s));
+    fn put_share(
+        &mut self,
+        counter: CounterId,
+        start_s: u64,
+        holder: Holder,
+        share: &Share,
+    ) -> Result<(), Infallible> {
+        let period =
+            self.counters.get_mut(&counter).and_then(|state| state.periods.get_mut(&start_s));
         if let Some((_, shares)) = period {
             shares.retain(|(other, _)| *other != holder);
             shares.push((holder, *share));
@@ -372,7 +482,11 @@ impl Rows for State {
 
     fn put_names(&mut self, holder: Holder, names: &[NumberedName]) -> Result<(), Infallible> {
         let known = &mut self.names.entry(holder).or_default().names;
-        known.extend(names.iter().map(|NumberedName { kind, number, name }| ((*kind, *number), name.clone())));
+        known.extend(
+            names
+                .iter()
+                .map(|NumberedName { kind, number, name }| ((*kind, *number), name.clone())),
+        );
         Ok(())
     }
 
@@ -394,7 +508,8 @@ impl Rows for State {
         *(if vouched { &mut self.vouched_s } else { &mut self.seen_s }) = Some(now_s);
         let accounts_to_s = self.accounts_dropped_s.map_or(0, |(_, last_s)| last_s);
         let reopened = accounts_to_s.max(self.marks_dropped_to_s.unwrap_or_default()) > now_s;
-        self.accounts_dropped_s = self.accounts_dropped_s.map(|(first_s, last_s)| (first_s, last_s.min(now_s)));
+        self.accounts_dropped_s =
+            self.accounts_dropped_s.map(|(first_s, last_s)| (first_s, last_s.min(now_s)));
         self.marks_dropped_to_s = self.marks_dropped_to_s.map(|dropped_s| dropped_s.min(now_s));
         Ok(reopened)
     }
@@ -405,15 +520,30 @@ impl Rows for State {
         let (periods, counters) = self.expire_periods(expire.periods_ended_by_s, limit);
         let days = self.days.drop_oldest(expire.days_before, limit);
         let names = self.expire_names(expire, limit);
-        let ended = self.windows.iter().filter(|(_, row)| row.end_s <= expire.windows_ended_by_s).map(|(place, _)| *place);
+        let ended = self
+            .windows
+            .iter()
+            .filter(|(_, row)| row.end_s <= expire.windows_ended_by_s)
+            .map(|(place, _)| *place);
         let ended: Vec<_> = ended.take(limit).collect();
         self.windows.retain(|place, _| ended.binary_search(place).is_err());
         let windows = u64::try_from(ended.len()).unwrap_or(u64::MAX);
         let requests = self.made.expire(OnceKind::Request, expire.requests_made_before_s, limit);
         let charges = self.made.expire(OnceKind::Charge, expire.charges_made_before_s, limit);
         let checks = self.made.expire(OnceKind::Check, expire.checks_made_before_s, limit);
-        let more = [mark_rows, periods, days, names, windows, requests, charges, checks].contains(&most);
-        Ok(Expired { mark_rows, periods, counters, days, names, windows, made: requests + charges + checks, reopened: false, more })
+        let more =
+            [mark_rows, periods, days, names, windows, requests, charges, checks].contains(&most);
+        Ok(Expired {
+            mark_rows,
+            periods,
+            counters,
+            days,
+            names,
+            windows,
+            made: requests + charges + checks,
+            reopened: false,
+            more,
+        })
     }
 }
 

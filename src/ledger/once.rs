@@ -1,4 +1,5 @@
-//! Operations that are not safe to repeat by their nature, and what makes a repeat safe: the name of each is kept in its own transaction.
+//! Operations that are not safe to repeat by their nature, and what makes a repeat safe: the name
+//! of each is kept in its own transaction.
 
 use super::Balance;
 
@@ -59,13 +60,15 @@ impl Once {
 /// What a grant did.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GrantMade {
-    /// Where the counter stands now. `None`: it was made before, and the ledger keeps nothing of the period that is asked about now.
+    /// Where the counter stands now. `None`: it was made before, and the ledger keeps nothing of
+    /// the period that is asked about now.
     pub balance: Option<Balance>,
     /// It was made before, and nothing changed: what it came to then.
     pub first: Option<Made>,
 }
 
-/// Keeps operations that were done elsewhere. One of a name that is kept takes its place: a repeat is harmless.
+/// Keeps operations that were done elsewhere. One of a name that is kept takes its place: a repeat
+/// is harmless.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Remember {
     pub operations: Vec<Once>,

@@ -4,8 +4,9 @@ use std::ops::RangeInclusive;
 
 use super::balance::{Account, MAX_UNITS, Share};
 use super::{
-    Answer, Balance, Believed, CatalogChange, CatalogEdit, ChargeRequest, Counter, CounterId, CounterIdentity, DailyChange, Delta, Expire,
-    Expired, GiveBack, GivenBack, GrantMade, GrantRequest, Holder, Lease, LeaseRequest, LedgerPeriod, Made, Mark, MarkKind, NumberedName,
+    Answer, Balance, Believed, CatalogChange, CatalogEdit, ChargeRequest, Counter, CounterId,
+    CounterIdentity, DailyChange, Delta, Expire, Expired, GiveBack, GivenBack, GrantMade,
+    GrantRequest, Holder, Lease, LeaseRequest, LedgerPeriod, Made, Mark, MarkKind, NumberedName,
     Once, OnceKind, Operation, Refused, RevisionConflict, Settle, Settled, WindowRow,
 };
 
@@ -25,7 +26,10 @@ pub(super) struct MarkPlace {
 pub(super) trait Rows {
     type Error;
 
-    fn find_counter(&mut self, identity: &CounterIdentity) -> Result<Option<CounterId>, Self::Error>;
+    fn find_counter(
+        &mut self,
+        identity: &CounterIdentity,
+    ) -> Result<Option<CounterId>, Self::Error>;
     fn make_counter(&mut self, identity: &CounterIdentity) -> Result<CounterId, Self::Error>;
     /// The newest revision of a counter's limit that was seen. `None`: there is no such counter.
     fn limit_revision(&mut self, counter: CounterId) -> Result<Option<u64>, Self::Error>;
@@ -33,10 +37,26 @@ pub(super) trait Rows {
     /// The number of a count rule, made where it is missing. `None`: there are too many.
     fn count_rule(&mut self, bits: &[u64; 8]) -> Result<Option<u16>, Self::Error>;
 
-    fn account(&mut self, counter: CounterId, start_s: u64) -> Result<Option<Account>, Self::Error>;
-    fn put_account(&mut self, counter: CounterId, start_s: u64, account: &Account) -> Result<(), Self::Error>;
-    fn shares(&mut self, counter: CounterId, start_s: u64) -> Result<Vec<(Holder, Share)>, Self::Error>;
-    fn put_share(&mut self, counter: CounterId, start_s: u64, holder: Holder, share: &Share) -> Result<(), Self::Error>;
+    fn account(&mut self, counter: CounterId, start_s: u64)
+    -> Result<Option<Account>, Self::Error>;
+    fn put_account(
+        &mut self,
+        counter: CounterId,
+        start_s: u64,
+        account: &Account,
+    ) -> Result<(), Self::Error>;
+    fn shares(
+        &mut self,
+        counter: CounterId,
+        start_s: u64,
+    ) -> Result<Vec<(Holder, Share)>, Self::Error>;
+    fn put_share(
+        &mut self,
+        counter: CounterId,
+        start_s: u64,
+        holder: Holder,
+        share: &Share,
+    ) -> Result<(), Self::Error>;
     /// Accounts of periods that end so may have been dropped.
     fn dropped_ends_s(&mut self) -> Result<Option<RangeInclusive<u64>>, Self::Error>;
 
@@ -55,7 +75,8 @@ pub(super) trait Rows {
     fn put_window(&mut self, holder_id: u32, row: &WindowRow) -> Result<(), Self::Error>;
 
     fn find_made(&mut self, kind: OnceKind, name: &[u8; 16]) -> Result<Option<Made>, Self::Error>;
-    fn put_made(&mut self, kind: OnceKind, name: &[u8; 16], made: &Made) -> Result<(), Self::Error>;
+    fn put_made(&mut self, kind: OnceKind, name: &[u8; 16], made: &Made)
+    -> Result<(), Self::Error>;
 
     /// Keeps a time, and takes back what was dropped after it. Was there something?
     fn believe(&mut self, believed: Believed) -> Result<bool, Self::Error>;
@@ -97,9 +118,14 @@ pub(super) fn perform<R: Rows>(rows: &mut R, operation: &Operation) -> Result<An
 }
 
 /// The counter, made where it is missing, and the newest revision of its limit that was seen.
-fn resolve<R: Rows>(rows: &mut R, counter: &Counter) -> Result<Result<(CounterId, u64), Refused>, R::Error> {
+fn resolve<R: Rows>(
+    rows: &mut R,
+    counter: &Counter,
+) -> Result<Result<(CounterId, u64), Refused>, R::Error> {
     match counter {
-        Counter::Known(id) => Ok(rows.limit_revision(*id)?.map(|newest| (*id, newest)).ok_or(Refused::UnknownCounter)),
+        Counter::Known(id) => {
+            Ok(rows.limit_revision(*id)?.map(|newest| (*id, newest)).ok_or(Refused::UnknownCounter))
+        }
         Counter::Named(identity) => Ok(Ok(match rows.find_counter(identity)? {
             Some(id) => (id, rows.limit_revision(id)?.unwrap_or_default()),
             None => (rows.make_counter(identity)?, 0),
@@ -107,8 +133,13 @@ fn resolve<R: Rows>(rows: &mut R, counter: &Counter) -> Result<Result<(CounterId
     }
 }
 
-/// Was the account of a period dropped, or may it have been? Then it must not start from 0 again, and no counter is made for it.
-fn is_dropped<R: Rows>(rows: &mut R, counter: &Counter, period: LedgerPeriod) -> Result<bool, R::Error> {
+/// Was the account of a period dropped, or may it have been? Then it must not start from 0 again,
+/// and no counter is made for it.
+fn is_dropped<R: Rows>(
+    rows: &mut R,
+    counter: &Counter,
+    period: LedgerPeriod,
+) -> Result<bool, R::Error> {
     if !rows.dropped_ends_s()?.is_some_and(|ends_s| ends_s.contains(&period.end_s)) {
         return Ok(false);
     }
@@ -127,11 +158,18 @@ fn is_dropped<R: Rows>(rows: &mut R, counter: &Counter, period: LedgerPeriod) ->
 }
 
 /// The account of a period, new where it was never touched.
-fn open<R: Rows>(rows: &mut R, counter: CounterId, period: LedgerPeriod) -> Result<Account, R::Error> {
+fn open<R: Rows>(
+    rows: &mut R,
+    counter: CounterId,
+    period: LedgerPeriod,
+) -> Result<Account, R::Error> {
     Ok(rows.account(counter, period.start_s)?.unwrap_or_else(|| Account::new(period)))
 }
 
-fn lease<R: Rows>(rows: &mut R, request: &LeaseRequest) -> Result<Result<Lease, Refused>, R::Error> {
+fn lease<R: Rows>(
+    rows: &mut R,
+    request: &LeaseRequest,
+) -> Result<Result<Lease, Refused>, R::Error> {
     if !request.may_pass && is_dropped(rows, &request.counter, request.period)? {
         return Ok(Err(Refused::PeriodDropped));
     }
@@ -142,7 +180,9 @@ fn lease<R: Rows>(rows: &mut R, request: &LeaseRequest) -> Result<Result<Lease, 
     if request.revision < newest {
         return Ok(Err(Refused::StaleLimit { newest }));
     }
-    let Some(rule) = rows.count_rule(&request.count_rule)? else { return Ok(Err(Refused::TooManyCountRules)) };
+    let Some(rule) = rows.count_rule(&request.count_rule)? else {
+        return Ok(Err(Refused::TooManyCountRules));
+    };
     if request.revision > newest {
         rows.set_limit_revision(counter, request.revision)?;
     }
@@ -158,7 +198,13 @@ fn lease<R: Rows>(rows: &mut R, request: &LeaseRequest) -> Result<Result<Lease, 
         rows.put_share(counter, start_s, request.holder, &share)?;
     }
     let Share { leased, spent } = share;
-    Ok(Ok(Lease { counter, rule, leased, spent, balance: account.balance(&shares, Some(request.holder)) }))
+    Ok(Ok(Lease {
+        counter,
+        rule,
+        leased,
+        spent,
+        balance: account.balance(&shares, Some(request.holder)),
+    }))
 }
 
 fn find(shares: &[(Holder, Share)], holder: Holder) -> Option<Share> {
@@ -166,7 +212,9 @@ fn find(shares: &[(Holder, Share)], holder: Holder) -> Option<Share> {
 }
 
 fn give_back<R: Rows>(rows: &mut R, request: &GiveBack) -> Result<GivenBack, R::Error> {
-    let Some(mut account) = rows.account(request.counter, request.period_start_s)? else { return Ok(GivenBack::default()) };
+    let Some(mut account) = rows.account(request.counter, request.period_start_s)? else {
+        return Ok(GivenBack::default());
+    };
     let shares = rows.shares(request.counter, request.period_start_s)?;
     let known = find(&shares, request.holder);
     let mut share = known.unwrap_or_default();
@@ -175,7 +223,11 @@ fn give_back<R: Rows>(rows: &mut R, request: &GiveBack) -> Result<GivenBack, R::
         rows.put_account(request.counter, request.period_start_s, &account)?;
         rows.put_share(request.counter, request.period_start_s, request.holder, &share)?;
     }
-    Ok(GivenBack { returned, leased: share.leased, balance: account.balance(&shares, Some(request.holder)) })
+    Ok(GivenBack {
+        returned,
+        leased: share.leased,
+        balance: account.balance(&shares, Some(request.holder)),
+    })
 }
 
 fn settle<R: Rows>(rows: &mut R, request: &Settle) -> Result<Settled, R::Error> {
@@ -197,7 +249,9 @@ fn settle<R: Rows>(rows: &mut R, request: &Settle) -> Result<Settled, R::Error> 
 }
 
 fn change<R: Rows>(rows: &mut R, delta: &Delta) -> Result<Option<Balance>, R::Error> {
-    let Some(mut account) = rows.account(delta.counter, delta.period_start_s)? else { return Ok(None) };
+    let Some(mut account) = rows.account(delta.counter, delta.period_start_s)? else {
+        return Ok(None);
+    };
     account.change(delta.units);
     rows.put_account(delta.counter, delta.period_start_s, &account)?;
     let shares = rows.shares(delta.counter, delta.period_start_s)?;
@@ -205,17 +259,25 @@ fn change<R: Rows>(rows: &mut R, delta: &Delta) -> Result<Option<Balance>, R::Er
 }
 
 /// What was done under the name of an operation.
-fn made_before<R: Rows>(rows: &mut R, once: Option<&Once>) -> Result<Option<Result<Made, Refused>>, R::Error> {
+fn made_before<R: Rows>(
+    rows: &mut R,
+    once: Option<&Once>,
+) -> Result<Option<Result<Made, Refused>>, R::Error> {
     let Some(once) = once else { return Ok(None) };
     let made = rows.find_made(once.kind, &once.name)?;
-    Ok(made.map(|made| if made.fields == once.fields { Ok(made) } else { Err(Refused::OtherOperation) }))
+    Ok(made.map(
+        |made| if made.fields == once.fields { Ok(made) } else { Err(Refused::OtherOperation) },
+    ))
 }
 
 fn keep_made<R: Rows>(rows: &mut R, once: Option<&Once>, balance: Balance) -> Result<(), R::Error> {
     once.map_or(Ok(()), |once| rows.put_made(once.kind, &once.name, &once.made(balance)))
 }
 
-fn charge<R: Rows>(rows: &mut R, request: &ChargeRequest) -> Result<Result<Balance, Refused>, R::Error> {
+fn charge<R: Rows>(
+    rows: &mut R,
+    request: &ChargeRequest,
+) -> Result<Result<Balance, Refused>, R::Error> {
     if let Some(before) = made_before(rows, request.once.as_ref())? {
         return Ok(Err(before.err().unwrap_or(Refused::DoneBefore)));
     }
@@ -231,7 +293,10 @@ fn charge<R: Rows>(rows: &mut R, request: &ChargeRequest) -> Result<Result<Balan
     Ok(charged)
 }
 
-fn grant<R: Rows>(rows: &mut R, request: &GrantRequest) -> Result<Result<GrantMade, Refused>, R::Error> {
+fn grant<R: Rows>(
+    rows: &mut R,
+    request: &GrantRequest,
+) -> Result<Result<GrantMade, Refused>, R::Error> {
     match made_before(rows, request.once.as_ref())? {
         Some(Ok(first)) => {
             let balance = standing(rows, &request.counter, request.period)?;
@@ -255,7 +320,11 @@ fn grant<R: Rows>(rows: &mut R, request: &GrantRequest) -> Result<Result<GrantMa
 }
 
 /// Where a counter stands. `None`: nothing is kept of the period.
-fn standing<R: Rows>(rows: &mut R, counter: &Counter, period: LedgerPeriod) -> Result<Option<Balance>, R::Error> {
+fn standing<R: Rows>(
+    rows: &mut R,
+    counter: &Counter,
+    period: LedgerPeriod,
+) -> Result<Option<Balance>, R::Error> {
     let counter = match counter {
         Counter::Known(id) => Some(*id),
         Counter::Named(identity) => rows.find_counter(identity)?,
@@ -285,7 +354,10 @@ fn edit_account<R: Rows>(
     Ok(Ok(account.balance(&shares, None)))
 }
 
-fn edit_catalog<R: Rows>(rows: &mut R, edit: &CatalogEdit) -> Result<Result<u64, RevisionConflict>, R::Error> {
+fn edit_catalog<R: Rows>(
+    rows: &mut R,
+    edit: &CatalogEdit,
+) -> Result<Result<u64, RevisionConflict>, R::Error> {
     let current = rows.catalog_revision()?;
     if current != edit.expected || made_before(rows, edit.once.as_ref())?.is_some() {
         return Ok(Err(RevisionConflict { current }));
@@ -299,7 +371,10 @@ fn edit_catalog<R: Rows>(rows: &mut R, edit: &CatalogEdit) -> Result<Result<u64,
 }
 
 /// The row of a list, and what of it is lost or held.
-pub(super) fn unspent(shares: impl IntoIterator<Item = (Holder, Share)>, current: impl Fn(u32) -> u32) -> (u64, u64) {
+pub(super) fn unspent(
+    shares: impl IntoIterator<Item = (Holder, Share)>,
+    current: impl Fn(u32) -> u32,
+) -> (u64, u64) {
     let (mut lost, mut held) = (0u64, 0u64);
     for (holder, share) in shares {
         let kind = if holder.epoch < current(holder.id) { &mut lost } else { &mut held };

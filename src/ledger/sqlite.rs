@@ -1,9 +1,11 @@
 //! The embedded ledger: one SQLite file in the data folder.
 //!
-//! Write-ahead log, `synchronous=FULL`: what is answered is on the disk. One connection writes; another reads for lists, and keeps no writer
-//! waiting. After a failure the writing connection is closed, and the next commit opens another: nothing is ever retried on a handle whose
-//! fsync failed. Checkpoints are made by [`Ledger::tidy`], beside the commits: a third connection writes nearly all of the log back while commits
-//! go on, and the writing one the little that came meanwhile, so that the log can start again from its beginning.
+//! Write-ahead log, `synchronous=FULL`: what is answered is on the disk. One connection writes;
+//! another reads for lists, and keeps no writer waiting. After a failure the writing connection is
+//! closed, and the next commit opens another: nothing is ever retried on a handle whose fsync
+//! failed. Checkpoints are made by [`Ledger::tidy`], beside the commits: a third connection writes
+//! nearly all of the log back while commits go on, and the writing one the little that came
+//! meanwhile, so that the log can start again from its beginning.
 
 use std::fs::File;
 use std::io::ErrorKind;
@@ -17,8 +19,9 @@ use rusqlite::{Connection, TransactionBehavior};
 
 use super::operations::perform;
 use super::{
-    Answer, CatalogImage, CounterId, CounterIdentity, DailyRow, Holder, Ledger, LedgerError, LedgerScope, Made, NumberedName, OnceKind,
-    Operation, PeriodRow, Secrets, Stretch, Times, Whose, WindowRow,
+    Answer, CatalogImage, CounterId, CounterIdentity, DailyRow, Holder, Ledger, LedgerError,
+    LedgerScope, Made, NumberedName, OnceKind, Operation, PeriodRow, Secrets, Stretch, Times,
+    Whose, WindowRow,
 };
 use checksum::BadRow;
 use damage::Damage;
@@ -70,8 +73,8 @@ pub struct SqliteLedger {
     /// The latest epoch that was given, where the ledger has gone back and does not know it.
     epochs_given: u32,
     place: Place,
-    /// Held as long as the ledger is: dropped last, they let the next process in. That of the file is what counts; the other keeps out versions
-    /// that know no better.
+    /// Held as long as the ledger is: dropped last, they let the next process in. That of the file
+    /// is what counts; the other keeps out versions that know no better.
     _locks: [File; 2],
 }
 
@@ -85,18 +88,23 @@ impl SqliteLedger {
         if is_empty(&path) { Err(LedgerError::Missing(path)) } else { Self::open(folder) }
     }
 
-    /// Opens the ledger of a folder. The folder, the ledger and its secrets are made where they are missing.
+    /// Opens the ledger of a folder. The folder, the ledger and its secrets are made where they are
+    /// missing.
     ///
     /// # Errors
-    /// Another process uses it; the file is none of ours, damaged, of a newer version, or has gone back; it cannot be read or written.
+    /// Another process uses it; the file is none of ours, damaged, of a newer version, or has gone
+    /// back; it cannot be read or written.
     pub fn open(folder: &Path) -> Result<Self, LedgerError> {
         connect::make_folder(folder)?;
         let path = folder.join(FILE);
         let named = place::lock(&folder.join(LOCK_FILE))?;
         let written = mark::read(&path)?;
         let is_new = is_empty(&path);
-        if let (true, Written::Reached(Reached { commits: commits @ 1.., .. })) = (is_new, &written) {
-            let what = format!("the file is missing or empty, and {commits} transactions were committed to it");
+        if let (true, Written::Reached(Reached { commits: commits @ 1.., .. })) = (is_new, &written)
+        {
+            let what = format!(
+                "the file is missing or empty, and {commits} transactions were committed to it"
+            );
             return Err(LedgerError::WentBack { path, what });
         }
         connect::make_file(&path)?;
@@ -116,13 +124,32 @@ impl SqliteLedger {
             let path = std::path::absolute(&path).unwrap_or_else(|_| path.clone());
             tracing::warn!(path = %path.display(), "a new, empty ledger was made: there was none here");
         }
-        let found = check::reached(&writer).or_else(|wrong| BadRow::of(&wrong).map(|_| known).ok_or(wrong));
+        let found =
+            check::reached(&writer).or_else(|wrong| BadRow::of(&wrong).map(|_| known).ok_or(wrong));
         let found = found.map_err(|wrong| failure::classify(&path, &wrong))?;
-        let mark =
-            Mark::create(&path, Reached { commits: found.commits.max(known.commits), epoch: found.epoch.max(known.epoch), ..found })?;
+        let mark = Mark::create(
+            &path,
+            Reached {
+                commits: found.commits.max(known.commits),
+                epoch: found.epoch.max(known.epoch),
+                ..found
+            },
+        )?;
         let epochs_given = if known.epoch > found.epoch { known.epoch } else { 0 };
-        let (writer, reader, tidier) = (Mutex::new(Some(writer)), Mutex::default(), Mutex::default());
-        Ok(Self { path, writer, reader, tidier, written: AtomicU64::new(0), damage, mark, epochs_given, place, _locks: locks })
+        let (writer, reader, tidier) =
+            (Mutex::new(Some(writer)), Mutex::default(), Mutex::default());
+        Ok(Self {
+            path,
+            writer,
+            reader,
+            tidier,
+            written: AtomicU64::new(0),
+            damage,
+            mark,
+            epochs_given,
+            place,
+            _locks: locks,
+        })
     }
 
     /// The file.
@@ -130,7 +157,8 @@ impl SqliteLedger {
         &self.path
     }
 
-    /// Works on the connection of a place, which is opened where it is missing, and closed when the work fails.
+    /// Works on the connection of a place, which is opened where it is missing, and closed when the
+    /// work fails.
     fn with<R>(
         &self,
         place: &Mutex<Option<Connection>>,
@@ -157,16 +185,25 @@ impl SqliteLedger {
         })
     }
 
-    fn write<R>(&self, work: impl FnOnce(&mut Connection) -> rusqlite::Result<R>) -> Result<R, LedgerError> {
+    fn write<R>(
+        &self,
+        work: impl FnOnce(&mut Connection) -> rusqlite::Result<R>,
+    ) -> Result<R, LedgerError> {
         self.with(&self.writer, connect::open, work)
     }
 
-    fn read<R>(&self, work: impl FnOnce(&Connection) -> rusqlite::Result<R>) -> Result<R, LedgerError> {
+    fn read<R>(
+        &self,
+        work: impl FnOnce(&Connection) -> rusqlite::Result<R>,
+    ) -> Result<R, LedgerError> {
         self.with(&self.reader, connect::open_to_read, |connection| work(connection))
     }
 
     /// Reads a list without its damaged rows, which are noted.
-    fn read_sound<R>(&self, work: impl FnOnce(&Connection, lists::OnBad<'_>) -> rusqlite::Result<R>) -> Result<R, LedgerError> {
+    fn read_sound<R>(
+        &self,
+        work: impl FnOnce(&Connection, lists::OnBad<'_>) -> rusqlite::Result<R>,
+    ) -> Result<R, LedgerError> {
         self.read(|sql| {
             let note = &mut |bad: BadRow| {
                 self.damage.note(&bad);
@@ -177,7 +214,10 @@ impl SqliteLedger {
     }
 
     /// Works in a transaction: all of it is on the disk, or none.
-    fn transact<R>(&self, work: impl FnOnce(&mut Transaction<'_>) -> rusqlite::Result<R>) -> Result<R, LedgerError> {
+    fn transact<R>(
+        &self,
+        work: impl FnOnce(&mut Transaction<'_>) -> rusqlite::Result<R>,
+    ) -> Result<R, LedgerError> {
         self.place.look()?;
         let done = self.write(|connection| {
             let sql = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -201,15 +241,18 @@ impl SqliteLedger {
         Ok(done)
     }
 
-    /// Where somebody removed the log, what was committed is in a file without a name, and ends with the process: it is put into the ledger,
-    /// and a new log is begun.
+    /// Where somebody removed the log, what was committed is in a file without a name, and ends
+    /// with the process: it is put into the ledger, and a new log is begun.
     fn keep_log(&self) -> Result<(), LedgerError> {
         if self.place.has_log() {
             return Ok(());
         }
-        let (mut writer, mut reader, mut tidier) = (self.writer.lock(), self.reader.lock(), self.tidier.lock());
+        let (mut writer, mut reader, mut tidier) =
+            (self.writer.lock(), self.reader.lock(), self.tidier.lock());
         // There is none where nothing is open.
-        let Some(connection) = writer.take().filter(|_| !self.place.has_log()) else { return Ok(()) };
+        let Some(connection) = writer.take().filter(|_| !self.place.has_log()) else {
+            return Ok(());
+        };
         // The last one to be closed lets go of the old log.
         (*reader, *tidier) = (None, None);
         connect::checkpoint_all(&connection).map_err(|wrong| self.place.log_is_gone(&wrong))?;
@@ -217,11 +260,15 @@ impl SqliteLedger {
         Ok(())
     }
 
-    /// Does all operations in one transaction. An error, and whether it is known that nothing was done: it fell before the commit.
+    /// Does all operations in one transaction. An error, and whether it is known that nothing was
+    /// done: it fell before the commit.
     fn attempt(&self, operations: &[Operation]) -> Result<Vec<Answer>, (LedgerError, bool)> {
         let mut undone = true;
         let done = self.transact(|transaction| {
-            let answers: Vec<_> = operations.iter().map(|operation| perform(transaction, operation)).collect::<Result<_, _>>()?;
+            let answers: Vec<_> = operations
+                .iter()
+                .map(|operation| perform(transaction, operation))
+                .collect::<Result<_, _>>()?;
             undone = false;
             Ok(answers)
         });
@@ -234,7 +281,10 @@ impl SqliteLedger {
     /// Lets no transaction make the file larger than this: a full disk for tests.
     #[cfg(test)]
     pub(super) fn set_max_pages(&self, pages: u32) {
-        self.write(|writer| writer.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(()))).unwrap();
+        self.write(|writer| {
+            writer.query_row(&format!("PRAGMA max_page_count = {pages}"), [], |_| Ok(()))
+        })
+        .unwrap();
     }
 
     /// Makes every write of a mark fail: half a transaction for tests.
@@ -257,15 +307,20 @@ impl SqliteLedger {
 
 /// Whether there is nothing yet.
 fn is_empty(path: &Path) -> bool {
-    path.metadata().map_or_else(|wrong| wrong.kind() == ErrorKind::NotFound, |found| found.len() == 0)
+    path.metadata()
+        .map_or_else(|wrong| wrong.kind() == ErrorKind::NotFound, |found| found.len() == 0)
 }
 
-/// Refuses a ledger that is not as far as it was known to be, before anything is done to it. Gives how far it is known to be.
+/// Refuses a ledger that is not as far as it was known to be, before anything is done to it. Gives
+/// how far it is known to be.
 fn compare(path: &Path, written: &Written, damage: &Damage) -> Result<Reached, LedgerError> {
     let written = match written {
         Written::Reached(written) => Some(*written),
         Written::Unreadable => {
-            tracing::warn!("{} beside the ledger cannot be read: whether the ledger has gone back is not known", mark::FILE);
+            tracing::warn!(
+                "{} beside the ledger cannot be read: whether the ledger has gone back is not known",
+                mark::FILE
+            );
             None
         }
         Written::Nothing => None,
@@ -273,7 +328,9 @@ fn compare(path: &Path, written: &Written, damage: &Damage) -> Result<Reached, L
     let sql = connect::open_to_read(path)?;
     let found = match (check::reached(&sql), written) {
         (Ok(found), _) => found,
-        (Err(wrong), Some(written)) if BadRow::of(&wrong).is_some_and(|bad| bad.table == "numbers") => {
+        (Err(wrong), Some(written))
+            if BadRow::of(&wrong).is_some_and(|bad| bad.table == "numbers") =>
+        {
             BadRow::of(&wrong).into_iter().for_each(|bad| damage.note(bad));
             written
         }
@@ -295,7 +352,8 @@ fn compare(path: &Path, written: &Written, damage: &Damage) -> Result<Reached, L
     }
 }
 
-/// Looks at the structure of the whole file, which tells rows that are missing. It takes a second for some hundred megabytes.
+/// Looks at the structure of the whole file, which tells rows that are missing. It takes a second
+/// for some hundred megabytes.
 fn look_over(path: &Path, damage: &Arc<Damage>) -> Result<(), LedgerError> {
     if path.metadata().is_ok_and(|found| found.len() <= LOOKED_OVER_FIRST_BYTES) {
         let mistakes = check::unmended(path, damage)?;
@@ -310,13 +368,18 @@ fn look_over(path: &Path, damage: &Arc<Damage>) -> Result<(), LedgerError> {
         std::thread::sleep(LOOKED_OVER_AFTER);
         match check::look_over(&path, &damage) {
             Ok(mistakes) => damage.note_structure(&path, &mistakes),
-            Err(wrong) => tracing::warn!("the structure of the ledger was not looked over: {wrong}"),
+            Err(wrong) => {
+                tracing::warn!("the structure of the ledger was not looked over: {wrong}")
+            }
         }
     });
-    looked.map(drop).map_err(|wrong| LedgerError::Fault(format!("the system gives no thread: {wrong}")))
+    looked
+        .map(drop)
+        .map_err(|wrong| LedgerError::Fault(format!("the system gives no thread: {wrong}")))
 }
 
-/// Takes the ledger of a folder as it is, where it has gone back on purpose, and says what was taken. No service may use it meanwhile.
+/// Takes the ledger of a folder as it is, where it has gone back on purpose, and says what was
+/// taken. No service may use it meanwhile.
 ///
 /// # Errors
 /// Another process uses it; it cannot be read; there is neither a ledger nor a trace of one.
@@ -342,7 +405,12 @@ pub fn accept(folder: &Path) -> Result<String, LedgerError> {
     let found = check::reached(&sql).map_err(|wrong| failure::classify(&path, &wrong))?;
     drop(sql);
     Mark::create(&path, Reached { epoch: written.epoch.max(found.epoch), ..found })?;
-    Ok(format!("{} is taken as it is: {} transactions, where {} were known", path.display(), found.commits, written.commits))
+    Ok(format!(
+        "{} is taken as it is: {} transactions, where {} were known",
+        path.display(),
+        found.commits,
+        written.commits
+    ))
 }
 
 impl Ledger for SqliteLedger {
@@ -363,7 +431,8 @@ impl Ledger for SqliteLedger {
     fn commit_each(&self, operations: &[Operation]) -> Vec<Result<Answer, LedgerError>> {
         match self.attempt(operations) {
             Ok(answers) => answers.into_iter().map(Ok).collect(),
-            // In halves until the one that fails is alone: the others cost a few transactions more, and not one each.
+            // In halves until the one that fails is alone: the others cost a few transactions more,
+            // and not one each.
             Err((wrong, true)) if wrong.is_of_one() && operations.len() > 1 => {
                 let (first, rest) = operations.split_at(operations.len() / 2);
                 let mut each = self.commit_each(first);
@@ -382,7 +451,12 @@ impl Ledger for SqliteLedger {
         self.read(lists::times)
     }
 
-    fn load_made(&self, kind: OnceKind, after_s: u64, visit: &mut dyn FnMut([u8; 16], Made)) -> Result<(), LedgerError> {
+    fn load_made(
+        &self,
+        kind: OnceKind,
+        after_s: u64,
+        visit: &mut dyn FnMut([u8; 16], Made),
+    ) -> Result<(), LedgerError> {
         self.read(|sql| made::each(sql, kind, after_s, visit))
     }
 
@@ -408,19 +482,37 @@ impl Ledger for SqliteLedger {
         self.read_sound(|sql, on_bad| lists::ended(sql, after_s, by_s, most, visit, on_bad))
     }
 
-    fn usage_of(&self, scope: &LedgerScope, stretch: &Stretch) -> Result<(Vec<PeriodRow>, Option<Whose>), LedgerError> {
+    fn usage_of(
+        &self,
+        scope: &LedgerScope,
+        stretch: &Stretch,
+    ) -> Result<(Vec<PeriodRow>, Option<Whose>), LedgerError> {
         self.read(|sql| lists::usage(sql, scope, stretch))
     }
 
-    fn daily(&self, scope: &LedgerScope, first_day: u64, last_day: u64) -> Result<Vec<(Holder, DailyRow)>, LedgerError> {
+    fn daily(
+        &self,
+        scope: &LedgerScope,
+        first_day: u64,
+        last_day: u64,
+    ) -> Result<Vec<(Holder, DailyRow)>, LedgerError> {
         self.read(|sql| days::list(sql, scope, first_day, last_day))
     }
 
-    fn load_names(&self, most: usize, visit: &mut dyn FnMut(Holder, NumberedName)) -> Result<(), LedgerError> {
+    fn load_names(
+        &self,
+        most: usize,
+        visit: &mut dyn FnMut(Holder, NumberedName),
+    ) -> Result<(), LedgerError> {
         self.read_sound(|sql, on_bad| lists::names(sql, most, visit, on_bad))
     }
 
-    fn load_windows(&self, holder_id: u32, now_s: u64, visit: &mut dyn FnMut(WindowRow)) -> Result<(), LedgerError> {
+    fn load_windows(
+        &self,
+        holder_id: u32,
+        now_s: u64,
+        visit: &mut dyn FnMut(WindowRow),
+    ) -> Result<(), LedgerError> {
         self.read_sound(|sql, on_bad| lists::windows(sql, holder_id, now_s, visit, on_bad))
     }
 
@@ -429,7 +521,9 @@ impl Ledger for SqliteLedger {
         if written == 0 {
             return Ok(());
         }
-        let bulk = self.with(&self.tidier, connect::open_beside, |tidier| connect::checkpoint(tidier, "PASSIVE"));
+        let bulk = self.with(&self.tidier, connect::open_beside, |tidier| {
+            connect::checkpoint(tidier, "PASSIVE")
+        });
         let done = bulk.and_then(|()| self.write(|writer| connect::checkpoint(writer, "PASSIVE")));
         if done.is_err() {
             self.written.fetch_add(written, Ordering::Relaxed);

@@ -36,7 +36,8 @@ struct States {
 pub struct LedgerStatus {
     /// Operations that were committed.
     pub operations: u64,
-    /// Transactions that were begun: one more than committed and failed together while one is under way.
+    /// Transactions that were begun: one more than committed and failed together while one is under
+    /// way.
     pub begun: u64,
     /// Transactions that were committed.
     pub commits: u64,
@@ -54,7 +55,8 @@ pub struct LedgerStatus {
     pub last_row_failure: Option<String>,
     /// How often tidying failed.
     pub tidy_failures: u64,
-    /// Why the log is not written back, or what is old not dropped. `None`: it is. Commits go on meanwhile.
+    /// Why the log is not written back, or what is old not dropped. `None`: it is. Commits go on
+    /// meanwhile.
     pub tidying: Option<LedgerError>,
     /// Bytes of the log that is to be written back.
     pub untidy_bytes: u64,
@@ -70,7 +72,9 @@ impl LedgerStatus {
             ));
         }
         if let Some(wrong) = &self.tidying {
-            return Some(format!("the ledger works, and is not tidied: its log grows, or what is old stays. {wrong}"));
+            return Some(format!(
+                "the ledger works, and is not tidied: its log grows, or what is old stays. {wrong}"
+            ));
         }
         let last = self.last_row_failure.as_ref()?;
         Some(format!(
@@ -124,9 +128,13 @@ impl Counts {
         let mut failing = None;
         for (operation, done) in operations.iter().zip(done) {
             match done {
-                Err(wrong @ LedgerError::Row { .. }) => self.note_row(&mut states, operation, wrong),
+                Err(wrong @ LedgerError::Row { .. }) => {
+                    self.note_row(&mut states, operation, wrong)
+                }
                 // A file that is damaged where others work is damaged in what this one needs.
-                Err(wrong) if wrong.is_of_one() && worked > 0 => self.note_row(&mut states, operation, wrong),
+                Err(wrong) if wrong.is_of_one() && worked > 0 => {
+                    self.note_row(&mut states, operation, wrong)
+                }
                 Err(wrong) => failing = Some(wrong.clone()),
                 Ok(Answer::Expire(_)) => states.expiry = None,
                 Ok(_) => {}

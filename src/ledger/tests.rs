@@ -5,7 +5,8 @@ use tempfile::TempDir;
 use super::*;
 use crate::decide::plan::{PeriodUnit, Weekday};
 
-/// Every test of the behaviour of a ledger, over both. A test gets a bench that can open the ledger again.
+/// Every test of the behaviour of a ledger, over both. A test gets a bench that can open the ledger
+/// again.
 macro_rules! on_both {
     ($($name:ident),* $(,)?) => {
         mod in_memory {
@@ -53,7 +54,8 @@ impl Bench {
         Self { ledger: Arc::new(SqliteLedger::open(folder.path()).unwrap()), folder: Some(folder) }
     }
 
-    /// What is there after the process ended without a word, and started again. A ledger in memory goes on.
+    /// What is there after the process ended without a word, and started again. A ledger in memory
+    /// goes on.
     fn reopened(self) -> Self {
         let Self { ledger, folder } = self;
         let Some(folder) = folder else { return Self { ledger, folder } };
@@ -121,6 +123,9 @@ fn back(lease: &Lease, holder: Holder, spent: u64) -> GiveBack {
 fn settle(holder: Holder, seq: u64, deltas: &[(CounterId, i64)]) -> Settle {
     Settle {
         mark: Mark { holder, shard: 7, seq, kind: MarkKind::Corrected, issued_s: NOON },
-        deltas: deltas.iter().map(|&(counter, units)| Delta { counter, period_start_s: DAY.start_s, units }).collect(),
+        deltas: deltas
+            .iter()
+            .map(|&(counter, units)| Delta { counter, period_start_s: DAY.start_s, units })
+            .collect(),
     }
 }

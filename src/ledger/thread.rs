@@ -1,5 +1,5 @@
-//! The thread in front of a ledger: callers never wait for the disk, and what waits together is committed together.
-//! A second thread tidies.
+//! The thread in front of a ledger: callers never wait for the disk, and what waits together is
+//! committed together. A second thread tidies.
 
 use std::any::Any;
 use std::fmt;
@@ -10,8 +10,9 @@ use std::time::Duration;
 
 use super::status::{Counts, LedgerStatus};
 use super::{
-    Answer, Balance, CatalogEdit, ChargeRequest, DailyReport, Expire, Expired, GiveBack, GivenBack, GrantMade, GrantRequest, Lease,
-    LeaseRequest, Ledger, LedgerError, NameReport, Operation, Refused, Remember, RevisionConflict, Settle, Settled, WindowReport,
+    Answer, Balance, CatalogEdit, ChargeRequest, DailyReport, Expire, Expired, GiveBack, GivenBack,
+    GrantMade, GrantRequest, Lease, LeaseRequest, Ledger, LedgerError, NameReport, Operation,
+    Refused, Remember, RevisionConflict, Settle, Settled, WindowReport,
 };
 
 /// The most operations in one transaction.
@@ -83,7 +84,8 @@ impl LedgerThread {
         let (queue, jobs) = sync_channel(max_waiting);
         let counts = Arc::new(Counts::default());
         let tidier = Tidier::start(&ledger, &counts)?;
-        let work = Worker { ledger: Arc::clone(&ledger), jobs, counts: Arc::clone(&counts), tidier };
+        let work =
+            Worker { ledger: Arc::clone(&ledger), jobs, counts: Arc::clone(&counts), tidier };
         let thread = spawn("ledger", move || work.run())?;
         Ok(Self { ledger, queue: Some(queue), thread: Some(thread), counts })
     }
@@ -93,13 +95,20 @@ impl LedgerThread {
         &self.ledger
     }
 
-    /// Does an operation with all others that wait, and calls back when it is on the disk, or could not be done. Never waits. Operations that
-    /// one thread submits are done in its order.
+    /// Does an operation with all others that wait, and calls back when it is on the disk, or could
+    /// not be done. Never waits. Operations that one thread submits are done in its order.
     ///
     /// Where too many wait already, `answer` is called at once, with [`LedgerError::Busy`].
-    pub fn submit<R: Request>(&self, request: R, answer: impl FnOnce(Result<R::Answer, LedgerError>) + Send + 'static) {
+    pub fn submit<R: Request>(
+        &self,
+        request: R,
+        answer: impl FnOnce(Result<R::Answer, LedgerError>) + Send + 'static,
+    ) {
         let answer: Callback<Answer> = Box::new(move |done| {
-            answer(done.and_then(|done| R::answer(done).ok_or_else(|| LedgerError::Fault("it answered something else".to_owned()))));
+            answer(done.and_then(|done| {
+                R::answer(done)
+                    .ok_or_else(|| LedgerError::Fault("it answered something else".to_owned()))
+            }));
         });
         let job = Job { operation: request.into_operation(), answer };
         let Some(queue) = &self.queue else { return (job.answer)(Err(LedgerError::Stopped)) };
@@ -138,7 +147,9 @@ impl Drop for LedgerThread {
     fn drop(&mut self) {
         drop(self.queue.take());
         // A callback may hold the last reference: the thread then ends by itself.
-        if let Some(thread) = self.thread.take().filter(|thread| thread.thread().id() != std::thread::current().id()) {
+        if let Some(thread) =
+            self.thread.take().filter(|thread| thread.thread().id() != std::thread::current().id())
+        {
             drop(thread.join());
         }
     }
@@ -146,7 +157,10 @@ impl Drop for LedgerThread {
 
 impl fmt::Debug for LedgerThread {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LedgerThread").field("ledger", &self.ledger).field("status", &self.status()).finish_non_exhaustive()
+        f.debug_struct("LedgerThread")
+            .field("ledger", &self.ledger)
+            .field("status", &self.status())
+            .finish_non_exhaustive()
     }
 }
 
@@ -198,7 +212,8 @@ struct Worker {
 
 impl Worker {
     fn run(self) {
-        // What panicked was told where it happened, and what it was at was not done. The others must not wait for ever.
+        // What panicked was told where it happened, and what it was at was not done. The others
+        // must not wait for ever.
         while std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.work())).is_err() {}
         self.tidier.stop();
     }
@@ -229,9 +244,14 @@ impl Worker {
         self.counts.begins();
         let done = guarded(|| Ok(self.ledger.commit_each(&operations))).and_then(|done| {
             let fits = done.len() == operations.len();
-            if fits { Ok(done) } else { Err(LedgerError::Fault("it answered some of the operations".to_owned())) }
+            if fits {
+                Ok(done)
+            } else {
+                Err(LedgerError::Fault("it answered some of the operations".to_owned()))
+            }
         });
-        let done = done.unwrap_or_else(|wrong| operations.iter().map(|_| Err(wrong.clone())).collect());
+        let done =
+            done.unwrap_or_else(|wrong| operations.iter().map(|_| Err(wrong.clone())).collect());
         self.counts.note(&operations, &done);
         self.counts.note_untidy(self.ledger.untidy_bytes());
         callbacks.into_iter().zip(done).for_each(|(callback, done)| call(callback, done));
@@ -240,7 +260,8 @@ impl Worker {
 
 /// A panic is a failure of the ledger, and not the end of its thread.
 fn guarded<T>(work: impl FnOnce() -> Result<T, LedgerError>) -> Result<T, LedgerError> {
-    std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).unwrap_or_else(|panic| Err(LedgerError::Fault(words(&*panic))))
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(work))
+        .unwrap_or_else(|panic| Err(LedgerError::Fault(words(&*panic))))
 }
 
 fn call(callback: Callback<Answer>, answer: Result<Answer, LedgerError>) {
@@ -250,5 +271,6 @@ fn call(callback: Callback<Answer>, answer: Result<Answer, LedgerError>) {
 
 fn words(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "it panicked".to_owned())
+    text.or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "it panicked".to_owned())
 }

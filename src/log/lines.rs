@@ -1,4 +1,5 @@
-//! Lines on their way to a file or a pipe. Whoever hands one over never waits and never fails: output is not a dependency of the work.
+//! Lines on their way to a file or a pipe. Whoever hands one over never waits and never fails:
+//! output is not a dependency of the work.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Write};
@@ -76,10 +77,15 @@ impl Lines {
         self.0.failing.load(Ordering::Relaxed)
     }
 
-    /// Waits until all is written that was handed over, but no longer than this: nobody may ever read. `false`: something still waits.
+    /// Waits until all is written that was handed over, but no longer than this: nobody may ever
+    /// read. `false`: something still waits.
     pub fn flush(&self, at_most: Duration) -> bool {
         let mut state = self.0.state.lock();
-        !self.0.done.wait_while_for(&mut state, |state| state.writing || !state.waiting.is_empty(), at_most).timed_out()
+        !self
+            .0
+            .done
+            .wait_while_for(&mut state, |state| state.writing || !state.waiting.is_empty(), at_most)
+            .timed_out()
     }
 }
 
@@ -118,8 +124,8 @@ impl Shared {
     }
 }
 
-/// Writes all of `bytes`, and counts what is written. Where a pipe that does not block is full it waits until somebody has read, as if it
-/// did block.
+/// Writes all of `bytes`, and counts what is written. Where a pipe that does not block is full it
+/// waits until somebody has read, as if it did block.
 ///
 /// # Errors
 /// It cannot be written.

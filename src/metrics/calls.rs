@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
-/// Upper bounds in nanoseconds: from 10 µs, because a decision takes that, to the second at which every caller has given up.
+/// Upper bounds in nanoseconds: from 10 µs, because a decision takes that, to the second at which
+/// every caller has given up.
 const BOUNDS_NS: [u64; 16] = [
     10_000,
     25_000,
@@ -41,7 +42,10 @@ impl CallMeter {
     /// Counts one call.
     pub fn record(&self, ns: u64) {
         let place = BOUNDS_NS.iter().position(|&bound| ns <= bound);
-        place.and_then(|place| self.within.get(place)).unwrap_or(&self.longer).fetch_add(1, Ordering::Relaxed);
+        place
+            .and_then(|place| self.within.get(place))
+            .unwrap_or(&self.longer)
+            .fetch_add(1, Ordering::Relaxed);
         self.sum_ns.fetch_add(ns, Ordering::Relaxed);
     }
 }
@@ -60,13 +64,21 @@ impl CallMeters {
     /// Appends what a scrape reads; of methods that were called.
     pub(super) fn render(&self, text: &mut String) {
         let meters = self.0.lock();
-        let called: Vec<_> = meters.iter().map(|(method, meters)| (method, Sum::of(meters))).filter(|(_, sum)| sum.count > 0).collect();
+        let called: Vec<_> = meters
+            .iter()
+            .map(|(method, meters)| (method, Sum::of(meters)))
+            .filter(|(_, sum)| sum.count > 0)
+            .collect();
         if called.is_empty() {
             return;
         }
         text.push_str("# HELP ratelimit_service_total_requests Calls, by method\n# TYPE ratelimit_service_total_requests counter\n");
         for (method, sum) in &called {
-            let _ = writeln!(text, "ratelimit_service_total_requests{{grpc_method=\"{method}\"}} {}", sum.count);
+            let _ = writeln!(
+                text,
+                "ratelimit_service_total_requests{{grpc_method=\"{method}\"}} {}",
+                sum.count
+            );
         }
         text.push_str("\n# TYPE ratelimit_service_response_time_seconds histogram\n");
         for (method, sum) in &called {
@@ -103,9 +115,14 @@ impl Sum {
         let mut so_far = 0;
         for (bound_ns, calls) in BOUNDS_NS.iter().zip(self.within) {
             so_far += calls;
-            let _ = writeln!(text, "{NAME}_bucket{{grpc_method=\"{method}\",le=\"{}\"}} {so_far}", *bound_ns as f64 / 1e9);
+            let _ = writeln!(
+                text,
+                "{NAME}_bucket{{grpc_method=\"{method}\",le=\"{}\"}} {so_far}",
+                *bound_ns as f64 / 1e9
+            );
         }
-        let _ = writeln!(text, "{NAME}_bucket{{grpc_method=\"{method}\",le=\"+Inf\"}} {}", self.count);
+        let _ =
+            writeln!(text, "{NAME}_bucket{{grpc_method=\"{method}\",le=\"+Inf\"}} {}", self.count);
         let _ = writeln!(text, "{NAME}_sum{{grpc_method=\"{method}\"}} {}", self.ns as f64 / 1e9);
         let _ = writeln!(text, "{NAME}_count{{grpc_method=\"{method}\"}} {}", self.count);
     }
@@ -125,7 +142,10 @@ mod tests {
         other.record(2_000_000_000);
         let mut text = String::new();
         meters.render(&mut text);
-        let shown: Vec<&str> = text.lines().filter(|line| !line.contains("_bucket") || line.contains("le=\"0.0000")).collect();
+        let shown: Vec<&str> = text
+            .lines()
+            .filter(|line| !line.contains("_bucket") || line.contains("le=\"0.0000"))
+            .collect();
         insta::assert_snapshot!(shown.join("\n"), @r#"
         # HELP ratelimit_service_total_requests Calls, by method
         # TYPE ratelimit_service_total_requests counter

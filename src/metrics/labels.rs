@@ -6,7 +6,8 @@ use std::fmt::Write;
 /// The longest label. None grows without bound.
 const LONGEST: usize = 256;
 
-/// Domain, and the names of the first two levels. Deeper levels collapse into those, as they do in the reference.
+/// Domain, and the names of the first two levels. Deeper levels collapse into those, as they do in
+/// the reference.
 pub(super) fn of_rule(domain: &str, levels: &[String]) -> [String; 3] {
     let level = |index: usize| levels.get(index).map(|level| plain(level)).unwrap_or_default();
     [plain(domain), level(0), level(1)]
@@ -21,7 +22,8 @@ pub(super) fn shown([domain, key1, key2]: &[String; 3]) -> String {
     text
 }
 
-/// Dashboards name the values that the reference shows: `_` for `:` and `|`, and for the dots of IPv4 addresses.
+/// Dashboards name the values that the reference shows: `_` for `:` and `|`, and for the dots of
+/// IPv4 addresses.
 fn plain(text: &str) -> String {
     let cut = text.char_indices().nth(LONGEST).and_then(|(end, _)| text.get(..end)).unwrap_or(text);
     let mut plain = String::with_capacity(cut.len());
@@ -42,7 +44,8 @@ fn plain(text: &str) -> String {
     plain
 }
 
-/// How long the IPv4 address is that a text begins with: four times up to three digits, whatever follows.
+/// How long the IPv4 address is that a text begins with: four times up to three digits, whatever
+/// follows.
 fn address(text: &str) -> Option<usize> {
     let mut length = 0;
     for part in 0..4 {
@@ -91,7 +94,8 @@ mod tests {
 
     #[test]
     fn what_a_request_brings_cannot_end_a_label() {
-        let labels = of_rule("d", &["a\"} 1\nfake 2".to_owned(), "b\\".to_owned(), "deeper".to_owned()]);
+        let labels =
+            of_rule("d", &["a\"} 1\nfake 2".to_owned(), "b\\".to_owned(), "deeper".to_owned()]);
         assert_eq!(shown(&labels), r#"domain="d",key1="a\"} 1\nfake 2",key2="b\\""#);
         assert_eq!(shown(&of_rule("other", &[])), r#"domain="other",key1="""#);
     }

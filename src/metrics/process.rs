@@ -36,16 +36,46 @@ mod linux {
         let number = |place| stat_number(&stat, place).map(|number| number as f64);
         let ticks = rustix::param::clock_ticks_per_second() as f64;
         let cpu = number(USER).zip(number(SYSTEM)).map(|(user, system)| (user + system) / ticks);
-        series(text, "process_cpu_seconds_total", "counter", "Processor time that the process has taken", cpu);
+        series(
+            text,
+            "process_cpu_seconds_total",
+            "counter",
+            "Processor time that the process has taken",
+            cpu,
+        );
         let resident = number(RESIDENT).map(|pages| pages * rustix::param::page_size() as f64);
-        series(text, "process_resident_memory_bytes", "gauge", "Memory that the process has", resident);
-        series(text, "process_virtual_memory_bytes", "gauge", "Addresses that the process has", number(VIRTUAL));
+        series(
+            text,
+            "process_resident_memory_bytes",
+            "gauge",
+            "Memory that the process has",
+            resident,
+        );
+        series(
+            text,
+            "process_virtual_memory_bytes",
+            "gauge",
+            "Addresses that the process has",
+            number(VIRTUAL),
+        );
         let open = open_files::open().map(|open| open as f64);
         series(text, "process_open_fds", "gauge", "Files that the process has open", open);
-        series(text, "process_max_fds", "gauge", "Files that the process may open", open_files::limit().map(|limit| limit as f64));
+        series(
+            text,
+            "process_max_fds",
+            "gauge",
+            "Files that the process may open",
+            open_files::limit().map(|limit| limit as f64),
+        );
         let boot = fs::read_to_string("/proc/stat").ok().and_then(|stat| boot_unix_s(&stat));
         let start = number(START).zip(boot).map(|(start, boot)| boot as f64 + start / ticks);
-        series(text, "process_start_time_seconds", "gauge", "When the process was started, in seconds since 1970", start);
+        series(
+            text,
+            "process_start_time_seconds",
+            "gauge",
+            "When the process was started, in seconds since 1970",
+            start,
+        );
     }
 
     /// The name, in brackets, may hold anything.
@@ -63,11 +93,16 @@ mod linux {
 
         #[test]
         fn numbers_are_found_behind_any_name() {
-            let stat = "7 (a) b (c) S 1 2 3 4 5 6 7 8 9 10 111 222 13 14 15 16 17 18 19999 2020 2121 22";
-            let found = [USER, SYSTEM, START, VIRTUAL, RESIDENT].map(|place| stat_number(stat, place));
+            let stat =
+                "7 (a) b (c) S 1 2 3 4 5 6 7 8 9 10 111 222 13 14 15 16 17 18 19999 2020 2121 22";
+            let found =
+                [USER, SYSTEM, START, VIRTUAL, RESIDENT].map(|place| stat_number(stat, place));
             assert_eq!(found, [Some(111), Some(222), Some(19999), Some(2020), Some(2121)]);
             assert_eq!(stat_number("", USER), None);
-            assert_eq!(boot_unix_s("cpu 1 2\nbtime 1700000000\nprocesses 3\n"), Some(1_700_000_000));
+            assert_eq!(
+                boot_unix_s("cpu 1 2\nbtime 1700000000\nprocesses 3\n"),
+                Some(1_700_000_000)
+            );
         }
     }
 }
@@ -84,10 +119,19 @@ mod tests {
             line.unwrap_or_else(|| panic!("{name} is not in {text}")).parse().unwrap()
         };
         assert!(value("process_cpu_seconds_total") >= 0.0);
-        assert!(value("process_resident_memory_bytes") > 1e5 && value("process_virtual_memory_bytes") > 1e5);
-        assert!(value("process_open_fds") >= 3.0 && value("process_max_fds") >= value("process_open_fds"));
+        assert!(
+            value("process_resident_memory_bytes") > 1e5
+                && value("process_virtual_memory_bytes") > 1e5
+        );
+        assert!(
+            value("process_open_fds") >= 3.0
+                && value("process_max_fds") >= value("process_open_fds")
+        );
         // After the boot of the machine and not in the future.
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs_f64();
+        let now = std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .unwrap()
+            .as_secs_f64();
         let age = now - value("process_start_time_seconds");
         assert!((-2.0..86_400.0 * 365.0).contains(&age), "{age} s old");
     }

@@ -1,5 +1,5 @@
-//! What the asks of rules came to. Each thread adds to sums of its own, which come to the series when somebody looks: threads that decide by
-//! the same rule do not wait for each other.
+//! What the asks of rules came to. Each thread adds to sums of its own, which come to the series
+//! when somebody looks: threads that decide by the same rule do not wait for each other.
 
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -15,10 +15,12 @@ use crate::engine::rules::tally::Tally;
 /// Threads beyond it share.
 const STRIPES: usize = 64;
 
-/// Rules that a thread has sums for at a time, whatever the number of rules: those that share a place take turns.
+/// Rules that a thread has sums for at a time, whatever the number of rules: those that share a
+/// place take turns.
 const PLACES: usize = 512;
 
-/// Series of rules whose labels come from requests (`detailed_metric`, `value_to_metric`, overrides). Beyond it they share one.
+/// Series of rules whose labels come from requests (`detailed_metric`, `value_to_metric`,
+/// overrides). Beyond it they share one.
 pub(super) const MAX_DYNAMIC: usize = 10_000;
 
 type Read = fn(&Tally) -> u64;
@@ -33,7 +35,8 @@ const COUNTED: [(&str, Read); 6] = [
     ("total_negative_hits", |tally| tally.total_negative_hits),
 ];
 
-/// The series of one rule. They are there for as long as somebody holds this: those of a rule that is gone go with it.
+/// The series of one rule. They are there for as long as somebody holds this: those of a rule that
+/// is gone go with it.
 #[derive(Clone)]
 pub struct RuleMeters(Arc<Series>);
 
@@ -82,7 +85,8 @@ impl RuleSeries {
         self.get_or_make(labels::of_rule(domain, levels), false)
     }
 
-    /// Of a rule whose name a request had a part in. Bounded: beyond the bound all share the series `other`.
+    /// Of a rule whose name a request had a part in. Bounded: beyond the bound all share the series
+    /// `other`.
     pub(super) fn dynamic(&self, domain: &str, levels: &[String]) -> RuleMeters {
         let labels = labels::of_rule(domain, levels);
         if let Some(known) = self.by_labels.get(&labels).and_then(|entry| entry.series.upgrade()) {
@@ -96,7 +100,10 @@ impl RuleSeries {
     }
 
     fn get_or_make(&self, labels: [String; 3], keep: bool) -> RuleMeters {
-        let mut entry = self.by_labels.entry(labels).or_insert_with(|| Entry { series: Weak::new(), _kept: None });
+        let mut entry = self
+            .by_labels
+            .entry(labels)
+            .or_insert_with(|| Entry { series: Weak::new(), _kept: None });
         if let Some(known) = entry.series.upgrade() {
             return RuleMeters(known);
         }
@@ -125,13 +132,19 @@ impl RuleSeries {
 
     /// Appends what a scrape reads.
     pub(super) fn render(&self, text: &mut String) {
-        let mut all: Vec<_> = self.by_labels.iter().filter_map(|entry| entry.series.upgrade()).collect();
+        let mut all: Vec<_> =
+            self.by_labels.iter().filter_map(|entry| entry.series.upgrade()).collect();
         all.sort_unstable_by(|one, other| one.labels.cmp(&other.labels));
         for (place, (name, _)) in COUNTED.into_iter().enumerate().filter(|_| !all.is_empty()) {
             let _ = writeln!(text, "# TYPE ratelimit_service_rate_limit_{name} counter");
             for series in &all {
-                let counted = series.counted.get(place).map_or(0, |counted| counted.load(Ordering::Relaxed));
-                let _ = writeln!(text, "ratelimit_service_rate_limit_{name}{{{}}} {counted}", series.labels);
+                let counted =
+                    series.counted.get(place).map_or(0, |counted| counted.load(Ordering::Relaxed));
+                let _ = writeln!(
+                    text,
+                    "ratelimit_service_rate_limit_{name}{{{}}} {counted}",
+                    series.labels
+                );
             }
             text.push('\n');
         }
@@ -141,7 +154,8 @@ impl RuleSeries {
 /// What the threads have counted and not yet added.
 pub(super) struct RuleSums(Box<[Stripe]>);
 
-/// The sums of one thread, apart from those of others by two cache lines, as processors fetch them. Without sums until there is a first.
+/// The sums of one thread, apart from those of others by two cache lines, as processors fetch them.
+/// Without sums until there is a first.
 #[derive(Default)]
 #[repr(align(128))]
 struct Stripe(Mutex<Vec<Option<Sum>>>);
@@ -201,8 +215,11 @@ mod tests {
 
     fn shown(metrics: &Metrics, key: &str) -> Option<u64> {
         let text = metrics.render();
-        let start = format!("ratelimit_service_rate_limit_total_hits{{domain=\"d\",key1=\"{key}\"}} ");
-        text.lines().find_map(|line| line.strip_prefix(&start)).map(|number| number.parse().unwrap())
+        let start =
+            format!("ratelimit_service_rate_limit_total_hits{{domain=\"d\",key1=\"{key}\"}} ");
+        text.lines()
+            .find_map(|line| line.strip_prefix(&start))
+            .map(|number| number.parse().unwrap())
     }
 
     #[test]
@@ -210,7 +227,9 @@ mod tests {
         let metrics = Metrics::new();
         let meters = metrics.declared_rule("d", &["k".to_owned()]);
         std::thread::scope(|scope| {
-            let threads: Vec<_> = (0..3).map(|_| scope.spawn(|| (0..10_000).for_each(|_| metrics.count(&meters, hits(2))))).collect();
+            let threads: Vec<_> = (0..3)
+                .map(|_| scope.spawn(|| (0..10_000).for_each(|_| metrics.count(&meters, hits(2)))))
+                .collect();
             let mut before = 0;
             while threads.iter().any(|thread| !thread.is_finished()) {
                 let now = shown(&metrics, "k").unwrap();
@@ -226,7 +245,9 @@ mod tests {
     #[test]
     fn rules_that_share_a_place_lose_nothing() {
         let metrics = Metrics::new();
-        let rules: Vec<_> = (0..=2 * PLACES).map(|number| metrics.declared_rule("d", &[format!("k{number}")])).collect();
+        let rules: Vec<_> = (0..=2 * PLACES)
+            .map(|number| metrics.declared_rule("d", &[format!("k{number}")]))
+            .collect();
         for _ in 0..3 {
             rules.iter().for_each(|meters| metrics.count(meters, hits(1)));
         }
@@ -239,7 +260,8 @@ mod tests {
     fn series_of_rules_that_are_gone_go_with_them_and_those_that_stay_count_on() {
         let metrics = Metrics::new();
         let edition = |number: usize| -> Vec<_> {
-            let names = (0..100).map(|rule| format!("edition-{number}-{rule}")).chain(["stays".to_owned()]);
+            let names =
+                (0..100).map(|rule| format!("edition-{number}-{rule}")).chain(["stays".to_owned()]);
             names.map(|name| metrics.declared_rule("d", &[name])).collect()
         };
         let mut current = edition(0);

@@ -1,5 +1,5 @@
-//! Counters that every decision adds to. Each thread adds to cells of its own, which come to the series when somebody looks: threads that
-//! decide at the same time do not wait for each other.
+//! Counters that every decision adds to. Each thread adds to cells of its own, which come to the
+//! series when somebody looks: threads that decide at the same time do not wait for each other.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -20,7 +20,8 @@ struct Inner {
     stripes: Box<[Stripe]>,
 }
 
-/// The cells of one thread, apart from those of others by two cache lines, as processors fetch them.
+/// The cells of one thread, apart from those of others by two cache lines, as processors fetch
+/// them.
 #[derive(Default)]
 #[repr(align(128))]
 struct Stripe([AtomicU64; PLACES]);
@@ -29,11 +30,16 @@ impl Striped {
     /// Of at most 16 series.
     pub(super) fn new(series: Vec<Counter>) -> Self {
         debug_assert!(series.len() <= PLACES, "{} series", series.len());
-        Self(Arc::new(Inner { series, stripes: std::iter::repeat_with(Stripe::default).take(STRIPES).collect() }))
+        Self(Arc::new(Inner {
+            series,
+            stripes: std::iter::repeat_with(Stripe::default).take(STRIPES).collect(),
+        }))
     }
 
     pub fn add(&self, place: usize, number: u64) {
-        if let Some(cell) = self.0.stripes.get(thread_number() % STRIPES).and_then(|stripe| stripe.0.get(place)) {
+        if let Some(cell) =
+            self.0.stripes.get(thread_number() % STRIPES).and_then(|stripe| stripe.0.get(place))
+        {
             cell.fetch_add(number, Ordering::Relaxed);
         }
     }
@@ -73,16 +79,22 @@ mod tests {
     #[test]
     fn what_threads_count_together_is_shown() {
         let metrics = Metrics::new();
-        let counters = metrics.striped("tollgate_checks", &[[("verdict", "ALLOW")], [("verdict", "DENY")]]);
+        let counters =
+            metrics.striped("tollgate_checks", &[[("verdict", "ALLOW")], [("verdict", "DENY")]]);
         std::thread::scope(|scope| {
             for _ in 0..3 {
-                scope.spawn(|| (0..1000).for_each(|number| counters.add(usize::from(number % 10 == 0), 2)));
+                scope.spawn(|| {
+                    (0..1000).for_each(|number| counters.add(usize::from(number % 10 == 0), 2))
+                });
             }
         });
         for added in [0, 1] {
             counters.add(0, added);
             let text = metrics.render();
-            assert!(text.contains(&format!("tollgate_checks{{verdict=\"ALLOW\"}} {}\n", 5400 + added)), "{text}");
+            assert!(
+                text.contains(&format!("tollgate_checks{{verdict=\"ALLOW\"}} {}\n", 5400 + added)),
+                "{text}"
+            );
             assert!(text.contains("tollgate_checks{verdict=\"DENY\"} 600\n"), "{text}");
         }
     }

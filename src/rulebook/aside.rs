@@ -4,7 +4,8 @@ use std::thread::{Builder, scope};
 
 use crate::log::words;
 
-/// Of two threads on one core, one that is this much nicer gets a tenth of it, and all of it when the other waits.
+/// Of two threads on one core, one that is this much nicer gets a tenth of it, and all of it when
+/// the other waits.
 #[cfg(target_os = "linux")]
 const NICE: i32 = 10;
 
@@ -19,9 +20,16 @@ pub(super) fn aside<R: Send>(work: impl Fn() -> R + Sync) -> Result<R, String> {
         let _ = rustix::process::nice(NICE);
         work()
     };
-    let done = scope(|scope| Builder::new().name("aside".to_owned()).spawn_scoped(scope, nicely).map(|thread| thread.join()));
+    let done = scope(|scope| {
+        Builder::new()
+            .name("aside".to_owned())
+            .spawn_scoped(scope, nicely)
+            .map(|thread| thread.join())
+    });
     match done {
-        Ok(done) => done.map_err(|panic| format!("this is a mistake in tollgate, please report it: {}", words(&*panic))),
+        Ok(done) => done.map_err(|panic| {
+            format!("this is a mistake in tollgate, please report it: {}", words(&*panic))
+        }),
         Err(_) => Ok(work()),
     }
 }

@@ -28,7 +28,9 @@ pub(super) fn read(settings: &config::Rules) -> Result<Found, String> {
     let mut skipped = Vec::new();
     for path in &settings.paths {
         match fs::metadata(path) {
-            Ok(metadata) if metadata.is_dir() => list(path, path, settings, 0, &mut paths, &mut skipped)?,
+            Ok(metadata) if metadata.is_dir() => {
+                list(path, path, settings, 0, &mut paths, &mut skipped)?
+            }
             Ok(_) => paths.push(path.clone()),
             Err(error) => return Err(format!("{}: cannot be read: {error}", path.display())),
         }
@@ -46,8 +48,13 @@ fn list(
     paths: &mut Vec<PathBuf>,
     skipped: &mut Vec<Warning>,
 ) -> Result<(), String> {
-    let skip = |path: &Path, text: &str| Warning { file: path.display().to_string(), line: 0, text: text.to_owned() };
-    let failed = |error: std::io::Error| format!("{}: cannot be listed: {error}", directory.display());
+    let skip = |path: &Path, text: &str| Warning {
+        file: path.display().to_string(),
+        line: 0,
+        text: text.to_owned(),
+    };
+    let failed =
+        |error: std::io::Error| format!("{}: cannot be listed: {error}", directory.display());
     if depth > MAX_DEPTH {
         return Err(format!("{}: directories nest deeper than {MAX_DEPTH}", directory.display()));
     }
@@ -60,14 +67,17 @@ fn list(
         listed => listed.map_err(failed)?,
     };
     let entries: Result<Vec<_>, _> = listed.collect();
-    let mut entries: Vec<PathBuf> = entries.map_err(failed)?.iter().map(fs::DirEntry::path).collect();
+    let mut entries: Vec<PathBuf> =
+        entries.map_err(failed)?.iter().map(fs::DirEntry::path).collect();
     entries.sort_unstable();
     for path in entries {
-        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let name =
+            path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         if settings.ignore_dotfiles && name.starts_with('.') {
             continue;
         }
-        // Follows symbolic links: a mounted ConfigMap consists of them. One that leads nowhere is a file that is just being replaced.
+        // Follows symbolic links: a mounted ConfigMap consists of them. One that leads nowhere is a
+        // file that is just being replaced.
         let Ok(metadata) = fs::metadata(&path) else { continue };
         if metadata.is_dir() {
             list(root, &path, settings, depth + 1, paths, skipped)?;
@@ -78,7 +88,10 @@ fn list(
                 return Err(format!("{}: more than {MAX_FILES} rules files", directory.display()));
             }
             paths.push(path);
-        } else if [".yaml", ".yml", ".json"].iter().any(|end| name.to_ascii_lowercase().ends_with(end)) {
+        } else if [".yaml", ".yml", ".json"]
+            .iter()
+            .any(|end| name.to_ascii_lowercase().ends_with(end))
+        {
             skipped.push(skip(&path, "it was not read: names of rules files end in `.yaml` or `.yml` (or set rules_any_extension)"));
         }
     }
@@ -94,7 +107,8 @@ fn has_prefix(root: &Path, path: &Path, prefix: &str) -> bool {
 fn read_one(path: &Path, bytes: &mut u64) -> Result<Source, String> {
     let name = path.display().to_string();
     let failed = |error: std::io::Error| format!("{name}: cannot be read: {error}");
-    let too_large = || format!("{name}: the rules files are larger than {} MiB together", MAX_BYTES >> 20);
+    let too_large =
+        || format!("{name}: the rules files are larger than {} MiB together", MAX_BYTES >> 20);
     let mut file = plain_file::open(path, "file of rules").map_err(failed)?;
     let room = MAX_BYTES.saturating_sub(*bytes);
     if file.metadata().map_err(failed)?.len() > room {
@@ -107,7 +121,11 @@ fn read_one(path: &Path, bytes: &mut u64) -> Result<Source, String> {
     if *bytes > MAX_BYTES {
         return Err(too_large());
     }
-    let text = String::from_utf8(read)
-        .map_err(|error| format!("{name}: error loading config file: byte {} is not UTF-8", error.utf8_error().valid_up_to()))?;
+    let text = String::from_utf8(read).map_err(|error| {
+        format!(
+            "{name}: error loading config file: byte {} is not UTF-8",
+            error.utf8_error().valid_up_to()
+        )
+    })?;
     Ok(Source { name, text })
 }

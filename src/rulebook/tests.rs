@@ -20,7 +20,9 @@ fn open(path: &Path) -> Rulebook {
 }
 
 fn rules(domain: &str, requests: u32) -> String {
-    format!("domain: {domain}\ndescriptors:\n  - {{key: k, rate_limit: {{unit: minute, requests_per_unit: {requests}}}}}\n")
+    format!(
+        "domain: {domain}\ndescriptors:\n  - {{key: k, rate_limit: {{unit: minute, requests_per_unit: {requests}}}}}\n"
+    )
 }
 
 /// `a:5 b:7`: the domains in force and what they allow.
@@ -96,14 +98,32 @@ fn what_cannot_be_used_leaves_the_old_rules_and_says_so_until_it_is_mended() {
     let file = folder.path().join("a.yaml");
     fs::write(&file, rules("a", 1)).unwrap();
     let book = open(folder.path());
-    let metric = |name: &str| book.metrics.render().lines().find(|line| line.starts_with(&format!("{name} "))).unwrap().to_owned();
-    for (index, bad) in ["domain: [", "domain: a\nratelimit: {}", "\u{0}", &"[".repeat(100_000), "- a\n- b"].iter().enumerate() {
+    let metric = |name: &str| {
+        book.metrics
+            .render()
+            .lines()
+            .find(|line| line.starts_with(&format!("{name} ")))
+            .unwrap()
+            .to_owned()
+    };
+    for (index, bad) in
+        ["domain: [", "domain: a\nratelimit: {}", "\u{0}", &"[".repeat(100_000), "- a\n- b"]
+            .iter()
+            .enumerate()
+    {
         fs::write(&file, bad).unwrap();
         book.refresh();
         book.refresh();
         assert_eq!(in_force(&book), "a:1");
-        assert!(book.describe().starts_with(&format!("# not in force: {}", file.display())), "{}", book.describe());
-        assert_eq!(metric("ratelimit_service_config_load_error"), format!("ratelimit_service_config_load_error {}", index + 1));
+        assert!(
+            book.describe().starts_with(&format!("# not in force: {}", file.display())),
+            "{}",
+            book.describe()
+        );
+        assert_eq!(
+            metric("ratelimit_service_config_load_error"),
+            format!("ratelimit_service_config_load_error {}", index + 1)
+        );
     }
     fs::write(&file, [0xff, 0xfe]).unwrap();
     book.refresh();
@@ -118,14 +138,21 @@ fn what_cannot_be_used_leaves_the_old_rules_and_says_so_until_it_is_mended() {
     book.refresh();
     assert_eq!(in_force(&book), "a:5");
     assert!(!book.describe().contains("not in force"));
-    assert_eq!(metric("ratelimit_service_config_load_success"), "ratelimit_service_config_load_success 2");
+    assert_eq!(
+        metric("ratelimit_service_config_load_success"),
+        "ratelimit_service_config_load_success 2"
+    );
 }
 
 #[test]
 fn a_named_file_that_is_gone_keeps_its_rules_and_a_first_start_without_it_fails() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("a.yaml");
-    assert!(Rulebook::open(settings(&file), Arc::new(Metrics::new())).unwrap_err().contains("cannot be read"));
+    assert!(
+        Rulebook::open(settings(&file), Arc::new(Metrics::new()))
+            .unwrap_err()
+            .contains("cannot be read")
+    );
     fs::write(&file, rules("a", 1)).unwrap();
     let book = open(&file);
     fs::remove_file(&file).unwrap();
@@ -144,11 +171,16 @@ fn only_rules_files_of_a_directory_are_read_unless_all_are_wanted() {
         fs::write(folder.path().join(name), rules(name, 1)).unwrap();
     }
     assert_eq!(in_force(&open(folder.path())), "a.yaml:1");
-    let all = config::Rules { any_extension: true, ignore_dotfiles: false, ..settings(folder.path()) };
+    let all =
+        config::Rules { any_extension: true, ignore_dotfiles: false, ..settings(folder.path()) };
     let book = Rulebook::open(all, Arc::new(Metrics::new())).unwrap();
     assert_eq!(in_force(&book), ".c.yaml:1 a.yaml:1 b.txt:1 d.yaml~:1");
     symlink(folder.path(), folder.path().join("loop")).unwrap();
-    assert!(Rulebook::open(settings(folder.path()), Arc::new(Metrics::new())).unwrap_err().contains("nest deeper"));
+    assert!(
+        Rulebook::open(settings(folder.path()), Arc::new(Metrics::new()))
+            .unwrap_err()
+            .contains("nest deeper")
+    );
 }
 
 #[test]
@@ -156,18 +188,33 @@ fn what_goes_beyond_the_reference_is_shown() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("a.yaml");
     let limits = [
-        ("{unit: month, requests_per_unit: 5, calendar: true, durable: true}", "unit=MONTH requests_per_unit=5 calendar=true", true),
+        (
+            "{unit: month, requests_per_unit: 5, calendar: true, durable: true}",
+            "unit=MONTH requests_per_unit=5 calendar=true",
+            true,
+        ),
         (
             "{unit: minute, unit_multiplier: 2, requests_per_unit: 5, durable: true}",
             "unit=MINUTE unit_multiplier=2 requests_per_unit=5",
             true,
         ),
-        ("{unit: year, requests_per_unit: 5, calendar: true}", "unit=YEAR requests_per_unit=5 calendar=true", false),
+        (
+            "{unit: year, requests_per_unit: 5, calendar: true}",
+            "unit=YEAR requests_per_unit=5 calendar=true",
+            false,
+        ),
     ];
     for (declared, shown, durable) in limits {
-        fs::write(&file, format!("{{domain: a, descriptors: [{{key: k, rate_limit: {declared}}}]}}")).unwrap();
+        fs::write(
+            &file,
+            format!("{{domain: a, descriptors: [{{key: k, rate_limit: {declared}}}]}}"),
+        )
+        .unwrap();
         let durable = if durable { ", durable: true" } else { "" };
-        assert_eq!(open(&file).describe(), format!("a.k: {shown}, shadow_mode: false, quota_mode: false{durable}\n"));
+        assert_eq!(
+            open(&file).describe(),
+            format!("a.k: {shown}, shadow_mode: false, quota_mode: false{durable}\n")
+        );
     }
 }
 
@@ -175,10 +222,16 @@ fn what_goes_beyond_the_reference_is_shown() {
 fn warnings_name_file_and_line() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("a.yaml");
-    fs::write(&file, "domain: a\ndescriptors:\n  - key: k\n    rate_limit: {unit: minute}\n").unwrap();
+    fs::write(&file, "domain: a\ndescriptors:\n  - key: k\n    rate_limit: {unit: minute}\n")
+        .unwrap();
     let text = open(&file).describe();
     assert!(text.contains(&format!("# warning: {}:4: ", file.display())), "{text}");
-    assert!(text.contains("a.k: unit=MINUTE requests_per_unit=0, shadow_mode: false, quota_mode: false\n"), "{text}");
+    assert!(
+        text.contains(
+            "a.k: unit=MINUTE requests_per_unit=0, shadow_mode: false, quota_mode: false\n"
+        ),
+        "{text}"
+    );
 }
 
 #[test]
@@ -222,7 +275,11 @@ fn what_is_no_file_is_looked_at_before_it_is_read() {
     fs::write(folder.path().join("a.yaml"), rules("a", 2)).unwrap();
     book.refresh();
     assert_eq!(in_force(&book), "a:1");
-    assert!(book.describe().contains("b.yaml: cannot be read: it is a FIFO"), "{}", book.describe());
+    assert!(
+        book.describe().contains("b.yaml: cannot be read: it is a FIFO"),
+        "{}",
+        book.describe()
+    );
     let refused = Rulebook::open(settings(folder.path()), Arc::new(Metrics::new())).unwrap_err();
     assert!(refused.contains("it is a FIFO"), "{refused}");
     fs::remove_file(&pipe).unwrap();
@@ -237,27 +294,46 @@ fn what_is_passed_over_is_told() {
         fs::write(folder.path().join(name), rules("a", 1)).unwrap();
     }
     let shown = open(folder.path()).describe();
-    assert!(shown.contains("b.YAML: it was not read") && shown.contains("c.json: it was not read") && !shown.contains("notes"), "{shown}");
+    assert!(
+        shown.contains("b.YAML: it was not read")
+            && shown.contains("c.json: it was not read")
+            && !shown.contains("notes"),
+        "{shown}"
+    );
 }
 
 #[test]
 fn a_second_document_is_told() {
     let folder = tempfile::tempdir().unwrap();
-    fs::write(folder.path().join("a.yaml"), format!("{}---\n{}", rules("a", 1), rules("b", 1))).unwrap();
+    fs::write(folder.path().join("a.yaml"), format!("{}---\n{}", rules("a", 1), rules("b", 1)))
+        .unwrap();
     let book = open(folder.path());
     assert_eq!(in_force(&book), "a:1");
-    assert!(book.describe().contains("a.yaml:4: a second document starts here, and is not read"), "{}", book.describe());
+    assert!(
+        book.describe().contains("a.yaml:4: a second document starts here, and is not read"),
+        "{}",
+        book.describe()
+    );
 }
 
 #[test]
 fn a_prefix_chooses_files_by_their_path_with_dots() {
     let folder = tempfile::tempdir().unwrap();
-    for (name, domain) in [("config/x.yaml", "a"), ("config.db", "b"), ("other/config.yaml", "c"), ("configuration.yaml", "d")] {
+    for (name, domain) in [
+        ("config/x.yaml", "a"),
+        ("config.db", "b"),
+        ("other/config.yaml", "c"),
+        ("configuration.yaml", "d"),
+    ] {
         let path = folder.path().join(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, rules(domain, 1)).unwrap();
     }
-    let settings = config::Rules { prefix: "config.".to_owned(), any_extension: true, ..settings(folder.path()) };
+    let settings = config::Rules {
+        prefix: "config.".to_owned(),
+        any_extension: true,
+        ..settings(folder.path())
+    };
     let book = Rulebook::open(settings, Arc::new(Metrics::new())).unwrap();
     assert_eq!(in_force(&book), "a:1 b:1");
     assert_eq!(book.summary(), "2 rules in 2 domains, no warnings");
@@ -271,9 +347,16 @@ fn errors_name_file_line_and_what_would_be_right() {
         fs::write(&file, text).unwrap();
         Rulebook::open(settings(folder.path()), Arc::new(Metrics::new())).unwrap_err()
     };
-    let unit = refused("domain: d\ndescriptors:\n- key: a\n  rate_limit: {unit: minutes, requests_per_unit: 1}\n");
-    assert!(unit.contains("a.yaml:4: invalid rate limit unit 'minutes' (one of second, minute"), "{unit}");
-    let key = refused("domain: d\ndescriptors:\n- key: a\n  rate_limit: {unit: minute, request_per_unit: 1}\n");
+    let unit = refused(
+        "domain: d\ndescriptors:\n- key: a\n  rate_limit: {unit: minutes, requests_per_unit: 1}\n",
+    );
+    assert!(
+        unit.contains("a.yaml:4: invalid rate limit unit 'minutes' (one of second, minute"),
+        "{unit}"
+    );
+    let key = refused(
+        "domain: d\ndescriptors:\n- key: a\n  rate_limit: {unit: minute, request_per_unit: 1}\n",
+    );
     assert!(key.contains("a.yaml:4: config error, unknown key 'request_per_unit' (did you mean requests_per_unit?)"), "{key}");
     let envoy = refused("admin: {address: {}}\n");
     assert!(envoy.contains("looks like a configuration of Envoy"), "{envoy}");

@@ -15,10 +15,12 @@ use crate::decide::time::SECOND_NS;
 /// The longest window: 146 years, so that instants in nanoseconds can be added to it.
 const MAX_WINDOW_NS: u64 = 1 << 62;
 
-/// The shortest window of a durable rule, in seconds: its counters take units from the ledger ahead of use, and keep the books for days.
+/// The shortest window of a durable rule, in seconds: its counters take units from the ledger ahead
+/// of use, and keep the books for days.
 const MIN_DURABLE_S: u64 = 60;
 
-/// How many bytes the paths of all rules may have together. Long keys above many rules could ask for any amount of memory.
+/// How many bytes the paths of all rules may have together. Long keys above many rules could ask
+/// for any amount of memory.
 const MAX_PATHS_BYTES: usize = 256 << 20;
 
 pub(super) fn compile(files: &[File], options: LoadOptions) -> Result<RuleSet, LoadError> {
@@ -27,7 +29,8 @@ pub(super) fn compile(files: &[File], options: LoadOptions) -> Result<RuleSet, L
     for file in files {
         let place = domain_of(&mut set, file, options)?;
         let Some(domain) = set.domains.get_mut(place) else { continue };
-        let mut path = Path { text: file.domain.clone(), composites: Vec::new(), traits: Vec::new() };
+        let mut path =
+            Path { text: file.domain.clone(), composites: Vec::new(), traits: Vec::new() };
         let first = set.rules.len();
         let mut compiler = Compiler { file, rules: &mut set.rules, paths_bytes: &mut paths_bytes };
         compiler.level(&mut domain.top, &mut path, &file.descriptors)?;
@@ -47,12 +50,22 @@ fn domain_of(set: &mut RuleSet, file: &File, options: LoadOptions) -> Result<usi
     if let Some(&place) = set.by_name.get(name.as_bytes()) {
         return match options.merge_domains {
             true => Ok(place),
-            false => Err(LoadError::new(&file.name, file.line, format!("duplicate domain '{name}' in config file"))),
+            false => Err(LoadError::new(
+                &file.name,
+                file.line,
+                format!("duplicate domain '{name}' in config file"),
+            )),
         };
     }
     let place = set.domains.len();
     set.by_name.insert(name.as_bytes().into(), place);
-    set.domains.push(Domain { name: name.clone(), all_or_nothing: false, has_durable: false, has_replacing: false, top: Level::default() });
+    set.domains.push(Domain {
+        name: name.clone(),
+        all_or_nothing: false,
+        has_durable: false,
+        has_replacing: false,
+        top: Level::default(),
+    });
     Ok(place)
 }
 
@@ -63,7 +76,10 @@ fn agree(files: &[File], set: &mut RuleSet) -> Result<(), LoadError> {
         for file in files.iter().filter(|file| file.domain == domain.name) {
             match (said, file.all_or_nothing) {
                 (Some(before), Some(now)) if before != now => {
-                    let message = format!("all_or_nothing of domain '{}' must be the same in all files", domain.name);
+                    let message = format!(
+                        "all_or_nothing of domain '{}' must be the same in all files",
+                        domain.name
+                    );
                     return Err(LoadError::new(&file.name, file.line, message));
                 }
                 (_, now) => said = said.or(now),
@@ -89,16 +105,27 @@ struct Compiler<'c> {
 
 impl Compiler<'_> {
     /// As deep as the YAML, which is bounded.
-    fn level(&mut self, level: &mut Level, path: &mut Path, descriptors: &[Descriptor]) -> Result<(), LoadError> {
+    fn level(
+        &mut self,
+        level: &mut Level,
+        path: &mut Path,
+        descriptors: &[Descriptor],
+    ) -> Result<(), LoadError> {
         let outer = path.text.len();
         for descriptor in descriptors {
             let composite = self.composite(descriptor)?;
             path.text.push('.');
             path.text.push_str(&composite);
             if level.has(&composite) {
-                return Err(self.error(descriptor.line, format!("duplicate descriptor composite key '{}'", path.text)));
+                return Err(self.error(
+                    descriptor.line,
+                    format!("duplicate descriptor composite key '{}'", path.text),
+                ));
             }
-            path.traits.push(LevelTraits { shares: descriptor.share_threshold, value_to_metric: descriptor.value_to_metric });
+            path.traits.push(LevelTraits {
+                shares: descriptor.share_threshold,
+                value_to_metric: descriptor.value_to_metric,
+            });
             path.composites.push(composite);
             let rule = self.rule(descriptor, path)?;
             let mut below = Level::default();
@@ -121,16 +148,29 @@ impl Compiler<'_> {
     }
 
     /// The checks are in the order of the peer's.
-    fn rule(&mut self, descriptor: &Descriptor, path: &Path) -> Result<Option<Arc<Rule>>, LoadError> {
-        let limit = descriptor.rate_limit.as_ref().map(|declared| self.limit(declared)).transpose()?;
+    fn rule(
+        &mut self,
+        descriptor: &Descriptor,
+        path: &Path,
+    ) -> Result<Option<Arc<Rule>>, LoadError> {
+        let limit =
+            descriptor.rate_limit.as_ref().map(|declared| self.limit(declared)).transpose()?;
         let composite = path.composites.last().map(String::as_str).unwrap_or_default();
         if descriptor.share_threshold && !composite.contains('*') {
-            let message = format!("share_threshold can only be used with wildcard values (containing '*'), but found key '{composite}'");
+            let message = format!(
+                "share_threshold can only be used with wildcard values (containing '*'), but found key '{composite}'"
+            );
             return Err(self.error(descriptor.line, message));
         }
         let metadata = self.metadata(descriptor)?;
-        let (Some(limit), Some(declared)) = (limit, &descriptor.rate_limit) else { return Ok(None) };
-        let durable = if declared.durable == Some(true) { Some(Arc::new(self.durable(declared.line, limit)?)) } else { None };
+        let (Some(limit), Some(declared)) = (limit, &descriptor.rate_limit) else {
+            return Ok(None);
+        };
+        let durable = if declared.durable == Some(true) {
+            Some(Arc::new(self.durable(declared.line, limit)?))
+        } else {
+            None
+        };
         self.reserve(path, declared.line)?;
         let rule = Arc::new(Rule {
             limit,
@@ -153,11 +193,17 @@ impl Compiler<'_> {
         Ok(Some(rule))
     }
 
-    fn metadata(&self, descriptor: &Descriptor) -> Result<Option<serde_json::Map<String, serde_json::Value>>, LoadError> {
+    fn metadata(
+        &self,
+        descriptor: &Descriptor,
+    ) -> Result<Option<serde_json::Map<String, serde_json::Value>>, LoadError> {
         let Some(node) = &descriptor.metadata else { return Ok(None) };
         match node.to_json() {
             Ok(serde_json::Value::Object(object)) => Ok(Some(object)),
-            Ok(_) => Err(self.error(node.line, format!("error parsing metadata: it must be a mapping, but is {}", node.describe()))),
+            Ok(_) => Err(self.error(
+                node.line,
+                format!("error parsing metadata: it must be a mapping, but is {}", node.describe()),
+            )),
             Err(error) => Err(self.error(error.line, format!("error parsing metadata: {error}"))),
         }
     }
@@ -173,10 +219,13 @@ impl Compiler<'_> {
     fn limit(&self, declared: &RateLimit) -> Result<Limit, LoadError> {
         let error = |message: String| Err(self.error(declared.line, message));
         let limit = match (Unit::named(&declared.unit), declared.unlimited) {
-            (Some(_), true) => return error("should not specify rate limit unit when unlimited".to_owned()),
+            (Some(_), true) => {
+                return error("should not specify rate limit unit when unlimited".to_owned());
+            }
             (None, true) => self.unlimited(declared)?,
             (None, false) => {
-                let invalid = self.error(declared.line, format!("invalid rate limit unit '{}'", declared.unit));
+                let invalid = self
+                    .error(declared.line, format!("invalid rate limit unit '{}'", declared.unit));
                 return Err(invalid.hint("one of second, minute, hour, day, week, month, year"));
             }
             (Some(unit), false) => self.limited(declared, unit)?,
@@ -201,7 +250,9 @@ impl Compiler<'_> {
             ("durable", declared.durable.is_some()),
         ];
         match given.into_iter().find(|(_, given)| *given) {
-            Some((key, _)) => Err(self.error(declared.line, format!("should not specify {key} when unlimited"))),
+            Some((key, _)) => {
+                Err(self.error(declared.line, format!("should not specify {key} when unlimited")))
+            }
             None => Ok(Limit::Unlimited),
         }
     }
@@ -212,21 +263,30 @@ impl Compiler<'_> {
         if multiplier == 0 {
             return error("unit_multiplier must be at least 1".to_owned());
         }
-        let per = PerUnit { requests: declared.requests_per_unit.unwrap_or_default(), unit, multiplier };
-        let Some(window_ns) = per.seconds().checked_mul(SECOND_NS).filter(|window| *window <= MAX_WINDOW_NS) else {
-            return error(format!("unit_multiplier {multiplier} makes a window of more than 146 years"));
+        let per =
+            PerUnit { requests: declared.requests_per_unit.unwrap_or_default(), unit, multiplier };
+        let Some(window_ns) =
+            per.seconds().checked_mul(SECOND_NS).filter(|window| *window <= MAX_WINDOW_NS)
+        else {
+            return error(format!(
+                "unit_multiplier {multiplier} makes a window of more than 146 years"
+            ));
         };
         match declared.algorithm.as_deref() {
             None | Some("fixed_window") if declared.burst.is_some() => {
                 error("burst can only be used with algorithm token_bucket".to_owned())
             }
-            None | Some("fixed_window") if declared.calendar == Some(true) => self.calendar(declared, per),
+            None | Some("fixed_window") if declared.calendar == Some(true) => {
+                self.calendar(declared, per)
+            }
             Some("token_bucket") if declared.calendar == Some(true) => {
                 error("calendar cannot be used with algorithm token_bucket".to_owned())
             }
             None | Some("fixed_window") => Ok(Limit::Window(per)),
             Some("token_bucket") => self.bucket(declared, per, window_ns),
-            Some(other) => error(format!("invalid rate limit algorithm '{other}': use fixed_window or token_bucket")),
+            Some(other) => error(format!(
+                "invalid rate limit algorithm '{other}': use fixed_window or token_bucket"
+            )),
         }
     }
 
@@ -244,17 +304,32 @@ impl Compiler<'_> {
     fn durable(&self, line: u32, limit: Limit) -> Result<CompiledQuota, LoadError> {
         let (per, name, calendar) = match limit {
             Limit::Bucket { .. } | Limit::Unlimited => {
-                return Err(self.error(line, "durable cannot be used with algorithm token_bucket: rates live in memory only"));
+                return Err(self.error(
+                    line,
+                    "durable cannot be used with algorithm token_bucket: rates live in memory only",
+                ));
             }
             Limit::Window(per) if per.seconds() < MIN_DURABLE_S => {
-                return Err(self.error(line, "durable can only be used with windows of a minute and longer"));
+                return Err(self
+                    .error(line, "durable can only be used with windows of a minute and longer"));
             }
-            Limit::Window(per) => (per, format!("{}s", per.seconds()), Calendar::fixed(per.seconds())),
+            Limit::Window(per) => {
+                (per, format!("{}s", per.seconds()), Calendar::fixed(per.seconds()))
+            }
             Limit::Calendar(per) => (per, "calendar".to_owned(), Calendar::utc(per.unit.period())),
         };
         // The length is in the name of a window: its unit says nothing more.
-        let unit = if matches!(limit, Limit::Calendar(_)) { per.unit.period() } else { PeriodUnit::Minute };
-        let identity = QuotaIdentity { name: Id::from(name), unit, time_zone: Id::from("UTC"), week_start: Weekday::Monday };
+        let unit = if matches!(limit, Limit::Calendar(_)) {
+            per.unit.period()
+        } else {
+            PeriodUnit::Minute
+        };
+        let identity = QuotaIdentity {
+            name: Id::from(name),
+            unit,
+            time_zone: Id::from("UTC"),
+            week_start: Weekday::Monday,
+        };
         Ok(CompiledQuota {
             identity: Arc::new(identity),
             limit: per.requests.into(),
@@ -265,14 +340,20 @@ impl Compiler<'_> {
         })
     }
 
-    fn bucket(&self, declared: &RateLimit, per: PerUnit, window_ns: u64) -> Result<Limit, LoadError> {
+    fn bucket(
+        &self,
+        declared: &RateLimit,
+        per: PerUnit,
+        window_ns: u64,
+    ) -> Result<Limit, LoadError> {
         if declared.burst == Some(0) {
             return Err(self.error(declared.line, "burst must be at least 1"));
         }
         let burst = declared.burst.unwrap_or(per.requests);
         if per.requests > 0 {
-            gcra::RateLimit::new(per.requests.into(), window_ns, burst.into())
-                .map_err(|reason| self.error(declared.line, format!("invalid token bucket: {reason}")))?;
+            gcra::RateLimit::new(per.requests.into(), window_ns, burst.into()).map_err(
+                |reason| self.error(declared.line, format!("invalid token bucket: {reason}")),
+            )?;
         }
         Ok(Limit::Bucket { per, burst })
     }

@@ -50,10 +50,16 @@ impl File {
     pub(super) fn read(name: &str, document: &Document) -> Result<(Self, Vec<Warning>), LoadError> {
         let mut reader = Reader { file: name, warnings: Vec::new() };
         for repeated in &document.repeated {
-            reader.warn(repeated.line, format!("`{}` is given more than once; the last one counts", repeated.key));
+            reader.warn(
+                repeated.line,
+                format!("`{}` is given more than once; the last one counts", repeated.key),
+            );
         }
         if let Some(line) = document.next_document {
-            reader.warn(line, "a second document starts here, and is not read: one file is one document");
+            reader.warn(
+                line,
+                "a second document starts here, and is not read: one file is one document",
+            );
         }
         let file = reader.file(&document.root)?;
         let mut warnings = reader.warnings;
@@ -69,8 +75,13 @@ struct Reader<'n> {
 
 impl Reader<'_> {
     fn file(&mut self, root: &Node) -> Result<File, LoadError> {
-        let mut file =
-            File { name: self.file.to_owned(), line: root.line, domain: String::new(), all_or_nothing: None, descriptors: Vec::new() };
+        let mut file = File {
+            name: self.file.to_owned(),
+            line: root.line,
+            domain: String::new(),
+            all_or_nothing: None,
+            descriptors: Vec::new(),
+        };
         for entry in entries(root) {
             match entry.key.text.as_str() {
                 "domain" => {
@@ -124,7 +135,13 @@ impl Reader<'_> {
                 _ => false,
             };
             if idle {
-                self.warn(entry.key_line, format!("`{}` has no effect on a descriptor without rate_limit", entry.key.text));
+                self.warn(
+                    entry.key_line,
+                    format!(
+                        "`{}` has no effect on a descriptor without rate_limit",
+                        entry.key.text
+                    ),
+                );
             }
         }
     }
@@ -142,7 +159,10 @@ impl Reader<'_> {
                 "unlimited" => found.unlimited = self.truth(entry)?.unwrap_or_default(),
                 "name" => found.name = self.text(entry)?,
                 "replaces" => found.replaces = self.replaces(entry)?,
-                "algorithm" => found.algorithm = Some(self.text(entry)?).filter(|algorithm| !algorithm.is_empty()),
+                "algorithm" => {
+                    found.algorithm =
+                        Some(self.text(entry)?).filter(|algorithm| !algorithm.is_empty())
+                }
                 "burst" => found.burst = self.number(entry)?,
                 "unit_multiplier" => found.unit_multiplier = self.number(entry)?,
                 "calendar" => found.calendar = self.truth(entry)?,
@@ -190,7 +210,11 @@ impl Reader<'_> {
     }
 
     fn mapping(&self, entry: &Entry) -> Result<(), LoadError> {
-        if matches!(entry.value.content, Content::Map(_)) { Ok(()) } else { Err(self.wrong(entry, "a mapping")) }
+        if matches!(entry.value.content, Content::Map(_)) {
+            Ok(())
+        } else {
+            Err(self.wrong(entry, "a mapping"))
+        }
     }
 
     /// Numbers and booleans are the text that they are written as; nothing is the empty text.
@@ -213,18 +237,23 @@ impl Reader<'_> {
     fn number(&self, entry: &Entry) -> Result<Option<u32>, LoadError> {
         let value = match entry.value.content {
             Content::Scalar(Scalar { meaning: Meaning::Null, .. }) => return Ok(None),
-            Content::Scalar(Scalar { meaning: Meaning::Int(value), .. }) => u32::try_from(value).ok(),
+            Content::Scalar(Scalar { meaning: Meaning::Int(value), .. }) => {
+                u32::try_from(value).ok()
+            }
             _ => None,
         };
         value.map(Some).ok_or_else(|| self.wrong(entry, "a whole number from 0 to 4294967295"))
     }
 
     fn wrong(&self, entry: &Entry, wanted: &str) -> LoadError {
-        let reason = format_args!("{} must be {wanted}, but is {}", entry.key.text, entry.value.describe()).to_string();
+        let reason =
+            format_args!("{} must be {wanted}, but is {}", entry.key.text, entry.value.describe())
+                .to_string();
         LoadError::unreadable(self.file, entry.value.line, reason)
     }
 
-    /// A key of the reference is passed over with a warning, as there. A key of our own asks for a promise, and is refused where it has no effect.
+    /// A key of the reference is passed over with a warning, as there. A key of our own asks for a
+    /// promise, and is refused where it has no effect.
     fn misplaced(&mut self, entry: &Entry, place: &str) -> Result<(), LoadError> {
         let key = &entry.key.text;
         let text = format!("`{key}` has no effect {place}; it belongs {}", home(key));
@@ -248,16 +277,16 @@ fn entries(node: &Node) -> &[Entry] {
 }
 
 /// Keys that the reference does not know.
-const OWN_KEYS: [&str; 6] = ["algorithm", "burst", "unit_multiplier", "calendar", "durable", "all_or_nothing"];
+const OWN_KEYS: [&str; 6] =
+    ["algorithm", "burst", "unit_multiplier", "calendar", "durable", "all_or_nothing"];
 
 /// Where a known key has an effect.
 fn home(key: &str) -> &'static str {
     match key {
         "domain" | "all_or_nothing" => "at the top of the file",
         "descriptors" => "at the top of the file or on a descriptor",
-        "unit" | "requests_per_unit" | "unlimited" | "replaces" | "algorithm" | "burst" | "unit_multiplier" | "calendar" | "durable" => {
-            "inside rate_limit"
-        }
+        "unit" | "requests_per_unit" | "unlimited" | "replaces" | "algorithm" | "burst"
+        | "unit_multiplier" | "calendar" | "durable" => "inside rate_limit",
         "name" => "inside rate_limit or replaces",
         _ => "on a descriptor",
     }

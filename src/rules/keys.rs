@@ -35,7 +35,11 @@ pub(super) fn check(file: &str, root: &Node) -> Result<(), LoadError> {
     match &root.content {
         Content::Map(entries) => check_entries(file, entries),
         _ if root.is_null() => Ok(()),
-        _ => Err(LoadError::unreadable(file, root.line, format_args!("the file must be a mapping, but is {}", root.describe()))),
+        _ => Err(LoadError::unreadable(
+            file,
+            root.line,
+            format_args!("the file must be a mapping, but is {}", root.describe()),
+        )),
     }
 }
 
@@ -50,7 +54,9 @@ fn check_entries(file: &str, entries: &[Entry]) -> Result<(), LoadError> {
                 for item in items {
                     let Content::Map(entries) = &item.content else {
                         let shown = shown(item);
-                        let message = format!("config error, yaml file contains list of type other than map: {shown}");
+                        let message = format!(
+                            "config error, yaml file contains list of type other than map: {shown}"
+                        );
                         return Err(LoadError::new(file, item.line, message));
                     };
                     check_entries(file, entries)?;
@@ -69,10 +75,18 @@ fn check_key(file: &str, entry: &Entry) -> Result<(), LoadError> {
     let key = &entry.key;
     if key.meaning != Meaning::Text {
         let shown = shown_scalar(key);
-        return Err(LoadError::new(file, entry.key_line, format!("config error, key is not of type string: {shown}")));
+        return Err(LoadError::new(
+            file,
+            entry.key_line,
+            format!("config error, key is not of type string: {shown}"),
+        ));
     }
     if !KNOWN.contains(&key.text.as_str()) {
-        let error = LoadError::new(file, entry.key_line, format!("config error, unknown key '{}'", key.text));
+        let error = LoadError::new(
+            file,
+            entry.key_line,
+            format!("config error, unknown key '{}'", key.text),
+        );
         let near = near(&key.text, KNOWN.iter().copied());
         return Err(match key.text.as_str() {
             "admin" | "static_resources" | "dynamic_resources" | "node" => {
@@ -114,7 +128,8 @@ fn show(node: &Node, longest: usize, text: &mut String) {
             text.push(']');
         }
         Content::Map(entries) => {
-            let mut sorted: Vec<_> = entries.iter().map(|entry| (shown_scalar(&entry.key), &entry.value)).collect();
+            let mut sorted: Vec<_> =
+                entries.iter().map(|entry| (shown_scalar(&entry.key), &entry.value)).collect();
             sorted.sort_by(|(a, _), (b, _)| a.cmp(b));
             text.push_str("map[");
             for (place, (key, value)) in sorted.into_iter().enumerate() {

@@ -1,5 +1,5 @@
-//! Finding the rule of a descriptor. What it costs depends on the descriptor, and not on the number of rules; wildcards beside each other
-//! are tried one by one.
+//! Finding the rule of a descriptor. What it costs depends on the descriptor, and not on the number
+//! of rules; wildcards beside each other are tried one by one.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -58,9 +58,10 @@ impl Domain {
         self.has_replacing
     }
 
-    /// The rule for the entries (key and value) of a descriptor. At each level `key_value` is looked up, then the wildcards are tried in
-    /// the order of the file, then `key` alone is looked up; what was found is never taken back. The rule must stand at exactly the depth
-    /// of the last entry.
+    /// The rule for the entries (key and value) of a descriptor. At each level `key_value` is
+    /// looked up, then the wildcards are tried in the order of the file, then `key` alone is looked
+    /// up; what was found is never taken back. The rule must stand at exactly the depth of the last
+    /// entry.
     pub fn find<'r, 'q>(&'r self, entries: &'q [(&'q [u8], &'q [u8])]) -> Option<Match<'r, 'q>> {
         let (last, before) = entries.split_last()?;
         let mut level = &self.top;
@@ -90,7 +91,8 @@ impl Level {
         if self.nodes.is_empty() {
             return None;
         }
-        // Most levels have keys alone, or values of other lengths: then there is no text to be put together.
+        // Most levels have keys alone, or values of other lengths: then there is no text to be put
+        // together.
         let length = key.len() + 1 + value.len();
         let place = if self.patterns.is_empty() && self.lengths & length_bit(length) == 0 {
             None
@@ -99,7 +101,12 @@ impl Level {
             composite.extend_from_slice(key);
             composite.push(b'_');
             composite.extend_from_slice(value);
-            let by_pattern = || self.patterns.iter().find(|(pattern, _)| pattern.fits(&composite)).map(|(_, place)| place);
+            let by_pattern = || {
+                self.patterns
+                    .iter()
+                    .find(|(pattern, _)| pattern.fits(&composite))
+                    .map(|(_, place)| place)
+            };
             self.by_composite.get(&*composite).or_else(by_pattern)
         };
         self.nodes.get(*place.or_else(|| self.by_composite.get(key))?)
@@ -118,9 +125,10 @@ pub struct Match<'r, 'q> {
 }
 
 impl Match<'_, '_> {
-    /// Feeds the identity of the counter to `level`, in pieces that belong together: `key`, `_` and `value` of the request at each level,
-    /// or the wildcard where all its values share one counter. As in Envoy's service, (`a`, `b_c`) and (`a_b`, `c`) are one counter, so
-    /// nothing may be put between the pieces of one level; two levels must be kept apart by their lengths.
+    /// Feeds the identity of the counter to `level`, in pieces that belong together: `key`, `_` and
+    /// `value` of the request at each level, or the wildcard where all its values share one
+    /// counter. As in Envoy's service, (`a`, `b_c`) and (`a_b`, `c`) are one counter, so nothing
+    /// may be put between the pieces of one level; two levels must be kept apart by their lengths.
     pub fn counter_levels(&self, mut level: impl FnMut(&[&[u8]])) {
         for ((key, value), composite, traits) in self.levels() {
             if traits.shares {
@@ -131,13 +139,15 @@ impl Match<'_, '_> {
         }
     }
 
-    /// The levels of the metric key, where it is another than the rule's path. Bytes that are not UTF-8 are replaced.
+    /// The levels of the metric key, where it is another than the rule's path. Bytes that are not
+    /// UTF-8 are replaced.
     pub fn metric_levels(&self) -> Option<Vec<String>> {
         if !self.rule.has_runtime_metric() {
             return None;
         }
         let detailed = self.rule.detailed_metric;
-        // As in the reference: an empty value is shown as `key_` in a detailed metric, and as `key` where any level shares its threshold.
+        // As in the reference: an empty value is shown as `key_` in a detailed metric, and as `key`
+        // where any level shares its threshold.
         let shows_empty = detailed && !self.rule.traits.iter().any(|traits| traits.shares);
         let metric: Vec<String> = self
             .levels()
@@ -158,25 +168,35 @@ impl Match<'_, '_> {
 
     fn levels(&self) -> impl Iterator<Item = ((&[u8], &[u8]), &str, LevelTraits)> {
         let declared = self.rule.levels.iter().zip(&self.rule.traits);
-        self.entries.iter().zip(declared).map(|(&entry, (composite, &traits))| (entry, composite.as_str(), traits))
+        self.entries
+            .iter()
+            .zip(declared)
+            .map(|(&entry, (composite, &traits))| (entry, composite.as_str(), traits))
     }
 }
 
 /// Descriptor keys whose values are credentials, whatever their case and their dashes.
 const CREDENTIALS: [&[u8]; 3] = [b"api_key", b"x_api_key", b"authorization"];
 
-/// The value of an entry as metrics show it. Bytes that are not UTF-8 are replaced, and of a credential are shown the last four characters.
+/// The value of an entry as metrics show it. Bytes that are not UTF-8 are replaced, and of a
+/// credential are shown the last four characters.
 pub fn shown<'v>(key: &[u8], value: &'v [u8]) -> Cow<'v, str> {
     let same = |name: &[u8]| {
         name.len() == key.len()
-            && name.iter().zip(key).all(|(name, key)| *name == if *key == b'-' { b'_' } else { key.to_ascii_lowercase() })
+            && name.iter().zip(key).all(|(name, key)| {
+                *name == if *key == b'-' { b'_' } else { key.to_ascii_lowercase() }
+            })
     };
     let text = lossy(value);
     if !CREDENTIALS.into_iter().any(same) {
         return text;
     }
     let hidden = text.chars().count().saturating_sub(4);
-    if hidden == 0 { text } else { Cow::Owned(format!("…{}", text.chars().skip(hidden).collect::<String>())) }
+    if hidden == 0 {
+        text
+    } else {
+        Cow::Owned(format!("…{}", text.chars().skip(hidden).collect::<String>()))
+    }
 }
 
 fn lossy(bytes: &[u8]) -> Cow<'_, str> {

@@ -12,14 +12,27 @@ impl Pattern {
     /// `None` where there is no `*`.
     pub(super) fn new(text: &str) -> Option<Self> {
         let (prefix, rest) = text.split_once('*')?;
-        let (middle, suffix) = rest.rsplit_once('*').map_or((None, rest), |(middle, suffix)| (Some(middle), suffix));
-        let middle = middle.into_iter().flat_map(|pieces| pieces.split('*')).filter(|piece| !piece.is_empty());
-        Some(Self { prefix: boxed(prefix), middle: middle.map(boxed).collect(), suffix: boxed(suffix) })
+        let (middle, suffix) =
+            rest.rsplit_once('*').map_or((None, rest), |(middle, suffix)| (Some(middle), suffix));
+        let middle = middle
+            .into_iter()
+            .flat_map(|pieces| pieces.split('*'))
+            .filter(|piece| !piece.is_empty());
+        Some(Self {
+            prefix: boxed(prefix),
+            middle: middle.map(boxed).collect(),
+            suffix: boxed(suffix),
+        })
     }
 
-    /// The prefix and the suffix must not overlap; what stands between them is looked for from left to right.
+    /// The prefix and the suffix must not overlap; what stands between them is looked for from left
+    /// to right.
     pub(super) fn fits(&self, text: &[u8]) -> bool {
-        let Some(mut rest) = text.strip_prefix(&*self.prefix).and_then(|rest| rest.strip_suffix(&*self.suffix)) else { return false };
+        let Some(mut rest) =
+            text.strip_prefix(&*self.prefix).and_then(|rest| rest.strip_suffix(&*self.suffix))
+        else {
+            return false;
+        };
         for piece in &self.middle {
             let Some(after) = after_first(rest, piece) else { return false };
             rest = after;

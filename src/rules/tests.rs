@@ -4,10 +4,12 @@ use std::fmt::Write;
 
 use super::*;
 
-/// What files of rules make of requests. One entry is a line `@@ case <title>` and after it, in any order and number:
-/// `@@ file <name>` and its YAML on the lines below; `@@ merge`; `@@ error <text>` or `@@ error@<line> <text>`, of which there is at most
-/// one, and it is all there is to a file that cannot be loaded; `@@ warning <text>`, all of them in order;
-/// `@@ find <domain> <key>=<value>... => <rule>`, where bytes may be written `%41` and the rule as [`shown`] writes it, or `none`.
+/// What files of rules make of requests. One entry is a line `@@ case <title>` and after it, in any
+/// order and number: `@@ file <name>` and its YAML on the lines below; `@@ merge`;
+/// `@@ error <text>` or `@@ error@<line> <text>`, of which there is at most one, and it is all
+/// there is to a file that cannot be loaded; `@@ warning <text>`, all of them in order;
+/// `@@ find <domain> <key>=<value>... => <rule>`, where bytes may be written `%41` and the rule as
+/// [`shown`] writes it, or `none`.
 const CASES: [(&str, &str, usize); 6] = [
     ("errors", include_str!("cases/errors.txt"), 50),
     ("fields", include_str!("cases/fields.txt"), 35),
@@ -32,8 +34,14 @@ fn files_and_requests_of_the_tables() {
     let mut failures = String::new();
     for (table, text, at_least) in CASES {
         let cases = read(text);
-        let expectations: usize = cases.iter().map(|case| case.finds.len() + case.warnings.len() + usize::from(case.error.is_some())).sum();
-        assert!(expectations >= at_least, "the table of {table} has shrunk to {expectations} expectations");
+        let expectations: usize = cases
+            .iter()
+            .map(|case| case.finds.len() + case.warnings.len() + usize::from(case.error.is_some()))
+            .sum();
+        assert!(
+            expectations >= at_least,
+            "the table of {table} has shrunk to {expectations} expectations"
+        );
         for case in &cases {
             for failure in check(case) {
                 writeln!(failures, "{table}: {}: {failure}", case.title).unwrap();
@@ -80,7 +88,9 @@ fn read(text: &str) -> Vec<Case<'_>> {
 fn check(case: &Case<'_>) -> Vec<String> {
     let mut failures = Vec::new();
     let loaded = match (load(&case.files, &case.options), case.error) {
-        (Ok(_), Some((_, expected))) => return vec![format!("loads, but must fail with\n    {expected}")],
+        (Ok(_), Some((_, expected))) => {
+            return vec![format!("loads, but must fail with\n    {expected}")];
+        }
         (Err(error), None) => return vec![format!("must load, but fails with\n    {error}")],
         (Err(error), Some((line, expected))) => {
             if error.to_string() != expected {
@@ -109,8 +119,11 @@ fn check(case: &Case<'_>) -> Vec<String> {
 fn find(rules: &RuleSet, request: &str, with_counter: bool) -> String {
     let mut words = request.split(' ');
     let domain = bytes(words.next().unwrap());
-    let entries: Vec<_> = words.map(|entry| entry.split_once('=').map(|(key, value)| (bytes(key), bytes(value))).unwrap()).collect();
-    let entries: Vec<_> = entries.iter().map(|(key, value)| (key.as_slice(), value.as_slice())).collect();
+    let entries: Vec<_> = words
+        .map(|entry| entry.split_once('=').map(|(key, value)| (bytes(key), bytes(value))).unwrap())
+        .collect();
+    let entries: Vec<_> =
+        entries.iter().map(|(key, value)| (key.as_slice(), value.as_slice())).collect();
     let Some(domain) = rules.domain(&domain) else { return "no domain".to_owned() };
     domain.find(&entries).map_or("none".to_owned(), |found| shown(&found, with_counter))
 }
@@ -125,21 +138,34 @@ fn bytes(text: &str) -> Vec<u8> {
     bytes
 }
 
-/// `<path> <limit>`, and what is not as usual: `durable=` and the name of its quota, `shadow`, `quota`, `name=`, `replaces=`, `metadata=`, `metric=` where it is not the path,
-/// and if asked for `counter=`.
+/// `<path> <limit>`, and what is not as usual: `durable=` and the name of its quota, `shadow`,
+/// `quota`, `name=`, `replaces=`, `metadata=`, `metric=` where it is not the path, and if asked for
+/// `counter=`.
 fn shown(found: &Match<'_, '_>, with_counter: bool) -> String {
     let rule = found.rule;
     let mut words = vec![rule.path.clone(), shown_limit(rule.limit)];
     words.extend(rule.durable.as_ref().map(|quota| format!("durable={}", quota.identity.name)));
     words.extend(rule.shadow_mode.then(|| "shadow".to_owned()));
     words.extend(rule.quota_mode.then(|| "quota".to_owned()));
-    words.extend(Some(&rule.name).filter(|name| !name.is_empty()).map(|name| format!("name={name}")));
-    words.extend(Some(&rule.replaces).filter(|names| !names.is_empty()).map(|names| format!("replaces={}", names.join(","))));
-    words.extend(rule.metadata.as_ref().map(|metadata| format!("metadata={}", serde_json::to_string(metadata).unwrap())));
+    words.extend(
+        Some(&rule.name).filter(|name| !name.is_empty()).map(|name| format!("name={name}")),
+    );
+    words.extend(
+        Some(&rule.replaces)
+            .filter(|names| !names.is_empty())
+            .map(|names| format!("replaces={}", names.join(","))),
+    );
+    words.extend(
+        rule.metadata
+            .as_ref()
+            .map(|metadata| format!("metadata={}", serde_json::to_string(metadata).unwrap())),
+    );
     words.extend(found.metric_levels().map(|levels| format!("metric={}", levels.join("|"))));
     if with_counter {
         let mut levels = Vec::new();
-        found.counter_levels(|pieces| levels.push(String::from_utf8_lossy(&pieces.concat()).into_owned()));
+        found.counter_levels(|pieces| {
+            levels.push(String::from_utf8_lossy(&pieces.concat()).into_owned())
+        });
         words.push(format!("counter={}", levels.join("|")));
     }
     words.join(" ")
@@ -147,7 +173,8 @@ fn shown(found: &Match<'_, '_>, with_counter: bool) -> String {
 
 fn shown_limit(limit: Limit) -> String {
     let per = |per: PerUnit| {
-        let multiplier = if per.multiplier == 1 { String::new() } else { format!("{}*", per.multiplier) };
+        let multiplier =
+            if per.multiplier == 1 { String::new() } else { format!("{}*", per.multiplier) };
         format!("{}/{multiplier}{}", per.requests, per.unit.name().to_lowercase())
     };
     match limit {
@@ -159,7 +186,8 @@ fn shown_limit(limit: Limit) -> String {
 }
 
 fn loaded(text: &str) -> Loaded {
-    load(&[Source { name: "f".to_owned(), text: text.to_owned() }], &LoadOptions::default()).unwrap()
+    load(&[Source { name: "f".to_owned(), text: text.to_owned() }], &LoadOptions::default())
+        .unwrap()
 }
 
 #[test]
@@ -179,7 +207,10 @@ fn rules_and_domains_come_in_the_order_of_the_files() {
     let rules = load(&sources, &LoadOptions::default()).unwrap().rules;
     assert_eq!(rules.domains().map(Domain::name).collect::<Vec<_>>(), ["b", "a"]);
     assert_eq!(rules.domains().map(Domain::all_or_nothing).collect::<Vec<_>>(), [false, true]);
-    assert_eq!(rules.rules().map(|rule| rule.path.as_str()).collect::<Vec<_>>(), ["b.z", "b.z.y", "a.x_1"]);
+    assert_eq!(
+        rules.rules().map(|rule| rule.path.as_str()).collect::<Vec<_>>(),
+        ["b.z", "b.z.y", "a.x_1"]
+    );
     let nested = rules.rules().nth(1).unwrap();
     assert_eq!(
         (nested.domain.as_str(), &*nested.levels, nested.file.as_str(), nested.line),
@@ -190,19 +221,26 @@ fn rules_and_domains_come_in_the_order_of_the_files() {
 #[test]
 fn no_rules_are_an_empty_set() {
     let rules = load(&[], &LoadOptions::default()).unwrap().rules;
-    assert!(rules.domains().next().is_none() && rules.rules().next().is_none() && rules.domain(b"d").is_none());
+    assert!(
+        rules.domains().next().is_none()
+            && rules.rules().next().is_none()
+            && rules.domain(b"d").is_none()
+    );
     assert!(RuleSet::default().domain(b"").is_none());
 }
 
 #[test]
 fn nothing_matches_a_request_without_entries() {
-    let loaded = loaded("domain: d\ndescriptors: [{key: '*', rate_limit: {unit: day, requests_per_unit: 1}}]");
+    let loaded = loaded(
+        "domain: d\ndescriptors: [{key: '*', rate_limit: {unit: day, requests_per_unit: 1}}]",
+    );
     assert!(loaded.rules.domain(b"d").unwrap().find(&[]).is_none());
 }
 
 #[test]
 fn the_pieces_of_a_counter_are_the_request_itself() {
-    let loaded = loaded("domain: d\ndescriptors: [{key: a, rate_limit: {unit: day, requests_per_unit: 1}}]");
+    let loaded =
+        loaded("domain: d\ndescriptors: [{key: a, rate_limit: {unit: day, requests_per_unit: 1}}]");
     let value = vec![0xFF; 1 << 20];
     let entries = [(&b"a"[..], value.as_slice())];
     let found = loaded.rules.domain(b"d").unwrap().find(&entries).unwrap();
@@ -217,28 +255,42 @@ fn the_pieces_of_a_counter_are_the_request_itself() {
 #[test]
 fn hostile_files_are_refused_quickly() {
     let deep = format!("domain: d\ndescriptors: {}", "[".repeat(10_000));
-    let nested =
-        (0..60).fold("domain: d\n".to_owned(), |text, level| text + &format!("{0}descriptors:\n{0}- key: a\n", "  ".repeat(level)));
+    let nested = (0..60).fold("domain: d\n".to_owned(), |text, level| {
+        text + &format!("{0}descriptors:\n{0}- key: a\n", "  ".repeat(level))
+    });
     let leaf = "[{key: a, rate_limit: {unit: day, requests_per_unit: 1}}]";
-    let long = format!("domain: d\ndescriptors:\n- key: {}\n  descriptors: {leaf}\n", "x".repeat(1 << 20));
+    let long =
+        format!("domain: d\ndescriptors:\n- key: {}\n  descriptors: {leaf}\n", "x".repeat(1 << 20));
     for (text, expected) in [
         (deep, "line 2: "),
         (nested, "nested more than 100 levels deep"),
-        (long.replace(leaf, &many_leaves()), "the paths of all rules are longer than 268435456 bytes: use shorter keys"),
+        (
+            long.replace(leaf, &many_leaves()),
+            "the paths of all rules are longer than 268435456 bytes: use shorter keys",
+        ),
     ] {
-        let error = load(&[Source { name: "f".to_owned(), text }], &LoadOptions::default()).unwrap_err().to_string();
+        let error = load(&[Source { name: "f".to_owned(), text }], &LoadOptions::default())
+            .unwrap_err()
+            .to_string();
         assert!(error.contains(expected), "{error}");
     }
 }
 
 fn many_leaves() -> String {
-    let leaves: String = (0..300).map(|n| format!("{{key: a{n}, rate_limit: {{unit: day, requests_per_unit: 1}}}}, ")).collect();
+    let leaves: String = (0..300)
+        .map(|n| format!("{{key: a{n}, rate_limit: {{unit: day, requests_per_unit: 1}}}}, "))
+        .collect();
     format!("[{leaves}]")
 }
 
 #[test]
 fn one_file_of_a_domain_can_say_all_or_nothing_for_all() {
-    let texts = ["domain: d", "domain: d\nall_or_nothing: true", "domain: e\nall_or_nothing: false", "domain: d"];
+    let texts = [
+        "domain: d",
+        "domain: d\nall_or_nothing: true",
+        "domain: e\nall_or_nothing: false",
+        "domain: d",
+    ];
     let sources = texts.map(|text| Source { name: "f".to_owned(), text: text.to_owned() });
     let rules = load(&sources, &LoadOptions { merge_domains: true }).unwrap().rules;
     assert!(rules.domain(b"d").unwrap().all_or_nothing());

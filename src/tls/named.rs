@@ -5,11 +5,14 @@ use std::sync::Arc;
 use tokio_rustls::rustls::client::danger::HandshakeSignatureValid;
 use tokio_rustls::rustls::pki_types::{CertificateDer, DnsName, ServerName, UnixTime};
 use tokio_rustls::rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use tokio_rustls::rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
+use tokio_rustls::rustls::{
+    CertificateError, DigitallySignedStruct, DistinguishedName, Error, SignatureScheme,
+};
 
 use super::TlsError;
 
-/// Lets in whom `chain` lets in, where the certificate has this DNS name. A wildcard of the certificate stands for one label, as for servers.
+/// Lets in whom `chain` lets in, where the certificate has this DNS name. A wildcard of the
+/// certificate stands for one label, as for servers.
 #[derive(Debug)]
 pub(super) struct Named {
     chain: Arc<dyn ClientCertVerifier>,
@@ -18,7 +21,8 @@ pub(super) struct Named {
 
 impl Named {
     pub(super) fn new(chain: Arc<dyn ClientCertVerifier>, name: &str) -> Result<Self, TlsError> {
-        let name = DnsName::try_from(name.to_owned()).map_err(|_| TlsError::ClientCa(format!("tls.client_san `{name}` is no DNS name")))?;
+        let name = DnsName::try_from(name.to_owned())
+            .map_err(|_| TlsError::ClientCa(format!("tls.client_san `{name}` is no DNS name")))?;
         Ok(Self { chain, name: ServerName::DnsName(name) })
     }
 }

@@ -36,7 +36,11 @@ fn pair() -> (String, String) {
 #[test]
 fn what_cannot_be_used_is_said_by_its_setting() {
     let folder = Folder::new();
-    let open = |client_ca| Tls::open(folder.files(client_ca), &Metrics::new()).map(drop).map_err(|error| error.to_string());
+    let open = |client_ca| {
+        Tls::open(folder.files(client_ca), &Metrics::new())
+            .map(drop)
+            .map_err(|error| error.to_string())
+    };
     let said = |client_ca, text: &str| {
         let error = open(client_ca).unwrap_err();
         assert!(error.contains(text) && !error.contains("PRIVATE KEY-"), "{error}");
@@ -77,13 +81,20 @@ fn a_certificate_without_its_key_leaves_the_old_ones_in_force_until_the_key_come
     tls.refresh();
     assert!(!Arc::ptr_eq(&first, &tls.current.load_full()));
     let text = metrics.render();
-    assert!(text.contains("tollgate_tls_loads{result=\"ok\"} 2") && text.contains("tollgate_tls_loads{result=\"failed\"} 1"), "{text}");
+    assert!(
+        text.contains("tollgate_tls_loads{result=\"ok\"} 2")
+            && text.contains("tollgate_tls_loads{result=\"failed\"} 1"),
+        "{text}"
+    );
 }
 
 #[test]
 fn the_names_of_a_certificate_are_its_dns_names_and_uris() {
-    let mut params = rcgen::CertificateParams::new(["a.example.org".to_owned(), "10.0.0.1".to_owned()]).unwrap();
-    params.subject_alt_names.push(rcgen::SanType::URI("spiffe://example.org/gw".try_into().unwrap()));
+    let mut params =
+        rcgen::CertificateParams::new(["a.example.org".to_owned(), "10.0.0.1".to_owned()]).unwrap();
+    params
+        .subject_alt_names
+        .push(rcgen::SanType::URI("spiffe://example.org/gw".try_into().unwrap()));
     params.distinguished_name.push(rcgen::DnType::CommonName, "admin.example.org");
     let certificate = params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap();
     assert_eq!(&*names_of(certificate.der()), ["a.example.org", "spiffe://example.org/gw"]);
@@ -103,14 +114,16 @@ async fn only_a_client_of_the_name_is_let_in() {
     let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate().unwrap()).unwrap();
     let signed = |name: &str| {
         let key = KeyPair::generate().unwrap();
-        let cert = CertificateParams::new([name.to_owned()]).unwrap().signed_by(&key, &authority).unwrap();
+        let cert =
+            CertificateParams::new([name.to_owned()]).unwrap().signed_by(&key, &authority).unwrap();
         (cert.pem(), key.serialize_pem())
     };
     let (cert, key) = signed("localhost");
     folder.write("cert", &cert);
     folder.write("key", &key);
     folder.write("ca", &authority.pem());
-    let files = config::Tls { client_san: Some("envoy.mesh.internal".to_owned()), ..folder.files(true) };
+    let files =
+        config::Tls { client_san: Some("envoy.mesh.internal".to_owned()), ..folder.files(true) };
     let tls = Tls::open(files, &Metrics::new()).unwrap();
 
     for (name, let_in) in [
@@ -124,10 +137,14 @@ async fn only_a_client_of_the_name_is_let_in() {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(authority.pem().as_bytes()).unwrap()).unwrap();
         let provider = Arc::new(ring::default_provider());
-        let client = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+        let client = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap();
         let chain = vec![CertificateDer::from_pem_slice(cert.as_bytes()).unwrap()];
         let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
-        let client = TlsConnector::from(Arc::new(client.with_root_certificates(roots).with_client_auth_cert(chain, key).unwrap()));
+        let client = TlsConnector::from(Arc::new(
+            client.with_root_certificates(roots).with_client_auth_cert(chain, key).unwrap(),
+        ));
         let (near, far) = tokio::io::duplex(1 << 16);
         let connecting = client.connect(ServerName::try_from("localhost").unwrap(), near);
         let (accepted, _connected) = tokio::join!(tls.accept(far, Protocol::Grpc), connecting);

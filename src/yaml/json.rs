@@ -8,7 +8,9 @@ use super::{Content, Meaning, Node, Scalar, YamlError};
 pub(super) fn convert(node: &Node) -> Result<Value, YamlError> {
     match &node.content {
         Content::Scalar(scalar) => scalar_value(scalar, node.line),
-        Content::List(items) => items.iter().map(|item| convert(item)).collect::<Result<_, _>>().map(Value::Array),
+        Content::List(items) => {
+            items.iter().map(|item| convert(item)).collect::<Result<_, _>>().map(Value::Array)
+        }
         Content::Map(entries) => {
             let mut object = Map::new();
             for entry in entries {
@@ -27,7 +29,12 @@ fn scalar_value(scalar: &Scalar, line: u32) -> Result<Value, YamlError> {
         Meaning::Uint(value) => Value::Number(value.into()),
         Meaning::Float(value) => match Number::from_f64(value) {
             Some(number) => Value::Number(number),
-            None => return Err(YamlError::new(line, format!("`{}` is not a number that JSON has", scalar.text))),
+            None => {
+                return Err(YamlError::new(
+                    line,
+                    format!("`{}` is not a number that JSON has", scalar.text),
+                ));
+            }
         },
         Meaning::Text => Value::String(scalar.text.clone()),
     })

@@ -4,7 +4,8 @@ use super::Meaning;
 
 const CORE: &str = "tag:yaml.org,2002:";
 
-/// `tag` is the whole tag, `plain` is true of a scalar without quotes. Fails where the tag contradicts the text.
+/// `tag` is the whole tag, `plain` is true of a scalar without quotes. Fails where the tag
+/// contradicts the text.
 pub(super) fn meaning(text: &str, plain: bool, tag: Option<&str>) -> Result<Meaning, String> {
     let Some(core) = tag.map(|tag| tag.strip_prefix(CORE)) else {
         return Ok(if plain { untagged(text) } else { Meaning::Text });
@@ -15,10 +16,16 @@ pub(super) fn meaning(text: &str, plain: bool, tag: Option<&str>) -> Result<Mean
         Some("int") => matches!(found, Meaning::Int(_) | Meaning::Uint(_)),
         Some("null") => found == Meaning::Null,
         Some("float") => return float(text, found),
-        Some("binary") => return Err("the tag !!binary is not supported: write the text itself".to_owned()),
+        Some("binary") => {
+            return Err("the tag !!binary is not supported: write the text itself".to_owned());
+        }
         Some(_) | None => return Ok(Meaning::Text),
     };
-    if fits { Ok(found) } else { Err(format!("`{text}` is not what its tag !!{} says", core.unwrap_or_default())) }
+    if fits {
+        Ok(found)
+    } else {
+        Err(format!("`{text}` is not what its tag !!{} says", core.unwrap_or_default()))
+    }
 }
 
 fn float(text: &str, found: Meaning) -> Result<Meaning, String> {
@@ -32,8 +39,12 @@ fn float(text: &str, found: Meaning) -> Result<Meaning, String> {
 fn untagged(text: &str) -> Meaning {
     match text {
         "" | "~" | "null" | "Null" | "NULL" => Meaning::Null,
-        "y" | "Y" | "yes" | "Yes" | "YES" | "true" | "True" | "TRUE" | "on" | "On" | "ON" => Meaning::Bool(true),
-        "n" | "N" | "no" | "No" | "NO" | "false" | "False" | "FALSE" | "off" | "Off" | "OFF" => Meaning::Bool(false),
+        "y" | "Y" | "yes" | "Yes" | "YES" | "true" | "True" | "TRUE" | "on" | "On" | "ON" => {
+            Meaning::Bool(true)
+        }
+        "n" | "N" | "no" | "No" | "NO" | "false" | "False" | "FALSE" | "off" | "Off" | "OFF" => {
+            Meaning::Bool(false)
+        }
         ".nan" | ".NaN" | ".NAN" => Meaning::Float(f64::NAN),
         ".inf" | ".Inf" | ".INF" | "+.inf" | "+.Inf" | "+.INF" => Meaning::Float(f64::INFINITY),
         "-.inf" | "-.Inf" | "-.INF" => Meaning::Float(f64::NEG_INFINITY),
@@ -80,7 +91,9 @@ fn whole(text: &str) -> Option<Meaning> {
 /// `[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?`, where it is finite.
 fn decimal(text: &str) -> Option<Meaning> {
     let unsigned = text.strip_prefix(['-', '+']).unwrap_or(text);
-    let (mantissa, exponent) = unsigned.split_once(['e', 'E']).map_or((unsigned, None), |(mantissa, exponent)| (mantissa, Some(exponent)));
+    let (mantissa, exponent) = unsigned
+        .split_once(['e', 'E'])
+        .map_or((unsigned, None), |(mantissa, exponent)| (mantissa, Some(exponent)));
     let digits = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
     let (before, after) = mantissa.split_once('.').unwrap_or((mantissa, ""));
     let has_digits = !(before.is_empty() && after.is_empty());

@@ -90,13 +90,18 @@ fn a_tag_must_not_contradict_its_text() {
     assert_eq!(error_of("a: 1\nb: !!int x"), "line 2: `x` is not what its tag !!int says");
     assert_eq!(error_of("!!bool 1"), "line 1: `1` is not what its tag !!bool says");
     assert_eq!(error_of("!!float x"), "line 1: `x` is not what its tag !!float says");
-    assert_eq!(error_of("!!binary aGk="), "line 1: the tag !!binary is not supported: write the text itself");
+    assert_eq!(
+        error_of("!!binary aGk="),
+        "line 1: the tag !!binary is not supported: write the text itself"
+    );
 }
 
 #[test]
 fn a_scalar_keeps_its_text() {
     let document = parse("k: 0x_1F").unwrap();
-    let Content::Scalar(scalar) = &document.root.get("k").unwrap().content else { panic!("a scalar") };
+    let Content::Scalar(scalar) = &document.root.get("k").unwrap().content else {
+        panic!("a scalar")
+    };
     assert_eq!((scalar.text.as_str(), scalar.meaning), ("0x_1F", Meaning::Int(31)));
 }
 
@@ -126,7 +131,10 @@ fn what_follows_the_document_is_not_skipped_silently() {
 
 #[test]
 fn anchors_stand_for_what_they_name() {
-    assert_eq!(json_of("a: &x {b: [1, 2]}\nc: *x\nd: [*x, *x]"), json_of("a: {b: [1, 2]}\nc: {b: [1, 2]}\nd: [{b: [1, 2]}, {b: [1, 2]}]"));
+    assert_eq!(
+        json_of("a: &x {b: [1, 2]}\nc: *x\nd: [*x, *x]"),
+        json_of("a: {b: [1, 2]}\nc: {b: [1, 2]}\nd: [{b: [1, 2]}, {b: [1, 2]}]")
+    );
     assert_eq!(json_of("a: &x 1\nb: &x 2\nc: *x"), json!({"a": 1, "b": 2, "c": 2}));
     assert_eq!(json_of("&k key: 1\nother: *k"), json!({"key": 1, "other": "key"}));
     assert_eq!(json_of("a: &k b\n*k : 1"), json!({"a": "b", "b": 1}));
@@ -141,14 +149,23 @@ fn an_alias_must_name_something_that_has_ended() {
 
 #[test]
 fn merge_keys_bring_what_the_mapping_does_not_have() {
-    assert_eq!(json_of("a: &x {p: 1, q: 2}\nb: {<<: *x, q: 3}"), json!({"a": {"p": 1, "q": 2}, "b": {"p": 1, "q": 3}}));
+    assert_eq!(
+        json_of("a: &x {p: 1, q: 2}\nb: {<<: *x, q: 3}"),
+        json!({"a": {"p": 1, "q": 2}, "b": {"p": 1, "q": 3}})
+    );
     assert_eq!(json_of("a: &x {p: 1, q: 2}\nb: {q: 3, <<: *x}")["b"], json!({"p": 1, "q": 3}));
-    assert_eq!(json_of("a: &x {p: 1}\nb: &y {p: 2, q: 2}\nc: {<<: [*x, *y]}")["c"], json!({"p": 1, "q": 2}));
+    assert_eq!(
+        json_of("a: &x {p: 1}\nb: &y {p: 2, q: 2}\nc: {<<: [*x, *y]}")["c"],
+        json!({"p": 1, "q": 2})
+    );
     assert_eq!(json_of("a: {<<: {p: 1}}"), json!({"a": {"p": 1}}));
     assert_eq!(json_of("a: {'<<': 1}"), json!({"a": {"<<": 1}}));
     assert_eq!(json_of("a: <<"), json!({"a": "<<"}));
     assert_eq!(error_of("a:\n  <<: 1"), "line 2: `<<` merges a mapping or a list of mappings");
-    assert_eq!(error_of("a:\n  <<: [{}, x]"), "line 2: `<<` merges a mapping or a list of mappings");
+    assert_eq!(
+        error_of("a:\n  <<: [{}, x]"),
+        "line 2: `<<` merges a mapping or a list of mappings"
+    );
 }
 
 #[test]
@@ -156,7 +173,8 @@ fn the_last_of_equal_keys_counts_and_is_reported() {
     let document = parse("a: 1\nb:\n  c: 1\n  c: 2\na: 3\n1: x\n0x1: y\n'1': z\n").unwrap();
     assert_eq!(document.root.get("a").unwrap().to_json().unwrap(), json!(3));
     assert_eq!(document.root.get("b").unwrap().to_json().unwrap(), json!({"c": 2}));
-    let repeated: Vec<_> = document.repeated.iter().map(|repeated| (repeated.line, repeated.key.as_str())).collect();
+    let repeated: Vec<_> =
+        document.repeated.iter().map(|repeated| (repeated.line, repeated.key.as_str())).collect();
     assert_eq!(repeated, [(4, "c"), (5, "a"), (7, "0x1")]);
     let Content::Map(entries) = &document.root.content else { panic!("a mapping") };
     assert_eq!(entries.len(), 4, "the number 1 and the text 1 are two keys");
@@ -164,8 +182,14 @@ fn the_last_of_equal_keys_counts_and_is_reported() {
 
 #[test]
 fn a_key_is_a_scalar() {
-    assert_eq!(error_of("a: 1\n[b]: 2"), "line 2: the key of a mapping must not be a list or a mapping");
-    assert_eq!(error_of("? {a: 1}\n: 2"), "line 1: the key of a mapping must not be a list or a mapping");
+    assert_eq!(
+        error_of("a: 1\n[b]: 2"),
+        "line 2: the key of a mapping must not be a list or a mapping"
+    );
+    assert_eq!(
+        error_of("? {a: 1}\n: 2"),
+        "line 1: the key of a mapping must not be a list or a mapping"
+    );
 }
 
 #[test]
@@ -173,7 +197,10 @@ fn json_keeps_numbers_and_makes_text_of_keys() {
     let text = "{a: 1, b: -1, c: 18446744073709551615, d: 1.5, e: yes, f: ~, g: '1', 7: h, ~: i, 2001-01-01: j}";
     let expected = json!({"a": 1, "b": -1, "c": u64::MAX, "d": 1.5, "e": true, "f": null, "g": "1", "7": "h", "~": "i", "2001-01-01": "j"});
     assert_eq!(json_of(text), expected);
-    assert_eq!(parse("a: 1\nb: .nan").unwrap().root.to_json().unwrap_err().to_string(), "line 2: `.nan` is not a number that JSON has");
+    assert_eq!(
+        parse("a: 1\nb: .nan").unwrap().root.to_json().unwrap_err().to_string(),
+        "line 2: `.nan` is not a number that JSON has"
+    );
 }
 
 #[test]
@@ -184,14 +211,20 @@ fn depth_is_bounded() {
     assert!(parse(&"[".repeat(10_000)).is_err());
     assert!(parse(&"{a: ".repeat(10_000)).is_err());
     assert!(parse(&"- ".repeat(10_000)).is_err());
-    let indented = |depth: usize| (0..depth).map(|level| format!("{}a:\n", " ".repeat(level))).collect::<String>();
+    let indented = |depth: usize| {
+        (0..depth).map(|level| format!("{}a:\n", " ".repeat(level))).collect::<String>()
+    };
     assert!(parse(&indented(MAX_DEPTH)).is_ok());
     assert_eq!(error_of(&indented(MAX_DEPTH + 1)), "line 101: nested more than 100 levels deep");
 }
 
 #[test]
 fn depth_counts_what_an_alias_names() {
-    let chain = |links: usize| (1..=links).fold("a0: &a0 []\n".to_owned(), |text, n| text + &format!("a{n}: &a{n} [*a{}]\n", n - 1));
+    let chain = |links: usize| {
+        (1..=links).fold("a0: &a0 []\n".to_owned(), |text, n| {
+            text + &format!("a{n}: &a{n} [*a{}]\n", n - 1)
+        })
+    };
     assert!(parse(&chain(MAX_DEPTH - 2)).is_ok());
     assert_eq!(error_of(&chain(MAX_DEPTH - 1)), "line 100: nested more than 100 levels deep");
 }
@@ -201,14 +234,19 @@ fn what_is_written_is_not_bounded_and_what_aliases_repeat_is() {
     let written = format!("[{}]", "1,".repeat(MAX_REPEATED_NODES + 1));
     assert!(parse(&written).is_ok(), "a hundred thousand rules have more than a million nodes");
     // A list of 999 is a node itself.
-    let repeated = |times: usize| format!("a: &a [{}]\nb: [{}]", "1,".repeat(999), "*a,".repeat(times));
+    let repeated =
+        |times: usize| format!("a: &a [{}]\nb: [{}]", "1,".repeat(999), "*a,".repeat(times));
     assert!(parse(&repeated(MAX_REPEATED_NODES / 1000)).is_ok());
-    assert_eq!(error_of(&repeated(MAX_REPEATED_NODES / 1000 + 1)), "line 2: aliases repeat more than 1000000 nodes");
+    assert_eq!(
+        error_of(&repeated(MAX_REPEATED_NODES / 1000 + 1)),
+        "line 2: aliases repeat more than 1000000 nodes"
+    );
 }
 
 #[test]
 fn an_alias_bomb_is_refused() {
-    let levels = (1..=9).map(|n| format!("a{n}: &a{n} [{}]\n", vec![format!("*a{}", n - 1); 9].join(", ")));
+    let levels =
+        (1..=9).map(|n| format!("a{n}: &a{n} [{}]\n", vec![format!("*a{}", n - 1); 9].join(", ")));
     let bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n".to_owned() + &levels.collect::<String>();
     assert_eq!(error_of(&bomb), "line 7: aliases repeat more than 1000000 nodes");
     let merges = (1..=30).map(|n| format!("a{n}: &a{n}\n  <<: [*a{}, *a{}]\n", n - 1, n - 1));
@@ -309,9 +347,16 @@ const PIECES: &[&str] = &[
 
 #[test]
 fn a_tab_after_a_colon_is_a_blank() {
-    assert_eq!(json_of("a:\tb\nc:\n  d:\t\t1\n  e:\t\"x:\ty\"\n"), json!({"a": "b", "c": {"d": 1, "e": "x:\ty"}}));
+    assert_eq!(
+        json_of("a:\tb\nc:\n  d:\t\t1\n  e:\t\"x:\ty\"\n"),
+        json!({"a": "b", "c": {"d": 1, "e": "x:\ty"}})
+    );
     assert_eq!(json_of("{unit:\tminute, n:\t3}"), json!({"unit": "minute", "n": 3}));
     assert_eq!(json_of("it's:\tfine\nb:\tc"), json!({"it's": "fine", "b": "c"}));
     // What is wrong for another reason is told as it is.
-    assert!(error_of("a:\tb\n  c: d: e\n").starts_with("line "), "{}", error_of("a:\tb\n  c: d: e\n"));
+    assert!(
+        error_of("a:\tb\n  c: d: e\n").starts_with("line "),
+        "{}",
+        error_of("a:\tb\n  c: d: e\n")
+    );
 }

@@ -7,11 +7,12 @@ use std::sync::Arc;
 use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Tag};
 
 use super::{
-    Content, Document, Entry, MAX_DEPTH, MAX_REPEATED_BYTES, MAX_REPEATED_NODES, Meaning, Node, Repeated, Scalar, YamlError, scalar,
+    Content, Document, Entry, MAX_DEPTH, MAX_REPEATED_BYTES, MAX_REPEATED_NODES, Meaning, Node,
+    Repeated, Scalar, YamlError, scalar,
 };
 
-/// Reads the first document. The parser knows no tab between a colon and a value that starts with a letter or a digit, which YAML allows: where it
-/// fails, such tabs are read as blanks.
+/// Reads the first document. The parser knows no tab between a colon and a value that starts with a
+/// letter or a digit, which YAML allows: where it fails, such tabs are read as blanks.
 pub(super) fn parse(text: &str) -> Result<Document, YamlError> {
     match parse_as_is(text) {
         Err(error) if text.contains(":\t") => parse_as_is(&with_blanks(text)).map_err(|_| error),
@@ -33,7 +34,9 @@ fn with_blanks(text: &str) -> String {
         }
         match quote {
             // An apostrophe inside a word opens nothing.
-            None if matches!(character, '"' | '\'') && matches!(before, '\n' | ':' | ',' | '[' | '{' | '-' | '?') => {
+            None if matches!(character, '"' | '\'')
+                && matches!(before, '\n' | ':' | ',' | '[' | '{' | '-' | '?') =>
+            {
                 quote = Some(character)
             }
             Some(open) if open == character && before != '\\' => quote = None,
@@ -57,15 +60,21 @@ fn parse_as_is(text: &str) -> Result<Document, YamlError> {
         match event {
             Event::Nothing | Event::StreamStart | Event::DocumentStart(_) => {}
             Event::Alias(id) => tree.alias(id, line)?,
-            Event::Scalar(text, style, anchor, tag) => tree.scalar(&text, style == ScalarStyle::Plain, tag.as_deref(), anchor, line)?,
+            Event::Scalar(text, style, anchor, tag) => {
+                tree.scalar(&text, style == ScalarStyle::Plain, tag.as_deref(), anchor, line)?
+            }
             Event::SequenceStart(anchor, _) => tree.open(Body::List(Vec::new()), anchor, line)?,
-            Event::MappingStart(anchor, _) => tree.open(Body::Map(Pairs::default()), anchor, line)?,
+            Event::MappingStart(anchor, _) => {
+                tree.open(Body::Map(Pairs::default()), anchor, line)?
+            }
             Event::SequenceEnd | Event::MappingEnd => tree.close()?,
             Event::DocumentEnd => {
                 // What follows is another document, or a mistake of which the author should hear.
                 match parser.next_event() {
                     Some(Err(error)) => return Err(syntax(&error)),
-                    Some(Ok((Event::DocumentStart(_), span))) => tree.next_document = Some(line_number(span.start.line())),
+                    Some(Ok((Event::DocumentStart(_), span))) => {
+                        tree.next_document = Some(line_number(span.start.line()))
+                    }
                     _ => {}
                 }
                 break;
@@ -133,30 +142,50 @@ struct Weight {
 }
 
 impl Tree {
-    fn scalar(&mut self, text: &str, plain: bool, tag: Option<&Tag>, anchor: usize, line: u32) -> Result<(), YamlError> {
+    fn scalar(
+        &mut self,
+        text: &str,
+        plain: bool,
+        tag: Option<&Tag>,
+        anchor: usize,
+        line: u32,
+    ) -> Result<(), YamlError> {
         let tag = tag.map(|tag| format!("{}{}", tag.handle, tag.suffix));
-        let merges = text == "<<" && (plain && tag.is_none() || tag.as_deref() == Some("tag:yaml.org,2002:merge"));
-        if merges && let Some(Frame { body: Body::Map(pairs @ Pairs { key: None, .. }), .. }) = self.open.last_mut() {
+        let merges = text == "<<"
+            && (plain && tag.is_none() || tag.as_deref() == Some("tag:yaml.org,2002:merge"));
+        if merges
+            && let Some(Frame { body: Body::Map(pairs @ Pairs { key: None, .. }), .. }) =
+                self.open.last_mut()
+        {
             pairs.key = Some(Key::Merge);
             return Ok(());
         }
-        let meaning = scalar::meaning(text, plain, tag.as_deref()).map_err(|reason| YamlError::new(line, reason))?;
-        let node = Node { line, content: Content::Scalar(Scalar { text: text.to_owned(), meaning }) };
+        let meaning = scalar::meaning(text, plain, tag.as_deref())
+            .map_err(|reason| YamlError::new(line, reason))?;
+        let node =
+            Node { line, content: Content::Scalar(Scalar { text: text.to_owned(), meaning }) };
         self.place(Arc::new(node), Weight { nodes: 1, bytes: text.len(), height: 0 }, anchor)
     }
 
     fn alias(&mut self, id: usize, line: u32) -> Result<(), YamlError> {
-        // The parser refuses an alias that nothing defines; one that is not finished is an alias inside what it names.
+        // The parser refuses an alias that nothing defines; one that is not finished is an alias
+        // inside what it names.
         let Some((node, weight)) = self.anchors.get(&id).cloned() else {
             return Err(YamlError::new(line, "an anchor contains an alias of itself"));
         };
         self.repeated_nodes = self.repeated_nodes.saturating_add(weight.nodes);
         if self.repeated_nodes > MAX_REPEATED_NODES {
-            return Err(YamlError::new(line, format!("aliases repeat more than {MAX_REPEATED_NODES} nodes")));
+            return Err(YamlError::new(
+                line,
+                format!("aliases repeat more than {MAX_REPEATED_NODES} nodes"),
+            ));
         }
         self.repeated_bytes = self.repeated_bytes.saturating_add(weight.bytes);
         if self.repeated_bytes > MAX_REPEATED_BYTES {
-            return Err(YamlError::new(line, format!("aliases repeat more than {MAX_REPEATED_BYTES} bytes of text")));
+            return Err(YamlError::new(
+                line,
+                format!("aliases repeat more than {MAX_REPEATED_BYTES} bytes of text"),
+            ));
         }
         self.check_depth(self.open.len() + weight.height, line)?;
         self.place(node, weight, 0)
@@ -174,7 +203,8 @@ impl Tree {
             Body::List(items) => Content::List(items),
             Body::Map(pairs) => Content::Map(self.unite(pairs)),
         };
-        let weight = Weight { nodes: inside.nodes + 1, bytes: inside.bytes, height: inside.height + 1 };
+        let weight =
+            Weight { nodes: inside.nodes + 1, bytes: inside.bytes, height: inside.height + 1 };
         self.place(Arc::new(Node { line, content }), weight, anchor)
     }
 
@@ -210,7 +240,8 @@ impl Tree {
                     united.push(entry);
                 }
                 Slot::Occupied(slot) => {
-                    self.repeated.push(Repeated { line: entry.key_line, key: entry.key.text.clone() });
+                    self.repeated
+                        .push(Repeated { line: entry.key_line, key: entry.key.text.clone() });
                     if let Some(place) = united.get_mut(*slot.get()) {
                         *place = entry;
                     }
@@ -237,21 +268,39 @@ impl Tree {
     }
 
     fn finish(self) -> Document {
-        let nothing = || Arc::new(Node { line: 1, content: Content::Scalar(Scalar { text: String::new(), meaning: Meaning::Null }) });
+        let nothing = || {
+            Arc::new(Node {
+                line: 1,
+                content: Content::Scalar(Scalar { text: String::new(), meaning: Meaning::Null }),
+            })
+        };
         let mut repeated = self.repeated;
         repeated.sort_by_key(|repeated| repeated.line);
-        Document { root: self.root.unwrap_or_else(nothing), repeated, next_document: self.next_document }
+        Document {
+            root: self.root.unwrap_or_else(nothing),
+            repeated,
+            next_document: self.next_document,
+        }
     }
 }
 
 impl Pairs {
     fn put(&mut self, node: Arc<Node>) -> Result<(), YamlError> {
         match self.key.take() {
-            Some(Key::Own { key, line }) => self.entries.push(Entry { key, key_line: line, value: node }),
+            Some(Key::Own { key, line }) => {
+                self.entries.push(Entry { key, key_line: line, value: node })
+            }
             Some(Key::Merge) => self.merge(node)?,
             None => match Arc::unwrap_or_clone(node) {
-                Node { line, content: Content::Scalar(key) } => self.key = Some(Key::Own { key, line }),
-                Node { line, .. } => return Err(YamlError::new(line, "the key of a mapping must not be a list or a mapping")),
+                Node { line, content: Content::Scalar(key) } => {
+                    self.key = Some(Key::Own { key, line })
+                }
+                Node { line, .. } => {
+                    return Err(YamlError::new(
+                        line,
+                        "the key of a mapping must not be a list or a mapping",
+                    ));
+                }
             },
         }
         Ok(())

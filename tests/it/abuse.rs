@@ -1,10 +1,17 @@
-//! What overload, strangers and clients that misbehave cost those who behave: the real binary where the network matters, the engine where not.
+//! What overload, strangers and clients that misbehave cost those who behave: the real binary where
+//! the network matters, the engine where not.
 //!
 //! Sizes are a part of the full ones, so that all of it takes seconds in a debug build:
-//! `TOLLGATE_ABUSE_SCALE=1 cargo test --release --test it abuse -- --nocapture` takes the full ones, and shows the figures.
+//! `TOLLGATE_ABUSE_SCALE=1 cargo test --release --test it abuse -- --nocapture` takes the full
+//! ones, and shows the figures.
 
 // Sizes are far from where these lose anything.
-#![allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap, clippy::cast_precision_loss, clippy::cast_sign_loss)]
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_possible_wrap,
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss
+)]
 
 mod connections;
 mod control;
@@ -31,12 +38,14 @@ use crate::server::Tollgate;
 const NOW: Now = Now { unix_ns: 1_795_341_607 * SECOND_NS, steady_ns: 1_000 * SECOND_NS };
 const PART: f64 = 0.02;
 
-/// Held by those that load the machine, so that it is one of them at a time: other tests run beside them.
+/// Held by those that load the machine, so that it is one of them at a time: other tests run beside
+/// them.
 static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
 /// This much of a full size, and at least one.
 fn scaled(full: u64) -> u64 {
-    let part = std::env::var("TOLLGATE_ABUSE_SCALE").map_or(PART, |text| text.parse().expect("TOLLGATE_ABUSE_SCALE is a number"));
+    let part = std::env::var("TOLLGATE_ABUSE_SCALE")
+        .map_or(PART, |text| text.parse().expect("TOLLGATE_ABUSE_SCALE is a number"));
     ((full as f64 * part) as u64).max(1)
 }
 
@@ -55,7 +64,11 @@ fn catalog(text: &str) -> CatalogStore {
 }
 
 async fn connect(tollgate: &Tollgate) -> Channel {
-    Endpoint::from_shared(format!("http://{}", tollgate.grpc_addr())).unwrap().connect().await.unwrap()
+    Endpoint::from_shared(format!("http://{}", tollgate.grpc_addr()))
+        .unwrap()
+        .connect()
+        .await
+        .unwrap()
 }
 
 fn metrics(tollgate: &Tollgate) -> String {
@@ -65,7 +78,9 @@ fn metrics(tollgate: &Tollgate) -> String {
 /// The sum over all series of a metric.
 fn metric(tollgate: &Tollgate, name: &str) -> u64 {
     let page = metrics(tollgate);
-    let series = page.lines().filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' '])));
+    let series = page
+        .lines()
+        .filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' '])));
     series.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum()
 }
 

@@ -1,9 +1,12 @@
-//! Deciding allocates nothing but what is handed out: counted, by the allocator of this binary, for the thread that decides.
+//! Deciding allocates nothing but what is handed out: counted, by the allocator of this binary, for
+//! the thread that decides.
 
 use allocation_counter::measure;
 use tollgate::catalog::{CatalogStore, EditOptions, HashKey};
 use tollgate::decide::time::{Now, SECOND_NS};
-use tollgate::engine::plans::{CheckInput, Checked, Granted, LeaseSettings, PlanEngine, Settings, Shortage};
+use tollgate::engine::plans::{
+    CheckInput, Checked, Granted, LeaseSettings, PlanEngine, Settings, Shortage,
+};
 use tollgate::engine::rules::RuleEngine;
 use tollgate::engine::rules::decision::{Descriptor, Modes};
 use tollgate::grpc::{convert::apply, json};
@@ -24,9 +27,12 @@ fn an_admitting_check_allocates_its_receipt_and_nothing_else() {
     let declared = apply::declared(json::declared(document).unwrap().message).unwrap();
     let catalog = CatalogStore::new(HashKey([7; 32]), None);
     catalog.edit(EditOptions::default(), NOW, |draft| draft.apply(&declared)).unwrap();
-    for (lease, target, receipts) in
-        [(None, "rate", 0), (None, "all", 1), (Some(LeaseSettings::default()), "rate", 0), (Some(LeaseSettings::default()), "all", 1)]
-    {
+    for (lease, target, receipts) in [
+        (None, "rate", 0),
+        (None, "all", 1),
+        (Some(LeaseSettings::default()), "rate", 0),
+        (Some(LeaseSettings::default()), "all", 1),
+    ] {
         let engine = PlanEngine::new(Settings { lease, ..Settings::new([7; 32], [9; 16]) });
         let request = CheckInput {
             api_key: b"a-value-of-twenty-characters",
@@ -44,7 +50,14 @@ fn an_admitting_check_allocates_its_receipt_and_nothing_else() {
                 Checked::Needs(needs) => {
                     for need in needs {
                         counters += 1;
-                        let granted = Granted { counter: counters, rule: 0, leased: 500_000, spent: 0, charged: 500_000, granted: 0 };
+                        let granted = Granted {
+                            counter: counters,
+                            rule: 0,
+                            leased: 500_000,
+                            spent: 0,
+                            charged: 500_000,
+                            granted: 0,
+                        };
                         engine.apply_lease(&need, &granted, NOW);
                     }
                 }
@@ -52,14 +65,27 @@ fn an_admitting_check_allocates_its_receipt_and_nothing_else() {
         }
         let snapshot = catalog.snapshot();
         let mut admitted = None;
-        let counted = measure(|| admitted = Some(engine.check_or_need(&*snapshot, &request, Shortage::Ask, NOW)));
-        let Some(Ok(Checked::Decided(decision))) = admitted else { panic!("undecided: {admitted:?}") };
+        let counted = measure(|| {
+            admitted = Some(engine.check_or_need(&*snapshot, &request, Shortage::Ask, NOW))
+        });
+        let Some(Ok(Checked::Decided(decision))) = admitted else {
+            panic!("undecided: {admitted:?}")
+        };
         assert!(decision.verdict.is_allowed(), "{decision:?}");
         assert_eq!(decision.limits.len(), if target == "all" { 4 } else { 1 });
         assert_eq!(decision.receipt.iter().count(), receipts);
-        assert_eq!(counted.count_total, decision.receipt.iter().count() as u64, "{target}, leased: {}", lease.is_some());
+        assert_eq!(
+            counted.count_total,
+            decision.receipt.iter().count() as u64,
+            "{target}, leased: {}",
+            lease.is_some()
+        );
         // The text itself, without room to spare.
-        assert_eq!(counted.bytes_total, decision.receipt.map_or(0, |receipt| receipt.len() as u64), "{target}");
+        assert_eq!(
+            counted.bytes_total,
+            decision.receipt.map_or(0, |receipt| receipt.len() as u64),
+            "{target}"
+        );
     }
 }
 
@@ -75,11 +101,17 @@ descriptors:
   descriptors:
   - {key: path, value: /a*, rate_limit: {unit: day, requests_per_unit: 3}}
 ";
-    let loaded = load(&[Source { name: "rules.yaml".to_owned(), text: text.to_owned() }], &LoadOptions::default());
+    let loaded = load(
+        &[Source { name: "rules.yaml".to_owned(), text: text.to_owned() }],
+        &LoadOptions::default(),
+    );
     let rules = loaded.unwrap().rules;
     let engine = RuleEngine::new(1_000).unwrap();
-    let entries: [&[(&[u8], &[u8])]; 3] =
-        [&[(b"api_key", b"a-value")], &[(b"bucket", b"another")], &[(b"tenant", b"acme"), (b"path", b"/a/very/long/path")]];
+    let entries: [&[(&[u8], &[u8])]; 3] = [
+        &[(b"api_key", b"a-value")],
+        &[(b"bucket", b"another")],
+        &[(b"tenant", b"acme"), (b"path", b"/a/very/long/path")],
+    ];
     let descriptor = |entries: &[(&'static [u8], &'static [u8])]| Descriptor {
         entries: entries.iter().copied().collect(),
         limit_override: None,
@@ -90,7 +122,9 @@ descriptors:
     // The first makes the counters; the last ones are refused.
     for call in 0..5 {
         let mut over = None;
-        let counted = measure(|| over = Some(engine.decide(&rules, b"d", &descriptors, Modes::default(), NOW).over_limit));
+        let counted = measure(|| {
+            over = Some(engine.decide(&rules, b"d", &descriptors, Modes::default(), NOW).over_limit)
+        });
         assert_eq!(over, Some(call >= 3));
         assert!(call == 0 || counted.count_total == 0, "call {call}: {counted:?}");
     }

@@ -1,4 +1,5 @@
-//! The commands that talk to a server, as a person and a script use them: the real binary against a real server.
+//! The commands that talk to a server, as a person and a script use them: the real binary against a
+//! real server.
 
 mod files;
 mod ledger;
@@ -87,11 +88,19 @@ impl Shell {
     fn refused(&self, line: &str, code: i32, said: &str) {
         let ran = self.run(line);
         assert_eq!((ran.code, ran.stdout.as_str()), (code, ""), "{line}: {ran:?}");
-        assert!(ran.stderr.starts_with("tollgate: ") && ran.stderr.contains(said), "{line}: {ran:?}");
-        assert!(!ran.stderr.contains("Status {") && ran.stderr.lines().count() == 1, "{line}: {ran:?}");
+        assert!(
+            ran.stderr.starts_with("tollgate: ") && ran.stderr.contains(said),
+            "{line}: {ran:?}"
+        );
+        assert!(
+            !ran.stderr.contains("Status {") && ran.stderr.lines().count() == 1,
+            "{line}: {ran:?}"
+        );
     }
 }
 
 fn ids(list: &Value) -> Vec<&str> {
-    list.as_array().map(|items| items.iter().map(|item| item["id"].as_str().unwrap()).collect()).unwrap_or_default()
+    list.as_array()
+        .map(|items| items.iter().map(|item| item["id"].as_str().unwrap()).collect())
+        .unwrap_or_default()
 }

@@ -15,7 +15,8 @@ use tollgate::grpc::pb::tollgate::decision_service_client::DecisionServiceClient
 use tollgate::grpc::pb::tollgate::outcome::{Result as Ended, Subject};
 use tollgate::grpc::pb::tollgate::usage_plan_service_client::UsagePlanServiceClient;
 use tollgate::grpc::pb::tollgate::{
-    CheckRequest, GetUsageRequest, GrantRequest, Outcome, QuotaUsage, ReportRequest, Settlement, Verdict, grant_request,
+    CheckRequest, GetUsageRequest, GrantRequest, Outcome, QuotaUsage, ReportRequest, Settlement,
+    Verdict, grant_request,
 };
 use tonic::transport::{Channel, Endpoint};
 
@@ -23,7 +24,8 @@ use crate::patience::until;
 use crate::server::Tollgate;
 
 const KEY: &str = "a-value-of-twenty-characters";
-const TARGETS: [(&str, u64); 4] = [("tiny", 7), ("small", 60), ("middle", 3_000), ("large", 1_000_000)];
+const TARGETS: [(&str, u64); 4] =
+    [("tiny", 7), ("small", 60), ("middle", 3_000), ("large", 1_000_000)];
 const CALLERS: usize = 8;
 const ROUNDS: u64 = 20;
 
@@ -42,16 +44,26 @@ fn file(extra: u64) -> String {
 }
 
 fn lazy(tollgate: &Tollgate) -> Channel {
-    Endpoint::from_shared(format!("http://{}", tollgate.grpc_addr())).unwrap().timeout(Duration::from_secs(20)).connect_lazy()
+    Endpoint::from_shared(format!("http://{}", tollgate.grpc_addr()))
+        .unwrap()
+        .timeout(Duration::from_secs(20))
+        .connect_lazy()
 }
 
 async fn apply(tollgate: &Tollgate, extra: u64) {
     let document = tollgate::yaml::parse(&file(extra)).unwrap().root.to_json().unwrap();
-    UsagePlanServiceClient::new(lazy(tollgate)).apply(declared(document).unwrap().message).await.unwrap();
+    UsagePlanServiceClient::new(lazy(tollgate))
+        .apply(declared(document).unwrap().message)
+        .await
+        .unwrap();
 }
 
 async fn usage(tollgate: &Tollgate) -> BTreeMap<String, QuotaUsage> {
-    let usage = UsagePlanServiceClient::new(lazy(tollgate)).get_usage(GetUsageRequest::default()).await.unwrap().into_inner();
+    let usage = UsagePlanServiceClient::new(lazy(tollgate))
+        .get_usage(GetUsageRequest::default())
+        .await
+        .unwrap()
+        .into_inner();
     usage.quotas.into_iter().map(|row| (row.entitlement.clone(), row)).collect()
 }
 
@@ -61,7 +73,13 @@ fn check(target: &str) -> CheckRequest {
 
 fn failed(receipt: &str) -> ReportRequest {
     let subject = Some(Subject::Receipt(Bytes::copy_from_slice(receipt.as_bytes())));
-    ReportRequest { outcomes: vec![Outcome { subject, result: Some(Ended::HttpStatus(503)), ..Outcome::default() }] }
+    ReportRequest {
+        outcomes: vec![Outcome {
+            subject,
+            result: Some(Ended::HttpStatus(503)),
+            ..Outcome::default()
+        }],
+    }
 }
 
 async fn report(client: &mut DecisionServiceClient<Channel>, receipt: &str) -> Option<Settlement> {
@@ -83,7 +101,13 @@ struct Log {
 }
 
 impl Log {
-    async fn refund(&self, client: &mut DecisionServiceClient<Channel>, place: usize, receipt: String, again: bool) {
+    async fn refund(
+        &self,
+        client: &mut DecisionServiceClient<Channel>,
+        place: usize,
+        receipt: String,
+        again: bool,
+    ) {
         match report(client, &receipt).await {
             Some(Settlement::Refunded) => {}
             // The first answer was lost, or this is its retry.
@@ -118,7 +142,8 @@ impl Log {
     }
 }
 
-/// Two leases a kill may go unaccounted for: the one that is spent, and the one that was asked for ahead.
+/// Two leases a kill may go unaccounted for: the one that is spent, and the one that was asked for
+/// ahead.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_quota_is_passed_and_no_refund_is_lost_or_made_twice_across_kills() {
     let mut tollgate = Tollgate::start(&[], &[]);
@@ -132,7 +157,8 @@ async fn no_quota_is_passed_and_no_refund_is_lost_or_made_twice_across_kills() {
             let (log, stop, channel) = (log.clone(), stop.clone(), lazy(&tollgate));
             callers.spawn(async move { log.drive(channel, caller * 13, &stop).await });
         }
-        // Raised in one round, lowered in the next, and a grant on the way. What was ever allowed is what bounds the sum.
+        // Raised in one round, lowered in the next, and a grant on the way. What was ever allowed
+        // is what bounds the sum.
         let extra = if round % 2 == 0 { 5 } else { 0 };
         apply(&tollgate, extra).await;
         let grant = GrantRequest {
@@ -147,7 +173,9 @@ async fn no_quota_is_passed_and_no_refund_is_lost_or_made_twice_across_kills() {
         allowed[1] += 1;
         // Killed after some number of further admissions, another one in each round.
         let before = log.admitted[3].load(Ordering::SeqCst);
-        until("admissions", || (log.admitted[3].load(Ordering::SeqCst) >= before + 20 + 37 * (round % 7)).then_some(()));
+        until("admissions", || {
+            (log.admitted[3].load(Ordering::SeqCst) >= before + 20 + 37 * (round % 7)).then_some(())
+        });
         tollgate.kill_9();
         stop.store(true, Ordering::SeqCst);
         callers.join_all().await;
@@ -158,15 +186,24 @@ async fn no_quota_is_passed_and_no_refund_is_lost_or_made_twice_across_kills() {
         for (place, receipt) in unanswered {
             log.refund(&mut client, place, receipt, true).await;
         }
-        assert!(log.unanswered.lock().unwrap().is_empty(), "a report is not answered although the server runs");
-        let replayed: Vec<String> = log.answered.lock().unwrap().iter().step_by(10).cloned().collect();
+        assert!(
+            log.unanswered.lock().unwrap().is_empty(),
+            "a report is not answered although the server runs"
+        );
+        let replayed: Vec<String> =
+            log.answered.lock().unwrap().iter().step_by(10).cloned().collect();
         for receipt in replayed.iter().rev().take(20) {
             assert_eq!(report(&mut client, receipt).await, Some(Settlement::Duplicate));
         }
         for place in 0..TARGETS.len() {
-            let net = log.admitted[place].load(Ordering::SeqCst) - log.refunded[place].load(Ordering::SeqCst);
+            let net = log.admitted[place].load(Ordering::SeqCst)
+                - log.refunded[place].load(Ordering::SeqCst);
             let most = allowed[place] + 5;
-            assert!(net <= most, "round {round}, {}: {net} admitted and not refunded, of {most}", TARGETS[place].0);
+            assert!(
+                net <= most,
+                "round {round}, {}: {net} admitted and not refunded, of {most}",
+                TARGETS[place].0
+            );
         }
     }
 
@@ -177,20 +214,31 @@ async fn no_quota_is_passed_and_no_refund_is_lost_or_made_twice_across_kills() {
     tollgate.restart();
     let after = usage(&tollgate).await;
     for (place, (name, limit)) in TARGETS.iter().enumerate() {
-        let net = log.admitted[place].load(Ordering::SeqCst) - log.refunded[place].load(Ordering::SeqCst);
+        let net =
+            log.admitted[place].load(Ordering::SeqCst) - log.refunded[place].load(Ordering::SeqCst);
         let row = &after[*name];
-        println!("{name}: {net} admitted and not refunded, used {}, lost {}, of {limit}", row.used, row.lost);
-        assert!(net <= row.used + row.lost, "{name}: {net} admitted, and the books know only of {row:?}");
+        println!(
+            "{name}: {net} admitted and not refunded, used {}, lost {}, of {limit}",
+            row.used, row.lost
+        );
+        assert!(
+            net <= row.used + row.lost,
+            "{name}: {net} admitted, and the books know only of {row:?}"
+        );
         assert!(row.used + row.lost <= allowed[place] + 5, "{name}: {row:?}");
-        assert_eq!((row.used, row.lost), (before[*name].used, before[*name].lost), "{name}: a clean stop lost something");
+        assert_eq!(
+            (row.used, row.lost),
+            (before[*name].used, before[*name].lost),
+            "{name}: a clean stop lost something"
+        );
         // What a kill can leave unaccounted for: the units that may be held unspent.
         let bound = ROUNDS * 2_u64.max((allowed[place] + 5) / 100);
         assert!(row.lost <= bound, "{name}: {} lost, more than {bound}", row.lost);
     }
 }
 
-/// With the quota used up nothing is held unspent, so after each kill the books must agree to the unit: a mark without its refund, or a refund
-/// without its mark, shows at once.
+/// With the quota used up nothing is held unspent, so after each kill the books must agree to the
+/// unit: a mark without its refund, or a refund without its mark, shows at once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_kill_in_a_storm_of_refunds_leaves_every_refund_made_once() {
     const LIMIT: u64 = 60;
@@ -212,8 +260,12 @@ async fn a_kill_in_a_storm_of_refunds_leaves_every_refund_made_once() {
         let (log, answered) = (Arc::new(Log::default()), Arc::new(AtomicU64::new(0)));
         let mut reporters = JoinSet::new();
         for share in open.chunks(open.len().div_ceil(CALLERS)) {
-            let (log, answered, mut client, share) =
-                (log.clone(), answered.clone(), DecisionServiceClient::new(lazy(&tollgate)), share.to_vec());
+            let (log, answered, mut client, share) = (
+                log.clone(),
+                answered.clone(),
+                DecisionServiceClient::new(lazy(&tollgate)),
+                share.to_vec(),
+            );
             reporters.spawn(async move {
                 for receipt in share {
                     log.refund(&mut client, 1, receipt, false).await;
@@ -235,11 +287,15 @@ async fn a_kill_in_a_storm_of_refunds_leaves_every_refund_made_once() {
         }
         assert_eq!(log.refunded[1].load(Ordering::SeqCst), LIMIT);
         let row = usage(&tollgate).await.remove("small").unwrap();
-        assert_eq!(row.remaining, LIMIT, "round {round}, {again} reports sent again: each refund is made once");
+        assert_eq!(
+            row.remaining, LIMIT,
+            "round {round}, {again} reports sent again: each refund is made once"
+        );
     }
 }
 
-// More than one thread: a client that is blocked does not let go of its connection, and the server waits for it.
+// More than one thread: a client that is blocked does not let go of its connection, and the server
+// waits for it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_clean_stop_loses_nothing_and_the_last_unit_is_given_out() {
     let mut tollgate = Tollgate::start(&[], &[]);
@@ -247,10 +303,16 @@ async fn a_clean_stop_loses_nothing_and_the_last_unit_is_given_out() {
     for round in 1..=3 {
         let mut client = DecisionServiceClient::new(lazy(&tollgate));
         for _ in 0..if round == 1 { 7 } else { 0 } {
-            assert_eq!(client.check(check("tiny")).await.unwrap().into_inner().verdict(), Verdict::Allow);
+            assert_eq!(
+                client.check(check("tiny")).await.unwrap().into_inner().verdict(),
+                Verdict::Allow
+            );
         }
         for _ in 0..17 {
-            assert_eq!(client.check(check("small")).await.unwrap().into_inner().verdict(), Verdict::Allow);
+            assert_eq!(
+                client.check(check("small")).await.unwrap().into_inner().verdict(),
+                Verdict::Allow
+            );
         }
         assert_eq!(tollgate.terminate().code(), Some(0));
         tollgate.restart();

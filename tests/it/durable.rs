@@ -9,7 +9,11 @@ use tonic::transport::{Channel, Endpoint};
 use crate::server::Tollgate;
 
 async fn connect(tollgate: &Tollgate) -> Channel {
-    Endpoint::from_shared(format!("http://{}", tollgate.grpc_addr())).unwrap().connect().await.unwrap()
+    Endpoint::from_shared(format!("http://{}", tollgate.grpc_addr()))
+        .unwrap()
+        .connect()
+        .await
+        .unwrap()
 }
 
 /// A plan, and a subscriber with a key of this number.
@@ -19,13 +23,21 @@ async fn declare(tollgate: &Tollgate, number: u32) {
            subscribers: [{{id: s{number}, plans: [gold], keys: [{{id: k{number}, value: a-value-of-twenty-characters-{number}}}]}}]}}"
     );
     let document = tollgate::yaml::parse(&file).unwrap().root.to_json().unwrap();
-    UsagePlanServiceClient::new(connect(tollgate).await).apply(declared(document).unwrap().message).await.unwrap();
+    UsagePlanServiceClient::new(connect(tollgate).await)
+        .apply(declared(document).unwrap().message)
+        .await
+        .unwrap();
 }
 
 async fn reason(tollgate: &Tollgate, number: u32) -> Option<Reason> {
     let api_key = format!("a-value-of-twenty-characters-{number}").into();
-    let request = CheckRequest { api_key, target: "orders/prod".to_owned(), ..CheckRequest::default() };
-    let answer = DecisionServiceClient::new(connect(tollgate).await).check(request).await.unwrap().into_inner();
+    let request =
+        CheckRequest { api_key, target: "orders/prod".to_owned(), ..CheckRequest::default() };
+    let answer = DecisionServiceClient::new(connect(tollgate).await)
+        .check(request)
+        .await
+        .unwrap()
+        .into_inner();
     (answer.verdict() == Verdict::Deny).then(|| answer.reason())
 }
 
@@ -35,14 +47,22 @@ async fn what_was_acknowledged_survives_kill_9_and_a_clean_stop() {
     for round in 0..4 {
         declare(&tollgate, round).await;
         let get = GetUsagePlanRequest { id: "gold".to_owned() };
-        let before = UsagePlanServiceClient::new(connect(&tollgate).await).get_usage_plan(get.clone()).await.unwrap().into_inner();
+        let before = UsagePlanServiceClient::new(connect(&tollgate).await)
+            .get_usage_plan(get.clone())
+            .await
+            .unwrap()
+            .into_inner();
         if round % 2 == 0 {
             tollgate.kill_9();
         } else {
             assert_eq!(tollgate.terminate().code(), Some(0));
         }
         tollgate.restart();
-        let after = UsagePlanServiceClient::new(connect(&tollgate).await).get_usage_plan(get).await.unwrap().into_inner();
+        let after = UsagePlanServiceClient::new(connect(&tollgate).await)
+            .get_usage_plan(get)
+            .await
+            .unwrap()
+            .into_inner();
         assert_eq!(before, after);
         for number in 0..=round {
             assert_eq!(reason(&tollgate, number).await, None, "key {number} after round {round}");

@@ -1,4 +1,5 @@
-//! Durable rules across kill -9 and clean stops, from the real binary: what callers were told of, added up.
+//! Durable rules across kill -9 and clean stops, from the real binary: what callers were told of,
+//! added up.
 
 use std::fs;
 use std::sync::Arc;
@@ -28,20 +29,38 @@ fn start() -> (Tollgate, TempDir) {
         .iter()
         .map(|(key, limit)| format!("{{key: {key}, rate_limit: {{unit: year, requests_per_unit: {limit}, durable: true}}}}"))
         .collect();
-    fs::write(folder.path().join("rules.yaml"), format!("{{domain: shop, descriptors: [{}]}}", rules.join(", "))).unwrap();
-    (Tollgate::start(&["--rules", folder.path().to_str().unwrap()], &[("TOLLGATE_LEDGER_MAX_WAIT_MS", "10000")]), folder)
+    fs::write(
+        folder.path().join("rules.yaml"),
+        format!("{{domain: shop, descriptors: [{}]}}", rules.join(", ")),
+    )
+    .unwrap();
+    (
+        Tollgate::start(
+            &["--rules", folder.path().to_str().unwrap()],
+            &[("TOLLGATE_LEDGER_MAX_WAIT_MS", "10000")],
+        ),
+        folder,
+    )
 }
 
 fn lazy(tollgate: &Tollgate) -> Channel {
-    Endpoint::from_shared(format!("http://{}", tollgate.grpc_addr())).unwrap().timeout(Duration::from_secs(20)).connect_lazy()
+    Endpoint::from_shared(format!("http://{}", tollgate.grpc_addr()))
+        .unwrap()
+        .timeout(Duration::from_secs(20))
+        .connect_lazy()
 }
 
 /// `None`: there was no answer.
 async fn passes(client: &mut RateLimitServiceClient<Channel>, key: &str) -> Option<bool> {
-    let entry = Entry { key: Bytes::copy_from_slice(key.as_bytes()), value: Bytes::from_static(b"acme") };
+    let entry =
+        Entry { key: Bytes::copy_from_slice(key.as_bytes()), value: Bytes::from_static(b"acme") };
     let descriptors = vec![Descriptor { entries: vec![entry], ..Descriptor::default() }];
-    let request = RateLimitRequest { domain: Bytes::from_static(b"shop"), descriptors, hits_addend: 0 };
-    Some(client.should_rate_limit(request).await.ok()?.into_inner().overall_code == i32::from(Code::Ok))
+    let request =
+        RateLimitRequest { domain: Bytes::from_static(b"shop"), descriptors, hits_addend: 0 };
+    Some(
+        client.should_rate_limit(request).await.ok()?.into_inner().overall_code
+            == i32::from(Code::Ok),
+    )
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -77,14 +96,22 @@ async fn no_durable_rule_is_passed_across_kills() {
         }
         tollgate.restart();
     }
-    // What is left is given out, less what a crash may have cost: two leases of at most two units, for a limit as small as this.
+    // What is left is given out, less what a crash may have cost: two leases of at most two units,
+    // for a limit as small as this.
     let mut client = RateLimitServiceClient::new(lazy(&tollgate));
     while passes(&mut client, "small").await == Some(true) {
         admitted[0].fetch_add(1, Ordering::SeqCst);
     }
     let small = admitted[0].load(Ordering::SeqCst);
-    assert!(small <= 40 && small + 4 * ROUNDS + u64::try_from(CALLERS).unwrap() * ROUNDS >= 40, "{small} of 40");
-    let usage = UsagePlanServiceClient::new(lazy(&tollgate)).get_usage(GetUsageRequest::default()).await.unwrap().into_inner();
+    assert!(
+        small <= 40 && small + 4 * ROUNDS + u64::try_from(CALLERS).unwrap() * ROUNDS >= 40,
+        "{small} of 40"
+    );
+    let usage = UsagePlanServiceClient::new(lazy(&tollgate))
+        .get_usage(GetUsageRequest::default())
+        .await
+        .unwrap()
+        .into_inner();
     assert!(usage.quotas.is_empty(), "rules are no subscribers: {:?}", usage.quotas);
 }
 

@@ -1,5 +1,5 @@
-//! Usage plans through a real Envoy, wired with each of the two files of `examples/envoy` that are for them: what the HTTP client sees, and
-//! what the usage says afterwards.
+//! Usage plans through a real Envoy, wired with each of the two files of `examples/envoy` that are
+//! for them: what the HTTP client sees, and what the usage says afterwards.
 
 /// Makes a test of every behaviour for every wiring.
 macro_rules! in_both_wirings {

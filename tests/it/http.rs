@@ -1,4 +1,5 @@
-//! An HTTP/1.1 client that sends what it is told to, byte for byte, and a gRPC one that shows what a library would hide.
+//! An HTTP/1.1 client that sends what it is told to, byte for byte, and a gRPC one that shows what
+//! a library would hide.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -34,20 +35,26 @@ pub struct Response {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GrpcEnd {
     pub http_status: u16,
-    /// From the trailers, or from the headers of a response that has no more. `None`: the answer was not gRPC.
+    /// From the trailers, or from the headers of a response that has no more. `None`: the answer
+    /// was not gRPC.
     pub grpc_status: Option<u32>,
 }
 
 /// `GET path`. The path may hold any bytes but spaces and line ends.
 pub fn get(path: impl AsRef<[u8]>) -> Request {
-    let bytes = [b"GET ", path.as_ref(), b" HTTP/1.1\r\nhost: test\r\nconnection: close\r\n"].concat();
+    let bytes =
+        [b"GET ", path.as_ref(), b" HTTP/1.1\r\nhost: test\r\nconnection: close\r\n"].concat();
     Request { bytes, body: Vec::new() }
 }
 
 /// `POST path` with this body.
 pub fn post(path: &str, body: impl AsRef<[u8]>) -> Request {
     let body = body.as_ref().to_vec();
-    let bytes = format!("POST {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\ncontent-length: {}\r\n", body.len()).into_bytes();
+    let bytes = format!(
+        "POST {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\ncontent-length: {}\r\n",
+        body.len()
+    )
+    .into_bytes();
     Request { bytes, body }
 }
 
@@ -95,7 +102,12 @@ impl Pending {
                 return Ok(response);
             }
             match self.stream.read(&mut buffer)? {
-                0 => return Err(io::Error::other(format!("the answer is cut off: {:?}", String::from_utf8_lossy(&bytes)))),
+                0 => {
+                    return Err(io::Error::other(format!(
+                        "the answer is cut off: {:?}",
+                        String::from_utf8_lossy(&bytes)
+                    )));
+                }
                 read => bytes.extend_from_slice(&buffer[..read]),
             }
         }
@@ -130,8 +142,10 @@ fn parse(bytes: &[u8]) -> Option<Response> {
     let head = String::from_utf8_lossy(&bytes[..end]).into_owned();
     let mut lines = head.split("\r\n");
     let status = lines.next()?.strip_prefix("HTTP/1.1 ")?.get(..3)?.parse().ok()?;
-    let headers: Vec<_> =
-        lines.filter_map(|line| line.split_once(':')).map(|(name, value)| (name.to_lowercase(), value.trim().to_owned())).collect();
+    let headers: Vec<_> = lines
+        .filter_map(|line| line.split_once(':'))
+        .map(|(name, value)| (name.to_lowercase(), value.trim().to_owned()))
+        .collect();
     let mut response = Response { status, headers, body: Vec::new() };
     let rest = &bytes[end + 4..];
     response.body = if response.header("transfer-encoding") == Some("chunked") {
@@ -161,29 +175,51 @@ pub fn grpc_call(to: SocketAddr, path: &str, headers: &[(&str, &str)]) -> GrpcEn
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let stream = tokio::net::TcpStream::connect(to).await.unwrap();
-        let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+        let (mut sender, connection) =
+            hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+                .await
+                .unwrap();
         tokio::spawn(connection);
-        let mut request =
-            hyper::Request::post(format!("http://{to}{path}")).header("content-type", "application/grpc").header("te", "trailers");
+        let mut request = hyper::Request::post(format!("http://{to}{path}"))
+            .header("content-type", "application/grpc")
+            .header("te", "trailers");
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
         let request = request.body(Full::new(Bytes::from_static(&[0; 5]))).unwrap();
-        let (head, body) = tokio::time::timeout(PATIENCE, sender.send_request(request)).await.unwrap().unwrap().into_parts();
+        let (head, body) = tokio::time::timeout(PATIENCE, sender.send_request(request))
+            .await
+            .unwrap()
+            .unwrap()
+            .into_parts();
         let body = tokio::time::timeout(PATIENCE, body.collect()).await.unwrap().unwrap();
-        let status = body.trailers().and_then(|trailers| trailers.get("grpc-status")).or_else(|| head.headers.get("grpc-status"));
-        GrpcEnd { http_status: head.status.as_u16(), grpc_status: status.map(|status| status.to_str().unwrap().parse().unwrap()) }
+        let status = body
+            .trailers()
+            .and_then(|trailers| trailers.get("grpc-status"))
+            .or_else(|| head.headers.get("grpc-status"));
+        GrpcEnd {
+            http_status: head.status.as_u16(),
+            grpc_status: status.map(|status| status.to_str().unwrap().parse().unwrap()),
+        }
     })
 }
 
 #[test]
 fn answers_are_read_with_and_without_chunks() {
-    let plain: &[u8] = b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 7\r\nContent-Length: 9\r\n\r\nslow down";
+    let plain: &[u8] =
+        b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 7\r\nContent-Length: 9\r\n\r\nslow down";
     let chunked: &[u8] = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n10\r\n0123456789abcdef\r\n0\r\n\r\n";
     let read = parse(plain).unwrap();
-    assert_eq!((read.status, read.header("retry-after"), read.text().as_str()), (429, Some("7"), "slow down"));
+    assert_eq!(
+        (read.status, read.header("retry-after"), read.text().as_str()),
+        (429, Some("7"), "slow down")
+    );
     assert_eq!(parse(chunked).unwrap().text(), "abc0123456789abcdef");
     for whole in [plain, chunked] {
-        assert_eq!(parse(&whole[..whole.len() - 5]), None, "an answer that is not whole is no answer");
+        assert_eq!(
+            parse(&whole[..whole.len() - 5]),
+            None,
+            "an answer that is not whole is no answer"
+        );
     }
 }

@@ -17,7 +17,10 @@ fn run(tollgate: &Tollgate, token: &str, line: &str) -> Ran {
     let output = Command::new(env!("CARGO_BIN_EXE_tollgate"))
         .args(line.split_whitespace())
         .env_clear()
-        .envs([("TOLLGATE_SERVER", tollgate.grpc_addr().to_string()), ("TOLLGATE_TOKEN", token.to_owned())])
+        .envs([
+            ("TOLLGATE_SERVER", tollgate.grpc_addr().to_string()),
+            ("TOLLGATE_TOKEN", token.to_owned()),
+        ])
         .output()
         .unwrap();
     Ran { code: output.status.code().unwrap(), stdout: String::from_utf8(output.stdout).unwrap() }
@@ -34,8 +37,12 @@ fn line(tollgate: &Tollgate, words: &[&str]) -> String {
 #[test]
 fn starts_edits_grants_refusals_and_turns_of_health_are_in_the_log_and_keys_are_not() {
     let folder = TempDir::new().unwrap();
-    let made = Command::new(env!("CARGO_BIN_EXE_tollgate")).args(["token", "create", "ops", "--scope", "admin,decide"]).output().unwrap();
-    let (token, listed) = (String::from_utf8(made.stdout).unwrap(), String::from_utf8(made.stderr).unwrap());
+    let made = Command::new(env!("CARGO_BIN_EXE_tollgate"))
+        .args(["token", "create", "ops", "--scope", "admin,decide"])
+        .output()
+        .unwrap();
+    let (token, listed) =
+        (String::from_utf8(made.stdout).unwrap(), String::from_utf8(made.stderr).unwrap());
     let tokens = folder.path().join("tokens.yaml");
     fs::write(&tokens, format!("tokens:\n{listed}")).unwrap();
     let mut tollgate = Tollgate::start(&["--tokens-file", tokens.to_str().unwrap()], &[PATIENT]);
@@ -53,10 +60,21 @@ fn starts_edits_grants_refusals_and_turns_of_health_are_in_the_log_and_keys_are_
     ok(&tollgate, "plan create gold --target orders/prod --quota daily=100/day");
     line(&tollgate, &["INFO", "caller=\"ops\"", "revision=1", "edited: ", "plan `gold`"]);
     ok(&tollgate, "subscriber create acme --plan gold");
-    let key: serde_json::Value = serde_json::from_str(&ok(&tollgate, "key create --subscriber acme --output json")).unwrap();
-    line(&tollgate, &["INFO", "caller=\"ops\"", &format!("edited: key `{}`", key["apiKey"]["id"].as_str().unwrap())]);
+    let key: serde_json::Value =
+        serde_json::from_str(&ok(&tollgate, "key create --subscriber acme --output json")).unwrap();
+    line(
+        &tollgate,
+        &[
+            "INFO",
+            "caller=\"ops\"",
+            &format!("edited: key `{}`", key["apiKey"]["id"].as_str().unwrap()),
+        ],
+    );
     let value = key["value"].as_str().unwrap().to_owned();
-    ok(&tollgate, "grant --subscriber acme --plan gold --entitlement default --quota daily --add 5");
+    ok(
+        &tollgate,
+        "grant --subscriber acme --plan gold --entitlement default --quota daily --add 5",
+    );
     line(&tollgate, &["INFO", "caller=\"ops\"", "granted to subscriber `acme`", "5 units more"]);
 
     tollgate.fail_disk(true);
@@ -85,10 +103,22 @@ fn starts_edits_grants_refusals_and_turns_of_health_are_in_the_log_and_keys_are_
 fn a_setting_that_is_none_ends_the_start() {
     for (name, value, said) in [
         ("TOLLGATE_GRCP_ADDR", "127.0.0.1:0", "did you mean `TOLLGATE_GRPC_ADDR`"),
-        ("TOLLGATE_LOG_LEVEL", "loud", "log_level must be one of off, error, warn, info, debug, trace"),
+        (
+            "TOLLGATE_LOG_LEVEL",
+            "loud",
+            "log_level must be one of off, error, warn, info, debug, trace",
+        ),
     ] {
         let output = Command::new(env!("CARGO_BIN_EXE_tollgate"))
-            .args(["serve", "--grpc-addr", "127.0.0.1:0", "--http-addr", "127.0.0.1:0", "--data-dir", ":memory:"])
+            .args([
+                "serve",
+                "--grpc-addr",
+                "127.0.0.1:0",
+                "--http-addr",
+                "127.0.0.1:0",
+                "--data-dir",
+                ":memory:",
+            ])
             .env_clear()
             .env(name, value)
             .output()

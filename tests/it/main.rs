@@ -1,9 +1,17 @@
-//! The tests that look at tollgate from outside: its sources as layers, and the real binary behind a real Envoy.
+//! The tests that look at tollgate from outside: its sources as layers, and the real binary behind
+//! a real Envoy.
 //!
-//! One binary, so that it links once. The fixtures are [`process`], [`server`] (tollgate), [`envoy`], [`upstream`] and [`http`] (the client).
+//! One binary, so that it links once. The fixtures are [`process`], [`server`] (tollgate),
+//! [`envoy`], [`upstream`] and [`http`] (the client).
 
 // What is not inside a `#[test]` here is a fixture, and a fixture that cannot go on fails its test.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::print_stdout)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout
+)]
 // Nothing outside can reach into a test binary: `pub` only says what a fixture offers.
 #![allow(unreachable_pub)]
 

@@ -1,4 +1,5 @@
-//! Output is not a dependency of the work: standard output and standard error on a full disk, closed, on a pipe that is closed or full.
+//! Output is not a dependency of the work: standard output and standard error on a full disk,
+//! closed, on a pipe that is closed or full.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead, BufReader, ErrorKind, PipeReader, PipeWriter, Write, pipe};
@@ -115,17 +116,25 @@ impl Server {
         line.unwrap_or_else(|| panic!("no {name}")).parse().unwrap()
     }
 
-    /// Rules, connections and a stop are what they always are. `lost`: the log must have lost something.
+    /// Rules, connections and a stop are what they always are. `lost`: the log must have lost
+    /// something.
     fn works_and_stops(mut self, what: &str, lost: bool) {
         write_rules(&self.folder, 12);
-        until("the edit", || self.page("/rlconfig")?.contains("requests_per_unit=12").then_some(()));
+        until("the edit", || {
+            self.page("/rlconfig")?.contains("requests_per_unit=12").then_some(())
+        });
         assert_eq!(self.metric("ratelimit_service_config_load_success"), 2, "{what}");
         for _ in 0..20 {
             let body = crate::http::grpc_call(self.grpc, "/grpc.health.v1.Health/Check", &[]);
             assert_eq!((body.http_status, body.grpc_status), (200, Some(0)), "{what}");
         }
         let hit = r#"{"domain": "d", "descriptors": [{"entries": [{"key": "a", "value": "b"}]}]}"#;
-        assert_eq!(crate::http::post("/json", hit).header("content-type", "application/json").status(self.http), 200);
+        assert_eq!(
+            crate::http::post("/json", hit)
+                .header("content-type", "application/json")
+                .status(self.http),
+            200
+        );
         if lost {
             until("lost lines", || (self.metric("tollgate_lost_log_lines") > 0).then_some(()));
         }
@@ -135,8 +144,10 @@ impl Server {
         let ended = self.child.wait().unwrap();
         assert_eq!((ended.code(), ended.signal()), (Some(0), None), "{what}");
         // A clean stop has written everything.
-        let sql = rusqlite::Connection::open(self.folder.path().join("data/ledger.sqlite")).unwrap();
-        let counts: i64 = sql.query_row("SELECT sum(count) FROM windows", [], |row| row.get(0)).unwrap();
+        let sql =
+            rusqlite::Connection::open(self.folder.path().join("data/ledger.sqlite")).unwrap();
+        let counts: i64 =
+            sql.query_row("SELECT sum(count) FROM windows", [], |row| row.get(0)).unwrap();
         assert_eq!(counts, 1, "{what}");
     }
 }
@@ -150,7 +161,9 @@ impl Drop for Server {
 }
 
 fn write_rules(folder: &TempDir, limit: u32) {
-    let rules = format!("domain: d\ndescriptors: [{{key: a, rate_limit: {{unit: year, requests_per_unit: {limit}}}}}]\n");
+    let rules = format!(
+        "domain: d\ndescriptors: [{{key: a, rate_limit: {{unit: year, requests_per_unit: {limit}}}}}]\n"
+    );
     // In one step, as an editor and a ConfigMap do it.
     let new = folder.path().join("new");
     fs::write(&new, rules).unwrap();
@@ -186,9 +199,12 @@ fn a_log_in_a_full_pipe_waits_and_holds_nobody_up() {
 
 #[test]
 fn a_ready_line_that_cannot_be_written_keeps_nobody_from_being_served() {
-    for behind in [Behind::FullDisk, Behind::GonePipe, Behind::FullPipe, Behind::FullPipeThatDoesNotBlock] {
+    for behind in
+        [Behind::FullDisk, Behind::GonePipe, Behind::FullPipe, Behind::FullPipeThatDoesNotBlock]
+    {
         let End { stream, reader } = end(behind);
-        Server::start(stream, Stdio::null()).works_and_stops(&format!("standard output: {behind:?}"), false);
+        Server::start(stream, Stdio::null())
+            .works_and_stops(&format!("standard output: {behind:?}"), false);
         drop(reader);
     }
 }
@@ -254,7 +270,12 @@ fn a_log_that_works_again_says_how_much_of_it_is_missing() {
     assert!(said.join().unwrap().contains("WARN"));
 }
 
-fn run(args: &[&str], server: SocketAddr, stdout: impl Into<Stdio>, stderr: impl Into<Stdio>) -> Output {
+fn run(
+    args: &[&str],
+    server: SocketAddr,
+    stdout: impl Into<Stdio>,
+    stderr: impl Into<Stdio>,
+) -> Output {
     Command::new(env!("CARGO_BIN_EXE_tollgate"))
         .args(args)
         .env_clear()
@@ -295,7 +316,11 @@ fn a_command_whose_reader_has_seen_enough_ends_quietly_and_one_on_a_full_disk_sa
     .into_iter()
     .enumerate()
     {
-        let once = |part: &str| args.iter().map(|arg| arg.replace("NUMBER", &format!("{number}-{part}"))).collect::<Vec<_>>();
+        let once = |part: &str| {
+            args.iter()
+                .map(|arg| arg.replace("NUMBER", &format!("{number}-{part}")))
+                .collect::<Vec<_>>()
+        };
         let run = |part: &str, stdout: Stdio, stderr: Stdio| {
             let args = once(part);
             run(&args.iter().map(String::as_str).collect::<Vec<_>>(), at, stdout, stderr)
@@ -307,8 +332,15 @@ fn a_command_whose_reader_has_seen_enough_ends_quietly_and_one_on_a_full_disk_sa
         let told = run("full", full_disk().into(), Stdio::piped());
         let stderr = String::from_utf8(told.stderr).unwrap();
         assert_eq!(told.status.code(), Some(1), "{args:?}: {stderr}");
-        assert!(stderr.contains("tollgate: standard output cannot be written: No space left on device"), "{args:?}: {stderr}");
-        assert_eq!(run("both", full_disk().into(), full_disk().into()).status.code(), Some(1), "{args:?}");
+        assert!(
+            stderr.contains("tollgate: standard output cannot be written: No space left on device"),
+            "{args:?}: {stderr}"
+        );
+        assert_eq!(
+            run("both", full_disk().into(), full_disk().into()).status.code(),
+            Some(1),
+            "{args:?}"
+        );
     }
 }
 
@@ -320,7 +352,20 @@ fn a_mistake_keeps_its_exit_code_where_it_cannot_be_told() {
         (&["plan", "lisst"], 2),
         (&["rules", "check", "/no/such/file"], 2),
         (&["serve", "--config", "/no/such/file"], 2),
-        (&["serve", "--rules", "/no/such/file", "--grpc-addr", "127.0.0.1:0", "--http-addr", "127.0.0.1:0", "--data-dir", ":memory:"], 2),
+        (
+            &[
+                "serve",
+                "--rules",
+                "/no/such/file",
+                "--grpc-addr",
+                "127.0.0.1:0",
+                "--http-addr",
+                "127.0.0.1:0",
+                "--data-dir",
+                ":memory:",
+            ],
+            2,
+        ),
     ] {
         let mut full = pipe().unwrap();
         fill(&mut full.1, false);
@@ -328,14 +373,22 @@ fn a_mistake_keeps_its_exit_code_where_it_cannot_be_told() {
         for stderr in streams {
             // A mistake of the command line that cannot be told is a failure of its own.
             let ended = run(args, nobody, Stdio::null(), stderr).status.code();
-            assert!(ended == Some(code) || args[1] == "lisst" && ended == Some(1), "{args:?}: {ended:?}");
+            assert!(
+                ended == Some(code) || args[1] == "lisst" && ended == Some(1),
+                "{args:?}: {ended:?}"
+            );
         }
     }
     // A service that cannot start ends, also where nobody reads why.
     for blocks in [true, false] {
         let (reader, mut writer) = pipe().unwrap();
         fill(&mut writer, blocks);
-        assert_eq!(run(&["serve", "--config", "/no/such/file"], nobody, Stdio::null(), writer).status.code(), Some(2));
+        assert_eq!(
+            run(&["serve", "--config", "/no/such/file"], nobody, Stdio::null(), writer)
+                .status
+                .code(),
+            Some(2)
+        );
         drop(reader);
     }
 }

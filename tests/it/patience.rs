@@ -3,10 +3,12 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Far longer than anything here takes on a slow machine, so that a test that hangs says what it waited for.
+/// Far longer than anything here takes on a slow machine, so that a test that hangs says what it
+/// waited for.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Looks again and again until `seen` finds something. For what nobody announces; everything else is waited for.
+/// Looks again and again until `seen` finds something. For what nobody announces; everything else
+/// is waited for.
 pub fn until<T>(what: &str, mut seen: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + PATIENCE;
     loop {

@@ -18,7 +18,8 @@ pub enum Stream {
     Stderr,
 }
 
-/// A running process. It is killed when this is dropped; when the test is failing then, its output is shown.
+/// A running process. It is killed when this is dropped; when the test is failing then, its output
+/// is shown.
 #[derive(Debug)]
 pub struct Process {
     name: &'static str,
@@ -53,7 +54,9 @@ impl Process {
                         return found;
                     }
                 }
-                Err(RecvTimeoutError::Timeout) => panic!("{} has not come to {what} in {PATIENCE:?}", self.name),
+                Err(RecvTimeoutError::Timeout) => {
+                    panic!("{} has not come to {what} in {PATIENCE:?}", self.name)
+                }
                 Err(RecvTimeoutError::Disconnected) => {
                     panic!("{} ended ({:?}) before it came to {what}", self.name, self.child.wait())
                 }
@@ -91,7 +94,9 @@ impl Process {
             match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
                 Ok(_) => {}
                 Err(RecvTimeoutError::Disconnected) => return self.child.wait().unwrap(),
-                Err(RecvTimeoutError::Timeout) => panic!("{} has not stopped after {PATIENCE:?}", self.name),
+                Err(RecvTimeoutError::Timeout) => {
+                    panic!("{} has not stopped after {PATIENCE:?}", self.name)
+                }
             }
         }
     }
@@ -100,18 +105,26 @@ impl Process {
     pub fn pause(&self) {
         self.signal(Signal::STOP);
         // The signal takes a moment to reach every thread.
-        let stopped = rustix::process::waitpid(Some(Pid::from_child(&self.child)), WaitOptions::UNTRACED).unwrap();
-        assert!(stopped.is_some_and(|(_, status)| status.stopped()), "{} ended instead of stopping", self.name);
+        let stopped =
+            rustix::process::waitpid(Some(Pid::from_child(&self.child)), WaitOptions::UNTRACED)
+                .unwrap();
+        assert!(
+            stopped.is_some_and(|(_, status)| status.stopped()),
+            "{} ended instead of stopping",
+            self.name
+        );
     }
 
     pub fn resume(&self) {
         self.signal(Signal::CONT);
     }
 
-    /// Bounds how large its files may get, in bytes: 0 is a disk that takes nothing. `None`: no bound.
+    /// Bounds how large its files may get, in bytes: 0 is a disk that takes nothing. `None`: no
+    /// bound.
     pub fn limit_files(&self, bytes: Option<u64>) {
         let limit = Rlimit { current: bytes, maximum: None };
-        rustix::process::prlimit(Some(Pid::from_child(&self.child)), Resource::Fsize, limit).unwrap();
+        rustix::process::prlimit(Some(Pid::from_child(&self.child)), Resource::Fsize, limit)
+            .unwrap();
     }
 
     /// Memory that it has.
@@ -124,7 +137,8 @@ impl Process {
     /// Processor time that it has taken, in itself and in the kernel.
     pub fn cpu_ms(&self) -> u64 {
         let text = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
-        // The name, in brackets, may hold anything. After it: the state, and eleven numbers before the two that are wanted.
+        // The name, in brackets, may hold anything. After it: the state, and eleven numbers before
+        // the two that are wanted.
         let fields: Vec<&str> = text.rsplit(')').next().unwrap().split_whitespace().collect();
         let ticks: u64 = fields[11..13].iter().map(|field| field.parse::<u64>().unwrap()).sum();
         ticks * 1_000 / rustix::param::clock_ticks_per_second()
@@ -141,13 +155,23 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
         if thread::panicking() {
-            println!("---- output of {} ----\n{}---- end of {} ----", self.name, self.log(), self.name);
+            println!(
+                "---- output of {} ----\n{}---- end of {} ----",
+                self.name,
+                self.log(),
+                self.name
+            );
         }
     }
 }
 
 /// Reads `from` to its end on a thread of its own: a pipe that nobody reads would stop the process.
-fn keep(stream: Stream, from: impl Read + Send + 'static, lines: Sender<(Stream, String)>, log: Arc<Mutex<String>>) {
+fn keep(
+    stream: Stream,
+    from: impl Read + Send + 'static,
+    lines: Sender<(Stream, String)>,
+    log: Arc<Mutex<String>>,
+) {
     thread::spawn(move || {
         let mut from = BufReader::new(from);
         let mut line = Vec::new();
@@ -167,18 +191,26 @@ fn keep(stream: Stream, from: impl Read + Send + 'static, lines: Sender<(Stream,
 
 #[test]
 fn a_process_is_waited_for_line_by_line_and_ends_as_it_is_told() {
-    let mut sleeper = Process::spawn("sh", Command::new("sh").args(["-c", "echo one; echo two 42 >&2; read forever </dev/zero"]));
+    let mut sleeper = Process::spawn(
+        "sh",
+        Command::new("sh").args(["-c", "echo one; echo two 42 >&2; read forever </dev/zero"]),
+    );
     let number = sleeper.wait_for("a number", |stream, line| match stream {
         Stream::Stderr => line.strip_prefix("two ")?.parse::<u32>().ok(),
         Stream::Stdout => None,
     });
     assert_eq!(number, 42);
-    assert_eq!(sleeper.terminate().code(), None, "a shell that does not catch SIGTERM has no exit code");
+    assert_eq!(
+        sleeper.terminate().code(),
+        None,
+        "a shell that does not catch SIGTERM has no exit code"
+    );
     assert!(sleeper.log().contains("two 42\n"));
 }
 
 #[test]
 #[should_panic(expected = "ended")]
 fn waiting_for_a_line_that_never_comes_fails_when_the_process_ends() {
-    Process::spawn("sh", Command::new("sh").args(["-c", "echo no"])).wait_for("yes", |_, line| (line == "yes").then_some(()));
+    Process::spawn("sh", Command::new("sh").args(["-c", "echo no"]))
+        .wait_for("yes", |_, line| (line == "yes").then_some(()));
 }

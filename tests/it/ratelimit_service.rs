@@ -1,4 +1,5 @@
-//! The rate limit service over gRPC, from the real binary: exact under concurrency, unharmed by bad input, and leaving in order.
+//! The rate limit service over gRPC, from the real binary: exact under concurrency, unharmed by bad
+//! input, and leaving in order.
 
 use std::fs;
 use std::process::Command;
@@ -52,12 +53,19 @@ fn start(texts: &[&str], env: &[(&str, &str)]) -> (Tollgate, TempDir) {
 }
 
 async fn connect(tollgate: &Tollgate) -> Channel {
-    Endpoint::from_shared(format!("http://{}", tollgate.grpc_addr())).unwrap().connect().await.unwrap()
+    Endpoint::from_shared(format!("http://{}", tollgate.grpc_addr()))
+        .unwrap()
+        .connect()
+        .await
+        .unwrap()
 }
 
 fn request(domain: &str, keys: &[&str]) -> RateLimitRequest {
     let descriptor = |key: &&str| Descriptor {
-        entries: vec![Entry { key: Bytes::copy_from_slice(key.as_bytes()), value: Bytes::from_static(b"v") }],
+        entries: vec![Entry {
+            key: Bytes::copy_from_slice(key.as_bytes()),
+            value: Bytes::from_static(b"v"),
+        }],
         ..Descriptor::default()
     };
     RateLimitRequest {
@@ -68,14 +76,19 @@ fn request(domain: &str, keys: &[&str]) -> RateLimitRequest {
 }
 
 async fn is_ok(channel: Channel, request: RateLimitRequest) -> bool {
-    let answer = RateLimitServiceClient::new(channel).should_rate_limit(request).await.unwrap().into_inner();
+    let answer =
+        RateLimitServiceClient::new(channel).should_rate_limit(request).await.unwrap().into_inner();
     answer.overall_code == i32::from(Code::Ok)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_5000_concurrent_calls_exactly_the_limit_passes() {
     let (tollgate, _folder) = start(&[RULES, ALL_OR_NOTHING], &[]);
-    for request in [request("shop", &["window"]), request("shop", &["bucket"]), request("pair", &["narrow", "wide"])] {
+    for request in [
+        request("shop", &["window"]),
+        request("shop", &["bucket"]),
+        request("pair", &["narrow", "wide"]),
+    ] {
         let passed = Arc::new(AtomicU32::new(0));
         let called = Arc::new(AtomicU32::new(0));
         let mut tasks = tokio::task::JoinSet::new();
@@ -96,7 +109,11 @@ async fn of_5000_concurrent_calls_exactly_the_limit_passes() {
     // What `narrow` refused was not charged to `wide`.
     let mut peek = request("pair", &["wide"]);
     peek.descriptors[0].hits_addend = Some(0);
-    let answer = RateLimitServiceClient::new(connect(&tollgate).await).should_rate_limit(peek).await.unwrap().into_inner();
+    let answer = RateLimitServiceClient::new(connect(&tollgate).await)
+        .should_rate_limit(peek)
+        .await
+        .unwrap()
+        .into_inner();
     assert_eq!(answer.statuses[0].limit_remaining, 3000);
 }
 
@@ -115,7 +132,10 @@ async fn bad_input_gets_an_error_that_is_counted_and_the_service_goes_on() {
     }
     // Bytes that are another message: its first field is a number.
     let other = prost_types::Timestamp { seconds: 1, nanos: 0 };
-    assert_eq!(call(channel.clone(), tokio_stream::once(other)).await.unwrap_err().code(), tonic::Code::InvalidArgument);
+    assert_eq!(
+        call(channel.clone(), tokio_stream::once(other)).await.unwrap_err().code(),
+        tonic::Code::InvalidArgument
+    );
     assert!(is_ok(channel, request("shop", &["minute"])).await);
     let metrics = get("/metrics").send(tollgate.http_addr()).unwrap().text();
     for line in [
@@ -134,7 +154,8 @@ async fn call<Q: Message + Default + 'static>(
 ) -> Result<RateLimitResponse, tonic::Status> {
     let mut client = tonic::client::Grpc::new(channel);
     client.ready().await.unwrap();
-    let path = PathAndQuery::from_static("/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit");
+    let path =
+        PathAndQuery::from_static("/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit");
     let codec = tonic_prost::ProstCodec::<Q, RateLimitResponse>::default();
     Ok(client.client_streaming(tonic::Request::new(messages), path, codec).await?.into_inner())
 }
@@ -148,12 +169,14 @@ async fn a_call_in_flight_is_answered_while_the_process_stops() {
     let (mut tollgate, _folder) = start(&[RULES], &[]);
     let channel = connect(&tollgate).await;
     let watched = HealthCheckRequest { service: "ratelimit".to_owned() };
-    let mut health = HealthClient::new(connect(&tollgate).await).watch(watched).await.unwrap().into_inner();
+    let mut health =
+        HealthClient::new(connect(&tollgate).await).watch(watched).await.unwrap().into_inner();
     assert_eq!(next(&mut health).await, ServingStatus::Serving);
     assert_eq!(get("/healthcheck").status(tollgate.http_addr()), 200);
 
-    // The call has begun, its message comes later. The stream is read only after the headers have gone out, and what is answered on the
-    // same connection after that shows that they have arrived.
+    // The call has begun, its message comes later. The stream is read only after the headers have
+    // gone out, and what is answered on the same connection after that shows that they have
+    // arrived.
     let (begun, has_begun) = oneshot::channel();
     let (send, message) = oneshot::channel();
     type Late = (oneshot::Sender<()>, oneshot::Receiver<RateLimitRequest>);
@@ -177,7 +200,11 @@ async fn a_call_in_flight_is_answered_while_the_process_stops() {
 #[tokio::test]
 async fn a_call_that_never_ends_holds_the_stop_up_only_until_the_drain_time_out() {
     let (mut tollgate, _folder) = start(&[RULES], &[("TOLLGATE_DRAIN_TIMEOUT_MS", "100")]);
-    let mut health = HealthClient::new(connect(&tollgate).await).watch(HealthCheckRequest::default()).await.unwrap().into_inner();
+    let mut health = HealthClient::new(connect(&tollgate).await)
+        .watch(HealthCheckRequest::default())
+        .await
+        .unwrap()
+        .into_inner();
     assert_eq!(next(&mut health).await, ServingStatus::Serving);
     assert_eq!(tollgate.terminate().code(), Some(0));
     assert!(tollgate.log().contains("calls still in flight"), "{}", tollgate.log());
@@ -188,19 +215,35 @@ async fn reflection_shows_the_service_with_texts_as_texts() {
     let (tollgate, _folder) = start(&[RULES], &[]);
     let mut client = ServerReflectionClient::new(connect(&tollgate).await);
     let mut ask = async |question| {
-        let request = ServerReflectionRequest { host: String::new(), message_request: Some(question) };
-        let mut answers = client.server_reflection_info(tokio_stream::once(request)).await.unwrap().into_inner();
+        let request =
+            ServerReflectionRequest { host: String::new(), message_request: Some(question) };
+        let mut answers =
+            client.server_reflection_info(tokio_stream::once(request)).await.unwrap().into_inner();
         answers.message().await.unwrap().unwrap().message_response.unwrap()
     };
-    let MessageResponse::ListServicesResponse(services) = ask(MessageRequest::ListServices(String::new())).await else { panic!("no list") };
+    let MessageResponse::ListServicesResponse(services) =
+        ask(MessageRequest::ListServices(String::new())).await
+    else {
+        panic!("no list")
+    };
     let names: Vec<&str> = services.service.iter().map(|service| service.name.as_str()).collect();
-    for name in ["envoy.service.ratelimit.v3.RateLimitService", "grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection"] {
+    for name in [
+        "envoy.service.ratelimit.v3.RateLimitService",
+        "grpc.health.v1.Health",
+        "grpc.reflection.v1.ServerReflection",
+    ] {
         assert!(names.contains(&name), "{names:?}");
     }
     let symbol = "envoy.extensions.common.ratelimit.v3.RateLimitDescriptor".to_owned();
-    let MessageResponse::FileDescriptorResponse(files) = ask(MessageRequest::FileContainingSymbol(symbol)).await else { panic!("no file") };
-    let file = prost_types::FileDescriptorProto::decode(files.file_descriptor_proto[0].as_slice()).unwrap();
-    let descriptor = file.message_type.iter().find(|message| message.name() == "RateLimitDescriptor").unwrap();
+    let MessageResponse::FileDescriptorResponse(files) =
+        ask(MessageRequest::FileContainingSymbol(symbol)).await
+    else {
+        panic!("no file")
+    };
+    let file = prost_types::FileDescriptorProto::decode(files.file_descriptor_proto[0].as_slice())
+        .unwrap();
+    let descriptor =
+        file.message_type.iter().find(|message| message.name() == "RateLimitDescriptor").unwrap();
     let entry = descriptor.nested_type.iter().find(|message| message.name() == "Entry").unwrap();
     assert_eq!(entry.field[1].r#type(), prost_types::field_descriptor_proto::Type::String);
 }
@@ -213,11 +256,19 @@ async fn tls_is_spoken_where_it_is_set_and_client_certificates_are_asked_for() {
     fs::write(&cert, authority.cert.pem()).unwrap();
     fs::write(&key, authority.signing_key.serialize_pem()).unwrap();
     let (cert, key) = (cert.to_str().unwrap(), key.to_str().unwrap());
-    let env =
-        [("GRPC_SERVER_USE_TLS", "true"), ("GRPC_SERVER_TLS_CERT", cert), ("GRPC_SERVER_TLS_KEY", key), ("GRPC_CLIENT_TLS_CACERT", cert)];
+    let env = [
+        ("GRPC_SERVER_USE_TLS", "true"),
+        ("GRPC_SERVER_TLS_CERT", cert),
+        ("GRPC_SERVER_TLS_KEY", key),
+        ("GRPC_CLIENT_TLS_CACERT", cert),
+    ];
     let (tollgate, _rules) = start(&[RULES], &env);
-    let endpoint =
-        |tls| Endpoint::from_shared(format!("https://localhost:{}", tollgate.grpc_addr().port())).unwrap().tls_config(tls).unwrap();
+    let endpoint = |tls| {
+        Endpoint::from_shared(format!("https://localhost:{}", tollgate.grpc_addr().port()))
+            .unwrap()
+            .tls_config(tls)
+            .unwrap()
+    };
     let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(authority.cert.pem()));
     let identity = Identity::from_pem(authority.cert.pem(), authority.signing_key.serialize_pem());
     let channel = endpoint(tls.clone().identity(identity)).connect().await.unwrap();
@@ -225,8 +276,14 @@ async fn tls_is_spoken_where_it_is_set_and_client_certificates_are_asked_for() {
 
     let mut stranger = RateLimitServiceClient::new(endpoint(tls).connect_lazy());
     assert!(stranger.should_rate_limit(request("shop", &["minute"])).await.is_err());
-    let plain = Endpoint::from_shared(format!("http://{}", tollgate.grpc_addr())).unwrap().connect_lazy();
-    assert!(RateLimitServiceClient::new(plain).should_rate_limit(request("shop", &["minute"])).await.is_err());
+    let plain =
+        Endpoint::from_shared(format!("http://{}", tollgate.grpc_addr())).unwrap().connect_lazy();
+    assert!(
+        RateLimitServiceClient::new(plain)
+            .should_rate_limit(request("shop", &["minute"]))
+            .await
+            .is_err()
+    );
 }
 
 #[test]
@@ -238,7 +295,10 @@ fn what_cannot_be_used_ends_the_start_with_2_and_binds_nothing() {
     for (args, text) in [
         (vec!["--rules", bad], format!("tollgate: {bad}: error loading config file: ")),
         (vec!["--rules", "no/such/file"], "tollgate: no/such/file: cannot be read".to_owned()),
-        (vec!["--grpc-addr", "x", "--http-addr", "y"], "tollgate: the settings cannot be used:\n  --grpc-addr: ".to_owned()),
+        (
+            vec!["--grpc-addr", "x", "--http-addr", "y"],
+            "tollgate: the settings cannot be used:\n  --grpc-addr: ".to_owned(),
+        ),
         (vec!["rules", "check", bad], format!("tollgate: {bad}: error loading config file: ")),
         (vec!["--no-such-flag"], "error: unexpected argument".to_owned()),
     ] {
@@ -255,15 +315,26 @@ fn what_cannot_be_used_ends_the_start_with_2_and_binds_nothing() {
 #[test]
 fn rules_check_prints_what_would_be_in_force() {
     let folder = TempDir::new().unwrap();
-    fs::write(folder.path().join("a.yaml"), "domain: a\ndescriptors: [{key: k, rate_limit: {unit: minute}}]").unwrap();
+    fs::write(
+        folder.path().join("a.yaml"),
+        "domain: a\ndescriptors: [{key: k, rate_limit: {unit: minute}}]",
+    )
+    .unwrap();
     let output = tollgate(&["rules", "check", folder.path().to_str().unwrap()]);
     assert_eq!(output.status.code(), Some(0));
     let said = String::from_utf8(output.stdout).unwrap();
-    assert!(said.contains("# warning: ") && said.contains("a.k: unit=MINUTE requests_per_unit=0"), "{said}");
+    assert!(
+        said.contains("# warning: ") && said.contains("a.k: unit=MINUTE requests_per_unit=0"),
+        "{said}"
+    );
 }
 
 /// Runs a command to its end, away from the folder of the sources.
 fn tollgate(args: &[&str]) -> std::process::Output {
     let folder = TempDir::new().unwrap();
-    Command::new(env!("CARGO_BIN_EXE_tollgate")).args(args).current_dir(folder.path()).output().unwrap()
+    Command::new(env!("CARGO_BIN_EXE_tollgate"))
+        .args(args)
+        .current_dir(folder.path())
+        .output()
+        .unwrap()
 }

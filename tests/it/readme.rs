@@ -6,7 +6,8 @@ use std::path::Path;
 
 use tollgate::config::SETTINGS;
 
-/// The table of settings in the README is the one in the code. `UPDATE_README=1 cargo test readme` writes it.
+/// The table of settings in the README is the one in the code. `UPDATE_README=1 cargo test readme`
+/// writes it.
 #[test]
 fn every_setting_stands_in_the_readme() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
@@ -15,12 +16,19 @@ fn every_setting_stands_in_the_readme() {
     let (_, after) = rest.split_once("<!-- /settings -->").unwrap();
     let mut table = String::from("| key | default | meaning |\n|---|---|---|\n");
     for setting in SETTINGS {
-        let default = if setting.default.is_empty() { String::new() } else { format!("`{}`", setting.default) };
+        let default = if setting.default.is_empty() {
+            String::new()
+        } else {
+            format!("`{}`", setting.default)
+        };
         writeln!(table, "| `{}` | {default} | {} |", setting.key, setting.meaning).unwrap();
     }
     let right = format!("{before}<!-- settings -->\n{table}<!-- /settings -->{after}");
     if std::env::var_os("UPDATE_README").is_some() {
         fs::write(&path, &right).unwrap();
     }
-    assert!(readme == right, "the table of settings in README.md is out of date: UPDATE_README=1 cargo test readme");
+    assert!(
+        readme == right,
+        "the table of settings in README.md is out of date: UPDATE_README=1 cargo test readme"
+    );
 }

@@ -8,10 +8,12 @@ use tempfile::TempDir;
 
 use crate::process::{Process, Stream};
 
-/// For where the first lease of a counter may take its time: a machine that is busy with other tests is not what is tried there.
+/// For where the first lease of a counter may take its time: a machine that is busy with other
+/// tests is not what is tried there.
 pub const PATIENT: (&str, &str) = ("TOLLGATE_LEDGER_MAX_WAIT_MS", "60000");
 
-/// A running tollgate on ports of its own, with a data folder of its own. It ends when it is dropped.
+/// A running tollgate on ports of its own, with a data folder of its own. It ends when it is
+/// dropped.
 #[derive(Debug)]
 pub struct Tollgate {
     process: Process,
@@ -24,10 +26,12 @@ pub struct Tollgate {
 }
 
 impl Tollgate {
-    /// Starts `tollgate serve` with these further arguments and environment variables, and waits until it is ready.
+    /// Starts `tollgate serve` with these further arguments and environment variables, and waits
+    /// until it is ready.
     pub fn start(args: &[&str], env: &[(&str, &str)]) -> Self {
         let args: Vec<String> = args.iter().map(|&arg| arg.to_owned()).collect();
-        let env: Vec<_> = env.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
+        let env: Vec<_> =
+            env.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
         let data = TempDir::new().unwrap();
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let (process, Ready { grpc, http, admin_grpc }) = serve(&args, &env, &data, any, any, None);
@@ -46,10 +50,12 @@ impl Tollgate {
 
     fn start_limited(limit: String, args: &[&str], env: &[(&str, &str)]) -> Self {
         let args: Vec<String> = args.iter().map(|&arg| arg.to_owned()).collect();
-        let env: Vec<_> = env.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
+        let env: Vec<_> =
+            env.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
         let data = TempDir::new().unwrap();
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        let (process, Ready { grpc, http, admin_grpc }) = serve(&args, &env, &data, any, any, Some(&limit));
+        let (process, Ready { grpc, http, admin_grpc }) =
+            serve(&args, &env, &data, any, any, Some(&limit));
         Self { process, args, env, grpc, http, admin_grpc, data }
     }
 
@@ -145,23 +151,37 @@ fn serve(
         None => Command::new(env!("CARGO_BIN_EXE_tollgate")),
         Some(limit) => {
             let mut shell = Command::new("/bin/sh");
-            shell.args(["-c", &format!("{limit} && exec \"$0\" \"$@\""), env!("CARGO_BIN_EXE_tollgate")]);
+            shell.args([
+                "-c",
+                &format!("{limit} && exec \"$0\" \"$@\""),
+                env!("CARGO_BIN_EXE_tollgate"),
+            ]);
             shell
         }
     };
     let mut process = Process::spawn(
         "tollgate",
         command
-            .args(["serve", "--grpc-addr", &grpc.to_string(), "--http-addr", &http.to_string(), "--data-dir"])
+            .args([
+                "serve",
+                "--grpc-addr",
+                &grpc.to_string(),
+                "--http-addr",
+                &http.to_string(),
+                "--data-dir",
+            ])
             .arg(data.path())
             .args(args)
             .current_dir(data.path())
-            // Variables such as HOST and PORT mean something to tollgate, and must not come from whoever runs the tests.
+            // Variables such as HOST and PORT mean something to tollgate, and must not come from
+            // whoever runs the tests.
             .env_clear()
             .env("RUST_BACKTRACE", "1")
             .envs(env.iter().map(|(name, value)| (name, value))),
     );
-    let ready = process.wait_for("its ready line", |stream, line| if stream == Stream::Stdout { ready(line) } else { None });
+    let ready = process.wait_for("its ready line", |stream, line| {
+        if stream == Stream::Stdout { ready(line) } else { None }
+    });
     (process, ready)
 }
 
@@ -173,10 +193,12 @@ pub struct Ready {
     admin_grpc: Option<SocketAddr>,
 }
 
-/// `tollgate ready grpc=HOST:PORT http=HOST:PORT`, and ` admin_grpc=HOST:PORT` where it has one of its own.
+/// `tollgate ready grpc=HOST:PORT http=HOST:PORT`, and ` admin_grpc=HOST:PORT` where it has one of
+/// its own.
 pub fn ready(line: &str) -> Option<Ready> {
     let (grpc, rest) = line.strip_prefix("tollgate ready grpc=")?.split_once(" http=")?;
-    let (http, admin_grpc) = rest.split_once(" admin_grpc=").map_or((rest, None), |(http, admin)| (http, Some(admin)));
+    let (http, admin_grpc) =
+        rest.split_once(" admin_grpc=").map_or((rest, None), |(http, admin)| (http, Some(admin)));
     let admin_grpc = match admin_grpc {
         Some(address) => Some(address.parse().ok()?),
         None => None,
@@ -190,7 +212,10 @@ fn the_ready_line_names_both_ports() {
     let both = Ready { grpc: at(8081), http: at(8080), admin_grpc: None };
     assert_eq!(ready("tollgate ready grpc=127.0.0.1:8081 http=127.0.0.1:8080"), Some(both));
     let three = Ready { grpc: at(8081), http: at(8080), admin_grpc: Some(at(8082)) };
-    assert_eq!(ready("tollgate ready grpc=127.0.0.1:8081 http=127.0.0.1:8080 admin_grpc=127.0.0.1:8082"), Some(three));
+    assert_eq!(
+        ready("tollgate ready grpc=127.0.0.1:8081 http=127.0.0.1:8080 admin_grpc=127.0.0.1:8082"),
+        Some(three)
+    );
     assert_eq!(ready("tollgate ready grpc=127.0.0.1:8081"), None);
 }
 
@@ -199,7 +224,10 @@ fn a_server_is_healthy_until_it_is_told_to_stop_and_then_stops_in_order() {
     let mut tollgate = Tollgate::start(&[], &[]);
     assert_eq!(crate::http::get("/healthcheck").status(tollgate.http_addr()), 200);
     assert_eq!(tollgate.terminate().code(), Some(0));
-    assert!(crate::http::get("/healthcheck").send(tollgate.http_addr()).is_err(), "nobody listens any more");
+    assert!(
+        crate::http::get("/healthcheck").send(tollgate.http_addr()).is_err(),
+        "nobody listens any more"
+    );
     tollgate.restart();
     assert_eq!(crate::http::get("/healthcheck").status(tollgate.http_addr()), 200);
 }

@@ -1,10 +1,18 @@
-//! The real server under steady load for as long as you like: at the end its books balance to the unit, with what its callers were told.
+//! The real server under steady load for as long as you like: at the end its books balance to the
+//! unit, with what its callers were told.
 //!
-//! It first measures how much it can carry, then asks 70 % of that, whether answers come or not, by checks in streams, single checks, rules and
-//! reports, while plans are edited, rules reloaded, grants made, and the server is stopped and started. `TOLLGATE_SOAK_SECONDS` says how long
-//! (an hour: `TOLLGATE_SOAK_SECONDS=3600 cargo test --release --test it soak -- --nocapture`); with `TOLLGATE_SOAK_KILL=1` it is killed where
-//! it would be stopped, and the books are within the bounds that hold then.
-#![allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_possible_wrap)]
+//! It first measures how much it can carry, then asks 70 % of that, whether answers come or not, by
+//! checks in streams, single checks, rules and reports, while plans are edited, rules reloaded,
+//! grants made, and the server is stopped and started. `TOLLGATE_SOAK_SECONDS` says how long (an
+//! hour: `TOLLGATE_SOAK_SECONDS=3600 cargo test --release --test it soak -- --nocapture`); with
+//! `TOLLGATE_SOAK_KILL=1` it is killed where it would be stopped, and the books are within the
+//! bounds that hold then.
+#![allow(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_possible_wrap
+)]
 
 mod books;
 mod lanes;
@@ -23,7 +31,9 @@ use tokio::sync::watch;
 use tokio::task::{JoinSet, block_in_place};
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tollgate::grpc::pb::tollgate::usage_plan_service_client::UsagePlanServiceClient;
-use tollgate::grpc::pb::tollgate::{ApplyRequest, GetUsageRequest, GetUsageResponse, GrantRequest, Reason, grant_request};
+use tollgate::grpc::pb::tollgate::{
+    ApplyRequest, GetUsageRequest, GetUsageResponse, GrantRequest, Reason, grant_request,
+};
 use tonic::transport::{Channel, Endpoint};
 
 use self::books::{File, Name};
@@ -36,7 +46,8 @@ use crate::server::Tollgate;
 
 /// Of what it can carry.
 const SHARE: f64 = 0.7;
-const LANES: [What; 6] = [What::Streams, What::Streams, What::Checks, What::Checks, What::Rules, What::Reports];
+const LANES: [What; 6] =
+    [What::Streams, What::Streams, What::Checks, What::Checks, What::Rules, What::Reports];
 
 /// How long it takes, and whether stops are kills.
 #[derive(Clone, Copy, Debug)]
@@ -48,12 +59,14 @@ struct Settings {
 impl Settings {
     /// By default it only shows that it works.
     fn of_this_process() -> Self {
-        let seconds = std::env::var("TOLLGATE_SOAK_SECONDS").map_or(10, |text| text.parse().unwrap());
+        let seconds =
+            std::env::var("TOLLGATE_SOAK_SECONDS").map_or(10, |text| text.parse().unwrap());
         assert!(seconds >= 4, "TOLLGATE_SOAK_SECONDS must be 4 or more");
         Self { seconds, kill: std::env::var("TOLLGATE_SOAK_KILL").is_ok_and(|text| text == "1") }
     }
 
-    /// The seconds at which the server is stopped and started: in the first quarter, so that what it keeps in memory can grow in the others.
+    /// The seconds at which the server is stopped and started: in the first quarter, so that what
+    /// it keeps in memory can grow in the others.
     fn stops(&self) -> Vec<u32> {
         let count = (self.seconds / 40).clamp(1, 6);
         (1..=count).map(|stop| (self.seconds * stop / (count * 4)).max(1)).collect()
@@ -77,7 +90,10 @@ struct Soak {
 }
 
 fn channel(server: &Tollgate) -> Channel {
-    Endpoint::from_shared(format!("http://{}", server.grpc_addr())).unwrap().timeout(PATIENCE).connect_lazy()
+    Endpoint::from_shared(format!("http://{}", server.grpc_addr()))
+        .unwrap()
+        .timeout(PATIENCE)
+        .connect_lazy()
 }
 
 fn write_rules(folder: &Path, turn: usize) {
@@ -94,9 +110,21 @@ impl Soak {
         let env = [("TOLLGATE_DRAIN_TIMEOUT_MS", "50000")];
         let server = Tollgate::start(&["--rules", rules.path().to_str().unwrap()], &env);
         let callers: Arc<[Caller]> = world::callers().into();
-        UsagePlanServiceClient::new(channel(&server)).apply(world::declared(&callers)).await.unwrap();
+        UsagePlanServiceClient::new(channel(&server))
+            .apply(world::declared(&callers))
+            .await
+            .unwrap();
         let (reports, stops) = (Arc::new(Reports::default()), Arc::new(Stops::default()));
-        let lane = |(seed, what)| Arc::new(Lane::new(what, callers.clone(), channel(&server), reports.clone(), stops.clone(), seed));
+        let lane = |(seed, what)| {
+            Arc::new(Lane::new(
+                what,
+                callers.clone(),
+                channel(&server),
+                reports.clone(),
+                stops.clone(),
+                seed,
+            ))
+        };
         let lanes: Vec<_> = (1..).zip(LANES).map(lane).collect();
         let (phase, _) = watch::channel(Phase::Serve(0));
         let (mut askers, mut reporters) = (JoinSet::new(), JoinSet::new());
@@ -105,18 +133,34 @@ impl Soak {
             lane.start(tasks, &phase.subscribe());
         }
         let (grants, progress, random) = (BTreeMap::new(), Progress::default(), Random(42));
-        Self { settings, server, rules, callers, lanes, reports, stops, phase, askers, reporters, grants, progress, random }
+        Self {
+            settings,
+            server,
+            rules,
+            callers,
+            lanes,
+            reports,
+            stops,
+            phase,
+            askers,
+            reporters,
+            grants,
+            progress,
+            random,
+        }
     }
 
     fn plans(&self) -> UsagePlanServiceClient<Channel> {
         UsagePlanServiceClient::new(channel(&self.server))
     }
 
-    /// What it can carry is measured, and from now on a part of it asked. Gives the decisions of a second that are.
+    /// What it can carry is measured, and from now on a part of it asked. Gives the decisions of a
+    /// second that are.
     async fn saturate(&self) -> f64 {
         sleep(Duration::from_secs(1)).await;
         let seconds = (self.settings.seconds / 10).clamp(2, 5);
-        let done = || self.lanes.iter().map(|lane| lane.done.load(Ordering::Relaxed)).collect::<Vec<_>>();
+        let done =
+            || self.lanes.iter().map(|lane| lane.done.load(Ordering::Relaxed)).collect::<Vec<_>>();
         let before = done();
         sleep(Duration::from_secs(seconds.into())).await;
         let mut carried = 0.0;
@@ -127,7 +171,10 @@ impl Soak {
             said.push(format!("{:?} {per_second:.0}", lane.what));
             carried += per_second * lane.what.decisions();
         }
-        println!("saturated at {carried:.0} decisions/s (turns/s of each connection: {}); asked from now on: 70 %", said.join(", "));
+        println!(
+            "saturated at {carried:.0} decisions/s (turns/s of each connection: {}); asked from now on: 70 %",
+            said.join(", ")
+        );
         carried * SHARE
     }
 
@@ -155,7 +202,13 @@ impl Soak {
         };
         let row = self.plans().grant(request).await.unwrap().into_inner();
         let start_s = row.period_start.unwrap().seconds.try_into().unwrap();
-        let name = (caller.subscriber.clone(), String::new(), caller.kind().plan.to_owned(), quota.to_owned(), start_s);
+        let name = (
+            caller.subscriber.clone(),
+            String::new(),
+            caller.kind().plan.to_owned(),
+            quota.to_owned(),
+            start_s,
+        );
         *self.grants.entry(name).or_default() += 5;
     }
 
@@ -167,7 +220,11 @@ impl Soak {
         } else {
             self.phase.send_replace(Phase::Stop);
             assert_eq!(self.server.terminate().code(), Some(0));
-            assert!(self.server.log().contains("drained"), "calls were cut off:\n{}", self.server.log());
+            assert!(
+                self.server.log().contains("drained"),
+                "calls were cut off:\n{}",
+                self.server.log()
+            );
         }
         self.server.restart();
         self.stops.end();
@@ -225,10 +282,15 @@ impl Soak {
 
     /// All books, of yesterday too: it may run over midnight.
     async fn usage(&self) -> GetUsageResponse {
-        let mut request = GetUsageRequest { start_date: "2020-01-01".to_owned(), page_size: 10_000, ..GetUsageRequest::default() };
+        let mut request = GetUsageRequest {
+            start_date: "2020-01-01".to_owned(),
+            page_size: 10_000,
+            ..GetUsageRequest::default()
+        };
         let (mut plans, mut all) = (self.plans(), GetUsageResponse::default());
         loop {
-            let GetUsageResponse { quotas, days, next_page_token } = plans.get_usage(request.clone()).await.unwrap().into_inner();
+            let GetUsageResponse { quotas, days, next_page_token } =
+                plans.get_usage(request.clone()).await.unwrap().into_inner();
             all.quotas.extend(quotas);
             all.days.extend(days);
             if next_page_token.is_empty() {
@@ -240,28 +302,45 @@ impl Soak {
 
     fn reloads(&self) -> u64 {
         let page = crate::http::get("/metrics").send(self.server.http_addr()).unwrap().text();
-        let line = page.lines().find(|line| line.starts_with("ratelimit_service_config_load_success")).unwrap();
+        let line = page
+            .lines()
+            .find(|line| line.starts_with("ratelimit_service_config_load_success"))
+            .unwrap();
         line.rsplit(' ').next().unwrap().parse().unwrap()
     }
 
     /// What nobody may have been told, whatever happened.
     fn check_limits(&self, log: &Tally) {
         for (place, units) in log.net.iter().filter(|(place, _)| !log.raised.contains(place)) {
-            let quota = &self.callers[place.caller as usize].kind().quotas[usize::from(place.quota)];
+            let quota =
+                &self.callers[place.caller as usize].kind().quotas[usize::from(place.quota)];
             let name = books::name(&self.callers, place);
             let granted = self.grants.get(&name).copied().unwrap_or_default();
             if let Some(most) = quota.most() {
-                assert!(*units <= i64::try_from(most).unwrap() + granted, "{name:?}: {units} admitted, {granted} granted");
+                assert!(
+                    *units <= i64::try_from(most).unwrap() + granted,
+                    "{name:?}: {units} admitted, {granted} granted"
+                );
             }
         }
-        assert!(log.rules[2].0 <= world::FEW, "{} of {} by a durable rule", log.rules[2].0, world::FEW);
+        assert!(
+            log.rules[2].0 <= world::FEW,
+            "{} of {} by a durable rule",
+            log.rules[2].0,
+            world::FEW
+        );
         // Those with the least may take ten a minute.
         let many = log.admitted.values().sum::<u64>() > 20 * self.callers.len() as u64;
-        assert!(!many || log.reasons().contains_key(&Reason::QuotaExceeded.into()), "no quota came to its end");
+        assert!(
+            !many || log.reasons().contains_key(&Reason::QuotaExceeded.into()),
+            "no quota came to its end"
+        );
         for lane in &self.lanes {
             // A report may be asked for again where it could not be recorded.
             let mut wrong = lane.tally.lock().unwrap().failed[1].clone();
-            wrong.retain(|code, _| lane.what != What::Reports || *code != i32::from(tonic::Code::Unavailable));
+            wrong.retain(|code, _| {
+                lane.what != What::Reports || *code != i32::from(tonic::Code::Unavailable)
+            });
             assert!(wrong.is_empty(), "{:?} failed without a stop: {wrong:?}", lane.what);
         }
     }
@@ -271,7 +350,13 @@ impl Soak {
         let expected = books::expected(&self.callers, log, &self.grants);
         let told = |usage: &GetUsageResponse, when: &str| {
             let found = books::differences(&expected, &books::told(usage));
-            assert!(found.is_empty(), "{} of {} rows differ {when}:\n{}", found.len(), expected.len(), few(&found));
+            assert!(
+                found.is_empty(),
+                "{} of {} rows differ {when}:\n{}",
+                found.len(),
+                expected.len(),
+                few(&found)
+            );
             let named = log.admitted.iter().map(|(caller, count)| {
                 let caller = &self.callers[*caller as usize];
                 ((caller.subscriber.clone(), caller.key.clone()), *count)
@@ -282,21 +367,41 @@ impl Soak {
         assert_eq!(block_in_place(|| self.server.terminate()).code(), Some(0));
         let file = File::read(&self.server.data_dir().join("ledger.sqlite"));
         let found = books::differences(&expected, &file.rows);
-        assert!(found.is_empty(), "{} of {} rows differ in the file:\n{}", found.len(), expected.len(), few(&found));
+        assert!(
+            found.is_empty(),
+            "{} of {} rows differ in the file:\n{}",
+            found.len(),
+            expected.len(),
+            few(&found)
+        );
         for place in log.net.keys() {
             let name = books::name(&self.callers, place);
-            assert_eq!(file.counters.get(&name), Some(&place.counter), "{name:?} was charged to another counter");
+            assert_eq!(
+                file.counters.get(&name),
+                Some(&place.counter),
+                "{name:?} was charged to another counter"
+            );
         }
         let [_, kept, few_units] = log.rules;
         assert_eq!(u64::try_from(file.rules), Ok(kept.0 + few_units.0), "durable rules");
         // A ledger that does not answer in time refuses some, too.
-        assert!(few_units.1 < world::FEW || few_units.0 == world::FEW, "refused at {} of {}", few_units.0, world::FEW);
+        assert!(
+            few_units.1 < world::FEW || few_units.0 == world::FEW,
+            "refused at {} of {}",
+            few_units.0,
+            world::FEW
+        );
         block_in_place(|| self.server.restart());
         told(&self.usage().await, "after a start");
-        println!("books: {} counters and periods to the unit, {} grants, lost 0", expected.len(), self.grants.len());
+        println!(
+            "books: {} counters and periods to the unit, {} grants, lost 0",
+            expected.len(),
+            self.grants.len()
+        );
     }
 
-    /// After kills: nothing that callers were told of is missing, and what is beyond it is within the bounds.
+    /// After kills: nothing that callers were told of is missing, and what is beyond it is within
+    /// the bounds.
     async fn check_bounds(&mut self, log: &Tally, asked: f64) {
         let kills = i64::try_from(self.settings.stops().len()).unwrap();
         let told = books::told(&self.usage().await);
@@ -305,20 +410,33 @@ impl Soak {
         let mut beyond = 0;
         for (name, row) in &told {
             let known = expected.get(name).copied().unwrap_or_default();
-            assert!(row.used + row.lost >= known.used, "{name:?}: {row:?}, and callers were told of {known:?}");
+            assert!(
+                row.used + row.lost >= known.used,
+                "{name:?}: {row:?}, and callers were told of {known:?}"
+            );
             assert_eq!(row.granted, known.granted, "{name:?}");
             let quotas = KINDS.iter().find(|kind| kind.plan == name.2).unwrap().quotas;
-            let most = quotas.iter().find(|quota| quota.name == name.3).unwrap().most().unwrap_or(u64::MAX / 200);
+            let most = quotas
+                .iter()
+                .find(|quota| quota.name == name.3)
+                .unwrap()
+                .most()
+                .unwrap_or(u64::MAX / 200);
             // A lease is for what one check costs at least.
-            let waste = kills * (i64::try_from(most / 100).unwrap() + row.granted).max(lanes::LARGEST_COST as i64);
+            let waste = kills
+                * (i64::try_from(most / 100).unwrap() + row.granted)
+                    .max(lanes::LARGEST_COST as i64);
             assert!(row.lost <= waste, "{name:?}: {row:?}, and kills may cost {waste}");
             beyond += row.used + row.lost - known.used;
         }
         assert!(expected.keys().all(|name| told.contains_key(name)), "a counter is forgotten");
         let lost: i64 = told.values().map(|row| row.lost).sum();
-        // Of each counter half a second's worth may be held; each check meets two quotas at most, and costs fewer than two units.
+        // Of each counter half a second's worth may be held; each check meets two quotas at most,
+        // and costs fewer than two units.
         let bound = kills * (asked / SHARE * 2.0) as i64 + 2 * unknown;
-        println!("books: {kills} kills, {unknown} units unanswered, {lost} lost, {beyond} beyond what callers were told (bound {bound})");
+        println!(
+            "books: {kills} kills, {unknown} units unanswered, {lost} lost, {beyond} beyond what callers were told (bound {bound})"
+        );
         assert!(beyond <= bound);
     }
 }

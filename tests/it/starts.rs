@@ -23,17 +23,27 @@ const LIMIT: u64 = 100;
 const SUBSCRIBERS: u64 = 20;
 
 async fn connect(tollgate: &Tollgate) -> Channel {
-    Endpoint::from_shared(format!("http://{}", tollgate.grpc_addr())).unwrap().connect().await.unwrap()
+    Endpoint::from_shared(format!("http://{}", tollgate.grpc_addr()))
+        .unwrap()
+        .connect()
+        .await
+        .unwrap()
 }
 
 fn key(number: u64) -> String {
     format!("a-value-of-twenty-characters-{number}")
 }
 
-/// Every subscriber has a quota of a year, and has used one unit of it: each start leases for all of them.
+/// Every subscriber has a quota of a year, and has used one unit of it: each start leases for all
+/// of them.
 async fn declare(tollgate: &Tollgate) {
     let subscribers: Vec<String> = (0..SUBSCRIBERS)
-        .map(|number| format!("{{id: s{number}, plans: [gold], keys: [{{id: k{number}, value: {}}}]}}", key(number)))
+        .map(|number| {
+            format!(
+                "{{id: s{number}, plans: [gold], keys: [{{id: k{number}, value: {}}}]}}",
+                key(number)
+            )
+        })
         .collect();
     let file = format!(
         "{{plans: [{{id: gold, entitlements: [{{name: all, targets: [t], quotas: [{{name: q, limit: {LIMIT}, unit: YEAR}}]}}]}}],
@@ -41,15 +51,26 @@ async fn declare(tollgate: &Tollgate) {
         subscribers.join(", ")
     );
     let document = tollgate::yaml::parse(&file).unwrap().root.to_json().unwrap();
-    UsagePlanServiceClient::new(connect(tollgate).await).apply(declared(document).unwrap().message).await.unwrap();
+    UsagePlanServiceClient::new(connect(tollgate).await)
+        .apply(declared(document).unwrap().message)
+        .await
+        .unwrap();
     for number in 0..SUBSCRIBERS {
         assert!(check(tollgate, number).await);
     }
 }
 
 async fn check(tollgate: &Tollgate, number: u64) -> bool {
-    let request = CheckRequest { api_key: key(number).into(), target: "t".to_owned(), ..CheckRequest::default() };
-    let answer = DecisionServiceClient::new(connect(tollgate).await).check(request).await.unwrap().into_inner();
+    let request = CheckRequest {
+        api_key: key(number).into(),
+        target: "t".to_owned(),
+        ..CheckRequest::default()
+    };
+    let answer = DecisionServiceClient::new(connect(tollgate).await)
+        .check(request)
+        .await
+        .unwrap()
+        .into_inner();
     answer.verdict() == Verdict::Allow
 }
 
@@ -67,7 +88,14 @@ async fn admitted(tollgate: &Tollgate) -> [u64; 2] {
 
 fn serve(data: &Path, grpc: SocketAddr, http: SocketAddr, more: &[&str]) -> Child {
     Command::new(env!("CARGO_BIN_EXE_tollgate"))
-        .args(["serve", "--grpc-addr", &grpc.to_string(), "--http-addr", &http.to_string(), "--data-dir"])
+        .args([
+            "serve",
+            "--grpc-addr",
+            &grpc.to_string(),
+            "--http-addr",
+            &http.to_string(),
+            "--data-dir",
+        ])
         .arg(data)
         .args(more)
         .env_clear()
@@ -95,7 +123,10 @@ async fn starts_on_a_busy_port_cost_nothing_and_name_the_flag() {
     for _ in 0..6 {
         let (code, said) = end(serve(tollgate.data_dir(), busy, ANY.into(), &[]));
         assert_eq!(code, Some(1), "{said}");
-        assert!(said.starts_with(&format!("tollgate: --grpc-addr {busy} cannot be bound")), "{said}");
+        assert!(
+            said.starts_with(&format!("tollgate: --grpc-addr {busy} cannot be bound")),
+            "{said}"
+        );
         assert!(said.contains("grpc_addr") && said.contains("another program"), "{said}");
     }
     // Nobody listens yet when it is bound, so these two find out only when all is leased.
@@ -176,7 +207,9 @@ fn a_hang_up_reads_the_files_again_and_a_broken_pipe_is_nothing() {
         write(limit);
         kill_process(pid, Signal::PIPE).unwrap();
         kill_process(pid, Signal::HUP).unwrap();
-        until("the edit", || shown(&tollgate).contains(&format!("requests_per_unit={limit}")).then_some(()));
+        until("the edit", || {
+            shown(&tollgate).contains(&format!("requests_per_unit={limit}")).then_some(())
+        });
     }
     until("a line of it", || tollgate.log().contains("SIGHUP: ").then_some(()));
     assert_eq!(tollgate.terminate().code(), Some(0), "in less than {PATIENCE:?}");

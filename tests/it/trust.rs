@@ -74,13 +74,23 @@ impl Tokens {
 
 /// What the command prints: the token, and the line for the file.
 fn make_token(id: &str, scopes: &str) -> (String, String) {
-    let made = Command::new(env!("CARGO_BIN_EXE_tollgate")).args(["token", "create", id, "--scope", scopes]).output().unwrap();
+    let made = Command::new(env!("CARGO_BIN_EXE_tollgate"))
+        .args(["token", "create", id, "--scope", scopes])
+        .output()
+        .unwrap();
     assert_eq!(made.status.code(), Some(0), "{made:?}");
-    (String::from_utf8(made.stdout).unwrap().trim_end().to_owned(), String::from_utf8(made.stderr).unwrap())
+    (
+        String::from_utf8(made.stdout).unwrap().trim_end().to_owned(),
+        String::from_utf8(made.stderr).unwrap(),
+    )
 }
 
 async fn connect(tollgate: &Tollgate) -> Channel {
-    Endpoint::from_shared(format!("http://{}", tollgate.grpc_addr())).unwrap().connect().await.unwrap()
+    Endpoint::from_shared(format!("http://{}", tollgate.grpc_addr()))
+        .unwrap()
+        .connect()
+        .await
+        .unwrap()
 }
 
 fn with_token<T>(message: T, token: Option<&str>) -> Request<T> {
@@ -108,7 +118,13 @@ async fn call_with(
     client.ready().await.map_err(|error| Status::from_error(error.into()))?;
     let codec = tonic_prost::ProstCodec::<(), ()>::default();
     let request = with_token(messages, token);
-    match client.streaming(request, PathAndQuery::from_static(path), codec).await?.into_inner().message().await? {
+    match client
+        .streaming(request, PathAndQuery::from_static(path), codec)
+        .await?
+        .into_inner()
+        .message()
+        .await?
+    {
         Some(()) => Ok(()),
         None => Err(Status::new(Code::Ok, "nothing came")),
     }

@@ -16,9 +16,13 @@ async fn calls_are_answered_at_the_unix_socket_and_its_file_goes_at_the_stop() {
     let mut tollgate = Tollgate::start(&[], &[("GRPC_UDS", path.to_str().unwrap())]);
 
     let stream = UnixStream::connect(&path).await.unwrap();
-    let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+            .await
+            .unwrap();
     let driven = tokio::spawn(connection);
-    let call = Request::post("http://localhost/grpc.health.v1.Health/Check").header("content-type", "application/grpc");
+    let call = Request::post("http://localhost/grpc.health.v1.Health/Check")
+        .header("content-type", "application/grpc");
     let call = call.header("te", "trailers").body(Full::new(Bytes::from_static(&[0; 5]))).unwrap();
     let answer = sender.send_request(call).await.unwrap();
     assert_eq!(answer.status(), StatusCode::OK);

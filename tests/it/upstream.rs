@@ -1,8 +1,9 @@
 //! An upstream that ends a request as its path says, and counts what reached it.
 //!
-//! The last segments of the path say what happens, so that a route prefix may stand before them: `…/status/503` answers that status,
-//! `…/reset` closes the connection without an answer, `…/hang` never answers, `…/grpc/unavailable` answers a gRPC call with that status
-//! in its trailers. Everything else is 200. HTTP/1.1 and HTTP/2 without TLS are served on the one port.
+//! The last segments of the path say what happens, so that a route prefix may stand before them:
+//! `…/status/503` answers that status, `…/reset` closes the connection without an answer, `…/hang`
+//! never answers, `…/grpc/unavailable` answers a gRPC call with that status in its trailers.
+//! Everything else is 200. HTTP/1.1 and HTTP/2 without TLS are served on the one port.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -23,7 +24,8 @@ use tokio::runtime::Runtime;
 use crate::patience::PATIENCE;
 
 /// What the last segment of `…/grpc/NAME` may be.
-const GRPC_STATUSES: &[(&str, u32)] = &[("ok", 0), ("not-found", 5), ("internal", 13), ("unavailable", 14)];
+const GRPC_STATUSES: &[(&str, u32)] =
+    &[("ok", 0), ("not-found", 5), ("internal", 13), ("unavailable", 14)];
 
 /// A running upstream. It ends when it is dropped.
 #[derive(Debug)]
@@ -48,7 +50,11 @@ enum Ending {
 
 impl Upstream {
     pub fn start() -> Self {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
         let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
         let addr = listener.local_addr().unwrap();
         let hits = Arc::new(Hits::default());
@@ -60,7 +66,9 @@ impl Upstream {
                 tokio::spawn(async move {
                     let service = service_fn(move |request| answer(request, Arc::clone(&hits)));
                     // A connection that ends early is what some paths are for.
-                    let _ = auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service).await;
+                    let _ = auto::Builder::new(TokioExecutor::new())
+                        .serve_connection(TokioIo::new(stream), service)
+                        .await;
                 });
             }
         });
@@ -104,12 +112,19 @@ impl Hits {
     }
 }
 
-async fn answer(request: Request<Incoming>, hits: Arc<Hits>) -> io::Result<Response<UnsyncBoxBody<Bytes, Infallible>>> {
+async fn answer(
+    request: Request<Incoming>,
+    hits: Arc<Hits>,
+) -> io::Result<Response<UnsyncBoxBody<Bytes, Infallible>>> {
     let path = request.uri().path_and_query().map_or("", |path| path.as_str());
     hits.count(path);
     match ending(request.uri().path()) {
         Ending::Status(status) => {
-            let body = if status == 204 || status == 304 { Bytes::new() } else { Bytes::from_static(b"upstream\n") };
+            let body = if status == 204 || status == 304 {
+                Bytes::new()
+            } else {
+                Bytes::from_static(b"upstream\n")
+            };
             Ok(Response::builder().status(status).body(Full::new(body).boxed_unsync()).unwrap())
         }
         Ending::Grpc(status) => {
@@ -128,7 +143,9 @@ fn ending(path: &str) -> Ending {
     let last = segments.next().unwrap_or_default();
     match (segments.next().unwrap_or_default(), last) {
         ("status", code) => Ending::Status(code.parse().unwrap_or(200)),
-        ("grpc", name) => Ending::Grpc(GRPC_STATUSES.iter().find(|(have, _)| *have == name).map_or(2, |(_, status)| *status)),
+        ("grpc", name) => Ending::Grpc(
+            GRPC_STATUSES.iter().find(|(have, _)| *have == name).map_or(2, |(_, status)| *status),
+        ),
         (_, "reset") => Ending::Reset,
         (_, "hang") => Ending::Hang,
         _ => Ending::Status(200),
@@ -139,8 +156,13 @@ fn ending(path: &str) -> Ending {
 fn a_path_says_how_the_request_ends_and_is_counted() {
     let upstream = Upstream::start();
     let addr = upstream.addr();
-    for (path, status) in [("/", 200), ("/status/503", 503), ("/orders/status/404", 404), ("/a/b?c=/status/503", 200), ("/status/204", 204)]
-    {
+    for (path, status) in [
+        ("/", 200),
+        ("/status/503", 503),
+        ("/orders/status/404", 404),
+        ("/a/b?c=/status/503", 200),
+        ("/status/204", 204),
+    ] {
         assert_eq!(crate::http::get(path).status(addr), status, "{path}");
         assert_eq!(upstream.hits(path), 1, "{path}");
     }
@@ -160,5 +182,9 @@ fn a_grpc_call_ends_with_the_status_of_its_path() {
         let end = crate::http::grpc_call(upstream.addr(), &format!("/grpc/{name}"), &[]);
         assert_eq!((end.http_status, end.grpc_status), (200, Some(*status)), "{name}");
     }
-    assert_eq!(crate::http::grpc_call(upstream.addr(), "/status/200", &[]).grpc_status, None, "a path that does not speak gRPC");
+    assert_eq!(
+        crate::http::grpc_call(upstream.addr(), "/status/200", &[]).grpc_status,
+        None,
+        "a path that does not speak gRPC"
+    );
 }

@@ -1,4 +1,5 @@
-//! The real tollgate on a machine whose wall clock is wrong: at its start, while it runs, and set right again.
+//! The real tollgate on a machine whose wall clock is wrong: at its start, while it runs, and set
+//! right again.
 
 use std::path::Path;
 use std::process::Command;
@@ -8,7 +9,9 @@ use tollgate::grpc::json::declared;
 use tollgate::grpc::pb::tollgate::decision_service_client::DecisionServiceClient;
 use tollgate::grpc::pb::tollgate::grant_request::{Change, Subject};
 use tollgate::grpc::pb::tollgate::usage_plan_service_client::UsagePlanServiceClient;
-use tollgate::grpc::pb::tollgate::{CheckRequest, GetUsageRequest, GrantRequest, QuotaUsage, Verdict};
+use tollgate::grpc::pb::tollgate::{
+    CheckRequest, GetUsageRequest, GrantRequest, QuotaUsage, Verdict,
+};
 use tonic::transport::{Channel, Endpoint};
 
 use crate::patience::until;
@@ -47,27 +50,43 @@ struct Machine {
 impl Machine {
     async fn start() -> Self {
         let folder = TempDir::new().unwrap();
-        let [source, shim, seconds] = ["shim.c", "shim.so", "seconds"].map(|name| folder.path().join(name));
+        let [source, shim, seconds] =
+            ["shim.c", "shim.so", "seconds"].map(|name| folder.path().join(name));
         std::fs::write(&source, SHIM).unwrap();
-        let made = Command::new("cc").args(["-shared", "-fPIC", "-O1", "-o"]).args([&shim, &source]).status().unwrap();
+        let made = Command::new("cc")
+            .args(["-shared", "-fPIC", "-O1", "-o"])
+            .args([&shim, &source])
+            .status()
+            .unwrap();
         assert!(made.success());
         std::fs::write(&seconds, "0").unwrap();
         let text = |path: &Path| path.to_str().unwrap().to_owned();
-        let tollgate = Tollgate::start(&[], &[("LD_PRELOAD", &text(&shim)), ("WALL_SECONDS", &text(&seconds)), PATIENT]);
+        let tollgate = Tollgate::start(
+            &[],
+            &[("LD_PRELOAD", &text(&shim)), ("WALL_SECONDS", &text(&seconds)), PATIENT],
+        );
         let machine = Self { tollgate, folder };
         let quotas = UNITS.map(|unit| {
             format!("{{name: {unit}, targets: [{unit}], quotas: [{{name: q, limit: {LIMIT}, unit: {}}}]}}", unit.to_uppercase())
         });
         let subscribers =
             ["acme", "fresh"].map(|id| format!("{{id: {id}, plans: [p], keys: [{{id: {id}-1, value: the-value-of-the-key-of-{id}}}]}}"));
-        let file = format!("{{plans: [{{id: p, entitlements: [{}]}}], subscribers: [{}]}}", quotas.join(", "), subscribers.join(", "));
+        let file = format!(
+            "{{plans: [{{id: p, entitlements: [{}]}}], subscribers: [{}]}}",
+            quotas.join(", "),
+            subscribers.join(", ")
+        );
         let document = tollgate::yaml::parse(&file).unwrap().root.to_json().unwrap();
         machine.plans().await.apply(declared(document).unwrap().message).await.unwrap();
         machine
     }
 
     async fn channel(&self) -> Channel {
-        Endpoint::from_shared(format!("http://{}", self.tollgate.grpc_addr())).unwrap().connect().await.unwrap()
+        Endpoint::from_shared(format!("http://{}", self.tollgate.grpc_addr()))
+            .unwrap()
+            .connect()
+            .await
+            .unwrap()
     }
 
     async fn plans(&self) -> UsagePlanServiceClient<Channel> {
@@ -95,10 +114,21 @@ impl Machine {
         let mut client = DecisionServiceClient::new(self.channel().await);
         let api_key = format!("the-value-of-the-key-of-{subscriber}").into();
         let check = CheckRequest { api_key, target: unit.to_owned(), ..CheckRequest::default() };
-        let peeked = client.check(CheckRequest { cost: Some(0), ..check.clone() }).await.unwrap().into_inner();
+        let peeked = client
+            .check(CheckRequest { cost: Some(0), ..check.clone() })
+            .await
+            .unwrap()
+            .into_inner();
         let checked = client.check(check).await.unwrap().into_inner();
         assert_eq!(peeked.verdict(), checked.verdict(), "{subscriber}, {unit}");
-        assert!(checked.limits.iter().all(|limit| limit.remaining <= limit.limit && limit.limit <= 2 * LIMIT), "{:?}", checked.limits);
+        assert!(
+            checked
+                .limits
+                .iter()
+                .all(|limit| limit.remaining <= limit.limit && limit.limit <= 2 * LIMIT),
+            "{:?}",
+            checked.limits
+        );
         checked.verdict() == Verdict::Allow
     }
 
@@ -106,7 +136,11 @@ impl Machine {
     async fn used(&self, subscriber: &str, unit: &str) -> Option<u64> {
         let request = GetUsageRequest::default();
         let found = self.plans().await.get_usage(request).await.unwrap().into_inner().quotas;
-        found.iter().filter(|quota| quota.subscriber == subscriber && quota.entitlement == unit).map(|quota| quota.used).max()
+        found
+            .iter()
+            .filter(|quota| quota.subscriber == subscriber && quota.entitlement == unit)
+            .map(|quota| quota.used)
+            .max()
     }
 
     async fn grant(&self, unit: &str, change: Change) -> QuotaUsage {
@@ -129,12 +163,17 @@ impl Machine {
     fn says(&self, way: Option<&str>) {
         until("what health should say", || {
             let health = self.page("/healthcheck");
-            way.map_or(health == "OK", |way| health.starts_with("DEGRADED") && health.contains(way)).then_some(())
+            way.map_or(health == "OK", |way| health.starts_with("DEGRADED") && health.contains(way))
+                .then_some(())
         });
         let doubtful = u8::from(way.is_some());
         assert!(self.page("/metrics").contains(&format!("\ntollgate_clock_doubtful {doubtful}\n")));
         if let Some(way) = way {
-            assert!(self.tollgate.log().lines().any(|line| line.contains("WARN") && line.contains(way)), "{}", self.tollgate.log());
+            assert!(
+                self.tollgate.log().lines().any(|line| line.contains("WARN") && line.contains(way)),
+                "{}",
+                self.tollgate.log()
+            );
         }
     }
 }
@@ -162,12 +201,23 @@ async fn a_start_with_a_wrong_clock_costs_no_count_and_no_history() {
         machine.says(None);
         for round in 0..2 {
             for unit in ["week", "month", "year"] {
-                assert!(machine.admits("acme", unit).await && machine.admits("fresh", unit).await, "{unit}");
+                assert!(
+                    machine.admits("acme", unit).await && machine.admits("fresh", unit).await,
+                    "{unit}"
+                );
                 let used = machine.used("acme", unit).await.unwrap();
                 assert!((2 + round..=2 + 2 * round).contains(&used), "{unit}: {used}");
             }
-            let days = machine.plans().await.get_usage(GetUsageRequest::default()).await.unwrap().into_inner().days;
-            let admitted: u64 = days.iter().filter(|day| day.target == "month").map(|day| day.admitted).sum();
+            let days = machine
+                .plans()
+                .await
+                .get_usage(GetUsageRequest::default())
+                .await
+                .unwrap()
+                .into_inner()
+                .days;
+            let admitted: u64 =
+                days.iter().filter(|day| day.target == "month").map(|day| day.admitted).sum();
             assert_eq!(admitted, 3 + 2 * round, "history is whole");
             let granted = machine.grant("year", Change::SetRemaining(5)).await;
             assert_eq!(granted.remaining, 5);

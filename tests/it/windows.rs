@@ -12,7 +12,8 @@ use tonic::transport::Endpoint;
 use crate::patience::until;
 use crate::server::Tollgate;
 
-/// A year, so that no test runs into the end of a window; an hour and a day are kept in the same way.
+/// A year, so that no test runs into the end of a window; an hour and a day are kept in the same
+/// way.
 fn write_rules(folder: &TempDir, yearly: u32) {
     let rules = format!(
         "
@@ -32,12 +33,32 @@ fn start(yearly: u32) -> (Tollgate, TempDir) {
     (Tollgate::start(&["--rules", folder.path().to_str().unwrap()], &[]), folder)
 }
 
-async fn hit(tollgate: &Tollgate, key: &'static str, hits: u64, negative: bool) -> DescriptorStatus {
-    let channel = Endpoint::from_shared(format!("http://{}", tollgate.grpc_addr())).unwrap().connect().await.unwrap();
-    let entry = Entry { key: Bytes::from_static(key.as_bytes()), value: Bytes::from_static(b"acme") };
-    let descriptor = Descriptor { entries: vec![entry], hits_addend: Some(hits), is_negative_hits: negative, ..Descriptor::default() };
-    let request = RateLimitRequest { domain: Bytes::from_static(b"shop"), descriptors: vec![descriptor], hits_addend: 0 };
-    let answer = RateLimitServiceClient::new(channel).should_rate_limit(request).await.unwrap().into_inner();
+async fn hit(
+    tollgate: &Tollgate,
+    key: &'static str,
+    hits: u64,
+    negative: bool,
+) -> DescriptorStatus {
+    let channel = Endpoint::from_shared(format!("http://{}", tollgate.grpc_addr()))
+        .unwrap()
+        .connect()
+        .await
+        .unwrap();
+    let entry =
+        Entry { key: Bytes::from_static(key.as_bytes()), value: Bytes::from_static(b"acme") };
+    let descriptor = Descriptor {
+        entries: vec![entry],
+        hits_addend: Some(hits),
+        is_negative_hits: negative,
+        ..Descriptor::default()
+    };
+    let request = RateLimitRequest {
+        domain: Bytes::from_static(b"shop"),
+        descriptors: vec![descriptor],
+        hits_addend: 0,
+    };
+    let answer =
+        RateLimitServiceClient::new(channel).should_rate_limit(request).await.unwrap().into_inner();
     answer.statuses.into_iter().next().unwrap()
 }
 
@@ -65,12 +86,20 @@ async fn a_clean_stop_keeps_every_hit_and_every_one_given_back() {
     tollgate.restart();
     assert!(is_over(&hit(&tollgate, "yearly", 1, false).await));
     assert_eq!(hit(&tollgate, "biennial", 0, false).await.limit_remaining, 4);
-    assert_eq!(hit(&tollgate, "short", 0, false).await.limit_remaining, 1000, "windows below an hour live in memory");
+    assert_eq!(
+        hit(&tollgate, "short", 0, false).await.limit_remaining,
+        1000,
+        "windows below an hour live in memory"
+    );
     assert_eq!(tollgate.terminate().code(), Some(0));
     // Six were counted: the refused one too.
     write_rules(&folder, 8);
     tollgate.restart();
-    assert_eq!(hit(&tollgate, "yearly", 0, false).await.limit_remaining, 2, "an edit keeps the count");
+    assert_eq!(
+        hit(&tollgate, "yearly", 0, false).await.limit_remaining,
+        2,
+        "an edit keeps the count"
+    );
 }
 
 #[tokio::test]

@@ -40,7 +40,8 @@ impl<T> From<T> for Stated<T> {
 /// What is deleted because it is not named.
 #[derive(Clone, Debug, Default)]
 pub struct Prune {
-    /// [`Kind::Subscriber`] stands for API keys too: those of subscribers that go, and of those whose keys are said.
+    /// [`Kind::Subscriber`] stands for API keys too: those of subscribers that go, and of those
+    /// whose keys are said.
     pub kinds: Vec<Kind>,
     /// Also more than half of a kind.
     pub most: bool,
@@ -53,7 +54,8 @@ pub struct DeclaredSubscriber {
     pub keys: Vec<DeclaredKey>,
 }
 
-/// An API key. `value` is needed where the key does not exist yet; where it does, another value takes the place of the one it had.
+/// An API key. `value` is needed where the key does not exist yet; where it does, another value
+/// takes the place of the one it had.
 #[derive(Clone, Debug)]
 pub struct DeclaredKey {
     pub key: Stated<ApiKey>,
@@ -102,7 +104,8 @@ impl Work {
         }
     }
 
-    /// Keeps the mistakes of a declaration, so that all are reported; any other error ends the work.
+    /// Keeps the mistakes of a declaration, so that all are reported; any other error ends the
+    /// work.
     fn heed<T>(&mut self, at: &str, result: Result<T, EditError>) -> Result<(), EditError> {
         match result {
             Ok(_) => Ok(()),
@@ -127,8 +130,9 @@ impl Work {
 }
 
 impl Draft {
-    /// Makes the catalog hold what is declared: creates what is missing, updates what differs in what is said, and leaves the rest alone;
-    /// deletes what is not named only where [`Prune`] says so. The answer is what was done, in order.
+    /// Makes the catalog hold what is declared: creates what is missing, updates what differs in
+    /// what is said, and leaves the rest alone; deletes what is not named only where [`Prune`] says
+    /// so. The answer is what was done, in order.
     pub fn apply(&mut self, declared: &Declared) -> Result<Vec<Difference>, EditError> {
         let mut work = Work::default();
         each_once(declared, &mut work.mistakes);
@@ -146,16 +150,24 @@ impl Draft {
         for (i, subscriber) in declared.subscribers.iter().enumerate() {
             self.apply_subscriber(&format!("subscribers[{i}]"), subscriber, &mut work)?;
         }
-        // Default plans are looked at when all is done; here, so that their mistakes stand beside the others.
+        // Default plans are looked at when all is done; here, so that their mistakes stand beside
+        // the others.
         if let Err(EditError::Invalid(mistakes)) = self.check() {
-            mistakes.into_iter().for_each(|mistake| work.mistakes.add(mistake.field, mistake.reason));
+            mistakes
+                .into_iter()
+                .for_each(|mistake| work.mistakes.add(mistake.field, mistake.reason));
         }
         work.settled()?;
         self.prune_rest(declared, &doomed, &mut work)?;
         Ok(work.done)
     }
 
-    fn apply_target(&mut self, at: &str, stated: &Stated<Target>, work: &mut Work) -> Result<(), EditError> {
+    fn apply_target(
+        &mut self,
+        at: &str,
+        stated: &Stated<Target>,
+        work: &mut Work,
+    ) -> Result<(), EditError> {
         let (target, changed) = match self.next.targets.get(&stated.value.id) {
             Some(before) => {
                 let before = &before.value.target;
@@ -176,7 +188,12 @@ impl Draft {
         work.heed(at, put)
     }
 
-    fn apply_plan(&mut self, at: &str, stated: &Stated<Plan>, work: &mut Work) -> Result<(), EditError> {
+    fn apply_plan(
+        &mut self,
+        at: &str,
+        stated: &Stated<Plan>,
+        work: &mut Work,
+    ) -> Result<(), EditError> {
         let (plan, changed) = match self.next.plans.get(&stated.value.id) {
             Some(before) => {
                 let before = &before.value.plan;
@@ -190,7 +207,8 @@ impl Draft {
             return Ok(());
         }
         let id = plan.id.clone();
-        let mut unknown: Vec<Id> = plan.entitlements.iter().flat_map(|one| &one.targets).cloned().collect();
+        let mut unknown: Vec<Id> =
+            plan.entitlements.iter().flat_map(|one| &one.targets).cloned().collect();
         unknown.retain(|target| self.next.targets.get(target).is_none());
         let put = self.put_plan(plan);
         if put.is_ok() {
@@ -202,7 +220,12 @@ impl Draft {
         work.heed(at, put)
     }
 
-    fn apply_subscriber(&mut self, at: &str, declared: &DeclaredSubscriber, work: &mut Work) -> Result<(), EditError> {
+    fn apply_subscriber(
+        &mut self,
+        at: &str,
+        declared: &DeclaredSubscriber,
+        work: &mut Work,
+    ) -> Result<(), EditError> {
         let stated = &declared.subscriber;
         let (subscriber, changed) = match self.next.subscribers.get(&stated.value.id) {
             Some(before) => {
@@ -228,12 +251,20 @@ impl Draft {
         Ok(())
     }
 
-    fn apply_key(&mut self, at: &str, declared: &DeclaredKey, work: &mut Work) -> Result<(), EditError> {
+    fn apply_key(
+        &mut self,
+        at: &str,
+        declared: &DeclaredKey,
+        work: &mut Work,
+    ) -> Result<(), EditError> {
         let before = self.next.keys.get(&declared.key.value.id).cloned();
         let Some(before) = before else {
             let key = &declared.key.value;
             let put = match &declared.value {
-                None => Err(EditError::invalid("value", format!("is needed: the key `{}` does not exist yet", key.id))),
+                None => Err(EditError::invalid(
+                    "value",
+                    format!("is needed: the key `{}` does not exist yet", key.id),
+                )),
                 Some(value) => self.put_key_with_value(key.clone(), value),
             };
             if put.is_ok() {
@@ -243,8 +274,12 @@ impl Draft {
         };
         let key = fields::key(&before.value.key, &declared.key);
         let mut changed = difference::key(&before.value.key, &key);
-        let other_value = declared.value.as_deref().filter(|value| !self.has_value(&before.value, value));
-        changed.extend(other_value.map(|value| difference::value(&before.value.key.last_four, &last_four(value))));
+        let other_value =
+            declared.value.as_deref().filter(|value| !self.has_value(&before.value, value));
+        changed.extend(
+            other_value
+                .map(|value| difference::value(&before.value.key.last_four, &last_four(value))),
+        );
         if changed.is_empty() {
             return Ok(());
         }
@@ -264,10 +299,15 @@ impl Draft {
         work.heed(&at, put)
     }
 
-    /// Values that keys of this set give up are free for the others of it, whatever the order: two keys may swap theirs.
+    /// Values that keys of this set give up are free for the others of it, whatever the order: two
+    /// keys may swap theirs.
     fn free_values(&mut self, declared: &Declared) {
         for declared in declared.subscribers.iter().flat_map(|one| &one.keys) {
-            let (Some(value), Some(before)) = (&declared.value, self.next.keys.get(&declared.key.value.id).cloned()) else { continue };
+            let (Some(value), Some(before)) =
+                (&declared.value, self.next.keys.get(&declared.key.value.id).cloned())
+            else {
+                continue;
+            };
             if !self.has_value(&before.value, value) {
                 self.release_value(&before);
             }
@@ -275,17 +315,33 @@ impl Draft {
     }
 }
 
-/// A resource that is named twice would be what the second says, and every run would change it twice.
+/// A resource that is named twice would be what the second says, and every run would change it
+/// twice.
 fn each_once(declared: &Declared, mistakes: &mut Mistakes) {
-    let targets = declared.targets.iter().enumerate().map(|(i, one)| (format!("targets[{i}].id"), &one.value.id));
-    let plans = declared.plans.iter().enumerate().map(|(i, one)| (format!("usage_plans[{i}].id"), &one.value.id));
+    let targets = declared
+        .targets
+        .iter()
+        .enumerate()
+        .map(|(i, one)| (format!("targets[{i}].id"), &one.value.id));
+    let plans = declared
+        .plans
+        .iter()
+        .enumerate()
+        .map(|(i, one)| (format!("usage_plans[{i}].id"), &one.value.id));
     let subscribers = declared.subscribers.iter().enumerate();
     let keys = subscribers.clone().flat_map(|(i, one)| {
-        one.keys.iter().enumerate().map(move |(j, key)| (format!("subscribers[{i}].keys[{j}].api_key.id"), &key.key.value.id))
+        one.keys.iter().enumerate().map(move |(j, key)| {
+            (format!("subscribers[{i}].keys[{j}].api_key.id"), &key.key.value.id)
+        })
     });
-    let subscribers = subscribers.map(|(i, one)| (format!("subscribers[{i}].subscriber.id"), &one.subscriber.value.id));
-    let all: [&mut dyn Iterator<Item = (String, &Id)>; 4] =
-        [&mut targets.into_iter(), &mut plans.into_iter(), &mut subscribers.into_iter(), &mut keys.into_iter()];
+    let subscribers = subscribers
+        .map(|(i, one)| (format!("subscribers[{i}].subscriber.id"), &one.subscriber.value.id));
+    let all: [&mut dyn Iterator<Item = (String, &Id)>; 4] = [
+        &mut targets.into_iter(),
+        &mut plans.into_iter(),
+        &mut subscribers.into_iter(),
+        &mut keys.into_iter(),
+    ];
     for kind in all {
         let mut seen = HashSet::new();
         for (at, id) in kind {

@@ -1,4 +1,5 @@
-//! Which fields of a resource a declaration says something of, and what a resource is when only those change.
+//! Which fields of a resource a declaration says something of, and what a resource is when only
+//! those change.
 
 use super::apply::Stated;
 use crate::decide::plan::{About, ApiKey, Plan, Rate, Subscriber, Target};
@@ -75,7 +76,10 @@ impl Fields {
     pub fn of<'a>(paths: impl IntoIterator<Item = &'a str>) -> Self {
         let mut fields = Self::default();
         for path in paths {
-            Field::ALL.into_iter().filter(|field| field.path() == path).for_each(|field| fields.add(field));
+            Field::ALL
+                .into_iter()
+                .filter(|field| field.path() == path)
+                .for_each(|field| fields.add(field));
         }
         fields
     }
@@ -106,7 +110,10 @@ fn about(before: &About, said: &About, fields: Fields) -> About {
 
 fn rate_limit(before: Option<Rate>, said: Option<Rate>, fields: Fields) -> Option<Rate> {
     if !fields.has(Field::RateLimit) && fields.has(Field::RequestsPerSecond) {
-        return said.map(|said| Rate { burst: said.burst.or(before.and_then(|before| before.burst)), ..said });
+        return said.map(|said| Rate {
+            burst: said.burst.or(before.and_then(|before| before.burst)),
+            ..said
+        });
     }
     fields.choose(Field::RateLimit, &before, &said)
 }
@@ -117,7 +124,11 @@ pub(super) fn target(before: &Target, Stated { value: said, fields }: &Stated<Ta
         id: said.id.clone(),
         about: about(&before.about, &said.about, *fields),
         rate_limit: rate_limit(before.rate_limit, said.rate_limit, *fields),
-        method_rate_limits: fields.choose(Field::MethodRateLimits, &before.method_rate_limits, &said.method_rate_limits),
+        method_rate_limits: fields.choose(
+            Field::MethodRateLimits,
+            &before.method_rate_limits,
+            &said.method_rate_limits,
+        ),
         open_methods: fields.choose(Field::OpenMethods, &before.open_methods, &said.open_methods),
         default_plan: fields.choose(Field::DefaultPlan, &before.default_plan, &said.default_plan),
     }
@@ -133,7 +144,10 @@ pub(super) fn plan(before: &Plan, Stated { value: said, fields }: &Stated<Plan>)
 }
 
 /// The subscriber with what is said of it.
-pub(super) fn subscriber(before: &Subscriber, Stated { value: said, fields }: &Stated<Subscriber>) -> Subscriber {
+pub(super) fn subscriber(
+    before: &Subscriber,
+    Stated { value: said, fields }: &Stated<Subscriber>,
+) -> Subscriber {
     Subscriber {
         id: said.id.clone(),
         plans: fields.choose(Field::Plans, &before.plans, &said.plans),

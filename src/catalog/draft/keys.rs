@@ -28,8 +28,13 @@ impl Draft {
         current(&self.next.keys, id, etag)
     }
 
-    /// Adds an API key; an empty id gets one made. Its `last_four` is set here. The text is the value, which is kept nowhere.
-    pub fn create_key(&mut self, mut key: ApiKey, value: NewValue<'_>) -> Result<(StoredKey, String), EditError> {
+    /// Adds an API key; an empty id gets one made. Its `last_four` is set here. The text is the
+    /// value, which is kept nowhere.
+    pub fn create_key(
+        &mut self,
+        mut key: ApiKey,
+        value: NewValue<'_>,
+    ) -> Result<(StoredKey, String), EditError> {
         if key.id.is_empty() {
             key.id = secret::new_id()?.into();
             if key.about.display_name.is_empty() {
@@ -45,11 +50,15 @@ impl Draft {
         Ok((stored, value))
     }
 
-    /// Puts `key` in the place of the one with its id, with the value that it has. Its subscriber and `last_four` stay.
+    /// Puts `key` in the place of the one with its id, with the value that it has. Its subscriber
+    /// and `last_four` stay.
     pub fn replace_key(&mut self, mut key: ApiKey) -> Result<StoredKey, EditError> {
         let before = self.key(&key.id, "")?;
         if key.subscriber != before.value.key.subscriber {
-            return Err(EditError::invalid("subscriber", format!("never changes: it is `{}`", before.value.key.subscriber)));
+            return Err(EditError::invalid(
+                "subscriber",
+                format!("never changes: it is `{}`", before.value.key.subscriber),
+            ));
         }
         key.last_four.clone_from(&before.value.key.last_four);
         self.put_key(KeyEntry { key, hash: before.value.hash })
@@ -66,12 +75,20 @@ impl Draft {
     }
 
     /// Puts `key` with a new value in the place of what has its id, if anything.
-    pub(super) fn put_key_with_value(&mut self, mut key: ApiKey, value: &str) -> Result<StoredKey, EditError> {
+    pub(super) fn put_key_with_value(
+        &mut self,
+        mut key: ApiKey,
+        value: &str,
+    ) -> Result<StoredKey, EditError> {
         let mut found = Mistakes::default();
         validate::key_value("value", value, &mut found);
         validate::api_key(&key, &mut found);
         found.or_else(())?;
-        let hash = self.next.hash_key.hash(value.as_bytes()).ok_or_else(|| EditError::invalid("value", "cannot be used"))?;
+        let hash = self
+            .next
+            .hash_key
+            .hash(value.as_bytes())
+            .ok_or_else(|| EditError::invalid("value", "cannot be used"))?;
         key.last_four = secret::last_four(value);
         self.put_key(KeyEntry { key, hash })
     }
@@ -83,7 +100,9 @@ impl Draft {
             found.add("subscriber", format!("`{}` does not exist", entry.key.subscriber));
         }
         found.or_else(())?;
-        if let Some(other) = self.next.holder(&entry.hash).filter(|other| other.value.key.id != entry.key.id) {
+        if let Some(other) =
+            self.next.holder(&entry.hash).filter(|other| other.value.key.id != entry.key.id)
+        {
             return Err(EditError::ValueInUse { id: other.value.key.id.to_string() });
         }
         entry.key.subscriber = self.next.subscribers.shared(&entry.key.subscriber);
@@ -103,13 +122,19 @@ impl Draft {
         Ok(stored)
     }
 
-    /// The keys of a subscriber keep it beside them as it is now, or not at all where they have become many. Those of many do not.
+    /// The keys of a subscriber keep it beside them as it is now, or not at all where they have
+    /// become many. Those of many do not.
     pub(super) fn tell_keys_of(&mut self, subscriber: &str) {
         if self.next.keys_of.count(subscriber) > FEW_KEYS + 1 {
             return;
         }
         let beside = self.next.beside_keys_of(subscriber);
-        let keys: Vec<StoredKey> = self.next.keys_of.of(subscriber).filter_map(|id| self.next.keys.get(id).cloned()).collect();
+        let keys: Vec<StoredKey> = self
+            .next
+            .keys_of
+            .of(subscriber)
+            .filter_map(|id| self.next.keys.get(id).cloned())
+            .collect();
         for key in keys {
             // Within an edit another may have its value already.
             if self.holds_its_value(&key) {
@@ -126,7 +151,9 @@ impl Draft {
     }
 
     fn holds_its_value(&self, key: &Stored<KeyEntry>) -> bool {
-        self.next.holder(&key.value.hash).is_some_and(|holder| holder.value.key.id == key.value.key.id)
+        self.next
+            .holder(&key.value.hash)
+            .is_some_and(|holder| holder.value.key.id == key.value.key.id)
     }
 
     /// The keyed hash of `value` is that of the key.

@@ -24,13 +24,15 @@ impl Draft {
         self.put_plan(plan)
     }
 
-    /// Puts `plan` in the place of the one with its id. Targets that it names and nobody knows are registered.
+    /// Puts `plan` in the place of the one with its id. Targets that it names and nobody knows are
+    /// registered.
     pub fn replace_plan(&mut self, plan: Plan) -> Result<StoredPlan, EditError> {
         self.plan(&plan.id, "")?;
         self.put_plan(plan)
     }
 
-    /// Deletes a plan. While subscribers or targets use it, it is refused, unless `force`, which takes it from them.
+    /// Deletes a plan. While subscribers or targets use it, it is refused, unless `force`, which
+    /// takes it from them.
     pub fn delete_plan(&mut self, id: &str, etag: &str, force: bool) -> Result<(), EditError> {
         let plan = self.plan(id, etag)?;
         if !force {
@@ -57,19 +59,44 @@ impl Draft {
     fn plan_unused(&self, id: &str) -> Result<(), EditError> {
         let (subscribers, targets) = (&self.next.subscribers_of, &self.next.defaults_of);
         if subscribers.count(id) == 0 {
-            return unused(Kind::Plan, id, targets, "is the default plan of targets (force takes it from them)");
+            return unused(
+                Kind::Plan,
+                id,
+                targets,
+                "is the default plan of targets (force takes it from them)",
+            );
         }
-        let named = subscribers.of(id).map(|by| format!("subscriber {by}")).chain(targets.of(id).map(|by| format!("target {by}")));
+        let named = subscribers
+            .of(id)
+            .map(|by| format!("subscriber {by}"))
+            .chain(targets.of(id).map(|by| format!("target {by}")));
         let by = named.take(MAX_NAMED).collect();
         let count = subscribers.count(id) + targets.count(id);
-        Err(EditError::InUse { kind: Kind::Plan, id: id.to_owned(), why: "is in use (force takes it from them)", by, count })
+        Err(EditError::InUse {
+            kind: Kind::Plan,
+            id: id.to_owned(),
+            why: "is in use (force takes it from them)",
+            by,
+            count,
+        })
     }
 
-    /// Adds a target to an entitlement of a plan. `entitlement` may be empty where the plan has one. A target that is there already stays.
-    pub fn attach_target(&mut self, plan: &str, entitlement: &str, target: &str, etag: &str) -> Result<StoredPlan, EditError> {
+    /// Adds a target to an entitlement of a plan. `entitlement` may be empty where the plan has
+    /// one. A target that is there already stays.
+    pub fn attach_target(
+        &mut self,
+        plan: &str,
+        entitlement: &str,
+        target: &str,
+        etag: &str,
+    ) -> Result<StoredPlan, EditError> {
         let current = self.plan(plan, etag)?;
         let mut changed = (*current.value.plan).clone();
-        let owner = changed.entitlements.iter().find(|one| one.targets.iter().any(|id| **id == *target)).map(|one| one.name.clone());
+        let owner = changed
+            .entitlements
+            .iter()
+            .find(|one| one.targets.iter().any(|id| **id == *target))
+            .map(|one| one.name.clone());
         let chosen = chosen_entitlement(&mut changed, entitlement)?;
         match owner {
             Some(owner) if owner == chosen.name => return Ok(current),
@@ -93,10 +120,18 @@ impl Draft {
     }
 
     /// Takes a target, and the method limits that are for it alone, out of a plan.
-    pub fn detach_target(&mut self, plan: &str, target: &str, etag: &str) -> Result<StoredPlan, EditError> {
+    pub fn detach_target(
+        &mut self,
+        plan: &str,
+        target: &str,
+        etag: &str,
+    ) -> Result<StoredPlan, EditError> {
         let mut changed = (*self.plan(plan, etag)?.value.plan).clone();
         if !take_out(&mut changed, target) {
-            return Err(EditError::invalid("target", format!("is not in the plan `{plan}`: `{}`", clipped(target))));
+            return Err(EditError::invalid(
+                "target",
+                format!("is not in the plan `{plan}`: `{}`", clipped(target)),
+            ));
         }
         self.put_plan(changed)
     }
@@ -126,16 +161,41 @@ fn targets_of(plan: &Plan) -> impl Iterator<Item = &Id> {
     plan.entitlements.iter().flat_map(|one| &one.targets)
 }
 
-fn chosen_entitlement<'a>(plan: &'a mut Plan, name: &str) -> Result<&'a mut Entitlement, EditError> {
+fn chosen_entitlement<'a>(
+    plan: &'a mut Plan,
+    name: &str,
+) -> Result<&'a mut Entitlement, EditError> {
     let id = plan.id.clone();
-    let names = || plan.entitlements.iter().take(MAX_NAMED).map(|one| one.name.to_string()).collect::<Vec<_>>().join(", ");
+    let names = || {
+        plan.entitlements
+            .iter()
+            .take(MAX_NAMED)
+            .map(|one| one.name.to_string())
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
     let at = match (name, plan.entitlements.as_slice()) {
-        ("", []) => return Err(EditError::invalid("entitlement", format!("cannot be left out: the plan `{id}` has none yet"))),
+        ("", []) => {
+            return Err(EditError::invalid(
+                "entitlement",
+                format!("cannot be left out: the plan `{id}` has none yet"),
+            ));
+        }
         ("", [_]) => Some(0),
-        ("", _) => return Err(EditError::invalid("entitlement", format!("is needed: the plan `{id}` has several ({})", names()))),
+        ("", _) => {
+            return Err(EditError::invalid(
+                "entitlement",
+                format!("is needed: the plan `{id}` has several ({})", names()),
+            ));
+        }
         (name, all) => all.iter().position(|one| *one.name == *name),
     };
-    let unknown = || EditError::invalid("entitlement", format!("`{}` is not in the plan `{id}` ({})", clipped(name), names()));
+    let unknown = || {
+        EditError::invalid(
+            "entitlement",
+            format!("`{}` is not in the plan `{id}` ({})", clipped(name), names()),
+        )
+    };
     let at = at.ok_or_else(unknown)?;
     plan.entitlements.get_mut(at).ok_or_else(|| EditError::invalid("entitlement", "is needed"))
 }

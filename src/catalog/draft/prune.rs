@@ -1,4 +1,5 @@
-//! What an applied set deletes because it does not name it: of the kinds that it is about, and never most of a kind unless that is said.
+//! What an applied set deletes because it does not name it: of the kinds that it is about, and
+//! never most of a kind unless that is said.
 
 use std::collections::HashSet;
 
@@ -45,11 +46,22 @@ impl Draft {
         Ok(doomed)
     }
 
-    /// Keys go with their subscribers, and from subscribers of which it is said what keys they have.
+    /// Keys go with their subscribers, and from subscribers of which it is said what keys they
+    /// have.
     fn doomed_keys(&self, declared: &Declared, subscribers: &[Id]) -> Vec<Id> {
-        let named: HashSet<&Id> = declared.subscribers.iter().flat_map(|one| &one.keys).map(|one| &one.key.value.id).collect();
-        let said = declared.subscribers.iter().filter(|one| one.subscriber.fields.has(Field::Keys)).map(|one| &one.subscriber.value.id);
-        let mut keys: Vec<Id> = said.chain(subscribers).flat_map(|id| self.next.keys_of.of(id)).cloned().collect();
+        let named: HashSet<&Id> = declared
+            .subscribers
+            .iter()
+            .flat_map(|one| &one.keys)
+            .map(|one| &one.key.value.id)
+            .collect();
+        let said = declared
+            .subscribers
+            .iter()
+            .filter(|one| one.subscriber.fields.has(Field::Keys))
+            .map(|one| &one.subscriber.value.id);
+        let mut keys: Vec<Id> =
+            said.chain(subscribers).flat_map(|id| self.next.keys_of.of(id)).cloned().collect();
         keys.retain(|key| !named.contains(key));
         keys.sort();
         keys
@@ -65,7 +77,12 @@ impl Draft {
     }
 
     /// Those that name others go before those that are named.
-    pub(super) fn prune_rest(&mut self, declared: &Declared, doomed: &Doomed, work: &mut Work) -> Result<(), EditError> {
+    pub(super) fn prune_rest(
+        &mut self,
+        declared: &Declared,
+        doomed: &Doomed,
+        work: &mut Work,
+    ) -> Result<(), EditError> {
         for id in &doomed.subscribers {
             self.delete_subscriber(id, "", false)?;
             work.deleted(Kind::Subscriber, id);
@@ -93,7 +110,10 @@ impl Draft {
         for id in targets {
             let target = self.target(id, "")?;
             if target.value.target.default_plan.is_some() {
-                self.put_target(Target { default_plan: None, ..(*target.value.target).clone() }, "")?;
+                self.put_target(
+                    Target { default_plan: None, ..(*target.value.target).clone() },
+                    "",
+                )?;
             }
         }
         Ok(())
@@ -101,7 +121,12 @@ impl Draft {
 }
 
 fn not_named<T: Resource>(table: &Table<T>, named: &HashSet<&Id>) -> Vec<Id> {
-    table.iter_after(None).map(|stored| stored.value.id()).filter(|id| !named.contains(id)).cloned().collect()
+    table
+        .iter_after(None)
+        .map(|stored| stored.value.id())
+        .filter(|id| !named.contains(id))
+        .cloned()
+        .collect()
 }
 
 /// Refuses to delete more than half of what there is.

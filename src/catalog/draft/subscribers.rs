@@ -18,39 +18,66 @@ impl Draft {
     }
 
     /// Adds a subscriber. Its plans must exist.
-    pub fn create_subscriber(&mut self, subscriber: Subscriber) -> Result<StoredSubscriber, EditError> {
+    pub fn create_subscriber(
+        &mut self,
+        subscriber: Subscriber,
+    ) -> Result<StoredSubscriber, EditError> {
         absent(&self.next.subscribers, &subscriber.id)?;
         self.put_subscriber(subscriber)
     }
 
     /// Puts `subscriber` in the place of the one with its id. Its plans must exist.
-    pub fn replace_subscriber(&mut self, subscriber: Subscriber) -> Result<StoredSubscriber, EditError> {
+    pub fn replace_subscriber(
+        &mut self,
+        subscriber: Subscriber,
+    ) -> Result<StoredSubscriber, EditError> {
         self.subscriber(&subscriber.id, "")?;
         self.put_subscriber(subscriber)
     }
 
-    /// Deletes a subscriber. While it has API keys, it is refused, unless `force`, which deletes them too.
-    pub fn delete_subscriber(&mut self, id: &str, etag: &str, force: bool) -> Result<(), EditError> {
+    /// Deletes a subscriber. While it has API keys, it is refused, unless `force`, which deletes
+    /// them too.
+    pub fn delete_subscriber(
+        &mut self,
+        id: &str,
+        etag: &str,
+        force: bool,
+    ) -> Result<(), EditError> {
         let subscriber = self.subscriber(id, etag)?;
         if !force {
-            unused(Kind::Subscriber, id, &self.next.keys_of, "has API keys (force deletes them too)")?;
+            unused(
+                Kind::Subscriber,
+                id,
+                &self.next.keys_of,
+                "has API keys (force deletes them too)",
+            )?;
         }
         let keys: Vec<Id> = self.next.keys_of.of(id).cloned().collect();
         for key in keys {
             self.delete_key(&key, "")?;
         }
-        self.next.subscribers_of.change(&subscriber.value.id, subscriber.value.plans.iter(), [].iter());
+        self.next.subscribers_of.change(
+            &subscriber.value.id,
+            subscriber.value.plans.iter(),
+            [].iter(),
+        );
         self.next.subscribers.remove(id);
         self.note(&subscriber.value);
         Ok(())
     }
 
-    pub(super) fn put_subscriber(&mut self, mut subscriber: Subscriber) -> Result<StoredSubscriber, EditError> {
+    pub(super) fn put_subscriber(
+        &mut self,
+        mut subscriber: Subscriber,
+    ) -> Result<StoredSubscriber, EditError> {
         let mut found = Mistakes::default();
         validate::subscriber(&subscriber, &mut found);
         for (i, plan) in subscriber.plans.iter().take(validate::MAX_PLANS).enumerate() {
             if found.is_empty() && self.next.plans.get(plan).is_none() {
-                found.add(format!("plans[{i}]"), format!("names the plan `{plan}`, which does not exist"));
+                found.add(
+                    format!("plans[{i}]"),
+                    format!("names the plan `{plan}`, which does not exist"),
+                );
             }
         }
         found.or_else(())?;

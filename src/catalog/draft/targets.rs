@@ -25,22 +25,33 @@ impl Draft {
         self.put_target(target, "")
     }
 
-    /// Puts `target` in the place of the one with its id. Its default plan must cover it when the edit is done.
+    /// Puts `target` in the place of the one with its id. Its default plan must cover it when the
+    /// edit is done.
     pub fn replace_target(&mut self, target: Target) -> Result<StoredTarget, EditError> {
         self.target(&target.id, "")?;
         self.put_target(target, "")
     }
 
-    /// Deletes a target. While plans name it, it is refused, unless `force`, which takes it out of them.
+    /// Deletes a target. While plans name it, it is refused, unless `force`, which takes it out of
+    /// them.
     pub fn delete_target(&mut self, id: &str, etag: &str, force: bool) -> Result<(), EditError> {
         let target = self.target(id, etag)?;
         if !force {
-            unused(Kind::Target, id, &self.next.plans_of, "is in plans (force takes it out of them)")?;
+            unused(
+                Kind::Target,
+                id,
+                &self.next.plans_of,
+                "is in plans (force takes it out of them)",
+            )?;
         }
         // It goes first: with it goes its default plan, and nothing has to cover it any more.
         let target_id = target.value.target.id.clone();
         self.next.targets.remove(id);
-        self.next.defaults_of.change(&target_id, target.value.target.default_plan.iter(), [].iter());
+        self.next.defaults_of.change(
+            &target_id,
+            target.value.target.default_plan.iter(),
+            [].iter(),
+        );
         let plans: Vec<Id> = self.next.plans_of.of(id).cloned().collect();
         for plan in plans {
             let mut changed = (*self.plan(&plan, "")?.value.plan).clone();
@@ -69,7 +80,11 @@ impl Draft {
     }
 
     /// `at` leads to the target in a file of many.
-    pub(super) fn put_target(&mut self, target: Target, at: &str) -> Result<StoredTarget, EditError> {
+    pub(super) fn put_target(
+        &mut self,
+        target: Target,
+        at: &str,
+    ) -> Result<StoredTarget, EditError> {
         let mut found = Mistakes::default();
         validate::target(&target, &mut found);
         found.or_else(())?;

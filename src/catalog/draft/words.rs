@@ -4,7 +4,10 @@ use std::collections::{BTreeMap, HashSet};
 
 use crate::catalog::error::clipped;
 use crate::decide::plan::validate::written_statuses;
-use crate::decide::plan::{Charge, CounterScope, Entitlement, Id, MethodRate, OnBreach, OpenMethod, PeriodUnit, Quota, Rate, Weekday};
+use crate::decide::plan::{
+    Charge, CounterScope, Entitlement, Id, MethodRate, OnBreach, OpenMethod, PeriodUnit, Quota,
+    Rate, Weekday,
+};
 
 /// Items of a list that are named.
 const NAMED: usize = 5;
@@ -28,7 +31,8 @@ pub(super) fn ids(before: &[Id], after: &[Id]) -> (Option<String>, Option<String
     }
     let only = |ids: &[Id], others: &[Id], word: &str| {
         let others: HashSet<&Id> = others.iter().collect();
-        let own: Vec<String> = ids.iter().filter(|id| !others.contains(id)).map(ToString::to_string).collect();
+        let own: Vec<String> =
+            ids.iter().filter(|id| !others.contains(id)).map(ToString::to_string).collect();
         match (ids.len(), own.is_empty()) {
             (0, _) => None,
             (all, true) => Some(format!("{all}")),
@@ -66,7 +70,8 @@ pub(super) fn method_rate(limit: &MethodRate) -> String {
 }
 
 pub(super) fn open_methods(open: &[OpenMethod]) -> Option<String> {
-    (!open.is_empty()).then(|| cut(open.iter().map(|open| format!("{} {}", open.method, open.path))))
+    (!open.is_empty())
+        .then(|| cut(open.iter().map(|open| format!("{} {}", open.method, open.path))))
 }
 
 /// `100/day`, and what else is not the default.
@@ -108,11 +113,16 @@ pub(super) fn scope(scope: CounterScope) -> &'static str {
 /// All that an entitlement gives, in short.
 pub(super) fn entitlement(entitlement: &Entitlement) -> String {
     let rate = entitlement.rate_limit.map_or("no rate limit".to_owned(), rate);
-    let quotas = if entitlement.quotas.is_empty() { "no quota".to_owned() } else { cut(entitlement.quotas.iter().map(quota)) };
+    let quotas = if entitlement.quotas.is_empty() {
+        "no quota".to_owned()
+    } else {
+        cut(entitlement.quotas.iter().map(quota))
+    };
     format!("{}; {rate}; {quotas}", cut(entitlement.targets.iter().map(ToString::to_string)))
 }
 
 /// An instant of UTC.
 pub(super) fn instant(at_ns: u64) -> String {
-    jiff::Timestamp::from_nanosecond(i128::from(at_ns)).map_or_else(|_| format!("{at_ns} ns"), |at| at.to_string())
+    jiff::Timestamp::from_nanosecond(i128::from(at_ns))
+        .map_or_else(|_| format!("{at_ns} ns"), |at| at.to_string())
 }

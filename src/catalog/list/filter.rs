@@ -1,5 +1,6 @@
-//! The filter of a list: terms, all of which must hold. The form is that of the Google API guide (AIP-160), as far as it goes here: what is not
-//! understood is refused, and never just finds nothing.
+//! The filter of a list: terms, all of which must hold. The form is that of the Google API guide
+//! (AIP-160), as far as it goes here: what is not understood is refused, and never just finds
+//! nothing.
 
 use std::collections::BTreeSet;
 
@@ -104,7 +105,9 @@ impl Filter {
             let (found, after) = term(rest, kind)?;
             match found {
                 Term::Text(text) => filter.texts.push(text.to_lowercase()),
-                Term::Field { name, has, value, quoted } => filter.add(name, has, value, quoted, kind)?,
+                Term::Field { name, has, value, quoted } => {
+                    filter.add(name, has, value, quoted, kind)?
+                }
             }
             (rest, joins) = (after.trim_start(), false);
         }
@@ -114,7 +117,14 @@ impl Filter {
         Ok(filter)
     }
 
-    fn add(&mut self, name: &str, has: bool, value: String, quoted: bool, kind: Kind) -> Result<(), Invalid> {
+    fn add(
+        &mut self,
+        name: &str,
+        has: bool,
+        value: String,
+        quoted: bool,
+        kind: Kind,
+    ) -> Result<(), Invalid> {
         let is_any = value == "*" && !quoted;
         if value.contains('*') && !quoted && !(is_any && has) {
             return Err(wrong(format!(
@@ -172,7 +182,8 @@ impl Filter {
         if self.texts.is_empty() {
             return true;
         }
-        let (id, name) = (resource.id().to_lowercase(), resource.about().display_name.to_lowercase());
+        let (id, name) =
+            (resource.id().to_lowercase(), resource.about().display_name.to_lowercase());
         self.texts.iter().all(|text| id.contains(text) || name.contains(text))
     }
 
@@ -182,7 +193,11 @@ impl Filter {
             Field::Id(Match::Is(id)) => Some([Id::from(id.as_str())].into()),
             _ => None,
         });
-        self.relations.iter().filter_map(|relation| T::candidates(catalog, relation)).chain(by_id).min_by_key(BTreeSet::len)
+        self.relations
+            .iter()
+            .filter_map(|relation| T::candidates(catalog, relation))
+            .chain(by_id)
+            .min_by_key(BTreeSet::len)
     }
 }
 
@@ -193,7 +208,10 @@ impl Field {
             Self::Id(wanted) => wanted.holds(resource.id()),
             Self::DisplayName(wanted) => wanted.holds(&about.display_name),
             Self::Description(wanted) => wanted.holds(&about.description),
-            Self::Label(key, wanted) => about.labels.get(key).is_some_and(|value| wanted.as_ref().is_none_or(|wanted| wanted == value)),
+            Self::Label(key, wanted) => about
+                .labels
+                .get(key)
+                .is_some_and(|value| wanted.as_ref().is_none_or(|wanted| wanted == value)),
             Self::Enabled(wanted) => resource.enabled() == Some(*wanted),
         }
     }
@@ -218,7 +236,8 @@ fn unknown(name: &str, operator: char, kind: Kind) -> Invalid {
 
 /// The first word of `text`, and what follows it.
 fn word(text: &str) -> Option<(&str, &str)> {
-    let end = text.find(|c: char| c.is_whitespace() || "=:<>!\"()".contains(c)).unwrap_or(text.len());
+    let end =
+        text.find(|c: char| c.is_whitespace() || "=:<>!\"()".contains(c)).unwrap_or(text.len());
     text.split_at_checked(end)
 }
 
@@ -231,12 +250,17 @@ fn term(text: &str, kind: Kind) -> Result<(Term<'_>, &str), Invalid> {
     let (name, rest) = word(text).unwrap_or((text, ""));
     let behind = rest.trim_start();
     if let "OR" | "NOT" = name {
-        return Err(wrong(format!("knows no `{name}`: its terms must all hold (put it in quotes to find it as text)")));
+        return Err(wrong(format!(
+            "knows no `{name}`: its terms must all hold (put it in quotes to find it as text)"
+        )));
     }
-    if let Some(operator) = ["!=", "<", ">", "!", "(", ")"].into_iter().find(|operator| behind.starts_with(operator))
+    if let Some(operator) =
+        ["!=", "<", ">", "!", "(", ")"].into_iter().find(|operator| behind.starts_with(operator))
         && (behind.len() == rest.len() || operator != "(")
     {
-        return Err(wrong(format!("knows `=` and `:` between a field and a value, not `{operator}` (put text that holds it in quotes)")));
+        return Err(wrong(format!(
+            "knows `=` and `:` between a field and a value, not `{operator}` (put text that holds it in quotes)"
+        )));
     }
     if behind.starts_with('(') && !name.is_empty() {
         // A word, and behind it what the next term will be refused for.
@@ -260,7 +284,8 @@ fn term(text: &str, kind: Kind) -> Result<(Term<'_>, &str), Invalid> {
             (value, true, rest)
         }
         _ => {
-            let (value, rest) = value.split_at(value.find(char::is_whitespace).unwrap_or(value.len()));
+            let (value, rest) =
+                value.split_at(value.find(char::is_whitespace).unwrap_or(value.len()));
             if value.starts_with(['=', ':', '(']) || value.ends_with(')') {
                 return Err(wrong(format!(
                     "needs a value after `{}{operator}`, in quotes where it holds `=`, `:` or parentheses",
@@ -276,7 +301,8 @@ fn term(text: &str, kind: Kind) -> Result<(Term<'_>, &str), Invalid> {
     Ok((Term::Field { name, has: operator == ':', value, quoted }, rest))
 }
 
-/// What stands before the closing quote, and what follows it. A backslash makes what is behind it stand for itself.
+/// What stands before the closing quote, and what follows it. A backslash makes what is behind it
+/// stand for itself.
 fn unquote(text: &str, quote: char) -> Result<(String, &str), Invalid> {
     let mut value = String::new();
     let mut chars = text.chars();
@@ -311,22 +337,31 @@ impl Listed for CompiledPlan {
 impl Listed for CompiledTarget {
     fn is_related(&self, catalog: &Catalog, relation: &Relation) -> bool {
         match relation {
-            Relation::Plan(id) => self.target.default_plan.as_deref() == Some(id) || catalog.covers(id, self.id()),
+            Relation::Plan(id) => {
+                self.target.default_plan.as_deref() == Some(id) || catalog.covers(id, self.id())
+            }
             Relation::Target(id) => **self.id() == **id,
-            Relation::Subscriber(id) => plans_of_subscriber(catalog, id).iter().any(|plan| catalog.covers(plan, self.id())),
+            Relation::Subscriber(id) => {
+                plans_of_subscriber(catalog, id).iter().any(|plan| catalog.covers(plan, self.id()))
+            }
         }
     }
 
     fn candidates(catalog: &Catalog, relation: &Relation) -> Option<BTreeSet<Id>> {
         let of_plan = |plan: &str| {
             let plan = catalog.plans.get(plan).into_iter();
-            plan.flat_map(|plan| &plan.value.plan.entitlements).flat_map(|one| &one.targets).cloned().collect::<Vec<_>>()
+            plan.flat_map(|plan| &plan.value.plan.entitlements)
+                .flat_map(|one| &one.targets)
+                .cloned()
+                .collect::<Vec<_>>()
         };
         Some(match relation {
             // A default plan covers its target.
             Relation::Plan(id) => of_plan(id).into_iter().collect(),
             Relation::Target(id) => [id.as_str().into()].into(),
-            Relation::Subscriber(id) => plans_of_subscriber(catalog, id).iter().flat_map(|plan| of_plan(plan)).collect(),
+            Relation::Subscriber(id) => {
+                plans_of_subscriber(catalog, id).iter().flat_map(|plan| of_plan(plan)).collect()
+            }
         })
     }
 }
@@ -343,7 +378,11 @@ impl Listed for Subscriber {
     fn candidates(catalog: &Catalog, relation: &Relation) -> Option<BTreeSet<Id>> {
         Some(match relation {
             Relation::Plan(id) => catalog.subscribers_of(id).cloned().collect(),
-            Relation::Target(id) => catalog.plans_of(id).flat_map(|plan| catalog.subscribers_of(plan)).cloned().collect(),
+            Relation::Target(id) => catalog
+                .plans_of(id)
+                .flat_map(|plan| catalog.subscribers_of(plan))
+                .cloned()
+                .collect(),
             Relation::Subscriber(id) => [id.as_str().into()].into(),
         })
     }
@@ -352,12 +391,21 @@ impl Listed for Subscriber {
 /// An API key has to do with what its subscriber has to do with.
 impl Listed for KeyEntry {
     fn is_related(&self, catalog: &Catalog, relation: &Relation) -> bool {
-        catalog.subscribers.get(&self.key.subscriber).is_some_and(|subscriber| subscriber.value.is_related(catalog, relation))
+        catalog
+            .subscribers
+            .get(&self.key.subscriber)
+            .is_some_and(|subscriber| subscriber.value.is_related(catalog, relation))
     }
 
     fn candidates(catalog: &Catalog, relation: &Relation) -> Option<BTreeSet<Id>> {
         let subscribers = Subscriber::candidates(catalog, relation)?;
-        Some(subscribers.iter().flat_map(|subscriber| catalog.keys_of(subscriber)).cloned().collect())
+        Some(
+            subscribers
+                .iter()
+                .flat_map(|subscriber| catalog.keys_of(subscriber))
+                .cloned()
+                .collect(),
+        )
     }
 
     fn enabled(&self) -> Option<bool> {
@@ -390,7 +438,11 @@ mod tests {
         assert_eq!(texts("gold AND -1 AND android"), ["gold", "-1", "android"]);
         assert_eq!(texts(r#""a \"quoted\" word and a \\""#), [r#"a "quoted" word and a \"#]);
         assert_eq!(texts("\"plan=gold\" \"OR\""), ["plan=gold", "or"]);
-        let expected = [Relation::Plan("gold".into()), Relation::Target("orders/prod".into()), Relation::Subscriber("acme".into())];
+        let expected = [
+            Relation::Plan("gold".into()),
+            Relation::Target("orders/prod".into()),
+            Relation::Subscriber("acme".into()),
+        ];
         for filter in [
             "plan=gold target=orders/prod subscriber=\"acme\"",
             "plan:gold AND target:orders/prod AND subscriber:acme",
@@ -404,7 +456,8 @@ mod tests {
     #[test]
     fn fields() {
         use Match::{Any, Has, Is};
-        let label = |key: &str, value: Option<&str>| Field::Label(key.into(), value.map(str::to_owned));
+        let label =
+            |key: &str, value: Option<&str>| Field::Label(key.into(), value.map(str::to_owned));
         for (filter, field) in [
             ("display_name:bronze", Field::DisplayName(Has("bronze".into()))),
             ("displayName:BRONZE", Field::DisplayName(Has("bronze".into()))),
@@ -465,7 +518,10 @@ mod tests {
             assert!(wrong.reason.contains(reason), "{filter}: {wrong}");
         }
         let of_plans = Filter::parse("enabled=true", Kind::Plan).unwrap_err();
-        assert!(of_plans.reason.contains("not `enabled=`") && !of_plans.reason.contains("`enabled`,"), "{of_plans}");
+        assert!(
+            of_plans.reason.contains("not `enabled=`") && !of_plans.reason.contains("`enabled`,"),
+            "{of_plans}"
+        );
         let size = |text: &str| Filter::parse(text, Kind::Plan).is_ok();
         assert!(size(&"a ".repeat(20)) && !size(&"a ".repeat(21)) && !size(&"id:a ".repeat(21)));
         assert!(size(&"a".repeat(4_096)) && !size(&"a".repeat(4_097)));

@@ -66,7 +66,12 @@ fn every_order_walks_everything_once() {
 #[test]
 fn totals_are_over_all_pages() {
     let store = many();
-    let page = |page_size, filter| store.snapshot().list_plans(&ListOptions { page_size, filter, ..ListOptions::default() }).unwrap();
+    let page = |page_size, filter| {
+        store
+            .snapshot()
+            .list_plans(&ListOptions { page_size, filter, ..ListOptions::default() })
+            .unwrap()
+    };
     assert_eq!((page(3, "").items.len(), page(3, "").total), (3, 25));
     assert_eq!((page(3, "p1").items.len(), page(3, "p1").total), (3, 10));
     assert_eq!((page(3, "nothing").items.len(), page(3, "nothing").total), (0, 0));
@@ -76,22 +81,43 @@ fn totals_are_over_all_pages() {
 #[test]
 fn page_sizes_have_a_default_and_a_bound() {
     let store = store();
-    edit(&store, 1, |draft| (0..1_001).try_for_each(|i| draft.create_subscriber(subscriber(&format!("s{i}"), &[])).map(|_| ())));
-    let count = |page_size| store.snapshot().list_subscribers(&ListOptions { page_size, ..ListOptions::default() }).unwrap().items.len();
-    assert_eq!([count(0), count(999), count(1_000), count(1_001), count(i32::MAX)], [50, 999, 1_000, 1_000, 1_000]);
-    let wrong = store.snapshot().list_subscribers(&ListOptions { page_size: -1, ..ListOptions::default() }).unwrap_err();
+    edit(&store, 1, |draft| {
+        (0..1_001).try_for_each(|i| {
+            draft.create_subscriber(subscriber(&format!("s{i}"), &[])).map(|_| ())
+        })
+    });
+    let count = |page_size| {
+        store
+            .snapshot()
+            .list_subscribers(&ListOptions { page_size, ..ListOptions::default() })
+            .unwrap()
+            .items
+            .len()
+    };
+    assert_eq!(
+        [count(0), count(999), count(1_000), count(1_001), count(i32::MAX)],
+        [50, 999, 1_000, 1_000, 1_000]
+    );
+    let wrong = store
+        .snapshot()
+        .list_subscribers(&ListOptions { page_size: -1, ..ListOptions::default() })
+        .unwrap_err();
     assert_eq!(wrong[0].field, "page_size");
 }
 
 #[test]
 fn edits_between_pages_neither_repeat_nor_skip() {
     let store = many();
-    let first = store.snapshot().list_plans(&ListOptions { page_size: 10, ..ListOptions::default() }).unwrap();
+    let first = store
+        .snapshot()
+        .list_plans(&ListOptions { page_size: 10, ..ListOptions::default() })
+        .unwrap();
     edit(&store, 99, |draft| {
         draft.delete_plan("p09", "", false)?;
         draft.create_plan(plan("p03x", &[]))
     });
-    let next = ListOptions { page_size: 2, page_token: &first.next_page_token, ..ListOptions::default() };
+    let next =
+        ListOptions { page_size: 2, page_token: &first.next_page_token, ..ListOptions::default() };
     assert_eq!(ids(store.snapshot().list_plans(&next)), ["p10", "p11"]);
 }
 
@@ -121,9 +147,15 @@ fn an_order_is_searched_once_for_all_pages_and_edits_neither_repeat_nor_skip() {
     assert_eq!(store.snapshot().walks.kept(), 0, "one page alone keeps nothing");
     let second = page(&first.next_page_token);
     assert_eq!((store.snapshot().walks.kept(), second.total), (1, 25));
-    let on_pages: Vec<_> = first.items.iter().chain(&second.items).map(|stored| stored.value.plan.id.to_string()).collect();
+    let on_pages: Vec<_> = first
+        .items
+        .iter()
+        .chain(&second.items)
+        .map(|stored| stored.value.plan.id.to_string())
+        .collect();
     assert_eq!(on_pages, expected[..6]);
-    // One is deleted, one does not match any more, and one moves to where the walk has been already.
+    // One is deleted, one does not match any more, and one moves to where the walk has been
+    // already.
     edit(&store, 50, |draft| {
         draft.delete_plan(&expected[8], "", false)?;
         let mut moved = plan(&expected[20], &[]);
@@ -136,7 +168,10 @@ fn an_order_is_searched_once_for_all_pages_and_edits_neither_repeat_nor_skip() {
     let second = page(&page("").next_page_token);
     for number in 0..1_001 {
         edit(&store, 60, |draft| {
-            draft.replace_plan(plan("elsewhere", &[])).or_else(|_| draft.create_plan(plan("elsewhere", &[]))).map(|_| number)
+            draft
+                .replace_plan(plan("elsewhere", &[]))
+                .or_else(|_| draft.create_plan(plan("elsewhere", &[])))
+                .map(|_| number)
         });
     }
     let now = walk(&store, 3, filter, order_by).concat();
@@ -146,15 +181,26 @@ fn an_order_is_searched_once_for_all_pages_and_edits_neither_repeat_nor_skip() {
 #[test]
 fn several_walk_at_once_and_few_are_kept() {
     let store = many();
-    let orders = ["display_name", "display_name desc", "update_time", "update_time desc", "id desc", "id desc ", " id desc"];
+    let orders = [
+        "display_name",
+        "display_name desc",
+        "update_time",
+        "update_time desc",
+        "id desc",
+        "id desc ",
+        " id desc",
+    ];
     let first = |order_by| {
         let options = ListOptions { page_size: 3, order_by, ..ListOptions::default() };
         store.snapshot().list_plans(&options).unwrap().next_page_token
     };
-    let mut walks: Vec<_> = orders.iter().map(|&order_by| (order_by, first(order_by), Vec::new())).collect();
+    let mut walks: Vec<_> =
+        orders.iter().map(|&order_by| (order_by, first(order_by), Vec::new())).collect();
     while walks.iter().any(|(_, token, _)| !token.is_empty()) {
-        for (order_by, token, walked) in walks.iter_mut().filter(|(_, token, _)| !token.is_empty()) {
-            let options = ListOptions { page_size: 3, page_token: token, order_by, ..ListOptions::default() };
+        for (order_by, token, walked) in walks.iter_mut().filter(|(_, token, _)| !token.is_empty())
+        {
+            let options =
+                ListOptions { page_size: 3, page_token: token, order_by, ..ListOptions::default() };
             let page = store.snapshot().list_plans(&options).unwrap();
             walked.extend(page.items.iter().map(|stored| stored.value.plan.id.to_string()));
             let next = page.next_page_token.clone();
@@ -206,7 +252,11 @@ fn filters_by_text_and_by_relation() {
         ("\"ID\"", &["idle"]),
     ];
     for (filter, expected) in subscribers {
-        assert_eq!(ids(catalog.list_subscribers(&options(filter, ""))), expected, "subscribers {filter:?}");
+        assert_eq!(
+            ids(catalog.list_subscribers(&options(filter, ""))),
+            expected,
+            "subscribers {filter:?}"
+        );
     }
     let keys: [(&str, &[&str]); 4] = [
         ("subscriber=acme", &["acme-1", "acme-2"]),
@@ -263,8 +313,12 @@ fn filters_by_fields() {
 fn garbage_is_refused_by_field() {
     let store = many();
     let catalog = store.snapshot();
-    let token = catalog.list_plans(&ListOptions { page_size: 1, ..ListOptions::default() }).unwrap().next_page_token;
-    let with = |page_token, filter, order_by| ListOptions { page_size: 1, page_token, filter, order_by };
+    let token = catalog
+        .list_plans(&ListOptions { page_size: 1, ..ListOptions::default() })
+        .unwrap()
+        .next_page_token;
+    let with =
+        |page_token, filter, order_by| ListOptions { page_size: 1, page_token, filter, order_by };
     let mut altered = token.clone().into_bytes();
     altered[12] ^= 1;
     let altered = String::from_utf8(altered).unwrap();
@@ -282,11 +336,17 @@ fn garbage_is_refused_by_field() {
     ];
     for (options, field) in cases {
         let wrong = catalog.list_plans(&options).unwrap_err();
-        assert_eq!(wrong.iter().map(|one| one.field.as_str()).collect::<Vec<_>>(), [field], "{options:?}");
+        assert_eq!(
+            wrong.iter().map(|one| one.field.as_str()).collect::<Vec<_>>(),
+            [field],
+            "{options:?}"
+        );
     }
     assert!(catalog.list_plans(&with(&token, "", "")).is_ok());
     let elsewhere = catalog.list_targets(&with(&token, "", "")).unwrap_err();
     assert_eq!(elsewhere[0].field, "page_token", "a token of another kind of resource");
-    let all = catalog.list_plans(&ListOptions { page_size: -1, page_token: "!", filter: "a=b", order_by: "x" }).unwrap_err();
+    let all = catalog
+        .list_plans(&ListOptions { page_size: -1, page_token: "!", filter: "a=b", order_by: "x" })
+        .unwrap_err();
     assert_eq!(all.len(), 4, "all mistakes at once");
 }

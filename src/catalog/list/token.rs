@@ -1,4 +1,5 @@
-//! Page tokens: where the last page ended. A token says where, not how many, so edits between two pages neither repeat nor skip a resource.
+//! Page tokens: where the last page ended. A token says where, not how many, so edits between two
+//! pages neither repeat nor skip a resource.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -86,7 +87,11 @@ impl Token<'_> {
     }
 
     fn tag(&self, payload: &[u8]) -> [u8; TAG] {
-        tag(self.key, self.kind.word(), &[self.filter.as_bytes(), self.order_by.as_bytes(), payload])
+        tag(
+            self.key,
+            self.kind.word(),
+            &[self.filter.as_bytes(), self.order_by.as_bytes(), payload],
+        )
     }
 }
 

@@ -1,8 +1,9 @@
 //! Places for what was seen lately, found by a tag.
 //!
-//! Places come in sets of one cache line. Where a set is full, its neighbour takes what there is no room for. There are more sets the more is
-//! held (linear hashing: one set at a time is split, so nobody waits for all of them to be moved), and what was not asked for in a round is let
-//! go of. What is lost when a set is split is put again.
+//! Places come in sets of one cache line. Where a set is full, its neighbour takes what there is no
+//! room for. There are more sets the more is held (linear hashing: one set at a time is split, so
+//! nobody waits for all of them to be moved), and what was not asked for in a round is let go of.
+//! What is lost when a set is split is put again.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,7 +11,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use smallvec::SmallVec;
 
 const PLACES: usize = 3;
-/// Sets come in pages, so that none has to move where more are needed, and in so few that all pointers to them stay in a cache. A power of two.
+/// Sets come in pages, so that none has to move where more are needed, and in so few that all
+/// pointers to them stay in a cache. A power of two.
 const PAGE: usize = 1024;
 /// What each thread has from the first thing on: room for some 10,000. A power of two.
 const FIRST_PAGES: usize = 8;
@@ -39,7 +41,11 @@ impl Default for Room {
 
 impl Room {
     fn of(first_pages: usize, pages_left: usize) -> Self {
-        Self(Arc::new(Shared { first_pages, pages_left: AtomicUsize::new(pages_left), held: AtomicUsize::new(0) }))
+        Self(Arc::new(Shared {
+            first_pages,
+            pages_left: AtomicUsize::new(pages_left),
+            held: AtomicUsize::new(0),
+        }))
     }
 
     /// How many are held.
@@ -48,7 +54,10 @@ impl Room {
     }
 
     fn take_page(&self) -> bool {
-        self.0.pages_left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok()
+        self.0
+            .pages_left
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1))
+            .is_ok()
     }
 }
 
@@ -99,7 +108,9 @@ impl<T> Sets<T> {
 
     /// Where a thing with this tag is.
     pub(super) fn find(&mut self, tag: u64, mut is: impl FnMut(&T) -> bool) -> Option<Place> {
-        self.sets_of(tag).into_iter().find_map(|set| Some(Place { set, place: self.set(set)?.find(tag, &mut is)? }))
+        self.sets_of(tag)
+            .into_iter()
+            .find_map(|set| Some(Place { set, place: self.set(set)?.find(tag, &mut is)? }))
     }
 
     /// Has what a thing with this tag is found by come from memory.
@@ -112,10 +123,13 @@ impl<T> Sets<T> {
         self.set(set)?.things.get_mut(place)?.as_deref_mut()
     }
 
-    /// May a thing that was not found be put? Where no place is free, only the second time, before another is missed there.
+    /// May a thing that was not found be put? Where no place is free, only the second time, before
+    /// another is missed there.
     pub(super) fn admits(&mut self, tag: u64) -> bool {
         let home = set_of(tag, self.sets);
-        self.sets == 0 || self.free(tag).is_some() || self.set(home).is_some_and(|set| std::mem::replace(&mut set.missed, tag) == tag)
+        self.sets == 0
+            || self.free(tag).is_some()
+            || self.set(home).is_some_and(|set| std::mem::replace(&mut set.missed, tag) == tag)
     }
 
     /// Gives a thing that was not found a place, and that of another where none is free.
@@ -140,9 +154,13 @@ impl<T> Sets<T> {
         self.let_go(usize::from(removed.is_some()));
     }
 
-    /// Lets go of what was not asked for since the last time, in one part. `false`: there is no such part.
+    /// Lets go of what was not asked for since the last time, in one part. `false`: there is no
+    /// such part.
     pub(super) fn sweep(&mut self, part: usize) -> bool {
-        let sets = self.pages.get_mut(part / (PAGE / PART)).and_then(|page| page.chunks_mut(PART).nth(part % (PAGE / PART)));
+        let sets = self
+            .pages
+            .get_mut(part / (PAGE / PART))
+            .and_then(|page| page.chunks_mut(PART).nth(part % (PAGE / PART)));
         let Some(sets) = sets else { return false };
         let mut gone = 0;
         for set in sets {
@@ -154,7 +172,10 @@ impl<T> Sets<T> {
         }
         self.let_go(gone);
         if self.held == 0 {
-            self.room.0.pages_left.fetch_add(self.pages.len().saturating_sub(self.room.0.first_pages), Ordering::Relaxed);
+            self.room.0.pages_left.fetch_add(
+                self.pages.len().saturating_sub(self.room.0.first_pages),
+                Ordering::Relaxed,
+            );
             (self.pages, self.sets) = (Vec::new(), 0);
         }
         true
@@ -172,7 +193,9 @@ impl<T> Sets<T> {
     }
 
     fn free(&mut self, tag: u64) -> Option<Place> {
-        self.sets_of(tag).into_iter().find_map(|set| Some(Place { set, place: self.set(set)?.free()? }))
+        self.sets_of(tag)
+            .into_iter()
+            .find_map(|set| Some(Place { set, place: self.set(set)?.free()? }))
     }
 
     fn keep(&mut self, Place { set, place }: Place, tag: u64, used: bool, thing: Box<T>) {
@@ -193,8 +216,18 @@ impl<T> Sets<T> {
                 return;
             }
             // Not by way of the stack.
-            let page = || std::iter::repeat_with(Set::default).take(PAGE).collect::<Box<[_]>>().try_into().ok();
-            self.pages.extend(std::iter::repeat_with(page).take(if first { self.room.0.first_pages } else { 1 }).flatten());
+            let page = || {
+                std::iter::repeat_with(Set::default)
+                    .take(PAGE)
+                    .collect::<Box<[_]>>()
+                    .try_into()
+                    .ok()
+            };
+            self.pages.extend(
+                std::iter::repeat_with(page)
+                    .take(if first { self.room.0.first_pages } else { 1 })
+                    .flatten(),
+            );
         }
         let Some(bits) = self.sets.checked_ilog2() else {
             self.sets = PAGE * self.pages.len();
@@ -203,8 +236,11 @@ impl<T> Sets<T> {
         let split = self.sets - (1 << bits);
         self.sets += 1;
         // What its neighbour has taken for it, too.
-        let moved: SmallVec<[_; 2 * PLACES]> =
-            [split, split ^ 1].into_iter().filter_map(|set| Some(self.set(set)?.take_all())).flatten().collect();
+        let moved: SmallVec<[_; 2 * PLACES]> = [split, split ^ 1]
+            .into_iter()
+            .filter_map(|set| Some(self.set(set)?.take_all()))
+            .flatten()
+            .collect();
         for (tag, used, thing) in moved {
             match self.free(tag) {
                 Some(at) => self.keep(at, tag, used, thing),
@@ -216,13 +252,21 @@ impl<T> Sets<T> {
 
 impl<T> Default for Set<T> {
     fn default() -> Self {
-        Self { things: [const { None }; PLACES], tags: [0; PLACES], missed: 0, used: [false; PLACES], next: 0 }
+        Self {
+            things: [const { None }; PLACES],
+            tags: [0; PLACES],
+            missed: 0,
+            used: [false; PLACES],
+            next: 0,
+        }
     }
 }
 
 impl<T> Set<T> {
     fn find(&mut self, tag: u64, mut is: impl FnMut(&T) -> bool) -> Option<usize> {
-        let is = |(thing, known): (&Option<Box<T>>, &u64)| *known == tag && thing.as_deref().is_some_and(&mut is);
+        let is = |(thing, known): (&Option<Box<T>>, &u64)| {
+            *known == tag && thing.as_deref().is_some_and(&mut is)
+        };
         let place = self.things.iter().zip(&self.tags).position(is)?;
         // Written only where it changes anything.
         self.used.get_mut(place).filter(|used| !**used).into_iter().for_each(|used| *used = true);
@@ -241,7 +285,9 @@ impl<T> Set<T> {
     }
 
     fn keep(&mut self, place: usize, tag: u64, used: bool, thing: Box<T>) {
-        if let (Some(to), Some(known), Some(is_used)) = (self.things.get_mut(place), self.tags.get_mut(place), self.used.get_mut(place)) {
+        if let (Some(to), Some(known), Some(is_used)) =
+            (self.things.get_mut(place), self.tags.get_mut(place), self.used.get_mut(place))
+        {
             (*to, *known, *is_used) = (Some(thing), tag, used);
         }
     }
@@ -286,10 +332,16 @@ mod tests {
             }
         }
         // Some found no room while there were fewer sets.
-        let again = (0..50_000).filter(|&number| ask(&mut sets, number).is_none() && put(&mut sets, number)).count();
+        let again = (0..50_000)
+            .filter(|&number| ask(&mut sets, number).is_none() && put(&mut sets, number))
+            .count();
         assert!(again > 100, "{again}");
         let found = (0..50_000).filter(|&number| ask(&mut sets, number).is_some()).count();
-        assert_eq!((found, found), (sets.held, sets.room.held()), "what is counted is there, and no other is found");
+        assert_eq!(
+            (found, found),
+            (sets.held, sets.room.held()),
+            "what is counted is there, and no other is found"
+        );
         assert!(found > 48_000, "most sets have room: {found}");
         assert!(sets.sets < 41_000, "and there are no more than it takes: {}", sets.sets);
     }
@@ -298,7 +350,11 @@ mod tests {
     fn where_there_is_no_room_who_asks_twice_takes_the_place_of_another() {
         let mut sets = Sets::new(Room::of(1, 1));
         let first = (0..16_000).filter(|&number| put(&mut sets, number)).count();
-        assert_eq!((sets.sets, sets.pages.len()), (2 * PAGE, 2), "its first page, and the one that there was room for");
+        assert_eq!(
+            (sets.sets, sets.pages.len()),
+            (2 * PAGE, 2),
+            "its first page, and the one that there was room for"
+        );
         let held = sets.held;
         assert!(
             first >= held && held > 5_600,
@@ -313,7 +369,8 @@ mod tests {
     fn what_was_not_asked_for_in_a_round_is_let_go_of_and_the_last_leaves_nothing() {
         let mut sets = Sets::new(Room::of(1, 100));
         assert!((0..5_000).filter(|&number| put(&mut sets, number)).count() > 4_000);
-        let held: Vec<u64> = (0..5_000).filter(|&number| ask(&mut sets, number).is_some()).collect();
+        let held: Vec<u64> =
+            (0..5_000).filter(|&number| ask(&mut sets, number).is_some()).collect();
         let round = |sets: &mut Sets<u64>| (0..).take_while(|&page| sets.sweep(page)).count();
         assert!(round(&mut sets) > 40);
         assert_eq!(sets.held, held.len(), "all were asked for in this round");
@@ -321,8 +378,14 @@ mod tests {
         again.iter().for_each(|&number| assert_eq!(ask(&mut sets, number), Some(number)));
         round(&mut sets);
         assert_eq!(sets.held, again.len());
-        let left: Vec<u64> = held.iter().copied().filter(|&number| ask(&mut sets, number).is_some()).collect();
-        assert!(left == again && sets.room.held() == sets.held, "{} of {}", left.len(), again.len());
+        let left: Vec<u64> =
+            held.iter().copied().filter(|&number| ask(&mut sets, number).is_some()).collect();
+        assert!(
+            left == again && sets.room.held() == sets.held,
+            "{} of {}",
+            left.len(),
+            again.len()
+        );
         round(&mut sets);
         assert!(sets.held > 0 && !sets.pages.is_empty());
         round(&mut sets);

@@ -8,14 +8,18 @@ use super::*;
 use crate::catalog::snapshot::FEW_KEYS;
 use crate::decide::resolve::{Call, Resolution, resolve};
 
-/// Asks for each caller as often as a caller must call to be remembered. What is remembered is what the catalog says now.
+/// Asks for each caller as often as a caller must call to be remembered. What is remembered is what
+/// the catalog says now.
 fn check_recent(recent: &mut Recent<u8>, catalog: &Catalog, now: Now) {
-    for (presented, target) in NAMES.iter().flat_map(|value| NAMES.map(|target| (value_of(value), target))) {
+    for (presented, target) in
+        NAMES.iter().flat_map(|value| NAMES.map(|target| (value_of(value), target)))
+    {
         let call = Call { api_key: presented.as_bytes(), target, method: b"", path: b"" };
         let is = resolve(catalog, &call, now);
         for time in 0..3 {
             let who = recent.who(presented.as_bytes(), target);
-            let known = who.and_then(|who| recent.find(catalog, who, (presented.as_bytes(), target), now));
+            let known =
+                who.and_then(|who| recent.find(catalog, who, (presented.as_bytes(), target), now));
             let known_is_none = known.is_none();
             let (Some(caller), Resolution::Covered(is)) = (known, &is) else {
                 assert!(known_is_none, "{presented} is not covered at {target}, and remembered");
@@ -26,33 +30,73 @@ fn check_recent(recent: &mut Recent<u8>, catalog: &Catalog, now: Now) {
                 continue;
             };
             let (known, _) = caller.covered();
-            assert_eq!((known.key, known.subscriber_id, known.target_id), (is.key, is.subscriber_id, is.target_id));
+            assert_eq!(
+                (known.key, known.subscriber_id, known.target_id),
+                (is.key, is.subscriber_id, is.target_id)
+            );
             assert!(Arc::ptr_eq(known.entitlement, is.entitlement));
-            assert_eq!(known.target.map(|target| &target.target), is.target.map(|target| &target.target));
+            assert_eq!(
+                known.target.map(|target| &target.target),
+                is.target.map(|target| &target.target)
+            );
         }
     }
 }
 
 /// Compares every index with what the resources say.
 pub(super) fn check(catalog: &Catalog) {
-    let all_plans: Vec<_> = catalog.plans.iter_after(None).map(|stored| stored.value.plan.clone()).collect();
-    let all_targets: Vec<_> = catalog.targets.iter_after(None).map(|stored| stored.value.target.clone()).collect();
-    let all_subscribers: Vec<_> = catalog.subscribers.iter_after(None).map(|stored| stored.value.clone()).collect();
+    let all_plans: Vec<_> =
+        catalog.plans.iter_after(None).map(|stored| stored.value.plan.clone()).collect();
+    let all_targets: Vec<_> =
+        catalog.targets.iter_after(None).map(|stored| stored.value.target.clone()).collect();
+    let all_subscribers: Vec<_> =
+        catalog.subscribers.iter_after(None).map(|stored| stored.value.clone()).collect();
     let all_keys: Vec<_> = catalog.keys.iter_after(None).cloned().collect();
     assert_eq!(all_plans.len(), catalog.plans.len());
     assert_eq!(all_targets.len(), catalog.targets.len());
     assert_eq!(all_subscribers.len(), catalog.subscribers.len());
     assert_eq!(all_keys.len(), catalog.keys.len());
 
-    for id in NAMES.map(|name| name.to_owned()).into_iter().chain(all_targets.iter().map(|target| target.id.to_string())) {
-        let having = all_subscribers.iter().filter(|one| one.plans.iter().any(|plan| **plan == *id)).map(|one| one.id.clone());
-        assert_eq!(catalog.subscribers_of(&id).cloned().collect::<BTreeSet<_>>(), having.collect(), "subscribers of {id}");
-        let naming = all_plans.iter().filter(|plan| plan.entitlements.iter().any(|one| one.targets.iter().any(|target| **target == *id)));
-        assert_eq!(catalog.plans_of(&id).cloned().collect::<BTreeSet<_>>(), naming.map(|plan| plan.id.clone()).collect(), "plans of {id}");
-        let defaulting = all_targets.iter().filter(|one| one.default_plan.as_deref() == Some(&id)).map(|one| one.id.clone());
-        assert_eq!(catalog.defaults_of.of(&id).cloned().collect::<BTreeSet<_>>(), defaulting.collect(), "defaults of {id}");
-        let owned = all_keys.iter().filter(|one| *one.value.key.subscriber == *id).map(|one| one.value.key.id.clone());
-        assert_eq!(catalog.keys_of(&id).cloned().collect::<BTreeSet<_>>(), owned.collect(), "keys of {id}");
+    for id in NAMES
+        .map(|name| name.to_owned())
+        .into_iter()
+        .chain(all_targets.iter().map(|target| target.id.to_string()))
+    {
+        let having = all_subscribers
+            .iter()
+            .filter(|one| one.plans.iter().any(|plan| **plan == *id))
+            .map(|one| one.id.clone());
+        assert_eq!(
+            catalog.subscribers_of(&id).cloned().collect::<BTreeSet<_>>(),
+            having.collect(),
+            "subscribers of {id}"
+        );
+        let naming = all_plans.iter().filter(|plan| {
+            plan.entitlements.iter().any(|one| one.targets.iter().any(|target| **target == *id))
+        });
+        assert_eq!(
+            catalog.plans_of(&id).cloned().collect::<BTreeSet<_>>(),
+            naming.map(|plan| plan.id.clone()).collect(),
+            "plans of {id}"
+        );
+        let defaulting = all_targets
+            .iter()
+            .filter(|one| one.default_plan.as_deref() == Some(&id))
+            .map(|one| one.id.clone());
+        assert_eq!(
+            catalog.defaults_of.of(&id).cloned().collect::<BTreeSet<_>>(),
+            defaulting.collect(),
+            "defaults of {id}"
+        );
+        let owned = all_keys
+            .iter()
+            .filter(|one| *one.value.key.subscriber == *id)
+            .map(|one| one.value.key.id.clone());
+        assert_eq!(
+            catalog.keys_of(&id).cloned().collect::<BTreeSet<_>>(),
+            owned.collect(),
+            "keys of {id}"
+        );
     }
     assert_eq!(catalog.by_value.len(), all_keys.len());
     for stored in &all_keys {
@@ -60,7 +104,10 @@ pub(super) fn check(catalog: &Catalog) {
         assert!(Arc::ptr_eq(&holder.0, stored));
         let owner = catalog.subscribers.get(&stored.value.key.subscriber).unwrap();
         let few = catalog.keys_of(&owner.value.id).count() <= FEW_KEYS;
-        assert!(beside.as_ref().is_none_or(|beside| few && Arc::ptr_eq(beside, owner)), "the subscriber as it is now");
+        assert!(
+            beside.as_ref().is_none_or(|beside| few && Arc::ptr_eq(beside, owner)),
+            "the subscriber as it is now"
+        );
         assert!(Arc::ptr_eq(&owner.value.id, &stored.value.key.subscriber), "one text in memory");
     }
     for subscriber in &all_subscribers {
@@ -70,7 +117,12 @@ pub(super) fn check(catalog: &Catalog) {
         assert!(target.default_plan.as_ref().is_none_or(|plan| catalog.covers(plan, &target.id)));
     }
     for plan in &all_plans {
-        assert!(plan.entitlements.iter().flat_map(|one| &one.targets).all(|target| catalog.targets.get(target).is_some()));
+        assert!(
+            plan.entitlements
+                .iter()
+                .flat_map(|one| &one.targets)
+                .all(|target| catalog.targets.get(target).is_some())
+        );
     }
 }
 
@@ -82,12 +134,17 @@ fn few_keys_keep_their_subscriber_beside_them() {
         store.edit(EditOptions::default(), at(second), |draft| work(draft)).unwrap();
         check(&store.snapshot());
         let catalog = store.snapshot();
-        let (beside, keys) = (catalog.by_value.values().filter(|beside| beside.is_some()).count(), catalog.keys.len());
+        let (beside, keys) = (
+            catalog.by_value.values().filter(|beside| beside.is_some()).count(),
+            catalog.keys.len(),
+        );
         (keys, beside)
     };
     let add = |number: usize| {
         let id = format!("key-{number}");
-        move |draft: &mut Draft| draft.create_key(key(&id, "a"), NewValue::Given(&value_of(&id))).map(|_| ())
+        move |draft: &mut Draft| {
+            draft.create_key(key(&id, "a"), NewValue::Given(&value_of(&id))).map(|_| ())
+        }
     };
     let replace = |name: &'static str| {
         move |draft: &mut Draft| {
@@ -126,7 +183,11 @@ enum Edit {
     DeleteKey(&'static str),
     Attach(&'static str, &'static str),
     Detach(&'static str, &'static str),
-    Apply(Vec<(&'static str, Vec<&'static str>)>, Vec<(&'static str, Vec<&'static str>, &'static str)>, bool),
+    Apply(
+        Vec<(&'static str, Vec<&'static str>)>,
+        Vec<(&'static str, Vec<&'static str>, &'static str)>,
+        bool,
+    ),
 }
 
 fn name() -> impl Strategy<Value = &'static str> {
@@ -142,29 +203,43 @@ fn an_edit() -> impl Strategy<Value = Edit> {
         (name(), names()).prop_map(|(id, targets)| Edit::PutPlan(id, targets)),
         (name(), prop::option::of(name())).prop_map(|(id, default)| Edit::PutTarget(id, default)),
         (name(), names()).prop_map(|(id, plans)| Edit::PutSubscriber(id, plans)),
-        (name(), name(), name()).prop_map(|(id, subscriber, value)| Edit::PutKey(id, subscriber, value)),
+        (name(), name(), name())
+            .prop_map(|(id, subscriber, value)| Edit::PutKey(id, subscriber, value)),
         (name(), any::<bool>()).prop_map(|(id, force)| Edit::DeletePlan(id, force)),
         (name(), any::<bool>()).prop_map(|(id, force)| Edit::DeleteTarget(id, force)),
         (name(), any::<bool>()).prop_map(|(id, force)| Edit::DeleteSubscriber(id, force)),
         name().prop_map(Edit::DeleteKey),
         (name(), name()).prop_map(|(plan, target)| Edit::Attach(plan, target)),
         (name(), name()).prop_map(|(plan, target)| Edit::Detach(plan, target)),
-        (prop::collection::vec((name(), names()), 0..3), prop::collection::vec((name(), names(), name()), 0..3), any::<bool>())
+        (
+            prop::collection::vec((name(), names()), 0..3),
+            prop::collection::vec((name(), names(), name()), 0..3),
+            any::<bool>()
+        )
             .prop_map(|(plans, subscribers, prune)| Edit::Apply(plans, subscribers, prune)),
     ]
 }
 
 fn make(draft: &mut Draft, edit: &Edit) -> Result<(), EditError> {
     match edit {
-        Edit::PutPlan(id, targets) => draft.create_plan(plan(id, targets)).or_else(|_| draft.replace_plan(plan(id, targets))).map(|_| ()),
+        Edit::PutPlan(id, targets) => draft
+            .create_plan(plan(id, targets))
+            .or_else(|_| draft.replace_plan(plan(id, targets)))
+            .map(|_| ()),
         Edit::PutTarget(id, default) => {
             let target = Target { default_plan: default.map(Into::into), ..target(id) };
-            draft.create_target(target.clone()).or_else(|_| draft.replace_target(target)).map(|_| ())
+            draft
+                .create_target(target.clone())
+                .or_else(|_| draft.replace_target(target))
+                .map(|_| ())
         }
-        Edit::PutSubscriber(id, plans) => {
-            draft.create_subscriber(subscriber(id, plans)).or_else(|_| draft.replace_subscriber(subscriber(id, plans))).map(|_| ())
+        Edit::PutSubscriber(id, plans) => draft
+            .create_subscriber(subscriber(id, plans))
+            .or_else(|_| draft.replace_subscriber(subscriber(id, plans)))
+            .map(|_| ()),
+        Edit::PutKey(id, owner, value) => {
+            draft.create_key(key(id, owner), NewValue::Given(&value_of(value))).map(|_| ())
         }
-        Edit::PutKey(id, owner, value) => draft.create_key(key(id, owner), NewValue::Given(&value_of(value))).map(|_| ()),
         Edit::DeletePlan(id, force) => draft.delete_plan(id, "", *force),
         Edit::DeleteTarget(id, force) => draft.delete_target(id, "", *force),
         Edit::DeleteSubscriber(id, force) => draft.delete_subscriber(id, "", *force),
@@ -175,8 +250,18 @@ fn make(draft: &mut Draft, edit: &Edit) -> Result<(), EditError> {
             let declared = Declared {
                 targets: Vec::new(),
                 plans: plans.iter().map(|(id, targets)| plan(id, targets).into()).collect(),
-                subscribers: subscribers.iter().map(|(id, plans, key_id)| declared_subscriber(id, plans, key_id)).collect(),
-                prune: Prune { kinds: if *prune { vec![Kind::Target, Kind::Plan, Kind::Subscriber] } else { Vec::new() }, most: true },
+                subscribers: subscribers
+                    .iter()
+                    .map(|(id, plans, key_id)| declared_subscriber(id, plans, key_id))
+                    .collect(),
+                prune: Prune {
+                    kinds: if *prune {
+                        vec![Kind::Target, Kind::Plan, Kind::Subscriber]
+                    } else {
+                        Vec::new()
+                    },
+                    most: true,
+                },
             };
             draft.apply(&declared).map(|_| ())
         }

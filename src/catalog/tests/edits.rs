@@ -9,7 +9,10 @@ fn what_is_created_is_found_with_its_revision_and_times() {
     let catalog = store.snapshot();
     assert_eq!(catalog.revision(), 2);
     let gold = catalog.plans().get("gold").unwrap();
-    assert_eq!((gold.revision, gold.create_ns, gold.update_ns), (1, 10 * SECOND_NS, 10 * SECOND_NS));
+    assert_eq!(
+        (gold.revision, gold.create_ns, gold.update_ns),
+        (1, 10 * SECOND_NS, 10 * SECOND_NS)
+    );
     assert_eq!(catalog.subscribers().get("acme").unwrap().revision, 2);
     assert!(catalog.plan("gold").is_some_and(|plan| plan.entitlement_for("orders").is_some()));
     assert!(Lookup::subscriber(&*catalog, "acme").is_some());
@@ -28,7 +31,10 @@ fn every_edit_changes_the_etag_and_a_stale_one_is_refused() {
     .etag();
     assert_ne!(first, second);
     let stale = refused(&store, |draft| draft.plan("gold", &first));
-    assert!(matches!(&stale, EditError::Stale { given, current, .. } if *given == first && *current == second), "{stale}");
+    assert!(
+        matches!(&stale, EditError::Stale { given, current, .. } if *given == first && *current == second),
+        "{stale}"
+    );
     for delete in [
         refused(&store, |draft| draft.delete_plan("gold", &first, false)),
         refused(&store, |draft| draft.attach_target("gold", "", "users", &first)),
@@ -56,7 +62,8 @@ fn what_exists_cannot_be_created_and_what_does_not_cannot_be_edited() {
     exists(refused(&store, |draft| draft.create_target(target("orders"))));
     exists(refused(&store, |draft| draft.create_subscriber(subscriber("acme", &[]))));
     exists(refused(&store, |draft| draft.create_key(key("acme-1", "acme"), NewValue::Made)));
-    let missing = |error: EditError| assert!(matches!(error, EditError::NotFound { .. }), "{error}");
+    let missing =
+        |error: EditError| assert!(matches!(error, EditError::NotFound { .. }), "{error}");
     missing(refused(&store, |draft| draft.replace_plan(plan("x", &[]))));
     missing(refused(&store, |draft| draft.replace_target(target("x"))));
     missing(refused(&store, |draft| draft.replace_subscriber(subscriber("x", &[]))));
@@ -74,10 +81,14 @@ fn what_exists_cannot_be_created_and_what_does_not_cannot_be_edited() {
 fn a_mistake_names_its_field_and_changes_nothing() {
     let store = furnished();
     let mut spoilt = plan("silver", &["orders"]);
-    spoilt.entitlements[0].rate_limit = Some(Rate { rate: crate::decide::gcra::MicroRate(1), burst: Some(0) });
+    spoilt.entitlements[0].rate_limit =
+        Some(Rate { rate: crate::decide::gcra::MicroRate(1), burst: Some(0) });
     spoilt.about.display_name = String::new();
     let error = refused(&store, |draft| draft.create_plan(spoilt));
-    assert_eq!(error.to_string(), "display_name must not be empty; entitlements[0].rate_limit.burst must be at least 1");
+    assert_eq!(
+        error.to_string(),
+        "display_name must not be empty; entitlements[0].rate_limit.burst must be at least 1"
+    );
 }
 
 #[test]
@@ -87,7 +98,9 @@ fn a_failure_late_in_an_edit_undoes_all_of_it() {
         draft.create_plan(plan("silver", &["users", "new"]))?;
         draft.create_subscriber(subscriber("late", &["no-such-plan"]))
     });
-    assert!(store.load().plans().get("silver").is_none() && store.load().targets().get("new").is_none());
+    assert!(
+        store.load().plans().get("silver").is_none() && store.load().targets().get("new").is_none()
+    );
 }
 
 #[test]
@@ -95,9 +108,15 @@ fn a_reader_goes_on_with_the_snapshot_that_it_holds() {
     let store = furnished();
     let held = store.snapshot();
     edit(&store, 2, |draft| draft.delete_subscriber("acme", "", true));
-    assert!(Lookup::subscriber(&*held, "acme").is_some() && held.api_key(value_of("acme-1").as_bytes()).is_some());
+    assert!(
+        Lookup::subscriber(&*held, "acme").is_some()
+            && held.api_key(value_of("acme-1").as_bytes()).is_some()
+    );
     let new = store.snapshot();
-    assert!(Lookup::subscriber(&*new, "acme").is_none() && new.api_key(value_of("acme-1").as_bytes()).is_none());
+    assert!(
+        Lookup::subscriber(&*new, "acme").is_none()
+            && new.api_key(value_of("acme-1").as_bytes()).is_none()
+    );
 }
 
 #[test]
@@ -145,8 +164,13 @@ fn validate_only_answers_and_changes_nothing() {
 fn a_retry_gets_the_first_answer_and_changes_nothing() {
     let store = furnished();
     let named = |message: &[u8]| RequestKey::new("r1", "Create", message).unwrap().unwrap();
-    let tried = |message: &[u8], at, id| store.edit_once(&named(message), EditOptions::default(), at, create(id));
-    assert!(matches!(tried(b"x", at(2), "gold"), Err(EditError::Exists { .. })), "what failed is not remembered");
+    let tried = |message: &[u8], at, id| {
+        store.edit_once(&named(message), EditOptions::default(), at, create(id))
+    };
+    assert!(
+        matches!(tried(b"x", at(2), "gold"), Err(EditError::Exists { .. })),
+        "what failed is not remembered"
+    );
     let first = tried(b"x", at(2), "silver").unwrap();
     edit(&store, 3, |draft| draft.delete_plan("silver", "", false));
     let retried = tried(b"x", at(4), "silver").unwrap();

@@ -4,7 +4,9 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use parking_lot::Mutex as Lock;
 
 use super::*;
-use crate::catalog::{Answer, Catalog, FirstRequest, Image, Keeper, Kind, MadeRequest, RequestKey, Stored};
+use crate::catalog::{
+    Answer, Catalog, FirstRequest, Image, Keeper, Kind, MadeRequest, RequestKey, Stored,
+};
 use crate::decide::lookup::Lookup;
 use crate::decide::plan::Id;
 use crate::decide::resolve::{Call, Resolution, resolve};
@@ -23,7 +25,12 @@ struct Shelf {
 }
 
 impl Keeper for Shelf {
-    fn keep(&self, expected: u64, edit: &Draft, request: Option<MadeRequest<'_>>) -> Result<(), String> {
+    fn keep(
+        &self,
+        expected: u64,
+        edit: &Draft,
+        request: Option<MadeRequest<'_>>,
+    ) -> Result<(), String> {
         let mood = self.mood.load(Ordering::Relaxed);
         if mood == FAILS {
             return Err("the disk is full".to_owned());
@@ -47,20 +54,41 @@ impl Keeper for Shelf {
     }
 
     fn load(&self) -> Result<Image, String> {
-        if self.mood.load(Ordering::Relaxed) == FAILS { Err("the disk is full".to_owned()) } else { Ok(self.kept.lock().clone()) }
+        if self.mood.load(Ordering::Relaxed) == FAILS {
+            Err("the disk is full".to_owned())
+        } else {
+            Ok(self.kept.lock().clone())
+        }
     }
 }
 
 fn record<T, U>(stored: &Stored<T>, value: U) -> Stored<U> {
-    Stored { value, revision: stored.revision, create_ns: stored.create_ns, update_ns: stored.update_ns }
+    Stored {
+        value,
+        revision: stored.revision,
+        create_ns: stored.create_ns,
+        update_ns: stored.update_ns,
+    }
 }
 
 fn image(catalog: &Catalog) -> Image {
     Image {
         revision: catalog.revision(),
-        plans: catalog.plans().iter_after(None).map(|stored| record(stored, (*stored.value.plan).clone())).collect(),
-        targets: catalog.targets().iter_after(None).map(|stored| record(stored, (*stored.value.target).clone())).collect(),
-        subscribers: catalog.subscribers().iter_after(None).map(|stored| (**stored).clone()).collect(),
+        plans: catalog
+            .plans()
+            .iter_after(None)
+            .map(|stored| record(stored, (*stored.value.plan).clone()))
+            .collect(),
+        targets: catalog
+            .targets()
+            .iter_after(None)
+            .map(|stored| record(stored, (*stored.value.target).clone()))
+            .collect(),
+        subscribers: catalog
+            .subscribers()
+            .iter_after(None)
+            .map(|stored| (**stored).clone())
+            .collect(),
         keys: catalog.keys().iter_after(None).map(|stored| (**stored).clone()).collect(),
         unreadable: catalog.unreadable_resources().cloned().collect(),
     }
@@ -70,7 +98,10 @@ fn store(shelf: &Arc<Shelf>) -> CatalogStore {
     CatalogStore::kept(HashKey([9; 32]), None, shelf.clone()).unwrap()
 }
 
-fn tried(store: &CatalogStore, work: impl FnOnce(&mut Draft) -> Result<(), EditError>) -> Result<(), EditError> {
+fn tried(
+    store: &CatalogStore,
+    work: impl FnOnce(&mut Draft) -> Result<(), EditError>,
+) -> Result<(), EditError> {
     store.edit(EditOptions::default(), at(1), work).map(|edited| edited.answer)
 }
 
@@ -110,7 +141,10 @@ fn what_was_acknowledged_is_there_after_a_restart() {
         ]
     };
     assert_eq!(indexes(&before), indexes(&after));
-    assert_eq!(indexes(&after), [vec!["acme-1"], vec!["acme"], vec!["orders"], vec!["free", "gold"], vec![]]);
+    assert_eq!(
+        indexes(&after),
+        [vec!["acme-1"], vec!["acme"], vec!["orders"], vec!["free", "gold"], vec![]]
+    );
 }
 
 #[test]
@@ -119,9 +153,13 @@ fn what_could_not_be_kept_is_not_acknowledged_and_not_seen() {
     let store = store(&shelf);
     fill(&store);
     shelf.mood.store(FAILS, Ordering::Relaxed);
-    let work = |draft: &mut Draft| draft.create_subscriber(subscriber("other", &["gold"])).map(|_| ());
+    let work =
+        |draft: &mut Draft| draft.create_subscriber(subscriber("other", &["gold"])).map(|_| ());
     for _ in 0..2 {
-        assert_eq!(tried(&store, work).unwrap_err(), EditError::NotKept("the disk is full".to_owned()));
+        assert_eq!(
+            tried(&store, work).unwrap_err(),
+            EditError::NotKept("the disk is full".to_owned())
+        );
         assert!(store.load().subscriber("other").is_none());
     }
     shelf.mood.store(WORKS, Ordering::Relaxed);
@@ -135,7 +173,8 @@ fn an_edit_that_was_kept_although_it_failed_is_seen_by_the_next() {
     let store = store(&shelf);
     fill(&store);
     shelf.mood.store(FAILS_AFTERWARDS, Ordering::Relaxed);
-    let work = |draft: &mut Draft| draft.create_subscriber(subscriber("other", &["gold"])).map(|_| ());
+    let work =
+        |draft: &mut Draft| draft.create_subscriber(subscriber("other", &["gold"])).map(|_| ());
     assert!(matches!(tried(&store, work), Err(EditError::NotKept(_))));
     shelf.mood.store(WORKS, Ordering::Relaxed);
     assert!(matches!(tried(&store, work), Err(EditError::Exists { .. })));
@@ -162,7 +201,9 @@ fn a_request_that_was_kept_is_made_once_also_where_it_seemed_to_fail_and_after_a
     fill(&before);
     let key = |message: &[u8]| RequestKey::new("r", "Create", message).unwrap().unwrap();
     let create = |store: &CatalogStore, message: &[u8], answer: u8| {
-        let work = |draft: &mut Draft| draft.create_subscriber(subscriber("other", &["gold"])).map(|_| Count(answer));
+        let work = |draft: &mut Draft| {
+            draft.create_subscriber(subscriber("other", &["gold"])).map(|_| Count(answer))
+        };
         store.edit_once(&key(message), EditOptions::default(), at(1), work)
     };
     shelf.mood.store(FAILS_AFTERWARDS, Ordering::Relaxed);
@@ -180,9 +221,12 @@ fn a_request_that_changes_nothing_is_remembered_too() {
     let shelf = Arc::new(Shelf::default());
     let store = store(&shelf);
     fill(&store);
-    let (key, revision) = (RequestKey::new("r", "Attach", b"x").unwrap().unwrap(), store.load().revision());
+    let (key, revision) =
+        (RequestKey::new("r", "Attach", b"x").unwrap().unwrap(), store.load().revision());
     for (repeated, answer) in [(false, 1), (true, 2)] {
-        let work = |draft: &mut Draft| draft.attach_target("gold", "all", "orders", "").map(|_| Count(answer));
+        let work = |draft: &mut Draft| {
+            draft.attach_target("gold", "all", "orders", "").map(|_| Count(answer))
+        };
         let edited = store.edit_once(&key, EditOptions::default(), at(1), work).unwrap();
         assert_eq!((edited.answer, edited.repeated), (Count(1), repeated));
     }
@@ -204,10 +248,30 @@ fn who_needs_what_cannot_be_read_is_refused_as_unavailable_and_others_are_served
     type Lose = fn(&mut Image);
     // What cannot be read, whom it keeps down, and what a caller whom nobody knows is told.
     let cases: [(Kind, &str, Lose, Reason); 4] = [
-        (Kind::Key, "acme-1", |image| image.keys.retain(|key| &*key.value.key.id != "acme-1"), Reason::LedgerUnavailable),
-        (Kind::Subscriber, "acme", |image| image.subscribers.retain(|one| &*one.value.id != "acme"), Reason::ApiKeyUnknown),
-        (Kind::Plan, "gold", |image| image.plans.retain(|plan| &*plan.value.id != "gold"), Reason::ApiKeyUnknown),
-        (Kind::Target, "users", |image| image.targets.retain(|target| &*target.value.id != "users"), Reason::ApiKeyUnknown),
+        (
+            Kind::Key,
+            "acme-1",
+            |image| image.keys.retain(|key| &*key.value.key.id != "acme-1"),
+            Reason::LedgerUnavailable,
+        ),
+        (
+            Kind::Subscriber,
+            "acme",
+            |image| image.subscribers.retain(|one| &*one.value.id != "acme"),
+            Reason::ApiKeyUnknown,
+        ),
+        (
+            Kind::Plan,
+            "gold",
+            |image| image.plans.retain(|plan| &*plan.value.id != "gold"),
+            Reason::ApiKeyUnknown,
+        ),
+        (
+            Kind::Target,
+            "users",
+            |image| image.targets.retain(|target| &*target.value.id != "users"),
+            Reason::ApiKeyUnknown,
+        ),
     ];
     for (kind, id, lose, unknown) in cases {
         let shelf = Arc::new(Shelf::default());
@@ -230,13 +294,26 @@ fn who_needs_what_cannot_be_read_is_refused_as_unavailable_and_others_are_served
         }
         let after = store(&shelf);
         assert_eq!(refusal(&after.load(), VALUE, "users"), Some(Reason::LedgerUnavailable), "{id}");
-        assert_eq!(refusal(&after.load(), OTHER, "orders"), None, "{id}: another customer is served");
-        assert_eq!(refusal(&after.load(), "a-value-that-nobody-has", "users"), Some(unknown), "{id}");
-        // Also where a later plan of the subscriber would cover it: the one that cannot be read comes first.
+        assert_eq!(
+            refusal(&after.load(), OTHER, "orders"),
+            None,
+            "{id}: another customer is served"
+        );
+        assert_eq!(
+            refusal(&after.load(), "a-value-that-nobody-has", "users"),
+            Some(unknown),
+            "{id}"
+        );
+        // Also where a later plan of the subscriber would cover it: the one that cannot be read
+        // comes first.
         if kind == Kind::Plan {
             assert_eq!(refusal(&after.load(), VALUE, "orders"), Some(Reason::LedgerUnavailable));
             tried(&after, |draft| draft.create_plan(plan("gold", &["users"])).map(|_| ())).unwrap();
-            assert_eq!(refusal(&after.load(), VALUE, "users"), None, "declared again, it is served again");
+            assert_eq!(
+                refusal(&after.load(), VALUE, "users"),
+                None,
+                "declared again, it is served again"
+            );
             assert_eq!(after.load().unreadable_resources().count(), 0);
         }
     }

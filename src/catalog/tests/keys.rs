@@ -35,9 +35,12 @@ fn any_bytes_may_be_presented() {
     assert_eq!(&*catalog.api_key(known.as_bytes()).unwrap().id, "acme-1");
     let mut longer = known.clone().into_bytes();
     longer.push(b' ');
-    for presented in
-        [&b""[..], b"\xff\x00", b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff", &longer]
-    {
+    for presented in [
+        &b""[..],
+        b"\xff\x00",
+        b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff",
+        &longer,
+    ] {
         assert!(catalog.api_key(presented).is_none());
     }
     assert!(catalog.api_key(&known.as_bytes()[1..]).is_none());
@@ -48,7 +51,9 @@ fn any_bytes_may_be_presented() {
 fn a_key_without_an_id_gets_one() {
     let store = furnished();
     let unnamed = ApiKey { about: about(""), ..key("", "acme") };
-    let made = edit(&store, 2, |draft| draft.create_key(unnamed, NewValue::Made).map(|(stored, _)| stored));
+    let made = edit(&store, 2, |draft| {
+        draft.create_key(unnamed, NewValue::Made).map(|(stored, _)| stored)
+    });
     assert!(made.value.key.id.starts_with("key-"));
     assert_eq!(made.value.key.about.display_name, *made.value.key.id);
     assert!(store.load().keys_of("acme").any(|id| *id == made.value.key.id));
@@ -66,7 +71,11 @@ fn values_are_checked_and_unique() {
     assert_eq!(mistake(import("spaces are not allowed here")).0, "value");
     assert_eq!(import(&value_of("acme-1")), EditError::ValueInUse { id: "acme-1".into() });
     edit(&store, 2, |draft| draft.delete_key("acme-1", ""));
-    edit(&store, 3, |draft| draft.create_key(key("new", "zeta"), NewValue::Given(&value_of("acme-1"))).map(|(stored, _)| stored));
+    edit(&store, 3, |draft| {
+        draft
+            .create_key(key("new", "zeta"), NewValue::Given(&value_of("acme-1")))
+            .map(|(stored, _)| stored)
+    });
     assert_eq!(&*store.load().api_key(value_of("acme-1").as_bytes()).unwrap().subscriber, "zeta");
 }
 
@@ -77,13 +86,20 @@ fn an_update_keeps_the_value_and_the_subscriber() {
     let updated = edit(&store, 2, |draft| draft.replace_key(disabled));
     assert_eq!(updated.value.key.last_four, "more");
     let catalog = store.snapshot();
-    assert!(!catalog.api_key(value_of("acme-1").as_bytes()).unwrap().enabled, "a look-up by value sees the edit");
-    assert_eq!(mistake(refused(&store, |draft| draft.replace_key(key("acme-1", "zeta")))).0, "subscriber");
+    assert!(
+        !catalog.api_key(value_of("acme-1").as_bytes()).unwrap().enabled,
+        "a look-up by value sees the edit"
+    );
+    assert_eq!(
+        mistake(refused(&store, |draft| draft.replace_key(key("acme-1", "zeta")))).0,
+        "subscriber"
+    );
 }
 
 #[test]
 fn a_key_needs_a_subscriber() {
     let store = furnished();
-    let (field, reason) = mistake(refused(&store, |draft| draft.create_key(key("k", "nobody"), NewValue::Made)));
+    let (field, reason) =
+        mistake(refused(&store, |draft| draft.create_key(key("k", "nobody"), NewValue::Made)));
     assert_eq!((field.as_str(), reason.as_str()), ("subscriber", "`nobody` does not exist"));
 }

@@ -32,7 +32,8 @@ struct Origin {
 }
 
 impl Declared {
-    /// Reads files. Each must hold a resource, unless `none` says that they may be there to say that there are none.
+    /// Reads files. Each must hold a resource, unless `none` says that they may be there to say
+    /// that there are none.
     pub(super) fn read(files: &[PathBuf], none: bool) -> Result<Self, Failure> {
         let mut all = Self {
             message: ApplyRequest::default(),
@@ -70,7 +71,10 @@ impl Declared {
         let blank = document.left_blank();
         let (file, found) = json::declared_in_part(document.value.clone());
         // What is blank would be told a second time, as null.
-        let found = found.iter().filter(|one| blank.iter().all(|blank| blank.field != one.field)).chain(&blank);
+        let found = found
+            .iter()
+            .filter(|one| blank.iter().all(|blank| blank.field != one.field))
+            .chain(&blank);
         mistakes.extend(found.map(|mistake| document.told(mistake)));
         file.notes.iter().for_each(|text| note(&format!("{}: {text}", document.name())));
         let document_at = self.documents.len();
@@ -108,12 +112,20 @@ impl Declared {
         ];
         for (list, origins, in_file) in lists {
             let Some((at, rest)) = item(&mistake.field, list) else { continue };
-            let Some((origin, document)) = origins.get(at).and_then(|origin| Some((origin, self.documents.get(origin.document)?))) else {
+            let Some((origin, document)) = origins
+                .get(at)
+                .and_then(|origin| Some((origin, self.documents.get(origin.document)?)))
+            else {
                 continue;
             };
             // What wraps a resource in the message is not in the file.
-            let rest = rest.replacen(".subscriber.", ".", usize::from(list == "subscribers")).replace(".api_key.", ".");
-            return document.told(&Invalid::new(format!("{in_file}[{}]{rest}", origin.at), mistake.reason.clone()));
+            let rest = rest
+                .replacen(".subscriber.", ".", usize::from(list == "subscribers"))
+                .replace(".api_key.", ".");
+            return document.told(&Invalid::new(
+                format!("{in_file}[{}]{rest}", origin.at),
+                mistake.reason.clone(),
+            ));
         }
         mistake.to_string()
     }

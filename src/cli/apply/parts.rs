@@ -15,7 +15,8 @@ pub(super) fn of(set: ApplyRequest) -> Vec<ApplyRequest> {
     if set.encoded_len() <= PART_BYTES {
         return vec![set];
     }
-    let ApplyRequest { targets, usage_plans, subscribers, target_masks, usage_plan_masks, .. } = set;
+    let ApplyRequest { targets, usage_plans, subscribers, target_masks, usage_plan_masks, .. } =
+        set;
     let first = ApplyRequest {
         prune: set.prune,
         validate_only: set.validate_only,
@@ -67,17 +68,26 @@ mod tests {
     use prost_types::FieldMask;
 
     use super::{PART_BYTES, of};
-    use crate::grpc::pb::tollgate::{ApplyRequest, Subscriber, SubscriberWithKeys, Target, UsagePlan};
+    use crate::grpc::pb::tollgate::{
+        ApplyRequest, Subscriber, SubscriberWithKeys, Target, UsagePlan,
+    };
 
     #[test]
     fn a_large_set_is_cut_into_parts_that_hold_all_of_it_in_its_order() {
         let description = "x".repeat(3_000);
-        let target = |i: usize| Target { id: format!("t{i}"), description: description.clone(), ..Default::default() };
+        let target = |i: usize| Target {
+            id: format!("t{i}"),
+            description: description.clone(),
+            ..Default::default()
+        };
         let mask = |i: usize| FieldMask { paths: vec![format!("m{i}")] };
         let set = ApplyRequest {
             targets: (0..200).map(target).collect(),
             target_masks: (0..200).map(mask).collect(),
-            usage_plans: vec![UsagePlan { description: "x".repeat(2 * PART_BYTES), ..Default::default() }],
+            usage_plans: vec![UsagePlan {
+                description: "x".repeat(2 * PART_BYTES),
+                ..Default::default()
+            }],
             usage_plan_masks: vec![mask(7)],
             subscribers: (0..5_000)
                 .map(|i| SubscriberWithKeys {
@@ -91,7 +101,8 @@ mod tests {
         };
         let parts = of(set.clone());
         assert!(parts.len() >= 5);
-        assert!(parts.iter().all(|part| part.encoded_len() <= PART_BYTES || part.usage_plans.len() == 1 && part.targets.is_empty()));
+        assert!(parts.iter().all(|part| part.encoded_len() <= PART_BYTES
+            || part.usage_plans.len() == 1 && part.targets.is_empty()));
         assert!(parts.iter().all(|part| part.targets.len() == part.target_masks.len()));
         let mut whole = ApplyRequest::default();
         parts.iter().for_each(|part| whole.merge(part.encode_to_vec().as_slice()).unwrap());

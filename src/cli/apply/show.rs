@@ -12,7 +12,11 @@ pub(super) fn change(change: &Change) -> String {
         Action::Delete => '-',
         Action::Unspecified => '?',
     };
-    let fields = if change.action() == Action::Update { format!(" ({})", change.fields.join(", ")) } else { String::new() };
+    let fields = if change.action() == Action::Update {
+        format!(" ({})", change.fields.join(", "))
+    } else {
+        String::new()
+    };
     let values: String = change.values.iter().map(value).collect();
     format!("{mark} {} {}{fields}\n{values}", change.kind, change.id)
 }
@@ -21,17 +25,29 @@ pub(super) fn change(change: &Change) -> String {
 fn value(value: &Value) -> String {
     let removed = if value.before.is_some() && value.after.is_none() { " (removed)" } else { "" };
     let said = |text: Option<&String>| text.map_or("none".to_owned(), |text| visible(text));
-    format!("    {}: {} → {}{removed}\n", visible(&value.path), said(value.before.as_ref()), said(value.after.as_ref()))
+    format!(
+        "    {}: {} → {}{removed}\n",
+        visible(&value.path),
+        said(value.before.as_ref()),
+        said(value.after.as_ref())
+    )
 }
 
 /// Names come from others, and a terminal obeys control characters.
 fn visible(text: &str) -> String {
-    text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect::<Vec<_>>() } else { vec![c] }).collect()
+    text.chars()
+        .flat_map(|c| if c.is_control() { c.escape_default().collect::<Vec<_>>() } else { vec![c] })
+        .collect()
 }
 
 pub(super) fn summary(answer: &ApplyResponse, dry_run: bool) -> String {
     let count = |action| answer.changes.iter().filter(|change| change.action() == action).count();
-    let counts = format!("{} created, {} updated, {} deleted", count(Action::Create), count(Action::Update), count(Action::Delete));
+    let counts = format!(
+        "{} created, {} updated, {} deleted",
+        count(Action::Create),
+        count(Action::Update),
+        count(Action::Delete)
+    );
     match (answer.changes.is_empty(), dry_run) {
         (true, _) => "nothing to change: all is as the files say".to_owned(),
         (false, true) => format!("nothing was changed (--dry-run); it would be: {counts}"),
@@ -46,7 +62,13 @@ mod tests {
     use crate::grpc::pb::tollgate::apply_response::change::Action;
     use crate::grpc::pb::tollgate::apply_response::{Change, Value};
 
-    fn changed(action: Action, kind: &str, id: &str, fields: &[&str], values: &[(&str, Option<&str>, Option<&str>)]) -> Change {
+    fn changed(
+        action: Action,
+        kind: &str,
+        id: &str,
+        fields: &[&str],
+        values: &[(&str, Option<&str>, Option<&str>)],
+    ) -> Change {
         let value = |(path, before, after): &(&str, Option<&str>, Option<&str>)| Value {
             path: (*path).to_owned(),
             before: before.map(str::to_owned),
@@ -65,7 +87,13 @@ mod tests {
     fn a_change_shows_what_was_and_what_is_and_all_of_them_are_counted() {
         let changes = vec![
             changed(Action::Create, "plan", "gold", &[], &[]),
-            changed(Action::Update, "target", "orders", &["rate_limit"], &[("rate_limit", Some("5000/s burst 5000"), None)]),
+            changed(
+                Action::Update,
+                "target",
+                "orders",
+                &["rate_limit"],
+                &[("rate_limit", Some("5000/s burst 5000"), None)],
+            ),
             changed(
                 Action::Update,
                 "subscriber",
@@ -86,7 +114,10 @@ mod tests {
         ");
         let answer = ApplyResponse { changes };
         assert_eq!(summary(&answer, false), "1 created, 2 updated, 1 deleted");
-        assert_eq!(summary(&answer, true), "nothing was changed (--dry-run); it would be: 1 created, 2 updated, 1 deleted");
+        assert_eq!(
+            summary(&answer, true),
+            "nothing was changed (--dry-run); it would be: 1 created, 2 updated, 1 deleted"
+        );
         assert!(summary(&ApplyResponse::default(), true).starts_with("nothing to change"));
     }
 }

@@ -74,8 +74,17 @@ impl Given {
 
     /// The fields of `editable` that a file names, in either spelling.
     pub(in crate::cli) fn in_file(value: &Value, editable: &[&'static str]) -> Self {
-        let names: Vec<String> = value.as_object().map(|fields| fields.keys().map(|name| snake(name)).collect()).unwrap_or_default();
-        Self(editable.iter().filter(|field| names.iter().any(|name| name == *field)).map(|&field| field.to_owned()).collect())
+        let names: Vec<String> = value
+            .as_object()
+            .map(|fields| fields.keys().map(|name| snake(name)).collect())
+            .unwrap_or_default();
+        Self(
+            editable
+                .iter()
+                .filter(|field| names.iter().any(|name| name == *field))
+                .map(|&field| field.to_owned())
+                .collect(),
+        )
     }
 
     pub(in crate::cli) fn has(&self, name: &str) -> bool {
@@ -85,7 +94,9 @@ impl Given {
     /// The mask of an update of just that.
     pub(in crate::cli) fn mask(self) -> Result<FieldMask, Failure> {
         if self.0.is_empty() {
-            return Err(Failure::unusable("nothing to change was given (--help lists what can be)"));
+            return Err(Failure::unusable(
+                "nothing to change was given (--help lists what can be)",
+            ));
         }
         Ok(FieldMask { paths: self.0 })
     }
@@ -93,5 +104,9 @@ impl Given {
 
 /// `displayName` as `display_name`.
 fn snake(name: &str) -> String {
-    name.chars().flat_map(|c| c.is_ascii_uppercase().then_some('_').into_iter().chain([c.to_ascii_lowercase()])).collect()
+    name.chars()
+        .flat_map(|c| {
+            c.is_ascii_uppercase().then_some('_').into_iter().chain([c.to_ascii_lowercase()])
+        })
+        .collect()
 }

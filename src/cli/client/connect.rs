@@ -18,7 +18,8 @@ use crate::grpc::pb::rls::rate_limit_service_client::RateLimitServiceClient;
 use crate::grpc::pb::tollgate::decision_service_client::DecisionServiceClient;
 use crate::grpc::pb::tollgate::usage_plan_service_client::UsagePlanServiceClient;
 
-/// The largest answer that is read: a page of large plans is more than the 4 MB that gRPC clients take by default.
+/// The largest answer that is read: a page of large plans is more than the 4 MB that gRPC clients
+/// take by default.
 const MAX_ANSWER_BYTES: usize = 256 << 20;
 
 /// How long an answer is waited for, and one that takes long.
@@ -30,12 +31,25 @@ const PATIENT_MS: u64 = 900_000;
 #[command(next_help_heading = "Server and output")]
 pub(in crate::cli) struct Args {
     /// Where the server's gRPC port is
-    #[arg(long, global = true, env = "TOLLGATE_SERVER", value_name = "HOST:PORT", default_value = "127.0.0.1:8081")]
+    #[arg(
+        long,
+        global = true,
+        env = "TOLLGATE_SERVER",
+        value_name = "HOST:PORT",
+        default_value = "127.0.0.1:8081"
+    )]
     server: String,
     /// A token that the server asks for, sent as `authorization: Bearer`
-    #[arg(long, global = true, env = "TOLLGATE_TOKEN", hide_env_values = true, allow_hyphen_values = true)]
+    #[arg(
+        long,
+        global = true,
+        env = "TOLLGATE_TOKEN",
+        hide_env_values = true,
+        allow_hyphen_values = true
+    )]
     token: Option<String>,
-    /// How long to wait for each answer of the server [default: 10000; for a large set of `apply`: 900000]
+    /// How long to wait for each answer of the server [default: 10000; for a large set of `apply`:
+    /// 900000]
     #[arg(long, global = true, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..=86_400_000))]
     timeout_ms: Option<u64>,
     /// A table for people, or JSON for programs
@@ -48,7 +62,13 @@ pub(in crate::cli) struct Args {
     #[arg(long, global = true, env = "TOLLGATE_CLIENT_CERT", value_name = "FILE", requires_all = ["tls_ca", "tls_key"])]
     tls_cert: Option<PathBuf>,
     /// Its private key, PEM
-    #[arg(long, global = true, env = "TOLLGATE_CLIENT_KEY", value_name = "FILE", requires = "tls_cert")]
+    #[arg(
+        long,
+        global = true,
+        env = "TOLLGATE_CLIENT_KEY",
+        value_name = "FILE",
+        requires = "tls_cert"
+    )]
     tls_key: Option<PathBuf>,
 }
 
@@ -73,15 +93,23 @@ impl Client {
         let timeout_ms = args.timeout_ms.unwrap_or(TIMEOUT_MS);
         let timeout = Duration::from_millis(timeout_ms);
         let scheme = if args.tls_ca.is_some() { "https" } else { "http" };
-        let not_an_address = || Failure::unusable(format!("--server: `{}` is not HOST:PORT, such as 127.0.0.1:8081", args.server));
+        let not_an_address = || {
+            Failure::unusable(format!(
+                "--server: `{}` is not HOST:PORT, such as 127.0.0.1:8081",
+                args.server
+            ))
+        };
         let (host, port) = args.server.rsplit_once(':').ok_or_else(not_an_address)?;
         if host.is_empty() || host.contains('/') || port.parse::<u16>().is_err() {
             return Err(not_an_address());
         }
-        let mut endpoint =
-            Endpoint::from_shared(format!("{scheme}://{}", args.server)).map_err(|_| not_an_address())?.connect_timeout(timeout);
+        let mut endpoint = Endpoint::from_shared(format!("{scheme}://{}", args.server))
+            .map_err(|_| not_an_address())?
+            .connect_timeout(timeout);
         if let Some(tls) = tls(&args)? {
-            endpoint = endpoint.tls_config(tls).map_err(|error| Failure::unusable(format!("--tls-ca: {}", failure::innermost(&error))))?;
+            endpoint = endpoint.tls_config(tls).map_err(|error| {
+                Failure::unusable(format!("--tls-ca: {}", failure::innermost(&error)))
+            })?;
         }
         let caller = Caller { bearer: args.token.as_deref().map(bearer).transpose()?, timeout };
         Ok(Self {
@@ -106,7 +134,8 @@ impl Client {
         patient
     }
 
-    /// Where the server is and the token that it asks for, for a command that connects by itself, and without TLS.
+    /// Where the server is and the token that it asks for, for a command that connects by itself,
+    /// and without TLS.
     pub(in crate::cli) fn plain(&self, command: &str) -> Result<(String, Option<String>), Failure> {
         if self.speaks_tls {
             return Err(Failure::unusable(format!("--tls-ca: `{command}` does not speak TLS")));
@@ -120,7 +149,8 @@ impl Client {
     }
 
     pub(in crate::cli) fn usage_plans(&self) -> UsagePlanServiceClient<Calls> {
-        UsagePlanServiceClient::with_interceptor(self.channel.clone(), self.caller.clone()).max_decoding_message_size(MAX_ANSWER_BYTES)
+        UsagePlanServiceClient::with_interceptor(self.channel.clone(), self.caller.clone())
+            .max_decoding_message_size(MAX_ANSWER_BYTES)
     }
 
     pub(in crate::cli) fn rate_limits(&self) -> RateLimitServiceClient<Calls> {
@@ -128,16 +158,23 @@ impl Client {
     }
 
     pub(in crate::cli) fn decisions(&self) -> DecisionServiceClient<Calls> {
-        DecisionServiceClient::with_interceptor(self.channel.clone(), self.caller.clone()).max_decoding_message_size(MAX_ANSWER_BYTES)
+        DecisionServiceClient::with_interceptor(self.channel.clone(), self.caller.clone())
+            .max_decoding_message_size(MAX_ANSWER_BYTES)
     }
 
     /// Waits for an answer, no longer than was asked for.
-    pub(in crate::cli) async fn answer<T>(&self, call: impl Future<Output = Result<Response<T>, Status>>) -> Result<T, Failure> {
+    pub(in crate::cli) async fn answer<T>(
+        &self,
+        call: impl Future<Output = Result<Response<T>, Status>>,
+    ) -> Result<T, Failure> {
         self.reply(call).await.map_err(|status| self.failure(&status))
     }
 
     /// The same, with the status of a refusal as it is.
-    pub(in crate::cli) async fn reply<T>(&self, call: impl Future<Output = Result<Response<T>, Status>>) -> Result<T, Status> {
+    pub(in crate::cli) async fn reply<T>(
+        &self,
+        call: impl Future<Output = Result<Response<T>, Status>>,
+    ) -> Result<T, Status> {
         match tokio::time::timeout(Duration::from_millis(self.timeout_ms), call).await {
             Ok(Ok(response)) => Ok(response.into_inner()),
             Ok(Err(status)) => Err(status),
@@ -158,7 +195,12 @@ impl Client {
     }
 
     /// Prints a message of the contract, `name`: as `table` says it to people, or in JSON.
-    pub(in crate::cli) fn show<M: Message>(&self, name: &str, message: &M, table: impl FnOnce(&M) -> String) -> Result<(), Failure> {
+    pub(in crate::cli) fn show<M: Message>(
+        &self,
+        name: &str,
+        message: &M,
+        table: impl FnOnce(&M) -> String,
+    ) -> Result<(), Failure> {
         match self.output {
             Output::Table => print(&table(message)),
             Output::Json => {
@@ -187,22 +229,25 @@ impl Interceptor for Caller {
 }
 
 fn bearer(token: &str) -> Result<MetadataValue<Ascii>, Failure> {
-    let mut value: MetadataValue<Ascii> =
-        format!("Bearer {token}").parse().map_err(|_| Failure::unusable("--token: a token is visible ASCII characters alone"))?;
+    let mut value: MetadataValue<Ascii> = format!("Bearer {token}")
+        .parse()
+        .map_err(|_| Failure::unusable("--token: a token is visible ASCII characters alone"))?;
     value.set_sensitive(true);
     Ok(value)
 }
 
 fn tls(args: &Args) -> Result<Option<ClientTlsConfig>, Failure> {
     let Some(authority) = &args.tls_ca else { return Ok(None) };
-    let mut tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem(authority, "CERTIFICATE")?));
+    let mut tls = ClientTlsConfig::new()
+        .ca_certificate(Certificate::from_pem(pem(authority, "CERTIFICATE")?));
     if let (Some(cert), Some(key)) = (&args.tls_cert, &args.tls_key) {
         tls = tls.identity(Identity::from_pem(pem(cert, "CERTIFICATE")?, pem(key, "PRIVATE KEY")?));
     }
     Ok(Some(tls))
 }
 
-/// The text of a PEM file, which must hold something of that kind: a file without any would be taken for one that trusts nobody.
+/// The text of a PEM file, which must hold something of that kind: a file without any would be
+/// taken for one that trusts nobody.
 fn pem(path: &Path, kind: &str) -> Result<String, Failure> {
     let text = file::read(path)?;
     if text.contains(&format!("{kind}-----")) {

@@ -75,7 +75,8 @@ impl Delete {
     }
 }
 
-/// The flags of attaching a target to a plan and of detaching it; which is named first depends on the command.
+/// The flags of attaching a target to a plan and of detaching it; which is named first depends on
+/// the command.
 #[derive(Clone, Debug, clap::Args)]
 pub(in crate::cli) struct Connection {
     #[command(flatten)]
@@ -106,7 +107,11 @@ pub(in crate::cli) async fn attach(
     Ok(plan)
 }
 
-pub(in crate::cli) async fn detach(client: &Client, (plan, target): (String, String), how: Connection) -> Result<UsagePlan, Failure> {
+pub(in crate::cli) async fn detach(
+    client: &Client,
+    (plan, target): (String, String),
+    how: Connection,
+) -> Result<UsagePlan, Failure> {
     let request = DetachTargetRequest {
         plan,
         target,

@@ -39,19 +39,25 @@ pub(super) fn is_timeout(status: &Status) -> bool {
         }
         source = error.source();
     }
-    status.code() == Code::DeadlineExceeded || (status.code() == Code::Cancelled && status.message() == "Timeout expired")
+    status.code() == Code::DeadlineExceeded
+        || (status.code() == Code::Cancelled && status.message() == "Timeout expired")
 }
 
 fn text(status: &Status, server: &str) -> String {
     // A status that the server sent has no source: then the connection failed.
     if let Some(source) = status.source() {
-        return format!("the server at {server} cannot be reached (--server, TOLLGATE_SERVER): {}", innermost(source));
+        return format!(
+            "the server at {server} cannot be reached (--server, TOLLGATE_SERVER): {}",
+            innermost(source)
+        );
     }
     match (status.code(), status.message()) {
         (Code::Unimplemented, _) => format!(
             "the server at {server} does not know this call: it is another program or version, or it serves this elsewhere (admin_grpc_addr)"
         ),
-        (Code::Unauthenticated, "") => "the server asks for a token (--token, TOLLGATE_TOKEN)".to_owned(),
+        (Code::Unauthenticated, "") => {
+            "the server asks for a token (--token, TOLLGATE_TOKEN)".to_owned()
+        }
         (Code::OutOfRange, message) if message.contains("message length too large") => {
             format!("{message}: raise `grpc.max_message_bytes` of the server, or send less at once")
         }
@@ -122,6 +128,9 @@ mod tests {
         let refused = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
         let failure = of(&Status::from_error(Box::new(refused)), "h:1");
         assert_eq!(failure.code, FAILED);
-        assert_eq!(failure.text, "the server at h:1 cannot be reached (--server, TOLLGATE_SERVER): connection refused");
+        assert_eq!(
+            failure.text,
+            "the server at h:1 cannot be reached (--server, TOLLGATE_SERVER): connection refused"
+        );
     }
 }

@@ -30,7 +30,10 @@ pub(in crate::cli) fn read_line(path: &Path) -> Result<String, Failure> {
     let text = read(path)?;
     let line = text.trim_end_matches(['\r', '\n']);
     if line.is_empty() || line.contains('\n') {
-        return Err(Failure::unusable(format!("{}: must hold the value alone, on one line", name(path))));
+        return Err(Failure::unusable(format!(
+            "{}: must hold the value alone, on one line",
+            name(path)
+        )));
     }
     Ok(line.to_owned())
 }
@@ -75,9 +78,16 @@ impl Document {
 pub(in crate::cli) fn documents(path: &Path) -> Result<Vec<Document>, Failure> {
     let file: Arc<str> = name(path).into();
     match documents_of(&read(path)?) {
-        Ok(documents) => Ok(documents.into_iter().map(|(value, root)| Document { file: Arc::clone(&file), value, root }).collect()),
-        Err(Unreadable { line: Some(line), reason }) => Err(Failure::unusable(format!("{file}:{line}: {reason}"))),
-        Err(Unreadable { line: None, reason }) => Err(Failure::unusable(format!("{file}: {reason}"))),
+        Ok(documents) => Ok(documents
+            .into_iter()
+            .map(|(value, root)| Document { file: Arc::clone(&file), value, root })
+            .collect()),
+        Err(Unreadable { line: Some(line), reason }) => {
+            Err(Failure::unusable(format!("{file}:{line}: {reason}")))
+        }
+        Err(Unreadable { line: None, reason }) => {
+            Err(Failure::unusable(format!("{file}: {reason}")))
+        }
     }
 }
 
@@ -85,11 +95,16 @@ pub(in crate::cli) fn documents(path: &Path) -> Result<Vec<Document>, Failure> {
 pub(in crate::cli) fn document(path: &Path) -> Result<Document, Failure> {
     match <[Document; 1]>::try_from(documents(path)?) {
         Ok([document]) => Ok(document),
-        Err(many) => Err(Failure::unusable(format!("{}: must hold one document, not {}", name(path), many.len()))),
+        Err(many) => Err(Failure::unusable(format!(
+            "{}: must hold one document, not {}",
+            name(path),
+            many.len()
+        ))),
     }
 }
 
-/// The message that a file of JSON or YAML describes, and which of its `editable` fields the file names. `id` replaces the file's.
+/// The message that a file of JSON or YAML describes, and which of its `editable` fields the file
+/// names. `id` replaces the file's.
 pub(in crate::cli) fn message<T: Message + Default>(
     path: &Path,
     full_name: &str,
@@ -124,7 +139,8 @@ type Parsed = (Value, Option<Arc<Node>>);
 fn documents_of(text: &str) -> Result<Vec<Parsed>, Unreadable> {
     let as_json = match serde_json::from_str(text) {
         Ok(value) => {
-            // JSON is YAML, and only that reader tells of lines and of repeated keys. What it cannot read is JSON all the same.
+            // JSON is YAML, and only that reader tells of lines and of repeated keys. What it
+            // cannot read is JSON all the same.
             return match yaml::parse(text) {
                 Ok(document) => once(&document).map(|()| vec![(value, Some(document.root))]),
                 Err(_) => Ok(vec![(value, None)]),
@@ -132,9 +148,11 @@ fn documents_of(text: &str) -> Result<Vec<Parsed>, Unreadable> {
         }
         Err(error) => error,
     };
-    let values: Result<Vec<Parsed>, Unreadable> = parts(text).iter().map(|part| from_yaml(part)).collect();
+    let values: Result<Vec<Parsed>, Unreadable> =
+        parts(text).iter().map(|part| from_yaml(part)).collect();
     if text.trim_start().starts_with('{') {
-        return values.map_err(|_| Unreadable { line: Some(as_json.line()), reason: as_json.to_string() });
+        return values
+            .map_err(|_| Unreadable { line: Some(as_json.line()), reason: as_json.to_string() });
     }
     values
 }
@@ -147,15 +165,16 @@ fn from_yaml(text: &str) -> Result<Parsed, Unreadable> {
 
 fn once(document: &yaml::Document) -> Result<(), Unreadable> {
     match document.repeated.first() {
-        Some(yaml::Repeated { line, key }) => {
-            Err(Unreadable { line: usize::try_from(*line).ok(), reason: format!("`{key}` is there already") })
-        }
+        Some(yaml::Repeated { line, key }) => Err(Unreadable {
+            line: usize::try_from(*line).ok(),
+            reason: format!("`{key}` is there already"),
+        }),
         None => Ok(()),
     }
 }
 
-/// The documents of a YAML text, each with as many empty lines before it that its own lines keep their numbers. Those without content are
-/// left out, unless there is no other.
+/// The documents of a YAML text, each with as many empty lines before it that its own lines keep
+/// their numbers. Those without content are left out, unless there is no other.
 fn parts(text: &str) -> Vec<String> {
     let mut parts = vec![String::new()];
     for (at, line) in text.lines().enumerate() {
@@ -167,7 +186,9 @@ fn parts(text: &str) -> Vec<String> {
             part.push('\n');
         }
     }
-    let says_something = |part: &String| part.lines().any(|line| !line.is_empty() && line != "---" && !line.starts_with(['#', '%']));
+    let says_something = |part: &String| {
+        part.lines().any(|line| !line.is_empty() && line != "---" && !line.starts_with(['#', '%']))
+    };
     let found: Vec<String> = parts.into_iter().filter(says_something).collect();
     if found.is_empty() { vec![String::new()] } else { found }
 }
@@ -188,7 +209,10 @@ mod tests {
         assert_eq!(values("{\"a\": 1,\n\t\"b\": [\"x\"]}"), std::slice::from_ref(&one), "tabs too");
         assert_eq!(values("# say\n---\na: 1\nb: [x]\n"), std::slice::from_ref(&one));
         assert_eq!(values("{a: 1, b: [x]}"), std::slice::from_ref(&one));
-        assert_eq!(values("a: 1\nb: [x]\n---\n# nothing\n--- # two\nc: |\n  -- -\n"), [one, json!({"c": "-- -\n"})]);
+        assert_eq!(
+            values("a: 1\nb: [x]\n---\n# nothing\n--- # two\nc: |\n  -- -\n"),
+            [one, json!({"c": "-- -\n"})]
+        );
         assert_eq!(values(""), [json!(null)]);
         assert_eq!(values("# nothing\n"), [json!(null)]);
     }

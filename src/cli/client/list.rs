@@ -9,8 +9,8 @@ const PAGE_SIZE: i32 = 200;
 #[derive(Clone, Debug, clap::Args)]
 #[group(skip)]
 pub(in crate::cli) struct Args {
-    /// Terms that all hold: part of an id or a name, `display_name:PART`, `id=ID`, `labels.NAME=VALUE`, `plan=ID`, `target=ID`,
-    /// `subscriber=ID`, and of keys `enabled=false`
+    /// Terms that all hold: part of an id or a name, `display_name:PART`, `id=ID`,
+    /// `labels.NAME=VALUE`, `plan=ID`, `target=ID`, `subscriber=ID`, and of keys `enabled=false`
     #[arg(long, value_name = "TERMS", default_value = "", hide_default_value = true)]
     filter: String,
     /// `id`, `display_name` or `update_time`, and ` desc` for the other way round [default: id]
@@ -24,7 +24,8 @@ pub(in crate::cli) struct Args {
     page_token: Option<String>,
 }
 
-/// A page as a server answers it: what is on it, the token of the next one, and how many there are over all pages.
+/// A page as a server answers it: what is on it, the token of the next one, and how many there are
+/// over all pages.
 pub(in crate::cli) type Page<T> = (Vec<T>, String, i32);
 
 /// Fetches the page that was asked for, or all of them as one.
@@ -34,8 +35,12 @@ pub(in crate::cli) async fn fetch<T, R: From<ListRequest>>(
 ) -> Result<Page<T>, Failure> {
     let one = args.page_size.is_some() || args.page_token.is_some();
     let page_size = args.page_size.unwrap_or(if one { 0 } else { PAGE_SIZE });
-    let mut request =
-        ListRequest { page_size, page_token: args.page_token.unwrap_or_default(), filter: args.filter, order_by: args.order_by };
+    let mut request = ListRequest {
+        page_size,
+        page_token: args.page_token.unwrap_or_default(),
+        filter: args.filter,
+        order_by: args.order_by,
+    };
     let (mut items, mut next, mut total) = page(request.clone().into()).await?;
     while !one && !next.is_empty() {
         request.page_token = next;
@@ -47,14 +52,21 @@ pub(in crate::cli) async fn fetch<T, R: From<ListRequest>>(
 }
 
 /// The last line of a list: `total: 2 plans`, or what part of them this page is.
-pub(in crate::cli) fn total_line(shown: usize, next_page_token: &str, total: i32, one: &str) -> String {
+pub(in crate::cli) fn total_line(
+    shown: usize,
+    next_page_token: &str,
+    total: i32,
+    one: &str,
+) -> String {
     let many = if total == 1 { one.to_owned() } else { format!("{one}s") };
     if next_page_token.is_empty() && usize::try_from(total).is_ok_and(|total| total <= shown) {
         format!("total: {shown} {many}\n")
     } else if next_page_token.is_empty() {
         format!("total: {total} {many}, the last {shown} of them here\n")
     } else {
-        format!("total: {total} {many}, {shown} of them here; the next with --page-token {next_page_token}\n")
+        format!(
+            "total: {total} {many}, {shown} of them here; the next with --page-token {next_page_token}\n"
+        )
     }
 }
 
@@ -63,15 +75,27 @@ mod tests {
     use super::{Args, ListRequest, fetch, total_line};
     use crate::cli::Failure;
 
-    fn ask(page_size: Option<i32>, page_token: Option<&str>) -> (Vec<u32>, String, Vec<(i32, String)>) {
-        let args = Args { filter: "f".into(), order_by: "id".into(), page_size, page_token: page_token.map(str::to_owned) };
+    fn ask(
+        page_size: Option<i32>,
+        page_token: Option<&str>,
+    ) -> (Vec<u32>, String, Vec<(i32, String)>) {
+        let args = Args {
+            filter: "f".into(),
+            order_by: "id".into(),
+            page_size,
+            page_token: page_token.map(str::to_owned),
+        };
         let mut asked = Vec::new();
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let fetched = runtime.block_on(fetch(args, async |request: ListRequest| {
             assert_eq!((request.filter.as_str(), request.order_by.as_str()), ("f", "id"));
             let at: u32 = request.page_token.parse().unwrap_or(0);
             asked.push((request.page_size, request.page_token));
-            Ok::<_, Failure>((vec![at, at + 1], if at < 4 { (at + 2).to_string() } else { String::new() }, 6))
+            Ok::<_, Failure>((
+                vec![at, at + 1],
+                if at < 4 { (at + 2).to_string() } else { String::new() },
+                6,
+            ))
         }));
         let (items, next, total) = fetched.unwrap();
         assert_eq!(total, 6);

@@ -1,4 +1,5 @@
-//! What commands say, on standard output and beside it. Either may be a pipe that somebody closes early, or a file on a full disk.
+//! What commands say, on standard output and beside it. Either may be a pipe that somebody closes
+//! early, or a file on a full disk.
 
 use std::fs::File;
 use std::io::{self, ErrorKind};
@@ -13,7 +14,8 @@ pub(in crate::cli) enum Output {
     Json,
 }
 
-/// Writes to standard output. That nobody reads on is no failure: `… | head` is done when it has its lines.
+/// Writes to standard output. That nobody reads on is no failure: `… | head` is done when it has
+/// its lines.
 pub(in crate::cli) fn print(text: &str) -> Result<(), Failure> {
     told(write(io::stdout().as_fd(), text), "standard output")
 }
@@ -32,7 +34,8 @@ pub(in crate::cli) fn note(text: &str) {
     let _ = write(io::stderr().as_fd(), &format!("tollgate: {text}\n"));
 }
 
-/// In one piece and without a buffer, of which a rest would be left over where it fails. A reader that has gone away wants no more.
+/// In one piece and without a buffer, of which a rest would be left over where it fails. A reader
+/// that has gone away wants no more.
 fn write(to: impl AsFd, text: &str) -> io::Result<()> {
     let mut to = File::from(to.as_fd().try_clone_to_owned()?);
     match write_whole(&mut to, text.as_bytes(), &mut 0) {
@@ -41,7 +44,8 @@ fn write(to: impl AsFd, text: &str) -> io::Result<()> {
     }
 }
 
-/// What clap has to say instead of a command: help and the version on standard output, mistakes beside it.
+/// What clap has to say instead of a command: help and the version on standard output, mistakes
+/// beside it.
 pub(in crate::cli) fn say(of: &clap::Error) -> Result<(), Failure> {
     match of.print() {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {

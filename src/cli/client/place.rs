@@ -1,4 +1,5 @@
-//! Where in a file a mistake is, in the words of the file: `b.yaml:12: plans[1] (silver): rateLimit.requestsPerSecond must be more than 0`.
+//! Where in a file a mistake is, in the words of the file:
+//! `b.yaml:12: plans[1] (silver): rateLimit.requestsPerSecond must be more than 0`.
 
 use crate::cli::Failure;
 use crate::decide::invalid::Invalid;
@@ -23,15 +24,23 @@ pub(in crate::cli) fn refused(mut told: Vec<String>, more: usize) -> Failure {
     }
     let count = told.len() + more;
     told.truncate(TOLD);
-    let rest = if count > told.len() { format!("\n  and {} more", count - told.len()) } else { String::new() };
-    Failure::unusable(format!("{count} mistakes, and nothing was changed:\n  {}{rest}", told.join("\n  ")))
+    let rest = if count > told.len() {
+        format!("\n  and {} more", count - told.len())
+    } else {
+        String::new()
+    };
+    Failure::unusable(format!(
+        "{count} mistakes, and nothing was changed:\n  {}{rest}",
+        told.join("\n  ")
+    ))
 }
 
 /// A mistake, with the line and the place of the field in the document `root` of the file.
 pub(in crate::cli) fn told(file: &str, root: Option<&Node>, mistake: &Invalid) -> String {
     let mut place = Place { said: String::new(), at_name: false, line: None, node: root };
     steps(&mistake.field).into_iter().for_each(|step| place.go(step));
-    let line = place.line.or(root.map(|root| root.line)).map_or(String::new(), |line| format!(":{line}"));
+    let line =
+        place.line.or(root.map(|root| root.line)).map_or(String::new(), |line| format!(":{line}"));
     let space = if place.said.is_empty() || place.said.ends_with(' ') { "" } else { " " };
     format!("{file}{line}: {}{space}{}", place.said, mistake.reason)
 }
@@ -47,8 +56,10 @@ fn look_for_blanks(node: &Node, at: &str, found: &mut Vec<Invalid>) {
     match &node.content {
         Content::Map(entries) => {
             for Entry { key, value, .. } in entries {
-                let at = if at.is_empty() { key.text.clone() } else { format!("{at}.{}", key.text) };
-                if matches!(&value.content, Content::Scalar(scalar) if scalar.text.is_empty() && value.is_null()) {
+                let at =
+                    if at.is_empty() { key.text.clone() } else { format!("{at}.{}", key.text) };
+                if matches!(&value.content, Content::Scalar(scalar) if scalar.text.is_empty() && value.is_null())
+                {
                     found.push(Invalid::new(
                         at,
                         "has nothing behind it: leave the line out to say nothing of it, or write what there is to be",
@@ -58,7 +69,10 @@ fn look_for_blanks(node: &Node, at: &str, found: &mut Vec<Invalid>) {
                 }
             }
         }
-        Content::List(items) => items.iter().enumerate().for_each(|(i, item)| look_for_blanks(item, &format!("{at}[{i}]"), found)),
+        Content::List(items) => items
+            .iter()
+            .enumerate()
+            .for_each(|(i, item)| look_for_blanks(item, &format!("{at}[{i}]"), found)),
         Content::Scalar(_) => {}
     }
 }
@@ -74,7 +88,9 @@ fn steps(field: &str) -> Vec<Step<'_>> {
     for part in field.split('.') {
         let mut pieces = part.split('[');
         steps.extend(pieces.next().filter(|name| !name.is_empty()).map(Step::Field));
-        steps.extend(pieces.filter_map(|piece| piece.strip_suffix(']')?.parse().ok()).map(Step::Item));
+        steps.extend(
+            pieces.filter_map(|piece| piece.strip_suffix(']')?.parse().ok()).map(Step::Item),
+        );
     }
     steps
 }
@@ -132,8 +148,15 @@ impl<'a> Place<'a> {
 fn entry<'a>(node: &'a Node, name: &str) -> Option<&'a Entry> {
     let Content::Map(entries) = &node.content else { return None };
     let find = |name: &str| entries.iter().find(|entry| camel(&entry.key.text) == name);
-    let aliases = ALIASES.iter().filter(|(field, _)| *field == name || camel(field) == name).flat_map(|(_, aliases)| *aliases);
-    entries.iter().find(|entry| entry.key.text == name).or_else(|| find(&camel(name))).or_else(|| aliases.copied().find_map(find))
+    let aliases = ALIASES
+        .iter()
+        .filter(|(field, _)| *field == name || camel(field) == name)
+        .flat_map(|(_, aliases)| *aliases);
+    entries
+        .iter()
+        .find(|entry| entry.key.text == name)
+        .or_else(|| find(&camel(name)))
+        .or_else(|| aliases.copied().find_map(find))
 }
 
 /// `rate_limit` and `rate-limit` as `rateLimit`.
@@ -183,17 +206,33 @@ subscribers:
                 "plans[1].entitlements[0].rate_limit.requests_per_second",
                 "f:6: plans[1] (silver): entitlements[0].rate_limit.requestsPerSecond is",
             ),
-            ("plans[1].entitlements[0].quotas[0].limit", "f:8: plans[1] (silver): entitlements[0].quota.value is"),
-            ("plans[1].entitlements[0].counter_scope", "f:5: plans[1] (silver): entitlements[0].counterScope is"),
+            (
+                "plans[1].entitlements[0].quotas[0].limit",
+                "f:8: plans[1] (silver): entitlements[0].quota.value is",
+            ),
+            (
+                "plans[1].entitlements[0].counter_scope",
+                "f:5: plans[1] (silver): entitlements[0].counterScope is",
+            ),
             ("plans[1]", "f:3: plans[1] (silver): is"),
             ("plans[7].id", "f:1: plans[7].id is"),
-            ("subscribers[0].keys[0].enabled", "f:13: subscribers[0] (acme): keys[0] (acme-1): enabled is"),
+            (
+                "subscribers[0].keys[0].enabled",
+                "f:13: subscribers[0] (acme): keys[0] (acme-1): enabled is",
+            ),
             ("nothing", "f:1: nothing is"),
             ("", "f:1: is"),
         ] {
-            assert_eq!(told("f", Some(&root), &Invalid::new(field, "is wrong")), format!("{said} wrong"), "{field}");
+            assert_eq!(
+                told("f", Some(&root), &Invalid::new(field, "is wrong")),
+                format!("{said} wrong"),
+                "{field}"
+            );
         }
-        assert_eq!(told("f", None, &Invalid::new("plans[1].rate_limit", "is wrong")), "f: plans[1].rateLimit is wrong");
+        assert_eq!(
+            told("f", None, &Invalid::new("plans[1].rate_limit", "is wrong")),
+            "f: plans[1].rateLimit is wrong"
+        );
     }
 
     #[test]
@@ -201,14 +240,18 @@ subscribers:
         let root = yaml::parse("subscribers:\nplans:\n- id: gold\n  rateLimit: null\n  quotas: ~\n  description:\n  displayName: ''\n")
             .unwrap()
             .root;
-        let found: Vec<String> = left_blank(&root).into_iter().map(|mistake| mistake.field).collect();
+        let found: Vec<String> =
+            left_blank(&root).into_iter().map(|mistake| mistake.field).collect();
         assert_eq!(found, ["subscribers", "plans[0].description"]);
     }
 
     #[test]
     fn one_mistake_is_a_sentence_and_many_are_a_list_with_an_end() {
         assert_eq!(refused(vec!["a".into()], 0).text, "a");
-        assert_eq!(refused(vec!["a".into(), "b".into()], 3).text, "5 mistakes, and nothing was changed:\n  a\n  b\n  and 3 more");
+        assert_eq!(
+            refused(vec!["a".into(), "b".into()], 3).text,
+            "5 mistakes, and nothing was changed:\n  a\n  b\n  and 3 more"
+        );
         let many = refused((0..200).map(|i| i.to_string()).collect(), 0).text;
         assert!(many.lines().count() == 52 && many.ends_with("and 150 more"), "{many}");
     }

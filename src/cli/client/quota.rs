@@ -1,4 +1,5 @@
-//! Quotas as a flag says them: `NAME=LIMIT/UNIT[@ZONE][:allow]`, for example `monthly=2000/month@Asia/Seoul:allow`.
+//! Quotas as a flag says them: `NAME=LIMIT/UNIT[@ZONE][:allow]`, for example
+//! `monthly=2000/month@Asia/Seoul:allow`.
 
 use crate::grpc::pb::tollgate::Quota;
 use crate::grpc::pb::tollgate::quota::{OnBreach, Unit};
@@ -15,7 +16,8 @@ const UNITS: [(&str, Unit); 6] = [
 /// Reads the flag. The name is the unit where it is left out.
 pub(in crate::cli) fn parse(text: &str) -> Result<Quota, String> {
     let (name, rest) = text.split_once('=').map_or((None, text), |(name, rest)| (Some(name), rest));
-    let (rest, action) = rest.split_once(':').map_or((rest, "reject"), |(rest, action)| (rest, action));
+    let (rest, action) =
+        rest.split_once(':').map_or((rest, "reject"), |(rest, action)| (rest, action));
     let (rest, zone) = rest.split_once('@').map_or((rest, None), |(rest, zone)| (rest, Some(zone)));
     let (limit, unit) = rest.split_once('/').ok_or("is LIMIT/UNIT missing, such as 100/day?")?;
     let limit: u64 = limit.parse().map_err(|_| format!("`{limit}` is not a number of requests"))?;
@@ -26,7 +28,11 @@ pub(in crate::cli) fn parse(text: &str) -> Result<Quota, String> {
     let on_breach = match action {
         "reject" => OnBreach::Unspecified,
         "allow" => OnBreach::Allow,
-        _ => return Err(format!("after the colon stands what happens at the limit, `allow` or `reject`, not `{action}`")),
+        _ => {
+            return Err(format!(
+                "after the colon stands what happens at the limit, `allow` or `reject`, not `{action}`"
+            ));
+        }
     };
     if name == Some("") || zone == Some("") {
         return Err("a name and a zone are not empty; leave out the `=` or the `@`".to_owned());
@@ -44,7 +50,11 @@ pub(in crate::cli) fn parse(text: &str) -> Result<Quota, String> {
 /// The same, written: `daily=100/day`. What a flag cannot say (week starts, statuses) is left out.
 pub(in crate::cli) fn write(quota: &Quota) -> String {
     let limit = quota.limit.map_or("?".to_owned(), |limit| limit.to_string());
-    let zone = if quota.time_zone.is_empty() || quota.time_zone == "UTC" { String::new() } else { format!("@{}", quota.time_zone) };
+    let zone = if quota.time_zone.is_empty() || quota.time_zone == "UTC" {
+        String::new()
+    } else {
+        format!("@{}", quota.time_zone)
+    };
     let allow = if quota.on_breach() == OnBreach::Allow { ":allow" } else { "" };
     let blocked = if quota.limit == Some(0) && allow.is_empty() { " (blocked)" } else { "" };
     format!("{}={limit}/{}{zone}{allow}{blocked}", quota.name, unit_word(quota.unit()))
@@ -64,7 +74,10 @@ mod tests {
     fn the_flag_says_what_a_quota_is_and_is_written_as_it_is_read() {
         let cases = [
             ("daily=100/day", ("daily", 100, Unit::Day, "", false)),
-            ("monthly=2000/month@Asia/Seoul:allow", ("monthly", 2000, Unit::Month, "Asia/Seoul", true)),
+            (
+                "monthly=2000/month@Asia/Seoul:allow",
+                ("monthly", 2000, Unit::Month, "Asia/Seoul", true),
+            ),
             ("a=1/minute:allow", ("a", 1, Unit::Minute, "", true)),
             ("a=1/hour@Etc/GMT+5", ("a", 1, Unit::Hour, "Etc/GMT+5", false)),
             ("w=18446744073709551615/week", ("w", u64::MAX, Unit::Week, "", false)),
@@ -72,8 +85,16 @@ mod tests {
         ];
         for (text, (name, limit, unit, zone, allow)) in cases {
             let quota = parse(text).unwrap();
-            assert_eq!((quota.name.as_str(), quota.limit, quota.unit()), (name, Some(limit), unit), "{text}");
-            assert_eq!((quota.time_zone.as_str(), quota.on_breach() == OnBreach::Allow), (zone, allow), "{text}");
+            assert_eq!(
+                (quota.name.as_str(), quota.limit, quota.unit()),
+                (name, Some(limit), unit),
+                "{text}"
+            );
+            assert_eq!(
+                (quota.time_zone.as_str(), quota.on_breach() == OnBreach::Allow),
+                (zone, allow),
+                "{text}"
+            );
             assert_eq!(write(&quota), text);
         }
     }

@@ -17,7 +17,8 @@ impl Table {
         Self::default()
     }
 
-    /// Adds a row. Control characters are escaped: names come from others, and a terminal obeys them.
+    /// Adds a row. Control characters are escaped: names come from others, and a terminal obeys
+    /// them.
     pub(in crate::cli) fn row<const N: usize>(&mut self, cells: [&str; N]) {
         self.0.push(cells.map(visible).into());
     }
@@ -25,7 +26,14 @@ impl Table {
     pub(in crate::cli) fn render(&self) -> String {
         let columns = self.0.iter().map(Vec::len).max().unwrap_or(0);
         let widths: Vec<usize> = (0..columns)
-            .map(|column| self.0.iter().filter_map(|row| row.get(column)).map(|cell| width(cell)).max().unwrap_or(0))
+            .map(|column| {
+                self.0
+                    .iter()
+                    .filter_map(|row| row.get(column))
+                    .map(|cell| width(cell))
+                    .max()
+                    .unwrap_or(0)
+            })
             .map(|width| width.min(WIDEST_COLUMN))
             .collect();
         let mut text = String::new();
@@ -43,7 +51,9 @@ impl Table {
 }
 
 fn visible(cell: &str) -> String {
-    cell.chars().flat_map(|c| if c.is_control() { c.escape_default().collect::<Vec<_>>() } else { vec![c] }).collect()
+    cell.chars()
+        .flat_map(|c| if c.is_control() { c.escape_default().collect::<Vec<_>>() } else { vec![c] })
+        .collect()
 }
 
 /// How many columns of a terminal a text takes: the letters of East Asia take two.

@@ -15,14 +15,24 @@ pub(in crate::cli) fn rate(limit: Option<&RateLimit>) -> String {
 
 /// `GET /users/{id} 5/s, burst 5`.
 pub(in crate::cli) fn method_rate(limit: &MethodRateLimit) -> String {
-    let target = if limit.target.is_empty() { String::new() } else { format!(" of {}", limit.target) };
-    let beside = if limit.replaces_general == Some(false) { ", beside the general limit" } else { "" };
-    format!("{} {}{target}: {}{beside}", limit.method, limit.path, tokens(limit.requests_per_second, limit.burst))
+    let target =
+        if limit.target.is_empty() { String::new() } else { format!(" of {}", limit.target) };
+    let beside =
+        if limit.replaces_general == Some(false) { ", beside the general limit" } else { "" };
+    format!(
+        "{} {}{target}: {}{beside}",
+        limit.method,
+        limit.path,
+        tokens(limit.requests_per_second, limit.burst)
+    )
 }
 
 fn tokens(requests_per_second: f64, burst: Option<u64>) -> String {
     // What the contract says where the burst is left out.
-    let burst = burst.map_or_else(|| format!("{:.0}", requests_per_second.ceil().max(1.0)), |burst| burst.to_string());
+    let burst = burst.map_or_else(
+        || format!("{:.0}", requests_per_second.ceil().max(1.0)),
+        |burst| burst.to_string(),
+    );
     format!("{requests_per_second}/s, burst {burst}")
 }
 
@@ -76,7 +86,10 @@ pub(in crate::cli) fn or(text: &str, none: &str) -> String {
 
 /// `a=1, b=2`, or `none`.
 pub(in crate::cli) fn pairs<V: std::fmt::Display>(pairs: &BTreeMap<String, V>) -> String {
-    or(&pairs.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(", "), "none")
+    or(
+        &pairs.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(", "),
+        "none",
+    )
 }
 
 /// An instant of UTC to the second, or the words for none.
@@ -88,7 +101,9 @@ pub(in crate::cli) fn instant(time: Option<&prost_types::Timestamp>, none: &str)
 /// An instant of UTC as short as it can be said: `2026-11-22` for a midnight, `2026-11-22 09:30`.
 pub(in crate::cli) fn short_instant(time: Option<&prost_types::Timestamp>, none: &str) -> String {
     let text = instant(time, none);
-    let Some((date, clock)) = text.strip_suffix('Z').and_then(|text| text.split_once('T')) else { return text };
+    let Some((date, clock)) = text.strip_suffix('Z').and_then(|text| text.split_once('T')) else {
+        return text;
+    };
     match clock.strip_suffix(":00") {
         Some("00:00") => date.to_owned(),
         Some(minute) => format!("{date} {minute}"),
@@ -110,7 +125,10 @@ impl When {
             Self::At(at) => at,
             Self::In(seconds) => {
                 let seconds = clock.now().unix_s().saturating_add(seconds);
-                prost_types::Timestamp { seconds: i64::try_from(seconds).unwrap_or(i64::MAX), nanos: 0 }
+                prost_types::Timestamp {
+                    seconds: i64::try_from(seconds).unwrap_or(i64::MAX),
+                    nanos: 0,
+                }
             }
         }
     }
@@ -129,8 +147,17 @@ pub(in crate::cli) fn parse_when(text: &str) -> Result<When, String> {
 
 /// `24h`, `90min`, `1d12h`: at most a thousand years.
 fn seconds(text: &str) -> Option<u64> {
-    const UNITS: [(&str, u64); 9] =
-        [("s", 1), ("min", 60), ("m", 60), ("h", 3_600), ("d", 86_400), ("w", 604_800), ("sec", 1), ("day", 86_400), ("days", 86_400)];
+    const UNITS: [(&str, u64); 9] = [
+        ("s", 1),
+        ("min", 60),
+        ("m", 60),
+        ("h", 3_600),
+        ("d", 86_400),
+        ("w", 604_800),
+        ("sec", 1),
+        ("day", 86_400),
+        ("days", 86_400),
+    ];
     const LONGEST: u64 = 1_000 * 365 * 86_400;
     let (mut total, mut rest) = (0_u64, text.trim());
     if rest.is_empty() {
@@ -150,7 +177,9 @@ fn seconds(text: &str) -> Option<u64> {
 
 /// Reads an instant of a flag.
 pub(in crate::cli) fn parse_instant(text: &str) -> Result<prost_types::Timestamp, String> {
-    let time: Timestamp = text.parse().map_err(|_| "an instant is written such as 2026-11-22T09:30:00Z or 2026-11-22T18:30:00+09:00")?;
+    let time: Timestamp = text.parse().map_err(
+        |_| "an instant is written such as 2026-11-22T09:30:00Z or 2026-11-22T18:30:00+09:00",
+    )?;
     Ok(prost_types::Timestamp { seconds: time.as_second(), nanos: time.subsec_nanosecond() })
 }
 
@@ -174,7 +203,10 @@ pub(in crate::cli) fn duration(time: &prost_types::Duration) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{When, cut, duration, instant, method_rate, parse_instant, parse_when, quotas, rate, short_instant};
+    use super::{
+        When, cut, duration, instant, method_rate, parse_instant, parse_when, quotas, rate,
+        short_instant,
+    };
     use crate::grpc::pb::tollgate::{MethodRateLimit, RateLimit};
 
     #[test]
@@ -203,7 +235,10 @@ mod tests {
             burst: None,
             replaces_general: Some(false),
         };
-        assert_eq!(method_rate(&limit), "GET /users/{id} of users/prod: 5/s, burst 5, beside the general limit");
+        assert_eq!(
+            method_rate(&limit),
+            "GET /users/{id} of users/prod: 5/s, burst 5, beside the general limit"
+        );
     }
 
     #[test]
@@ -220,16 +255,40 @@ mod tests {
 
     #[test]
     fn a_time_from_now_is_read_beside_instants() {
-        for (text, seconds) in
-            [("24h", 86_400), ("90min", 5_400), ("30d", 2_592_000), ("1d12h", 129_600), ("2w", 1_209_600), ("1h 30m", 5_400), ("1s", 1)]
-        {
+        for (text, seconds) in [
+            ("24h", 86_400),
+            ("90min", 5_400),
+            ("30d", 2_592_000),
+            ("1d12h", 129_600),
+            ("2w", 1_209_600),
+            ("1h 30m", 5_400),
+            ("1s", 1),
+        ] {
             assert_eq!(parse_when(text), Ok(When::In(seconds)), "{text}");
         }
-        assert_eq!(parse_when("2026-11-22T09:30:00Z"), parse_instant("2026-11-22T09:30:00Z").map(When::At));
-        for text in ["", "0h", "h", "24", "-1h", "1.5h", "24 hours", "1y", "99999999999999999999h", "1001000d", "tomorrow"] {
+        assert_eq!(
+            parse_when("2026-11-22T09:30:00Z"),
+            parse_instant("2026-11-22T09:30:00Z").map(When::At)
+        );
+        for text in [
+            "",
+            "0h",
+            "h",
+            "24",
+            "-1h",
+            "1.5h",
+            "24 hours",
+            "1y",
+            "99999999999999999999h",
+            "1001000d",
+            "tomorrow",
+        ] {
             assert!(parse_when(text).is_err(), "{text}");
         }
-        let clock = crate::clock::Clock::from_fn(|| crate::decide::time::Now { unix_ns: 5_000_000_000, steady_ns: 0 });
+        let clock = crate::clock::Clock::from_fn(|| crate::decide::time::Now {
+            unix_ns: 5_000_000_000,
+            steady_ns: 0,
+        });
         assert_eq!(When::In(7).at(&clock).seconds, 12);
     }
 
@@ -240,7 +299,10 @@ mod tests {
         assert_eq!(cut(names(3)), "service-0/prod, service-1/prod, service-2/prod");
         assert_eq!(cut(names(1_000)), "service-0/prod, service-1/prod and 998 more");
         let long = "x".repeat(200);
-        assert_eq!(cut([long.clone(), long.clone(), long.clone()]), format!("{long}, {long} and 1 more"));
+        assert_eq!(
+            cut([long.clone(), long.clone(), long.clone()]),
+            format!("{long}, {long} and 1 more")
+        );
     }
 
     #[test]

@@ -30,7 +30,10 @@ mod imp {
     use std::io;
     use std::os::fd::OwnedFd;
 
-    use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime};
+    use rustix::time::{
+        Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
+        timerfd_settime,
+    };
     use tokio::io::Interest;
     use tokio::io::unix::AsyncFd;
 
@@ -39,20 +42,35 @@ mod imp {
 
     impl Alarm {
         pub(super) fn new() -> io::Result<Self> {
-            // Deprecated because a descriptor could be closed that is still in use. This one is owned, and closed after its registration.
+            // Deprecated because a descriptor could be closed that is still in use. This one is
+            // owned, and closed after its registration.
             #[allow(deprecated)]
             let register = AsyncFd::with_interest;
-            let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC)?;
+            let timer = timerfd_create(
+                TimerfdClockId::Monotonic,
+                TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC,
+            )?;
             Ok(Self(register(timer, Interest::READABLE)?))
         }
 
         pub(super) async fn wait(&self, ns: u64) -> io::Result<()> {
             let once = Timespec { tv_sec: 0, tv_nsec: 0 };
             let length = std::time::Duration::from_nanos(ns);
-            let value = Timespec { tv_sec: i64::try_from(length.as_secs()).unwrap_or(i64::MAX), tv_nsec: length.subsec_nanos().into() };
-            timerfd_settime(self.0.get_ref(), TimerfdTimerFlags::empty(), &Itimerspec { it_interval: once, it_value: value })?;
+            let value = Timespec {
+                tv_sec: i64::try_from(length.as_secs()).unwrap_or(i64::MAX),
+                tv_nsec: length.subsec_nanos().into(),
+            };
+            timerfd_settime(
+                self.0.get_ref(),
+                TimerfdTimerFlags::empty(),
+                &Itimerspec { it_interval: once, it_value: value },
+            )?;
             let mut expirations = [0; 8];
-            self.0.async_io(Interest::READABLE, |timer| Ok(rustix::io::read(timer, &mut expirations)?)).await?;
+            self.0
+                .async_io(Interest::READABLE, |timer| {
+                    Ok(rustix::io::read(timer, &mut expirations)?)
+                })
+                .await?;
             Ok(())
         }
     }

@@ -1,9 +1,11 @@
-//! What the server answered: read field by field out of the bytes, for a message made of them would cost more than it took to ask.
+//! What the server answered: read field by field out of the bytes, for a message made of them would
+//! cost more than it took to ask.
 
 use crate::grpc::pb::tollgate::{Reason, Settlement};
 use crate::grpc::wire::Code;
 
-/// Verdicts are counted by number: that of the answer's code or settlement, or 0 for an admission and else the reason's.
+/// Verdicts are counted by number: that of the answer's code or settlement, or 0 for an admission
+/// and else the reason's.
 pub(super) const VERDICTS: usize = 16;
 
 /// A kind of answer.
@@ -32,7 +34,8 @@ impl Answer {
     pub(super) fn read<'a>(self, message: &'a [u8], counts: &mut [u64; VERDICTS]) -> Read<'a> {
         match self {
             Self::RateLimit => {
-                let code = fields(message).find_map(|(field, value)| if field == 1 { value.number() } else { None });
+                let code = fields(message)
+                    .find_map(|(field, value)| if field == 1 { value.number() } else { None });
                 count(counts, code.unwrap_or(0), 1);
                 Read::default()
             }
@@ -57,8 +60,12 @@ impl Answer {
                 Code::OverLimit => "OVER_LIMIT",
             }),
             Self::Check | Self::Batch if verdict == 0 => Some("ALLOW"),
-            Self::Check | Self::Batch => Reason::try_from(number).ok().map(|reason| reason.as_str_name()),
-            Self::Report => Settlement::try_from(number).ok().map(|settlement| settlement.as_str_name()),
+            Self::Check | Self::Batch => {
+                Reason::try_from(number).ok().map(|reason| reason.as_str_name())
+            }
+            Self::Report => {
+                Settlement::try_from(number).ok().map(|settlement| settlement.as_str_name())
+            }
         };
         known.map_or_else(|| format!("verdict {verdict}"), str::to_owned)
     }
@@ -175,12 +182,20 @@ mod tests {
     use crate::grpc::pb::tollgate as pb;
     use crate::grpc::wire::{DescriptorStatus, RateLimitResponse};
 
-    fn read(answer: Answer, message: &impl Message) -> (Vec<(String, u64)>, Option<String>, Option<String>) {
+    fn read(
+        answer: Answer,
+        message: &impl Message,
+    ) -> (Vec<(String, u64)>, Option<String>, Option<String>) {
         let bytes = message.encode_to_vec();
         let mut counts = [0; VERDICTS];
         let read = answer.read(&bytes, &mut counts);
-        let text = |bytes: Option<&[u8]>| bytes.map(|bytes| String::from_utf8(bytes.to_vec()).unwrap());
-        let named = counts.iter().enumerate().filter(|(_, count)| **count > 0).map(|(verdict, count)| (answer.name(verdict), *count));
+        let text =
+            |bytes: Option<&[u8]>| bytes.map(|bytes| String::from_utf8(bytes.to_vec()).unwrap());
+        let named = counts
+            .iter()
+            .enumerate()
+            .filter(|(_, count)| **count > 0)
+            .map(|(verdict, count)| (answer.name(verdict), *count));
         (named.collect(), text(read.receipt), text(read.refused))
     }
 
@@ -190,9 +205,16 @@ mod tests {
 
     #[test]
     fn codes_of_rate_limits() {
-        for (code, name) in [(Code::Ok, "OK"), (Code::OverLimit, "OVER_LIMIT"), (Code::Unknown, "UNKNOWN")] {
-            let statuses = vec![DescriptorStatus { limit_remaining: 300, ..DescriptorStatus::default() }; 3];
-            let message = RateLimitResponse { overall_code: code.into(), statuses, ..RateLimitResponse::default() };
+        for (code, name) in
+            [(Code::Ok, "OK"), (Code::OverLimit, "OVER_LIMIT"), (Code::Unknown, "UNKNOWN")]
+        {
+            let statuses =
+                vec![DescriptorStatus { limit_remaining: 300, ..DescriptorStatus::default() }; 3];
+            let message = RateLimitResponse {
+                overall_code: code.into(),
+                statuses,
+                ..RateLimitResponse::default()
+            };
             assert_eq!(read(Answer::RateLimit, &message), (counted(name, 1), None, None));
         }
     }
@@ -206,7 +228,10 @@ mod tests {
             plan: "gold".to_owned(),
             ..pb::CheckResponse::default()
         };
-        assert_eq!(read(Answer::Check, &allowed), (counted("ALLOW", 1), Some("r".repeat(200)), None));
+        assert_eq!(
+            read(Answer::Check, &allowed),
+            (counted("ALLOW", 1), Some("r".repeat(200)), None)
+        );
         let denied = pb::CheckResponse {
             verdict: pb::Verdict::Deny.into(),
             reason: pb::Reason::QuotaExceeded.into(),
@@ -225,19 +250,32 @@ mod tests {
             reasons: vec![0, 7, 0, 7, 11],
             ..pb::CheckBatchResponse::default()
         };
-        let expected = vec![("ALLOW".to_owned(), 2), ("RATE_EXCEEDED".to_owned(), 2), ("QUOTA_EXCEEDED".to_owned(), 1)];
+        let expected = vec![
+            ("ALLOW".to_owned(), 2),
+            ("RATE_EXCEEDED".to_owned(), 2),
+            ("QUOTA_EXCEEDED".to_owned(), 1),
+        ];
         assert_eq!(read(Answer::Batch, &mixed).0, expected);
-        let admitted =
-            pb::CheckBatchResponse { verdicts: vec![1; 64], receipts: vec!["r".to_owned(); 64], ..pb::CheckBatchResponse::default() };
+        let admitted = pb::CheckBatchResponse {
+            verdicts: vec![1; 64],
+            receipts: vec!["r".to_owned(); 64],
+            ..pb::CheckBatchResponse::default()
+        };
         assert_eq!(read(Answer::Batch, &admitted).0, counted("ALLOW", 64));
-        let refused = pb::CheckBatchResponse { error: "no".to_owned(), ..pb::CheckBatchResponse::default() };
+        let refused =
+            pb::CheckBatchResponse { error: "no".to_owned(), ..pb::CheckBatchResponse::default() };
         assert_eq!(read(Answer::Batch, &refused), (vec![], None, Some("no".to_owned())));
     }
 
     #[test]
     fn settlements_of_reports() {
-        let message = pb::ReportResponse { results: vec![pb::Settlement::Refunded.into(), pb::Settlement::Counted.into()] };
-        assert_eq!(read(Answer::Report, &message).0, [("COUNTED".to_owned(), 1), ("REFUNDED".to_owned(), 1)]);
+        let message = pb::ReportResponse {
+            results: vec![pb::Settlement::Refunded.into(), pb::Settlement::Counted.into()],
+        };
+        assert_eq!(
+            read(Answer::Report, &message).0,
+            [("COUNTED".to_owned(), 1), ("REFUNDED".to_owned(), 1)]
+        );
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! The calls that are under way on a connection. Streams are numbered in the order of their calls, so that a call is found by counting.
+//! The calls that are under way on a connection. Streams are numbered in the order of their calls,
+//! so that a call is found by counting.
 
 use std::collections::VecDeque;
 
@@ -74,8 +75,15 @@ impl Flights {
 
     /// Takes out the first of the calls after a stream.
     pub(super) fn take_after(&mut self, stream: u32) -> Option<Flight> {
-        let after = self.flights.iter().zip(0_u32..).map(|(flight, index)| (flight, self.first + index * 2));
-        let found = after.filter(|(flight, found)| !flight.over && *found > stream).map(|(_, found)| found).next()?;
+        let after = self
+            .flights
+            .iter()
+            .zip(0_u32..)
+            .map(|(flight, index)| (flight, self.first + index * 2));
+        let found = after
+            .filter(|(flight, found)| !flight.over && *found > stream)
+            .map(|(_, found)| found)
+            .next()?;
         self.take(found)
     }
 
@@ -91,7 +99,8 @@ mod tests {
 
     fn flights(count: u32) -> Flights {
         let mut flights = Flights::default();
-        (0..count).for_each(|index| flights.add(7 + index * 2, Flight::new(u64::from(index), false)));
+        (0..count)
+            .for_each(|index| flights.add(7 + index * 2, Flight::new(u64::from(index), false)));
         flights
     }
 
@@ -100,7 +109,11 @@ mod tests {
         let mut flights = flights(4);
         assert_eq!(flights.take(11).map(|flight| flight.start_ns), Some(2));
         assert_eq!(flights.take(11), None, "it is over");
-        assert_eq!((flights.take(5), flights.take(15)), (None, None), "there never were such calls");
+        assert_eq!(
+            (flights.take(5), flights.take(15)),
+            (None, None),
+            "there never were such calls"
+        );
         assert_eq!(flights.take(7).map(|flight| flight.start_ns), Some(0));
         assert_eq!(flights.take(9).map(|flight| flight.start_ns), Some(1));
         assert_eq!((flights.open(), flights.flights.len()), (1, 1), "what is over takes no room");

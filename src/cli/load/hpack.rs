@@ -1,8 +1,9 @@
 //! Header blocks of requests and responses.
 //!
-//! A request's block is made once and then copied: its headers stand in the server's table after the first call, as those of every lasting
-//! gRPC client do, and later blocks are one byte a header. A response's block is decoded once and then known by its bytes: the server is
-//! told to keep no table for them (`SETTINGS_HEADER_TABLE_SIZE` 0), so that equal bytes mean equal headers.
+//! A request's block is made once and then copied: its headers stand in the server's table after
+//! the first call, as those of every lasting gRPC client do, and later blocks are one byte a
+//! header. A response's block is decoded once and then known by its bytes: the server is told to
+//! keep no table for them (`SETTINGS_HEADER_TABLE_SIZE` 0), so that equal bytes mean equal headers.
 
 use std::sync::Arc;
 
@@ -24,7 +25,8 @@ pub(super) struct RequestBlocks {
     table: Vec<(String, String)>,
     /// How much more it may hold without losing anything.
     room: usize,
-    /// The server wants a smaller table than the protocol starts with, and must be told that it has it.
+    /// The server wants a smaller table than the protocol starts with, and must be told that it has
+    /// it.
     shrunk: bool,
 }
 
@@ -39,7 +41,10 @@ struct Call {
 impl RequestBlocks {
     /// `calls`: the headers of each kind of call.
     pub(super) fn new(calls: Vec<Fields>) -> Self {
-        let calls = calls.into_iter().map(|fields| Call { fields, block: Vec::new(), made_at: None }).collect();
+        let calls = calls
+            .into_iter()
+            .map(|fields| Call { fields, block: Vec::new(), made_at: None })
+            .collect();
         Self { calls, table: Vec::new(), room: 4096, shrunk: false }
     }
 
@@ -71,7 +76,13 @@ impl RequestBlocks {
     }
 }
 
-fn field(out: &mut Vec<u8>, table: &mut Vec<(String, String)>, room: &mut usize, name: &str, value: &str) {
+fn field(
+    out: &mut Vec<u8>,
+    table: &mut Vec<(String, String)>,
+    room: &mut usize,
+    name: &str,
+    value: &str,
+) {
     if let Some(index) = known_field(name, value) {
         return integer(out, 7, 0x80, index);
     }
@@ -173,7 +184,10 @@ impl ResponseBlocks {
         if let Some((_, head)) = self.known.iter().find(|(known, _)| **known == *block) {
             return Ok(head.clone());
         }
-        let fields = self.decoder.decode(block).map_err(|error| format!("the headers of an answer cannot be read: {error}"))?;
+        let fields = self
+            .decoder
+            .decode(block)
+            .map_err(|error| format!("the headers of an answer cannot be read: {error}"))?;
         let mut head = Head::default();
         for (name, value) in &fields {
             let value = String::from_utf8_lossy(value);
@@ -201,7 +215,8 @@ fn unescaped(text: &str) -> String {
     let mut rest = text.as_bytes();
     while let Some((&byte, after)) = rest.split_first() {
         let escaped = after.split_at_checked(2).filter(|_| byte == b'%');
-        let value = escaped.and_then(|(digits, _)| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok());
+        let value = escaped
+            .and_then(|(digits, _)| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok());
         (rest, _) = match (value, escaped) {
             (Some(value), Some((_, after))) => (after, bytes.push(value)),
             _ => (after, bytes.push(byte)),
@@ -221,14 +236,25 @@ mod tests {
     use super::*;
 
     fn fields(path: &str, value: &str) -> Fields {
-        [(":method", "POST"), (":scheme", "http"), (":path", path), ("te", "trailers"), ("authorization", value)]
-            .map(|(name, value)| (name.to_owned(), value.to_owned()))
-            .into()
+        [
+            (":method", "POST"),
+            (":scheme", "http"),
+            (":path", path),
+            ("te", "trailers"),
+            ("authorization", value),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .into()
     }
 
     fn decoded(decoder: &mut Decoder<'_>, block: &[u8]) -> Fields {
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-        decoder.decode(block).unwrap().into_iter().map(|(name, value)| (text(name), text(value))).collect()
+        decoder
+            .decode(block)
+            .unwrap()
+            .into_iter()
+            .map(|(name, value)| (text(name), text(value)))
+            .collect()
     }
 
     #[test]
@@ -241,9 +267,17 @@ mod tests {
             let mut server = Decoder::new();
             server.set_max_allowed_table_size(table_size as usize);
             for call in [0, 0, 1, 0, 1, 2, 0, 2, 2, 1, 0] {
-                assert_eq!(decoded(&mut server, blocks.block(call).unwrap()), calls[call], "{table_size}");
+                assert_eq!(
+                    decoded(&mut server, blocks.block(call).unwrap()),
+                    calls[call],
+                    "{table_size}"
+                );
             }
-            assert_eq!(blocks.block(0).unwrap().len() == calls[0].len(), table_size >= 4096, "{table_size}");
+            assert_eq!(
+                blocks.block(0).unwrap().len() == calls[0].len(),
+                table_size >= 4096,
+                "{table_size}"
+            );
         }
     }
 
@@ -259,7 +293,13 @@ mod tests {
 
     #[test]
     fn what_was_escaped_is_read() {
-        for (text, read) in [("too%20much", "too much"), ("%e2%82%ac", "€"), ("100%", "100%"), ("%zz%2", "%zz%2"), ("", "")] {
+        for (text, read) in [
+            ("too%20much", "too much"),
+            ("%e2%82%ac", "€"),
+            ("100%", "100%"),
+            ("%zz%2", "%zz%2"),
+            ("", ""),
+        ] {
             assert_eq!(unescaped(text), read);
         }
     }
@@ -274,7 +314,10 @@ mod tests {
             }
         }
         assert_eq!(blocks.known.len(), KNOWN_BLOCKS);
-        assert_eq!(blocks.read(&[0x88]).unwrap(), Head { http_status: Some(200), ..Head::default() });
+        assert_eq!(
+            blocks.read(&[0x88]).unwrap(),
+            Head { http_status: Some(200), ..Head::default() }
+        );
         // An index into a table that was to stay empty.
         assert!(blocks.read(&[0xbe]).is_err());
     }

@@ -1,10 +1,12 @@
-//! HTTP/2 as far as a gRPC client needs it, without I/O: bytes that came in become events, calls become bytes to send.
+//! HTTP/2 as far as a gRPC client needs it, without I/O: bytes that came in become events, calls
+//! become bytes to send.
 //!
-//! A load generator must cost clearly less than what it measures, or it measures itself: on a machine with few cores the two compete, and
-//! latencies are those of the client. A client made of a general library costs about as much a call as the server does. This one copies
-//! header blocks that it has made before, puts the calls of many streams into one write, and looks at nothing in a frame that it does not
-//! need. It is strict where a server may be wrong (sizes, windows, header blocks), and does not do what gRPC servers do not ask for (push,
-//! priorities).
+//! A load generator must cost clearly less than what it measures, or it measures itself: on a
+//! machine with few cores the two compete, and latencies are those of the client. A client made of
+//! a general library costs about as much a call as the server does. This one copies header blocks
+//! that it has made before, puts the calls of many streams into one write, and looks at nothing in
+//! a frame that it does not need. It is strict where a server may be wrong (sizes, windows, header
+//! blocks), and does not do what gRPC servers do not ask for (push, priorities).
 
 use super::hpack::{Fields, Head, RequestBlocks, ResponseBlocks};
 
@@ -131,7 +133,11 @@ impl Http2 {
             received: 0,
             unfinished: None,
         };
-        let settings = [(setting::HEADER_TABLE_SIZE, 0), (setting::ENABLE_PUSH, 0), (setting::INITIAL_WINDOW_SIZE, WINDOW)];
+        let settings = [
+            (setting::HEADER_TABLE_SIZE, 0),
+            (setting::ENABLE_PUSH, 0),
+            (setting::INITIAL_WINDOW_SIZE, WINDOW),
+        ];
         frame(&mut http2.out, kind::SETTINGS, 0, 0, settings.len() * 6);
         for (id, value) in settings {
             http2.out.extend_from_slice(&id.to_be_bytes());
@@ -143,7 +149,11 @@ impl Http2 {
 
     /// How many more calls may be made now, where so many are open.
     pub(super) fn room(&self, open: usize) -> usize {
-        if self.settled && !self.leaving && self.next_stream <= LAST_STREAM { self.max_streams.saturating_sub(open) } else { 0 }
+        if self.settled && !self.leaving && self.next_stream <= LAST_STREAM {
+            self.max_streams.saturating_sub(open)
+        } else {
+            0
+        }
     }
 
     /// No further call can be made on this connection.
@@ -171,7 +181,8 @@ impl Http2 {
         Some(stream)
     }
 
-    /// Sends bytes on a stream, and with `end` the last of it. The caller has asked whether they are taken.
+    /// Sends bytes on a stream, and with `end` the last of it. The caller has asked whether they
+    /// are taken.
     pub(super) fn send(&mut self, stream: u32, bytes: &[u8], end: bool) {
         let mut parts = bytes.chunks(self.max_frame).peekable();
         if parts.peek().is_none() {
@@ -179,7 +190,13 @@ impl Http2 {
         }
         while let Some(part) = parts.next() {
             let last = end && parts.peek().is_none();
-            frame(&mut self.out, kind::DATA, if last { flag::END_STREAM } else { 0 }, stream, part.len());
+            frame(
+                &mut self.out,
+                kind::DATA,
+                if last { flag::END_STREAM } else { 0 },
+                stream,
+                part.len(),
+            );
             self.out.extend_from_slice(part);
         }
         self.window -= i64::try_from(bytes.len()).unwrap_or(i64::MAX);
@@ -209,12 +226,19 @@ impl Http2 {
     ///
     /// # Errors
     /// The server does not keep to the protocol, in words.
-    pub(super) fn read<'a>(&mut self, input: &'a [u8]) -> Result<Option<(usize, Event<'a>)>, String> {
+    pub(super) fn read<'a>(
+        &mut self,
+        input: &'a [u8],
+    ) -> Result<Option<(usize, Event<'a>)>, String> {
         let Some((head, rest)) = input.split_first_chunk::<HEAD_BYTES>() else { return Ok(None) };
         let [l0, l1, l2, kind, flags, stream @ ..] = *head;
         let length = (usize::from(l0) << 16) | (usize::from(l1) << 8) | usize::from(l2);
         if length > MAX_FRAME_BYTES {
-            return Err(if head == b"HTTP/1.1 " { "it speaks HTTP/1.1, not gRPC".to_owned() } else { too_large(length) });
+            return Err(if head == b"HTTP/1.1 " {
+                "it speaks HTTP/1.1, not gRPC".to_owned()
+            } else {
+                too_large(length)
+            });
         }
         let Some(payload) = rest.get(..length) else { return Ok(None) };
         let stream = u32::from_be_bytes(stream) & LAST_STREAM;
@@ -222,7 +246,13 @@ impl Http2 {
         Ok(Some((HEAD_BYTES + length, event)))
     }
 
-    fn understand<'a>(&mut self, kind: u8, flags: u8, stream: u32, payload: &'a [u8]) -> Result<Event<'a>, String> {
+    fn understand<'a>(
+        &mut self,
+        kind: u8,
+        flags: u8,
+        stream: u32,
+        payload: &'a [u8],
+    ) -> Result<Event<'a>, String> {
         if self.unfinished.is_some() && kind != kind::CONTINUATION {
             return Err("a header block is interrupted by another frame".to_owned());
         }
@@ -234,7 +264,11 @@ impl Http2 {
             }
             kind::HEADERS => {
                 let block = unpadded(flags, payload)?;
-                let block = if flags & flag::PRIORITY != 0 { block.get(5..).unwrap_or_default() } else { block };
+                let block = if flags & flag::PRIORITY != 0 {
+                    block.get(5..).unwrap_or_default()
+                } else {
+                    block
+                };
                 if flags & flag::END_HEADERS != 0 {
                     return Ok(Event::Head { stream, head: self.responses.read(block)?, end });
                 }
@@ -275,7 +309,9 @@ impl Http2 {
     }
 
     fn continued<'a>(&mut self, flags: u8, payload: &[u8]) -> Result<Event<'a>, String> {
-        let Some(mut unfinished) = self.unfinished.take() else { return Err("a header block continues that never began".to_owned()) };
+        let Some(mut unfinished) = self.unfinished.take() else {
+            return Err("a header block continues that never began".to_owned());
+        };
         unfinished.block.extend_from_slice(payload);
         if unfinished.block.len() > MAX_FRAME_BYTES * 8 {
             return Err("a header block has no end".to_owned());
@@ -284,7 +320,11 @@ impl Http2 {
             self.unfinished = Some(unfinished);
             return Ok(Event::Nothing);
         }
-        Ok(Event::Head { stream: unfinished.stream, head: self.responses.read(&unfinished.block)?, end: unfinished.end })
+        Ok(Event::Head {
+            stream: unfinished.stream,
+            head: self.responses.read(&unfinished.block)?,
+            end: unfinished.end,
+        })
     }
 
     fn settle(&mut self, mut payload: &[u8]) -> Result<(), String> {
@@ -292,9 +332,14 @@ impl Http2 {
             let value = u32::from_be_bytes(*value);
             match u16::from_be_bytes([*i0, *i1]) {
                 setting::HEADER_TABLE_SIZE if !self.settled => self.requests.set_table_size(value),
-                setting::MAX_CONCURRENT_STREAMS => self.max_streams = usize::try_from(value).unwrap_or(usize::MAX),
+                setting::MAX_CONCURRENT_STREAMS => {
+                    self.max_streams = usize::try_from(value).unwrap_or(usize::MAX)
+                }
                 setting::INITIAL_WINDOW_SIZE => self.stream_window = i64::from(value),
-                setting::MAX_FRAME_SIZE => self.max_frame = usize::try_from(value).unwrap_or(MAX_FRAME_BYTES).max(MAX_FRAME_BYTES),
+                setting::MAX_FRAME_SIZE => {
+                    self.max_frame =
+                        usize::try_from(value).unwrap_or(MAX_FRAME_BYTES).max(MAX_FRAME_BYTES)
+                }
                 _ => {}
             }
             payload = rest;
@@ -335,16 +380,23 @@ fn unpadded(flags: u8, payload: &[u8]) -> Result<&[u8], String> {
     if flags & flag::PADDED == 0 {
         return Ok(payload);
     }
-    let unpadded = payload.split_first().and_then(|(&padding, rest)| rest.get(..rest.len().checked_sub(usize::from(padding))?));
+    let unpadded = payload
+        .split_first()
+        .and_then(|(&padding, rest)| rest.get(..rest.len().checked_sub(usize::from(padding))?));
     unpadded.ok_or_else(|| "a frame has more padding than bytes".to_owned())
 }
 
 fn number(payload: &[u8]) -> Result<u32, String> {
-    payload.first_chunk().map(|bytes| u32::from_be_bytes(*bytes)).ok_or_else(|| "a frame is too short".to_owned())
+    payload
+        .first_chunk()
+        .map(|bytes| u32::from_be_bytes(*bytes))
+        .ok_or_else(|| "a frame is too short".to_owned())
 }
 
 fn too_large(length: usize) -> String {
-    format!("a frame of {length} bytes is more than the {MAX_FRAME_BYTES} that are taken: is this a gRPC port without TLS?")
+    format!(
+        "a frame of {length} bytes is more than the {MAX_FRAME_BYTES} that are taken: is this a gRPC port without TLS?"
+    )
 }
 
 #[cfg(test)]

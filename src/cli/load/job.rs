@@ -9,7 +9,8 @@ use super::messages::{Body, Message, NUMBER};
 use crate::grpc::pb::tollgate::{CheckBatch, CheckRequest};
 use crate::grpc::wire::{Descriptor, Entry, RateLimitRequest};
 
-/// What comes before the number of a key in descriptors: with it, as long as an API key of a gateway commonly is.
+/// What comes before the number of a key in descriptors: with it, as long as an API key of a
+/// gateway commonly is.
 const DESCRIPTOR_KEY: &str = "api-key-000000000000000000000";
 
 /// A run of the load generator.
@@ -24,7 +25,8 @@ pub struct Job {
     /// The most calls under way on a connection at a time; of a stream: batches.
     pub in_flight: usize,
     pub threads: usize,
-    /// Calls a second, begun at even intervals whatever the server does. `None`: the next call begins when one was answered.
+    /// Calls a second, begun at even intervals whatever the server does. `None`: the next call
+    /// begins when one was answered.
     pub rate: Option<f64>,
     /// So many calls are measured, then the run ends.
     pub requests: Option<u64>,
@@ -50,7 +52,8 @@ pub enum Traffic {
     Check(Caller),
     /// `CheckStream`, with so many checks a batch.
     Stream(Caller, u32),
-    /// `Check`, and a `Report` of what was admitted, of which this part (0 to 1) is a 503 and the rest a 200.
+    /// `Check`, and a `Report` of what was admitted, of which this part (0 to 1) is a 503 and the
+    /// rest a 200.
     Report(Caller, f64),
 }
 
@@ -93,14 +96,24 @@ pub(super) struct Script {
 impl Job {
     pub(super) fn script(&self) -> Script {
         let (paths, body, answer): (&[&str], _, _) = match &self.traffic {
-            Traffic::RateLimit { domain, descriptors } => {
-                (&["/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit"], rate_limit(domain, descriptors), Answer::RateLimit)
+            Traffic::RateLimit { domain, descriptors } => (
+                &["/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit"],
+                rate_limit(domain, descriptors),
+                Answer::RateLimit,
+            ),
+            Traffic::Check(caller) => {
+                (&["/tollgate.v1.DecisionService/Check"], check(caller), Answer::Check)
             }
-            Traffic::Check(caller) => (&["/tollgate.v1.DecisionService/Check"], check(caller), Answer::Check),
-            Traffic::Stream(caller, batch) => (&["/tollgate.v1.DecisionService/CheckStream"], batches(caller, *batch), Answer::Batch),
-            Traffic::Report(caller, _) => {
-                (&["/tollgate.v1.DecisionService/Check", "/tollgate.v1.DecisionService/Report"], check(caller), Answer::Check)
-            }
+            Traffic::Stream(caller, batch) => (
+                &["/tollgate.v1.DecisionService/CheckStream"],
+                batches(caller, *batch),
+                Answer::Batch,
+            ),
+            Traffic::Report(caller, _) => (
+                &["/tollgate.v1.DecisionService/Check", "/tollgate.v1.DecisionService/Report"],
+                check(caller),
+                Answer::Check,
+            ),
         };
         Script {
             calls: paths.iter().map(|path| self.fields(path)).collect(),
@@ -111,7 +124,11 @@ impl Job {
             body,
             answer,
             streaming: matches!(self.traffic, Traffic::Stream(..)),
-            report: if let Traffic::Report(_, failures) = self.traffic { Some(failures) } else { None },
+            report: if let Traffic::Report(_, failures) = self.traffic {
+                Some(failures)
+            } else {
+                None
+            },
         }
     }
 
@@ -127,9 +144,14 @@ impl Job {
         ]
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .into();
-        let token = self.token.as_ref().map(|token| ("authorization".to_owned(), format!("Bearer {token}")));
+        let token = self
+            .token
+            .as_ref()
+            .map(|token| ("authorization".to_owned(), format!("Bearer {token}")));
         // At most eight digits are allowed.
-        let deadline = self.deadline_ms.map(|ms| ("grpc-timeout".to_owned(), format!("{}m", ms.min(99_999_999))));
+        let deadline = self
+            .deadline_ms
+            .map(|ms| ("grpc-timeout".to_owned(), format!("{}m", ms.min(99_999_999))));
         fields.extend(token.into_iter().chain(deadline));
         fields
     }
@@ -140,20 +162,33 @@ fn rate_limit(domain: &str, descriptors: &[Vec<DescriptorEntry>]) -> Body {
         key: entry.key.clone().into(),
         value: entry.value.clone().unwrap_or_else(|| format!("{DESCRIPTOR_KEY}{NUMBER}")).into(),
     };
-    let descriptors =
-        descriptors.iter().map(|entries| Descriptor { entries: entries.iter().map(entry).collect(), ..Descriptor::default() }).collect();
-    let request = RateLimitRequest { domain: domain.to_owned().into(), descriptors, ..RateLimitRequest::default() };
+    let descriptors = descriptors
+        .iter()
+        .map(|entries| Descriptor {
+            entries: entries.iter().map(entry).collect(),
+            ..Descriptor::default()
+        })
+        .collect();
+    let request = RateLimitRequest {
+        domain: domain.to_owned().into(),
+        descriptors,
+        ..RateLimitRequest::default()
+    };
     Body { each: Message::numbered(request.encode_to_vec()), repeat: 1, tail: Vec::new() }
 }
 
 fn check(caller: &Caller) -> Body {
-    let request = |key: String| CheckRequest { api_key: key.into(), ..CheckRequest::default() }.encode_to_vec();
+    let request = |key: String| {
+        CheckRequest { api_key: key.into(), ..CheckRequest::default() }.encode_to_vec()
+    };
     let tail = CheckRequest { target: caller.target.clone(), ..CheckRequest::default() };
     Body { each: each(&caller.api_keys, request), repeat: 1, tail: tail.encode_to_vec() }
 }
 
 fn batches(caller: &Caller, batch: u32) -> Body {
-    let item = |key: String| CheckBatch { api_keys: vec![key.into()], ..CheckBatch::default() }.encode_to_vec();
+    let item = |key: String| {
+        CheckBatch { api_keys: vec![key.into()], ..CheckBatch::default() }.encode_to_vec()
+    };
     let tail = CheckBatch { targets: vec![caller.target.clone()], ..CheckBatch::default() };
     Body { each: each(&caller.api_keys, item), repeat: batch, tail: tail.encode_to_vec() }
 }

@@ -19,7 +19,8 @@ pub(super) enum Skew {
 pub enum Order {
     /// 0: all keys alike; else at random by Zipf's law with this exponent.
     Skewed(f64),
-    /// One after the other on each thread, so that as many calls as keys have asked for each of them.
+    /// One after the other on each thread, so that as many calls as keys have asked for each of
+    /// them.
     InTurn,
 }
 
@@ -83,15 +84,18 @@ impl Random {
     }
 }
 
-/// Zipf's law by rejection-inversion (Hörmann and Derflinger, 1996): a pick takes the same time whatever the number of keys, and no table.
+/// Zipf's law by rejection-inversion (Hörmann and Derflinger, 1996): a pick takes the same time
+/// whatever the number of keys, and no table.
 ///
-/// The bars of the histogram k^-s, each as wide as 1, stand beside the curve x^-s. A point under the curve is picked by inverting its
-/// integral, rounded to a bar, and rejected where it lies above the bar.
+/// The bars of the histogram k^-s, each as wide as 1, stand beside the curve x^-s. A point under
+/// the curve is picked by inverting its integral, rounded to a bar, and rejected where it lies
+/// above the bar.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Zipf {
     keys: f64,
     exponent: f64,
-    /// The integral at the left end, of which the first bar has all of its area, and at the right end.
+    /// The integral at the left end, of which the first bar has all of its area, and at the right
+    /// end.
     from: f64,
     to: f64,
     /// So close to the middle of its bar no point is above it.
@@ -113,7 +117,9 @@ impl Zipf {
             let area = self.to + random.part() * (self.from - self.to);
             let point = inverse(area, self.exponent);
             let bar = point.round().clamp(1.0, self.keys);
-            if bar - point <= self.sure || area >= integral(bar + 0.5, self.exponent) - bar.powf(-self.exponent) {
+            if bar - point <= self.sure
+                || area >= integral(bar + 0.5, self.exponent) - bar.powf(-self.exponent)
+            {
                 return bar as u64 - 1;
             }
         }
@@ -132,7 +138,11 @@ fn integral(x: f64, exponent: f64) -> f64 {
 /// The x at which the integral has this value.
 fn inverse(area: f64, exponent: f64) -> f64 {
     let power = 1.0 - exponent;
-    if power.abs() < NEAR_ONE { area.exp() } else { ((area * power).max(-1.0).ln_1p() / power).exp() }
+    if power.abs() < NEAR_ONE {
+        area.exp()
+    } else {
+        ((area * power).max(-1.0).ln_1p() / power).exp()
+    }
 }
 
 #[cfg(test)]
@@ -157,7 +167,10 @@ mod tests {
                     let expected = weight(key) / all * f64::from(PICKS);
                     let off = (f64::from(picked) - expected).abs();
                     // Five standard deviations.
-                    assert!(off <= 5.0 * expected.sqrt() + 1.0, "{keys} keys, exponent {exponent}, key {key}: {picked} of {expected}");
+                    assert!(
+                        off <= 5.0 * expected.sqrt() + 1.0,
+                        "{keys} keys, exponent {exponent}, key {key}: {picked} of {expected}"
+                    );
                 }
             }
         }

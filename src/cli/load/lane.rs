@@ -1,4 +1,5 @@
-//! One connection: begins calls where there is room, sends and receives without waiting for either, and connects again when it must.
+//! One connection: begins calls where there is room, sends and receives without waiting for either,
+//! and connects again when it must.
 
 use std::collections::{HashMap, VecDeque};
 use std::future::poll_fn;
@@ -45,7 +46,8 @@ pub(super) struct Lane {
     parts: HashMap<u32, Vec<u8>>,
     /// Receipts of what was admitted and is to be reported.
     receipts: VecDeque<Vec<u8>>,
-    /// The message of the next call, and when the call began, where the server has not taken it yet.
+    /// The message of the next call, and when the call began, where the server has not taken it
+    /// yet.
     body: Vec<u8>,
     waiting: Option<u64>,
     /// Since they were last added to what all threads share.
@@ -124,7 +126,10 @@ impl Lane {
         let shared = &self.worker.shared;
         let patience_ns = self.now().saturating_add(shared.job.timeout_ns);
         loop {
-            if shared.is_over(self.now()) && self.slot.due.borrow().is_empty() && self.receipts.is_empty() {
+            if shared.is_over(self.now())
+                && self.slot.due.borrow().is_empty()
+                && self.receipts.is_empty()
+            {
                 return None;
             }
             match TcpStream::connect(&shared.job.server).await {
@@ -144,17 +149,24 @@ impl Lane {
     }
 
     /// Does what can be done without waiting.
-    fn poll<T: AsyncRead + AsyncWrite + Unpin>(&mut self, cx: &mut Context<'_>, io: &mut T) -> Poll<Ended> {
+    fn poll<T: AsyncRead + AsyncWrite + Unpin>(
+        &mut self,
+        cx: &mut Context<'_>,
+        io: &mut T,
+    ) -> Poll<Ended> {
         loop {
             let came = match self.read(cx, io) {
-                Poll::Ready(Ok(0)) => return Poll::Ready(Ended::Lost("the server closed the connection".to_owned())),
+                Poll::Ready(Ok(0)) => {
+                    return Poll::Ready(Ended::Lost("the server closed the connection".to_owned()));
+                }
                 Poll::Ready(Ok(_)) => true,
                 Poll::Ready(Err(error)) => return Poll::Ready(Ended::Lost(error.to_string())),
                 Poll::Pending => false,
             };
             let now_ns = self.now();
             let understood = if came { self.understand(now_ns) } else { Ok(()) };
-            let worked = understood.and_then(|()| self.expire(now_ns)).and_then(|()| self.fill(now_ns));
+            let worked =
+                understood.and_then(|()| self.expire(now_ns)).and_then(|()| self.fill(now_ns));
             self.publish();
             if let Err(reason) = worked {
                 return Poll::Ready(Ended::Lost(reason));
@@ -177,7 +189,11 @@ impl Lane {
         }
     }
 
-    fn read<T: AsyncRead + Unpin>(&mut self, cx: &mut Context<'_>, io: &mut T) -> Poll<std::io::Result<usize>> {
+    fn read<T: AsyncRead + Unpin>(
+        &mut self,
+        cx: &mut Context<'_>,
+        io: &mut T,
+    ) -> Poll<std::io::Result<usize>> {
         let mut free = ReadBuf::new(self.input.get_mut(self.filled..).unwrap_or_default());
         let read = Pin::new(io).poll_read(cx, &mut free);
         let came = free.filled().len();
@@ -186,7 +202,11 @@ impl Lane {
     }
 
     /// Sends what waits to be sent, as far as it is taken. Was anything?
-    fn write<T: AsyncWrite + Unpin>(&mut self, cx: &mut Context<'_>, io: &mut T) -> Poll<std::io::Result<bool>> {
+    fn write<T: AsyncWrite + Unpin>(
+        &mut self,
+        cx: &mut Context<'_>,
+        io: &mut T,
+    ) -> Poll<std::io::Result<bool>> {
         let mut went = false;
         while !self.http2.unsent().is_empty() {
             match Pin::new(&mut *io).poll_write(cx, self.http2.unsent()) {
@@ -221,7 +241,11 @@ impl Lane {
         }
         let free = self.worker.shared.job.in_flight.saturating_sub(self.open());
         let mut room = if self.worker.shared.script.streaming {
-            if self.stream.is_some() && !self.http2.is_leaving() { free } else { self.http2.room(0).min(free) }
+            if self.stream.is_some() && !self.http2.is_leaving() {
+                free
+            } else {
+                self.http2.room(0).min(free)
+            }
         } else {
             self.http2.room(self.flights.open()).min(free)
         };
@@ -246,8 +270,11 @@ impl Lane {
         let Some(receipt) = self.receipts.pop_front() else { return false };
         let failures = self.worker.shared.script.report.unwrap_or(0.0);
         let status = if self.worker.random.borrow_mut().part() < failures { 503 } else { 200 };
-        let outcome =
-            Outcome { subject: Some(Subject::Receipt(receipt.into())), result: Some(Ending::HttpStatus(status)), ..Outcome::default() };
+        let outcome = Outcome {
+            subject: Some(Subject::Receipt(receipt.into())),
+            result: Some(Ending::HttpStatus(status)),
+            ..Outcome::default()
+        };
         let mut body = Vec::new();
         framed(&ReportRequest { outcomes: vec![outcome] }, &mut body);
         let Some(stream) = self.http2.open(REPORT) else { return false };
@@ -256,7 +283,8 @@ impl Lane {
         true
     }
 
-    /// Puts the message of the next call into its place, and says when the call began. `None`: there is no next call now.
+    /// Puts the message of the next call into its place, and says when the call began. `None`:
+    /// there is no next call now.
     fn prepare(&mut self, now_ns: u64) -> Option<u64> {
         if let Some(start_ns) = self.waiting.take() {
             return Some(start_ns);
@@ -325,7 +353,10 @@ impl Lane {
         if i64::try_from(self.body.len()).is_ok_and(|bytes| bytes <= most) {
             return Ok(());
         }
-        Err(format!("a message of {} bytes is more than the {most} that the server takes at once", self.body.len()))
+        Err(format!(
+            "a message of {} bytes is more than the {most} that the server takes at once",
+            self.body.len()
+        ))
     }
 
     /// Ends the calls whose answers took too long.
@@ -345,13 +376,24 @@ impl Lane {
     }
 
     /// Counts a call that failed.
-    fn fail(&mut self, start_ns: u64, is_report: bool, code: Code, reason: Option<&std::sync::Arc<str>>, now_ns: u64) {
+    fn fail(
+        &mut self,
+        start_ns: u64,
+        is_report: bool,
+        code: Code,
+        reason: Option<&std::sync::Arc<str>>,
+        now_ns: u64,
+    ) {
         self.failed += 1;
         if self.worker.shared.is_measured(start_ns) {
             let mut tally = self.worker.tally.borrow_mut();
             tally.last_ns = tally.last_ns.max(now_ns);
             let calls = if is_report { &mut tally.reports } else { &mut tally.calls };
-            calls.failure(u8::try_from(i32::from(code)).unwrap_or(u8::MAX), now_ns.saturating_sub(start_ns), reason);
+            calls.failure(
+                u8::try_from(i32::from(code)).unwrap_or(u8::MAX),
+                now_ns.saturating_sub(start_ns),
+                reason,
+            );
         }
     }
 
@@ -386,7 +428,9 @@ impl Lane {
     fn give_up(&mut self) {
         let due = std::mem::take(&mut *self.slot.due.borrow_mut());
         let mut tally = self.worker.tally.borrow_mut();
-        tally.unsent += due.into_iter().filter(|start_ns| self.worker.shared.is_measured(*start_ns)).count() as u64;
+        tally.unsent +=
+            due.into_iter().filter(|start_ns| self.worker.shared.is_measured(*start_ns)).count()
+                as u64;
         if let Some(start_ns) = self.waiting.take() {
             let measured = u64::from(self.worker.shared.is_measured(start_ns));
             tally.asked -= measured;

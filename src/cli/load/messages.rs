@@ -15,7 +15,12 @@ pub(super) enum Message {
 impl Message {
     /// Out of a message in which [`NUMBER`] stands where the number belongs.
     pub(super) fn numbered(bytes: Vec<u8>) -> Self {
-        let places = bytes.windows(NUMBER.len()).enumerate().filter(|(_, window)| *window == NUMBER.as_bytes()).map(|(at, _)| at).collect();
+        let places = bytes
+            .windows(NUMBER.len())
+            .enumerate()
+            .filter(|(_, window)| *window == NUMBER.as_bytes())
+            .map(|(at, _)| at)
+            .collect();
         Self::Numbered { bytes, places }
     }
 
@@ -44,7 +49,8 @@ impl Message {
             }
             Self::Listed { bytes, ends } => {
                 let key = usize::try_from(key).unwrap_or(usize::MAX);
-                let start = key.checked_sub(1).and_then(|before| ends.get(before)).copied().unwrap_or(0);
+                let start =
+                    key.checked_sub(1).and_then(|before| ends.get(before)).copied().unwrap_or(0);
                 let message = ends.get(key).and_then(|&end| bytes.get(start..end));
                 out.extend_from_slice(message.unwrap_or_default());
             }
@@ -63,8 +69,8 @@ fn digits(mut number: u64) -> [u8; NUMBER.len()] {
     digits
 }
 
-/// What one call sends: a message for each of `repeat` keys, and `tail`. Messages of protocol buffers that stand behind each other are one
-/// message with all their fields.
+/// What one call sends: a message for each of `repeat` keys, and `tail`. Messages of protocol
+/// buffers that stand behind each other are one message with all their fields.
 #[derive(Clone, Debug)]
 pub(super) struct Body {
     pub(super) each: Message,
@@ -122,7 +128,8 @@ mod tests {
 
     #[test]
     fn listed_keys_have_messages_of_their_own() {
-        let message = Message::listed(["one", "", "three"].map(|text| text.as_bytes().to_vec()).into_iter());
+        let message =
+            Message::listed(["one", "", "three"].map(|text| text.as_bytes().to_vec()).into_iter());
         let written = |key| {
             let mut out = Vec::new();
             message.write(key, &mut out);
@@ -133,9 +140,14 @@ mod tests {
 
     #[test]
     fn a_body_is_one_message_of_all_its_parts() {
-        let each = CheckBatch { api_keys: vec![format!("key-{NUMBER}").into()], ..CheckBatch::default() };
+        let each =
+            CheckBatch { api_keys: vec![format!("key-{NUMBER}").into()], ..CheckBatch::default() };
         let tail = CheckBatch { targets: vec!["a".to_owned()], ..CheckBatch::default() };
-        let body = Body { each: Message::numbered(each.encode_to_vec()), repeat: 3, tail: tail.encode_to_vec() };
+        let body = Body {
+            each: Message::numbered(each.encode_to_vec()),
+            repeat: 3,
+            tail: tail.encode_to_vec(),
+        };
         let (mut out, mut key) = (b"old".to_vec(), 0);
         body.write(&mut out, || {
             key += 1;

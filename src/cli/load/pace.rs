@@ -1,5 +1,6 @@
-//! The open loop: calls begin at even intervals, whatever the server does. A call that cannot begin in time keeps the moment at which it
-//! should have, and its latency counts from there: a server that stalls cannot hide it by not being asked.
+//! The open loop: calls begin at even intervals, whatever the server does. A call that cannot begin
+//! in time keeps the moment at which it should have, and its latency counts from there: a server
+//! that stalls cannot hide it by not being asked.
 
 use std::io;
 use std::rc::Rc;
@@ -10,8 +11,8 @@ use super::worker::{Slot, Worker};
 /// So long at most nobody looks whether it is time to stop.
 const LOOK_NS: u64 = 50_000_000;
 
-/// Calls that are due within so long begin together: a timer set for each would cost more than the call. Their latencies count from when each
-/// was due all the same.
+/// Calls that are due within so long begin together: a timer set for each would cost more than the
+/// call. Their latencies count from when each was due all the same.
 const GRAIN_NS: u64 = 50_000;
 
 /// When calls begin, in nanoseconds after the start.
@@ -74,9 +75,11 @@ struct Turns<'a> {
 impl<'a> Turns<'a> {
     fn take(&mut self) -> Option<&'a Slot> {
         let count = self.slots.len();
-        let free = (0..count)
-            .map(|ahead| (self.next + ahead) % count)
-            .find(|&index| self.slots.get(index).is_some_and(|slot| slot.open.get() + slot.due.borrow().len() < self.most));
+        let free = (0..count).map(|ahead| (self.next + ahead) % count).find(|&index| {
+            self.slots
+                .get(index)
+                .is_some_and(|slot| slot.open.get() + slot.due.borrow().len() < self.most)
+        });
         let index = free.unwrap_or(self.next);
         self.next = (index + 1) % count.max(1);
         self.slots.get(index).map(|slot| &**slot)
@@ -89,7 +92,9 @@ mod tests {
 
     #[test]
     fn threads_share_the_beat_evenly() {
-        let mut moments: Vec<u64> = (0..4).flat_map(|index| (0..250).map(move |call| Beat::of_thread(1000.0, 4, index).at(call))).collect();
+        let mut moments: Vec<u64> = (0..4)
+            .flat_map(|index| (0..250).map(move |call| Beat::of_thread(1000.0, 4, index).at(call)))
+            .collect();
         moments.sort_unstable();
         assert_eq!(moments, (0..1000).map(|call| call * 1_000_000).collect::<Vec<u64>>());
         assert_eq!(Beat::of_thread(3.0, 1, 0).at(3_000_000), 1_000_000_000_000_000);
@@ -106,6 +111,10 @@ mod tests {
         };
         slots[1].open.set(2);
         assert_eq!([taken(), taken(), taken(), taken()], [0, 2, 0, 2]);
-        assert_eq!([taken(), taken(), taken(), taken()], [0, 1, 2, 0], "when all are full, everyone takes part");
+        assert_eq!(
+            [taken(), taken(), taken(), taken()],
+            [0, 1, 2, 0],
+            "when all are full, everyone takes part"
+        );
     }
 }

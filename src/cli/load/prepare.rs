@@ -10,8 +10,9 @@ use crate::cli::client::connect::Client;
 use crate::cli::client::output::note;
 use crate::grpc::pb::tollgate::quota::Unit;
 use crate::grpc::pb::tollgate::{
-    ApiKey, ApiKeyWithValue, ApplyRequest, DeleteSubscriberRequest, DeleteTargetRequest, DeleteUsagePlanRequest, Entitlement,
-    ListSubscribersRequest, Quota, RateLimit, Subscriber, SubscriberWithKeys, Target, UsagePlan,
+    ApiKey, ApiKeyWithValue, ApplyRequest, DeleteSubscriberRequest, DeleteTargetRequest,
+    DeleteUsagePlanRequest, Entitlement, ListSubscribersRequest, Quota, RateLimit, Subscriber,
+    SubscriberWithKeys, Target, UsagePlan,
 };
 
 /// So many subscribers are declared with one request.
@@ -50,8 +51,11 @@ impl Stage {
         };
         let mut changed = 0;
         for first in (0..self.keys).step_by(usize::try_from(AT_ONCE).unwrap_or(1)) {
-            declared.subscribers = (first..self.keys.min(first + AT_ONCE)).map(|number| self.subscriber(number)).collect();
-            let answer = client.answer(client.usage_plans().apply(std::mem::take(&mut declared))).await?;
+            declared.subscribers = (first..self.keys.min(first + AT_ONCE))
+                .map(|number| self.subscriber(number))
+                .collect();
+            let answer =
+                client.answer(client.usage_plans().apply(std::mem::take(&mut declared))).await?;
             changed += answer.changes.len();
         }
         note(&self.said(changed));
@@ -61,12 +65,20 @@ impl Stage {
     /// Deletes what [`Self::set`] creates, and nothing that others have made.
     pub(super) async fn clear(&self, client: &Client) -> Result<(), Failure> {
         let mut service = client.usage_plans();
-        let (own, mut ids, mut page_token) = (format!("{}-", self.plan()), Vec::new(), String::new());
+        let (own, mut ids, mut page_token) =
+            (format!("{}-", self.plan()), Vec::new(), String::new());
         loop {
             let filter = format!("plan={}", self.plan());
-            let request = ListSubscribersRequest { page_size: 1_000, page_token, filter, ..ListSubscribersRequest::default() };
+            let request = ListSubscribersRequest {
+                page_size: 1_000,
+                page_token,
+                filter,
+                ..ListSubscribersRequest::default()
+            };
             let page = client.answer(service.list_subscribers(request)).await?;
-            ids.extend(page.subscribers.into_iter().map(|one| one.id).filter(|id| id.starts_with(&own)));
+            ids.extend(
+                page.subscribers.into_iter().map(|one| one.id).filter(|id| id.starts_with(&own)),
+            );
             page_token = page.next_page_token;
             if page_token.is_empty() {
                 break;
@@ -74,24 +86,38 @@ impl Stage {
         }
         let count = ids.len();
         for id in ids {
-            let request = DeleteSubscriberRequest { id, force: true, ..DeleteSubscriberRequest::default() };
-            gone(client.reply(service.delete_subscriber(request)).await).map_err(|status| client.failure(&status))?;
+            let request =
+                DeleteSubscriberRequest { id, force: true, ..DeleteSubscriberRequest::default() };
+            gone(client.reply(service.delete_subscriber(request)).await)
+                .map_err(|status| client.failure(&status))?;
         }
         let plan = DeleteUsagePlanRequest { id: self.plan(), ..DeleteUsagePlanRequest::default() };
-        gone(client.reply(service.delete_usage_plan(plan)).await).map_err(|status| client.failure(&status))?;
-        let target = DeleteTargetRequest { id: self.target.clone(), ..DeleteTargetRequest::default() };
+        gone(client.reply(service.delete_usage_plan(plan)).await)
+            .map_err(|status| client.failure(&status))?;
+        let target =
+            DeleteTargetRequest { id: self.target.clone(), ..DeleteTargetRequest::default() };
         let kept = match gone(client.reply(service.delete_target(target)).await) {
             Ok(()) => "",
-            Err(status) if status.code() == Code::FailedPrecondition => ", but not the target: another plan covers it",
+            Err(status) if status.code() == Code::FailedPrecondition => {
+                ", but not the target: another plan covers it"
+            }
             Err(status) => return Err(client.failure(&status)),
         };
-        note(&format!("deleted {count} subscribers with their keys, the plan `{}` and the target `{}`{kept}", self.plan(), self.target));
+        note(&format!(
+            "deleted {count} subscribers with their keys, the plan `{}` and the target `{}`{kept}",
+            self.plan(),
+            self.target
+        ));
         Ok(())
     }
 
     fn said(&self, changed: usize) -> String {
-        let mut said =
-            format!("the plan `{}` covers the target `{}`, and {} subscribers have a key each", self.plan(), self.target, self.keys);
+        let mut said = format!(
+            "the plan `{}` covers the target `{}`, and {} subscribers have a key each",
+            self.plan(),
+            self.target,
+            self.keys
+        );
         if changed == 0 {
             said.push_str("; all was there");
         } else {
@@ -115,8 +141,15 @@ impl Stage {
             quotas: (0..self.quotas).map(quota).collect(),
             ..Entitlement::default()
         };
-        let description = "Made by `tollgate load --prepare`. Its API keys are no secret.".to_owned();
-        UsagePlan { id: self.plan(), display_name: self.plan(), description, entitlements: vec![entitlement], ..UsagePlan::default() }
+        let description =
+            "Made by `tollgate load --prepare`. Its API keys are no secret.".to_owned();
+        UsagePlan {
+            id: self.plan(),
+            display_name: self.plan(),
+            description,
+            entitlements: vec![entitlement],
+            ..UsagePlan::default()
+        }
     }
 
     fn subscriber(&self, number: u64) -> SubscriberWithKeys {

@@ -4,8 +4,13 @@ use super::job::DescriptorEntry;
 use crate::cli::client::connect::Client;
 use crate::grpc::wire::{Descriptor, Entry, RateLimitRequest};
 
-/// Whether no rule matches. It asks with no hits, which charges nothing. A server that does not answer says nothing.
-pub(super) async fn no_rule_matches(domain: &str, descriptors: &[Vec<DescriptorEntry>], client: &Client) -> bool {
+/// Whether no rule matches. It asks with no hits, which charges nothing. A server that does not
+/// answer says nothing.
+pub(super) async fn no_rule_matches(
+    domain: &str,
+    descriptors: &[Vec<DescriptorEntry>],
+    client: &Client,
+) -> bool {
     let entry = |entry: &DescriptorEntry| Entry {
         key: entry.key.clone().into(),
         value: entry.value.clone().unwrap_or_else(|| "probe".to_owned()).into(),
@@ -16,7 +21,11 @@ pub(super) async fn no_rule_matches(domain: &str, descriptors: &[Vec<DescriptorE
         ..Descriptor::default()
     };
     let descriptors = descriptors.iter().map(descriptor).collect();
-    let request = RateLimitRequest { domain: domain.to_owned().into(), descriptors, ..RateLimitRequest::default() };
+    let request = RateLimitRequest {
+        domain: domain.to_owned().into(),
+        descriptors,
+        ..RateLimitRequest::default()
+    };
     match client.reply(client.rate_limits().should_rate_limit(request)).await {
         Ok(answer) => answer.statuses.iter().all(|status| status.current_limit.is_none()),
         Err(_) => false,

@@ -61,11 +61,12 @@ impl Run {
         let mut threads = Vec::new();
         for (index, own) in sockets.into_iter().enumerate() {
             let (shared, end) = (shared.clone(), end.clone());
-            let thread = std::thread::Builder::new().name(format!("load-{index}")).spawn(move || {
-                let tally = work(shared, index, own);
-                drop(end);
-                tally
-            });
+            let thread =
+                std::thread::Builder::new().name(format!("load-{index}")).spawn(move || {
+                    let tally = work(shared, index, own);
+                    drop(end);
+                    tally
+                });
             threads.push(thread.map_err(|error| error.to_string())?);
         }
         Ok(Self { shared, threads, ended })
@@ -77,7 +78,12 @@ impl Run {
         Progress {
             decisions: self.shared.decisions.load(Ordering::Relaxed),
             failed: self.shared.failed.load(Ordering::Relaxed),
-            elapsed_ns: self.shared.clock.now().steady_ns.saturating_sub(self.shared.moments.start_ns),
+            elapsed_ns: self
+                .shared
+                .clock
+                .now()
+                .steady_ns
+                .saturating_sub(self.shared.moments.start_ns),
         }
     }
 
@@ -98,7 +104,11 @@ impl Run {
     pub fn finish(self) -> Result<Summary, String> {
         let mut tally = Tally::new()?;
         for thread in self.threads {
-            tally.add(thread.join().map_err(|_| "a thread of the load generator panicked".to_owned())??);
+            tally.add(
+                thread
+                    .join()
+                    .map_err(|_| "a thread of the load generator panicked".to_owned())??,
+            );
         }
         let elapsed_ns = tally.last_ns.saturating_sub(self.shared.moments.measure_ns);
         Ok(Summary { tally, elapsed_ns, job: self.shared.job.clone() })
@@ -123,5 +133,10 @@ fn connect(job: &Job) -> Result<TcpStream, String> {
         socket.set_nonblocking(true)?;
         Ok(socket)
     });
-    ready.map_err(|error| format!("the server at {} cannot be reached (--server, TOLLGATE_SERVER): {error}", job.server))
+    ready.map_err(|error| {
+        format!(
+            "the server at {} cannot be reached (--server, TOLLGATE_SERVER): {error}",
+            job.server
+        )
+    })
 }

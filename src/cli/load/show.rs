@@ -34,14 +34,17 @@ pub(super) fn to_json(summary: &Summary) -> Value {
         "lost": tally.lost,
     });
     if let (Some(fields), Traffic::Report(..)) = (value.as_object_mut(), &summary.job.traffic) {
-        fields.insert("reports".to_owned(), calls(&tally.reports, Answer::Report, seconds(summary)));
+        fields
+            .insert("reports".to_owned(), calls(&tally.reports, Answer::Report, seconds(summary)));
     }
     value
 }
 
 fn calls(calls: &Calls, answer: Answer, seconds: f64) -> Value {
-    let verdicts: serde_json::Map<_, _> = verdicts(calls, answer).map(|(name, count)| (name, count.into())).collect();
-    let errors: serde_json::Map<_, _> = errors(calls).map(|(code, count, _)| (code, count.into())).collect();
+    let verdicts: serde_json::Map<_, _> =
+        verdicts(calls, answer).map(|(name, count)| (name, count.into())).collect();
+    let errors: serde_json::Map<_, _> =
+        errors(calls).map(|(code, count, _)| (code, count.into())).collect();
     json!({
         "answered": calls.answered(),
         "failed": calls.failed(),
@@ -58,8 +61,12 @@ fn latencies(latency: &Histogram<u64>) -> Value {
     if latency.is_empty() {
         return Value::Null;
     }
-    let at = PERCENTILES.iter().map(|(name, quantile)| ((*name).to_owned(), micros(latency.value_at_quantile(*quantile)).into()));
-    at.chain([("max".to_owned(), micros(latency.max()).into())]).collect::<serde_json::Map<_, _>>().into()
+    let at = PERCENTILES.iter().map(|(name, quantile)| {
+        ((*name).to_owned(), micros(latency.value_at_quantile(*quantile)).into())
+    });
+    at.chain([("max".to_owned(), micros(latency.max()).into())])
+        .collect::<serde_json::Map<_, _>>()
+        .into()
 }
 
 /// What is going to be asked, and how.
@@ -69,18 +76,32 @@ pub(super) fn header(job: &Job) -> String {
             format!("ShouldRateLimit of the domain `{domain}`, {} descriptors", descriptors.len())
         }
         Traffic::Check(caller) => format!("Check of the target `{}`", caller.target),
-        Traffic::Stream(caller, batch) => format!("CheckStream of the target `{}`, batches of {batch}", caller.target),
-        Traffic::Report(caller, errors) => format!("Check of the target `{}` and Report, {:.0} % as a 503", caller.target, errors * 100.0),
+        Traffic::Stream(caller, batch) => {
+            format!("CheckStream of the target `{}`, batches of {batch}", caller.target)
+        }
+        Traffic::Report(caller, errors) => format!(
+            "Check of the target `{}` and Report, {:.0} % as a 503",
+            caller.target,
+            errors * 100.0
+        ),
     };
     let keys = match &job.traffic {
-        Traffic::Check(caller) | Traffic::Stream(caller, _) | Traffic::Report(caller, _) => match &caller.api_keys {
-            ApiKeys::Listed(keys) => keys.len() as u64,
-            ApiKeys::Numbered(_) => job.keys,
-        },
+        Traffic::Check(caller) | Traffic::Stream(caller, _) | Traffic::Report(caller, _) => {
+            match &caller.api_keys {
+                ApiKeys::Listed(keys) => keys.len() as u64,
+                ApiKeys::Numbered(_) => job.keys,
+            }
+        }
         Traffic::RateLimit { .. } => job.keys,
     };
-    let pace = job.rate.map_or("as fast as it answers".to_owned(), |rate| format!("{rate} calls a second"));
-    let warm_up = if job.warm_up_ns == 0 { String::new() } else { format!("{} of warm-up, then ", time(job.warm_up_ns)) };
+    let pace = job
+        .rate
+        .map_or("as fast as it answers".to_owned(), |rate| format!("{rate} calls a second"));
+    let warm_up = if job.warm_up_ns == 0 {
+        String::new()
+    } else {
+        format!("{} of warm-up, then ", time(job.warm_up_ns))
+    };
     let long = match job.requests {
         Some(requests) => format!("{requests} calls"),
         None => time(job.duration_ns),
@@ -97,16 +118,25 @@ pub(super) fn table(summary: &Summary) -> String {
     let (answer, unit) = answers(&summary.job.traffic);
     let mut sheet = Table::sheet();
     sheet.row(["asked", &format!("{} {unit} in {:.1} s", tally.asked, seconds(summary))]);
-    sheet.row(["answered", &format!("{} ({:.0} a second)", tally.calls.answered(), per_second(tally.calls.answered(), seconds(summary)))]);
+    sheet.row([
+        "answered",
+        &format!(
+            "{} ({:.0} a second)",
+            tally.calls.answered(),
+            per_second(tally.calls.answered(), seconds(summary))
+        ),
+    ]);
     if tally.calls.decisions() != tally.calls.answered() {
         let rate = per_second(tally.calls.decisions(), seconds(summary));
         sheet.row(["decisions", &format!("{} ({rate:.0} a second)", tally.calls.decisions())]);
     }
-    verdicts(&tally.calls, answer).for_each(|(name, count)| sheet.row([&format!("  {name}"), &count.to_string()]));
+    verdicts(&tally.calls, answer)
+        .for_each(|(name, count)| sheet.row([&format!("  {name}"), &count.to_string()]));
     failures(&mut sheet, &tally.calls);
     if let Traffic::Report(..) = summary.job.traffic {
         sheet.row(["reported", &tally.reports.answered().to_string()]);
-        verdicts(&tally.reports, Answer::Report).for_each(|(name, count)| sheet.row([&format!("  {name}"), &count.to_string()]));
+        verdicts(&tally.reports, Answer::Report)
+            .for_each(|(name, count)| sheet.row([&format!("  {name}"), &count.to_string()]));
         failures(&mut sheet, &tally.reports);
     }
     for (name, count, meaning) in [
@@ -144,7 +174,8 @@ fn latency_table(summary: &Summary) -> String {
         ("failed reports", &tally.reports.failure_latency),
     ] {
         if !latency.is_empty() {
-            let [p50, p90, p99, p99_9] = PERCENTILES.map(|(_, quantile)| time(latency.value_at_quantile(quantile)));
+            let [p50, p90, p99, p99_9] =
+                PERCENTILES.map(|(_, quantile)| time(latency.value_at_quantile(quantile)));
             table.row([name, &p50, &p90, &p99, &p99_9, &time(latency.max())]);
         }
     }
@@ -161,7 +192,12 @@ fn answers(traffic: &Traffic) -> (Answer, &'static str) {
 }
 
 fn verdicts(calls: &Calls, answer: Answer) -> impl Iterator<Item = (String, u64)> {
-    calls.verdicts.iter().enumerate().filter(|(_, count)| **count > 0).map(move |(verdict, count)| (answer.name(verdict), *count))
+    calls
+        .verdicts
+        .iter()
+        .enumerate()
+        .filter(|(_, count)| **count > 0)
+        .map(move |(verdict, count)| (answer.name(verdict), *count))
 }
 
 /// Codes, how often each came, and what was said with it.
@@ -272,7 +308,11 @@ mod tests {
              1000 calls a second; 1.00 s of warm-up, then 10.0 s measured"
         );
         (job.rate, job.requests, job.warm_up_ns) = (None, Some(5), 0);
-        assert!(header(&job).ends_with("as fast as it answers; 5 calls measured"), "{}", header(&job));
+        assert!(
+            header(&job).ends_with("as fast as it answers; 5 calls measured"),
+            "{}",
+            header(&job)
+        );
     }
 
     #[test]

@@ -32,7 +32,13 @@ pub struct Calls {
 impl Calls {
     pub(super) fn new() -> Result<Self, String> {
         let (latency, failure_latency) = (latencies()?, latencies()?);
-        Ok(Self { latency, failure_latency, verdicts: [0; VERDICTS], codes: [0; CODES], reasons: BTreeMap::new() })
+        Ok(Self {
+            latency,
+            failure_latency,
+            verdicts: [0; VERDICTS],
+            codes: [0; CODES],
+            reasons: BTreeMap::new(),
+        })
     }
 
     /// Calls that were answered.
@@ -63,7 +69,11 @@ impl Calls {
     /// Calls that failed with this gRPC code.
     #[must_use]
     pub fn failed_with(&self, code: tonic::Code) -> u64 {
-        usize::try_from(i32::from(code)).ok().and_then(|code| self.codes.get(code)).copied().unwrap_or(0)
+        usize::try_from(i32::from(code))
+            .ok()
+            .and_then(|code| self.codes.get(code))
+            .copied()
+            .unwrap_or(0)
     }
 
     pub(super) fn answer(&mut self, latency_ns: u64) {
@@ -104,7 +114,8 @@ pub struct Tally {
     /// Checks, or rate-limit requests.
     pub calls: Calls,
     pub reports: Calls,
-    /// Calls that began more than a millisecond after they should have, for all slots were taken or this machine is too slow.
+    /// Calls that began more than a millisecond after they should have, for all slots were taken or
+    /// this machine is too slow.
     pub late: u64,
     /// Calls that should have begun and had not when the time was over.
     pub unsent: u64,
@@ -119,7 +130,16 @@ pub struct Tally {
 impl Tally {
     pub(super) fn new() -> Result<Self, String> {
         let (calls, reports) = (Calls::new()?, Calls::new()?);
-        Ok(Self { asked: 0, calls, reports, late: 0, unsent: 0, reconnects: 0, lost: None, last_ns: 0 })
+        Ok(Self {
+            asked: 0,
+            calls,
+            reports,
+            late: 0,
+            unsent: 0,
+            reconnects: 0,
+            lost: None,
+            last_ns: 0,
+        })
     }
 
     /// Takes in what another has counted.

@@ -31,7 +31,10 @@ struct Desk(Arc<Seen>);
 
 #[tonic::async_trait]
 impl RateLimitService for Desk {
-    async fn should_rate_limit(&self, request: Request<RateLimitRequest>) -> Result<Response<RateLimitResponse>, Status> {
+    async fn should_rate_limit(
+        &self,
+        request: Request<RateLimitRequest>,
+    ) -> Result<Response<RateLimitResponse>, Status> {
         let call = self.0.calls.fetch_add(1, Ordering::SeqCst);
         let under_way = self.0.under_way.fetch_add(1, Ordering::SeqCst) + 1;
         self.0.most_under_way.fetch_max(under_way, Ordering::SeqCst);
@@ -47,13 +50,17 @@ impl RateLimitService for Desk {
         let value = &request.descriptors[0].entries[0].value;
         let number: u64 = std::str::from_utf8(&value[value.len() - 10..]).unwrap().parse().unwrap();
         let code = if number.is_multiple_of(3) { wire::Code::OverLimit } else { wire::Code::Ok };
-        Ok(Response::new(RateLimitResponse { overall_code: code.into(), ..RateLimitResponse::default() }))
+        Ok(Response::new(RateLimitResponse {
+            overall_code: code.into(),
+            ..RateLimitResponse::default()
+        }))
     }
 }
 
 /// A server; it ends with its runtime. The first `dropped` connections are hung up at once.
 fn serve(most_streams: Option<u32>, dropped: usize) -> (Runtime, SocketAddr, Arc<Seen>) {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let desk = Desk::default();
     let seen = desk.0.clone();
     let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
@@ -64,7 +71,8 @@ fn serve(most_streams: Option<u32>, dropped: usize) -> (Runtime, SocketAddr, Arc
         count > dropped
     });
     let mut server = Server::builder().max_concurrent_streams(most_streams);
-    runtime.spawn(server.add_service(RateLimitServiceServer::new(desk)).serve_with_incoming(incoming));
+    runtime
+        .spawn(server.add_service(RateLimitServiceServer::new(desk)).serve_with_incoming(incoming));
     (runtime, address, seen)
 }
 
@@ -101,9 +109,15 @@ fn as_many_are_asked_as_was_said_and_each_is_answered_once() {
     let (_runtime, address, seen) = serve(None, 0);
     let tally = made(asking(address, "any"));
     let (within, over) = within_and_over(&tally.calls);
-    assert_eq!((tally.asked, tally.calls.answered(), tally.calls.decisions(), tally.calls.failed()), (2_000, 2_000, 2_000, 0));
+    assert_eq!(
+        (tally.asked, tally.calls.answered(), tally.calls.decisions(), tally.calls.failed()),
+        (2_000, 2_000, 2_000, 0)
+    );
     assert_eq!((seen.calls.load(Ordering::SeqCst), tally.reconnects, tally.unsent), (2_000, 0, 0));
-    assert!(within + over == 2_000 && (500..850).contains(&over), "a third of the keys is over its limit: {over}");
+    assert!(
+        within + over == 2_000 && (500..850).contains(&over),
+        "a third of the keys is over its limit: {over}"
+    );
 }
 
 #[test]
@@ -129,26 +143,41 @@ fn a_lost_connection_is_made_again() {
 fn failures_are_counted_by_code_with_what_was_said() {
     let (_runtime, address, _) = serve(None, 0);
     let tally = made(asking(address, "refused"));
-    assert_eq!((tally.calls.answered(), tally.calls.failed_with(Code::ResourceExhausted)), (0, 2_000));
+    assert_eq!(
+        (tally.calls.answered(), tally.calls.failed_with(Code::ResourceExhausted)),
+        (0, 2_000)
+    );
     assert_eq!(&**tally.calls.reasons.get(&8).unwrap(), "too much");
 }
 
 #[test]
 fn an_answer_is_not_waited_for_longer_than_was_said() {
     let (_runtime, address, seen) = serve(None, 0);
-    let tally = made(Job { requests: Some(30), timeout_ns: 20_000_000, ..asking(address, "never") });
+    let tally =
+        made(Job { requests: Some(30), timeout_ns: 20_000_000, ..asking(address, "never") });
     assert_eq!((tally.calls.answered(), tally.calls.failed_with(Code::DeadlineExceeded)), (0, 30));
     assert_eq!(seen.calls.load(Ordering::SeqCst), 30);
-    assert!(tally.calls.failure_latency.low() > 0 && tally.calls.failure_latency.min() >= 19_000_000);
+    assert!(
+        tally.calls.failure_latency.low() > 0 && tally.calls.failure_latency.min() >= 19_000_000
+    );
 }
 
 #[test]
 fn a_call_that_found_no_place_in_time_fails_without_being_sent() {
     let (_runtime, address, seen) = serve(None, 0);
-    let job =
-        Job { connections: 1, in_flight: 1, requests: Some(20), rate: Some(1_000.0), timeout_ns: 20_000_000, ..asking(address, "never") };
+    let job = Job {
+        connections: 1,
+        in_flight: 1,
+        requests: Some(20),
+        rate: Some(1_000.0),
+        timeout_ns: 20_000_000,
+        ..asking(address, "never")
+    };
     let tally = made(job);
-    assert_eq!((tally.asked, tally.calls.failed_with(Code::DeadlineExceeded), tally.unsent), (20, 20, 0));
+    assert_eq!(
+        (tally.asked, tally.calls.failed_with(Code::DeadlineExceeded), tally.unsent),
+        (20, 20, 0)
+    );
     let sent = seen.calls.load(Ordering::SeqCst);
     assert!((1..20).contains(&sent), "{sent}");
     assert!(tally.calls.failure_latency.min() >= 19_000_000);
@@ -163,11 +192,13 @@ fn the_server_is_told_of_the_deadline() {
     assert!(tally.calls.failure_latency.max() < 60_000_000_000);
 }
 
-/// Twenty calls on one connection, one at a time, the first of which is held for longer than all of them should take.
+/// Twenty calls on one connection, one at a time, the first of which is held for longer than all of
+/// them should take.
 fn stalled(rate: Option<f64>) -> Tally {
     const HELD_NS: u64 = 200_000_000;
     let (_runtime, address, seen) = serve(None, 0);
-    let job = Job { connections: 1, in_flight: 1, requests: Some(20), rate, ..asking(address, "held") };
+    let job =
+        Job { connections: 1, in_flight: 1, requests: Some(20), rate, ..asking(address, "held") };
     let run = Run::start(job, Clock::system()).unwrap();
     while run.progress().elapsed_ns < HELD_NS {
         std::thread::yield_now();
@@ -184,7 +215,11 @@ fn a_stall_is_not_hidden_by_calls_that_were_not_made_because_of_it() {
     assert!(tally.calls.latency.min() >= 175_000_000, "{}", tally.calls.latency.min());
     let tally = stalled(None);
     assert_eq!((tally.calls.answered(), tally.late), (20, 0));
-    assert_eq!(tally.calls.latency.count_between(175_000_000, u64::MAX), 1, "the closed loop saw it once");
+    assert_eq!(
+        tally.calls.latency.count_between(175_000_000, u64::MAX),
+        1,
+        "the closed loop saw it once"
+    );
 }
 
 #[test]
@@ -217,21 +252,41 @@ fn a_server_that_is_not_there_is_said() {
 #[test]
 fn flags_are_read() {
     let entries = |pairs: &[(&str, Option<&str>)]| -> Vec<DescriptorEntry> {
-        pairs.iter().map(|(key, value)| DescriptorEntry { key: (*key).to_owned(), value: value.map(str::to_owned) }).collect()
+        pairs
+            .iter()
+            .map(|(key, value)| DescriptorEntry {
+                key: (*key).to_owned(),
+                value: value.map(str::to_owned),
+            })
+            .collect()
     };
     assert_eq!(descriptor("a=1,b").unwrap().0, entries(&[("a", Some("1")), ("b", None)]));
     assert_eq!(descriptor("a==").unwrap().0, entries(&[("a", Some("="))]));
     assert!(descriptor("").is_err() && descriptor("a,").is_err() && descriptor("=1").is_err());
-    assert_eq!((time_ns("10s"), time_ns("500ms"), time_ns("1m")), (Ok(10 * SECOND_NS), Ok(SECOND_NS / 2), Ok(60 * SECOND_NS)));
+    assert_eq!(
+        (time_ns("10s"), time_ns("500ms"), time_ns("1m")),
+        (Ok(10 * SECOND_NS), Ok(SECOND_NS / 2), Ok(60 * SECOND_NS))
+    );
     assert!(time_ns("10").is_err() && time_ns("-1s").is_err());
     assert!(rate("0").is_err() && rate("NaN").is_err() && rate("0.5").is_ok());
-    assert!(part("1").is_ok() && part("1.1").is_err() && skew("-1").is_err() && skew("1.1").is_ok());
+    assert!(
+        part("1").is_ok() && part("1.1").is_err() && skew("-1").is_err() && skew("1.1").is_ok()
+    );
 }
 
 #[test]
 fn progress_is_per_second() {
     let at = |decisions, failed, elapsed_ns| Progress { decisions, failed, elapsed_ns };
-    assert_eq!(progress(&at(100, 0, SECOND_NS), &at(1_100, 0, 3 * SECOND_NS), SECOND_NS), "  3 s        500 a second");
-    assert_eq!(progress(&at(0, 1, 0), &at(5, 3, SECOND_NS), 0), "  1 s          5 a second, 2 failed");
-    assert_eq!(progress(&at(0, 0, 0), &at(5, 0, SECOND_NS), 1), "  1 s          5 a second  (warm-up)");
+    assert_eq!(
+        progress(&at(100, 0, SECOND_NS), &at(1_100, 0, 3 * SECOND_NS), SECOND_NS),
+        "  3 s        500 a second"
+    );
+    assert_eq!(
+        progress(&at(0, 1, 0), &at(5, 3, SECOND_NS), 0),
+        "  1 s          5 a second, 2 failed"
+    );
+    assert_eq!(
+        progress(&at(0, 0, 0), &at(5, 0, SECOND_NS), 1),
+        "  1 s          5 a second  (warm-up)"
+    );
 }

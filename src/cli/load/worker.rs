@@ -50,10 +50,20 @@ impl Shared {
     pub(super) fn new(job: Job, clock: Clock) -> Self {
         let start_ns = clock.now().steady_ns;
         let measure_ns = start_ns.saturating_add(job.warm_up_ns);
-        let moments = Moments { start_ns, measure_ns, stop_ns: measure_ns.saturating_add(job.duration_ns) };
+        let moments =
+            Moments { start_ns, measure_ns, stop_ns: measure_ns.saturating_add(job.duration_ns) };
         let left = AtomicU64::new(job.requests.unwrap_or(u64::MAX));
         let script = job.script();
-        Self { job, script, clock, moments, left, stop: AtomicBool::new(false), decisions: AtomicU64::new(0), failed: AtomicU64::new(0) }
+        Self {
+            job,
+            script,
+            clock,
+            moments,
+            left,
+            stop: AtomicBool::new(false),
+            decisions: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
+        }
     }
 
     /// Begins no further call.
@@ -69,7 +79,9 @@ impl Shared {
         if self.job.requests.is_none() || !self.is_measured(at_ns) {
             return true;
         }
-        self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok()
+        self.left
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1))
+            .is_ok()
     }
 
     /// The time is over: what has not begun never will.
@@ -119,9 +131,14 @@ impl Slot {
 ///
 /// # Errors
 /// The operating system has no runtime or timer for it.
-pub(super) fn work(shared: Arc<Shared>, index: usize, sockets: Vec<TcpStream>) -> Result<Tally, String> {
+pub(super) fn work(
+    shared: Arc<Shared>,
+    index: usize,
+    sockets: Vec<TcpStream>,
+) -> Result<Tally, String> {
     let failed = |error: std::io::Error| error.to_string();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
     let worker = Rc::new(Worker {
         tally: RefCell::new(Tally::new()?),
         random: RefCell::new(Random::new(index as u64)),
@@ -131,7 +148,9 @@ pub(super) fn work(shared: Arc<Shared>, index: usize, sockets: Vec<TcpStream>) -
     let local = LocalSet::new();
     local.block_on(&runtime, drive(&worker, index, sockets)).map_err(failed)?;
     drop(local);
-    Rc::into_inner(worker).map(|worker| worker.tally.into_inner()).ok_or_else(|| "a connection goes on without its thread".to_owned())
+    Rc::into_inner(worker)
+        .map(|worker| worker.tally.into_inner())
+        .ok_or_else(|| "a connection goes on without its thread".to_owned())
 }
 
 async fn drive(worker: &Rc<Worker>, index: usize, sockets: Vec<TcpStream>) -> std::io::Result<()> {
@@ -151,7 +170,11 @@ async fn drive(worker: &Rc<Worker>, index: usize, sockets: Vec<TcpStream>) -> st
         }
     }
     // What was handed to a connection that saw the end of the time before the pace did.
-    let left = slots.iter().flat_map(|slot| slot.due.take()).filter(|start_ns| worker.shared.is_measured(*start_ns)).count();
+    let left = slots
+        .iter()
+        .flat_map(|slot| slot.due.take())
+        .filter(|start_ns| worker.shared.is_measured(*start_ns))
+        .count();
     worker.tally.borrow_mut().unsent += left as u64;
     ticks.abort();
     let _ = ticks.await;

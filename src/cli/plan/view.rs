@@ -11,7 +11,14 @@ pub(super) fn many(plans: &[UsagePlan]) -> String {
     let mut table = Table::new(["PLAN", "NAME", "ENTITLEMENT", "TARGETS", "RATE LIMIT", "QUOTAS"]);
     for plan in plans {
         if plan.entitlements.is_empty() {
-            table.row([&plan.id, &plan.display_name, "no entitlements: not usable yet", "", "", ""]);
+            table.row([
+                &plan.id,
+                &plan.display_name,
+                "no entitlements: not usable yet",
+                "",
+                "",
+                "",
+            ]);
         }
         for entitlement in &plan.entitlements {
             table.row([

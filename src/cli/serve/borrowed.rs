@@ -8,8 +8,8 @@ use crate::grpc::plans::desk::Desk;
 use crate::grpc::windows::WindowKeeper;
 use crate::ledger::LedgerError;
 
-/// Leases, windows of rules, and statistics. Dropped, it leaves the ledger as the next start should find it, and blocks for that: so it is on
-/// every way out, after an error and in a panic too.
+/// Leases, windows of rules, and statistics. Dropped, it leaves the ledger as the next start should
+/// find it, and blocks for that: so it is on every way out, after an error and in a panic too.
 pub(super) struct Borrowed {
     desk: Desk,
     durable_desk: Desk,
@@ -18,21 +18,29 @@ pub(super) struct Borrowed {
 
 impl Borrowed {
     pub(super) fn of(parts: &Parts) -> Self {
-        Self { desk: parts.desk.clone(), durable_desk: parts.durable_desk.clone(), windows: parts.windows.clone() }
+        Self {
+            desk: parts.desk.clone(),
+            durable_desk: parts.durable_desk.clone(),
+            windows: parts.windows.clone(),
+        }
     }
 }
 
 impl Drop for Borrowed {
     fn drop(&mut self) {
-        // The engines let go of units first, so that nothing which still runs can spend them: a clean stop wastes nothing.
+        // The engines let go of units first, so that nothing which still runs can spend them: a
+        // clean stop wastes nothing.
         put_away("unspent units were not handed back, and count as lost", || self.desk.put_away());
-        put_away("unspent units of durable rules were not handed back, and count as lost", || self.durable_desk.put_away());
+        put_away("unspent units of durable rules were not handed back, and count as lost", || {
+            self.durable_desk.put_away()
+        });
         put_away("the last hits on the windows of rules were not written", || self.windows.write());
         put_away("statistics of the last second were not written", || self.desk.write_behind());
     }
 }
 
-/// One after the other, whatever becomes of those before. A panic here would end the process while it unwinds.
+/// One after the other, whatever becomes of those before. A panic here would end the process while
+/// it unwinds.
 fn put_away(otherwise: &str, work: impl FnOnce() -> Result<(), LedgerError>) {
     match catch_unwind(AssertUnwindSafe(work)) {
         Ok(Ok(())) => {}

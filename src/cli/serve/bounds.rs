@@ -10,7 +10,8 @@ const PERCENT: u64 = 80;
 /// Of each body, so much is not counted.
 const UNCOUNTED: usize = 64 * 1024;
 
-/// The bounds of connections, so that they and all else fit into the files that the process may open: of gRPC, of its admin port, of the pages.
+/// The bounds of connections, so that they and all else fit into the files that the process may
+/// open: of gRPC, of its admin port, of the pages.
 pub(super) fn within_files(config: &Config) -> (GrpcServer, usize, Pages) {
     let admin = config.reach.admin_grpc_addr.is_some();
     let wanted = Connections {
@@ -30,7 +31,8 @@ pub(super) fn within_files(config: &Config) -> (GrpcServer, usize, Pages) {
 
 /// What an operator should know of bounds that do not fit each other, or the machine.
 pub(super) fn warnings(config: &Config) -> Vec<String> {
-    let (pages, grpc, message) = (&config.pages, &config.grpc_server, config.grpc.max_message_bytes);
+    let (pages, grpc, message) =
+        (&config.pages, &config.grpc_server, config.grpc.max_message_bytes);
     let mut warnings = Vec::new();
     if pages.max_body_bytes.saturating_add(UNCOUNTED) < message {
         warnings.push(format!(
@@ -68,7 +70,8 @@ fn memory() -> Option<u64> {
     let machine = read("/proc/meminfo").and_then(|text| mem_total(&text));
     let bounds = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"];
     // `max`: none.
-    let container = bounds.into_iter().filter_map(read).filter_map(|text| text.trim().parse::<u64>().ok());
+    let container =
+        bounds.into_iter().filter_map(read).filter_map(|text| text.trim().parse::<u64>().ok());
     machine.into_iter().chain(container).min()
 }
 
@@ -95,10 +98,16 @@ mod tests {
             warnings(&config(&settings)).concat()
         };
         assert_eq!(said(&[]), "");
-        let body = |bytes| said(&[("http.max_body_bytes", "1000000"), ("grpc.max_message_bytes", bytes)]);
+        let body =
+            |bytes| said(&[("http.max_body_bytes", "1000000"), ("grpc.max_message_bytes", bytes)]);
         assert_eq!(body("1065536"), "");
         assert!(body("1065537").starts_with("http.max_body_bytes 1000000 is less than one body may have (grpc.max_message_bytes 1065537)"));
-        let windows = |stream| said(&[("grpc.stream_window_bytes", stream), ("grpc.connection_window_bytes", "100000")]);
+        let windows = |stream| {
+            said(&[
+                ("grpc.stream_window_bytes", stream),
+                ("grpc.connection_window_bytes", "100000"),
+            ])
+        };
         assert_eq!(windows("100000"), "");
         assert!(windows("100001").starts_with("grpc.stream_window_bytes 100001 is never reached"));
     }
@@ -110,8 +119,15 @@ mod tests {
         assert_eq!(too_many_counters(most, memory), None);
         let said = too_many_counters(10_000_000, memory).unwrap();
         assert!(said.contains("may take 1220 MiB") && said.contains("512 MiB"), "{said}");
-        assert!(said.contains("engine.max_counters to 33554") && too_many_counters(most + 1000, memory).is_some(), "{said}");
-        assert_eq!(mem_total("MemTotal:       24000000 kB\nMemFree: 1 kB\n"), Some(24_000_000 * 1024));
+        assert!(
+            said.contains("engine.max_counters to 33554")
+                && too_many_counters(most + 1000, memory).is_some(),
+            "{said}"
+        );
+        assert_eq!(
+            mem_total("MemTotal:       24000000 kB\nMemFree: 1 kB\n"),
+            Some(24_000_000 * 1024)
+        );
         assert_eq!(mem_total(""), None);
     }
 }

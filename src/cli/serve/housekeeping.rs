@@ -1,4 +1,5 @@
-//! What has to happen now and then: dead counters swept, statistics written, a ledger that is slow or fails noticed, rules files looked at, gauges set.
+//! What has to happen now and then: dead counters swept, statistics written, a ledger that is slow
+//! or fails noticed, rules files looked at, gauges set.
 
 mod gauges;
 mod stall;
@@ -45,7 +46,12 @@ pub(super) struct Watched {
 }
 
 /// Starts the tasks. They end when `stopping` says so.
-pub(super) fn start(parts: &Parts, files_poll_ms: u64, watched: Watched, stopping: &watch::Receiver<bool>) {
+pub(super) fn start(
+    parts: &Parts,
+    files_poll_ms: u64,
+    watched: Watched,
+    stopping: &watch::Receiver<bool>,
+) {
     let Watched { stalled, degraded, log } = watched;
     if let Some(poll_ms) = parts.rulebook.poll_ms() {
         let rulebook = parts.rulebook.clone();
@@ -57,13 +63,18 @@ pub(super) fn start(parts: &Parts, files_poll_ms: u64, watched: Watched, stoppin
     }
     if parts.access.is_some() || parts.tls.is_some() {
         let (access, tls) = (parts.access.clone(), parts.tls.clone());
-        every("tokens and certificates", Duration::from_millis(files_poll_ms), stopping.clone(), move || {
-            let (access, tls) = (access.clone(), tls.clone());
-            blocking(move || {
-                access.iter().for_each(|access| access.refresh());
-                tls.iter().for_each(|tls| tls.refresh());
-            })
-        });
+        every(
+            "tokens and certificates",
+            Duration::from_millis(files_poll_ms),
+            stopping.clone(),
+            move || {
+                let (access, tls) = (access.clone(), tls.clone());
+                blocking(move || {
+                    access.iter().for_each(|access| access.refresh());
+                    tls.iter().for_each(|tls| tls.refresh());
+                })
+            },
+        );
     }
     let (engine, clock) = (parts.rule_engine.clone(), parts.clock.clone());
     let steps = SWEEP_ROUND.div_duration_f64(SWEEP_STEP);
@@ -122,7 +133,9 @@ pub(super) fn start(parts: &Parts, files_poll_ms: u64, watched: Watched, stoppin
         let windows = windows.clone();
         blocking(move || {
             if let Err(error) = windows.write() {
-                tracing::debug!("windows of rules were not written, and will be tried again: {error}");
+                tracing::debug!(
+                    "windows of rules were not written, and will be tried again: {error}"
+                );
             }
         })
     });
@@ -134,8 +147,10 @@ pub(super) fn start(parts: &Parts, files_poll_ms: u64, watched: Watched, stoppin
     let mut upkeep = Upkeep::new(parts);
     every("upkeep", UPKEEP_ROUND, stopping.clone(), move || upkeep.round());
     let gauges = Gauges::new(&parts.metrics);
-    let (rules, plans, ledger) = (parts.rule_engine.clone(), parts.plan_engine.clone(), parts.ledger.clone());
-    let (mut watch, stalled, clock) = (Watch::new(stalled.clone()), stalled.clone(), parts.clock.clone());
+    let (rules, plans, ledger) =
+        (parts.rule_engine.clone(), parts.plan_engine.clone(), parts.ledger.clone());
+    let (mut watch, stalled, clock) =
+        (Watch::new(stalled.clone()), stalled.clone(), parts.clock.clone());
     let (durable, overload) = (parts.durable_engine.clone(), parts.overload.clone());
     let (metrics, callers) = (parts.metrics.clone(), parts.plans.clone());
     let (mut turns, mut told_lost, mut trouble) = (Turns::new(degraded), 0, Trouble::default());
@@ -164,7 +179,10 @@ pub(super) fn start(parts: &Parts, files_poll_ms: u64, watched: Watched, stoppin
 fn tell_lost(log: &Log, told: &mut u64) {
     let lost = log.lost();
     if lost > *told && log.works() {
-        tracing::warn!(lines = lost - *told, "lines of this log are lost: they could not be written");
+        tracing::warn!(
+            lines = lost - *told,
+            "lines of this log are lost: they could not be written"
+        );
         *told = lost;
     }
 }
@@ -181,7 +199,9 @@ pub(super) async fn reload(parts: &Parts) {
     });
     match caught(read).await {
         Ok(()) => tracing::info!("SIGHUP: rules, tokens and certificates were read again"),
-        Err(panicked) => tracing::error!("SIGHUP: rules, tokens and certificates were not all read again: {panicked}"),
+        Err(panicked) => tracing::error!(
+            "SIGHUP: rules, tokens and certificates were not all read again: {panicked}"
+        ),
     }
 }
 

@@ -13,7 +13,8 @@ use crate::grpc::server::UnixSocket;
 /// Connections that wait to be accepted.
 const BACKLOG: u32 = 1024;
 
-/// Ports that are taken, and on which nobody listens yet: until the service is ready, connections are refused and do not wait.
+/// Ports that are taken, and on which nobody listens yet: until the service is ready, connections
+/// are refused and do not wait.
 pub(super) struct Ports {
     grpc: Port,
     grpc_unix: Option<UnixSocket>,
@@ -34,14 +35,21 @@ pub(super) struct Listeners {
 }
 
 impl Ports {
-    /// Takes all, or says which could not be taken. It comes before anything is read, created or leased: a start that fails must cost nothing.
+    /// Takes all, or says which could not be taken. It comes before anything is read, created or
+    /// leased: a start that fails must cost nothing.
     pub(super) fn bind(reach: &Reach) -> Result<Self, String> {
         Ok(Self {
             grpc: Port::bind(reach.grpc_addr, "--grpc-addr")?,
             grpc_unix: reach.grpc_uds.as_deref().map(unix).transpose()?,
-            admin_grpc: reach.admin_grpc_addr.map(|address| Port::bind(address, "--admin-grpc-addr")).transpose()?,
+            admin_grpc: reach
+                .admin_grpc_addr
+                .map(|address| Port::bind(address, "--admin-grpc-addr"))
+                .transpose()?,
             http: Port::bind(reach.http_addr, "--http-addr")?,
-            metrics: reach.metrics_addr.map(|address| Port::bind(address, "metrics_addr")).transpose()?,
+            metrics: reach
+                .metrics_addr
+                .map(|address| Port::bind(address, "metrics_addr"))
+                .transpose()?,
             debug: reach.debug_addr.map(|address| Port::bind(address, "debug_addr")).transpose()?,
         })
     }
@@ -70,10 +78,14 @@ impl Port {
     fn bind(address: SocketAddr, says: &'static str) -> Result<Self, String> {
         let bound = bind(address).or_else(|error| match address.ip() {
             // A machine without IPv6: every address is every one of IPv4.
-            IpAddr::V6(Ipv6Addr::UNSPECIFIED) if lacks_ipv6(&error) => bind((Ipv4Addr::UNSPECIFIED, address.port()).into()),
+            IpAddr::V6(Ipv6Addr::UNSPECIFIED) if lacks_ipv6(&error) => {
+                bind((Ipv4Addr::UNSPECIFIED, address.port()).into())
+            }
             _ => Err(error),
         });
-        bound.map(|socket| Self { socket, address, says }).map_err(|error| unbound(address, says, &error))
+        bound
+            .map(|socket| Self { socket, address, says })
+            .map_err(|error| unbound(address, says, &error))
     }
 
     fn listen(self) -> Result<TcpListener, String> {
@@ -82,7 +94,8 @@ impl Port {
 }
 
 fn unix(path: &Path) -> Result<UnixSocket, String> {
-    UnixSocket::bind(path).map_err(|error| format!("grpc_uds {} cannot be bound: {error}", path.display()))
+    UnixSocket::bind(path)
+        .map_err(|error| format!("grpc_uds {} cannot be bound: {error}", path.display()))
 }
 
 fn bind(address: SocketAddr) -> io::Result<TcpSocket> {
@@ -90,7 +103,8 @@ fn bind(address: SocketAddr) -> io::Result<TcpSocket> {
     // Connections of the process before may still linger.
     socket.set_reuseaddr(true)?;
     if address.ip() == Ipv6Addr::UNSPECIFIED {
-        // `[::]` is every address of the machine, those of IPv4 too, whatever the system's default is.
+        // `[::]` is every address of the machine, those of IPv4 too, whatever the system's default
+        // is.
         SockRef::from(&socket).set_only_v6(false)?;
     }
     socket.bind(address)?;
@@ -107,10 +121,17 @@ const EAFNOSUPPORT: i32 = 97;
 fn unbound(address: SocketAddr, says: &str, error: &io::Error) -> String {
     let setting = says.trim_start_matches("--").replace('-', "_");
     let what_to_do = match error.kind() {
-        io::ErrorKind::AddrInUse => "; another program listens there: end it, or choose another port",
+        io::ErrorKind::AddrInUse => {
+            "; another program listens there: end it, or choose another port"
+        }
         io::ErrorKind::AddrNotAvailable => "; this machine has no such address",
-        io::ErrorKind::PermissionDenied => "; ports below 1024 need a privilege (CAP_NET_BIND_SERVICE)",
+        io::ErrorKind::PermissionDenied => {
+            "; ports below 1024 need a privilege (CAP_NET_BIND_SERVICE)"
+        }
         _ => "",
     };
-    format!("{says} {address} cannot be bound (setting {setting}, TOLLGATE_{}): {error}{what_to_do}", setting.to_uppercase())
+    format!(
+        "{says} {address} cannot be bound (setting {setting}, TOLLGATE_{}): {error}{what_to_do}",
+        setting.to_uppercase()
+    )
 }

@@ -17,7 +17,9 @@ use crate::grpc::plans::Plans;
 use crate::grpc::plans::desk::Desk;
 use crate::grpc::ratelimit::{DurableRules, RateLimiter};
 use crate::grpc::windows::WindowKeeper;
-use crate::ledger::{Holder, Ledger, LedgerError, LedgerThread, MemoryLedger, Secrets, SqliteLedger};
+use crate::ledger::{
+    Holder, Ledger, LedgerError, LedgerThread, MemoryLedger, Secrets, SqliteLedger,
+};
 use crate::metrics::Metrics;
 use crate::rulebook::Rulebook;
 use crate::tls::Tls;
@@ -51,17 +53,33 @@ impl Parts {
         let clock = Clock::system();
         let reach = &config.reach;
         let certificates = reach.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some());
-        let open = |path| Access::open(path, &metrics).map(|access| Arc::new(access.asking_for_certificates(certificates)));
+        let open = |path| {
+            Access::open(path, &metrics)
+                .map(|access| Arc::new(access.asking_for_certificates(certificates)))
+        };
         let access = reach.tokens_file.as_deref().map(open).transpose();
         let access = access.map_err(Failure::unusable)?;
-        let tls = reach.tls.clone().map(|files| Tls::open(files, &metrics).map(Arc::new)).transpose().map_err(Failure::unusable)?;
-        let rulebook = Arc::new(Rulebook::open(config.rules.clone(), metrics.clone()).map_err(Failure::unusable)?);
-        // What the operator can have got wrong is looked at by now: a mistake stands alone in the log.
+        let tls = reach
+            .tls
+            .clone()
+            .map(|files| Tls::open(files, &metrics).map(Arc::new))
+            .transpose()
+            .map_err(Failure::unusable)?;
+        let rulebook = Arc::new(
+            Rulebook::open(config.rules.clone(), metrics.clone()).map_err(Failure::unusable)?,
+        );
+        // What the operator can have got wrong is looked at by now: a mistake stands alone in the
+        // log.
         let data = match &config.data_dir {
             DataDir::Memory => ":memory:".to_owned(),
             DataDir::Path(folder) => absolute(folder),
         };
-        tracing::info!(version = env!("CARGO_PKG_VERSION"), pid = std::process::id(), data, "tollgate starts");
+        tracing::info!(
+            version = env!("CARGO_PKG_VERSION"),
+            pid = std::process::id(),
+            data,
+            "tollgate starts"
+        );
         let (ledger, secrets, holder) = open_ledger(config)?;
         let time = Timekeeping::start(&ledger, clock.now(), &metrics).map_err(unopened)?;
         let rule_engine = Arc::new(rule_engine(config, &secrets)?);
@@ -83,8 +101,19 @@ impl Parts {
         let catalog = CatalogStore::kept(HashKey(secrets.key_hash), config.plans.account, keeper);
         let catalog = Arc::new(catalog.map_err(Failure::unusable)?);
         let warm = desk.restore(&**catalog.load(), &durable_engine).map_err(unopened)?;
-        tracing::info!(revision = catalog.load().revision(), counters = plan_engine.live_entries(), "the ledger is open");
-        let plans = Plans::new(plan_engine.clone(), catalog.clone(), clock.clone(), config.plans.clone(), Some(desk.clone()), &metrics);
+        tracing::info!(
+            revision = catalog.load().revision(),
+            counters = plan_engine.live_entries(),
+            "the ledger is open"
+        );
+        let plans = Plans::new(
+            plan_engine.clone(),
+            catalog.clone(),
+            clock.clone(),
+            config.plans.clone(),
+            Some(desk.clone()),
+            &metrics,
+        );
         let plans = Arc::new(plans);
         let limiter = Arc::new(RateLimiter::new(
             rule_engine.clone(),
@@ -120,7 +149,9 @@ impl Parts {
 }
 
 fn overload(settings: &GrpcServer) -> Overload {
-    Overload::new(settings.max_lag, settings.max_unread).holding(settings.max_pending_bytes).calming(settings.max_control_frames)
+    Overload::new(settings.max_lag, settings.max_unread)
+        .holding(settings.max_pending_bytes)
+        .calming(settings.max_control_frames)
 }
 
 /// The one holder of an embedded ledger.
@@ -132,7 +163,9 @@ const MAX_WAITING: usize = 65_536;
 fn rule_engine(config: &Config, secrets: &Secrets) -> Result<RuleEngine, Failure> {
     match &config.data_dir {
         DataDir::Memory => RuleEngine::new(config.max_counters).map_err(Failure::failed),
-        DataDir::Path(_) => Ok(RuleEngine::kept(config.max_counters, config.max_windows, &secrets.fingerprint)),
+        DataDir::Path(_) => {
+            Ok(RuleEngine::kept(config.max_counters, config.max_windows, &secrets.fingerprint))
+        }
     }
 }
 
@@ -159,7 +192,11 @@ fn open_ledger(config: &Config) -> Result<(Arc<LedgerThread>, Secrets, Holder), 
     let ledger: Arc<dyn Ledger> = match &config.data_dir {
         DataDir::Memory => Arc::new(MemoryLedger::new().map_err(Failure::failed)?),
         DataDir::Path(folder) => {
-            let open = if config.ledger_must_exist { SqliteLedger::open_existing } else { SqliteLedger::open };
+            let open = if config.ledger_must_exist {
+                SqliteLedger::open_existing
+            } else {
+                SqliteLedger::open
+            };
             Arc::new(open(folder).map_err(unopened)?)
         }
     };
@@ -169,7 +206,8 @@ fn open_ledger(config: &Config) -> Result<(Arc<LedgerThread>, Secrets, Holder), 
     Ok((Arc::new(thread), secrets, holder))
 }
 
-/// A file that is not a ledger of this version is unusable however often it is tried; what else is wrong may pass.
+/// A file that is not a ledger of this version is unusable however often it is tried; what else is
+/// wrong may pass.
 pub(in crate::cli) fn unopened(error: LedgerError) -> Failure {
     match error {
         LedgerError::Damaged { .. }

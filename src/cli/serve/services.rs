@@ -21,7 +21,12 @@ use crate::grpc::usage_plans::UsagePlans;
 use crate::grpc::{ENVOY_DESCRIPTORS, TOLLGATE_DESCRIPTORS};
 
 /// The services that take traffic.
-const SERVED: [&str; 4] = [RateLimitGrpc::NAME, AuthorizationGrpc::NAME, DecisionGrpc::NAME, UsagePlanServiceServer::<UsagePlans>::NAME];
+const SERVED: [&str; 4] = [
+    RateLimitGrpc::NAME,
+    AuthorizationGrpc::NAME,
+    DecisionGrpc::NAME,
+    UsagePlanServiceServer::<UsagePlans>::NAME,
+];
 
 /// What makes the services of a port, for one thread after the other.
 type Make = Box<dyn Fn() -> Dispatch + Send + Sync>;
@@ -41,7 +46,8 @@ pub(super) fn services(parts: &Parts, config: &Config) -> Result<Services, Failu
     let (reporter, health) = health(["", "ratelimit"].into_iter().chain(SERVED));
     let reflection = if config.reach.reflection { Some(Arc::new(described()?)) } else { None };
     let max = config.grpc.max_message_bytes;
-    let (metrics, clock, access, overload) = (parts.metrics.clone(), parts.clock.clone(), parts.access.clone(), parts.overload.clone());
+    let (metrics, clock, access, overload) =
+        (parts.metrics.clone(), parts.clock.clone(), parts.access.clone(), parts.overload.clone());
     let with_health = move || {
         let observe = Observe::new(metrics.clone(), clock.clone(), overload.core());
         Dispatch::new().observed(observe).gated(access.clone()).bounded(max).serving(health.clone())
@@ -54,19 +60,23 @@ pub(super) fn services(parts: &Parts, config: &Config) -> Result<Services, Failu
             .serving(AuthorizationGrpc::new(plans.clone()))
     };
     // How long a message may be is looked at where it comes in.
-    let usage_plans = UsagePlanServiceServer::new(usage_plans(parts, config.grpc.max_apply_bytes)).max_decoding_message_size(usize::MAX);
+    let usage_plans = UsagePlanServiceServer::new(usage_plans(parts, config.grpc.max_apply_bytes))
+        .max_decoding_message_size(usize::MAX);
     let administration = move |dispatch: Dispatch| {
         let dispatch = dispatch.serving(usage_plans.clone());
         match &reflection {
-            Some(described) => {
-                dispatch.serving(ReflectionGrpc::<false>(described.clone())).serving(ReflectionGrpc::<true>(described.clone()))
-            }
+            Some(described) => dispatch
+                .serving(ReflectionGrpc::<false>(described.clone()))
+                .serving(ReflectionGrpc::<true>(described.clone())),
             None => dispatch,
         }
     };
     let (grpc, admin): (Make, Option<Make>) = if config.reach.admin_grpc_addr.is_some() {
         let admin = with_health.clone();
-        (Box::new(move || decisions(with_health())), Some(Box::new(move || administration(admin()))))
+        (
+            Box::new(move || decisions(with_health())),
+            Some(Box::new(move || administration(admin()))),
+        )
     } else {
         (Box::new(move || administration(decisions(with_health()))), None)
     };
@@ -75,8 +85,13 @@ pub(super) fn services(parts: &Parts, config: &Config) -> Result<Services, Failu
 
 fn usage_plans(parts: &Parts, max_set_bytes: usize) -> UsagePlans {
     let clock = parts.clock.clone();
-    let books = Arc::new(EngineBooks::new(parts.plan_engine.clone(), parts.catalog.clone(), parts.desk.clone()));
-    UsagePlans::new(parts.catalog.clone(), books, Arc::new(move || clock.now())).with_max_set_bytes(max_set_bytes)
+    let books = Arc::new(EngineBooks::new(
+        parts.plan_engine.clone(),
+        parts.catalog.clone(),
+        parts.desk.clone(),
+    ));
+    UsagePlans::new(parts.catalog.clone(), books, Arc::new(move || clock.now()))
+        .with_max_set_bytes(max_set_bytes)
 }
 
 fn described() -> Result<Described, Failure> {
@@ -88,7 +103,8 @@ fn described() -> Result<Described, Failure> {
         tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
         tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
     ];
-    Described::new(SERVED.into_iter().chain([HealthGrpc::NAME]).chain(reflection), &sets).map_err(Failure::failed)
+    Described::new(SERVED.into_iter().chain([HealthGrpc::NAME]).chain(reflection), &sets)
+        .map_err(Failure::failed)
 }
 
 /// Tells everyone who asks or watches.

@@ -1,6 +1,7 @@
 //! What the process is told from outside.
 //!
-//! SIGPIPE is ignored by Rust from the first line of `main` on: a peer or a reader that has gone is an error of the write.
+//! SIGPIPE is ignored by Rust from the first line of `main` on: a peer or a reader that has gone is
+//! an error of the write.
 
 use std::io;
 
@@ -28,9 +29,14 @@ pub(super) struct Signals {
 
 impl Signals {
     pub(super) fn listen() -> io::Result<Self> {
-        // A write past a file-size limit fails, like one to a full disk, instead of ending the process. The handler stays when this is dropped.
+        // A write past a file-size limit fails, like one to a full disk, instead of ending the
+        // process. The handler stays when this is dropped.
         signal(SignalKind::from_raw(FILE_SIZE_LIMIT)).map(drop)?;
-        Ok(Self { term: signal(SignalKind::terminate())?, int: signal(SignalKind::interrupt())?, hup: signal(SignalKind::hangup())? })
+        Ok(Self {
+            term: signal(SignalKind::terminate())?,
+            int: signal(SignalKind::interrupt())?,
+            hup: signal(SignalKind::hangup())?,
+        })
     }
 
     /// Resolves at the next signal. None is lost where this is dropped before.
@@ -42,7 +48,8 @@ impl Signals {
         }
     }
 
-    /// Resolves when the process is told to stop. A reload that is asked for before makes no difference.
+    /// Resolves when the process is told to stop. A reload that is asked for before makes no
+    /// difference.
     pub(super) async fn asked_to_stop(&mut self) {
         tokio::select! {
             _ = self.term.recv() => {}

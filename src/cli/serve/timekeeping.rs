@@ -1,4 +1,5 @@
-//! The wall clock is compared with the ledger and the steady clock, and what comes of it is told: in the log, in health, in metrics.
+//! The wall clock is compared with the ledger and the steady clock, and what comes of it is told:
+//! in the log, in health, in metrics.
 
 use std::sync::Arc;
 
@@ -28,12 +29,20 @@ struct Watched {
 }
 
 impl Timekeeping {
-    /// Compares the clock of a start with the ledger, before anything is asked of it. What a wrong clock made it drop is open again.
+    /// Compares the clock of a start with the ledger, before anything is asked of it. What a wrong
+    /// clock made it drop is open again.
     ///
     /// # Errors
     /// The ledger cannot be read or written.
-    pub(super) fn start(ledger: &LedgerThread, now: Now, metrics: &Metrics) -> Result<Self, LedgerError> {
-        metrics.describe_counter("tollgate_clock_leaps", "Steps of the wall clock of more than an hour, forward or back");
+    pub(super) fn start(
+        ledger: &LedgerThread,
+        now: Now,
+        metrics: &Metrics,
+    ) -> Result<Self, LedgerError> {
+        metrics.describe_counter(
+            "tollgate_clock_leaps",
+            "Steps of the wall clock of more than an hour, forward or back",
+        );
         metrics.describe_gauge(
             "tollgate_clock_doubtful",
             "1 while the wall clock is more than an hour from where the ledger and the steady clock say it should be: nothing is deleted",
@@ -42,7 +51,8 @@ impl Timekeeping {
         let mut vouching = Vouching::start(newest(&times), now);
         let standing = vouching.look(now);
         if standing.is_believed() && times.dropped_after(now.unix_s()) {
-            let believed = Some(Believed { now_s: now.unix_s(), vouched: standing == Standing::Vouched });
+            let believed =
+                Some(Believed { now_s: now.unix_s(), vouched: standing == Standing::Vouched });
             ledger.call(Expire { believed, ..Expire::default() })?;
             tell_reopened(now);
         }
@@ -56,7 +66,8 @@ impl Timekeeping {
         Ok(timekeeping)
     }
 
-    /// Looks at the clock, and tells what has changed. What is believed may be kept; `None`: nothing may be deleted or kept.
+    /// Looks at the clock, and tells what has changed. What is believed may be kept; `None`:
+    /// nothing may be deleted or kept.
     pub(super) fn look(&self, now: Now) -> Option<Believed> {
         let standing = {
             let mut watched = self.0.watched.lock();
@@ -68,7 +79,9 @@ impl Timekeeping {
             watched.vouching.look(now)
         };
         self.tell(standing, now);
-        standing.is_believed().then(|| Believed { now_s: now.unix_s(), vouched: standing == Standing::Vouched })
+        standing
+            .is_believed()
+            .then(|| Believed { now_s: now.unix_s(), vouched: standing == Standing::Vouched })
     }
 
     fn tell(&self, standing: Standing, now: Now) {
@@ -80,7 +93,10 @@ impl Timekeeping {
         self.0.doubtful.set(if standing.is_believed() { 0.0 } else { 1.0 });
         match (before.is_believed(), says(standing, now)) {
             (true, Some(doubt)) => tracing::warn!("{doubt}"),
-            (false, None) => tracing::info!(now = shown(now), "the wall clock is believed again, and what is old is deleted again"),
+            (false, None) => tracing::info!(
+                now = shown(now),
+                "the wall clock is believed again, and what is old is deleted again"
+            ),
             _ => {}
         }
     }
@@ -121,7 +137,8 @@ fn says(standing: Standing, now: Now) -> Option<String> {
 }
 
 fn shown(now: Now) -> String {
-    let second = i64::try_from(now.unix_s()).ok().and_then(|second| Timestamp::from_second(second).ok());
+    let second =
+        i64::try_from(now.unix_s()).ok().and_then(|second| Timestamp::from_second(second).ok());
     second.map_or_else(|| format!("{} s after 1970", now.unix_s()), |second| second.to_string())
 }
 

@@ -4,7 +4,8 @@ use super::*;
 use crate::config::{Config, Flags, SETTINGS};
 
 fn resolve(env: &[(&str, &str)]) -> Result<Config, Vec<String>> {
-    let environment: Vec<_> = env.iter().map(|(name, value)| (OsString::from(name), OsString::from(value))).collect();
+    let environment: Vec<_> =
+        env.iter().map(|(name, value)| (OsString::from(name), OsString::from(value))).collect();
     Config::resolve_in(&Flags::default(), &environment).map_err(|mistakes| mistakes.0)
 }
 
@@ -42,7 +43,9 @@ fn every_name_of_the_reference_has_its_fate() {
 
 #[test]
 fn what_is_honoured_names_a_setting_that_there_is() {
-    for known in NAMES.iter().filter(|known| known.fate == Fate::Honoured && known.name != "CONFIG_TYPE") {
+    for known in
+        NAMES.iter().filter(|known| known.fate == Fate::Honoured && known.name != "CONFIG_TYPE")
+    {
         let key = known.why.split([',', ':', ';', ' ']).next().unwrap();
         assert!(SETTINGS.iter().any(|setting| setting.key == key), "{}: {key}", known.name);
     }
@@ -50,11 +53,18 @@ fn what_is_honoured_names_a_setting_that_there_is() {
 
 #[test]
 fn what_means_nothing_is_told_by_name_and_what_is_off_is_not() {
-    let told =
-        resolve(&[("REDIS_URL", "redis:6379"), ("USE_STATSD", "false"), ("LOCAL_CACHE_SIZE_IN_BYTES", "0"), ("BACKEND_TYPE", "redis")]);
+    let told = resolve(&[
+        ("REDIS_URL", "redis:6379"),
+        ("USE_STATSD", "false"),
+        ("LOCAL_CACHE_SIZE_IN_BYTES", "0"),
+        ("BACKEND_TYPE", "redis"),
+    ]);
     let told = told.unwrap().without_meaning.unwrap();
     assert!(told.contains(": BACKEND_TYPE, REDIS_URL ("), "{told}");
-    assert_eq!(resolve(&[("USE_STATSD", "false"), ("PATH", "/bin")]).unwrap().without_meaning, None);
+    assert_eq!(
+        resolve(&[("USE_STATSD", "false"), ("PATH", "/bin")]).unwrap().without_meaning,
+        None
+    );
 }
 
 #[test]
@@ -70,9 +80,19 @@ fn what_cannot_be_had_ends_the_start() {
         ("SHADOW_MODE", "perhaps", "must be true or false"),
     ] {
         let mistakes = resolve(&[(name, value)]).unwrap_err();
-        assert!(mistakes.len() == 1 && mistakes[0].contains(name) && mistakes[0].contains(said), "{name}={value}: {mistakes:?}");
+        assert!(
+            mistakes.len() == 1 && mistakes[0].contains(name) && mistakes[0].contains(said),
+            "{name}={value}: {mistakes:?}"
+        );
     }
-    assert!(resolve(&[("CONFIG_TYPE", "FILE"), ("LIMIT_REQUEST_HEADERS_ENABLED", "false"), ("GRPC_UDS", "/run/x.sock")]).is_ok());
+    assert!(
+        resolve(&[
+            ("CONFIG_TYPE", "FILE"),
+            ("LIMIT_REQUEST_HEADERS_ENABLED", "false"),
+            ("GRPC_UDS", "/run/x.sock")
+        ])
+        .is_ok()
+    );
 }
 
 #[test]
@@ -89,35 +109,70 @@ fn addresses_are_joined_as_go_joins_them() {
         let config = resolve(&[loopback[0], ("HOST", host), ("PORT", port)]).unwrap();
         assert_eq!(config.reach.http_addr, is.parse().unwrap(), "{host}");
     }
-    let config = resolve(&[("DEBUG_PORT", "6071"), ("USE_PROMETHEUS", "true"), ("PROMETHEUS_PATH", "/stats")]).unwrap();
+    let config = resolve(&[
+        ("DEBUG_PORT", "6071"),
+        ("USE_PROMETHEUS", "true"),
+        ("PROMETHEUS_PATH", "/stats"),
+    ])
+    .unwrap();
     assert_eq!(config.reach.debug_addr, Some("127.0.0.1:6071".parse().unwrap()));
-    assert_eq!((config.reach.metrics_addr, config.reach.metrics_path.as_str()), (Some("[::]:9090".parse().unwrap()), "/stats"));
+    assert_eq!(
+        (config.reach.metrics_addr, config.reach.metrics_path.as_str()),
+        (Some("[::]:9090".parse().unwrap()), "/stats")
+    );
     let mistakes = resolve(&[("HOST", "no such host"), ("PORT", "99999")]).unwrap_err();
-    assert!(mistakes[0].starts_with("HOST and PORT: http_addr must be an address and a port"), "{mistakes:?}");
+    assert!(
+        mistakes[0].starts_with("HOST and PORT: http_addr must be an address and a port"),
+        "{mistakes:?}"
+    );
 }
 
 #[test]
 fn rules_are_where_the_reference_looks_for_them() {
     let rules = |env: &[(&str, &str)]| {
         let rules = resolve(env).unwrap().rules;
-        (rules.paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(","), rules.prefix)
+        (
+            rules.paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(","),
+            rules.prefix,
+        )
     };
     let is = |path: &str, prefix: &str| (path.to_owned(), prefix.to_owned());
     assert_eq!(rules(&[]), is("", ""));
     assert_eq!(rules(&[("RUNTIME_ROOT", "/data")]), is("/data", "config."));
-    assert_eq!(rules(&[("RUNTIME_ROOT", "/data"), ("RUNTIME_SUBDIRECTORY", "/")]), is("/data", "config."));
-    assert_eq!(rules(&[("RUNTIME_ROOT", "/data"), ("RUNTIME_SUBDIRECTORY", "/ratelimit")]), is("/data/ratelimit", "config."));
-    assert_eq!(rules(&[("RUNTIME_ROOT", "/data"), ("RUNTIME_SUBDIRECTORY", "/elsewhere")]), is("/data/elsewhere", "config."));
-    assert_eq!(rules(&[("RUNTIME_SUBDIRECTORY", "ratelimit")]), is("/srv/runtime_data/current/ratelimit", "config."));
-    let whole = [("RUNTIME_ROOT", "/data"), ("RUNTIME_SUBDIRECTORY", "r"), ("RUNTIME_WATCH_ROOT", "false")];
+    assert_eq!(
+        rules(&[("RUNTIME_ROOT", "/data"), ("RUNTIME_SUBDIRECTORY", "/")]),
+        is("/data", "config.")
+    );
+    assert_eq!(
+        rules(&[("RUNTIME_ROOT", "/data"), ("RUNTIME_SUBDIRECTORY", "/ratelimit")]),
+        is("/data/ratelimit", "config.")
+    );
+    assert_eq!(
+        rules(&[("RUNTIME_ROOT", "/data"), ("RUNTIME_SUBDIRECTORY", "/elsewhere")]),
+        is("/data/elsewhere", "config.")
+    );
+    assert_eq!(
+        rules(&[("RUNTIME_SUBDIRECTORY", "ratelimit")]),
+        is("/srv/runtime_data/current/ratelimit", "config.")
+    );
+    let whole =
+        [("RUNTIME_ROOT", "/data"), ("RUNTIME_SUBDIRECTORY", "r"), ("RUNTIME_WATCH_ROOT", "false")];
     assert_eq!(rules(&whole), is("/data/r/config", ""));
-    assert_eq!(rules(&[whole[0], whole[1], whole[2], ("RUNTIME_APPDIRECTORY", "/app")]), is("/data/r/app", ""));
+    assert_eq!(
+        rules(&[whole[0], whole[1], whole[2], ("RUNTIME_APPDIRECTORY", "/app")]),
+        is("/data/r/app", "")
+    );
 }
 
 #[test]
 fn times_are_read_as_go_writes_them() {
-    for (text, ms) in [("24h", Some(86_400_000)), ("1h30m", Some(5_400_000)), ("1.5s", Some(1_500)), ("250ms", Some(250)), ("1us", Some(1))]
-    {
+    for (text, ms) in [
+        ("24h", Some(86_400_000)),
+        ("1h30m", Some(5_400_000)),
+        ("1.5s", Some(1_500)),
+        ("250ms", Some(250)),
+        ("1us", Some(1)),
+    ] {
         assert_eq!(go_duration_ms(text), ms, "{text}");
     }
     for text in ["", "4", "h", "1d", "-1s", "1 h"] {
@@ -135,5 +190,8 @@ fn a_name_of_clients_needs_an_authority() {
     ];
     assert!(resolve(&tls).unwrap_err()[0].contains("tls.client_san needs tls.client_ca"));
     let with = [tls[0], tls[1], tls[2], tls[3], ("GRPC_CLIENT_TLS_CACERT", "a")];
-    assert_eq!(resolve(&with).unwrap().reach.tls.unwrap().client_san.as_deref(), Some("envoy.internal"));
+    assert_eq!(
+        resolve(&with).unwrap().reach.tls.unwrap().client_san.as_deref(),
+        Some("envoy.internal")
+    );
 }

@@ -8,7 +8,8 @@ fn limit(tokens: u64, period_s: u64, burst: u64) -> RateLimit {
     RateLimit::new(tokens, period_s * SECOND_NS, burst).unwrap()
 }
 
-/// Takes one token at a time until the bucket refuses; gives the number taken and when the next one passes.
+/// Takes one token at a time until the bucket refuses; gives the number taken and when the next one
+/// passes.
 fn drain(limit: &RateLimit, tat: &mut u64, now: u64) -> (u64, u64) {
     for taken in 0.. {
         match limit.check(*tat, now, 1) {
@@ -43,7 +44,11 @@ fn idling_never_saves_up_more_than_the_burst() {
     drain(&limit, &mut tat, NOW);
     for idle_s in [5, 10, 12, 15, 17, 1_000_000] {
         let mut later = tat;
-        assert_eq!(drain(&limit, &mut later, NOW + idle_s * SECOND_NS).0, idle_s.min(10), "after {idle_s} s");
+        assert_eq!(
+            drain(&limit, &mut later, NOW + idle_s * SECOND_NS).0,
+            idle_s.min(10),
+            "after {idle_s} s"
+        );
     }
 }
 
@@ -55,7 +60,10 @@ fn a_peek_changes_nothing_and_a_refusal_names_the_instant() {
     assert_eq!(limit.remaining(tat, NOW), 0);
     assert_eq!(limit.reset_after_ns(tat, NOW), SECOND_NS / 2);
     assert_eq!(limit.check(tat, NOW + 1, 1), Answer::NotUntil { at_ns: NOW + SECOND_NS / 2 });
-    assert_eq!(limit.check(tat, NOW + SECOND_NS / 2 - 1, 1), Answer::NotUntil { at_ns: NOW + SECOND_NS / 2 });
+    assert_eq!(
+        limit.check(tat, NOW + SECOND_NS / 2 - 1, 1),
+        Answer::NotUntil { at_ns: NOW + SECOND_NS / 2 }
+    );
     assert!(matches!(limit.check(tat, NOW + SECOND_NS / 2, 1), Answer::Pass { .. }));
 }
 
@@ -107,7 +115,8 @@ struct Exact {
 
 impl Exact {
     fn take(&mut self, now: u64, cost: u64) -> bool {
-        self.level = (self.level + u128::from(now - self.at) * self.tokens).min(self.burst * self.period);
+        self.level =
+            (self.level + u128::from(now - self.at) * self.tokens).min(self.burst * self.period);
         self.at = now;
         let need = u128::from(cost) * self.period;
         let pass = need <= self.level;
@@ -119,7 +128,8 @@ impl Exact {
 }
 
 proptest! {
-    /// Whatever GCRA admits, the exact bucket admits too: never more than asked for. And at the promised instant, and not before, the refused passes.
+    /// Whatever GCRA admits, the exact bucket admits too: never more than asked for. And at the
+    /// promised instant, and not before, the refused passes.
     #[test]
     fn never_more_than_the_exact_bucket_and_the_promise_is_exact(
         tokens in 1u64..2_000_000, period in prop::sample::select(vec![SECOND_NS, 60 * SECOND_NS, 3600 * SECOND_NS]), burst in 1u64..50,

@@ -81,7 +81,10 @@ fn a_method_in_small_letters_meets_the_limit_and_opens_nothing() {
     for method in ["get", "Get", "head"] {
         assert_eq!(met(&[("GET", "/x")], method, "/x"), [0], "{method}");
         assert_eq!(met(&[("GET", "/x")], method, "/%zz"), [0], "{method}");
-        assert!(!set(&[("GET", "/x")]).surely_has(method.as_bytes(), &RequestPath::new(b"/x")), "{method}");
+        assert!(
+            !set(&[("GET", "/x")]).surely_has(method.as_bytes(), &RequestPath::new(b"/x")),
+            "{method}"
+        );
     }
     let longest = "g".repeat(MAX_METHOD);
     assert_eq!(met(&[(&longest.to_uppercase(), "/x")], &longest, "/x"), [0]);
@@ -107,7 +110,8 @@ fn head_meets_what_get_is_declared_to_unless_head_is_declared() {
 
 #[test]
 fn a_doubtful_path_meets_one_pattern_for_each_reading() {
-    let patterns = [("GET", "/files/*"), ("GET", "/reports"), ("GET", "/login"), ("POST", "/reports")];
+    let patterns =
+        [("GET", "/files/*"), ("GET", "/reports"), ("GET", "/login"), ("POST", "/reports")];
     assert_eq!(met(&patterns, "GET", "/files/..%2Freports"), [0, 1]);
     assert_eq!(met(&patterns, "GET", "/files\\..\\reports"), [1]);
     assert_eq!(met(&patterns, "GET", "/files/group%2Fproject"), [0]);
@@ -159,7 +163,14 @@ fn an_open_method_is_for_what_is_surely_its_path() {
 
 #[test]
 fn the_most_exact_wins_then_the_first_declared() {
-    let patterns = [("GET", "/a/*"), ("GET", "/a/{id}"), ("GET", "/a/me"), ("*", "/a/me"), ("*", "/{x}/{y}"), ("*", "*")];
+    let patterns = [
+        ("GET", "/a/*"),
+        ("GET", "/a/{id}"),
+        ("GET", "/a/me"),
+        ("*", "/a/me"),
+        ("*", "/{x}/{y}"),
+        ("*", "*"),
+    ];
     assert_eq!(find(&patterns, "GET", "/a/me"), Some(2));
     assert_eq!(find(&patterns, "PUT", "/a/me"), Some(3));
     assert_eq!(find(&patterns, "GET", "/a/7"), Some(1));
@@ -174,7 +185,9 @@ fn the_most_exact_wins_then_the_first_declared() {
 #[test]
 fn what_is_not_accepted_leaves_the_next_best() {
     let patterns = set(&[("*", "/a/*"), ("*", "/a/{id}"), ("*", "/a/me")]);
-    let met = |accept: fn(usize) -> bool| patterns.met(b"GET", &RequestPath::new(b"/a/me"), accept).to_vec();
+    let met = |accept: fn(usize) -> bool| {
+        patterns.met(b"GET", &RequestPath::new(b"/a/me"), accept).to_vec()
+    };
     assert_eq!(met(|index| index != 2), [1]);
     assert_eq!(met(|index| index == 0), [0]);
     assert!(met(|_| false).is_empty());
@@ -182,13 +195,20 @@ fn what_is_not_accepted_leaves_the_next_best() {
 
 #[test]
 fn bytes_that_are_no_text_are_bytes() {
-    assert_eq!(set(&[("*", "/u/{id}")]).met(b"\xff", &RequestPath::new(b"/u/\xff\xfe"), |_| true).to_vec(), [0]);
+    assert_eq!(
+        set(&[("*", "/u/{id}")]).met(b"\xff", &RequestPath::new(b"/u/\xff\xfe"), |_| true).to_vec(),
+        [0]
+    );
 }
 
 #[test]
 fn what_is_no_pattern_is_refused_by_field() {
-    for path in ["", "users", "/a/*/b", "/a**", "/a/{id", "/a/id}", "/a/x{id}", "/a/{i{d}", "/a/{id}*", "/a?x", "/a#x", "**"] {
-        let invalid = PatternSet::new("openMethods", [("GET", "/ok"), ("GET", path)].into_iter()).unwrap_err();
+    for path in [
+        "", "users", "/a/*/b", "/a**", "/a/{id", "/a/id}", "/a/x{id}", "/a/{i{d}", "/a/{id}*",
+        "/a?x", "/a#x", "**",
+    ] {
+        let invalid = PatternSet::new("openMethods", [("GET", "/ok"), ("GET", path)].into_iter())
+            .unwrap_err();
         assert_eq!(invalid.field, "openMethods[1].path", "{path}");
     }
     let invalid = PatternSet::new("openMethods", [("", "/ok")].into_iter()).unwrap_err();
@@ -238,10 +258,24 @@ fn what_another_gateway_would_read_otherwise_is_refused() {
 
 #[test]
 fn patterns_that_match_the_same_have_one_shape() {
-    for (one, other) in [("/a", "/a/"), ("/{x}", "/{y}"), ("/a/*", "/a/{p+}"), ("/*", "/{p+}"), ("/%61", "/a"), ("/{x}/", "/{y}")] {
+    for (one, other) in [
+        ("/a", "/a/"),
+        ("/{x}", "/{y}"),
+        ("/a/*", "/a/{p+}"),
+        ("/*", "/{p+}"),
+        ("/%61", "/a"),
+        ("/{x}/", "/{y}"),
+    ] {
         assert_eq!(Shape::of(one), Shape::of(other), "{one} {other}");
     }
-    for (one, other) in [("/a", "/b"), ("/a", "/a/*"), ("/a/*", "/a*"), ("/{x}", "/{x}/{y}"), ("/", "/*"), ("*", "/*")] {
+    for (one, other) in [
+        ("/a", "/b"),
+        ("/a", "/a/*"),
+        ("/a/*", "/a*"),
+        ("/{x}", "/{x}/{y}"),
+        ("/", "/*"),
+        ("*", "/*"),
+    ] {
         assert_ne!(Shape::of(one), Shape::of(other), "{one} {other}");
     }
 }
@@ -249,7 +283,8 @@ fn patterns_that_match_the_same_have_one_shape() {
 /// Does one pattern match, segment by segment? Class 0 is exact, 1 has `{…}`, 2 a trailing `*`.
 fn naive(pattern: &str, path: &str) -> Option<u8> {
     let star = pattern.ends_with('*');
-    let pattern = if pattern.len() > 1 { pattern.strip_suffix('/').unwrap_or(pattern) } else { pattern };
+    let pattern =
+        if pattern.len() > 1 { pattern.strip_suffix('/').unwrap_or(pattern) } else { pattern };
     let wanted: Vec<&str> = pattern.trim_end_matches('*').split('/').collect();
     let given: Vec<&str> = path.split('/').collect();
     for (place, want) in wanted.iter().enumerate() {
@@ -257,7 +292,8 @@ fn naive(pattern: &str, path: &str) -> Option<u8> {
             if want.is_empty() && given.len() == place {
                 return Some(2);
             }
-            return (given.len() > place && given[place..].join("/").starts_with(want)).then_some(2);
+            return (given.len() > place && given[place..].join("/").starts_with(want))
+                .then_some(2);
         }
         let segment = given.get(place)?;
         let fits = if want.starts_with('{') { !segment.is_empty() } else { segment == want };

@@ -75,7 +75,8 @@ fn a_path_that_servers_read_in_several_ways_has_them_all() {
         ("/public/..\\admin", &["/public/..\\admin", "/admin"]),
         ("/a%2Fb\\c", &["/a%2Fb\\c", "/a/b\\c", "/a%2Fb/c", "/a/b/c"]),
         ("/a;x%2Fb", &["/a", "/a/b"]),
-        // What divides stays as it is, in one spelling; the server behind the one that decodes it divides there.
+        // What divides stays as it is, in one spelling; the server behind the one that decodes it
+        // divides there.
         ("/a%3fb%23", &["/a%3Fb%23", "/a"]),
         ("/a%3bb", &["/a%3Bb", "/a"]),
         ("/public/..%3b/admin", &["/public/..%3B/admin", "/admin"]),
@@ -126,7 +127,11 @@ fn what_cannot_be_read_may_be_any_path() {
 
 #[test]
 fn dot_segments_are_remembered() {
-    let dotted = |path: &str| RequestPath::new(path.as_bytes()).dotted().map(|dotted| String::from_utf8(dotted.to_vec()).unwrap());
+    let dotted = |path: &str| {
+        RequestPath::new(path.as_bytes())
+            .dotted()
+            .map(|dotted| String::from_utf8(dotted.to_vec()).unwrap())
+    };
     assert_eq!(dotted("/a/./b"), Some("/a/./b".to_owned()));
     assert_eq!(dotted("/admin/..;/public/x"), Some("/admin/../public/x".to_owned()));
     assert_eq!(dotted("/a//b/"), None);

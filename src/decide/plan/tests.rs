@@ -51,12 +51,16 @@ fn a_plan_lowers_where_a_quota_may_be_used_less_than_before() {
     let keeps: [(&str, Change); 6] = [
         ("nothing", |_| {}),
         ("a unit more", |plan| plan.entitlements[0].quotas[0].limit = 11),
-        ("a quota more, before it", |plan| plan.entitlements[0].quotas.insert(0, quota("other", 0))),
+        ("a quota more, before it", |plan| {
+            plan.entitlements[0].quotas.insert(0, quota("other", 0))
+        }),
         ("an entitlement more, before it", |plan_of_gold| {
             plan_of_gold.entitlements.insert(0, plan("other", Vec::new()).entitlements.remove(0));
         }),
         ("other targets", |plan| plan.entitlements[0].targets = vec!["u".into()]),
-        ("a rate", |plan| plan.entitlements[0].rate_limit = Some(Rate { rate: MicroRate(1_000_000), burst: None })),
+        ("a rate", |plan| {
+            plan.entitlements[0].rate_limit = Some(Rate { rate: MicroRate(1_000_000), burst: None })
+        }),
     ];
     for (what, change) in keeps {
         let mut after = before.clone();

@@ -1,4 +1,5 @@
-//! Which declarations can be used. Every mistake is collected and names its field, so that a person mends a file in one go.
+//! Which declarations can be used. Every mistake is collected and names its field, so that a person
+//! mends a file in one go.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -41,7 +42,8 @@ pub const MAX_QUOTA_LIMIT: u64 = 1 << 53;
 /// Bytes in the value of an API key.
 pub const KEY_VALUE_BYTES: std::ops::RangeInclusive<usize> = 20..=128;
 
-/// Mistakes after which no more are collected: nobody reads on, and a hostile file must not cost more than its own size.
+/// Mistakes after which no more are collected: nobody reads on, and a hostile file must not cost
+/// more than its own size.
 const MAX_MISTAKES: usize = 100;
 
 /// The mistakes found so far.
@@ -181,7 +183,9 @@ fn about(id: &str, about: &About, found: &mut Mistakes) {
         if !id.is_empty() {
             found.add("display_name", "must not be empty");
         }
-    } else if !longer("display_name", name, MAX_DISPLAY_NAME, found) && name.chars().any(char::is_control) {
+    } else if !longer("display_name", name, MAX_DISPLAY_NAME, found)
+        && name.chars().any(char::is_control)
+    {
         found.add("display_name", "must not hold control characters");
     }
     longer("description", &about.description, MAX_DESCRIPTION, found);
@@ -204,7 +208,8 @@ fn longer(field: &str, text: &str, most: usize, found: &mut Mistakes) -> bool {
     // A text is never shorter in bytes than in characters, so most texts need no count.
     let long = text.len() > most && text.chars().count() > most;
     if long {
-        found.add(field, format!("must be at most {most} characters, not {}", text.chars().count()));
+        found
+            .add(field, format!("must be at most {most} characters, not {}", text.chars().count()));
     }
     long
 }
@@ -216,7 +221,10 @@ fn at_most(field: &str, count: usize, most: usize, found: &mut Mistakes) {
 }
 
 /// Where each text stood first.
-fn first_places<'a>(texts: impl Iterator<Item = (String, &'a Id)>, mut again: impl FnMut(String, &str, &Id)) {
+fn first_places<'a>(
+    texts: impl Iterator<Item = (String, &'a Id)>,
+    mut again: impl FnMut(String, &str, &Id),
+) {
     let mut seen: std::collections::HashMap<&Id, String> = std::collections::HashMap::new();
     for (place, text) in texts {
         if let Some(first) = seen.get(text) {

@@ -48,7 +48,8 @@ fn old_rows_are_dropped_and_their_periods_have_nothing_left() {
     for day in 0..3 {
         charge(&mut count, &quota, START + day * DAY, 1);
     }
-    // The first day ended 48 h before the fourth begins: it may go an instant later at the earliest.
+    // The first day ended 48 h before the fourth begins: it may go an instant later at the
+    // earliest.
     let (mut before, mut after) = (count.clone(), count);
     let row = before.at(&quota.calendar, START + 3 * DAY);
     before.charge(&row, 1, START + 3 * DAY - 1, 0);
@@ -56,7 +57,11 @@ fn old_rows_are_dropped_and_their_periods_have_nothing_left() {
     after.charge(&row, 1, START + 3 * DAY, 0);
     assert_eq!(after.rows().len(), 3);
     assert_eq!(after.at(&quota.calendar, START).remaining(10), 0);
-    assert_eq!(after.at(&quota.calendar, START - DAY).remaining(10), 0, "never touched, and older than what was dropped");
+    assert_eq!(
+        after.at(&quota.calendar, START - DAY).remaining(10),
+        0,
+        "never touched, and older than what was dropped"
+    );
     charge(&mut after, &quota, START, 1);
     assert_eq!(after.rows().len(), 3, "a dropped period is not opened again");
 }
@@ -139,7 +144,11 @@ fn no_number_wraps() {
     let (most, mut count) = (quota(u64::MAX, PeriodUnit::Day), QuotaCount::default());
     charge(&mut count, &most, START, u64::MAX);
     charge(&mut count, &most, START, u64::MAX);
-    assert_eq!(used(&count, &most, START), u64::MAX - 1, "the greatest number stands for one that is not known");
+    assert_eq!(
+        used(&count, &most, START),
+        u64::MAX - 1,
+        "the greatest number stands for one that is not known"
+    );
     let row = Row { granted: i64::MIN, ..Row::fresh(count.at(&most.calendar, START).period) };
     assert_eq!((row.allowance(5), row.remaining(5)), (0, 0));
     assert_eq!(Row { granted: i64::MAX, ..row }.allowance(u64::MAX), u64::MAX);

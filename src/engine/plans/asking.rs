@@ -13,7 +13,11 @@ use crate::decide::time::{Now, SECOND_NS};
 impl Room {
     pub(super) fn of(row: &Row, quota: &CompiledQuota) -> Self {
         let may_pass = quota.on_breach == OnBreach::Allow;
-        Self { allowance: row.allowance(quota.limit), remaining: row.remaining(quota.limit), may_pass }
+        Self {
+            allowance: row.allowance(quota.limit),
+            remaining: row.remaining(quota.limit),
+            may_pass,
+        }
     }
 }
 
@@ -39,7 +43,14 @@ pub(super) struct Asking<'e> {
 
 impl Asking<'_> {
     /// Writes a need, and that it was asked for.
-    pub(super) fn need(self, quota: &CompiledQuota, number: u64, held: &mut Held, period: Period, want: u64) -> Need {
+    pub(super) fn need(
+        self,
+        quota: &CompiledQuota,
+        number: u64,
+        held: &mut Held,
+        period: Period,
+        want: u64,
+    ) -> Need {
         let question = held.ask(self.now.steady_ns.saturating_add(self.settings.answer_ns));
         // Sums over what was forgotten, too, are not known yet: it asks for them alone.
         let (want, spent) = if held.resumes() { (0, 0) } else { (want, held.spent) };
@@ -59,24 +70,44 @@ impl Asking<'_> {
     }
 
     /// Asks for it ahead of use, if there is room.
-    fn ask_ahead(self, need: Need, held: &mut Held, haste: Haste, push: &mut impl FnMut(Need, Haste) -> bool) {
+    fn ask_ahead(
+        self,
+        need: Need,
+        held: &mut Held,
+        haste: Haste,
+        push: &mut impl FnMut(Need, Haste) -> bool,
+    ) {
         let question = need.question;
         if !push(need, haste) {
             held.answered(question);
         }
     }
 
-    /// Asks for more after an admission, before anyone has to wait, and at the end of a period for the first units of the next.
-    pub(super) fn look_ahead(self, quota: &CompiledQuota, slot: &mut Slot, period: Period, mut push: impl FnMut(Need, Haste) -> bool) {
+    /// Asks for more after an admission, before anyone has to wait, and at the end of a period for
+    /// the first units of the next.
+    pub(super) fn look_ahead(
+        self,
+        quota: &CompiledQuota,
+        slot: &mut Slot,
+        period: Period,
+        mut push: impl FnMut(Need, Haste) -> bool,
+    ) {
         let Slot { count, leases, .. } = slot;
-        let Some(room) = count.row(period.start_ns).map(|row| Room::of(&row, quota)) else { return };
+        let Some(room) = count.row(period.start_ns).map(|row| Room::of(&row, quota)) else {
+            return;
+        };
         let bound = leases.bound(self.settings, room, 0);
         let number = leases.counter;
         let Some(held) = leases.held(period.start_ns) else { return };
         let at_check = quota.charge == Charge::AtCheck;
         let more = at_check && (room.may_pass || room.remaining > held.unspent());
-        // What is left lasts for a part of `chunk_ns`, unless a lease may not be as large as the pace asks for.
-        let (left, haste) = if leases.pace.fits(bound) { (bound.div_ceil(4), Haste::Some) } else { (bound.div_ceil(2), Haste::Much) };
+        // What is left lasts for a part of `chunk_ns`, unless a lease may not be as large as the
+        // pace asks for.
+        let (left, haste) = if leases.pace.fits(bound) {
+            (bound.div_ceil(4), Haste::Some)
+        } else {
+            (bound.div_ceil(2), Haste::Much)
+        };
         if more && held.runs_low(left, self.now.steady_ns) {
             let want = leases.want(self.settings, room, held, 0);
             if let Some(held) = leases.held_mut(period.start_ns).filter(|held| want > held.leased) {
@@ -84,12 +115,19 @@ impl Asking<'_> {
                 self.ask_ahead(need, held, haste, &mut push);
             }
         }
-        if number != 0 && period.end_ns.saturating_sub(self.now.unix_ns) <= lead_ns(number, period) {
+        if number != 0 && period.end_ns.saturating_sub(self.now.unix_ns) <= lead_ns(number, period)
+        {
             self.next_period(quota, slot, period, push);
         }
     }
 
-    fn next_period(self, quota: &CompiledQuota, slot: &mut Slot, period: Period, mut push: impl FnMut(Need, Haste) -> bool) {
+    fn next_period(
+        self,
+        quota: &CompiledQuota,
+        slot: &mut Slot,
+        period: Period,
+        mut push: impl FnMut(Need, Haste) -> bool,
+    ) {
         let Slot { count, leases, .. } = slot;
         match leases.held_mut(period.start_ns) {
             Some(held) if !held.ahead => held.ahead = true,
@@ -115,7 +153,8 @@ impl Asking<'_> {
     }
 }
 
-/// How long before the end of a period the next one's first units are asked for: spread over the last 5 minutes, or the last tenth.
+/// How long before the end of a period the next one's first units are asked for: spread over the
+/// last 5 minutes, or the last tenth.
 fn lead_ns(number: u64, period: Period) -> u64 {
     let spread_ns = (period.length_ns() / 10).min(300 * SECOND_NS);
     let place = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 54;

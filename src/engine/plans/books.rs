@@ -36,7 +36,11 @@ pub(super) struct Owner {
 impl Owner {
     /// `key`: where the entitlement counts by key.
     pub(super) fn new(subscriber: &Id, key: Option<&Id>, plan: &Id, entitlement: &Id) -> Self {
-        let under = Under { plan: Arc::clone(plan), entitlement: Arc::clone(entitlement), key: key.cloned() };
+        let under = Under {
+            plan: Arc::clone(plan),
+            entitlement: Arc::clone(entitlement),
+            key: key.cloned(),
+        };
         Self { subscriber: Arc::clone(subscriber), under: Arc::new(under) }
     }
 }
@@ -52,7 +56,8 @@ pub(super) struct Entry {
     state: Mutex<State>,
 }
 
-/// Where a caller's counters were the last time. Who remembers what a caller resolves to keeps it beside that.
+/// Where a caller's counters were the last time. Who remembers what a caller resolves to keeps it
+/// beside that.
 #[derive(Debug, Default)]
 pub struct Seat(Option<Arc<Entry>>);
 
@@ -72,18 +77,21 @@ impl Seat {
 #[cfg_attr(test, derive(Clone))]
 pub(super) struct State {
     pub(super) rates: Rates,
-    /// Receipts name a slot by its place: a slot never moves. A box, because most entries have one or two for ever.
+    /// Receipts name a slot by its place: a slot never moves. A box, because most entries have one
+    /// or two for ever.
     pub(super) quotas: Box<[Slot]>,
     /// The statistics that the last request of the entry was counted in.
     pub(super) last_usage: Option<Arc<UsageRow>>,
-    /// On the steady clock. [`GONE`]: a sweep has dropped the entry, and what finds it by a [`Seat`] looks again.
+    /// On the steady clock. [`GONE`]: a sweep has dropped the entry, and what finds it by a
+    /// [`Seat`] looks again.
     touched_ns: u64,
     floor_ns: u64,
 }
 
 const GONE: u64 = u64::MAX;
 
-/// An entry of rates alone is kept so long after its last request: where it is dropped between two of them, each makes it anew.
+/// An entry of rates alone is kept so long after its last request: where it is dropped between two
+/// of them, each makes it anew.
 const LINGER_NS: u64 = 60 * SECOND_NS;
 
 /// The count of one quota.
@@ -103,7 +111,8 @@ const _: () = assert!(size_of::<Slot>() == 128);
 #[cfg_attr(test, derive(Clone))]
 pub(super) struct Rates {
     general: u64,
-    /// By the identity of the declared limit. Only those that were ever asked for: most entries have none.
+    /// By the identity of the declared limit. Only those that were ever asked for: most entries
+    /// have none.
     methods: Option<Box<Methods>>,
 }
 
@@ -119,7 +128,8 @@ impl Rates {
             return (&mut self.general, Buckets::new());
         }
         let methods = self.methods.get_or_insert_default();
-        let is_known = |methods: &Methods, identity| methods.iter().any(|&(known, _)| known == identity);
+        let is_known =
+            |methods: &Methods, identity| methods.iter().any(|&(known, _)| known == identity);
         let missing = met.iter().filter(|&&identity| !is_known(methods, identity)).count();
         if missing > 0 && methods.len() + missing > MANY_METHODS {
             methods.retain(|&mut (_, tat)| tat > now.steady_ns);
@@ -138,23 +148,43 @@ impl Rates {
 
     /// Are all buckets full?
     pub(super) fn are_full(&self, now: Now) -> bool {
-        self.general <= now.steady_ns && self.methods.iter().flat_map(|methods| methods.iter()).all(|&(_, tat)| tat <= now.steady_ns)
+        self.general <= now.steady_ns
+            && self
+                .methods
+                .iter()
+                .flat_map(|methods| methods.iter())
+                .all(|&(_, tat)| tat <= now.steady_ns)
     }
 }
 
 impl State {
-    /// The slot of a quota, made where it is missing. `None`: the entry holds too many, and none is old.
-    pub(super) fn slot(&mut self, identity: &Arc<QuotaIdentity>, now: Now, keep_ns: u64) -> Option<usize> {
-        if let Some(place) = self.quotas.iter().position(|slot| Arc::ptr_eq(&slot.identity, identity)) {
+    /// The slot of a quota, made where it is missing. `None`: the entry holds too many, and none is
+    /// old.
+    pub(super) fn slot(
+        &mut self,
+        identity: &Arc<QuotaIdentity>,
+        now: Now,
+        keep_ns: u64,
+    ) -> Option<usize> {
+        if let Some(place) =
+            self.quotas.iter().position(|slot| Arc::ptr_eq(&slot.identity, identity))
+        {
             return Some(place);
         }
-        if let Some((place, slot)) = self.quotas.iter_mut().enumerate().find(|(_, slot)| slot.identity == *identity) {
-            // The plan was edited: compare by address again from now on. What statuses the quota counts may be another.
+        if let Some((place, slot)) =
+            self.quotas.iter_mut().enumerate().find(|(_, slot)| slot.identity == *identity)
+        {
+            // The plan was edited: compare by address again from now on. What statuses the quota
+            // counts may be another.
             slot.identity = Arc::clone(identity);
             slot.leases.rule = None;
             return Some(place);
         }
-        let slot = Slot { identity: Arc::clone(identity), count: QuotaCount::default(), leases: Leases::default() };
+        let slot = Slot {
+            identity: Arc::clone(identity),
+            count: QuotaCount::default(),
+            leases: Leases::default(),
+        };
         if self.quotas.len() < MAX_SLOTS {
             let mut slots = std::mem::take(&mut self.quotas).into_vec();
             slots.reserve_exact(1);
@@ -199,7 +229,9 @@ impl State {
         // Both clocks must agree: one leap of the wall clock must not drop the books of everyone.
         let patience_ns = if self.quotas.is_empty() { linger_ns } else { keep_ns };
         let untouched = now.steady_ns.saturating_sub(self.touched_ns) >= patience_ns;
-        self.rates.are_full(now) && untouched && self.quotas.iter().all(|slot| slot.is_over(now, keep_ns))
+        self.rates.are_full(now)
+            && untouched
+            && self.quotas.iter().all(|slot| slot.is_over(now, keep_ns))
     }
 }
 
@@ -228,7 +260,10 @@ impl Fingerprinted for Entry {
 
 impl fmt::Debug for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Entry").field("id", &self.id).field("owner", &self.owner).finish_non_exhaustive()
+        f.debug_struct("Entry")
+            .field("id", &self.id)
+            .field("owner", &self.owner)
+            .finish_non_exhaustive()
     }
 }
 
@@ -256,7 +291,8 @@ impl Books {
     pub(super) fn new(max_entries: usize, by_id: bool) -> Self {
         Self {
             by_subject: files(),
-            by_id: by_id.then(|| DashMap::with_hasher_and_shard_amount(RandomState::default(), SHARDS)),
+            by_id: by_id
+                .then(|| DashMap::with_hasher_and_shard_amount(RandomState::default(), SHARDS)),
             by_counter: Paged::default(),
             unders: Shared::default(),
             live: AtomicUsize::new(0),
@@ -267,7 +303,8 @@ impl Books {
         }
     }
 
-    /// Works on the locked state of an entry, which is made where it is missing. `work` must not touch the books.
+    /// Works on the locked state of an entry, which is made where it is missing. `work` must not
+    /// touch the books.
     pub(super) fn with<R>(
         &self,
         fingerprint: Fingerprint,
@@ -275,7 +312,8 @@ impl Books {
         now: Now,
         work: impl FnOnce(&Arc<Entry>, &mut State) -> R,
     ) -> Result<R, Full> {
-        // The guard of the shard is held meanwhile, so that a sweep cannot drop the entry under the work.
+        // The guard of the shard is held meanwhile, so that a sweep cannot drop the entry under the
+        // work.
         if let Some(found) = self.by_subject.get(&fingerprint) {
             let Filed(entry) = found.key();
             return Ok(Self::touch(entry, entry.lock(), now, work));
@@ -310,7 +348,12 @@ impl Books {
         })
     }
 
-    fn touch<R>(entry: &Arc<Entry>, mut state: MutexGuard<'_, State>, now: Now, work: impl FnOnce(&Arc<Entry>, &mut State) -> R) -> R {
+    fn touch<R>(
+        entry: &Arc<Entry>,
+        mut state: MutexGuard<'_, State>,
+        now: Now,
+        work: impl FnOnce(&Arc<Entry>, &mut State) -> R,
+    ) -> R {
         state.touched_ns = now.steady_ns;
         work(entry, &mut state)
     }
@@ -352,7 +395,8 @@ impl Books {
         self.by_counter.insert(counter, Arc::clone(entry));
     }
 
-    /// The same, instead of by the number that the ledger had given the counter before it dropped it.
+    /// The same, instead of by the number that the ledger had given the counter before it dropped
+    /// it.
     pub(super) fn renumber(&self, before: u64, counter: u64, entry: &Arc<Entry>) {
         if before != 0 {
             self.by_counter.remove(before, entry);
@@ -365,7 +409,8 @@ impl Books {
         self.by_counter.get(counter)
     }
 
-    /// Entries whose periods had all ended by then were dropped: what was counted in such periods is no longer known here.
+    /// Entries whose periods had all ended by then were dropped: what was counted in such periods
+    /// is no longer known here.
     pub(super) fn floor_ns(&self) -> u64 {
         self.floor_ns.load(Ordering::Relaxed)
     }
@@ -386,7 +431,8 @@ impl Books {
         entries.filter(|entry| wanted(&entry.owner)).map(|entry| Seat(Some(entry))).collect()
     }
 
-    /// Drops the entries that remember nothing any more, after something was done to each. `then` must not touch the books.
+    /// Drops the entries that remember nothing any more, after something was done to each. `then`
+    /// must not touch the books.
     pub(super) fn sweep(&self, now: Now, keep_ns: u64, mut then: impl FnMut(&mut State)) {
         let (mut gone, mut counters) = (Vec::new(), Vec::new());
         let linger_ns = if self.live() > self.max_entries / 2 { 0 } else { LINGER_NS };
@@ -396,10 +442,15 @@ impl Books {
             let idle = state.is_idle(now, keep_ns, linger_ns);
             if idle {
                 state.touched_ns = GONE;
-                let last_ns = state.quotas.iter().map(Slot::last_end_ns).fold(state.floor_ns, u64::max);
+                let last_ns =
+                    state.quotas.iter().map(Slot::last_end_ns).fold(state.floor_ns, u64::max);
                 self.floor_ns.fetch_max(last_ns, Ordering::Relaxed);
                 gone.push(entry.id);
-                let numbered = state.quotas.iter().map(|slot| slot.leases.counter).filter(|&counter| counter != 0);
+                let numbered = state
+                    .quotas
+                    .iter()
+                    .map(|slot| slot.leases.counter)
+                    .filter(|&counter| counter != 0);
                 counters.extend(numbered.map(|counter| (counter, Arc::clone(entry))));
             }
             !idle

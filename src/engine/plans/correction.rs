@@ -1,4 +1,5 @@
-//! Settlements that a ledger has to commit first: the mark of the receipt and its changes together, or neither.
+//! Settlements that a ledger has to commit first: the mark of the receipt and its changes together,
+//! or neither.
 
 use std::sync::Arc;
 
@@ -20,8 +21,9 @@ use crate::engine::sync::atomic::Ordering;
 #[derive(Debug)]
 pub enum Settled {
     Done(Settlement),
-    /// Nothing has changed yet: have the ledger commit all changes, hand each to [`PlanEngine::apply_change`], then all to
-    /// [`PlanEngine::conclude_correction`]. If it cannot, the report is answered as not recorded, and may come again.
+    /// Nothing has changed yet: have the ledger commit all changes, hand each to
+    /// [`PlanEngine::apply_change`], then all to [`PlanEngine::conclude_correction`]. If it cannot,
+    /// the report is answered as not recorded, and may come again.
     Commit(Box<Correction>),
 }
 
@@ -37,8 +39,15 @@ pub struct Correction {
 pub enum Change {
     /// Unless the mark is set: set it, and change what is charged.
     Settle { mark: Mark, deltas: Vec<Delta> },
-    /// Charge units past any limit: there is no receipt, and so no mark. Where the report has a name, only if none of this name was charged.
-    Charge { counter: Counter, number: Option<u64>, period: Period, units: u64, name: Option<ChargeName> },
+    /// Charge units past any limit: there is no receipt, and so no mark. Where the report has a
+    /// name, only if none of this name was charged.
+    Charge {
+        counter: Counter,
+        number: Option<u64>,
+        period: Period,
+        units: u64,
+        name: Option<ChargeName>,
+    },
 }
 
 /// Names a charge to one counter, and all that is asked of it.
@@ -110,12 +119,20 @@ impl MarkKind {
 
 impl PlanEngine {
     /// What the ledger must commit for a receipt. Some of its quotas change.
-    pub(super) fn correction(&self, receipt: Receipt, ended: Ended, at_check: Wanted, at_report: Wanted) -> Settled {
+    pub(super) fn correction(
+        &self,
+        receipt: Receipt,
+        ended: Ended,
+        at_check: Wanted,
+        at_report: Wanted,
+    ) -> Settled {
         let mut changes = Vec::new();
         for (kind, wanted) in [(MarkKind::Corrected, at_check), (MarkKind::Charged, at_report)] {
             // Marks that this engine knows of need not be asked for; the ledger has them all.
             match self.marks.seen(&receipt, kind.done()) {
-                Some(Marked::TooOld) if wanted.changes > 0 => return Settled::Done(self.expired(&receipt, ended)),
+                Some(Marked::TooOld) if wanted.changes > 0 => {
+                    return Settled::Done(self.expired(&receipt, ended));
+                }
                 None if wanted.changes > 0 => changes.push(self.change(&receipt, ended, kind)),
                 _ => {}
             }
@@ -123,43 +140,68 @@ impl PlanEngine {
         if changes.is_empty() {
             return Settled::Done(Settlement::Duplicate);
         }
-        Settled::Commit(Box::new(Correction { changes, then: Then::Receipt { receipt, ended, at_check, at_report } }))
+        Settled::Commit(Box::new(Correction {
+            changes,
+            then: Then::Receipt { receipt, ended, at_check, at_report },
+        }))
     }
 
     fn change(&self, receipt: &Receipt, ended: Ended, kind: MarkKind) -> Change {
         let Receipt { holder, epoch, shard, seq, issued_us, .. } = *receipt;
         let mark = Mark { holder, epoch, shard, seq, kind, issued_s: issued_us / 1_000_000 };
-        let of_kind = receipt.charges.iter().filter(|charged| charged.at_report == (kind == MarkKind::Charged));
+        let of_kind = receipt
+            .charges
+            .iter()
+            .filter(|charged| charged.at_report == (kind == MarkKind::Charged));
         let deltas = of_kind.filter_map(|charged| {
-            let units = i128::from(self.real_units(charged, receipt, ended)) - i128::from(before(charged, receipt));
+            let units = i128::from(self.real_units(charged, receipt, ended))
+                - i128::from(before(charged, receipt));
             let units = i64::try_from(units).unwrap_or(if units < 0 { i64::MIN } else { i64::MAX });
-            (units != 0).then_some(Delta { counter: charged.counter, period_start_s: charged.period_start_s, units })
+            (units != 0).then_some(Delta {
+                counter: charged.counter,
+                period_start_s: charged.period_start_s,
+                units,
+            })
         });
         Change::Settle { mark, deltas: deltas.collect() }
     }
 
     /// A report without a receipt, of quotas that are charged at the report.
-    pub(super) fn charge_of(&self, changes: Vec<Change>, owner: Owner, key: &Id, target: &Id, class: Option<Class>) -> Settled {
+    pub(super) fn charge_of(
+        &self,
+        changes: Vec<Change>,
+        owner: Owner,
+        key: &Id,
+        target: &Id,
+        class: Option<Class>,
+    ) -> Settled {
         Settled::Commit(Box::new(Correction {
             changes,
             then: Then::Caller { owner, key: Arc::clone(key), target: Arc::clone(target), class },
         }))
     }
 
-    /// The ledger has committed a change, or found that it was made before: what it refunds is spendable from now on. Changes and leases are taken
-    /// over in the order in which the ledger made them: a balance that was told after a change has it in already.
+    /// The ledger has committed a change, or found that it was made before: what it refunds is
+    /// spendable from now on. Changes and leases are taken over in the order in which the ledger
+    /// made them: a balance that was told after a change has it in already.
     pub fn apply_change(&self, change: &Change, committed: Committed, now: Now) {
         match (change, committed) {
-            (Change::Settle { deltas, .. }, Committed::Done) => deltas.iter().for_each(|delta| self.apply_delta(delta)),
-            (Change::Charge { counter, period, units, .. }, Committed::Done) => self.apply_charge(counter, *period, *units, now),
-            // The first try may have been committed without an answer: what it changed shows when the ledger is asked.
+            (Change::Settle { deltas, .. }, Committed::Done) => {
+                deltas.iter().for_each(|delta| self.apply_delta(delta))
+            }
+            (Change::Charge { counter, period, units, .. }, Committed::Done) => {
+                self.apply_charge(counter, *period, *units, now)
+            }
+            // The first try may have been committed without an answer: what it changed shows when
+            // the ledger is asked.
             (Change::Settle { .. }, Committed::Duplicate) => self.change_failed(change),
             _ => {}
         }
     }
 
-    /// The ledger failed at a change, or its answer was lost: it may have been made. Nothing is refused by what is known
-    /// here before it was asked, and nothing admitted where more may have been charged.
+    /// The ledger failed at a change, or its answer was lost: it may have been made. Nothing is
+    /// refused by what is known here before it was asked, and nothing admitted where more may have
+    /// been charged.
     pub fn change_failed(&self, change: &Change) {
         // A charge only takes: what is refused without it is refused with it.
         if let Change::Settle { deltas, .. } = change {
@@ -168,15 +210,35 @@ impl PlanEngine {
     }
 
     /// Applies all changes of a correction, and answers the report.
-    pub fn apply_correction(&self, correction: &Correction, committed: &[Committed], now: Now) -> Settlement {
-        correction.changes.iter().zip(committed).for_each(|(change, committed)| self.apply_change(change, *committed, now));
+    pub fn apply_correction(
+        &self,
+        correction: &Correction,
+        committed: &[Committed],
+        now: Now,
+    ) -> Settlement {
+        correction
+            .changes
+            .iter()
+            .zip(committed)
+            .for_each(|(change, committed)| self.apply_change(change, *committed, now));
         self.conclude_correction(correction, committed, now)
     }
 
-    /// Answers a report, after all its changes were applied. `committed` says of each what came of it.
-    pub fn conclude_correction(&self, correction: &Correction, committed: &[Committed], now: Now) -> Settlement {
+    /// Answers a report, after all its changes were applied. `committed` says of each what came of
+    /// it.
+    pub fn conclude_correction(
+        &self,
+        correction: &Correction,
+        committed: &[Committed],
+        now: Now,
+    ) -> Settlement {
         let (mut corrects, mut charges) = (false, false);
-        for (change, _) in correction.changes.iter().zip(committed).filter(|(_, committed)| **committed == Committed::Done) {
+        for (change, _) in correction
+            .changes
+            .iter()
+            .zip(committed)
+            .filter(|(_, committed)| **committed == Committed::Done)
+        {
             if let Change::Settle { mark, .. } = change {
                 match mark.kind {
                     MarkKind::Corrected => corrects = true,
@@ -185,7 +247,9 @@ impl PlanEngine {
             }
         }
         match &correction.then {
-            Then::Receipt { receipt, ended, .. } if committed.contains(&Committed::TooOld) => self.expired(receipt, *ended),
+            Then::Receipt { receipt, ended, .. } if committed.contains(&Committed::TooOld) => {
+                self.expired(receipt, *ended)
+            }
             Then::Receipt { receipt, ended, at_check, at_report } => {
                 for change in &correction.changes {
                     if let Change::Settle { mark, .. } = change {
@@ -199,17 +263,31 @@ impl PlanEngine {
                 self.events.invalid_reports.fetch_add(1, Ordering::Relaxed);
                 Settlement::Invalid
             }
-            Then::Caller { .. } if committed.iter().all(|committed| *committed == Committed::Duplicate) => Settlement::Duplicate,
+            Then::Caller { .. }
+                if committed.iter().all(|committed| *committed == Committed::Duplicate) =>
+            {
+                Settlement::Duplicate
+            }
             Then::Caller { owner, key, target, class } => {
                 if let Some(class) = class {
-                    self.usage.count(&self.fingerprints, Who::under(owner, key, target), Event::Response(*class), now);
+                    self.usage.count(
+                        &self.fingerprints,
+                        Who::under(owner, key, target),
+                        Event::Response(*class),
+                        now,
+                    );
                 }
-                if committed.contains(&Committed::TooOld) { Settlement::Expired } else { Settlement::Counted }
+                if committed.contains(&Committed::TooOld) {
+                    Settlement::Expired
+                } else {
+                    Settlement::Counted
+                }
             }
         }
     }
 
-    /// Where the counter and its period are held: what is not held here is read from the ledger when it is.
+    /// Where the counter and its period are held: what is not held here is read from the ledger
+    /// when it is.
     fn apply_delta(&self, delta: &Delta) {
         let Some(entry) = self.books.by_counter(delta.counter) else { return };
         let mut state = entry.lock();
@@ -217,7 +295,10 @@ impl PlanEngine {
         let units = delta.units.unsigned_abs();
         let (charged, real) = if delta.units < 0 { (units, 0) } else { (0, units) };
         count.settle(delta.period_start_s, charged, real);
-        leases.all_mut().filter(|held| held.start_ns / SECOND_NS == delta.period_start_s).for_each(|held| held.turn());
+        leases
+            .all_mut()
+            .filter(|held| held.start_ns / SECOND_NS == delta.period_start_s)
+            .for_each(|held| held.turn());
     }
 
     /// The balance of a counter may be another than is known here.
@@ -225,12 +306,14 @@ impl PlanEngine {
         let Some(entry) = self.books.by_counter(counter) else { return };
         let mut state = entry.lock();
         let Some(Slot { leases, .. }) = state.numbered(counter) else { return };
-        leases.all_mut().filter(|held| held.start_ns / SECOND_NS == period_start_s).for_each(|held| {
-            held.turn();
-            if units > 0 {
-                held.may_be_over();
-            }
-        });
+        leases.all_mut().filter(|held| held.start_ns / SECOND_NS == period_start_s).for_each(
+            |held| {
+                held.turn();
+                if units > 0 {
+                    held.may_be_over();
+                }
+            },
+        );
     }
 
     fn apply_charge(&self, counter: &Counter, period: Period, units: u64, now: Now) {
@@ -249,7 +332,12 @@ impl PlanEngine {
             }
             Some(())
         };
-        let charged = self.books.with(self.fingerprint_of(counter), || counter.owner(), now, |_, state| work(state));
+        let charged = self.books.with(
+            self.fingerprint_of(counter),
+            || counter.owner(),
+            now,
+            |_, state| work(state),
+        );
         if charged.ok().flatten().is_none() {
             self.events.dropped_settlements.fetch_add(1, Ordering::Relaxed);
         }

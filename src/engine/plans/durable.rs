@@ -1,7 +1,9 @@
-//! Counters of durable rate-limit rules: leased through the ledger as quotas are, by an engine of their own, whose owners are no subscribers.
+//! Counters of durable rate-limit rules: leased through the ledger as quotas are, by an engine of
+//! their own, whose owners are no subscribers.
 //!
-//! A rule's file is each service's own, and has no revision that a ledger could compare. It needs none: each decision compares what is known
-//! to be used with the limit of that moment, so a lowered limit holds at once, whatever was leased by the old one.
+//! A rule's file is each service's own, and has no revision that a ledger could compare. It needs
+//! none: each decision compares what is known to be used with the limit of that moment, so a
+//! lowered limit holds at once, whatever was leased by the old one.
 
 use std::sync::Arc;
 
@@ -94,7 +96,8 @@ struct Looked {
 }
 
 impl PlanEngine {
-    /// Decides counters of durable rules and charges what is not over: all of it under the locks of all of them.
+    /// Decides counters of durable rules and charges what is not over: all of it under the locks of
+    /// all of them.
     fn charge_durable(
         &self,
         asks: &[DurableAsk<'_>],
@@ -103,11 +106,14 @@ impl PlanEngine {
         now: Now,
         refuses: &mut dyn FnMut(&[Standing]) -> bool,
     ) -> Result<Standings, Vec<Need>> {
-        let entries: SmallVec<[Option<Arc<Entry>>; 4]> = asks.iter().map(|ask| self.durable_entry(ask, now)).collect();
+        let entries: SmallVec<[Option<Arc<Entry>>; 4]> =
+            asks.iter().map(|ask| self.durable_entry(ask, now)).collect();
         let mut held = hold(&entries);
         let mut looked: SmallVec<[Option<Looked>; 4]> = SmallVec::new();
         for (ask, entry) in asks.iter().zip(&entries) {
-            let found = entry.as_ref().and_then(|entry| self.look(ask, entry, &mut held, &looked, shortage, now));
+            let found = entry
+                .as_ref()
+                .and_then(|entry| self.look(ask, entry, &mut held, &looked, shortage, now));
             looked.push(found);
         }
         let missing = |look: &Looked| look.short || look.unsure;
@@ -138,10 +144,17 @@ impl PlanEngine {
     fn durable_entry(&self, ask: &DurableAsk<'_>, now: Now) -> Option<Arc<Entry>> {
         let name = hexadecimal(ask.counter);
         let name = std::str::from_utf8(&name).ok()?;
-        let fingerprint = subject_fingerprint(&self.fingerprints, CounterScope::Subscriber, name, (RULES, ask.domain));
+        let fingerprint = subject_fingerprint(
+            &self.fingerprints,
+            CounterScope::Subscriber,
+            name,
+            (RULES, ask.domain),
+        );
         let owner = || Owner::new(&Id::from(name), None, &Id::from(RULES), &Id::from(ask.domain));
         // With a slot it is not dropped before its lock is taken.
-        let slot = self.books.with(fingerprint, owner, now, |_, state| state.slot(&ask.quota.identity, now, self.keep_ns()));
+        let slot = self.books.with(fingerprint, owner, now, |_, state| {
+            state.slot(&ask.quota.identity, now, self.keep_ns())
+        });
         slot.ok().flatten()?;
         self.books.find(fingerprint)
     }
@@ -158,23 +171,52 @@ impl PlanEngine {
         let place = held.iter().position(|(other, _)| Arc::ptr_eq(other, entry))?;
         let (_, state) = held.get_mut(place)?;
         let asked = self.ask(ask.quota, state, now)?;
-        let of_same = |look: &&Looked| look.entry == place && look.slot == asked.slot && look.charges && look.fits;
-        let before = before.iter().flatten().filter(of_same).fold(0u64, |sum, look| sum.saturating_add(look.cost));
+        let of_same = |look: &&Looked| {
+            look.entry == place && look.slot == asked.slot && look.charges && look.fits
+        };
+        let before = before
+            .iter()
+            .flatten()
+            .filter(of_same)
+            .fold(0u64, |sum, look| sum.saturating_add(look.cost));
         let cost = if ask.negative { 0 } else { ask.hits.max(1) };
         let charges = !ask.negative && ask.hits > 0;
         let left = asked.row.remaining(ask.quota.limit).saturating_sub(before);
         let fits = cost <= left;
-        let leases = state.quotas.get(asked.slot).and_then(|slot| slot.leases.held(asked.row.period.start_ns));
+        let leases = state
+            .quotas
+            .get(asked.slot)
+            .and_then(|slot| slot.leases.held(asked.row.period.start_ns));
         let doubtful = asked.resumes || (!fits && leases.is_some_and(|held| held.is_unsure()));
         let unsure = doubtful && !asked.is_forgotten() && shortage != Shortage::Allow;
         let short = self.settings.lease.as_ref().is_some_and(|settings| {
             let wanted = before.saturating_add(cost);
-            charges && fits && !leases.map_or(wanted <= settings.optimistic_units, |leases| leases.covers(wanted, settings))
+            charges
+                && fits
+                && !leases.map_or(wanted <= settings.optimistic_units, |leases| {
+                    leases.covers(wanted, settings)
+                })
         });
-        Some(Looked { entry: place, slot: asked.slot, row: asked.row, before, cost, charges, fits, unsure, short })
+        Some(Looked {
+            entry: place,
+            slot: asked.slot,
+            row: asked.row,
+            before,
+            cost,
+            charges,
+            fits,
+            unsure,
+            short,
+        })
     }
 
-    fn durable_needs(&self, held: &mut Held<'_>, asks: &[DurableAsk<'_>], looked: &[Option<Looked>], now: Now) -> Vec<Need> {
+    fn durable_needs(
+        &self,
+        held: &mut Held<'_>,
+        asks: &[DurableAsk<'_>],
+        looked: &[Option<Looked>],
+        now: Now,
+    ) -> Vec<Need> {
         let one = |(ask, look): (&DurableAsk<'_>, &Option<Looked>)| {
             let look = look.as_ref().filter(|look| look.short || look.unsure)?;
             let settings = self.settings.lease.as_ref()?;
@@ -187,9 +229,15 @@ impl PlanEngine {
             let mut want = units.spent.min(units.leased);
             if look.short {
                 units.wait(look.cost);
-                want = leases.want(settings, Room::of(&look.row, ask.quota), leases.held(start_ns)?, look.before.saturating_add(look.cost));
+                want = leases.want(
+                    settings,
+                    Room::of(&look.row, ask.quota),
+                    leases.held(start_ns)?,
+                    look.before.saturating_add(look.cost),
+                );
             }
-            let asking = Asking { owner: &entry.owner, revision: REVISION, settings, forgotten_to_ns, now };
+            let asking =
+                Asking { owner: &entry.owner, revision: REVISION, settings, forgotten_to_ns, now };
             let number = leases.counter;
             Some(asking.need(ask.quota, number, leases.held_mut(start_ns)?, look.row.period, want))
         };
@@ -206,8 +254,11 @@ impl PlanEngine {
         let units = leases.hold(look.row.period, forgotten_to_ns, count);
         units.spend(look.cost);
         leases.pace.count(look.cost, now.steady_ns, settings.chunk_ns);
-        let asking = Asking { owner: &entry.owner, revision: REVISION, settings, forgotten_to_ns, now };
-        asking.look_ahead(ask.quota, slot, look.row.period, |need, haste| self.queue_prefetch(need, haste, settings.max_prefetches));
+        let asking =
+            Asking { owner: &entry.owner, revision: REVISION, settings, forgotten_to_ns, now };
+        asking.look_ahead(ask.quota, slot, look.row.period, |need, haste| {
+            self.queue_prefetch(need, haste, settings.max_prefetches)
+        });
     }
 }
 
@@ -220,12 +271,19 @@ fn hold(entries: &[Option<Arc<Entry>>]) -> Held<'_> {
 }
 
 /// Where each ask stands before anything is charged.
-fn standings(asks: &[DurableAsk<'_>], looked: &[Option<Looked>], now: Now, admits: impl Fn(&Looked) -> bool) -> Standings {
+fn standings(
+    asks: &[DurableAsk<'_>],
+    looked: &[Option<Looked>],
+    now: Now,
+    admits: impl Fn(&Looked) -> bool,
+) -> Standings {
     let one = |(ask, look): (&DurableAsk<'_>, &Option<Looked>)| {
         let Some(look) = look else { return Standing::unavailable(ask) };
         let over = !ask.negative && !admits(look);
         let used = look.row.used.saturating_add(look.before);
-        let until_ns = (look.row.period.end_ns / SECOND_NS).saturating_sub(now.unix_s()).saturating_mul(SECOND_NS);
+        let until_ns = (look.row.period.end_ns / SECOND_NS)
+            .saturating_sub(now.unix_s())
+            .saturating_mul(SECOND_NS);
         Standing {
             over,
             before: used,

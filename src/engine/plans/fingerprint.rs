@@ -1,6 +1,7 @@
 //! 128-bit fingerprints of names, in the place of the names themselves as keys of maps.
 //!
-//! SipHash-1-3-128 under a secret key: two names that meet are not to be expected in the life of the universe, and cannot be aimed for.
+//! SipHash-1-3-128 under a secret key: two names that meet are not to be expected in the life of
+//! the universe, and cannot be aimed for.
 
 use std::borrow::Borrow;
 use std::hash::{BuildHasherDefault, Hash, Hasher};
@@ -46,7 +47,8 @@ pub(super) trait Fingerprinted {
     fn fingerprint(&self) -> &Fingerprint;
 }
 
-/// A key and its value in one word: a map is never full, and what is in each of its places counts twice.
+/// A key and its value in one word: a map is never full, and what is in each of its places counts
+/// twice.
 #[derive(Debug)]
 pub(super) struct Filed<T>(pub(super) Arc<T>);
 

@@ -59,7 +59,8 @@ pub struct QuotaUsage {
     pub lost: u64,
 }
 
-/// What the ledger has to do for a grant, in this order: the give-back, if there is one, and the change.
+/// What the ledger has to do for a grant, in this order: the give-back, if there is one, and the
+/// change.
 #[derive(Clone, Debug)]
 pub struct GrantPlan {
     pub counter: Counter,
@@ -82,7 +83,8 @@ impl QuotaUsage {
 }
 
 impl PlanEngine {
-    /// Changes what remains of the current period of one counter, in memory. Where a ledger keeps the books: [`Self::prepare_grant`].
+    /// Changes what remains of the current period of one counter, in memory. Where a ledger keeps
+    /// the books: [`Self::prepare_grant`].
     pub fn grant(
         &self,
         lookup: &impl Lookup,
@@ -99,8 +101,9 @@ impl PlanEngine {
         Ok(describe(&owner, &quota.identity, Some(quota.limit), row))
     }
 
-    /// What the ledger has to do for a grant. First it takes the give-back, so that what nobody has spent does not count as used; then it
-    /// grants; then [`Self::apply_grant`], or [`Self::grant_failed`] where the ledger failed. A grant that only adds gives nothing back.
+    /// What the ledger has to do for a grant. First it takes the give-back, so that what nobody has
+    /// spent does not count as used; then it grants; then [`Self::apply_grant`], or
+    /// [`Self::grant_failed`] where the ledger failed. A grant that only adds gives nothing back.
     pub fn prepare_grant(
         &self,
         lookup: &impl Lookup,
@@ -115,10 +118,13 @@ impl PlanEngine {
             let period = count.at(&quota.calendar, now.unix_ns).period;
             let mut backs = Vec::new();
             let number = leases.counter;
-            if let Some(held) = leases.held_mut(period.start_ns).filter(|_| !matches!(change, Grant::Add(_))) {
+            if let Some(held) =
+                leases.held_mut(period.start_ns).filter(|_| !matches!(change, Grant::Add(_)))
+            {
                 give_back(number, held, &mut backs);
             }
-            let used = count.row(period.start_ns).filter(|row| !row.is_dropped()).map(|row| row.used);
+            let used =
+                count.row(period.start_ns).filter(|row| !row.is_dropped()).map(|row| row.used);
             (number, period, used, backs.pop())
         })?;
         let counter = Counter::of(&owner, &quota.identity);
@@ -126,9 +132,15 @@ impl PlanEngine {
         Ok(GrantPlan { counter, number, period, limit: quota.limit, change, give_back: back, used })
     }
 
-    /// The ledger has granted. `granted`: units that operators gave beside the limit in this period, all together. `charged`: units charged in
-    /// it over all holders.
-    pub fn apply_grant(&self, plan: &GrantPlan, charged: u64, granted: i64, now: Now) -> Result<QuotaUsage, GrantError> {
+    /// The ledger has granted. `granted`: units that operators gave beside the limit in this
+    /// period, all together. `charged`: units charged in it over all holders.
+    pub fn apply_grant(
+        &self,
+        plan: &GrantPlan,
+        charged: u64,
+        granted: i64,
+        now: Now,
+    ) -> Result<QuotaUsage, GrantError> {
         let work = |state: &mut State| {
             let place = state.slot(&plan.counter.quota, now, self.keep_ns())?;
             let Slot { count, leases, .. } = state.quotas.get_mut(place)?;
@@ -146,7 +158,12 @@ impl PlanEngine {
             Some(row)
         };
         let owner = plan.counter.owner();
-        let row = self.books.with(self.fingerprint_of(&plan.counter), || owner.clone(), now, |_, state| work(state));
+        let row = self.books.with(
+            self.fingerprint_of(&plan.counter),
+            || owner.clone(),
+            now,
+            |_, state| work(state),
+        );
         let row = row.ok().flatten().ok_or(GrantError::NoRoom)?;
         Ok(describe(&owner, &plan.counter.quota, Some(plan.limit), row))
     }
@@ -166,7 +183,13 @@ impl PlanEngine {
         }
     }
 
-    fn granting<R>(&self, owner: &Owner, quota: &CompiledQuota, now: Now, work: impl FnOnce(&mut Slot) -> R) -> Result<R, GrantError> {
+    fn granting<R>(
+        &self,
+        owner: &Owner,
+        quota: &CompiledQuota,
+        now: Now,
+        work: impl FnOnce(&mut Slot) -> R,
+    ) -> Result<R, GrantError> {
         let fingerprint = self.fingerprint_of(&Counter::of(owner, &quota.identity));
         let worked = self.books.with(
             fingerprint,
@@ -180,10 +203,17 @@ impl PlanEngine {
         worked.ok().flatten().ok_or(GrantError::NoRoom)
     }
 
-    /// The books of quotas whose periods overlap `from_ns` (included) to `until_ns` (not), in the order of names and periods.
+    /// The books of quotas whose periods overlap `from_ns` (included) to `until_ns` (not), in the
+    /// order of names and periods.
     ///
     /// An entitlement that counts by subscriber has nothing to show for one key.
-    pub fn quota_usage(&self, lookup: &impl Lookup, scope: Scope<'_>, from_ns: u64, until_ns: u64) -> Vec<QuotaUsage> {
+    pub fn quota_usage(
+        &self,
+        lookup: &impl Lookup,
+        scope: Scope<'_>,
+        from_ns: u64,
+        until_ns: u64,
+    ) -> Vec<QuotaUsage> {
         self.quota_usage_from(lookup, scope, from_ns..until_ns, ("", None))
     }
 
@@ -200,14 +230,20 @@ impl PlanEngine {
         self.books.each(|entry| {
             let owner = &entry.owner;
             let Under { plan, entitlement, key } = &*owner.under;
-            if !scope.holds(&owner.subscriber, key.as_deref(), plan) || (&*owner.subscriber, key.as_deref()) < first {
+            if !scope.holds(&owner.subscriber, key.as_deref(), plan)
+                || (&*owner.subscriber, key.as_deref()) < first
+            {
                 return;
             }
             let declared = lookup.plan(plan).and_then(|plan| plan.entitlement(entitlement));
             for slot in &entry.lock().quotas {
-                let limit = declared.and_then(|entitlement| declared_limit(entitlement, &slot.identity));
-                let rows =
-                    slot.count.rows().filter(|row| row.period.start_ns < until_ns && from_ns < row.period.end_ns && !row.is_dropped());
+                let limit =
+                    declared.and_then(|entitlement| declared_limit(entitlement, &slot.identity));
+                let rows = slot.count.rows().filter(|row| {
+                    row.period.start_ns < until_ns
+                        && from_ns < row.period.end_ns
+                        && !row.is_dropped()
+                });
                 found.extend(rows.map(|row| describe(owner, &slot.identity, limit, row)));
             }
         });
@@ -222,7 +258,9 @@ fn granted_to<'a>(
     (plan, entitlement, quota): (&str, &str, &str),
 ) -> Result<(Owner, &'a CompiledQuota), GrantError> {
     let compiled = lookup.plan(plan).ok_or_else(|| GrantError::NoPlan(plan.to_owned()))?;
-    let entitlement = compiled.entitlement(entitlement).ok_or_else(|| GrantError::NoEntitlement(entitlement.to_owned()))?;
+    let entitlement = compiled
+        .entitlement(entitlement)
+        .ok_or_else(|| GrantError::NoEntitlement(entitlement.to_owned()))?;
     let named = entitlement.quotas.iter().find(|declared| &*declared.identity.name == quota);
     let quota = named.ok_or_else(|| GrantError::NoQuota(quota.to_owned()))?;
     Ok((owner_of(subject, entitlement)?, quota))
@@ -233,13 +271,19 @@ fn owner_of(subject: Subject<'_>, entitlement: &CompiledEntitlement) -> Result<O
         (Subject::Subscriber(subscriber), CounterScope::Subscriber) => (subscriber, None),
         (Subject::Key { subscriber, key }, CounterScope::Key) => (subscriber, Some(key)),
         (Subject::Subscriber(_), CounterScope::Key) => return Err(GrantError::CountsByKey),
-        (Subject::Key { .. }, CounterScope::Subscriber) => return Err(GrantError::CountsBySubscriber),
+        (Subject::Key { .. }, CounterScope::Subscriber) => {
+            return Err(GrantError::CountsBySubscriber);
+        }
     };
     Ok(Owner::new(subscriber, key, &entitlement.plan, &entitlement.name))
 }
 
 fn declared_limit(entitlement: &CompiledEntitlement, identity: &QuotaIdentity) -> Option<u64> {
-    entitlement.quotas.iter().find(|quota: &&CompiledQuota| *quota.identity == *identity).map(|quota| quota.limit)
+    entitlement
+        .quotas
+        .iter()
+        .find(|quota: &&CompiledQuota| *quota.identity == *identity)
+        .map(|quota| quota.limit)
 }
 
 fn describe(owner: &Owner, quota: &Arc<QuotaIdentity>, limit: Option<u64>, row: Row) -> QuotaUsage {
@@ -255,13 +299,22 @@ fn describe(owner: &Owner, quota: &Arc<QuotaIdentity>, limit: Option<u64>, row: 
     }
 }
 
-type Order<'a> = (&'a str, Option<&'a str>, &'a str, &'a str, &'a str, u64, (PeriodUnit, &'a str, Weekday));
+type Order<'a> =
+    (&'a str, Option<&'a str>, &'a str, &'a str, &'a str, u64, (PeriodUnit, &'a str, Weekday));
 
 impl QuotaUsage {
     /// Books are listed in the order of names and periods. No two have the same.
     pub fn order(&self) -> Order<'_> {
         let QuotaIdentity { name, unit, time_zone, week_start } = &*self.quota;
         let start_ns = self.row.period.start_ns;
-        (&self.subscriber, self.key.as_deref(), &self.plan, &self.entitlement, name, start_ns, (*unit, time_zone, *week_start))
+        (
+            &self.subscriber,
+            self.key.as_deref(),
+            &self.plan,
+            &self.entitlement,
+            name,
+            start_ns,
+            (*unit, time_zone, *week_start),
+        )
     }
 }

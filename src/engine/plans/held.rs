@@ -1,11 +1,13 @@
-//! What is held of the ledger's units: leased by this engine, spent from that, and how much more to ask for.
+//! What is held of the ledger's units: leased by this engine, spent from that, and how much more to
+//! ask for.
 //!
-//! Amounts are cumulative over the life of the engine, for each period. An answer of the ledger may arrive late, twice, or behind another one,
-//! so it is told apart by the round that it was asked in: units count only while nothing was given back since, and the balance only while
-//! nothing was corrected or granted since.
+//! Amounts are cumulative over the life of the engine, for each period. An answer of the ledger may
+//! arrive late, twice, or behind another one, so it is told apart by the round that it was asked
+//! in: units count only while nothing was given back since, and the balance only while nothing was
+//! corrected or granted since.
 //!
-//! Of a period that is over, and of whose units the ledger knows all, nothing is remembered. Where the clock steps back into it, the ledger is
-//! asked first what was leased and spent in it.
+//! Of a period that is over, and of whose units the ledger knows all, nothing is remembered. Where
+//! the clock steps back into it, the ledger is asked first what was leased and spent in it.
 
 use smallvec::SmallVec;
 
@@ -14,7 +16,8 @@ use crate::decide::calendar::Period;
 use crate::decide::few::Few;
 use crate::decide::quota::{QuotaCount, Row};
 
-/// Periods without a row of which the ledger may know more, because it did something and never answered: so many are remembered.
+/// Periods without a row of which the ledger may know more, because it did something and never
+/// answered: so many are remembered.
 const MANY_DOUBTS: usize = 16;
 
 fn take_one(room: &mut usize) -> bool {
@@ -44,15 +47,18 @@ pub(super) struct Held {
     pub(super) start_ns: u64,
     /// Admitted here in this period, all together.
     pub(super) spent: u64,
-    /// Leased in this period, all together. Below `spent` only where requests were admitted without a lease.
+    /// Leased in this period, all together. Below `spent` only where requests were admitted without
+    /// a lease.
     pub(super) leased: u64,
-    /// Until then, by the steady clock, an answer is expected, and nothing is asked for ahead of use.
+    /// Until then, by the steady clock, an answer is expected, and nothing is asked for ahead of
+    /// use.
     pub(super) asked_until_ns: u64,
     pub(super) round: Round,
     questions: Questions,
     /// Units that decisions wait for. More than it holds are served in turns.
     waiting: u32,
-    /// Give-backs that are on their way to the ledger: until they are there, no answer tells what may still be spent.
+    /// Give-backs that are on their way to the ledger: until they are there, no answer tells what
+    /// may still be spent.
     pub(super) giving: u16,
     doubt: Doubt,
     /// The ledger may have leased more than is known here.
@@ -72,7 +78,8 @@ pub(super) enum Doubt {
     None,
     /// It may be wrong until the ledger tells it: a refusal is asked about first.
     Refusals,
-    /// More may have been charged than is known here, by a correction whose answer was lost: an admission is asked about first, too.
+    /// More may have been charged than is known here, by a correction whose answer was lost: an
+    /// admission is asked about first, too.
     All,
 }
 
@@ -97,7 +104,8 @@ pub(super) enum Closing {
     Closed,
 }
 
-/// Questions that were asked and are not answered: a bit for each of the last 24, and above them the number of the next one.
+/// Questions that were asked and are not answered: a bit for each of the last 24, and above them
+/// the number of the next one.
 #[derive(Clone, Copy, Debug, Default)]
 struct Questions(u32);
 
@@ -159,22 +167,34 @@ impl Leases {
         self.held.iter_mut().rev().find(|held| held.start_ns == start_ns)
     }
 
-    /// What is held of a period, from now on. What belongs to no row of the count is dropped, unless the ledger may know more of it.
-    /// `forgotten_to_ns`: a period that ended by then, and of which nothing is held, may have been forgotten.
-    pub(super) fn hold(&mut self, period: Period, forgotten_to_ns: u64, count: &QuotaCount) -> &mut Held {
+    /// What is held of a period, from now on. What belongs to no row of the count is dropped,
+    /// unless the ledger may know more of it. `forgotten_to_ns`: a period that ended by then, and
+    /// of which nothing is held, may have been forgotten.
+    pub(super) fn hold(
+        &mut self,
+        period: Period,
+        forgotten_to_ns: u64,
+        count: &QuotaCount,
+    ) -> &mut Held {
         let start_ns = period.start_ns;
-        let place = self.held.iter().position(|held| held.start_ns == start_ns).unwrap_or_else(|| {
-            let mut room = MANY_DOUBTS;
-            self.held.retain(|held| {
-                let kept = count.row(held.start_ns).is_some();
-                kept || held.asked_until_ns != 0 || ((held.stray || held.is_unsure()) && take_one(&mut room))
+        let place =
+            self.held.iter().position(|held| held.start_ns == start_ns).unwrap_or_else(|| {
+                let mut room = MANY_DOUBTS;
+                self.held.retain(|held| {
+                    let kept = count.row(held.start_ns).is_some();
+                    kept || held.asked_until_ns != 0
+                        || ((held.stray || held.is_unsure()) && take_one(&mut room))
+                });
+                let round = Round { backs: self.first_back, turns: 0 };
+                let heard = if period.end_ns <= forgotten_to_ns {
+                    Heard::NothingSinceForgotten
+                } else {
+                    Heard::Nothing
+                };
+                let last = self.held.len();
+                self.held.insert(last, Held { start_ns, round, heard, ..Held::default() });
+                last
             });
-            let round = Round { backs: self.first_back, turns: 0 };
-            let heard = if period.end_ns <= forgotten_to_ns { Heard::NothingSinceForgotten } else { Heard::Nothing };
-            let last = self.held.len();
-            self.held.insert(last, Held { start_ns, round, heard, ..Held::default() });
-            last
-        });
         // The place was just found or made.
         #[allow(clippy::indexing_slicing)]
         &mut self.held[place]
@@ -184,16 +204,22 @@ impl Leases {
         self.held.iter_mut()
     }
 
-    /// Forgets what was held and counted of periods that ended by then, as far as the ledger knows all of it. Gives the end of the last of
-    /// them.
+    /// Forgets what was held and counted of periods that ended by then, as far as the ledger knows
+    /// all of it. Gives the end of the last of them.
     pub(super) fn forget(&mut self, count: &mut QuotaCount, ended_by_ns: u64) -> Option<u64> {
         // There may be a thousand, where a ledger was away for long.
-        let mut open: SmallVec<[u64; 4]> = self.held.iter().filter(|held| !held.is_settled()).map(|held| held.start_ns).collect();
+        let mut open: SmallVec<[u64; 4]> =
+            self.held.iter().filter(|held| !held.is_settled()).map(|held| held.start_ns).collect();
         open.sort_unstable();
-        let is_settled = |row: &Row| row.period.end_ns <= ended_by_ns && open.binary_search(&row.period.start_ns).is_err();
-        let forgotten: SmallVec<[Period; 4]> = count.rows().filter(is_settled).map(|row| row.period).collect();
+        let is_settled = |row: &Row| {
+            row.period.end_ns <= ended_by_ns && open.binary_search(&row.period.start_ns).is_err()
+        };
+        let forgotten: SmallVec<[Period; 4]> =
+            count.rows().filter(is_settled).map(|row| row.period).collect();
         let last_ns = forgotten.iter().map(|period| period.end_ns).max()?;
-        let is_forgotten = |start_ns: u64| forgotten.binary_search_by_key(&start_ns, |period| period.start_ns).is_ok();
+        let is_forgotten = |start_ns: u64| {
+            forgotten.binary_search_by_key(&start_ns, |period| period.start_ns).is_ok()
+        };
         count.forget(|row| is_forgotten(row.period.start_ns));
         self.held.retain(|held| {
             let forgets = is_forgotten(held.start_ns);
@@ -208,11 +234,14 @@ impl Leases {
     /// Does the ledger know all that was spent here?
     pub(super) fn are_told(&self, count: &QuotaCount) -> bool {
         // Without a row nothing was spent, and without a number nothing was ever leased.
-        let untold = |held: &Held| (held.giving > 0 || held.has_news()) && count.row(held.start_ns).is_some();
+        let untold = |held: &Held| {
+            (held.giving > 0 || held.has_news()) && count.row(held.start_ns).is_some()
+        };
         self.counter == 0 || !self.held.iter().any(untold)
     }
 
-    /// The most units that may be held unspent, where decisions wait for so many: they are demand like those that were spent.
+    /// The most units that may be held unspent, where decisions wait for so many: they are demand
+    /// like those that were spent.
     pub(super) fn bound(&self, settings: &LeaseSettings, room: Room, waiting: u64) -> u64 {
         let share = (room.allowance / 100).saturating_mul(settings.waste_percent);
         // Past a limit that may be passed there is no last unit to give out exactly.
@@ -220,8 +249,9 @@ impl Leases {
         self.pace.units_per_chunk().saturating_add(waiting).min(share).min(rest).max(2)
     }
 
-    /// What to have leased, all together, so that `held` has its bound unspent, or what one request costs. Those that wait together for more
-    /// than that are served in turns: a crash in between must not waste what they asked for.
+    /// What to have leased, all together, so that `held` has its bound unspent, or what one request
+    /// costs. Those that wait together for more than that are served in turns: a crash in between
+    /// must not waste what they asked for.
     pub(super) fn want(&self, settings: &LeaseSettings, room: Room, held: &Held, cost: u64) -> u64 {
         let units = self.bound(settings, room, held.waiting.into()).max(cost);
         let units = if room.may_pass { units } else { units.min(room.remaining) };
@@ -270,8 +300,8 @@ impl Held {
         self.waiting = 0;
     }
 
-    /// Takes over what the ledger has leased when it was told of so many `spent`, unless units were given back since it was asked, or are on
-    /// their way.
+    /// Takes over what the ledger has leased when it was told of so many `spent`, unless units were
+    /// given back since it was asked, or are on their way.
     pub(super) fn lease(&mut self, leased: u64, spent: u64, asked: Round) {
         self.untold &= spent < self.spent;
         if self.round.backs == asked.backs && self.giving == 0 {
@@ -282,18 +312,24 @@ impl Held {
         }
     }
 
-    /// Would a give-back make sure that the ledger holds nothing for this period that nobody here knows of? Not while a question is on its way.
+    /// Would a give-back make sure that the ledger holds nothing for this period that nobody here
+    /// knows of? Not while a question is on its way.
     pub(super) fn can_close(&self) -> bool {
-        !self.resumes() && self.closing == Closing::Open && self.giving == 0 && self.questions.open() == 0
+        !self.resumes()
+            && self.closing == Closing::Open
+            && self.giving == 0
+            && self.questions.open() == 0
     }
 
     /// Does the ledger know all that was done here, and hold nothing for it?
     pub(super) fn is_settled(&self) -> bool {
         let nothing_done = self.resumes() && self.spent == 0 && self.questions.open() == 0;
-        nothing_done || (self.closing == Closing::Closed && self.leased == self.spent && !self.has_news())
+        nothing_done
+            || (self.closing == Closing::Closed && self.leased == self.spent && !self.has_news())
     }
 
-    /// Takes over what was spent in this period before it was forgotten. `false`: the question is older than that.
+    /// Takes over what was spent in this period before it was forgotten. `false`: the question is
+    /// older than that.
     pub(super) fn resume(&mut self, spent: u64, asked: Round) -> bool {
         let answers = asked.backs == self.round.backs;
         if answers {
@@ -352,7 +388,8 @@ impl Held {
         self.heard == Heard::NothingSinceForgotten
     }
 
-    /// Is there something that the ledger should be told of: units to give back, or units that it would count as lost although they are spent?
+    /// Is there something that the ledger should be told of: units to give back, or units that it
+    /// would count as lost although they are spent?
     pub(super) fn has_news(&self) -> bool {
         // Of what it did before it knows nothing, and must tell nothing.
         !self.resumes() && (self.leased > self.spent || self.stray || self.untold)
@@ -417,7 +454,8 @@ impl Pace {
             let mean = self.before / 2 + self.units / 2;
             // Each chunk of time without any halves it again.
             let idle = (passed_ns / chunk_ns.max(1)).saturating_sub(1);
-            self.before = u32::try_from(idle).ok().and_then(|idle| mean.checked_shr(idle)).unwrap_or(0);
+            self.before =
+                u32::try_from(idle).ok().and_then(|idle| mean.checked_shr(idle)).unwrap_or(0);
             (self.units, self.since_ns) = (0, steady_ns);
         }
         self.units = self.units.saturating_add(u32::try_from(units).unwrap_or(u32::MAX));

@@ -1,11 +1,14 @@
-//! Units of quotas come from a ledger, in leases. This side of it: what is asked for, what an answer changes, and what is given back.
+//! Units of quotas come from a ledger, in leases. This side of it: what is asked for, what an
+//! answer changes, and what is given back.
 //!
-//! The engine does no I/O. A check that needs units says so ([`Checked::Needs`]) and has charged nothing; its caller asks the ledger, applies
-//! the answer ([`PlanEngine::apply_lease`]) and checks again, with a new `now`. Units ahead of use are asked for through
+//! The engine does no I/O. A check that needs units says so ([`Checked::Needs`]) and has charged
+//! nothing; its caller asks the ledger, applies the answer ([`PlanEngine::apply_lease`]) and checks
+//! again, with a new `now`. Units ahead of use are asked for through
 //! [`PlanEngine::take_prefetches`], and nobody waits for them.
 //!
-//! One (counter, period) is never admitted more than the ledger leased, whatever is lost, late or repeated in between. A give-back must not be
-//! sent to the ledger again once [`PlanEngine::gave_back`] or [`PlanEngine::give_back_failed`] was told of it.
+//! One (counter, period) is never admitted more than the ledger leased, whatever is lost, late or
+//! repeated in between. A give-back must not be sent to the ledger again once
+//! [`PlanEngine::gave_back`] or [`PlanEngine::give_back_failed`] was told of it.
 
 use std::sync::Arc;
 
@@ -28,8 +31,8 @@ use crate::decide::time::{Now, SECOND_NS};
 use crate::decide::verdict::Decision;
 use crate::engine::sync::atomic::Ordering;
 
-/// How long after the end of a period its unspent units are given back, and what was spent in it forgotten. Where the wall clock steps back by
-/// more, the ledger is asked.
+/// How long after the end of a period its unspent units are given back, and what was spent in it
+/// forgotten. Where the wall clock steps back by more, the ledger is asked.
 const LINGER_NS: u64 = 60 * SECOND_NS;
 
 /// What a check came to.
@@ -49,7 +52,8 @@ pub enum Shortage {
     Ask,
     /// It is refused as `LEDGER_UNAVAILABLE`.
     Deny,
-    /// It is admitted, and the next lease has to cover it. It gets no receipt if its counter has no number yet.
+    /// It is admitted, and the next lease has to cover it. It gets no receipt if its counter has no
+    /// number yet.
     Allow,
 }
 
@@ -71,8 +75,8 @@ pub struct Need {
     /// The ledger's number of the counter, once it is known.
     pub number: Option<u64>,
     pub period: Period,
-    /// Units that this engine wants to have leased in this period since its start, all together. 0, or what is leased already, asks for the
-    /// balance alone.
+    /// Units that this engine wants to have leased in this period since its start, all together. 0,
+    /// or what is leased already, asks for the balance alone.
     pub want: u64,
     /// Units of them that it has spent.
     pub spent: u64,
@@ -95,7 +99,8 @@ pub struct Granted {
     pub counter: u64,
     /// The ledger's number of the count rule, below 2^13.
     pub rule: u16,
-    /// Units that this engine has leased in this period since its start, all together. Less than wanted: there are no more.
+    /// Units that this engine has leased in this period since its start, all together. Less than
+    /// wanted: there are no more.
     pub leased: u64,
     /// Units of them that it told the ledger to be spent.
     pub spent: u64,
@@ -111,7 +116,8 @@ pub struct GiveBack {
     /// The ledger's number of the counter.
     pub counter: u64,
     pub period_start_s: u64,
-    /// Units that this engine has spent in this period since its start, all together: the lease becomes this.
+    /// Units that this engine has spent in this period since its start, all together: the lease
+    /// becomes this.
     pub spent: u64,
 }
 
@@ -129,7 +135,13 @@ pub struct Restored {
 impl Counter {
     pub(super) fn of(owner: &Owner, quota: &Arc<QuotaIdentity>) -> Self {
         let Under { plan, entitlement, key } = Under::clone(&owner.under);
-        Self { subscriber: Arc::clone(&owner.subscriber), key, plan, entitlement, quota: Arc::clone(quota) }
+        Self {
+            subscriber: Arc::clone(&owner.subscriber),
+            key,
+            plan,
+            entitlement,
+            quota: Arc::clone(quota),
+        }
     }
 
     pub(super) fn owner(&self) -> Owner {
@@ -143,10 +155,16 @@ impl PlanEngine {
             Some(key) => (CounterScope::Key, key),
             None => (CounterScope::Subscriber, &counter.subscriber),
         };
-        subject_fingerprint(&self.fingerprints, scope, subject, (&counter.plan, &counter.entitlement))
+        subject_fingerprint(
+            &self.fingerprints,
+            scope,
+            subject,
+            (&counter.plan, &counter.entitlement),
+        )
     }
 
-    /// Takes over what the ledger answered. Answers may come late, in any order, and more than once.
+    /// Takes over what the ledger answered. Answers may come late, in any order, and more than
+    /// once.
     pub fn apply_lease(&self, need: &Need, lease: &Granted, now: Now) {
         self.rules.learn(u32::from(lease.rule), &need.rule);
         let Some(entry) = self.books.find(self.fingerprint_of(&need.counter)) else { return };
@@ -155,7 +173,8 @@ impl PlanEngine {
         let Some(slot) = state.find(&need.counter.quota) else { return };
         if slot.leases.counter != lease.counter {
             let before = std::mem::replace(&mut slot.leases.counter, lease.counter);
-            // With the lock held: whoever sees the number finds the entry by it. A give-back that did not would never be over.
+            // With the lock held: whoever sees the number finds the entry by it. A give-back that
+            // did not would never be over.
             self.books.renumber(before, lease.counter, &entry);
         }
         if Arc::ptr_eq(&slot.identity, &need.counter.quota) {
@@ -164,7 +183,14 @@ impl PlanEngine {
         self.take_over(slot, forgotten_to_ns, need, lease, now);
     }
 
-    fn take_over(&self, slot: &mut Slot, forgotten_to_ns: u64, need: &Need, lease: &Granted, now: Now) {
+    fn take_over(
+        &self,
+        slot: &mut Slot,
+        forgotten_to_ns: u64,
+        need: &Need,
+        lease: &Granted,
+        now: Now,
+    ) {
         let Slot { count, leases, .. } = slot;
         let start_ns = need.period.start_ns;
         if need.period.end_ns <= forgotten_to_ns && leases.held(start_ns).is_none() {
@@ -187,7 +213,8 @@ impl PlanEngine {
             held.be_sure();
             Some(told)
         } else {
-            // An older balance. The row is made all the same: units without a row would be forgotten.
+            // An older balance. The row is made all the same: units without a row would be
+            // forgotten.
             held.be_unsure();
             kept.is_none().then_some(told)
         };
@@ -196,7 +223,8 @@ impl PlanEngine {
         }
     }
 
-    /// The ledger has dropped the period: nothing is left of it, until a grant opens it, or [`Self::reopen`].
+    /// The ledger has dropped the period: nothing is left of it, until a grant opens it, or
+    /// [`Self::reopen`].
     pub fn period_dropped(&self, need: &Need, now: Now) {
         let Some(entry) = self.books.find(self.fingerprint_of(&need.counter)) else { return };
         let mut state = entry.lock();
@@ -252,12 +280,14 @@ impl PlanEngine {
         has_room
     }
 
-    /// Is there something for [`Self::take_prefetches`]? Costs nothing: ask it after every admission.
+    /// Is there something for [`Self::take_prefetches`]? Costs nothing: ask it after every
+    /// admission.
     pub fn has_prefetches(&self) -> bool {
         self.has_prefetches.load(Ordering::Acquire)
     }
 
-    /// Should they be taken at once? Else it does no harm to let others join them for some milliseconds: what is held lasts much longer.
+    /// Should they be taken at once? Else it does no harm to let others join them for some
+    /// milliseconds: what is held lasts much longer.
     pub fn has_urgent_prefetches(&self) -> bool {
         self.has_urgent_prefetches.load(Ordering::Acquire)
     }
@@ -272,11 +302,14 @@ impl PlanEngine {
 
     /// All that may hold units of a scope now, for [`Self::take_back_from`].
     pub fn holding(&self, scope: Scope<'_>) -> Vec<Seat> {
-        self.books.seats(|owner| scope.holds(&owner.subscriber, owner.under.key.as_deref(), &owner.under.plan))
+        self.books.seats(|owner| {
+            scope.holds(&owner.subscriber, owner.under.key.as_deref(), &owner.under.plan)
+        })
     }
 
-    /// Lets go of all unspent units of some, and tells which: for an edit that lowers, before it is acknowledged. Answers of the ledger that
-    /// are on their way bring no units any more. Checks lease again after [`Self::gave_back`].
+    /// Lets go of all unspent units of some, and tells which: for an edit that lowers, before it is
+    /// acknowledged. Answers of the ledger that are on their way bring no units any more. Checks
+    /// lease again after [`Self::gave_back`].
     pub fn take_back_from(&self, some: &[Seat]) -> Vec<GiveBack> {
         let mut found = Vec::new();
         for entry in some.iter().filter_map(Seat::entry) {
@@ -290,8 +323,9 @@ impl PlanEngine {
         self.take_back_from(&self.holding(scope))
     }
 
-    /// Lets go of everything, for a clean stop, and tells what was spent of each lease: also where the ledger may know of more than it has
-    /// answered. What is asked and not answered yet is found by a second call, after the answers.
+    /// Lets go of everything, for a clean stop, and tells what was spent of each lease: also where
+    /// the ledger may know of more than it has answered. What is asked and not answered yet is
+    /// found by a second call, after the answers.
     pub fn put_away(&self) -> Vec<GiveBack> {
         let mut found = Vec::new();
         self.books.each(|entry| {
@@ -306,14 +340,15 @@ impl PlanEngine {
         found
     }
 
-    /// The ledger has taken this back: from now on its counter leases again. Until then a check that needs units of it finds none, whatever is
-    /// answered: a give-back that passes a lease on its way would take away what was leased.
+    /// The ledger has taken this back: from now on its counter leases again. Until then a check
+    /// that needs units of it finds none, whatever is answered: a give-back that passes a lease on
+    /// its way would take away what was leased.
     pub fn gave_back(&self, back: GiveBack) {
         self.given_back(back, Held::gave_back);
     }
 
-    /// The ledger did not take it, or did and never answered, and it is not sent again: its counter leases again. Once its period is over,
-    /// [`Self::sweep`] finds it again.
+    /// The ledger did not take it, or did and never answered, and it is not sent again: its counter
+    /// leases again. Once its period is over, [`Self::sweep`] finds it again.
     pub fn give_back_failed(&self, back: GiveBack) {
         self.given_back(back, Held::give_back_failed);
     }
@@ -326,24 +361,28 @@ impl PlanEngine {
         slot.leases.all_mut().filter(of_period).for_each(then);
     }
 
-    /// Unspent units of periods that are over, found by [`Self::sweep`] since the last call. Then [`Self::gave_back`] for each.
+    /// Unspent units of periods that are over, found by [`Self::sweep`] since the last call. Then
+    /// [`Self::gave_back`] for each.
     pub fn take_ended(&self) -> Vec<GiveBack> {
         std::mem::take(&mut *self.ended.lock())
     }
 
-    /// Drops entries that remember nothing any more. Forgets periods that have been over for a minute, once nothing of them is held: the ledger
-    /// keeps their books. Finds unspent units of the others. `true`: there are more than one sweep finds.
+    /// Drops entries that remember nothing any more. Forgets periods that have been over for a
+    /// minute, once nothing of them is held: the ledger keeps their books. Finds unspent units of
+    /// the others. `true`: there are more than one sweep finds.
     pub(super) fn sweep_leases(&self, settings: &LeaseSettings, now: Now) -> bool {
         let mut found = self.ended.lock();
         let mut is_more = false;
         let ended_by_ns = now.unix_ns.saturating_sub(LINGER_NS);
-        // In one go with what drops entries: what a sweep costs is that each entry comes from memory.
+        // In one go with what drops entries: what a sweep costs is that each entry comes from
+        // memory.
         self.books.sweep(now, self.keep_ns(), |state| {
             state.forget(ended_by_ns);
             for Slot { count, leases, .. } in &mut state.quotas {
                 let number = leases.counter;
                 for held in leases.all_mut().filter(|held| held.has_news() || held.can_close()) {
-                    if count.row(held.start_ns).is_some_and(|row| row.period.end_ns <= ended_by_ns) {
+                    if count.row(held.start_ns).is_some_and(|row| row.period.end_ns <= ended_by_ns)
+                    {
                         if found.len() >= settings.max_ended {
                             is_more = true;
                             return;
@@ -382,6 +421,10 @@ fn tell_spent(number: u64, held: &mut Held, found: &mut Vec<GiveBack>) {
     // Without a number nothing was ever answered.
     if number != 0 {
         held.give_back();
-        found.push(GiveBack { counter: number, period_start_s: held.start_ns / SECOND_NS, spent: held.spent });
+        found.push(GiveBack {
+            counter: number,
+            period_start_s: held.start_ns / SECOND_NS,
+            spent: held.spent,
+        });
     }
 }

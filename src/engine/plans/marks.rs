@@ -25,7 +25,8 @@ pub(super) enum Marked {
     Now,
     /// It was marked before.
     Before,
-    /// The marks of its time were dropped: the receipt is too old, although the wall clock, stepped back, does not show it.
+    /// The marks of its time were dropped: the receipt is too old, although the wall clock, stepped
+    /// back, does not show it.
     TooOld,
 }
 
@@ -45,15 +46,18 @@ pub(super) struct Row {
     charged: RoaringBitmap,
     /// Every receipt in it has expired at this instant, by the wall clock.
     expires_unix_ns: u64,
-    /// And by the steady clock: a leap of the wall clock must not make a receipt good a second time.
+    /// And by the steady clock: a leap of the wall clock must not make a receipt good a second
+    /// time.
     expires_steady_ns: u64,
 }
 
-/// The marks of all receipts. At most 8 KiB (16 with charges at the report) for each 65,536 of them.
+/// The marks of all receipts. At most 8 KiB (16 with charges at the report) for each 65,536 of
+/// them.
 #[derive(Debug)]
 pub(super) struct Marks {
     pub(super) rows: DashMap<Place, Row>,
-    /// By holder, epoch and shard: marks below this sequence number were dropped. They are drawn in the order of time.
+    /// By holder, epoch and shard: marks below this sequence number were dropped. They are drawn in
+    /// the order of time.
     floors: DashMap<(u32, u32, u8), u64>,
     max_rows: usize,
     ttl_ns: u64,
@@ -66,7 +70,13 @@ pub(super) struct Full;
 
 impl Marks {
     pub(super) fn new(max_rows: usize, ttl_ns: u64) -> Self {
-        Self { rows: DashMap::new(), floors: DashMap::new(), max_rows, ttl_ns, refused: AtomicU64::new(0) }
+        Self {
+            rows: DashMap::new(),
+            floors: DashMap::new(),
+            max_rows,
+            ttl_ns,
+            refused: AtomicU64::new(0),
+        }
     }
 
     /// Marks a receipt.
@@ -96,7 +106,9 @@ impl Marks {
 
     /// The marks of the receipt's time were dropped: what was done for it is not known any more.
     pub(super) fn were_dropped(&self, receipt: &Receipt) -> bool {
-        self.floors.get(&(receipt.holder, receipt.epoch, receipt.shard)).is_some_and(|floor| receipt.seq < *floor)
+        self.floors
+            .get(&(receipt.holder, receipt.epoch, receipt.shard))
+            .is_some_and(|floor| receipt.seq < *floor)
     }
 
     /// What is known here of a receipt, without marking it. `None`: nothing.
@@ -122,7 +134,8 @@ impl Marks {
             let live = now.unix_ns < row.expires_unix_ns || now.steady_ns < row.expires_steady_ns;
             if !live {
                 let last = row.corrected.max().max(row.charged.max()).unwrap_or_default();
-                let mut floor = self.floors.entry((place.holder, place.epoch, place.shard)).or_default();
+                let mut floor =
+                    self.floors.entry((place.holder, place.epoch, place.shard)).or_default();
                 *floor = (*floor).max((place.high << 16 | u64::from(last)) + 1);
             }
             live
@@ -141,5 +154,8 @@ impl Marks {
 /// The row of a receipt, and its bit there.
 fn place_of(receipt: &Receipt) -> (Place, u32) {
     let Receipt { holder, epoch, shard, seq, .. } = *receipt;
-    (Place { holder, epoch, shard, high: seq >> 16 }, u32::try_from(seq & 0xffff).unwrap_or_default())
+    (
+        Place { holder, epoch, shard, high: seq >> 16 },
+        u32::try_from(seq & 0xffff).unwrap_or_default(),
+    )
 }

@@ -67,7 +67,8 @@ pub(super) struct Leasing<'s> {
     pub(super) forgotten_to_ns: u64,
 }
 
-/// Places, among the quotas that were asked, of those that need something from the ledger first. Nothing was charged.
+/// Places, among the quotas that were asked, of those that need something from the ledger first.
+/// Nothing was charged.
 #[derive(Debug)]
 pub(super) struct Short(pub(super) SmallVec<[usize; 4]>);
 
@@ -91,20 +92,29 @@ impl<'a> Meter<'a, '_, '_> {
     pub(super) fn decide(&mut self, take: Take, limits: &mut Limits<'a>) -> Result<Verdict, Short> {
         // A refusal shows what is left, too: that must be known.
         let resumes = self.places(|ask| ask.resumes);
-        if !resumes.is_empty() && self.leasing.is_some_and(|leasing| leasing.shortage == Shortage::Ask) {
+        if !resumes.is_empty()
+            && self.leasing.is_some_and(|leasing| leasing.shortage == Shortage::Ask)
+        {
             return Err(Short(resumes));
         }
         let mut answers: SmallVec<[Answer; 4]> = SmallVec::new();
         for ask in &mut *self.rates {
-            // After an edit the bucket may owe more than the new limit knows: kept, or it would be put off again at each refusal.
+            // After an edit the bucket may owe more than the new limit knows: kept, or it would be
+            // put off again at each refusal.
             *ask.tat = ask.limit.adopt(*ask.tat, self.now.steady_ns);
             answers.push(ask.limit.check(*ask.tat, self.now.steady_ns, take.cost));
         }
-        let refusing =
-            self.rates.iter().zip(&answers).find(|(_, answer)| !matches!(answer, Answer::Pass { .. })).map(|(ask, _)| ask.reason);
-        let breached = |ask: &QuotaAsk<'_>, on: OnBreach| ask.quota.on_breach == on && !fits(ask, take);
+        let refusing = self
+            .rates
+            .iter()
+            .zip(&answers)
+            .find(|(_, answer)| !matches!(answer, Answer::Pass { .. }))
+            .map(|(ask, _)| ask.reason);
+        let breached =
+            |ask: &QuotaAsk<'_>, on: OnBreach| ask.quota.on_breach == on && !fits(ask, take);
         let refusing = refusing.or_else(|| {
-            let certain = |ask: &QuotaAsk<'_>| breached(ask, OnBreach::Reject) && !self.must_ask(ask);
+            let certain =
+                |ask: &QuotaAsk<'_>| breached(ask, OnBreach::Reject) && !self.must_ask(ask);
             self.quotas.iter().any(certain).then_some(Reason::QuotaExceeded)
         });
         let refusing = match (refusing, self.leasing) {
@@ -112,11 +122,16 @@ impl<'a> Meter<'a, '_, '_> {
             (refusing, _) => refusing,
         };
         let verdict = match refusing {
-            Some(Reason::LedgerUnavailable) => {
-                Verdict::Deny { reason: Reason::LedgerUnavailable, retry_after_ns: Some(super::metering::NO_ROOM_RETRY_NS) }
+            Some(Reason::LedgerUnavailable) => Verdict::Deny {
+                reason: Reason::LedgerUnavailable,
+                retry_after_ns: Some(super::metering::NO_ROOM_RETRY_NS),
+            },
+            Some(reason) => {
+                Verdict::Deny { reason, retry_after_ns: self.retry_after_ns(&answers, take) }
             }
-            Some(reason) => Verdict::Deny { reason, retry_after_ns: self.retry_after_ns(&answers, take) },
-            None => Verdict::Allow { over_quota: self.quotas.iter().any(|ask| breached(ask, OnBreach::Allow)) },
+            None => Verdict::Allow {
+                over_quota: self.quotas.iter().any(|ask| breached(ask, OnBreach::Allow)),
+            },
         };
         let charged = verdict.is_allowed() && !take.peek;
         if charged {
@@ -130,23 +145,29 @@ impl<'a> Meter<'a, '_, '_> {
     fn must_ask(&self, ask: &QuotaAsk<'_>) -> bool {
         let asks = self.leasing.is_some_and(|leasing| leasing.shortage != Shortage::Allow);
         // Of a period that the ledger never told of, it may know a grant.
-        asks && self.held(ask, |held| held.map_or(!ask.is_forgotten(), |held| held.is_unsure() || !held.is_known()))
+        asks && self.held(ask, |held| {
+            held.map_or(!ask.is_forgotten(), |held| held.is_unsure() || !held.is_known())
+        })
     }
 
     fn held<R>(&self, ask: &QuotaAsk<'_>, read: impl FnOnce(Option<&Held>) -> R) -> R {
         read(self.slots.get(ask.slot).and_then(|slot| slot.leases.held(ask.row.period.start_ns)))
     }
 
-    /// A request that nothing refuses, as far as is known, may be short of units, or of what a receipt needs to know.
+    /// A request that nothing refuses, as far as is known, may be short of units, or of what a
+    /// receipt needs to know.
     fn short_of(&self, leasing: Leasing<'_>, take: Take) -> Result<Option<Reason>, Short> {
         if self.quotas.is_empty() {
             return Ok(None);
         }
         // First to be sure that it is not refused anyway.
-        let mut short = self.places(|ask| ask.quota.on_breach == OnBreach::Reject && !fits(ask, take));
+        let mut short =
+            self.places(|ask| ask.quota.on_breach == OnBreach::Reject && !fits(ask, take));
         if short.is_empty() {
             // A peek takes nothing, and only has to know what there is.
-            short = self.places(|ask| if take.peek { ask.resumes } else { self.is_short(ask, leasing.settings, take) });
+            short = self.places(|ask| {
+                if take.peek { ask.resumes } else { self.is_short(ask, leasing.settings, take) }
+            });
         }
         match leasing.shortage {
             _ if short.is_empty() => Ok(None),
@@ -158,7 +179,12 @@ impl<'a> Meter<'a, '_, '_> {
 
     /// Where a quota is so, among those that were asked.
     fn places(&self, is_so: impl Fn(&QuotaAsk<'_>) -> bool) -> SmallVec<[usize; 4]> {
-        self.quotas.iter().enumerate().filter(|(_, ask)| is_so(ask)).map(|(place, _)| place).collect()
+        self.quotas
+            .iter()
+            .enumerate()
+            .filter(|(_, ask)| is_so(ask))
+            .map(|(place, _)| place)
+            .collect()
     }
 
     fn is_short(&self, ask: &QuotaAsk<'_>, settings: &LeaseSettings, take: Take) -> bool {
@@ -174,11 +200,15 @@ impl<'a> Meter<'a, '_, '_> {
         if held.is_some_and(Held::is_maybe_over) {
             return true;
         }
-        let unnamed = leases.counter == 0 || leases.rule.is_none() || held.is_none_or(|held| !held.is_known());
+        let unnamed = leases.counter == 0
+            || leases.rule.is_none()
+            || held.is_none_or(|held| !held.is_known());
         match ask.quota.charge {
             Charge::AtReport => unnamed,
             Charge::AtCheck => {
-                let covers = held.map_or(take.cost <= settings.optimistic_units, |held| held.covers(take.cost, settings));
+                let covers = held.map_or(take.cost <= settings.optimistic_units, |held| {
+                    held.covers(take.cost, settings)
+                });
                 !covers || (unnamed && settings.optimistic_units == 0)
             }
         }
@@ -193,9 +223,12 @@ impl<'a> Meter<'a, '_, '_> {
         for ask in self.quotas {
             let Some(Slot { count, leases, .. }) = self.slots.get_mut(ask.slot) else { continue };
             let units = units(ask, take);
-            // Charged at the report or at the check: the row exists from now on, and the receipt names it.
+            // Charged at the report or at the check: the row exists from now on, and the receipt
+            // names it.
             count.charge(&ask.row, units, self.now.unix_ns, self.keep_ns);
-            if let Some(leasing) = self.leasing.filter(|_| ask.quota.charge == Charge::AtCheck && !ask.is_forgotten()) {
+            if let Some(leasing) =
+                self.leasing.filter(|_| ask.quota.charge == Charge::AtCheck && !ask.is_forgotten())
+            {
                 let held = leases.hold(ask.row.period, leasing.forgotten_to_ns, count);
                 held.spend(units);
                 leases.pace.count(units, self.now.steady_ns, leasing.settings.chunk_ns);
@@ -203,8 +236,9 @@ impl<'a> Meter<'a, '_, '_> {
         }
     }
 
-    /// From now to when every limit passes. They are asked in turns until all agree: a quota that passes now may not pass in its next period.
-    /// After a clock that was ahead, what was spent in a period to come may be forgotten: then that period counts as fresh.
+    /// From now to when every limit passes. They are asked in turns until all agree: a quota that
+    /// passes now may not pass in its next period. After a clock that was ahead, what was spent in
+    /// a period to come may be forgotten: then that period counts as fresh.
     fn retry_after_ns(&self, answers: &[Answer], take: Take) -> Option<u64> {
         let mut wait_ns = 0;
         for answer in answers {
@@ -219,7 +253,8 @@ impl<'a> Meter<'a, '_, '_> {
             let before = wait_ns;
             for ask in enforced() {
                 let from_ns = self.now.unix_ns.saturating_add(wait_ns);
-                let at_ns = self.slots.get(ask.slot)?.count.passes_at(ask.quota, from_ns, take.cost)?;
+                let at_ns =
+                    self.slots.get(ask.slot)?.count.passes_at(ask.quota, from_ns, take.cost)?;
                 wait_ns = at_ns - self.now.unix_ns;
             }
             if wait_ns == before {
@@ -230,7 +265,8 @@ impl<'a> Meter<'a, '_, '_> {
 
     /// From now to when a quota that is used up lets the request pass. `None`: never.
     fn quota_wait_ns(&self, ask: &QuotaAsk<'_>, take: Take) -> Option<u64> {
-        let at_ns = self.slots.get(ask.slot)?.count.passes_at(ask.quota, self.now.unix_ns, take.cost)?;
+        let at_ns =
+            self.slots.get(ask.slot)?.count.passes_at(ask.quota, self.now.unix_ns, take.cost)?;
         Some(at_ns.saturating_sub(self.now.unix_ns))
     }
 
@@ -266,7 +302,11 @@ impl<'a> Meter<'a, '_, '_> {
                 window_ns: ask.row.period.length_ns(),
                 violated: !fits(ask, take),
                 enforced,
-                wait_ns: if fits(ask, take) || !enforced { Some(0) } else { self.quota_wait_ns(ask, take) },
+                wait_ns: if fits(ask, take) || !enforced {
+                    Some(0)
+                } else {
+                    self.quota_wait_ns(ask, take)
+                },
             });
         }
     }

@@ -1,4 +1,5 @@
-//! Steps 3 to 6 of the decision: finds the counters that a request meets, locks them, and has them metered.
+//! Steps 3 to 6 of the decision: finds the counters that a request meets, locks them, and has them
+//! metered.
 
 use smallvec::SmallVec;
 
@@ -42,8 +43,8 @@ pub(super) struct Metered<'a, 'o> {
 pub(super) type Own<'a, 's> = (&'a CompiledEntitlement, &'s Entry, &'s mut State);
 
 impl PlanEngine {
-    /// Steps 3 to 6. The lock of the entry is held already; this takes the target's, then the account's. An error is what is needed from the
-    /// ledger first: then nothing is charged.
+    /// Steps 3 to 6. The lock of the entry is held already; this takes the target's, then the
+    /// account's. An error is what is needed from the ledger first: then nothing is charged.
     pub(super) fn meter<'a>(
         &self,
         lookup: &'a impl Lookup,
@@ -54,8 +55,9 @@ impl PlanEngine {
     ) -> Result<Verdict, Vec<Need>> {
         let limited = target.filter(|target| target.has_limits());
         // Spelled out only where a limit hangs on it.
-        let has_methods = own.as_ref().is_some_and(|(entitlement, ..)| !entitlement.methods.is_empty())
-            || limited.is_some_and(|target| !target.methods.is_empty());
+        let has_methods =
+            own.as_ref().is_some_and(|(entitlement, ..)| !entitlement.methods.is_empty())
+                || limited.is_some_and(|target| !target.methods.is_empty());
         let path = RequestPath::new(if has_methods { request.path } else { b"" });
         let target_guard = limited.map(|target| self.target_rates(&target.target.id));
         let mut target_rates;
@@ -77,37 +79,84 @@ impl PlanEngine {
             let (general_tat, method_tats) = state.rates.buckets(&identities(&met), now);
             if let Some(limit) = entitlement.rate.as_ref().filter(|_| meets_general(&met, &path)) {
                 let scope = LimitScope::Entitlement;
-                rates.push(RateAsk { name: "rate", scope, reason: Reason::RateExceeded, limit, tat: general_tat });
+                rates.push(RateAsk {
+                    name: "rate",
+                    scope,
+                    reason: Reason::RateExceeded,
+                    limit,
+                    tat: general_tat,
+                });
             }
-            push_methods(&mut rates, &met, method_tats, LimitScope::Method, Reason::MethodRateExceeded);
+            push_methods(
+                &mut rates,
+                &met,
+                method_tats,
+                LimitScope::Method,
+                Reason::MethodRateExceeded,
+            );
         }
 
         target_rates = target_guard.as_ref().map(|guard| guard.value().lock());
         if let (Some(target), Some(kept)) = (limited, &mut target_rates) {
             let met = target.methods.for_call(request.target, request.method, &path);
             let (general_tat, method_tats) = kept.buckets(&identities(&met), now);
-            push_methods(&mut rates, &met, method_tats, LimitScope::Target, Reason::TargetRateExceeded);
+            push_methods(
+                &mut rates,
+                &met,
+                method_tats,
+                LimitScope::Target,
+                Reason::TargetRateExceeded,
+            );
             if let Some(limit) = target.rate.as_ref().filter(|_| meets_general(&met, &path)) {
                 let scope = LimitScope::Target;
-                rates.push(RateAsk { name: "target", scope, reason: Reason::TargetRateExceeded, limit, tat: general_tat });
+                rates.push(RateAsk {
+                    name: "target",
+                    scope,
+                    reason: Reason::TargetRateExceeded,
+                    limit,
+                    tat: general_tat,
+                });
             }
         }
         let account = lookup.account();
         account_tat = account.map(|_| self.account.lock());
         if let (Some(limit), Some(tat)) = (account, &mut account_tat) {
             let scope = LimitScope::Account;
-            rates.push(RateAsk { name: "account", scope, reason: Reason::AccountRateExceeded, limit, tat });
+            rates.push(RateAsk {
+                name: "account",
+                scope,
+                reason: Reason::AccountRateExceeded,
+                limit,
+                tat,
+            });
         }
 
         let take = Take::of(request.cost);
-        let leasing = self.settings.lease.as_ref().map(|settings| Leasing { settings, shortage, forgotten_to_ns });
-        let mut meter = Meter { rates: &mut rates, quotas: &quotas, slots: &mut *slots, now, keep_ns: self.rows_keep_ns(), leasing };
+        let leasing = self.settings.lease.as_ref().map(|settings| Leasing {
+            settings,
+            shortage,
+            forgotten_to_ns,
+        });
+        let mut meter = Meter {
+            rates: &mut rates,
+            quotas: &quotas,
+            slots: &mut *slots,
+            now,
+            keep_ns: self.rows_keep_ns(),
+            leasing,
+        };
         let decided = meter.decide(take, metered.limits);
         drop(rates);
         drop((account_tat, target_rates));
         let asking = entry.zip(self.settings.lease.as_ref());
         let revision = lookup.revision();
-        let asking = asking.map(|(entry, settings)| Asking { owner: &entry.owner, revision, settings, forgotten_to_ns, now });
+        let asking = asking.map(|(entry, settings)| Asking {
+            owner: &entry.owner,
+            revision,
+            settings,
+            forgotten_to_ns,
+            now,
+        });
         match (decided, asking) {
             (Err(short), Some(asking)) => Err(needs(asking, &short, &quotas, slots, take)),
             // Without leases nothing is ever short.
@@ -126,7 +175,12 @@ impl PlanEngine {
     }
 
     /// What one quota has now. `None`: there is no room for its count.
-    pub(super) fn ask<'a>(&self, quota: &'a CompiledQuota, state: &mut State, now: Now) -> Option<QuotaAsk<'a>> {
+    pub(super) fn ask<'a>(
+        &self,
+        quota: &'a CompiledQuota,
+        state: &mut State,
+        now: Now,
+    ) -> Option<QuotaAsk<'a>> {
         let place = state.slot(&quota.identity, now, self.keep_ns())?;
         let forgotten_to_ns = self.forgotten_to_ns(state);
         let slot = state.quotas.get_mut(place)?;
@@ -135,9 +189,11 @@ impl PlanEngine {
         if self.settings.lease.is_some() {
             let leases = &mut slot.leases;
             if leases.rule.is_none() && leases.counter != 0 {
-                leases.rule = self.rules.known(&quota.counts).and_then(|number| u16::try_from(number).ok());
+                leases.rule =
+                    self.rules.known(&quota.counts).and_then(|number| u16::try_from(number).ok());
             }
-            resumes = row.period.end_ns <= forgotten_to_ns && leases.held(row.period.start_ns).is_none_or(|held| !held.is_known());
+            resumes = row.period.end_ns <= forgotten_to_ns
+                && leases.held(row.period.start_ns).is_none_or(|held| !held.is_known());
         }
         Some(QuotaAsk { quota, slot: place, row, resumes })
     }
@@ -159,8 +215,15 @@ impl PlanEngine {
         self.targets.entry(std::sync::Arc::clone(id)).or_default().downgrade()
     }
 
-    /// For the receipt. None where the ledger does not keep a counter and its period yet: a receipt that names some would refund some.
-    fn name_charges(&self, entry: u64, quotas: &[QuotaAsk<'_>], slots: &[Slot], charges: &mut Charges) {
+    /// For the receipt. None where the ledger does not keep a counter and its period yet: a receipt
+    /// that names some would refund some.
+    fn name_charges(
+        &self,
+        entry: u64,
+        quotas: &[QuotaAsk<'_>],
+        slots: &[Slot],
+        charges: &mut Charges,
+    ) {
         let leased = self.settings.lease.is_some();
         let one = |ask: &QuotaAsk<'_>| {
             let (counter, rule) = if leased {
@@ -169,11 +232,17 @@ impl PlanEngine {
                 (Some(leases.counter).filter(|&counter| counter != 0)?, leases.rule.map(u32::from)?)
             } else {
                 let counts = ask.quota.counts;
-                let rule = if counts == CountRule::DEFAULT { 0 } else { self.rules.number(&counts) };
+                let rule =
+                    if counts == CountRule::DEFAULT { 0 } else { self.rules.number(&counts) };
                 (entry << 16 | u64::try_from(ask.slot).unwrap_or_default(), rule)
             };
             let period_start_s = ask.row.period.start_ns / SECOND_NS;
-            Some(Charged { counter, period_start_s, rule, at_report: ask.quota.charge == Charge::AtReport })
+            Some(Charged {
+                counter,
+                period_start_s,
+                rule,
+                at_report: ask.quota.charge == Charge::AtReport,
+            })
         };
         for ask in quotas {
             let Some(charged) = one(ask) else {
@@ -187,13 +256,20 @@ impl PlanEngine {
 }
 
 /// What a check that is short asks the ledger for.
-fn needs(asking: Asking<'_>, short: &Short, quotas: &[QuotaAsk<'_>], slots: &mut [Slot], take: Take) -> Vec<Need> {
+fn needs(
+    asking: Asking<'_>,
+    short: &Short,
+    quotas: &[QuotaAsk<'_>],
+    slots: &mut [Slot],
+    take: Take,
+) -> Vec<Need> {
     let one = |ask: &QuotaAsk<'_>| {
         let Slot { count, leases, .. } = slots.get_mut(ask.slot)?;
         let room = Room::of(&ask.row, ask.quota);
         let start_ns = ask.row.period.start_ns;
         let held = leases.hold(ask.row.period, asking.forgotten_to_ns, count);
-        let units_wanted = ask.quota.charge == Charge::AtCheck && !held.covers(take.cost, asking.settings);
+        let units_wanted =
+            ask.quota.charge == Charge::AtCheck && !held.covers(take.cost, asking.settings);
         let may_have_them = room.may_pass || take.cost <= room.remaining;
         let want = if units_wanted && may_have_them && !take.peek {
             held.wait(take.cost);
@@ -213,13 +289,19 @@ fn identities(met: &MetLimits<'_>) -> SmallVec<[u64; 1]> {
     met.iter().map(|method| method.identity).collect()
 }
 
-/// Does the general rate limit apply beside the method limits that the call meets? A path that servers read in several ways may be one that
-/// no method limit is for.
+/// Does the general rate limit apply beside the method limits that the call meets? A path that
+/// servers read in several ways may be one that no method limit is for.
 fn meets_general(met: &MetLimits<'_>, path: &RequestPath<'_>) -> bool {
     path.is_doubtful() || met.iter().all(|method| !method.replaces_general)
 }
 
-fn push_methods<'a, 's>(rates: &mut RateAsks<'a, 's>, met: &MetLimits<'a>, tats: Buckets<'s>, scope: LimitScope, reason: Reason) {
+fn push_methods<'a, 's>(
+    rates: &mut RateAsks<'a, 's>,
+    met: &MetLimits<'a>,
+    tats: Buckets<'s>,
+    scope: LimitScope,
+    reason: Reason,
+) {
     for (method, tat) in met.iter().zip(tats) {
         rates.push(RateAsk { name: &method.name, scope, reason, limit: &method.limit, tat });
     }

@@ -1,4 +1,5 @@
-//! Small integers for names, so that a receipt can carry them. They outlive the resources that they name.
+//! Small integers for names, so that a receipt can carry them. They outlive the resources that they
+//! name.
 
 use std::hash::Hash;
 
@@ -19,7 +20,12 @@ pub(super) struct Names<T: Eq + Hash> {
 
 impl<T: Eq + Hash + Clone> Names<T> {
     pub(super) fn new(max: u32) -> Self {
-        Self { by_value: DashMap::default(), by_number: DashMap::default(), used: AtomicU32::new(0), max }
+        Self {
+            by_value: DashMap::default(),
+            by_number: DashMap::default(),
+            used: AtomicU32::new(0),
+            max,
+        }
     }
 
     /// The number of a value: the same each time. 0: there are as many as there may be.

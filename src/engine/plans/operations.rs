@@ -1,4 +1,5 @@
-//! Checks that carry an operation id: the same check sent again gets the first answer and charges nothing more.
+//! Checks that carry an operation id: the same check sent again gets the first answer and charges
+//! nothing more.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -60,10 +61,16 @@ pub(super) struct Operations {
 
 impl Operations {
     pub(super) fn new(max: usize) -> Self {
-        Self { slots: ByFingerprint::default(), admitted: Mutex::default(), max, forgotten: AtomicU64::new(0) }
+        Self {
+            slots: ByFingerprint::default(),
+            admitted: Mutex::default(),
+            max,
+            forgotten: AtomicU64::new(0),
+        }
     }
 
-    /// Decides, unless this operation was admitted in the last minute. Of several at once, one decides and the others wait for its answer.
+    /// Decides, unless this operation was admitted in the last minute. Of several at once, one
+    /// decides and the others wait for its answer.
     pub(super) fn once<'a>(
         &self,
         id: Fingerprint,
@@ -76,21 +83,34 @@ impl Operations {
             let mut slot = shared.lock();
             match &*slot {
                 Slot::Abandoned => {}
-                Slot::Admitted { until_ns, .. } if *until_ns <= now.steady_ns => self.abandon(id, &shared, &mut slot),
+                Slot::Admitted { until_ns, .. } if *until_ns <= now.steady_ns => {
+                    self.abandon(id, &shared, &mut slot)
+                }
                 Slot::Admitted { fields: first, decision, .. } => {
-                    return if *first == fields { Ok(Checked::Decided(Decision::clone(decision).into_owned())) } else { Err(OtherFields) };
+                    return if *first == fields {
+                        Ok(Checked::Decided(Decision::clone(decision).into_owned()))
+                    } else {
+                        Err(OtherFields)
+                    };
                 }
                 Slot::Undecided => {
                     let checked = decide();
                     match &checked {
                         Checked::Decided(decision) if decision.verdict.is_allowed() => {
                             let until_ns = now.steady_ns.saturating_add(REMEMBERED_NS);
-                            *slot = Slot::Admitted { fields, decision: Box::new(decision.clone().into_owned()), until_ns };
+                            *slot = Slot::Admitted {
+                                fields,
+                                decision: Box::new(decision.clone().into_owned()),
+                                until_ns,
+                            };
                             drop(slot);
                             self.remember(id, until_ns, shared, now);
                         }
-                        // Undecided: whoever of those that ask at once comes first with the units decides.
-                        Checked::Decided(_) | Checked::Needs(_) => self.abandon(id, &shared, &mut slot),
+                        // Undecided: whoever of those that ask at once comes first with the units
+                        // decides.
+                        Checked::Decided(_) | Checked::Needs(_) => {
+                            self.abandon(id, &shared, &mut slot)
+                        }
                     }
                     return Ok(checked);
                 }
@@ -107,7 +127,10 @@ impl Operations {
         let mut admitted = self.admitted.lock();
         admitted.push_back((id, until_ns, shared));
         let mut over = admitted.len().saturating_sub(self.max);
-        while admitted.front().is_some_and(|(_, until_ns, _)| over > 0 || *until_ns <= now.steady_ns) {
+        while admitted
+            .front()
+            .is_some_and(|(_, until_ns, _)| over > 0 || *until_ns <= now.steady_ns)
+        {
             let Some((id, until_ns, shared)) = admitted.pop_front() else { break };
             self.slots.remove_if(&id, |_, kept| Arc::ptr_eq(kept, &shared));
             if until_ns > now.steady_ns {
@@ -121,11 +144,20 @@ impl Operations {
     pub(super) fn newest(&self, most: usize, now: Now) -> Vec<KeptOperation> {
         let newest: Vec<_> = {
             let admitted = self.admitted.lock();
-            admitted.iter().skip(admitted.len().saturating_sub(most)).map(|(id, _, shared)| (*id, Arc::clone(shared))).collect()
+            admitted
+                .iter()
+                .skip(admitted.len().saturating_sub(most))
+                .map(|(id, _, shared)| (*id, Arc::clone(shared)))
+                .collect()
         };
         let kept = newest.into_iter().filter_map(|(id, shared)| match &*shared.lock() {
             Slot::Admitted { fields, decision, until_ns } if *until_ns > now.steady_ns => {
-                Some(KeptOperation { id: id.bytes(), fields: fields.bytes(), decision: (**decision).clone(), until_ns: *until_ns })
+                Some(KeptOperation {
+                    id: id.bytes(),
+                    fields: fields.bytes(),
+                    decision: (**decision).clone(),
+                    until_ns: *until_ns,
+                })
             }
             _ => None,
         });
@@ -139,7 +171,8 @@ impl Operations {
             return;
         }
         let (id, fields) = (Fingerprint::of_bytes(id), Fingerprint::of_bytes(fields));
-        let shared = Arc::new(Mutex::new(Slot::Admitted { fields, decision: Box::new(decision), until_ns }));
+        let shared =
+            Arc::new(Mutex::new(Slot::Admitted { fields, decision: Box::new(decision), until_ns }));
         self.slots.insert(id, Arc::clone(&shared));
         self.remember(id, until_ns, shared, now);
     }

@@ -1,4 +1,5 @@
-//! Things by numbers that are given out one after the other: many of them in one page, so that a map has few entries.
+//! Things by numbers that are given out one after the other: many of them in one page, so that a
+//! map has few entries.
 
 use std::sync::Arc;
 
@@ -79,11 +80,23 @@ mod tests {
         assert_eq!(found(), [1, 22, 31, 32, 224, (1 << 49) - 1].map(Some));
         assert_eq!((paged.get(3), paged.get(6 * PAGE), paged.pages.len()), (None, None, 4));
         paged.remove(3, &things[0]);
-        numbers.iter().zip(&things).take(4).for_each(|(&number, thing)| paged.remove(number, thing));
-        assert_eq!(found(), [None, Some(22), None, None, Some(224), Some((1 << 49) - 1)], "another got the number 2 meanwhile");
+        numbers
+            .iter()
+            .zip(&things)
+            .take(4)
+            .for_each(|(&number, thing)| paged.remove(number, thing));
+        assert_eq!(
+            found(),
+            [None, Some(22), None, None, Some(224), Some((1 << 49) - 1)],
+            "another got the number 2 meanwhile"
+        );
         assert_eq!(paged.pages.len(), 3);
         paged.remove(2, &second);
-        numbers.iter().zip(&things).skip(4).for_each(|(&number, thing)| paged.remove(number, thing));
+        numbers
+            .iter()
+            .zip(&things)
+            .skip(4)
+            .for_each(|(&number, thing)| paged.remove(number, thing));
         assert_eq!(paged.pages.len(), 0);
     }
 }

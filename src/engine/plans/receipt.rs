@@ -1,9 +1,10 @@
 //! Receipts: the state of one charge, in a short string that the gateway keeps for us.
 //!
-//! Strict base64url without padding, of: a version, then unsigned integers of 7 bits a byte (the holder, its epoch, the ledger shard, the
-//! sequence number, the key, the target, the time of issue in microseconds, the cost, and for each quota its counter, the start of its period
-//! in seconds, and how it is counted), then the first 16 bytes of a keyed BLAKE3 over all that. There is one string for one charge: integers
-//! have their shortest form, and unused bits are 0.
+//! Strict base64url without padding, of: a version, then unsigned integers of 7 bits a byte (the
+//! holder, its epoch, the ledger shard, the sequence number, the key, the target, the time of issue
+//! in microseconds, the cost, and for each quota its counter, the start of its period in seconds,
+//! and how it is counted), then the first 16 bytes of a keyed BLAKE3 over all that. There is one
+//! string for one charge: integers have their shortest form, and unused bits are 0.
 
 use std::hint::black_box;
 
@@ -23,7 +24,9 @@ pub(super) const MAX_QUOTAS: usize = 16;
 /// Strict: no padding, and no bits behind the last byte.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &alphabet::URL_SAFE,
-    GeneralPurposeConfig::new().with_encode_padding(false).with_decode_padding_mode(DecodePaddingMode::RequireNone),
+    GeneralPurposeConfig::new()
+        .with_encode_padding(false)
+        .with_decode_padding_mode(DecodePaddingMode::RequireNone),
 );
 
 /// What a receipt says.
@@ -61,8 +64,17 @@ impl Receipt {
     pub(super) fn seal(&self, key: &[u8; 32]) -> Option<String> {
         let mut bytes: SmallVec<[u8; 128]> = SmallVec::new();
         bytes.push(VERSION);
-        let head = [self.holder.into(), self.epoch.into(), self.shard.into(), self.seq, self.key.into(), self.target.into()];
-        head.into_iter().chain([self.issued_us, self.cost]).for_each(|value| put(&mut bytes, value));
+        let head = [
+            self.holder.into(),
+            self.epoch.into(),
+            self.shard.into(),
+            self.seq,
+            self.key.into(),
+            self.target.into(),
+        ];
+        head.into_iter()
+            .chain([self.issued_us, self.cost])
+            .for_each(|value| put(&mut bytes, value));
         if self.charges.len() > MAX_QUOTAS {
             return None;
         }
@@ -76,7 +88,8 @@ impl Receipt {
         Some(BASE64.encode(&bytes))
     }
 
-    /// Reads a string that [`Self::seal`] made with the same key. `None`: it is forged, altered or truncated.
+    /// Reads a string that [`Self::seal`] made with the same key. `None`: it is forged, altered or
+    /// truncated.
     pub(super) fn open(sealed: &[u8], key: &[u8; 32]) -> Option<Self> {
         if sealed.len() > MAX_CHARS {
             return None;
@@ -101,8 +114,14 @@ impl Receipt {
             charges: SmallVec::new(),
         };
         while !rest.is_empty() {
-            let (counter, period_start_s, how) = (take(&mut rest)?, take(&mut rest)?, take(&mut rest)?);
-            receipt.charges.push(Charged { counter, period_start_s, rule: (how >> 1).try_into().ok()?, at_report: how & 1 == 1 });
+            let (counter, period_start_s, how) =
+                (take(&mut rest)?, take(&mut rest)?, take(&mut rest)?);
+            receipt.charges.push(Charged {
+                counter,
+                period_start_s,
+                rule: (how >> 1).try_into().ok()?,
+                at_report: how & 1 == 1,
+            });
         }
         Some(receipt)
     }
@@ -110,7 +129,8 @@ impl Receipt {
 
 /// Compares the MAC in a time that does not depend on where it differs.
 fn same(mac: &[u8], computed: &[u8]) -> bool {
-    let difference = mac.iter().zip(computed).fold(0, |all, (one, other)| black_box(all | (one ^ other)));
+    let difference =
+        mac.iter().zip(computed).fold(0, |all, (one, other)| black_box(all | (one ^ other)));
     mac.len() == MAC_BYTES && difference == 0
 }
 

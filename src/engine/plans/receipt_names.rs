@@ -1,6 +1,7 @@
 //! The names of API keys and targets behind the numbers that receipts carry.
 //!
-//! Each epoch draws its own numbers, and a receipt names the epoch: a number never gets another name, whatever was written of it.
+//! Each epoch draws its own numbers, and a receipt names the epoch: a number never gets another
+//! name, whatever was written of it.
 
 use std::hash::BuildHasher;
 use std::sync::Arc;
@@ -76,8 +77,8 @@ impl Numbered {
         }
     }
 
-    /// The number of a name: the same each time. 0: there are as many as there may be. `drawn` is told of a number that is drawn now, before
-    /// anyone else can get it.
+    /// The number of a name: the same each time. 0: there are as many as there may be. `drawn` is
+    /// told of a number that is drawn now, before anyone else can get it.
     fn number(&self, name: &Id, drawn: impl FnOnce(u32)) -> u32 {
         self.find_or_draw(name, drawn).unwrap_or(0)
     }
@@ -99,7 +100,9 @@ impl Numbered {
             return None;
         }
         self.used.fetch_add(1, Ordering::Relaxed);
-        places.insert_unique(hash, place, |&place| at(place).map_or(0, |name| self.hasher.hash_one(&**name)));
+        places.insert_unique(hash, place, |&place| {
+            at(place).map_or(0, |name| self.hasher.hash_one(&**name))
+        });
         names.push(Arc::clone(name));
         drawn(number);
         Some(number)
@@ -130,12 +133,18 @@ impl ReceiptNames {
 
     /// Names that have a number in this epoch.
     pub(super) fn numbered(&self) -> usize {
-        self.keys.used.load(Ordering::Relaxed).saturating_add(self.targets.used.load(Ordering::Relaxed))
+        self.keys
+            .used
+            .load(Ordering::Relaxed)
+            .saturating_add(self.targets.used.load(Ordering::Relaxed))
     }
 
     /// How often a name got no number, because there were too many.
     pub(super) fn refused(&self) -> u64 {
-        self.keys.refused.load(Ordering::Relaxed).saturating_add(self.targets.refused.load(Ordering::Relaxed))
+        self.keys
+            .refused
+            .load(Ordering::Relaxed)
+            .saturating_add(self.targets.refused.load(Ordering::Relaxed))
     }
 
     fn names(&self, kind: NameKind) -> &Numbered {
@@ -161,7 +170,13 @@ impl ReceiptNames {
     }
 
     /// The name of a number of another holder or epoch.
-    pub(super) fn earlier(&self, holder: u32, epoch: u32, kind: NameKind, number: u32) -> Option<Id> {
+    pub(super) fn earlier(
+        &self,
+        holder: u32,
+        epoch: u32,
+        kind: NameKind,
+        number: u32,
+    ) -> Option<Id> {
         self.earlier.get(&(holder, epoch, kind, number)).map(|name| Arc::clone(&name))
     }
 
@@ -187,11 +202,13 @@ impl ReceiptNames {
         }
     }
 
-    /// Drops the restored names when every receipt that was issued before they were restored has expired. By the steady clock: a leap of the
-    /// other one would end them early.
+    /// Drops the restored names when every receipt that was issued before they were restored has
+    /// expired. By the steady clock: a leap of the other one would end them early.
     pub(super) fn sweep(&self, now: Now, receipts_ttl_ns: u64) {
         let mut restored = self.restored.lock();
-        if restored.is_some_and(|restored| now.steady_ns.saturating_sub(restored.steady_ns) >= receipts_ttl_ns) {
+        if restored.is_some_and(|restored| {
+            now.steady_ns.saturating_sub(restored.steady_ns) >= receipts_ttl_ns
+        }) {
             *restored = None;
             self.earlier.clear();
             self.earlier.shrink_to_fit();
@@ -217,7 +234,11 @@ mod tests {
         assert_eq!(names.refused.load(Ordering::Relaxed), 0);
         assert_eq!(number(1_000), 0, "there is no room for another");
         assert_eq!(names.refused.load(Ordering::Relaxed), 1, "and that is counted");
-        assert_eq!((number(999), number(0)), (numbers[999], numbers[0]), "and who has a number keeps it");
+        assert_eq!(
+            (number(999), number(0)),
+            (numbers[999], numbers[0]),
+            "and who has a number keeps it"
+        );
         assert_eq!((names.name(0), names.name(u32::MAX), drawn.lock().len()), (None, None, 1_000));
     }
 }

@@ -12,8 +12,8 @@ use crate::decide::quota::Row;
 use crate::decide::time::Now;
 
 impl PlanEngine {
-    /// Of periods that ended by then the ledger may know more than memory does, or has dropped them: where the clock steps back into one, it is
-    /// asked first.
+    /// Of periods that ended by then the ledger may know more than memory does, or has dropped
+    /// them: where the clock steps back into one, it is asked first.
     pub fn ask_of_periods_to(&self, end_ns: u64) {
         self.books.raise_floor(end_ns);
     }
@@ -31,11 +31,16 @@ impl PlanEngine {
             let slot = state.quotas.get_mut(place)?;
             let Slot { count, leases, .. } = slot;
             leases.counter = row.number;
-            count.tell(Row { period: row.period, used: row.charged, granted: row.granted }, now.unix_ns, rows_keep_ns);
+            count.tell(
+                Row { period: row.period, used: row.charged, granted: row.granted },
+                now.unix_ns,
+                rows_keep_ns,
+            );
             leases.hold(row.period, forgotten_to_ns, count).be_known();
             Some(())
         };
-        let restored = self.books.with(fingerprint, || row.counter.owner(), now, |_, state| work(state));
+        let restored =
+            self.books.with(fingerprint, || row.counter.owner(), now, |_, state| work(state));
         restored.ok().flatten().ok_or(GrantError::NoRoom)?;
         if let Some(entry) = self.books.find(fingerprint) {
             self.books.number(row.number, &entry);
@@ -43,7 +48,8 @@ impl PlanEngine {
         Ok(())
     }
 
-    /// The first units of a counter that was restored, so that its first request need not wait. `None`: it needs none.
+    /// The first units of a counter that was restored, so that its first request need not wait.
+    /// `None`: it needs none.
     pub fn warm(&self, lookup: &impl Lookup, row: &Restored, now: Now) -> Option<Need> {
         let settings = self.settings.lease.as_ref()?;
         let Counter { plan, entitlement, quota, .. } = &row.counter;
@@ -54,16 +60,32 @@ impl PlanEngine {
         let forgotten_to_ns = self.forgotten_to_ns(&state);
         let Slot { count, leases, .. } = state.find(&quota.identity)?;
         let room = Room::of(&count.row(row.period.start_ns)?, quota);
-        if quota.charge == Charge::AtReport || !row.period.contains(now.unix_ns) || (room.remaining == 0 && !room.may_pass) {
+        if quota.charge == Charge::AtReport
+            || !row.period.contains(now.unix_ns)
+            || (room.remaining == 0 && !room.may_pass)
+        {
             return None;
         }
         let want = leases.want(settings, room, leases.held(row.period.start_ns)?, 0);
-        let asking = Asking { owner: &entry.owner, revision: lookup.revision(), settings, forgotten_to_ns, now };
-        Some(asking.need(quota, row.number, leases.held_mut(row.period.start_ns)?, row.period, want))
+        let asking = Asking {
+            owner: &entry.owner,
+            revision: lookup.revision(),
+            settings,
+            forgotten_to_ns,
+            now,
+        };
+        Some(asking.need(
+            quota,
+            row.number,
+            leases.held_mut(row.period.start_ns)?,
+            row.period,
+            want,
+        ))
     }
 
-    /// Takes over whose a counter is of which no period runs any more, at start: a response to a request that it admitted may still be reported.
-    /// Those without room are missing in the statistics of responses.
+    /// Takes over whose a counter is of which no period runs any more, at start: a response to a
+    /// request that it admitted may still be reported. Those without room are missing in the
+    /// statistics of responses.
     pub fn restore_owner(&self, number: u64, counter: &Counter, now: Now) {
         if self.books.by_counter(number).is_some() {
             return;
@@ -75,7 +97,8 @@ impl PlanEngine {
             state.quotas.get_mut(place)?.leases.counter = number;
             Some(())
         };
-        let restored = self.books.with(fingerprint, || counter.owner(), now, |_, state| work(state));
+        let restored =
+            self.books.with(fingerprint, || counter.owner(), now, |_, state| work(state));
         if let (Ok(Some(())), Some(entry)) = (restored, self.books.find(fingerprint)) {
             self.books.number(number, &entry);
         }

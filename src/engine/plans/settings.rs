@@ -7,7 +7,8 @@ use crate::decide::time::SECOND_NS;
 /// How an engine is set up.
 #[derive(Clone)]
 pub struct Settings {
-    /// Who issues the receipts, and the run of it: no two engines may use the same pair with the same receipt key.
+    /// Who issues the receipts, and the run of it: no two engines may use the same pair with the
+    /// same receipt key.
     pub holder: u32,
     pub epoch: u32,
     /// Secret key of receipts.
@@ -16,21 +17,25 @@ pub struct Settings {
     pub hash_key: [u8; 16],
     /// How long a receipt can be settled, in nanoseconds.
     pub receipts_ttl_ns: u64,
-    /// The most (subject, entitlement) entries. At the bound a check that needs a new one is refused as `LEDGER_UNAVAILABLE`; entries that live
-    /// are never pushed out.
+    /// The most (subject, entitlement) entries. At the bound a check that needs a new one is
+    /// refused as `LEDGER_UNAVAILABLE`; entries that live are never pushed out.
     pub max_entries: usize,
-    /// The most admissions that are remembered by operation id. At the bound the oldest is forgotten: its retry is charged again.
+    /// The most admissions that are remembered by operation id. At the bound the oldest is
+    /// forgotten: its retry is charged again.
     pub max_operations: usize,
-    /// The most rows of marks, each of 65,536 sequence numbers and 16 KiB. At the bound a correction is answered with [`super::NotRecorded`].
+    /// The most rows of marks, each of 65,536 sequence numbers and 16 KiB. At the bound a
+    /// correction is answered with [`super::NotRecorded`].
     pub max_mark_rows: usize,
     /// The most rows of daily statistics in memory. At the bound new rows are not counted.
     pub max_usage_rows: usize,
-    /// How many days statistics are kept in memory. With a ledger: until they are written and two days old.
+    /// How many days statistics are kept in memory. With a ledger: until they are written and two
+    /// days old.
     pub usage_days: u64,
-    /// The most API keys and the most targets that receipts can name, those of earlier epochs apart. At the bound the responses of others are
-    /// missing in the statistics.
+    /// The most API keys and the most targets that receipts can name, those of earlier epochs
+    /// apart. At the bound the responses of others are missing in the statistics.
     pub max_names: u32,
-    /// Quotas are spent from leases of a ledger, which is told of statistics too. `None`: this engine's memory is all there is.
+    /// Quotas are spent from leases of a ledger, which is told of statistics too. `None`: this
+    /// engine's memory is all there is.
     pub lease: Option<LeaseSettings>,
 }
 
@@ -39,13 +44,17 @@ pub struct Settings {
 pub struct LeaseSettings {
     /// A lease is for about so long, in nanoseconds.
     pub chunk_ns: u64,
-    /// The most of limit + grants that may be held unspent, in percent. 2 units always may, and what one request costs.
+    /// The most of limit + grants that may be held unspent, in percent. 2 units always may, and
+    /// what one request costs.
     pub waste_percent: u64,
-    /// Units that are admitted before the first lease of a period has come. 0: the first request waits.
+    /// Units that are admitted before the first lease of a period has come. 0: the first request
+    /// waits.
     pub optimistic_units: u64,
-    /// How long an answer is waited for before more is asked for ahead of use again, in nanoseconds.
+    /// How long an answer is waited for before more is asked for ahead of use again, in
+    /// nanoseconds.
     pub answer_ns: u64,
-    /// The most requests for units ahead of use that are kept. At the bound they are dropped: somebody will wait instead.
+    /// The most requests for units ahead of use that are kept. At the bound they are dropped:
+    /// somebody will wait instead.
     pub max_prefetches: usize,
     /// The most periods that one sweep gives back.
     pub max_ended: usize,
@@ -66,7 +75,10 @@ impl Default for LeaseSettings {
 
 impl fmt::Debug for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Settings").field("holder", &self.holder).field("epoch", &self.epoch).finish_non_exhaustive()
+        f.debug_struct("Settings")
+            .field("holder", &self.holder)
+            .field("epoch", &self.epoch)
+            .finish_non_exhaustive()
     }
 }
 

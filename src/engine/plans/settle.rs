@@ -31,15 +31,17 @@ pub struct Report<'a> {
 pub enum ReportSubject<'a> {
     /// What the check handed out.
     Receipt(&'a [u8]),
-    /// Some request of this caller to this target. Quotas that are charged at the report, and statistics; never a refund. The key need not be
-    /// valid any more. `operation_id`: a report of the same id and key charges once. Empty: none.
+    /// Some request of this caller to this target. Quotas that are charged at the report, and
+    /// statistics; never a refund. The key need not be valid any more. `operation_id`: a report of
+    /// the same id and key charges once. Empty: none.
     Caller { api_key: &'a [u8], target: &'a str, operation_id: &'a [u8] },
 }
 
 /// What a report did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Settlement {
-    /// Charges stand as they were made at the check; quotas that are charged at the report were charged now.
+    /// Charges stand as they were made at the check; quotas that are charged at the report were
+    /// charged now.
     Counted,
     /// No quota counts the request: whatever was charged was given back.
     Refunded,
@@ -53,9 +55,12 @@ pub enum Settlement {
     Invalid,
 }
 
-/// There is no room to remember that the correction was made, so it was not. Send the same report again later.
+/// There is no room to remember that the correction was made, so it was not. Send the same report
+/// again later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("too many corrections are remembered until their receipts expire: send the report again later")]
+#[error(
+    "too many corrections are remembered until their receipts expire: send the report again later"
+)]
 pub struct NotRecorded;
 
 impl From<Full> for NotRecorded {
@@ -83,27 +88,43 @@ pub(super) struct Wanted {
 }
 
 impl PlanEngine {
-    /// Settles one report, in memory. Where a ledger has to commit something first, it is not recorded: see [`Self::settle_or_commit`].
+    /// Settles one report, in memory. Where a ledger has to commit something first, it is not
+    /// recorded: see [`Self::settle_or_commit`].
     ///
-    /// A report that changes nothing seals nothing. Of those that would change charges made at the check, the first one does, and likewise of
-    /// those that charge at the report.
-    pub fn settle(&self, lookup: &impl Lookup, report: &Report<'_>, now: Now) -> Result<Settlement, NotRecorded> {
+    /// A report that changes nothing seals nothing. Of those that would change charges made at the
+    /// check, the first one does, and likewise of those that charge at the report.
+    pub fn settle(
+        &self,
+        lookup: &impl Lookup,
+        report: &Report<'_>,
+        now: Now,
+    ) -> Result<Settlement, NotRecorded> {
         match self.settle_or_commit(lookup, report, now)? {
             Settled::Done(settlement) => Ok(settlement),
             Settled::Commit(_) => Err(NotRecorded),
         }
     }
 
-    /// Settles one report, or says what the ledger has to commit for it first; then nothing has changed.
-    pub fn settle_or_commit(&self, lookup: &impl Lookup, report: &Report<'_>, now: Now) -> Result<Settled, NotRecorded> {
+    /// Settles one report, or says what the ledger has to commit for it first; then nothing has
+    /// changed.
+    pub fn settle_or_commit(
+        &self,
+        lookup: &impl Lookup,
+        report: &Report<'_>,
+        now: Now,
+    ) -> Result<Settled, NotRecorded> {
         let ended = Ended { outcome: report.outcome, cost: report.cost };
         let settled = match report.subject {
             _ if report.outcome.class().is_none() => Settled::Done(Settlement::Invalid),
-            ReportSubject::Receipt(sealed) => match Receipt::open(sealed, &self.settings.receipt_key) {
-                Some(receipt) => self.settle_receipt(receipt, ended, now)?,
-                None => Settled::Done(Settlement::Invalid),
-            },
-            ReportSubject::Caller { operation_id, .. } if operation_id.len() > MAX_OPERATION_ID => Settled::Done(Settlement::Invalid),
+            ReportSubject::Receipt(sealed) => {
+                match Receipt::open(sealed, &self.settings.receipt_key) {
+                    Some(receipt) => self.settle_receipt(receipt, ended, now)?,
+                    None => Settled::Done(Settlement::Invalid),
+                }
+            }
+            ReportSubject::Caller { operation_id, .. } if operation_id.len() > MAX_OPERATION_ID => {
+                Settled::Done(Settlement::Invalid)
+            }
             ReportSubject::Caller { api_key, target, operation_id } => {
                 self.settle_caller(lookup, (api_key, target), operation_id, ended, now)
             }
@@ -114,7 +135,12 @@ impl PlanEngine {
         Ok(settled)
     }
 
-    fn settle_receipt(&self, receipt: Receipt, ended: Ended, now: Now) -> Result<Settled, NotRecorded> {
+    fn settle_receipt(
+        &self,
+        receipt: Receipt,
+        ended: Ended,
+        now: Now,
+    ) -> Result<Settled, NotRecorded> {
         let age_ns = now.unix_ns.saturating_sub(receipt.issued_us.saturating_mul(1000));
         let leased = self.settings.lease.is_some();
         // With a ledger any engine can settle any receipt.
@@ -127,10 +153,18 @@ impl PlanEngine {
         if leased && changes > 0 {
             return Ok(self.correction(receipt, ended, at_check, at_report));
         }
-        let mark = |wanted: Wanted, done| if wanted.changes > 0 { self.marks.mark(&receipt, done, now) } else { Ok(Marked::Before) };
+        let mark = |wanted: Wanted, done| {
+            if wanted.changes > 0 {
+                self.marks.mark(&receipt, done, now)
+            } else {
+                Ok(Marked::Before)
+            }
+        };
         let marked = [mark(at_check, Done::Corrected)?, mark(at_report, Done::Charged)?];
         // Without a change to make, only a charge at the report needs to know what was done before.
-        if marked.contains(&Marked::TooOld) || (at_report.of > 0 && self.marks.were_dropped(&receipt)) {
+        if marked.contains(&Marked::TooOld)
+            || (at_report.of > 0 && self.marks.were_dropped(&receipt))
+        {
             return Ok(Settled::Done(self.expired(&receipt, ended)));
         }
         let done = marked.map(|marked| marked == Marked::Now);
@@ -140,7 +174,8 @@ impl PlanEngine {
         Ok(Settled::Done(self.conclude(&receipt, ended, at_check, at_report, done, now)))
     }
 
-    /// What a report did, once it is done: `corrects` charges of the check, `charges` at the report.
+    /// What a report did, once it is done: `corrects` charges of the check, `charges` at the
+    /// report.
     pub(super) fn conclude(
         &self,
         receipt: &Receipt,
@@ -155,7 +190,8 @@ impl PlanEngine {
         }
         self.count_response(receipt, ended, now);
         let uncounted = at_check.empty == at_check.of && at_report.empty == at_report.of;
-        let nothing_left = uncounted && !(at_report.of > 0 && self.marks.has(receipt, Done::Charged));
+        let nothing_left =
+            uncounted && !(at_report.of > 0 && self.marks.has(receipt, Done::Charged));
         let changed_or_none = corrects || at_check.of == 0;
         match (corrects, nothing_left && changed_or_none) {
             (_, true) => Settlement::Refunded,
@@ -192,7 +228,11 @@ impl PlanEngine {
     }
 
     fn apply(&self, receipt: &Receipt, ended: Ended, [corrects, charges]: [bool; 2]) {
-        for charged in receipt.charges.iter().filter(|charged| if charged.at_report { charges } else { corrects }) {
+        for charged in receipt
+            .charges
+            .iter()
+            .filter(|charged| if charged.at_report { charges } else { corrects })
+        {
             let real = self.real_units(charged, receipt, ended);
             let Some(entry) = self.books.by_id(charged.counter >> 16) else {
                 self.events.dropped_settlements.fetch_add(1, Ordering::Relaxed);
@@ -210,11 +250,19 @@ impl PlanEngine {
         // The numbers of another epoch are its own.
         let issued_here = self.issued(receipt);
         let name = |kind, number| {
-            if issued_here { self.names.name(kind, number) } else { self.names.earlier(receipt.holder, receipt.epoch, kind, number) }
+            if issued_here {
+                self.names.name(kind, number)
+            } else {
+                self.names.earlier(receipt.holder, receipt.epoch, kind, number)
+            }
         };
-        let entry_of = |counter: u64| if leased { self.books.by_counter(counter) } else { self.books.by_id(counter >> 16) };
+        let entry_of = |counter: u64| {
+            if leased { self.books.by_counter(counter) } else { self.books.by_id(counter >> 16) }
+        };
         let entry = receipt.charges.first().and_then(|charged| entry_of(charged.counter));
-        let (Some(entry), Some(key), Some(class)) = (entry, name(NameKind::Key, receipt.key), ended.outcome.class()) else {
+        let (Some(entry), Some(key), Some(class)) =
+            (entry, name(NameKind::Key, receipt.key), ended.outcome.class())
+        else {
             return;
         };
         let target = name(NameKind::Target, receipt.target);
@@ -232,11 +280,15 @@ impl PlanEngine {
         now: Now,
     ) -> Settled {
         let caller = lookup.caller(api_key).and_then(|(key, subscriber)| Some((key, subscriber?)));
-        let Some(covered) = caller.and_then(|caller| subscribe(lookup, caller, target, lookup.target(target)).ok()) else {
+        let Some(covered) =
+            caller.and_then(|caller| subscribe(lookup, caller, target, lookup.target(target)).ok())
+        else {
             return Settled::Done(Settlement::Invalid);
         };
         let Covered { key, subscriber_id, entitlement, target_id, .. } = covered;
-        let charged = |quota: &&CompiledQuota| quota.charge == Charge::AtReport && quota.counts.counts(&ended.outcome);
+        let charged = |quota: &&CompiledQuota| {
+            quota.charge == Charge::AtReport && quota.counts.counts(&ended.outcome)
+        };
         let mut charged = entitlement.quotas.iter().filter(charged).peekable();
         let units = ended.cost.unwrap_or(1);
         if charged.peek().is_some() {
@@ -246,12 +298,19 @@ impl PlanEngine {
                 let class = ended.outcome.class().map_or("", Class::name).as_bytes();
                 let cost = units.to_le_bytes();
                 let asked = [target_id.as_bytes(), class, cost.as_slice()];
-                let named = (!operation_id.is_empty()).then_some(Named { key: &key.id, id: operation_id, asked });
-                let changes = charged.map(|quota| self.charge_at_report(quota, &owner, units, named, now)).collect();
+                let named = (!operation_id.is_empty()).then_some(Named {
+                    key: &key.id,
+                    id: operation_id,
+                    asked,
+                });
+                let changes = charged
+                    .map(|quota| self.charge_at_report(quota, &owner, units, named, now))
+                    .collect();
                 return self.charge_of(changes, owner, &key.id, target_id, ended.outcome.class());
             }
             let names = (&*entitlement.plan, &*entitlement.name);
-            let fingerprint = subject_fingerprint(&self.fingerprints, entitlement.counter_scope, subject, names);
+            let fingerprint =
+                subject_fingerprint(&self.fingerprints, entitlement.counter_scope, subject, names);
             let counted = self.books.with(fingerprint, owner, now, |_, state| {
                 for quota in charged {
                     let place = state.slot(&quota.identity, now, self.keep_ns());
@@ -267,24 +326,47 @@ impl PlanEngine {
         }
         if let Some(class) = ended.outcome.class() {
             let (plan, entitlement) = (&entitlement.plan, &entitlement.name);
-            let who = Who { subscriber: subscriber_id, key: &key.id, plan, entitlement, target: target_id };
+            let who = Who {
+                subscriber: subscriber_id,
+                key: &key.id,
+                plan,
+                entitlement,
+                target: target_id,
+            };
             self.usage.count(&self.fingerprints, who, Event::Response(class), now);
         }
         Settled::Done(Settlement::Counted)
     }
 
-    fn charge_at_report(&self, quota: &CompiledQuota, owner: &Owner, units: u64, named: Option<Named<'_>>, now: Now) -> Change {
+    fn charge_at_report(
+        &self,
+        quota: &CompiledQuota,
+        owner: &Owner,
+        units: u64,
+        named: Option<Named<'_>>,
+        now: Now,
+    ) -> Change {
         let counter = Counter::of(owner, &quota.identity);
         let fingerprint = self.fingerprint_of(&counter);
         let entry = self.books.find(fingerprint);
-        let number = entry.and_then(|entry| entry.lock().find(&quota.identity).map(|slot| slot.leases.counter));
+        let number = entry
+            .and_then(|entry| entry.lock().find(&quota.identity).map(|slot| slot.leases.counter));
         let name = named.map(|Named { key, id, asked }| {
             let QuotaIdentity { name, unit, time_zone, week_start } = &*quota.identity;
             let quota = format!("{name}|{unit:?}|{time_zone}|{week_start:?}");
             let parts = [key.as_bytes(), id, &fingerprint.bytes(), quota.as_bytes()];
-            ChargeName { name: self.fingerprints.of(b'c', &parts).bytes(), fields: self.fingerprints.of(b'r', &asked).bytes() }
+            ChargeName {
+                name: self.fingerprints.of(b'c', &parts).bytes(),
+                fields: self.fingerprints.of(b'r', &asked).bytes(),
+            }
         });
-        Change::Charge { counter, number: number.filter(|&number| number != 0), period: quota.calendar.period(now.unix_ns), units, name }
+        Change::Charge {
+            counter,
+            number: number.filter(|&number| number != 0),
+            period: quota.calendar.period(now.unix_ns),
+            units,
+            name,
+        }
     }
 }
 
@@ -306,5 +388,8 @@ pub(super) fn before(charged: &Charged, receipt: &Receipt) -> u64 {
 fn settle_slot(entry: &Arc<Entry>, charged: &Charged, before: u64, real: u64) -> bool {
     let mut state = entry.lock();
     let place = usize::try_from(charged.counter & 0xffff).unwrap_or(usize::MAX);
-    state.quotas.get_mut(place).is_some_and(|slot| slot.count.settle(charged.period_start_s, before, real))
+    state
+        .quotas
+        .get_mut(place)
+        .is_some_and(|slot| slot.count.settle(charged.period_start_s, before, real))
 }

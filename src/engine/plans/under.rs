@@ -44,8 +44,9 @@ mod tests {
     #[test]
     fn one_is_kept_for_all_and_no_longer_than_by_them() {
         let shared = Shared::default();
-        let named =
-            |plan: &str, key: Option<&str>| Arc::new(Under { plan: plan.into(), entitlement: "all".into(), key: key.map(Id::from) });
+        let named = |plan: &str, key: Option<&str>| {
+            Arc::new(Under { plan: plan.into(), entitlement: "all".into(), key: key.map(Id::from) })
+        };
         let (one, same) = (shared.of(named("gold", None)), shared.of(named("gold", None)));
         assert!(Arc::ptr_eq(&one, &same));
         assert_ne!(one, shared.of(named("silver", None)));

@@ -32,7 +32,13 @@ pub(super) struct Who<'a> {
 
 impl<'a> Who<'a> {
     pub(super) fn under(owner: &'a Owner, key: &'a Id, target: &'a Id) -> Self {
-        Self { subscriber: &owner.subscriber, key, plan: &owner.under.plan, entitlement: &owner.under.entitlement, target }
+        Self {
+            subscriber: &owner.subscriber,
+            key,
+            plan: &owner.under.plan,
+            entitlement: &owner.under.entitlement,
+            target,
+        }
     }
 }
 
@@ -88,8 +94,10 @@ impl Scope<'_> {
     }
 }
 
-/// The row that the days of one key under one entitlement to one target are counted in. Counted without a lock.
-// In this order what is read when it is written lies, with the counts of its `Arc`, on one cache line.
+/// The row that the days of one key under one entitlement to one target are counted in. Counted
+/// without a lock.
+// In this order what is read when it is written lies, with the counts of its `Arc`, on one cache
+// line.
 #[derive(Debug)]
 #[repr(C)]
 pub(super) struct Row {
@@ -176,8 +184,16 @@ impl Usage {
         self.count_again(&mut None, fingerprints, who, event, now);
     }
 
-    /// Counts in the row of the last time, if it is the one, or finds the row and keeps it for the next time.
-    pub(super) fn count_again(&self, last: &mut Option<Arc<Row>>, fingerprints: &Fingerprints, who: Who<'_>, event: Event, now: Now) {
+    /// Counts in the row of the last time, if it is the one, or finds the row and keeps it for the
+    /// next time.
+    pub(super) fn count_again(
+        &self,
+        last: &mut Option<Arc<Row>>,
+        fingerprints: &Fingerprints,
+        who: Who<'_>,
+        event: Event,
+        now: Now,
+    ) {
         let day = day_of(now);
         if last.as_ref().is_none_or(|row| !row.is_of(who, day)) {
             *last = self.row(fingerprints, who, day);
@@ -194,9 +210,11 @@ impl Usage {
     }
 
     fn row(&self, fingerprints: &Fingerprints, who: Who<'_>, day: u64) -> Option<Arc<Row>> {
-        let names = [who.subscriber, who.key, who.plan, who.entitlement, who.target].map(|name| name.as_bytes());
+        let names = [who.subscriber, who.key, who.plan, who.entitlement, who.target]
+            .map(|name| name.as_bytes());
         let [subscriber, key, plan, entitlement, target] = names;
-        let fingerprint = fingerprints.of(b'd', &[&day.to_le_bytes(), subscriber, key, plan, entitlement, target]);
+        let fingerprint = fingerprints
+            .of(b'd', &[&day.to_le_bytes(), subscriber, key, plan, entitlement, target]);
         if let Some(found) = self.rows.get(&fingerprint) {
             return Some(Arc::clone(&found.key().0));
         }
@@ -204,9 +222,14 @@ impl Usage {
         if self.rows() >= self.max_rows {
             return None;
         }
-        let under = Under { plan: Arc::clone(who.plan), entitlement: Arc::clone(who.entitlement), key: None };
+        let under = Under {
+            plan: Arc::clone(who.plan),
+            entitlement: Arc::clone(who.entitlement),
+            key: None,
+        };
         let number = self.next_number.fetch_add(1, Ordering::Relaxed);
-        let fresh = Arc::new(Row::new(day, who, self.unders.of(Arc::new(under)), fingerprint, number));
+        let fresh =
+            Arc::new(Row::new(day, who, self.unders.of(Arc::new(under)), fingerprint, number));
         let filed = self.rows.entry(Filed(fresh)).or_insert_with(|| {
             self.live.fetch_add(1, Ordering::Relaxed);
         });
@@ -216,32 +239,53 @@ impl Usage {
         Some(Arc::clone(&filed.key().0))
     }
 
-    /// The rows of a scope, from the first to the last day, both included, in the order of day and names.
+    /// The rows of a scope, from the first to the last day, both included, in the order of day and
+    /// names.
     pub(super) fn list(&self, scope: Scope<'_>, first_day: u64, last_day: u64) -> Vec<DailyUsage> {
-        let mut rows: Vec<DailyUsage> = self.numbered(scope, first_day, last_day).into_iter().map(|row| row.usage).collect();
+        let mut rows: Vec<DailyUsage> =
+            self.numbered(scope, first_day, last_day).into_iter().map(|row| row.usage).collect();
         rows.sort_unstable_by(|one, other| one.order().cmp(&other.order()));
         rows
     }
 
     /// The same, each with its number, in no order.
-    pub(super) fn numbered(&self, scope: Scope<'_>, first_day: u64, last_day: u64) -> Vec<NumberedUsage> {
-        let wanted =
-            |row: &Row| (first_day..=last_day).contains(&row.day()) && scope.holds(&row.subscriber, Some(&row.key), &row.under.plan);
-        self.rows.iter().map(|found| Arc::clone(&found.key().0)).filter(|row| wanted(row)).map(|row| row.numbered()).collect()
+    pub(super) fn numbered(
+        &self,
+        scope: Scope<'_>,
+        first_day: u64,
+        last_day: u64,
+    ) -> Vec<NumberedUsage> {
+        let wanted = |row: &Row| {
+            (first_day..=last_day).contains(&row.day())
+                && scope.holds(&row.subscriber, Some(&row.key), &row.under.plan)
+        };
+        self.rows
+            .iter()
+            .map(|found| Arc::clone(&found.key().0))
+            .filter(|row| wanted(row))
+            .map(|row| row.numbered())
+            .collect()
     }
 
-    /// Drops days that are older than they are kept. With a ledger those are the days before yesterday that are written.
+    /// Drops days that are older than they are kept. With a ledger those are the days before
+    /// yesterday that are written.
     pub(super) fn sweep(&self, now: Now) {
         let today = day_of(now);
-        // Nothing ends but with a day. Before the rows are looked at: what is made meanwhile is for the next time.
-        let (last, is_unswept) = (self.swept_on.swap(today, Ordering::SeqCst), self.is_unswept.swap(false, Ordering::SeqCst));
+        // Nothing ends but with a day. Before the rows are looked at: what is made meanwhile is for
+        // the next time.
+        let (last, is_unswept) = (
+            self.swept_on.swap(today, Ordering::SeqCst),
+            self.is_unswept.swap(false, Ordering::SeqCst),
+        );
         if last == today && !is_unswept {
             return;
         }
         self.rows.retain(|Filed(row), ()| {
             let (is_over, is_written) = match &self.keep {
                 Keep::Days(days) => (row.day().saturating_add(*days) <= today, true),
-                Keep::UntilWritten(_) => (row.day().saturating_add(1) < today, row.state.is_written()),
+                Keep::UntilWritten(_) => {
+                    (row.day().saturating_add(1) < today, row.state.is_written())
+                }
             };
             if is_over && is_written {
                 row.state.forget();
@@ -277,7 +321,13 @@ impl Fingerprinted for Row {
 }
 
 impl Row {
-    fn new(day: u64, who: Who<'_>, under: Arc<Under>, fingerprint: Fingerprint, number: u64) -> Self {
+    fn new(
+        day: u64,
+        who: Who<'_>,
+        under: Arc<Under>,
+        fingerprint: Fingerprint,
+        number: u64,
+    ) -> Self {
         Self {
             fingerprint,
             // The nanoseconds of a clock hold some 200,000 days.
@@ -306,10 +356,14 @@ impl Row {
         std::hint::black_box(self.day);
     }
 
-    /// Is it the row of this key and target on this day? Asked of a row that an entry keeps: plan and entitlement are the entry's own.
+    /// Is it the row of this key and target on this day? Asked of a row that an entry keeps: plan
+    /// and entitlement are the entry's own.
     fn is_of(&self, who: Who<'_>, day: u64) -> bool {
         let same = |kept: &Id, asked: &Id| Arc::ptr_eq(kept, asked) || kept == asked;
-        self.day() == day && same(&self.key, who.key) && same(&self.target, who.target) && same(&self.subscriber, who.subscriber)
+        self.day() == day
+            && same(&self.key, who.key)
+            && same(&self.target, who.target)
+            && same(&self.subscriber, who.subscriber)
     }
 
     fn count(&self, event: Event) {
@@ -392,12 +446,20 @@ impl DailyUsage {
 impl UsageCounts {
     /// How many were refused for a reason.
     pub fn refused_for(&self, reason: Reason) -> u64 {
-        Reason::ALL.iter().zip(self.refused).find(|(known, _)| **known == reason).map_or(0, |(_, count)| count)
+        Reason::ALL
+            .iter()
+            .zip(self.refused)
+            .find(|(known, _)| **known == reason)
+            .map_or(0, |(_, count)| count)
     }
 
     /// How many ended in a class.
     pub fn ended_in(&self, class: Class) -> u64 {
-        Class::ALL.iter().zip(self.responses).find(|(known, _)| **known == class).map_or(0, |(_, count)| count)
+        Class::ALL
+            .iter()
+            .zip(self.responses)
+            .find(|(known, _)| **known == class)
+            .map_or(0, |(_, count)| count)
     }
 }
 

@@ -1,4 +1,5 @@
-//! What a ledger is told behind the decisions, and what is taken over from it: statistics, and the names behind the numbers in receipts.
+//! What a ledger is told behind the decisions, and what is taken over from it: statistics, and the
+//! names behind the numbers in receipts.
 
 use super::{NumberedName, NumberedUsage, PlanEngine, Scope, TakenUsage, UnwrittenUsage};
 use crate::decide::time::Now;
@@ -9,9 +10,14 @@ impl PlanEngine {
         self.settings.receipts_ttl_ns
     }
 
-    /// Statistics of a scope, in no order, with the numbers that a ledger knows the rows by: each takes the place of what the ledger has of that
-    /// number.
-    pub fn numbered_usage(&self, scope: Scope<'_>, first_day: u64, last_day: u64) -> Vec<NumberedUsage> {
+    /// Statistics of a scope, in no order, with the numbers that a ledger knows the rows by: each
+    /// takes the place of what the ledger has of that number.
+    pub fn numbered_usage(
+        &self,
+        scope: Scope<'_>,
+        first_day: u64,
+        last_day: u64,
+    ) -> Vec<NumberedUsage> {
         self.usage.numbered(scope, first_day, last_day)
     }
 
@@ -20,8 +26,9 @@ impl PlanEngine {
         self.usage.unwritten()
     }
 
-    /// Takes all of them, to be written. One caller at a time: what is taken later must be written later. Read each, and say then what came of
-    /// it: [`Self::usage_written`] or [`Self::usage_not_written`].
+    /// Takes all of them, to be written. One caller at a time: what is taken later must be written
+    /// later. Read each, and say then what came of it: [`Self::usage_written`] or
+    /// [`Self::usage_not_written`].
     pub fn take_unwritten_usage(&self) -> UnwrittenUsage {
         self.usage.take()
     }
@@ -36,7 +43,8 @@ impl PlanEngine {
         self.usage.not_written(taken);
     }
 
-    /// Takes at most so many of the names that receipts were given numbers for since the last time, for the ledger to keep.
+    /// Takes at most so many of the names that receipts were given numbers for since the last time,
+    /// for the ledger to keep.
     pub fn take_fresh_names(&self, most: usize) -> Vec<NumberedName> {
         self.names.take_fresh(most)
     }
@@ -46,7 +54,8 @@ impl PlanEngine {
         self.names.put_back(names);
     }
 
-    /// Takes over a name that a holder has numbered in an epoch, at start: receipts that it issued may still be reported.
+    /// Takes over a name that a holder has numbered in an epoch, at start: receipts that it issued
+    /// may still be reported.
     pub fn restore_name(&self, holder: u32, epoch: u32, name: NumberedName, now: Now) {
         self.names.restore(holder, epoch, name, now);
     }

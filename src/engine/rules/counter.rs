@@ -24,8 +24,8 @@ pub enum Budget {
 }
 
 impl Budget {
-    /// Tells counters apart that must not share a count: kinds, and windows of different lengths. Rows of the ledger are found by it: it does
-    /// not change.
+    /// Tells counters apart that must not share a count: kinds, and windows of different lengths.
+    /// Rows of the ledger are found by it: it does not change.
     pub(super) fn identity(&self) -> u64 {
         match self {
             Self::Window { length_s, .. } => *length_s,
@@ -52,7 +52,10 @@ impl Budget {
     fn end_s(&self, now: Now) -> u32 {
         match self {
             Self::Window { length_s, .. } => window_end_s(*length_s, now),
-            Self::Calendar { unit, .. } => u32::try_from(Calendar::utc(*unit).period(now.unix_ns).end_ns / SECOND_NS).unwrap_or(u32::MAX),
+            Self::Calendar { unit, .. } => {
+                u32::try_from(Calendar::utc(*unit).period(now.unix_ns).end_ns / SECOND_NS)
+                    .unwrap_or(u32::MAX)
+            }
             Self::Bucket(_) => 0,
         }
     }
@@ -76,7 +79,8 @@ pub struct Standing {
     pub after: u64,
     /// What is left of the limit now.
     pub remaining: u64,
-    /// Until the window ends; of a bucket, until the same ask can pass, or, where it passed or never can, until the bucket is full.
+    /// Until the window ends; of a bucket, until the same ask can pass, or, where it passed or
+    /// never can, until the bucket is full.
     pub reset_ns: u64,
 }
 
@@ -110,45 +114,71 @@ impl Counter {
     pub(super) fn fresh(budget: &Budget, now: Now) -> Self {
         let keeping = Keeping { long: budget.is_long(), ..Keeping::default() };
         match budget {
-            Budget::Window { .. } | Budget::Calendar { .. } => Self::Window { end_s: budget.end_s(now), count: 0, keeping },
+            Budget::Window { .. } | Budget::Calendar { .. } => {
+                Self::Window { end_s: budget.end_s(now), count: 0, keeping }
+            }
             Budget::Bucket(_) => Self::Bucket { tat: 0 },
         }
     }
 
     /// The counter as it stands now: a window that is over starts from zero.
     ///
-    /// When the wall clock has stepped back by less than a window, the later window goes on, so that none starts from zero twice. After a
-    /// larger step it starts afresh: the clock was wrong before, and a key must not stay refused until that wrong time comes.
+    /// When the wall clock has stepped back by less than a window, the later window goes on, so
+    /// that none starts from zero twice. After a larger step it starts afresh: the clock was wrong
+    /// before, and a key must not stay refused until that wrong time comes.
     pub(super) fn at(&self, budget: &Budget, now: Now) -> Self {
         match (self, budget) {
-            (Self::Window { end_s, .. }, Budget::Calendar { .. }) if budget.is_surely_in(*end_s, now) => *self,
+            (Self::Window { end_s, .. }, Budget::Calendar { .. })
+                if budget.is_surely_in(*end_s, now) =>
+            {
+                *self
+            }
             (Self::Window { end_s, .. }, Budget::Window { .. } | Budget::Calendar { .. }) => {
                 let current = budget.end_s(now);
-                let goes_on = *end_s >= current && u64::from(*end_s - current) <= budget.longest_s();
+                let goes_on =
+                    *end_s >= current && u64::from(*end_s - current) <= budget.longest_s();
                 if goes_on { *self } else { Self::fresh(budget, now) }
             }
-            (Self::Bucket { tat }, Budget::Bucket(limit)) => Self::Bucket { tat: limit.adopt(*tat, now.steady_ns) },
+            (Self::Bucket { tat }, Budget::Bucket(limit)) => {
+                Self::Bucket { tat: limit.adopt(*tat, now.steady_ns) }
+            }
             _ => Self::fresh(budget, now),
         }
     }
 
     /// Charges an ask, as far as its mode charges it, and says what it came to.
     ///
-    /// In [`Mode::Each`] a window behaves as the reference does: a refused ask is counted too, and a peek looks at what was counted so far.
-    /// In [`Mode::AllOrNothing`] and for buckets a peek decides as one hit would.
+    /// In [`Mode::Each`] a window behaves as the reference does: a refused ask is counted too, and
+    /// a peek looks at what was counted so far. In [`Mode::AllOrNothing`] and for buckets a peek
+    /// decides as one hit would.
     pub(super) fn charge(&mut self, ask: &Ask<'_>, mode: Mode, now: Now) -> Standing {
         match (self, &ask.budget) {
-            (Self::Window { end_s, count, .. }, Budget::Window { limit, .. } | Budget::Calendar { limit, .. }) => {
+            (
+                Self::Window { end_s, count, .. },
+                Budget::Window { limit, .. } | Budget::Calendar { limit, .. },
+            ) => {
                 let before = *count;
-                *count = if ask.negative { before.saturating_sub(ask.hits) } else { before.saturating_add(ask.hits) };
+                *count = if ask.negative {
+                    before.saturating_sub(ask.hits)
+                } else {
+                    before.saturating_add(ask.hits)
+                };
                 let compared = match mode {
                     Mode::AllOrNothing if ask.hits == 0 => count.saturating_add(1),
                     _ => *count,
                 };
                 let over = !ask.negative && compared > *limit;
-                Standing { over, before, after: *count, remaining: limit.saturating_sub(*count), reset_ns: until_end_ns(*end_s, now) }
+                Standing {
+                    over,
+                    before,
+                    after: *count,
+                    remaining: limit.saturating_sub(*count),
+                    reset_ns: until_end_ns(*end_s, now),
+                }
             }
-            (Self::Bucket { tat }, Budget::Bucket(limit)) => charge_bucket(tat, limit, ask, now.steady_ns),
+            (Self::Bucket { tat }, Budget::Bucket(limit)) => {
+                charge_bucket(tat, limit, ask, now.steady_ns)
+            }
             // `at` never leaves a counter of another kind than its budget.
             (counter, budget) => {
                 *counter = Self::fresh(budget, now);
@@ -160,19 +190,26 @@ impl Counter {
     /// What stands where the request of this ask was refused, and so nothing of it charged.
     pub(super) fn without(&self, ask: &Ask<'_>, would_be: Standing, now: Now) -> Standing {
         let remaining = match (self, &ask.budget) {
-            (Self::Window { count, .. }, Budget::Window { limit, .. } | Budget::Calendar { limit, .. }) => limit.saturating_sub(*count),
+            (
+                Self::Window { count, .. },
+                Budget::Window { limit, .. } | Budget::Calendar { limit, .. },
+            ) => limit.saturating_sub(*count),
             (Self::Bucket { tat }, Budget::Bucket(limit)) => limit.remaining(*tat, now.steady_ns),
             _ => 0,
         };
         Standing { remaining, ..would_be }
     }
 
-    /// Takes over the state that `next` has come to. Is there a change that the ledger should hear of, and is not about to?
+    /// Takes over the state that `next` has come to. Is there a change that the ledger should hear
+    /// of, and is not about to?
     pub(super) fn advance(&mut self, next: Self) -> bool {
         let before = *self;
         *self = next;
         match (before, self) {
-            (Self::Window { end_s: old_end_s, count: old, keeping: known }, Self::Window { end_s, count, keeping }) => {
+            (
+                Self::Window { end_s: old_end_s, count: old, keeping: known },
+                Self::Window { end_s, count, keeping },
+            ) => {
                 *keeping = Keeping { long: keeping.long, ..known };
                 (old_end_s, old) != (*end_s, *count) && keeping.list()
             }
@@ -213,7 +250,13 @@ fn charge_bucket(tat: &mut u64, limit: &RateLimit, ask: &Ask<'_>, now_ns: u64) -
     if ask.negative {
         *tat = limit.give_back(*tat, now_ns, ask.hits);
         let remaining = limit.remaining(*tat, now_ns);
-        return Standing { over: false, before, after: limit.burst() - remaining, remaining, reset_ns: limit.reset_after_ns(*tat, now_ns) };
+        return Standing {
+            over: false,
+            before,
+            after: limit.burst() - remaining,
+            remaining,
+            reset_ns: limit.reset_after_ns(*tat, now_ns),
+        };
     }
     let (over, reset_ns) = match limit.check(*tat, now_ns, ask.hits.max(1)) {
         Answer::Pass { tat: charged } => {
@@ -225,7 +268,13 @@ fn charge_bucket(tat: &mut u64, limit: &RateLimit, ask: &Ask<'_>, now_ns: u64) -
         Answer::NotUntil { at_ns } => (true, at_ns - now_ns),
         Answer::Never => (true, limit.reset_after_ns(*tat, now_ns)),
     };
-    Standing { over, before, after: before.saturating_add(ask.hits), remaining: limit.remaining(*tat, now_ns), reset_ns }
+    Standing {
+        over,
+        before,
+        after: before.saturating_add(ask.hits),
+        remaining: limit.remaining(*tat, now_ns),
+        reset_ns,
+    }
 }
 
 /// The bit that no length of a window has.

@@ -1,6 +1,8 @@
-//! A rate-limit request decided: which rules its descriptors meet, what their counters say, and what that makes of the request.
+//! A rate-limit request decided: which rules its descriptors meet, what their counters say, and
+//! what that makes of the request.
 //!
-//! The tables are those of the reference service (`envoyproxy/ratelimit`); what it gets wrong on purpose or by accident is noted where we differ.
+//! The tables are those of the reference service (`envoyproxy/ratelimit`); what it gets wrong on
+//! purpose or by accident is noted where we differ.
 
 use std::sync::Arc;
 
@@ -51,7 +53,12 @@ pub type Statuses<'r, 'q> = SmallVec<[Status<'r, 'q>; 4]>;
 
 impl<'r, 'q> Decision<'r, 'q> {
     fn of(over: bool, modes: Modes, statuses: Statuses<'r, 'q>) -> Self {
-        Self { over_limit: over && !modes.shadow_mode, shadowed: over && modes.shadow_mode, domain_found: true, statuses }
+        Self {
+            over_limit: over && !modes.shadow_mode,
+            shadowed: over && modes.shadow_mode,
+            domain_found: true,
+            statuses,
+        }
     }
 }
 
@@ -59,7 +66,8 @@ impl<'r, 'q> Decision<'r, 'q> {
 #[derive(Debug)]
 pub struct Status<'r, 'q> {
     pub over_limit: bool,
-    /// It counts as a quota in the overall answer: only when all quotas are over is the request over.
+    /// It counts as a quota in the overall answer: only when all quotas are over is the request
+    /// over.
     pub quota: bool,
     pub met: Met<'r, 'q>,
 }
@@ -100,7 +108,8 @@ enum Candidate<'r, 'q> {
 }
 
 impl Candidate<'_, '_> {
-    /// What the hits are charged to, where they outlive crashes. A limit that the request brings along never does.
+    /// What the hits are charged to, where they outlive crashes. A limit that the request brings
+    /// along never does.
     fn durable(&self) -> Option<&CompiledQuota> {
         let Self::Limit { matched: Some(matched), .. } = self else { return None };
         matched.rule.durable.as_deref()
@@ -108,7 +117,8 @@ impl Candidate<'_, '_> {
 }
 
 impl RuleEngine {
-    /// Decides a request in `domain` and charges what it is charged. Durable rules admit nothing: see [`Self::decide_with`].
+    /// Decides a request in `domain` and charges what it is charged. Durable rules admit nothing:
+    /// see [`Self::decide_with`].
     pub fn decide<'r, 'q>(
         &self,
         rules: &'r RuleSet,
@@ -117,7 +127,8 @@ impl RuleEngine {
         modes: Modes,
         now: Now,
     ) -> Decision<'r, 'q> {
-        self.decide_with(&NoCounters, rules, domain_name, descriptors, modes, now).unwrap_or_else(|never| match never {})
+        self.decide_with(&NoCounters, rules, domain_name, descriptors, modes, now)
+            .unwrap_or_else(|never| match never {})
     }
 
     /// Decides a request in `domain` and charges what it is charged, durable rules by `counters`.
@@ -134,17 +145,27 @@ impl RuleEngine {
         now: Now,
     ) -> Result<Decision<'r, 'q>, C::Wait> {
         let Some(domain) = rules.domain(domain_name) else {
-            let statuses = descriptors.iter().map(|_| Status { over_limit: false, quota: modes.quota_mode, met: Met::Nothing }).collect();
-            return Ok(Decision { over_limit: false, shadowed: false, domain_found: false, statuses });
+            let statuses = descriptors
+                .iter()
+                .map(|_| Status { over_limit: false, quota: modes.quota_mode, met: Met::Nothing })
+                .collect();
+            return Ok(Decision {
+                over_limit: false,
+                shadowed: false,
+                domain_found: false,
+                statuses,
+            });
         };
         let alone = descriptors.len() == 1 || !modes.stop_when_over_limit;
         if alone && !domain.all_or_nothing() && !domain.has_durable() && !domain.has_replacing() {
             return Ok(self.decide_each(domain, descriptors, modes, now));
         }
-        let mut candidates: SmallVec<[Candidate<'r, 'q>; 4]> = descriptors.iter().map(|descriptor| candidate(domain, descriptor)).collect();
+        let mut candidates: SmallVec<[Candidate<'r, 'q>; 4]> =
+            descriptors.iter().map(|descriptor| candidate(domain, descriptor)).collect();
         drop_replaced(&mut candidates);
 
-        let (memory, durable) = self.charge_candidates(counters, domain, &candidates, descriptors, modes, now)?;
+        let (memory, durable) =
+            self.charge_candidates(counters, domain, &candidates, descriptors, modes, now)?;
         let over = overall(flags(&candidates, &memory, &durable, modes));
         let statuses = {
             let mut standings = InOrder { memory: memory.iter(), durable: durable.iter() };
@@ -154,7 +175,11 @@ impl RuleEngine {
                 .map(|(candidate, descriptor)| {
                     let standing = standings.of(&candidate).copied();
                     let (over_limit, quota) = status_flags(&candidate, standing.as_ref(), modes);
-                    Status { over_limit, quota, met: met(candidate, standing, descriptor, over_limit) }
+                    Status {
+                        over_limit,
+                        quota,
+                        met: met(candidate, standing, descriptor, over_limit),
+                    }
                 })
                 .collect()
         };
@@ -162,20 +187,31 @@ impl RuleEngine {
     }
 
     /// The descriptors one after the other: none has a say in another.
-    fn decide_each<'r, 'q>(&self, domain: &'r Domain, descriptors: &'q [Descriptor<'_>], modes: Modes, now: Now) -> Decision<'r, 'q> {
+    fn decide_each<'r, 'q>(
+        &self,
+        domain: &'r Domain,
+        descriptors: &'q [Descriptor<'_>],
+        modes: Modes,
+        now: Now,
+    ) -> Decision<'r, 'q> {
         let mut statuses = Statuses::with_capacity(descriptors.len());
         for descriptor in descriptors {
             let candidate = candidate(domain, descriptor);
-            let standing = self.ask(domain, &candidate, descriptor).map(|ask| self.charge_one(&ask, now));
+            let standing =
+                self.ask(domain, &candidate, descriptor).map(|ask| self.charge_one(&ask, now));
             let (over_limit, quota) = status_flags(&candidate, standing.as_ref(), modes);
-            statuses.push(Status { over_limit, quota, met: met(candidate, standing, descriptor, over_limit) });
+            statuses.push(Status {
+                over_limit,
+                quota,
+                met: met(candidate, standing, descriptor, over_limit),
+            });
         }
         let over = overall(statuses.iter().map(|status| (status.over_limit, status.quota)));
         Decision::of(over, modes, statuses)
     }
 
-    /// The standings of the counters in memory, and of those that are durable. The latter are charged first, under the locks of the former
-    /// where all belong together.
+    /// The standings of the counters in memory, and of those that are durable. The latter are
+    /// charged first, under the locks of the former where all belong together.
     fn charge_candidates<C: DurableCounters>(
         &self,
         counters: &C,
@@ -186,8 +222,12 @@ impl RuleEngine {
         now: Now,
     ) -> Result<(Standings, Standings), C::Wait> {
         let pairs = || candidates.iter().zip(descriptors);
-        let asks: SmallVec<[Ask<'_>; 4]> = pairs().filter_map(|(candidate, descriptor)| self.ask(domain, candidate, descriptor)).collect();
-        let refused = |memory: &[Standing], durable: &[Standing]| !modes.shadow_mode && overall(flags(candidates, memory, durable, modes));
+        let asks: SmallVec<[Ask<'_>; 4]> = pairs()
+            .filter_map(|(candidate, descriptor)| self.ask(domain, candidate, descriptor))
+            .collect();
+        let refused = |memory: &[Standing], durable: &[Standing]| {
+            !modes.shadow_mode && overall(flags(candidates, memory, durable, modes))
+        };
         // Durable counters never charge a refusal.
         let mode = match (domain.all_or_nothing(), modes.stop_when_over_limit) {
             (true, _) => Mode::AllOrNothing,
@@ -196,10 +236,14 @@ impl RuleEngine {
             (false, false) => Mode::Each,
         };
         if !domain.has_durable() {
-            return Ok((self.charge(&asks, mode, now, |memory| refused(memory, &[])), Standings::new()));
+            return Ok((
+                self.charge(&asks, mode, now, |memory| refused(memory, &[])),
+                Standings::new(),
+            ));
         }
-        let durable: SmallVec<[DurableAsk<'_>; 4]> =
-            pairs().filter_map(|(candidate, descriptor)| self.durable_ask(domain, candidate, descriptor)).collect();
+        let durable: SmallVec<[DurableAsk<'_>; 4]> = pairs()
+            .filter_map(|(candidate, descriptor)| self.durable_ask(domain, candidate, descriptor))
+            .collect();
         if mode == Mode::Each {
             let durable = counters.charge(&durable, mode, now, &mut |_| false)?;
             return Ok((self.charge(&asks, mode, now, |_| false), durable));
@@ -217,22 +261,47 @@ impl RuleEngine {
     }
 
     #[inline]
-    fn ask<'a>(&'a self, domain: &'a Domain, candidate: &'a Candidate<'_, '_>, descriptor: &'a Descriptor<'_>) -> Option<Ask<'a>> {
+    fn ask<'a>(
+        &'a self,
+        domain: &'a Domain,
+        candidate: &'a Candidate<'_, '_>,
+        descriptor: &'a Descriptor<'_>,
+    ) -> Option<Ask<'a>> {
         let Candidate::Limit { budget, .. } = candidate else { return None };
         if candidate.durable().is_some() {
             return None;
         }
-        Some(self.identify(domain, candidate, descriptor).ask(*budget, descriptor.hits, descriptor.negative))
+        Some(self.identify(domain, candidate, descriptor).ask(
+            *budget,
+            descriptor.hits,
+            descriptor.negative,
+        ))
     }
 
-    fn durable_ask<'a>(&self, domain: &'a Domain, candidate: &'a Candidate<'_, '_>, descriptor: &Descriptor<'_>) -> Option<DurableAsk<'a>> {
+    fn durable_ask<'a>(
+        &self,
+        domain: &'a Domain,
+        candidate: &'a Candidate<'_, '_>,
+        descriptor: &Descriptor<'_>,
+    ) -> Option<DurableAsk<'a>> {
         let quota = candidate.durable()?;
         let counter = self.identify(domain, candidate, descriptor).name();
-        Some(DurableAsk { counter, domain: domain.name(), quota, hits: descriptor.hits, negative: descriptor.negative })
+        Some(DurableAsk {
+            counter,
+            domain: domain.name(),
+            quota,
+            hits: descriptor.hits,
+            negative: descriptor.negative,
+        })
     }
 
     #[inline]
-    fn identify<'a>(&'a self, domain: &'a Domain, candidate: &'a Candidate<'_, '_>, descriptor: &'a Descriptor<'_>) -> Identity<'a> {
+    fn identify<'a>(
+        &'a self,
+        domain: &'a Domain,
+        candidate: &'a Candidate<'_, '_>,
+        descriptor: &'a Descriptor<'_>,
+    ) -> Identity<'a> {
         let mut identity = self.identity(domain.name().as_bytes());
         match candidate {
             Candidate::Limit { matched: Some(matched), .. } => {
@@ -241,7 +310,8 @@ impl RuleEngine {
                     identity.level(pieces, levels.next().map(String::as_bytes).unwrap_or_default());
                 });
             }
-            // The same identity as a rule of that unit over the same entries: they share a count, as they do in the reference.
+            // The same identity as a rule of that unit over the same entries: they share a count,
+            // as they do in the reference.
             _ => {
                 for (key, value) in &descriptor.entries {
                     identity.level(&[key, b"_", value], key);
@@ -260,15 +330,20 @@ fn candidate<'r, 'q>(domain: &'r Domain, descriptor: &'q Descriptor<'_>) -> Cand
         None => Candidate::Nothing,
         Some(matched) => match matched.rule.limit {
             Limit::Unlimited => Candidate::Unlimited(matched.rule),
-            Limit::Window(per) => Candidate::Limit { per, budget: window(per), matched: Some(matched) },
+            Limit::Window(per) => {
+                Candidate::Limit { per, budget: window(per), matched: Some(matched) }
+            }
             Limit::Calendar(per) => {
-                let budget = Budget::Calendar { limit: per.requests.into(), unit: per.unit.period() };
+                let budget =
+                    Budget::Calendar { limit: per.requests.into(), unit: per.unit.period() };
                 Candidate::Limit { per, budget, matched: Some(matched) }
             }
             Limit::Bucket { per, burst } => {
                 let period_ns = per.seconds().saturating_mul(SECOND_NS);
-                // A bucket that gives nothing is a window that allows nothing. Loading has refused every other rate that makes no bucket.
-                let budget = RateLimit::new(per.requests.into(), period_ns, burst.into()).map_or_else(|_| window(per), Budget::Bucket);
+                // A bucket that gives nothing is a window that allows nothing. Loading has refused
+                // every other rate that makes no bucket.
+                let budget = RateLimit::new(per.requests.into(), period_ns, burst.into())
+                    .map_or_else(|_| window(per), Budget::Bucket);
                 Candidate::Limit { per, budget, matched: Some(matched) }
             }
         },
@@ -282,7 +357,9 @@ fn window(per: PerUnit) -> Budget {
 /// A limit whose name another matched limit of the same request replaces is as if it was not there.
 fn drop_replaced(candidates: &mut [Candidate<'_, '_>]) {
     let rule = |candidate: &Candidate<'_, '_>| match candidate {
-        Candidate::Limit { matched, .. } => matched.as_ref().map(|matched| Arc::clone(matched.rule)),
+        Candidate::Limit { matched, .. } => {
+            matched.as_ref().map(|matched| Arc::clone(matched.rule))
+        }
         _ => None,
     };
     let replaces = |candidate: &Candidate<'_, '_>| match candidate {
@@ -297,12 +374,16 @@ fn drop_replaced(candidates: &mut [Candidate<'_, '_>]) {
     for candidate in candidates.iter() {
         match candidate {
             Candidate::Unlimited(rule) => replaced.extend(rule.replaces.iter().cloned()),
-            Candidate::Limit { matched: Some(matched), .. } => replaced.extend(matched.rule.replaces.iter().cloned()),
+            Candidate::Limit { matched: Some(matched), .. } => {
+                replaced.extend(matched.rule.replaces.iter().cloned())
+            }
             _ => {}
         }
     }
     for candidate in candidates {
-        if rule(candidate).is_some_and(|rule| !rule.name.is_empty() && replaced.contains(&rule.name)) {
+        if rule(candidate)
+            .is_some_and(|rule| !rule.name.is_empty() && replaced.contains(&rule.name))
+        {
             *candidate = Candidate::Nothing;
         }
     }
@@ -336,9 +417,14 @@ fn flags<'c>(
 }
 
 /// Is the descriptor over its limit, and does it count as a quota?
-fn status_flags(candidate: &Candidate<'_, '_>, standing: Option<&Standing>, modes: Modes) -> (bool, bool) {
+fn status_flags(
+    candidate: &Candidate<'_, '_>,
+    standing: Option<&Standing>,
+    modes: Modes,
+) -> (bool, bool) {
     match candidate {
-        // In the reference a descriptor without a limit is a quota that passes, where all rules are in quota mode.
+        // In the reference a descriptor without a limit is a quota that passes, where all rules are
+        // in quota mode.
         Candidate::Nothing => (false, modes.quota_mode),
         Candidate::Unlimited(_) => (false, false),
         Candidate::Limit { matched, .. } => {
@@ -366,7 +452,12 @@ fn overall(statuses: impl Iterator<Item = (bool, bool)>) -> bool {
     quotas > 0 && quotas == quotas_over
 }
 
-fn met<'r, 'q>(candidate: Candidate<'r, 'q>, standing: Option<Standing>, descriptor: &Descriptor<'_>, over_limit: bool) -> Met<'r, 'q> {
+fn met<'r, 'q>(
+    candidate: Candidate<'r, 'q>,
+    standing: Option<Standing>,
+    descriptor: &Descriptor<'_>,
+    over_limit: bool,
+) -> Met<'r, 'q> {
     match (candidate, standing) {
         (Candidate::Limit { per, matched, .. }, Some(standing)) => Met::Limit(LimitMet {
             per,
@@ -381,7 +472,8 @@ fn met<'r, 'q>(candidate: Candidate<'r, 'q>, standing: Option<Standing>, descrip
     }
 }
 
-/// The unit of an override, by its number in `envoy.type.v3.RateLimitUnit`; 7 is a week, as the reference reads it.
+/// The unit of an override, by its number in `envoy.type.v3.RateLimitUnit`; 7 is a week, as the
+/// reference reads it.
 pub fn override_unit(number: i32) -> Option<Unit> {
     Some(match number {
         1 => Unit::Second,

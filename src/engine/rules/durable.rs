@@ -9,7 +9,8 @@ use crate::decide::time::Now;
 /// One counter of a durable rule, and what is asked of it.
 #[derive(Clone, Copy, Debug)]
 pub struct DurableAsk<'a> {
-    /// Names the counter within its domain. The same in every run of an engine with the same secret.
+    /// Names the counter within its domain. The same in every run of an engine with the same
+    /// secret.
     pub counter: [u8; 16],
     pub domain: &'a str,
     /// What it is charged to.
@@ -25,8 +26,9 @@ pub trait DurableCounters {
     /// What has to happen before these counters can be asked.
     type Wait;
 
-    /// Decides all asks and charges them: in [`Mode::Each`] those that are not over, in [`Mode::AllOrNothing`] the same unless `refuses` says
-    /// of the standings that the request is refused. It may be consulted more than once; its last answer is the one.
+    /// Decides all asks and charges them: in [`Mode::Each`] those that are not over, in
+    /// [`Mode::AllOrNothing`] the same unless `refuses` says of the standings that the request is
+    /// refused. It may be consulted more than once; its last answer is the one.
     ///
     /// # Errors
     /// What is needed first. Then nothing is charged.

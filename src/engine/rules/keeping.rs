@@ -1,8 +1,10 @@
-//! Windows of an hour and longer survive restarts. This side of it: which have changed since they were written last, and what is taken over
-//! at start. Somebody calls [`RuleEngine::take_changed`] every second and writes what it gives; no request waits for that.
+//! Windows of an hour and longer survive restarts. This side of it: which have changed since they
+//! were written last, and what is taken over at start. Somebody calls [`RuleEngine::take_changed`]
+//! every second and writes what it gives; no request waits for that.
 //!
-//! A counter that changes is put on a list under the lock that is held anyway, once until the list is taken, so that nobody has to look
-//! for it. What is kept has a bound: beyond it counters of further keys live in memory alone, until others end. So do overflow counters.
+//! A counter that changes is put on a list under the lock that is held anyway, once until the list
+//! is taken, so that nobody has to look for it. What is kept has a bound: beyond it counters of
+//! further keys live in memory alone, until others end. So do overflow counters.
 
 use super::counter::{Counter, Keeping};
 use super::{Fingerprint, Fingerprinter, RuleEngine};
@@ -39,7 +41,8 @@ impl Kept {
 
     /// Passes on whether a counter is dead; one that is gives its row back.
     pub(super) fn forgets(&self, counter: &Counter, dead: bool) -> bool {
-        if dead && matches!(counter, Counter::Window { keeping: Keeping { has_row: true, .. }, .. }) {
+        if dead && matches!(counter, Counter::Window { keeping: Keeping { has_row: true, .. }, .. })
+        {
             self.rows.fetch_sub(1, Ordering::Relaxed);
         }
         dead
@@ -57,21 +60,34 @@ impl Kept {
             keeping.has_row = true;
             self.rows.fetch_add(1, Ordering::Relaxed);
         }
-        Some(WindowState { fingerprint: fingerprint.to_bytes(), end_s: u64::from(*end_s), count: *count })
+        Some(WindowState {
+            fingerprint: fingerprint.to_bytes(),
+            end_s: u64::from(*end_s),
+            count: *count,
+        })
     }
 }
 
 impl RuleEngine {
-    /// An engine whose windows of an hour and longer survive it, at most `max_rows` of them at a time. `secret` must be the same in every run,
-    /// and known to nobody else. Take over what was kept with [`Self::restore`] before anything is charged.
+    /// An engine whose windows of an hour and longer survive it, at most `max_rows` of them at a
+    /// time. `secret` must be the same in every run, and known to nobody else. Take over what was
+    /// kept with [`Self::restore`] before anything is charged.
     #[must_use]
     pub fn kept(max_counters: usize, max_rows: usize, secret: &[u8; 16]) -> Self {
-        Self::with(Fingerprinter::keyed(secret, PURPOSE), max_counters, Kept { max_rows, ..Kept::default() })
+        Self::with(
+            Fingerprinter::keyed(secret, PURPOSE),
+            max_counters,
+            Kept { max_rows, ..Kept::default() },
+        )
     }
 
-    /// Takes over a window that was kept. `false`: there is no room for its counter. One that is over counts for nothing.
+    /// Takes over a window that was kept. `false`: there is no room for its counter. One that is
+    /// over counts for nothing.
     pub fn restore(&self, state: &WindowState, now: Now) -> bool {
-        let Some(end_s) = u32::try_from(state.end_s).ok().filter(|_| state.end_s > now.unix_s()) else { return true };
+        let Some(end_s) = u32::try_from(state.end_s).ok().filter(|_| state.end_s > now.unix_s())
+        else {
+            return true;
+        };
         if self.live.load(Ordering::Relaxed) >= self.max_counters {
             return false;
         }
@@ -86,18 +102,21 @@ impl RuleEngine {
         true
     }
 
-    /// Where the windows stand that have changed since the last call, in the order of their fingerprints. [`Self::put_back`] those that
-    /// could not be written.
+    /// Where the windows stand that have changed since the last call, in the order of their
+    /// fingerprints. [`Self::put_back`] those that could not be written.
     pub fn take_changed(&self) -> Vec<WindowState> {
         let mut changed = Vec::new();
         for shard in 0..self.counters.shard_count() {
-            self.counters.take_listed(shard, |fingerprint, counter| changed.extend(self.kept.take(fingerprint, counter)));
+            self.counters.take_listed(shard, |fingerprint, counter| {
+                changed.extend(self.kept.take(fingerprint, counter))
+            });
         }
         changed.sort_unstable_by_key(|state| state.fingerprint);
         changed
     }
 
-    /// These were not written: the next [`Self::take_changed`] gives them again, as they stand then.
+    /// These were not written: the next [`Self::take_changed`] gives them again, as they stand
+    /// then.
     pub fn put_back(&self, states: &[WindowState]) {
         for state in states {
             let fingerprint = Fingerprint::from_bytes(state.fingerprint);
@@ -119,7 +138,8 @@ impl RuleEngine {
         self.kept.max_rows
     }
 
-    /// Changes since the start that were not given out, because as many counters are kept as may be.
+    /// Changes since the start that were not given out, because as many counters are kept as may
+    /// be.
     pub fn unkept_changes(&self) -> u64 {
         self.kept.unkept.load(Ordering::Relaxed)
     }

@@ -48,7 +48,9 @@ fn one(engine: &RuleEngine, ask: Ask<'_>, now: Now) -> Standing {
 }
 
 fn all(engine: &RuleEngine, asks: &[Ask<'_>], now: Now) -> (bool, Standings) {
-    let standings = engine.charge(asks, Mode::AllOrNothing, now, |standings| standings.iter().any(|standing| standing.over));
+    let standings = engine.charge(asks, Mode::AllOrNothing, now, |standings| {
+        standings.iter().any(|standing| standing.over)
+    });
     (standings.iter().all(|standing| !standing.over), standings)
 }
 
@@ -56,17 +58,33 @@ fn all(engine: &RuleEngine, asks: &[Ask<'_>], now: Now) -> (bool, Standings) {
 fn a_window_counts_refused_hits_too_and_ends_on_the_second() {
     let engine = engine();
     let hit = |s| one(&engine, ask(&engine, "a", window(2, 60), 1), at(s));
-    assert_eq!(hit(0.0), Standing { over: false, before: 0, after: 1, remaining: 1, reset_ns: 60 * SECOND_NS });
-    assert_eq!(hit(0.5), Standing { over: false, before: 1, after: 2, remaining: 0, reset_ns: 60 * SECOND_NS });
-    assert_eq!(hit(59.0), Standing { over: true, before: 2, after: 3, remaining: 0, reset_ns: SECOND_NS });
-    assert_eq!(hit(59.999_999), Standing { over: true, before: 3, after: 4, remaining: 0, reset_ns: SECOND_NS });
-    assert_eq!(hit(60.0), Standing { over: false, before: 0, after: 1, remaining: 1, reset_ns: 60 * SECOND_NS });
+    assert_eq!(
+        hit(0.0),
+        Standing { over: false, before: 0, after: 1, remaining: 1, reset_ns: 60 * SECOND_NS }
+    );
+    assert_eq!(
+        hit(0.5),
+        Standing { over: false, before: 1, after: 2, remaining: 0, reset_ns: 60 * SECOND_NS }
+    );
+    assert_eq!(
+        hit(59.0),
+        Standing { over: true, before: 2, after: 3, remaining: 0, reset_ns: SECOND_NS }
+    );
+    assert_eq!(
+        hit(59.999_999),
+        Standing { over: true, before: 3, after: 4, remaining: 0, reset_ns: SECOND_NS }
+    );
+    assert_eq!(
+        hit(60.0),
+        Standing { over: false, before: 0, after: 1, remaining: 1, reset_ns: 60 * SECOND_NS }
+    );
 }
 
 #[test]
 fn weeks_start_on_the_thursday_of_the_epoch() {
     let engine = engine();
-    let standing = one(&engine, ask(&engine, "a", window(1, 7 * DAY_S), 1), Now { unix_ns: 0, steady_ns: 1 });
+    let standing =
+        one(&engine, ask(&engine, "a", window(1, 7 * DAY_S), 1), Now { unix_ns: 0, steady_ns: 1 });
     assert_eq!(standing.reset_ns, 7 * DAY_S * SECOND_NS);
 }
 
@@ -96,7 +114,10 @@ fn negative_hits_stop_at_zero() {
     let engine = engine();
     one(&engine, ask(&engine, "a", window(5, 60), 4), at(0.0));
     assert_eq!(one(&engine, give_back(&engine, "a", window(5, 60), 1), at(0.0)).remaining, 2);
-    assert_eq!(one(&engine, give_back(&engine, "a", window(5, 60), u64::MAX), at(0.0)).remaining, 5);
+    assert_eq!(
+        one(&engine, give_back(&engine, "a", window(5, 60), u64::MAX), at(0.0)).remaining,
+        5
+    );
     assert_eq!(
         one(&engine, ask(&engine, "a", window(5, 60), 5), at(0.0)),
         Standing { over: false, before: 0, after: 5, remaining: 0, reset_ns: 60 * SECOND_NS }
@@ -178,7 +199,8 @@ fn sweeping_forgets_only_what_can_refuse_nothing() {
 fn all_or_nothing_charges_no_one_when_one_refuses() {
     let engine = engine();
     let (wide, tight) = (window(10, 60), window(2, 60));
-    let both = || all(&engine, &[ask(&engine, "wide", wide, 1), ask(&engine, "tight", tight, 1)], at(0.0));
+    let both =
+        || all(&engine, &[ask(&engine, "wide", wide, 1), ask(&engine, "tight", tight, 1)], at(0.0));
     assert!(both().0);
     assert!(both().0);
     for _ in 0..5 {
@@ -187,13 +209,23 @@ fn all_or_nothing_charges_no_one_when_one_refuses() {
         assert_eq!((standings[0].over, standings[0].remaining), (false, 8));
         assert_eq!((standings[1].over, standings[1].remaining), (true, 0));
     }
-    assert!(!all(&engine, &[ask(&engine, "tight", tight, 0)], at(0.0)).0, "a peek decides as one hit would");
+    assert!(
+        !all(&engine, &[ask(&engine, "tight", tight, 0)], at(0.0)).0,
+        "a peek decides as one hit would"
+    );
 }
 
 #[test]
 fn the_same_counter_twice_in_a_request_is_charged_twice_or_not_at_all() {
     let engine = engine();
-    let twice = || all(&engine, &[ask(&engine, "a", window(3, 60), 1), ask(&engine, "a", window(3, 60), 1)], at(0.0)).0;
+    let twice = || {
+        all(
+            &engine,
+            &[ask(&engine, "a", window(3, 60), 1), ask(&engine, "a", window(3, 60), 1)],
+            at(0.0),
+        )
+        .0
+    };
     assert!(twice());
     assert!(!twice());
     assert!(all(&engine, &[ask(&engine, "a", window(3, 60), 1)], at(0.0)).0);
@@ -223,7 +255,8 @@ fn a_key_that_leaves_the_overflow_takes_its_count_along() {
     let engine = RuleEngine::new(1).unwrap();
     one(&engine, ask(&engine, "only", bucket(1, 1), 1), at(0.0));
     let budget = window(5, 60);
-    let admitted = |s| (0..10).filter(|_| !one(&engine, ask(&engine, "late", budget, 1), at(s)).over).count();
+    let admitted =
+        |s| (0..10).filter(|_| !one(&engine, ask(&engine, "late", budget, 1), at(s)).over).count();
     assert_eq!(admitted(0.0), 5);
     (0..engine.sweeps_per_round()).for_each(|_| engine.sweep(at(2.0)));
     assert_eq!(engine.live_counters(), 0);
@@ -234,9 +267,11 @@ fn a_key_that_leaves_the_overflow_takes_its_count_along() {
 
 #[test]
 fn concurrent_callers_get_exactly_the_limit() {
-    for (budget, mode) in
-        [(window(1000, 31_536_000), Mode::Each), (bucket(1, 1000), Mode::Each), (window(1000, 31_536_000), Mode::AllOrNothing)]
-    {
+    for (budget, mode) in [
+        (window(1000, 31_536_000), Mode::Each),
+        (bucket(1, 1000), Mode::Each),
+        (window(1000, 31_536_000), Mode::AllOrNothing),
+    ] {
         let engine = Arc::new(engine());
         let admitted = Arc::new(AtomicU64::new(0));
         let now = at(0.0);
@@ -251,7 +286,9 @@ fn concurrent_callers_get_exactly_the_limit() {
                         if thread % 2 == 0 {
                             asks.reverse();
                         }
-                        let standings = engine.charge(&asks, mode, now, |standings| standings.iter().any(|standing| standing.over));
+                        let standings = engine.charge(&asks, mode, now, |standings| {
+                            standings.iter().any(|standing| standing.over)
+                        });
                         if standings.iter().all(|standing| !standing.over) {
                             admitted.fetch_add(1, Ordering::Relaxed);
                         }
@@ -268,7 +305,15 @@ fn concurrent_callers_get_exactly_the_limit() {
 struct Naive(HashMap<(u8, u64), u64>);
 
 impl Naive {
-    fn ask(&mut self, key: u8, limit: u64, length_s: u64, hits: u64, negative: bool, now: Now) -> (bool, u64) {
+    fn ask(
+        &mut self,
+        key: u8,
+        limit: u64,
+        length_s: u64,
+        hits: u64,
+        negative: bool,
+        now: Now,
+    ) -> (bool, u64) {
         let count = self.0.entry((key, now.unix_s() / length_s)).or_default();
         *count = if negative { count.saturating_sub(hits) } else { *count + hits };
         (!negative && *count > limit, limit.saturating_sub(*count))
@@ -315,14 +360,28 @@ proptest! {
 #[test]
 fn where_some_are_over_those_alone_are_charged() {
     let engine = engine();
-    let asks = |a: u64, z: u64| [ask(&engine, "a", window(3, 3600), a), ask(&engine, "z", window(1, 3600), z)];
+    let asks = |a: u64, z: u64| {
+        [ask(&engine, "a", window(3, 3600), a), ask(&engine, "z", window(1, 3600), z)]
+    };
     let charge = |a, z| engine.charge(&asks(a, z), Mode::OverAlone, at(0.0), |_| false);
-    let left = |standings: &Standings| standings.iter().map(|standing| (standing.over, standing.remaining)).collect::<Vec<_>>();
+    let left = |standings: &Standings| {
+        standings.iter().map(|standing| (standing.over, standing.remaining)).collect::<Vec<_>>()
+    };
     assert_eq!(left(&charge(1, 1)), [(false, 2), (false, 0)]);
     // Over on z: a keeps what it had.
     assert_eq!(left(&charge(1, 1)), [(false, 2), (true, 0)]);
     assert_eq!(left(&charge(2, 0)), [(false, 2), (true, 0)]);
-    let a = |hits| engine.charge(&[ask(&engine, "a", window(3, 3600), hits)], Mode::OverAlone, at(0.0), |_| false)[0];
-    assert_eq!(a(2), Standing { over: false, before: 1, after: 3, remaining: 0, reset_ns: 3600 * SECOND_NS });
-    assert_eq!(a(1), Standing { over: true, before: 3, after: 4, remaining: 0, reset_ns: 3600 * SECOND_NS });
+    let a = |hits| {
+        engine.charge(&[ask(&engine, "a", window(3, 3600), hits)], Mode::OverAlone, at(0.0), |_| {
+            false
+        })[0]
+    };
+    assert_eq!(
+        a(2),
+        Standing { over: false, before: 1, after: 3, remaining: 0, reset_ns: 3600 * SECOND_NS }
+    );
+    assert_eq!(
+        a(1),
+        Standing { over: true, before: 3, after: 4, remaining: 0, reset_ns: 3600 * SECOND_NS }
+    );
 }

@@ -1,7 +1,7 @@
 //! Locks and maps under a scheduler: as much of the real ones as the engine uses.
 //!
-//! A map is one lock, where the real one has many. So it is stricter: who holds a guard of it and touches the map again is found out, whether
-//! the two keys share a shard or not.
+//! A map is one lock, where the real one has many. So it is stricter: who holds a guard of it and
+//! touches the map again is found out, whether the two keys share a shard or not.
 #![allow(clippy::unwrap_used)]
 
 use std::borrow::Borrow;
@@ -100,7 +100,11 @@ impl<K: Eq + Hash + Clone, V, S> DashMap<K, V, S> {
         self.content.write().unwrap().remove_entry(key)
     }
 
-    pub(crate) fn remove_if<Q: Eq + Hash + ?Sized>(&self, key: &Q, wanted: impl FnOnce(&K, &V) -> bool) -> Option<(K, V)>
+    pub(crate) fn remove_if<Q: Eq + Hash + ?Sized>(
+        &self,
+        key: &Q,
+        wanted: impl FnOnce(&K, &V) -> bool,
+    ) -> Option<(K, V)>
     where
         K: Borrow<Q>,
     {
@@ -109,7 +113,11 @@ impl<K: Eq + Hash + Clone, V, S> DashMap<K, V, S> {
         if remove { content.remove_entry(key) } else { None }
     }
 
-    pub(crate) fn remove_if_mut<Q: Eq + Hash + ?Sized>(&self, key: &Q, wanted: impl FnOnce(&K, &mut V) -> bool) -> Option<(K, V)>
+    pub(crate) fn remove_if_mut<Q: Eq + Hash + ?Sized>(
+        &self,
+        key: &Q,
+        wanted: impl FnOnce(&K, &mut V) -> bool,
+    ) -> Option<(K, V)>
     where
         K: Borrow<Q>,
     {
@@ -217,7 +225,8 @@ impl<'m, K: Eq + Hash, V> RefMut<'m, K, V> {
         &self.key
     }
 
-    /// Others may read from now on. Here they wait all the same: there is no way to let go of a half.
+    /// Others may read from now on. Here they wait all the same: there is no way to let go of a
+    /// half.
     pub(crate) fn downgrade(self) -> Ref<'m, K, V> {
         Ref { guard: Guard::Write(self.content), key: self.key }
     }

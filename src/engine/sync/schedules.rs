@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use shuttle::scheduler::{DfsScheduler, PctScheduler, RandomScheduler, Scheduler};
 use shuttle::{Config, FailurePersistence, Runner};
 
-/// Orders that are tried by each of the two ways of choosing them; `TOLLGATE_SCHEDULES` says how many.
+/// Orders that are tried by each of the two ways of choosing them; `TOLLGATE_SCHEDULES` says how
+/// many.
 fn many() -> usize {
     std::env::var("TOLLGATE_SCHEDULES").map_or(2_000, |text| text.parse().unwrap())
 }
@@ -33,7 +34,8 @@ pub(crate) fn many_orders(what: &str, scene: Scene) {
     println!("{what}: {} schedules", random + unlucky);
 }
 
-/// The scene is wrong: some order must show it, and none does in which each thread runs as far as it can. Gives what it said.
+/// The scene is wrong: some order must show it, and none does in which each thread runs as far as
+/// it can. Gives what it said.
 pub(crate) fn found_out(what: &str, scene: Scene) -> String {
     run(PctScheduler::new_from_seed(5, 1, 20), scene);
     let tried = Arc::new(AtomicU64::new(0));
@@ -45,7 +47,10 @@ pub(crate) fn found_out(what: &str, scene: Scene) -> String {
     let tried = tried.load(Ordering::SeqCst);
     let Err(said) = ran else { panic!("{what}: {tried} schedules, and none shows the mistake") };
     println!("{what}: found out by schedule {tried}");
-    let said = said.downcast_ref::<String>().cloned().or_else(|| said.downcast_ref::<&str>().map(|&text| text.to_owned()));
+    let said = said
+        .downcast_ref::<String>()
+        .cloned()
+        .or_else(|| said.downcast_ref::<&str>().map(|&text| text.to_owned()));
     said.unwrap_or_default()
 }
 

@@ -1,5 +1,6 @@
-//! The entries of one shard: slots in a row, an entry in the first that is free from its own place on. Looking for an entry touches the one
-//! or two cache lines that it is in, and nothing beside them. No more than three quarters of the slots are used.
+//! The entries of one shard: slots in a row, an entry in the first that is free from its own place
+//! on. Looking for an entry touches the one or two cache lines that it is in, and nothing beside
+//! them. No more than three quarters of the slots are used.
 
 use super::Fingerprint;
 

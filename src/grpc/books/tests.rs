@@ -35,9 +35,14 @@ impl Site {
         };
         let holder = file.join(1).unwrap();
         let faults: Faults = Arc::new(Mutex::new(Box::new(fault)));
-        let ledger = Arc::new(FaultyLedger::new(Arc::new(file), move |number| (faults.lock())(number)));
+        let ledger =
+            Arc::new(FaultyLedger::new(Arc::new(file), move |number| (faults.lock())(number)));
         let thread = Arc::new(LedgerThread::start(ledger.clone(), 16).unwrap());
-        let own = Settings { epoch: holder.epoch, lease: Some(LeaseSettings::default()), ..Settings::new([1; 32], [2; 16]) };
+        let own = Settings {
+            epoch: holder.epoch,
+            lease: Some(LeaseSettings::default()),
+            ..Settings::new([1; 32], [2; 16])
+        };
         let engine = Arc::new(PlanEngine::new(own));
         let desk = Desk::new(engine.clone(), thread, holder, Clock::from_fn(|| NOW));
         let catalog = Arc::new(CatalogStore::new(HashKey([3; 32]), None));
@@ -52,7 +57,12 @@ impl Site {
 
     /// Units that were granted in all, as the file says.
     fn granted(&self) -> i64 {
-        self.ledger.usage(&LedgerScope::All, 0, u64::MAX).unwrap().iter().map(|row| row.granted).sum()
+        self.ledger
+            .usage(&LedgerScope::All, 0, u64::MAX)
+            .unwrap()
+            .iter()
+            .map(|row| row.granted)
+            .sum()
     }
 }
 
@@ -61,7 +71,15 @@ fn key(message: &[u8]) -> RequestKey {
 }
 
 fn grant(change: Change, request: Option<RequestKey>) -> Grant {
-    Grant { subscriber: "acme".into(), key: None, plan: "gold".into(), entitlement: "all".into(), quota: "q".into(), change, request }
+    Grant {
+        subscriber: "acme".into(),
+        key: None,
+        plan: "gold".into(),
+        entitlement: "all".into(),
+        quota: "q".into(),
+        change,
+        request,
+    }
 }
 
 fn two() -> Grant {
@@ -73,10 +91,14 @@ fn broken() -> LedgerError {
 }
 
 #[tokio::test]
-async fn a_grant_whose_answer_was_lost_or_an_error_is_made_once_and_answered_alike_also_after_a_restart() {
-    for fault in [|| Fault::None, || Fault::Before(broken()), || Fault::After(broken()), || Fault::Die] {
+async fn a_grant_whose_answer_was_lost_or_an_error_is_made_once_and_answered_alike_also_after_a_restart()
+ {
+    for fault in
+        [|| Fault::None, || Fault::Before(broken()), || Fault::After(broken()), || Fault::Die]
+    {
         let folder = TempDir::new().unwrap();
-        let site = Site::start(&folder, move |number| if number == 1 { fault() } else { Fault::None });
+        let site =
+            Site::start(&folder, move |number| if number == 1 { fault() } else { Fault::None });
         let _first = site.books.grant(two(), NOW).await;
         let retried = site.books.grant(two(), NOW).await;
         drop(site);
@@ -88,7 +110,9 @@ async fn a_grant_whose_answer_was_lost_or_an_error_is_made_once_and_answered_ali
         }
         assert_eq!(site.books.granted_before(&key(b"two"), NOW).await, Ok(Some(again)));
         let other = site.books.granted_before(&key(b"other"), NOW).await;
-        assert!(matches!(other, Err(BooksError::Invalid(mistakes)) if mistakes[0].field == "request_id"));
+        assert!(
+            matches!(other, Err(BooksError::Invalid(mistakes)) if mistakes[0].field == "request_id")
+        );
     }
 }
 
@@ -105,7 +129,8 @@ async fn a_grant_whose_caller_gives_up_is_made_once_however_often_it_is_asked_fo
         () = std::future::ready(()) => {}
     }
     // It was begun, and its caller is gone. Two retries at once wait behind it.
-    let retries = async { tokio::join!(site.books.grant(two(), NOW), site.books.grant(two(), NOW)) };
+    let retries =
+        async { tokio::join!(site.books.grant(two(), NOW), site.books.grant(two(), NOW)) };
     let opened = async {
         while site.ledger.commits() == 0 {
             tokio::task::yield_now().await;
@@ -123,10 +148,16 @@ async fn another_grant_under_the_name_is_refused_and_makes_nothing() {
     let site = Site::start(&folder, |_| Fault::None);
     site.books.grant(two(), NOW).await.unwrap();
     let other = site.books.grant(grant(Change::Add(3), Some(key(b"three"))), NOW).await;
-    assert!(matches!(other, Err(BooksError::Invalid(mistakes)) if mistakes[0].field == "request_id"));
+    assert!(
+        matches!(other, Err(BooksError::Invalid(mistakes)) if mistakes[0].field == "request_id")
+    );
     assert_eq!(site.granted(), 2);
     let unnamed = site.books.grant(grant(Change::Add(2), None), NOW).await.unwrap();
-    assert_eq!((unnamed.granted, unnamed.remaining, site.granted()), (4, 7, 4), "without a name each is another");
+    assert_eq!(
+        (unnamed.granted, unnamed.remaining, site.granted()),
+        (4, 7, 4),
+        "without a name each is another"
+    );
 }
 
 #[tokio::test]

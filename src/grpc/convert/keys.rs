@@ -11,7 +11,15 @@ use crate::grpc::pb::tollgate as pb;
 use super::mask::Mask;
 use super::{about, instant, timestamp};
 
-const EDITABLE: &[&str] = &["subscriber", "display_name", "description", "labels", "enabled", "not_before", "expire_time"];
+const EDITABLE: &[&str] = &[
+    "subscriber",
+    "display_name",
+    "description",
+    "labels",
+    "enabled",
+    "not_before",
+    "expire_time",
+];
 
 /// The API key that a message declares, or all that is wrong with it.
 pub fn api_key(wire: pb::ApiKey) -> Result<ApiKey, Vec<Invalid>> {
@@ -31,12 +39,18 @@ pub fn new_api_key(wire: pb::ApiKey) -> Result<ApiKey, Vec<Invalid>> {
     found.or_else(key)
 }
 
-/// What `current` is after an update, or all that is wrong with the update. A subscriber that is left out stays.
-pub fn updated(current: &Stored<KeyEntry>, wire: pb::ApiKey, mask: Option<FieldMask>) -> Result<ApiKey, Vec<Invalid>> {
+/// What `current` is after an update, or all that is wrong with the update. A subscriber that is
+/// left out stays.
+pub fn updated(
+    current: &Stored<KeyEntry>,
+    wire: pb::ApiKey,
+    mask: Option<FieldMask>,
+) -> Result<ApiKey, Vec<Invalid>> {
     let mut found = Mistakes::default();
     let mask = Mask::read(mask, EDITABLE, &mut found);
     let mut merged = to_wire(current);
-    let subscriber = if wire.subscriber.is_empty() { merged.subscriber.clone() } else { wire.subscriber };
+    let subscriber =
+        if wire.subscriber.is_empty() { merged.subscriber.clone() } else { wire.subscriber };
     mask.take("subscriber", &mut merged.subscriber, subscriber);
     mask.take("display_name", &mut merged.display_name, wire.display_name);
     mask.take("description", &mut merged.description, wire.description);
@@ -50,7 +64,10 @@ pub fn updated(current: &Stored<KeyEntry>, wire: pb::ApiKey, mask: Option<FieldM
 }
 
 /// The API key that a message declares, with the fields that it says; or all that is wrong.
-pub(super) fn stated(wire: pb::ApiKey, mask: Option<FieldMask>) -> Result<Stated<ApiKey>, Vec<Invalid>> {
+pub(super) fn stated(
+    wire: pb::ApiKey,
+    mask: Option<FieldMask>,
+) -> Result<Stated<ApiKey>, Vec<Invalid>> {
     let mut found = Mistakes::default();
     let fields = Mask::read_at("mask", mask, EDITABLE, &mut found).fields(&[
         (Field::DisplayName, !wire.display_name.is_empty()),

@@ -21,19 +21,28 @@ fn rate(field: &str, requests_per_second: f64, burst: Option<u64>, found: &mut M
     Rate { rate, burst }
 }
 
-pub(super) fn method_rate_limits(wire: Vec<pb::MethodRateLimit>, found: &mut Mistakes) -> Vec<MethodRate> {
+pub(super) fn method_rate_limits(
+    wire: Vec<pb::MethodRateLimit>,
+    found: &mut Mistakes,
+) -> Vec<MethodRate> {
     let one = |(i, wire): (usize, pb::MethodRateLimit)| MethodRate {
         method: wire.method.to_ascii_uppercase(),
         path: wire.path,
         target: optional_id(wire.target),
-        rate: rate(&format!("method_rate_limits[{i}]"), wire.requests_per_second, wire.burst, found),
+        rate: rate(
+            &format!("method_rate_limits[{i}]"),
+            wire.requests_per_second,
+            wire.burst,
+            found,
+        ),
         replaces_general: wire.replaces_general.unwrap_or(true),
     };
     wire.into_iter().enumerate().map(one).collect()
 }
 
 fn requests_per_second(rate: MicroRate) -> f64 {
-    // No rate has more than 2^53 millionths, and so the quotient is the double that its decimal is read as.
+    // No rate has more than 2^53 millionths, and so the quotient is the double that its decimal is
+    // read as.
     rate.0 as f64 / 1e6
 }
 

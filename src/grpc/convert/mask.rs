@@ -24,7 +24,12 @@ impl Mask {
     }
 
     /// The mask of the field `at`.
-    pub(super) fn read_at(at: &str, mask: Option<FieldMask>, editable: &[&str], found: &mut Mistakes) -> Self {
+    pub(super) fn read_at(
+        at: &str,
+        mask: Option<FieldMask>,
+        editable: &[&str],
+        found: &mut Mistakes,
+    ) -> Self {
         let paths = mask.map(|mask| mask.paths).unwrap_or_default();
         if paths.is_empty() {
             return Self::Set;
@@ -35,7 +40,10 @@ impl Mask {
         for path in &paths {
             if !editable.contains(&path.as_str()) && !NEVER_READ.contains(&path.as_str()) {
                 let shown: String = path.chars().take(64).collect();
-                found.add(at, format!("names `{shown}`, which is not one of {}", editable.join(", ")));
+                found.add(
+                    at,
+                    format!("names `{shown}`, which is not one of {}", editable.join(", ")),
+                );
             }
         }
         Self::Some(paths)
@@ -57,12 +65,16 @@ impl Mask {
         }
     }
 
-    /// The same for a rate limit: where the rate is replaced and the burst is not said, the burst stays.
+    /// The same for a rate limit: where the rate is replaced and the burst is not said, the burst
+    /// stays.
     pub(super) fn take_rate(&self, to: &mut Option<RateLimit>, from: Option<RateLimit>) {
         let rate_alone = match self {
             Self::Set => from.is_some(),
             Self::All => false,
-            Self::Some(_) => !self.replaces("rate_limit", false) && self.replaces(Field::RequestsPerSecond.path(), false),
+            Self::Some(_) => {
+                !self.replaces("rate_limit", false)
+                    && self.replaces(Field::RequestsPerSecond.path(), false)
+            }
         };
         if rate_alone {
             let burst = to.as_ref().and_then(|limit| limit.burst);

@@ -10,7 +10,9 @@ use crate::decide::plan::{CounterScope, Entitlement, Plan};
 use crate::grpc::pb::tollgate as pb;
 use pb::entitlement::CounterScope as WireScope;
 
-use super::limits::{method_rate_limits, method_rate_limits_to_wire, rate_limit, rate_limit_to_wire};
+use super::limits::{
+    method_rate_limits, method_rate_limits_to_wire, rate_limit, rate_limit_to_wire,
+};
 use super::mask::Mask;
 use super::quotas::{quota_to_wire, quotas};
 use super::{about, ids, member, texts, timestamp};
@@ -27,7 +29,11 @@ pub fn plan(wire: pb::UsagePlan) -> Result<Plan, Vec<Invalid>> {
 }
 
 /// What `current` is after an update, or all that is wrong with the update.
-pub fn updated(current: &Stored<CompiledPlan>, wire: pb::UsagePlan, mask: Option<FieldMask>) -> Result<Plan, Vec<Invalid>> {
+pub fn updated(
+    current: &Stored<CompiledPlan>,
+    wire: pb::UsagePlan,
+    mask: Option<FieldMask>,
+) -> Result<Plan, Vec<Invalid>> {
     let mut found = Mistakes::default();
     let mask = Mask::read(mask, EDITABLE, &mut found);
     let mut merged = to_wire(current);
@@ -40,7 +46,10 @@ pub fn updated(current: &Stored<CompiledPlan>, wire: pb::UsagePlan, mask: Option
 }
 
 /// The plan that a message declares, with the fields that it says; or all that is wrong.
-pub(super) fn stated(wire: pb::UsagePlan, mask: Option<FieldMask>) -> Result<Stated<Plan>, Vec<Invalid>> {
+pub(super) fn stated(
+    wire: pb::UsagePlan,
+    mask: Option<FieldMask>,
+) -> Result<Stated<Plan>, Vec<Invalid>> {
     let mut found = Mistakes::default();
     let fields = Mask::read_at("mask", mask, EDITABLE, &mut found).fields(&[
         (Field::DisplayName, !wire.display_name.is_empty()),

@@ -3,7 +3,9 @@
 use crate::decide::plan::validate::{self, Mistakes};
 use crate::decide::plan::{Charge, OnBreach, PeriodUnit, Quota, Weekday};
 use crate::grpc::pb::tollgate as pb;
-use pb::quota::{Charge as WireCharge, OnBreach as WireOnBreach, Unit as WireUnit, Weekday as WireWeekday};
+use pb::quota::{
+    Charge as WireCharge, OnBreach as WireOnBreach, Unit as WireUnit, Weekday as WireWeekday,
+};
 
 use super::member;
 
@@ -99,7 +101,11 @@ fn weekday_to_wire(weekday: Weekday) -> WireWeekday {
 }
 
 pub(super) fn quota_to_wire(quota: &Quota) -> pb::Quota {
-    let week_start = if quota.unit == PeriodUnit::Week { weekday_to_wire(quota.week_start) } else { WireWeekday::Unspecified };
+    let week_start = if quota.unit == PeriodUnit::Week {
+        weekday_to_wire(quota.week_start)
+    } else {
+        WireWeekday::Unspecified
+    };
     pb::Quota {
         name: quota.name.to_string(),
         limit: Some(quota.limit),

@@ -1,5 +1,5 @@
-//! The fields that requests about any kind of resource have. Each method has a message of its own, so that one of them can get a field more;
-//! who handles all kinds alike goes through these.
+//! The fields that requests about any kind of resource have. Each method has a message of its own,
+//! so that one of them can get a field more; who handles all kinds alike goes through these.
 
 use crate::grpc::pb::tollgate as pb;
 

@@ -23,7 +23,11 @@ pub fn subscriber(wire: pb::Subscriber) -> Result<Subscriber, Vec<Invalid>> {
 }
 
 /// What `current` is after an update, or all that is wrong with the update.
-pub fn updated(current: &Stored<Subscriber>, wire: pb::Subscriber, mask: Option<FieldMask>) -> Result<Subscriber, Vec<Invalid>> {
+pub fn updated(
+    current: &Stored<Subscriber>,
+    wire: pb::Subscriber,
+    mask: Option<FieldMask>,
+) -> Result<Subscriber, Vec<Invalid>> {
     let mut found = Mistakes::default();
     let mask = Mask::read(mask, EDITABLE, &mut found);
     let mut merged = to_wire(current);
@@ -36,7 +40,11 @@ pub fn updated(current: &Stored<Subscriber>, wire: pb::Subscriber, mask: Option<
 }
 
 /// The subscriber that a message declares, with the fields that it says; or all that is wrong.
-pub(super) fn stated(wire: pb::Subscriber, mask: Option<FieldMask>, has_keys: bool) -> Result<Stated<Subscriber>, Vec<Invalid>> {
+pub(super) fn stated(
+    wire: pb::Subscriber,
+    mask: Option<FieldMask>,
+    has_keys: bool,
+) -> Result<Stated<Subscriber>, Vec<Invalid>> {
     let mut found = Mistakes::default();
     let fields = Mask::read_at("mask", mask, DECLARABLE, &mut found).fields(&[
         (Field::DisplayName, !wire.display_name.is_empty()),

@@ -9,7 +9,9 @@ use crate::decide::plan::validate::{self, Mistakes};
 use crate::decide::plan::{OpenMethod, Target};
 use crate::grpc::pb::tollgate as pb;
 
-use super::limits::{method_rate_limits, method_rate_limits_to_wire, rate_limit, rate_limit_to_wire};
+use super::limits::{
+    method_rate_limits, method_rate_limits_to_wire, rate_limit, rate_limit_to_wire,
+};
 use super::mask::Mask;
 use super::{about, optional_id, timestamp};
 
@@ -32,7 +34,11 @@ pub fn target(wire: pb::Target) -> Result<Target, Vec<Invalid>> {
 }
 
 /// What `current` is after an update, or all that is wrong with the update.
-pub fn updated(current: &Stored<CompiledTarget>, wire: pb::Target, mask: Option<FieldMask>) -> Result<Target, Vec<Invalid>> {
+pub fn updated(
+    current: &Stored<CompiledTarget>,
+    wire: pb::Target,
+    mask: Option<FieldMask>,
+) -> Result<Target, Vec<Invalid>> {
     let mut found = Mistakes::default();
     let mask = Mask::read(mask, EDITABLE, &mut found);
     let mut merged = to_wire(current);
@@ -48,7 +54,10 @@ pub fn updated(current: &Stored<CompiledTarget>, wire: pb::Target, mask: Option<
 }
 
 /// The target that a message declares, with the fields that it says; or all that is wrong.
-pub(super) fn stated(wire: pb::Target, mask: Option<FieldMask>) -> Result<Stated<Target>, Vec<Invalid>> {
+pub(super) fn stated(
+    wire: pb::Target,
+    mask: Option<FieldMask>,
+) -> Result<Stated<Target>, Vec<Invalid>> {
     let mut found = Mistakes::default();
     let rate = wire.rate_limit.as_ref();
     let fields = Mask::read_at("mask", mask, EDITABLE, &mut found).fields(&[
@@ -66,7 +75,10 @@ pub(super) fn stated(wire: pb::Target, mask: Option<FieldMask>) -> Result<Stated
 }
 
 fn read(wire: pb::Target, found: &mut Mistakes) -> Target {
-    let open = |wire: pb::OpenMethod| OpenMethod { method: wire.method.to_ascii_uppercase(), path: wire.path };
+    let open = |wire: pb::OpenMethod| OpenMethod {
+        method: wire.method.to_ascii_uppercase(),
+        path: wire.path,
+    };
     let about = about(&wire.id, wire.display_name, wire.description, wire.labels);
     let target = Target {
         id: wire.id.into(),
@@ -83,7 +95,8 @@ fn read(wire: pb::Target, found: &mut Mistakes) -> Target {
 /// The message that shows a target.
 pub fn to_wire(stored: &Stored<CompiledTarget>) -> pb::Target {
     let target = &stored.value.target;
-    let open = |open: &OpenMethod| pb::OpenMethod { method: open.method.clone(), path: open.path.clone() };
+    let open =
+        |open: &OpenMethod| pb::OpenMethod { method: open.method.clone(), path: open.path.clone() };
     pb::Target {
         id: target.id.to_string(),
         display_name: target.about.display_name.clone(),

@@ -58,8 +58,12 @@ fn store() -> CatalogStore {
         ..pb::Target::default()
     })
     .unwrap();
-    let subscriber =
-        subscribers::subscriber(pb::Subscriber { id: "acme".into(), plans: vec!["gold".into()], ..Default::default() }).unwrap();
+    let subscriber = subscribers::subscriber(pb::Subscriber {
+        id: "acme".into(),
+        plans: vec!["gold".into()],
+        ..Default::default()
+    })
+    .unwrap();
     let now = Now { unix_ns: 1_500_000_000, steady_ns: 1 };
     let filled = store.edit(EditOptions::default(), now, |draft| {
         draft.create_plan(plans::plan(wire_plan(full())).unwrap())?;
@@ -79,7 +83,16 @@ fn what_is_shown_can_be_declared_again() {
     assert_eq!((shown.etag.as_str(), shown.revision), ("r1", 1));
     assert_eq!(shown.create_time, Some(Timestamp { seconds: 1, nanos: 500_000_000 }));
     let declared = wire_plan(full());
-    assert_eq!(pb::UsagePlan { etag: String::new(), revision: 0, create_time: None, update_time: None, ..shown.clone() }, declared);
+    assert_eq!(
+        pb::UsagePlan {
+            etag: String::new(),
+            revision: 0,
+            create_time: None,
+            update_time: None,
+            ..shown.clone()
+        },
+        declared
+    );
     assert_eq!(plans::plan(shown).unwrap(), *gold.value.plan);
 
     let orders = catalog.targets().get("orders").unwrap();
@@ -105,7 +118,10 @@ fn what_is_left_out_has_its_default() {
     assert_eq!(plan.about.display_name, "gold");
     let all = &plan.entitlements[0];
     assert_eq!(all.counter_scope, crate::decide::plan::CounterScope::Subscriber);
-    assert_eq!((all.method_rate_limits[0].method.as_str(), all.method_rate_limits[0].replaces_general), ("GET", true));
+    assert_eq!(
+        (all.method_rate_limits[0].method.as_str(), all.method_rate_limits[0].replaces_general),
+        ("GET", true)
+    );
     let quota = &all.quotas[0];
     assert_eq!(&*quota.time_zone, "UTC");
     assert_eq!(quota.week_start, crate::decide::plan::Weekday::Monday);
@@ -129,21 +145,57 @@ fn what_no_plan_can_be_is_refused_by_field() {
         (|e| e.quotas[0].unit = 0, "entitlements[0].quotas[0].unit", "is needed"),
         (|e| e.quotas[1].limit = None, "entitlements[0].quotas[1].limit", "is needed (0 refuses"),
         (|e| e.quotas[1].limit = Some(u64::MAX), "entitlements[0].quotas[1].limit", "2^53"),
-        (|e| e.quotas[1].week_start = 1, "entitlements[0].quotas[1].week_start", "only for the unit WEEK"),
-        (|e| e.quotas[0].week_start = 8, "entitlements[0].quotas[0].week_start", "no value of the number 8"),
-        (|e| e.quotas[0].on_breach = -1, "entitlements[0].quotas[0].on_breach", "no value of the number -1"),
-        (|e| e.quotas[0].charge = 3, "entitlements[0].quotas[0].charge", "no value of the number 3"),
-        (|e| e.quotas[0].count_statuses[1] = "4x4".into(), "entitlements[0].quotas[0].count_statuses[1]", "not `4x4`"),
+        (
+            |e| e.quotas[1].week_start = 1,
+            "entitlements[0].quotas[1].week_start",
+            "only for the unit WEEK",
+        ),
+        (
+            |e| e.quotas[0].week_start = 8,
+            "entitlements[0].quotas[0].week_start",
+            "no value of the number 8",
+        ),
+        (
+            |e| e.quotas[0].on_breach = -1,
+            "entitlements[0].quotas[0].on_breach",
+            "no value of the number -1",
+        ),
+        (
+            |e| e.quotas[0].charge = 3,
+            "entitlements[0].quotas[0].charge",
+            "no value of the number 3",
+        ),
+        (
+            |e| e.quotas[0].count_statuses[1] = "4x4".into(),
+            "entitlements[0].quotas[0].count_statuses[1]",
+            "not `4x4`",
+        ),
         (|e| e.counter_scope = 9, "entitlements[0].counter_scope", "no value of the number 9"),
-        (|e| e.rate_limit.as_mut().unwrap().requests_per_second = f64::NAN, "entitlements[0].rate_limit.requests_per_second", "finite"),
-        (|e| e.rate_limit.as_mut().unwrap().requests_per_second = -1.0, "entitlements[0].rate_limit.requests_per_second", "more than 0"),
-        (|e| e.rate_limit.as_mut().unwrap().burst = Some(0), "entitlements[0].rate_limit.burst", "at least 1"),
+        (
+            |e| e.rate_limit.as_mut().unwrap().requests_per_second = f64::NAN,
+            "entitlements[0].rate_limit.requests_per_second",
+            "finite",
+        ),
+        (
+            |e| e.rate_limit.as_mut().unwrap().requests_per_second = -1.0,
+            "entitlements[0].rate_limit.requests_per_second",
+            "more than 0",
+        ),
+        (
+            |e| e.rate_limit.as_mut().unwrap().burst = Some(0),
+            "entitlements[0].rate_limit.burst",
+            "at least 1",
+        ),
         (
             |e| e.method_rate_limits[1].requests_per_second = f64::INFINITY,
             "entitlements[0].method_rate_limits[1].requests_per_second",
             "finite",
         ),
-        (|e| e.method_rate_limits[0].path = String::new(), "entitlements[0].method_rate_limits[0].path", "is needed"),
+        (
+            |e| e.method_rate_limits[0].path = String::new(),
+            "entitlements[0].method_rate_limits[0].path",
+            "is needed",
+        ),
     ];
     for (spoil, field, reason) in cases {
         let mut plan = wire_plan(full());
@@ -158,7 +210,8 @@ fn what_no_plan_can_be_is_refused_by_field() {
 fn mistakes_of_every_sort_are_reported_together() {
     let mut plan = wire_plan(full());
     plan.entitlements[0].quotas[1].unit = 0;
-    plan.entitlements[0].rate_limit = Some(pb::RateLimit { requests_per_second: 0.0, burst: Some(0) });
+    plan.entitlements[0].rate_limit =
+        Some(pb::RateLimit { requests_per_second: 0.0, burst: Some(0) });
     plan.description = "x".repeat(1 << 20);
     let expected = [
         "entitlements[0].rate_limit.requests_per_second",
@@ -183,15 +236,22 @@ fn instants_have_bounds() {
         (i64::try_from(last).unwrap(), 709_551_616, None),
     ];
     for (seconds, nanos, expected) in cases {
-        let key =
-            pb::ApiKey { id: "k".into(), subscriber: "s".into(), expire_time: Some(Timestamp { seconds, nanos }), ..Default::default() };
+        let key = pb::ApiKey {
+            id: "k".into(),
+            subscriber: "s".into(),
+            expire_time: Some(Timestamp { seconds, nanos }),
+            ..Default::default()
+        };
         match (keys::api_key(key), expected) {
             (Ok(key), Some(at_ns)) => assert_eq!(key.expire_ns, Some(at_ns)),
             (Err(mistakes), None) => assert_eq!(fields(&mistakes), ["expire_time"]),
             (found, _) => panic!("{seconds} {nanos}: {found:?}"),
         }
     }
-    assert_eq!(timestamp(u64::MAX), Timestamp { seconds: i64::try_from(last).unwrap(), nanos: 709_551_615 });
+    assert_eq!(
+        timestamp(u64::MAX),
+        Timestamp { seconds: i64::try_from(last).unwrap(), nanos: 709_551_615 }
+    );
 }
 
 fn mask(paths: &[&str]) -> Option<FieldMask> {
@@ -202,21 +262,34 @@ fn mask(paths: &[&str]) -> Option<FieldMask> {
 fn a_mask_says_what_is_replaced() {
     let catalog = store().snapshot();
     let gold = catalog.plans().get("gold").unwrap();
-    let update = pb::UsagePlan { id: "gold".into(), display_name: "New".into(), ..Default::default() };
-    let named = plans::updated(gold, update.clone(), mask(&["display_name", "labels", "etag"])).unwrap();
+    let update =
+        pb::UsagePlan { id: "gold".into(), display_name: "New".into(), ..Default::default() };
+    let named =
+        plans::updated(gold, update.clone(), mask(&["display_name", "labels", "etag"])).unwrap();
     assert_eq!(named.about.display_name, "New");
-    assert!(named.about.labels.is_empty() && named.about.description == "All of it" && named.entitlements.len() == 1);
+    assert!(
+        named.about.labels.is_empty()
+            && named.about.description == "All of it"
+            && named.entitlements.len() == 1
+    );
     for none in [None, mask(&[])] {
         let set = plans::updated(gold, update.clone(), none).unwrap();
         assert_eq!(set.about.display_name, "New");
         assert!(
-            set.about.description == "All of it" && set.entitlements.len() == 1 && !set.about.labels.is_empty(),
+            set.about.description == "All of it"
+                && set.entitlements.len() == 1
+                && !set.about.labels.is_empty(),
             "what is not set stays"
         );
     }
     let replaced = plans::updated(gold, update.clone(), mask(&["*"])).unwrap();
     assert!(replaced.about.description.is_empty() && replaced.entitlements.is_empty());
-    let back = plans::updated(gold, pb::UsagePlan { id: "gold".into(), ..Default::default() }, mask(&["display_name"])).unwrap();
+    let back = plans::updated(
+        gold,
+        pb::UsagePlan { id: "gold".into(), ..Default::default() },
+        mask(&["display_name"]),
+    )
+    .unwrap();
     assert_eq!(back.about.display_name, "gold", "emptied, it is the id");
     for wrong in ["colour", "entitlements.name", "entitlements[0]", ""] {
         let mistakes = plans::updated(gold, update.clone(), mask(&["labels", wrong])).unwrap_err();
@@ -231,13 +304,21 @@ fn every_field_can_be_updated_alone() {
     let empty = pb::Target { id: "orders".into(), ..Default::default() };
     for field in ["rate_limit", "open_methods", "default_plan"] {
         let updated = targets::updated(orders, empty.clone(), mask(&[field])).unwrap();
-        let kept = [updated.rate_limit.is_some(), !updated.open_methods.is_empty(), updated.default_plan.is_some()];
+        let kept = [
+            updated.rate_limit.is_some(),
+            !updated.open_methods.is_empty(),
+            updated.default_plan.is_some(),
+        ];
         let expected = ["rate_limit", "open_methods", "default_plan"].map(|other| other != field);
         assert_eq!(kept, expected, "{field}");
     }
     let acme = catalog.subscribers().get("acme").unwrap();
-    let updated =
-        subscribers::updated(acme, pb::Subscriber { description: "d".into(), ..Default::default() }, mask(&["description"])).unwrap();
+    let updated = subscribers::updated(
+        acme,
+        pb::Subscriber { description: "d".into(), ..Default::default() },
+        mask(&["description"]),
+    )
+    .unwrap();
     assert_eq!((updated.about.description.as_str(), updated.plans.len()), ("d", 1));
 
     let key = catalog.keys().get("k").unwrap();
@@ -247,11 +328,22 @@ fn every_field_can_be_updated_alone() {
     let set = keys::updated(key, disabled.clone(), None).unwrap();
     assert!(!set.enabled && set.expire_ns.is_some() && &*set.subscriber == "acme");
     let replaced = keys::updated(key, disabled, mask(&["*"])).unwrap();
-    assert!(!replaced.enabled && replaced.expire_ns.is_none() && &*replaced.subscriber == "acme", "the subscriber may be left out");
+    assert!(
+        !replaced.enabled && replaced.expire_ns.is_none() && &*replaced.subscriber == "acme",
+        "the subscriber may be left out"
+    );
     let named = pb::ApiKey { display_name: "K".into(), ..Default::default() };
-    assert!(!keys::updated(&switched_off(key), named, None).unwrap().enabled, "a key that is switched off stays so");
-    let late = pb::ApiKey { expire_time: Some(Timestamp { seconds: 5, nanos: 7 }), ..Default::default() };
-    assert_eq!(fields(&keys::updated(key, late, mask(&["expire_time"])).unwrap_err()), ["expire_time"], "the whole key is checked");
+    assert!(
+        !keys::updated(&switched_off(key), named, None).unwrap().enabled,
+        "a key that is switched off stays so"
+    );
+    let late =
+        pb::ApiKey { expire_time: Some(Timestamp { seconds: 5, nanos: 7 }), ..Default::default() };
+    assert_eq!(
+        fields(&keys::updated(key, late, mask(&["expire_time"])).unwrap_err()),
+        ["expire_time"],
+        "the whole key is checked"
+    );
 }
 
 fn switched_off(key: &Stored<KeyEntry>) -> Stored<KeyEntry> {
@@ -280,13 +372,20 @@ fn a_rate_without_a_burst_leaves_the_burst_unless_the_whole_limit_is_named() {
         (None, &["*"], None),
     ] {
         let updated = targets::updated(&orders, faster(burst), mask(paths)).unwrap();
-        assert_eq!(updated.rate_limit, Some(Rate { rate: MicroRate(50_000_000), burst: after }), "{burst:?} {paths:?}");
+        assert_eq!(
+            updated.rate_limit,
+            Some(Rate { rate: MicroRate(50_000_000), burst: after }),
+            "{burst:?} {paths:?}"
+        );
     }
 }
 
 #[test]
 fn a_set_to_apply_says_the_fields_that_are_set_or_named() {
-    let key = pb::ApiKeyWithValue { api_key: Some(pb::ApiKey { id: "k".into(), ..Default::default() }), ..Default::default() };
+    let key = pb::ApiKeyWithValue {
+        api_key: Some(pb::ApiKey { id: "k".into(), ..Default::default() }),
+        ..Default::default()
+    };
     let acme = pb::SubscriberWithKeys {
         subscriber: Some(pb::Subscriber { id: "acme".into(), ..Default::default() }),
         keys: vec![key],
@@ -299,8 +398,16 @@ fn a_set_to_apply_says_the_fields_that_are_set_or_named() {
     };
     let set = apply::declared(request.clone()).unwrap();
     let has = |fields: Fields, wanted: &[Field]| {
-        let all = [Field::DisplayName, Field::Description, Field::Plans, Field::Keys, Field::Enabled, Field::RateLimit];
-        all.iter().for_each(|field| assert_eq!(fields.has(*field), wanted.contains(field), "{field:?}"));
+        let all = [
+            Field::DisplayName,
+            Field::Description,
+            Field::Plans,
+            Field::Keys,
+            Field::Enabled,
+            Field::RateLimit,
+        ];
+        all.iter()
+            .for_each(|field| assert_eq!(fields.has(*field), wanted.contains(field), "{field:?}"));
     };
     has(set.targets[0].fields, &[Field::Description]);
     has(set.subscribers[0].subscriber.fields, &[Field::Keys]);
@@ -308,7 +415,10 @@ fn a_set_to_apply_says_the_fields_that_are_set_or_named() {
     has(set.subscribers[0].keys[0].key.fields, &[]);
 
     for (spoil, field) in [
-        ((|r| r.target_masks = vec![FieldMask::default(); 2]) as fn(&mut pb::ApplyRequest), "target_masks"),
+        (
+            (|r| r.target_masks = vec![FieldMask::default(); 2]) as fn(&mut pb::ApplyRequest),
+            "target_masks",
+        ),
         (|r| r.target_masks = vec![mask(&["plans"]).unwrap()], "targets[0].mask"),
         (|r| r.subscribers[0].mask = mask(&["keys", "enabled"]), "subscribers[0].subscriber.mask"),
         (|r| r.prune_all = true, "prune_all"),
@@ -324,17 +434,24 @@ fn a_set_to_apply_says_the_fields_that_are_set_or_named() {
 
 #[test]
 fn prune_is_of_the_kinds_that_are_named() {
-    let kinds = |request: pb::ApplyRequest| apply::declared(pb::ApplyRequest { prune: true, ..request }).unwrap().prune.kinds;
+    let kinds = |request: pb::ApplyRequest| {
+        apply::declared(pb::ApplyRequest { prune: true, ..request }).unwrap().prune.kinds
+    };
     let plans = pb::ApplyRequest { usage_plans: vec![wire_plan(full())], ..Default::default() };
     assert_eq!(kinds(plans.clone()), [Kind::Plan]);
-    let and_none = pb::ApplyRequest { prune_kinds: vec![pb::apply_request::Kind::Subscriber.into()], ..plans };
+    let and_none =
+        pb::ApplyRequest { prune_kinds: vec![pb::apply_request::Kind::Subscriber.into()], ..plans };
     assert_eq!(kinds(and_none), [Kind::Subscriber, Kind::Plan]);
 }
 
 #[test]
 fn a_set_to_apply_names_its_mistakes_by_place() {
     let key = |id: &str, subscriber: &str| pb::ApiKeyWithValue {
-        api_key: Some(pb::ApiKey { id: id.into(), subscriber: subscriber.into(), ..Default::default() }),
+        api_key: Some(pb::ApiKey {
+            id: id.into(),
+            subscriber: subscriber.into(),
+            ..Default::default()
+        }),
         ..Default::default()
     };
     let request = pb::ApplyRequest {

@@ -11,8 +11,8 @@ use crate::decide::verdict::Reason;
 use crate::engine::plans::{DailyUsage, QuotaUsage};
 use crate::grpc::pb::tollgate as pb;
 
-/// One quota in one period. Units beyond 2^53 are shown as that: the real cost of a request may be any number, and what a count cannot hold is not
-/// told from what it can.
+/// One quota in one period. Units beyond 2^53 are shown as that: the real cost of a request may be
+/// any number, and what a count cannot hold is not told from what it can.
 pub fn quota_to_wire(usage: &QuotaUsage) -> pb::QuotaUsage {
     pb::QuotaUsage {
         subscriber: usage.subscriber.to_string(),
@@ -33,7 +33,8 @@ pub fn quota_to_wire(usage: &QuotaUsage) -> pb::QuotaUsage {
 
 /// One day of one caller. What is 0 is left out.
 pub fn day_to_wire(usage: &DailyUsage) -> pb::DailyUsage {
-    let refused = Reason::ALL.iter().map(|reason| (reason.name(), usage.counts.refused_for(*reason)));
+    let refused =
+        Reason::ALL.iter().map(|reason| (reason.name(), usage.counts.refused_for(*reason)));
     let responses = Class::ALL.iter().map(|class| (class.name(), usage.counts.ended_in(*class)));
     pb::DailyUsage {
         date: date(usage.day),
@@ -43,8 +44,14 @@ pub fn day_to_wire(usage: &DailyUsage) -> pb::DailyUsage {
         entitlement: usage.entitlement.to_string(),
         target: usage.target.to_string(),
         admitted: usage.counts.admitted,
-        refused: refused.filter(|(_, count)| *count > 0).map(|(name, count)| (name.to_owned(), count)).collect(),
-        responses: responses.filter(|(_, count)| *count > 0).map(|(name, count)| (name.to_owned(), count)).collect(),
+        refused: refused
+            .filter(|(_, count)| *count > 0)
+            .map(|(name, count)| (name.to_owned(), count))
+            .collect(),
+        responses: responses
+            .filter(|(_, count)| *count > 0)
+            .map(|(name, count)| (name.to_owned(), count))
+            .collect(),
     }
 }
 
@@ -65,23 +72,43 @@ mod tests {
 
     #[test]
     fn what_a_count_cannot_hold_is_shown_as_the_most_that_a_quota_can_be() {
-        let quota = QuotaIdentity { name: "q".into(), unit: PeriodUnit::Day, time_zone: "UTC".into(), week_start: Weekday::Monday };
+        let quota = QuotaIdentity {
+            name: "q".into(),
+            unit: PeriodUnit::Day,
+            time_zone: "UTC".into(),
+            week_start: Weekday::Monday,
+        };
         let shown = |used, granted| {
             let row = Row { period: Period { start_ns: 0, end_ns: 1 }, used, granted };
             let (subscriber, plan, entitlement) = ("acme".into(), "gold".into(), "all".into());
             let quota = std::sync::Arc::new(quota.clone());
-            let usage = QuotaUsage { subscriber, key: None, plan, entitlement, quota, limit: Some(9), row, lost: 0 };
+            let usage = QuotaUsage {
+                subscriber,
+                key: None,
+                plan,
+                entitlement,
+                quota,
+                limit: Some(9),
+                row,
+                lost: 0,
+            };
             let wire = quota_to_wire(&usage);
             (wire.used, wire.remaining)
         };
         const MOST: u64 = 1 << 53;
-        assert_eq!([shown(7, 0), shown(MOST - 1, 0), shown(MOST, 0)], [(7, 2), (MOST - 1, 0), (MOST, 0)]);
+        assert_eq!(
+            [shown(7, 0), shown(MOST - 1, 0), shown(MOST, 0)],
+            [(7, 2), (MOST - 1, 0), (MOST, 0)]
+        );
         // In memory, and after a restart.
         assert_eq!([shown(u64::MAX, 0), shown(i64::MAX as u64, 0)], [(MOST, 0); 2]);
     }
 
     #[test]
     fn days_have_dates() {
-        assert_eq!([date(0), date(11_016), date(20_779), date(u64::MAX)], ["1970-01-01", "2000-02-29", "2026-11-22", "9999-12-31"]);
+        assert_eq!(
+            [date(0), date(11_016), date(20_779), date(u64::MAX)],
+            ["1970-01-01", "2000-02-29", "2026-11-22", "9999-12-31"]
+        );
     }
 }

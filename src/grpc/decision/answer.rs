@@ -18,8 +18,12 @@ pub(super) fn framed(decision: &Decision<'_>, plans: &Plans) -> Framed {
 
 fn write(out: &mut Vec<u8>, decision: &Decision<'_>, sets: &crate::config::HeaderSets) {
     let (verdict, reason, http_status, retry_after_ns, over_quota) = match decision.verdict {
-        Verdict::Allow { over_quota } => (pb::Verdict::Allow, pb::Reason::Unspecified, 200, None, over_quota),
-        Verdict::Deny { reason, retry_after_ns } => (pb::Verdict::Deny, wire_reason(reason), reason.http_status(), retry_after_ns, false),
+        Verdict::Allow { over_quota } => {
+            (pb::Verdict::Allow, pb::Reason::Unspecified, 200, None, over_quota)
+        }
+        Verdict::Deny { reason, retry_after_ns } => {
+            (pb::Verdict::Deny, wire_reason(reason), reason.http_status(), retry_after_ns, false)
+        }
     };
     put_value(out, 1, verdict);
     put_value(out, 2, reason);
@@ -87,10 +91,16 @@ mod tests {
     /// The message as the contract says it.
     fn message(decision: &Decision<'_>, sets: &HeaderSets) -> pb::CheckResponse {
         let (verdict, reason, http_status, retry_after_ns, over_quota) = match decision.verdict {
-            Verdict::Allow { over_quota } => (pb::Verdict::Allow, pb::Reason::Unspecified, 200, None, over_quota),
-            Verdict::Deny { reason, retry_after_ns } => {
-                (pb::Verdict::Deny, wire_reason(reason), reason.http_status(), retry_after_ns, false)
+            Verdict::Allow { over_quota } => {
+                (pb::Verdict::Allow, pb::Reason::Unspecified, 200, None, over_quota)
             }
+            Verdict::Deny { reason, retry_after_ns } => (
+                pb::Verdict::Deny,
+                wire_reason(reason),
+                reason.http_status(),
+                retry_after_ns,
+                false,
+            ),
         };
         let duration = |ns: u64| prost_types::Duration {
             seconds: i64::try_from(ns / SECOND_NS).unwrap(),
@@ -128,17 +138,24 @@ mod tests {
     fn limits() -> impl Strategy<Value = LimitStatus<'static>> {
         let numbers = (any::<u64>(), any::<u64>(), any::<u64>(), any::<u64>());
         ("[a-z:]{0,150}", any::<bool>(), numbers, any::<bool>()).prop_map(
-            |(name, is_rate, (limit, remaining, reset_after_ns, window_ns), violated)| LimitStatus {
-                name: name.into(),
-                kind: if is_rate { LimitKind::Rate } else { LimitKind::Quota },
-                limit,
-                remaining,
-                reset_after_ns,
-                window_ns,
-                violated,
-                scope: [LimitScope::Entitlement, LimitScope::Method, LimitScope::Target, LimitScope::Account][(limit % 4) as usize],
-                enforced: limit % 2 == 0,
-                wait_ns: Some(window_ns),
+            |(name, is_rate, (limit, remaining, reset_after_ns, window_ns), violated)| {
+                LimitStatus {
+                    name: name.into(),
+                    kind: if is_rate { LimitKind::Rate } else { LimitKind::Quota },
+                    limit,
+                    remaining,
+                    reset_after_ns,
+                    window_ns,
+                    violated,
+                    scope: [
+                        LimitScope::Entitlement,
+                        LimitScope::Method,
+                        LimitScope::Target,
+                        LimitScope::Account,
+                    ][(limit % 4) as usize],
+                    enforced: limit % 2 == 0,
+                    wait_ns: Some(window_ns),
+                }
             },
         )
     }
@@ -147,7 +164,10 @@ mod tests {
         let denied = (0..Reason::ALL.len(), proptest::option::of(any::<u64>()));
         prop_oneof![
             any::<bool>().prop_map(|over_quota| Verdict::Allow { over_quota }),
-            denied.prop_map(|(place, retry_after_ns)| Verdict::Deny { reason: Reason::ALL[place], retry_after_ns }),
+            denied.prop_map(|(place, retry_after_ns)| Verdict::Deny {
+                reason: Reason::ALL[place],
+                retry_after_ns
+            }),
         ]
     }
 

@@ -11,7 +11,11 @@ use crate::grpc::plans::Plans;
 use crate::grpc::protobuf::{put_bytes, put_nested, put_number, put_text, put_varint};
 
 /// `CheckBatch` to `CheckBatchResponse`.
-pub(super) async fn answer(plans: &Plans, message: &[u8], deadline: Deadline) -> Result<Vec<u8>, Status> {
+pub(super) async fn answer(
+    plans: &Plans,
+    message: &[u8],
+    deadline: Deadline,
+) -> Result<Vec<u8>, Status> {
     let time_left = plans.left_until(deadline)?;
     let batch = Batch::read(message)?;
     if let Some(error) = unreadable(&batch) {
@@ -43,7 +47,9 @@ fn unreadable(batch: &Batch<'_>) -> Option<String> {
         ("operation_ids", batch.operation_ids.len()),
     ];
     let (name, length) = lengths.into_iter().find(|(_, length)| ![0, 1, count].contains(length))?;
-    Some(format!("{name}: {length} entries fit neither each of the {count} items of `api_keys` nor all of them"))
+    Some(format!(
+        "{name}: {length} entries fit neither each of the {count} items of `api_keys` nor all of them"
+    ))
 }
 
 /// The answers so far, each in its place.
@@ -67,14 +73,21 @@ const RECEIPT_BYTES: usize = 110;
 
 impl Answers {
     fn of(count: usize) -> Self {
-        let none = Item { verdict: pb::Verdict::Unspecified, reason: pb::Reason::Unspecified, retry_after_us: 0, receipt: (0, 0) };
+        let none = Item {
+            verdict: pb::Verdict::Unspecified,
+            reason: pb::Reason::Unspecified,
+            retry_after_us: 0,
+            receipt: (0, 0),
+        };
         Self { items: vec![none; count], receipts: Vec::new() }
     }
 
     fn set(&mut self, place: usize, decision: &Decision<'_>) {
         match decision.verdict {
             Verdict::Deny { reason, retry_after_ns } => self.refuse(place, reason, retry_after_ns),
-            Verdict::Allow { .. } => self.admit(place, decision.receipt.as_deref().unwrap_or_default()),
+            Verdict::Allow { .. } => {
+                self.admit(place, decision.receipt.as_deref().unwrap_or_default())
+            }
         }
     }
 
@@ -103,7 +116,9 @@ impl Answers {
         let mut out = Vec::with_capacity(40 + self.receipts.len() + 16 * self.items.len());
         let packed = |out: &mut Vec<u8>, tag, value: fn(&Item) -> u64| {
             if !self.items.is_empty() {
-                put_nested(out, tag, |out| self.items.iter().for_each(|item| put_varint(out, value(item))));
+                put_nested(out, tag, |out| {
+                    self.items.iter().for_each(|item| put_varint(out, value(item)))
+                });
             }
         };
         put_number(&mut out, 1, id);
@@ -113,7 +128,11 @@ impl Answers {
         }
         if !self.receipts.is_empty() {
             for Item { receipt: (start, length), .. } in &self.items {
-                put_bytes(&mut out, 4, self.receipts.get(*start..start + length).unwrap_or_default());
+                put_bytes(
+                    &mut out,
+                    4,
+                    self.receipts.get(*start..start + length).unwrap_or_default(),
+                );
             }
         }
         if refused {

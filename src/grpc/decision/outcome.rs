@@ -10,13 +10,22 @@ use crate::grpc::protobuf::text_or_none;
 use crate::grpc::status::ReportError;
 use pb::outcome::{Result as WireResult, Subject};
 
-pub(super) async fn settle_all(plans: &Plans, request: &pb::ReportRequest) -> Result<pb::ReportResponse, ReportError> {
+pub(super) async fn settle_all(
+    plans: &Plans,
+    request: &pb::ReportRequest,
+) -> Result<pb::ReportResponse, ReportError> {
     if request.outcomes.len() > MAX_BATCH {
-        let reason = format!("has {} entries, more than the {MAX_BATCH} of a report", request.outcomes.len());
+        let reason = format!(
+            "has {} entries, more than the {MAX_BATCH} of a report",
+            request.outcomes.len()
+        );
         return Err(ReportError::Unreadable(Invalid::new("outcomes", reason)));
     }
     // All at once: corrections that wait for the ledger then share a commit.
-    let results = futures_util::future::try_join_all(request.outcomes.iter().map(|outcome| settle(plans, outcome))).await?;
+    let results = futures_util::future::try_join_all(
+        request.outcomes.iter().map(|outcome| settle(plans, outcome)),
+    )
+    .await?;
     Ok(pb::ReportResponse { results })
 }
 
@@ -36,9 +45,11 @@ async fn settle(plans: &Plans, wire: &pb::Outcome) -> Result<i32, ReportError> {
 fn subject(wire: &pb::Outcome) -> Option<ReportSubject<'_>> {
     match wire.subject.as_ref()? {
         Subject::Receipt(receipt) => Some(ReportSubject::Receipt(receipt)),
-        Subject::Caller(pb::outcome::Caller { api_key, target }) => {
-            Some(ReportSubject::Caller { api_key, target: text_or_none(target), operation_id: &wire.operation_id })
-        }
+        Subject::Caller(pb::outcome::Caller { api_key, target }) => Some(ReportSubject::Caller {
+            api_key,
+            target: text_or_none(target),
+            operation_id: &wire.operation_id,
+        }),
     }
 }
 
@@ -46,8 +57,13 @@ fn subject(wire: &pb::Outcome) -> Option<ReportSubject<'_>> {
 fn ending(wire: &pb::Outcome) -> Option<Ending> {
     match wire.result {
         None => Some(Ending::CallerGone),
-        Some(WireResult::HttpStatus(status)) => u16::try_from(status).ok().filter(|status| (100..=599).contains(status)).map(Ending::Http),
-        Some(WireResult::GrpcStatus(status)) => u8::try_from(status).ok().filter(|status| *status <= 16).map(Ending::Grpc),
+        Some(WireResult::HttpStatus(status)) => u16::try_from(status)
+            .ok()
+            .filter(|status| (100..=599).contains(status))
+            .map(Ending::Http),
+        Some(WireResult::GrpcStatus(status)) => {
+            u8::try_from(status).ok().filter(|status| *status <= 16).map(Ending::Grpc)
+        }
         Some(WireResult::Ending(ending)) => match pb::outcome::Ending::try_from(ending).ok()? {
             pb::outcome::Ending::NoResponse => Some(Ending::NoResponse),
             pb::outcome::Ending::CallerGone => Some(Ending::CallerGone),

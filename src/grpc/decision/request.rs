@@ -5,7 +5,14 @@ use crate::grpc::protobuf::{Fields, Malformed};
 
 /// `CheckRequest`.
 pub(super) fn check(message: &[u8]) -> Result<CheckInput<'_>, Malformed> {
-    let mut input = CheckInput { api_key: &[], target: "", method: &[], path: &[], cost: None, operation_id: &[] };
+    let mut input = CheckInput {
+        api_key: &[],
+        target: "",
+        method: &[],
+        path: &[],
+        cost: None,
+        operation_id: &[],
+    };
     let mut fields = Fields::of(message);
     while let Some(field) = fields.next()? {
         match field.tag {
@@ -102,7 +109,10 @@ mod tests {
         message: &[u8],
     ) {
         let is_text = |name: &Vec<u8>| std::str::from_utf8(name).is_ok();
-        if by_prost.is_some() || ours.is_none() || !Targets::decode(message).is_ok_and(|targets| !names(targets).iter().all(is_text)) {
+        if by_prost.is_some()
+            || ours.is_none()
+            || !Targets::decode(message).is_ok_and(|targets| !names(targets).iter().all(is_text))
+        {
             assert_eq!(ours, by_prost);
         }
     }
@@ -137,10 +147,15 @@ mod tests {
         })
     }
 
-    /// Fields of any kind, most of them of the contract, in any order, some more than once, some broken off.
+    /// Fields of any kind, most of them of the contract, in any order, some more than once, some
+    /// broken off.
     fn fields() -> impl Strategy<Value = Vec<u8>> {
-        let bytes = prop_oneof![proptest::collection::vec(any::<u8>(), 0..6), "[a-zé]{0,4}".prop_map(String::into_bytes)];
-        let field = (1_u32..9, 0_u32..6, bytes, any::<u64>().prop_map(|number| number >> (number % 60)));
+        let bytes = prop_oneof![
+            proptest::collection::vec(any::<u8>(), 0..6),
+            "[a-zé]{0,4}".prop_map(String::into_bytes)
+        ];
+        let field =
+            (1_u32..9, 0_u32..6, bytes, any::<u64>().prop_map(|number| number >> (number % 60)));
         let field = field.prop_map(|(tag, wire, bytes, number)| {
             let mut out = Vec::new();
             prost::encoding::encode_varint(u64::from(tag << 3 | wire), &mut out);
@@ -182,7 +197,10 @@ mod tests {
     #[test]
     fn a_target_that_is_no_text_names_nothing() {
         let request = [10, 1, b'k', 18, 1, 0xff];
-        assert_eq!(check(&request).map(|input| (input.api_key, input.target)), Ok((b"k".as_slice(), "\u{fffd}")));
+        assert_eq!(
+            check(&request).map(|input| (input.api_key, input.target)),
+            Ok((b"k".as_slice(), "\u{fffd}"))
+        );
         let batch = Batch::read(&[18, 1, b'k', 26, 2, b'o', b'k', 26, 1, 0xff]).unwrap();
         assert_eq!(batch.targets, ["ok", "\u{fffd}"]);
     }

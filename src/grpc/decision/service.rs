@@ -60,9 +60,9 @@ where
                     Err(expired) => Reply::Now(Err(expired.into())),
                 })
             }),
-            "/tollgate.v1.DecisionService/Report" => {
-                unary::answer(request, move |message, _| Ok(Reply::Later(Box::pin(async move { decisions.report(message).await }))))
-            }
+            "/tollgate.v1.DecisionService/Report" => unary::answer(request, move |message, _| {
+                Ok(Reply::Later(Box::pin(async move { decisions.report(message).await })))
+            }),
             "/tollgate.v1.DecisionService/CheckStream" => {
                 // Of the stream as a whole.
                 let deadline = decisions.0.deadline(request.headers());
@@ -122,7 +122,10 @@ type Answers = Pin<Box<dyn Stream<Item = Result<Vec<u8>, Status>> + Send>>;
 type Opened = BoxFuture<Response<Answers>, Status>;
 
 /// Answers each message of a stream by itself.
-fn stream<B, A, F>(request: http::Request<B>, answer: A) -> BoxFuture<http::Response<Body>, Infallible>
+fn stream<B, A, F>(
+    request: http::Request<B>,
+    answer: A,
+) -> BoxFuture<http::Response<Body>, Infallible>
 where
     B: HttpBody<Error: Into<StdError> + Send> + Unpin + Send + 'static,
     A: Fn(Bytes) -> F + Clone + Send + 'static,
@@ -132,7 +135,12 @@ where
     let line = request.extensions().get::<Arc<LineEnds>>().cloned().unwrap_or_default();
     Box::pin(
         // How long a message may be is looked at where it comes in.
-        async move { Ok(Grpc::new(Raw).apply_max_message_size_config(Some(usize::MAX), None).streaming(Each { answer, line }, request).await) },
+        async move {
+            Ok(Grpc::new(Raw)
+                .apply_max_message_size_config(Some(usize::MAX), None)
+                .streaming(Each { answer, line }, request)
+                .await)
+        },
     )
 }
 
@@ -150,7 +158,8 @@ where
     type ResponseStream = Answers;
     type Future = Opened;
 
-    // A message is read when the answers before it have gone out: a client that does not read its answers is not read either.
+    // A message is read when the answers before it have gone out: a client that does not read its
+    // answers is not read either.
     fn call(&mut self, request: Request<Streaming<Bytes>>) -> Opened {
         let (answer, line) = (self.answer.clone(), self.line.clone());
         let answers = request.into_inner().then(move |message| {
@@ -175,15 +184,19 @@ mod tests {
     use crate::grpc::deadline::Arrived;
     use crate::metrics::Metrics;
 
-    /// A call that came at the start of the steady clock, with 20 ms, when it is `steady_ns` on it: its status.
+    /// A call that came at the start of the steady clock, with 20 ms, when it is `steady_ns` on it:
+    /// its status.
     async fn check_at(steady_ns: u64) -> Code {
         let clock = Clock::from_fn(move || Now { unix_ns: 1, steady_ns });
         let plans = crate::grpc::plans::tests::empty(clock, &Metrics::new());
         let message = Full::new(Bytes::from_static(b"\0\0\0\0\x03\x12\x01t"));
-        let mut request = http::Request::post("/tollgate.v1.DecisionService/Check").body(Inbound::of(message)).unwrap();
+        let mut request = http::Request::post("/tollgate.v1.DecisionService/Check")
+            .body(Inbound::of(message))
+            .unwrap();
         request.headers_mut().insert("grpc-timeout", "20m".parse().unwrap());
         let _arrived = Arrived::at(0);
-        let response = DecisionGrpc::new(plans).call(request).await.unwrap_or_else(|never| match never {});
+        let response =
+            DecisionGrpc::new(plans).call(request).await.unwrap_or_else(|never| match never {});
         Status::from_header_map(response.headers()).map_or(Code::Ok, |status| status.code())
     }
 
@@ -193,9 +206,11 @@ mod tests {
         assert_eq!(check_at(20_000_000).await, Code::DeadlineExceeded);
     }
 
-    /// The answers to a stream of three messages, of which the connection is cut in the middle of the second, and how it ends.
+    /// The answers to a stream of three messages, of which the connection is cut in the middle of
+    /// the second, and how it ends.
     #[tokio::test]
-    async fn the_messages_of_a_stream_are_answered_once_begun_and_not_begun_once_its_connection_is_cut() {
+    async fn the_messages_of_a_stream_are_answered_once_begun_and_not_begun_once_its_connection_is_cut()
+     {
         let line: Arc<LineEnds> = Arc::default();
         let framed = b"\0\0\0\0\x01a\0\0\0\0\x01b\0\0\0\0\x01c".as_slice();
         let mut request = http::Request::new(Full::new(Bytes::from_static(framed)));
@@ -212,10 +227,19 @@ mod tests {
                 Ok(message.to_vec())
             }
         };
-        let answers = stream(request, answer).await.unwrap_or_else(|never| match never {}).into_body().collect().await.unwrap();
+        let answers = stream(request, answer)
+            .await
+            .unwrap_or_else(|never| match never {})
+            .into_body()
+            .collect()
+            .await
+            .unwrap();
         let status = Status::from_header_map(answers.trailers().unwrap()).unwrap();
         assert_eq!(answers.to_bytes(), b"\0\0\0\0\x01a\0\0\0\0\x01b".as_slice());
-        assert_eq!((status.code(), status.message().contains("grpc.max_unread_ms")), (Code::Unavailable, true));
+        assert_eq!(
+            (status.code(), status.message().contains("grpc.max_unread_ms")),
+            (Code::Unavailable, true)
+        );
         assert!(!line.is_answering());
     }
 }

@@ -1,4 +1,5 @@
-//! Of the messages of `envoy.service.auth.v3` what is asked for, wire-compatible, with texts as bytes. What else a message holds is passed over.
+//! Of the messages of `envoy.service.auth.v3` what is asked for, wire-compatible, with texts as
+//! bytes. What else a message holds is passed over.
 
 use prost::bytes::Bytes;
 
@@ -81,8 +82,13 @@ mod tests {
     #[test]
     fn what_envoy_writes_is_read() {
         let text = |text: &str| text.to_owned();
-        let header_map =
-            core::HeaderMap { headers: vec![core::HeaderValue { key: text("K"), value: text("v"), raw_value: b"\xff".to_vec() }] };
+        let header_map = core::HeaderMap {
+            headers: vec![core::HeaderValue {
+                key: text("K"),
+                value: text("v"),
+                raw_value: b"\xff".to_vec(),
+            }],
+        };
         let http = context::HttpRequest {
             method: text("GET"),
             path: text("/p?q"),
@@ -104,12 +110,16 @@ mod tests {
         assert_eq!(value(&http.headers, b"x-api-key"), Some(b"key".as_slice()));
         assert_eq!(value(&attributes.context_extensions, b"target"), Some(b"t".as_slice()));
         let raw = http.header_map.unwrap().headers.remove(0);
-        assert_eq!((&*raw.key, &*raw.value, &*raw.raw_value), (b"K".as_slice(), b"v".as_slice(), b"\xff".as_slice()));
+        assert_eq!(
+            (&*raw.key, &*raw.value, &*raw.raw_value),
+            (b"K".as_slice(), b"v".as_slice(), b"\xff".as_slice())
+        );
     }
 
     #[test]
     fn of_several_values_the_last_counts() {
-        let pair = |value: &'static str| Pair { key: Bytes::from_static(b"k"), value: value.into() };
+        let pair =
+            |value: &'static str| Pair { key: Bytes::from_static(b"k"), value: value.into() };
         assert_eq!(value(&[pair("first"), pair("last")], b"k"), Some(b"last".as_slice()));
         assert_eq!(value(&[pair("first")], b"K"), None);
     }

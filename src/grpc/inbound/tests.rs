@@ -28,7 +28,10 @@ const MAX: usize = 1_000;
 fn call(line: &Arc<LineEnds>, is_stream: bool, gzip: bool) -> (Sender, Inbound<Pieces>) {
     let (sender, pieces) = mpsc::unbounded_channel();
     let kind = Kind { known: Known::Yes, max_message_bytes: MAX, is_stream, gzip };
-    (Sender(sender), Inbound::new(StreamBody::new(UnboundedReceiverStream::new(pieces)), 0, line.clone(), kind))
+    (
+        Sender(sender),
+        Inbound::new(StreamBody::new(UnboundedReceiverStream::new(pieces)), 0, line.clone(), kind),
+    )
 }
 
 async fn next(inbound: &mut Inbound<Pieces>) -> Option<Result<Vec<u8>, Code>> {
@@ -102,7 +105,9 @@ async fn a_length_beyond_the_bound_is_refused_by_the_head_alone() {
 #[tokio::test]
 async fn at_a_stop_a_stream_that_waits_for_a_message_ends_and_one_in_its_midst_has_a_moment() {
     let clock = Clock::system();
-    for (is_stream, sent, waits_ms) in [(true, &b""[..], 0), (true, b"\0\0\0\0\x01", 250), (false, b"", 250), (false, b"\0", 250)] {
+    for (is_stream, sent, waits_ms) in
+        [(true, &b""[..], 0), (true, b"\0\0\0\0\x01", 250), (false, b"", 250), (false, b"\0", 250)]
+    {
         let line: Arc<LineEnds> = Arc::default();
         let (stop, stopping) = watch::channel(false);
         line.stops_with(stopping);
@@ -114,7 +119,10 @@ async fn at_a_stop_a_stream_that_waits_for_a_message_ends_and_one_in_its_midst_h
         assert_eq!(next(&mut inbound).await, Some(Err(Code::Unavailable)), "{is_stream} {sent:?}");
         let waited_ms = (clock.steady_ns() - begin_ns) / 1_000_000;
         // A busy machine takes longer, and nothing is sooner.
-        assert!(waited_ms >= waits_ms && (waits_ms > 0 || waited_ms < 250), "{is_stream} {sent:?}: {waited_ms}");
+        assert!(
+            waited_ms >= waits_ms && (waits_ms > 0 || waited_ms < 250),
+            "{is_stream} {sent:?}: {waited_ms}"
+        );
     }
     // What comes in that moment is answered.
     let line: Arc<LineEnds> = Arc::default();
@@ -145,7 +153,12 @@ async fn compressed_messages_are_unpacked_up_to_the_bound() {
     for (what, gzip, bytes, code) in [
         ("a bomb", true, packed(&vec![0; 100 << 10]), Code::ResourceExhausted),
         ("no gzip", true, [&b"\x01\0\0\0\x04"[..], b"abcd"].concat(), Code::InvalidArgument),
-        ("a flag that is none", true, framed(b"x").iter().map(|byte| byte.max(&2)).copied().collect(), Code::Internal),
+        (
+            "a flag that is none",
+            true,
+            framed(b"x").iter().map(|byte| byte.max(&2)).copied().collect(),
+            Code::Internal,
+        ),
         ("a flag without the header", false, packed(b"abc"), Code::Internal),
     ] {
         let (sender, mut inbound) = call(&Arc::default(), false, gzip);
@@ -155,13 +168,18 @@ async fn compressed_messages_are_unpacked_up_to_the_bound() {
     let budget = Arc::new(Budget::new(4 * 1_500));
     let (sender, mut inbound) = call(&Arc::new(LineEnds::holding_of(budget)), false, true);
     sender.send(&packed(&[7; MAX]));
-    assert_eq!(next(&mut inbound).await, Some(Err(Code::ResourceExhausted)), "what is unpacked is held, too");
+    assert_eq!(
+        next(&mut inbound).await,
+        Some(Err(Code::ResourceExhausted)),
+        "what is unpacked is held, too"
+    );
 }
 
 #[test]
 fn what_is_compressed_otherwise_is_not_read() {
     for (encoding, gzip) in [(None, false), (Some("identity"), false), (Some("gzip"), true)] {
-        let mut headers: HeaderMap = encoding.iter().map(|encoding| (ENCODING, encoding.parse().unwrap())).collect();
+        let mut headers: HeaderMap =
+            encoding.iter().map(|encoding| (ENCODING, encoding.parse().unwrap())).collect();
         assert_eq!(takes_gzip(&mut headers), Ok(gzip), "{encoding:?}");
         assert!(headers.get(ENCODING).is_none_or(|encoding| encoding == "identity"));
     }

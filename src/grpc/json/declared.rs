@@ -32,7 +32,8 @@ pub struct File {
     pub notes: Vec<String>,
     /// The kinds that it has a list of, be it empty.
     pub kinds: Vec<Kind>,
-    /// Which resources of the file those of the message are: all of them, unless some cannot be read.
+    /// Which resources of the file those of the message are: all of them, unless some cannot be
+    /// read.
     pub places: Places,
 }
 
@@ -50,7 +51,10 @@ pub fn usage_plan(value: Value) -> Result<Read<pb::UsagePlan>, Vec<Invalid>> {
 }
 
 /// The same; `id` takes the place of the file's.
-pub fn named_usage_plan(value: Value, id: Option<String>) -> Result<Read<pb::UsagePlan>, Vec<Invalid>> {
+pub fn named_usage_plan(
+    value: Value,
+    id: Option<String>,
+) -> Result<Read<pb::UsagePlan>, Vec<Invalid>> {
     let mut notes = Vec::new();
     let mut value = oci::unwrapped(value);
     if let (Value::Object(fields), Some(id)) = (&mut value, id) {
@@ -68,20 +72,24 @@ fn plan(value: Value, notes: &mut Vec<String>) -> Result<(pb::UsagePlan, FieldMa
         Value::Object(plan) => oci::normalise(plan, &mut found, notes),
         other => found.add("", format!("a plan must be an object, not {}", kind_of(other))),
     }
-    // Both, so that all mistakes are told at once. What the first has found, the second may see as another.
+    // Both, so that all mistakes are told at once. What the first has found, the second may see as
+    // another.
     let (plan, mask) = match (found.count(), resource("tollgate.v1.UsagePlan", &value, PLAN)) {
         (0, read) => read?,
         (_, Ok(read)) => read,
         (_, Err(more)) => {
             let known = found.fields();
-            more.into_iter().filter(|one| !known.contains(&one.field)).for_each(|one| found.add(one.field, one.reason));
+            more.into_iter()
+                .filter(|one| !known.contains(&one.field))
+                .for_each(|one| found.add(one.field, one.reason));
             return Err(found.or_else(()).err().unwrap_or_default());
         }
     };
     found.or_else((plan, mask))
 }
 
-/// A file of `targets`, `plans` and `subscribers`; or every field that is wrong, as the file names it.
+/// A file of `targets`, `plans` and `subscribers`; or every field that is wrong, as the file names
+/// it.
 pub fn declared(value: Value) -> Result<File, Vec<Invalid>> {
     let (file, mistakes) = declared_in_part(value);
     if mistakes.is_empty() { Ok(file) } else { Err(mistakes) }
@@ -93,7 +101,10 @@ pub fn declared_in_part(value: Value) -> (File, Vec<Invalid>) {
         Value::Null => Map::new(),
         Value::Object(fields) => fields,
         other => {
-            let reason = format!("the file must hold `targets`, `plans` and `subscribers`, not {}", kind_of(&other));
+            let reason = format!(
+                "the file must hold `targets`, `plans` and `subscribers`, not {}",
+                kind_of(&other)
+            );
             return (File::default(), vec![Invalid::new("", reason)]);
         }
     };
@@ -104,16 +115,28 @@ pub fn declared_in_part(value: Value) -> (File, Vec<Invalid>) {
             "targets" => {
                 file.kinds.push(Kind::Target);
                 (message.targets, message.target_masks) =
-                    each("targets", value, &mut found, &mut file.places.targets, |_, item| target(item)).into_iter().unzip();
+                    each("targets", value, &mut found, &mut file.places.targets, |_, item| {
+                        target(item)
+                    })
+                    .into_iter()
+                    .unzip();
             }
             "plans" => {
                 file.kinds.push(Kind::Plan);
-                let plans = each("plans", value, &mut found, &mut file.places.plans, |at, item| noted_plan(at, item, &mut file.notes));
+                let plans = each("plans", value, &mut found, &mut file.places.plans, |at, item| {
+                    noted_plan(at, item, &mut file.notes)
+                });
                 (message.usage_plans, message.usage_plan_masks) = plans.into_iter().unzip();
             }
             "subscribers" => {
                 file.kinds.push(Kind::Subscriber);
-                message.subscribers = each("subscribers", value, &mut found, &mut file.places.subscribers, |_, item| subscriber(item));
+                message.subscribers = each(
+                    "subscribers",
+                    value,
+                    &mut found,
+                    &mut file.places.subscribers,
+                    |_, item| subscriber(item),
+                );
             }
             other => found.add(other, unknown(other)),
         }
@@ -123,7 +146,8 @@ pub fn declared_in_part(value: Value) -> (File, Vec<Invalid>) {
 
 fn unknown(name: &str) -> String {
     const NAMES: [&str; 3] = ["targets", "plans", "subscribers"];
-    let meant = near(name, NAMES).first().map_or(String::new(), |one| format!("; did you mean `{one}`?"));
+    let meant =
+        near(name, NAMES).first().map_or(String::new(), |one| format!("; did you mean `{one}`?"));
     format!("is not known: a file holds `targets`, `plans` and `subscribers`{meant}")
 }
 
@@ -138,7 +162,10 @@ fn each<T>(
     let items = match value {
         Value::Array(items) => items,
         Value::Null => {
-            found.add(field, "must be a list, not nothing: leave it out to say nothing, or write [] for none");
+            found.add(
+                field,
+                "must be a list, not nothing: leave it out to say nothing, or write [] for none",
+            );
             Vec::new()
         }
         other => {
@@ -166,7 +193,11 @@ fn target(value: Value) -> Result<(pb::Target, FieldMask), Vec<Invalid>> {
     resource("tollgate.v1.Target", &value, TARGET)
 }
 
-fn noted_plan(at: &str, value: Value, notes: &mut Vec<String>) -> Result<(pb::UsagePlan, FieldMask), Vec<Invalid>> {
+fn noted_plan(
+    at: &str,
+    value: Value,
+    notes: &mut Vec<String>,
+) -> Result<(pb::UsagePlan, FieldMask), Vec<Invalid>> {
     let mut own = Vec::new();
     let plan = plan(value, &mut own)?;
     notes.extend(own.into_iter().map(|note| format!("{at}: {note}")));
@@ -177,11 +208,17 @@ fn subscriber(mut value: Value) -> Result<pb::SubscriberWithKeys, Vec<Invalid>> 
     let mut found = Mistakes::default();
     let own_keys = value.as_object_mut().and_then(|fields| fields.remove("keys"));
     let says_keys = own_keys.is_some();
-    let keys = own_keys.map_or_else(Vec::new, |keys| each("keys", keys, &mut found, &mut Vec::new(), |_, item| key(item)));
+    let keys = own_keys.map_or_else(Vec::new, |keys| {
+        each("keys", keys, &mut found, &mut Vec::new(), |_, item| key(item))
+    });
     match resource("tollgate.v1.Subscriber", &value, SUBSCRIBER) {
         Ok((subscriber, mut mask)) => {
             mask.paths.extend(says_keys.then(|| "keys".to_owned()));
-            found.or_else(pb::SubscriberWithKeys { subscriber: Some(subscriber), keys, mask: Some(mask) })
+            found.or_else(pb::SubscriberWithKeys {
+                subscriber: Some(subscriber),
+                keys,
+                mask: Some(mask),
+            })
         }
         Err(mut mistakes) => {
             mistakes.extend(found.or_else(()).err().unwrap_or_default());
@@ -201,7 +238,11 @@ fn key(mut value: Value) -> Result<pb::ApiKeyWithValue, Vec<Invalid>> {
         }
     };
     match resource("tollgate.v1.ApiKey", &value, KEY) {
-        Ok((key, mask)) => found.or_else(pb::ApiKeyWithValue { api_key: Some(key), value: secret, mask: Some(mask) }),
+        Ok((key, mask)) => found.or_else(pb::ApiKeyWithValue {
+            api_key: Some(key),
+            value: secret,
+            mask: Some(mask),
+        }),
         Err(mut mistakes) => {
             mistakes.extend(found.or_else(()).err().unwrap_or_default());
             Err(mistakes)
@@ -231,8 +272,10 @@ const fn refused(json: &'static str, path: &'static str, instead: &'static str) 
     Sayable { json, path, null: Null::Refused(instead) }
 }
 
-const NO_LIST: &str = "must be a list, not nothing: leave it out to keep what there is, or write [] for none";
-const NO_MAP: &str = "must be an object, not nothing: leave it out to keep what there is, or write {} for none";
+const NO_LIST: &str =
+    "must be a list, not nothing: leave it out to keep what there is, or write [] for none";
+const NO_MAP: &str =
+    "must be an object, not nothing: leave it out to keep what there is, or write {} for none";
 const NO_SWITCH: &str = "must be true or false, not nothing: leave it out to keep what it is";
 
 const PLAN: &[Sayable] = &[
@@ -265,17 +308,26 @@ const KEY: &[Sayable] = &[
     clears("expireTime", "expire_time"),
 ];
 
-/// A resource, and the fields that are said of it. A rate limit that says no burst leaves the burst.
-fn resource<T: Message + Default>(full_name: &str, value: &Value, sayable: &[Sayable]) -> Result<(T, FieldMask), Vec<Invalid>> {
+/// A resource, and the fields that are said of it. A rate limit that says no burst leaves the
+/// burst.
+fn resource<T: Message + Default>(
+    full_name: &str,
+    value: &Value,
+    sayable: &[Sayable],
+) -> Result<(T, FieldMask), Vec<Invalid>> {
     let (mut found, mut mask) = (Mistakes::default(), FieldMask::default());
     let empty = Object::new();
     let fields = value.as_object().unwrap_or(&empty);
     for one in sayable {
-        let said = [one.json, one.path].into_iter().find_map(|name| fields.get(name).map(|value| (name, value)));
+        let said = [one.json, one.path]
+            .into_iter()
+            .find_map(|name| fields.get(name).map(|value| (name, value)));
         match (said, &one.null) {
             (None, _) => {}
             (Some((name, Value::Null)), Null::Refused(instead)) => found.add(name, *instead),
-            (Some((_, Value::Object(limit))), _) if one.path == "rate_limit" && !limit.contains_key("burst") => {
+            (Some((_, Value::Object(limit))), _)
+                if one.path == "rate_limit" && !limit.contains_key("burst") =>
+            {
                 mask.paths.push("rate_limit.requests_per_second".to_owned());
             }
             (Some(_), _) => mask.paths.push(one.path.to_owned()),

@@ -1,5 +1,6 @@
-//! The usage-plan file of Oracle's cloud, as a superset of our own: what it says in its words is put into ours, and what we do not have is
-//! refused by the name of its field. What is in our words already passes through.
+//! The usage-plan file of Oracle's cloud, as a superset of our own: what it says in its words is
+//! put into ours, and what we do not have is refused by the name of its field. What is in our words
+//! already passes through.
 
 use serde_json::{Map, Value, json};
 
@@ -89,7 +90,9 @@ fn slug(name: &str) -> String {
 
 fn labels(plan: &mut Object, found: &mut Mistakes) {
     let mut made = Vec::new();
-    let says_some = ["compartmentId", "freeformTags", "definedTags"].iter().any(|name| plan.get(*name).is_some_and(|tags| !tags.is_null()));
+    let says_some = ["compartmentId", "freeformTags", "definedTags"]
+        .iter()
+        .any(|name| plan.get(*name).is_some_and(|tags| !tags.is_null()));
     match plan.remove("compartmentId") {
         None | Some(Value::Null) => {}
         Some(value) => tag("compartmentId", "compartmentId", &value, &mut made, found),
@@ -104,11 +107,20 @@ fn labels(plan: &mut Object, found: &mut Mistakes) {
             continue;
         }
         let Value::Object(inner) = inner else {
-            found.add(format!("definedTags.{space}"), format!("must be an object, not {}", kind_of(&inner)));
+            found.add(
+                format!("definedTags.{space}"),
+                format!("must be an object, not {}", kind_of(&inner)),
+            );
             continue;
         };
         for (name, value) in inner {
-            tag(&format!("definedTags.{space}.{name}"), &format!("{space}.{name}"), &value, &mut made, found);
+            tag(
+                &format!("definedTags.{space}.{name}"),
+                &format!("{space}.{name}"),
+                &value,
+                &mut made,
+                found,
+            );
         }
     }
     if !says_some {
@@ -139,15 +151,29 @@ fn tags(field: &str, plan: &mut Object, found: &mut Mistakes) -> Object {
 }
 
 /// Notes the label that a tag becomes: its field, key and value.
-fn tag(field: &str, key: &str, value: &Value, made: &mut Vec<(String, String, Value)>, found: &mut Mistakes) {
+fn tag(
+    field: &str,
+    key: &str,
+    value: &Value,
+    made: &mut Vec<(String, String, Value)>,
+    found: &mut Mistakes,
+) {
     let text = match value {
         Value::String(text) => text.clone(),
         Value::Number(number) => number.to_string(),
         Value::Bool(truth) => truth.to_string(),
-        other => return found.add(field, format!("must be a text, a number or a boolean, not {}", kind_of(other))),
+        other => {
+            return found.add(
+                field,
+                format!("must be a text, a number or a boolean, not {}", kind_of(other)),
+            );
+        }
     };
-    if let Some((other, ..)) = made.iter().find(|(_, known, value)| known == key && value.as_str() != Some(&text)) {
-        return found.add(field, format!("becomes the label `{key}`, as {other} does with another value"));
+    if let Some((other, ..)) =
+        made.iter().find(|(_, known, value)| known == key && value.as_str() != Some(&text))
+    {
+        return found
+            .add(field, format!("becomes the label `{key}`, as {other} does with another value"));
     }
     made.push((field.to_owned(), key.to_owned(), Value::String(text)));
 }
@@ -180,11 +206,15 @@ fn entitlement(entitlement: &mut Object, found: &mut Mistakes) {
 fn target(at: &str, target: &mut Value, found: &mut Mistakes) {
     let Value::Object(fields) = target else { return };
     if let Some(other) = fields.keys().find(|name| *name != "deploymentId") {
-        return found.add(format!("{at}.{other}"), "cannot be kept: a target is its id, as a text or as `deploymentId`");
+        return found.add(
+            format!("{at}.{other}"),
+            "cannot be kept: a target is its id, as a text or as `deploymentId`",
+        );
     }
     match fields.remove("deploymentId") {
         Some(id @ Value::String(_)) => *target = id,
-        Some(other) => found.add(format!("{at}.deploymentId"), format!("must be a text, not {}", kind_of(&other))),
+        Some(other) => found
+            .add(format!("{at}.deploymentId"), format!("must be a text, not {}", kind_of(&other))),
         None => found.add(format!("{at}.deploymentId"), "is needed"),
     }
 }
@@ -194,7 +224,10 @@ fn rate_limit(at: &str, limit: &mut Object, found: &mut Mistakes) {
     match limit.remove("unit") {
         None | Some(Value::Null) => {}
         Some(unit) if unit == "SECOND" => {}
-        Some(unit) => found.add(format!("{at}.unit"), format!("must be SECOND, not {unit}: say a longer time as a fraction of a second")),
+        Some(unit) => found.add(
+            format!("{at}.unit"),
+            format!("must be SECOND, not {unit}: say a longer time as a fraction of a second"),
+        ),
     }
     if let Some(value) = limit.remove("value") {
         if limit.contains_key("requestsPerSecond") || limit.contains_key("requests_per_second") {
@@ -209,12 +242,18 @@ fn quota(mut quota: Object, found: &mut Mistakes) -> Value {
     match quota.remove("resetPolicy") {
         None | Some(Value::Null) => {}
         Some(policy) if policy == "CALENDAR" => {}
-        Some(policy) => found.add("quota.resetPolicy", format!("must be CALENDAR, not {policy}: quotas follow the calendar")),
+        Some(policy) => found.add(
+            "quota.resetPolicy",
+            format!("must be CALENDAR, not {policy}: quotas follow the calendar"),
+        ),
     }
     let mut rename = |from: &str, to: &str| {
         if let Some(value) = quota.remove(from) {
             if quota.contains_key(to) {
-                found.add(format!("quota.{from}"), format!("and `{to}` say the same: leave one out"));
+                found.add(
+                    format!("quota.{from}"),
+                    format!("and `{to}` say the same: leave one out"),
+                );
             }
             quota.insert(to.to_owned(), value);
         }

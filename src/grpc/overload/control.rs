@@ -1,10 +1,12 @@
 //! What comes on a connection and is no call: settings, pings, room for answers, empty frames.
 //!
-//! A frame of 15 bytes can cost HTTP/2 a walk over all open streams, and no call is made that could be shed. So these frames are counted as they
-//! come, before HTTP/2 sees them, and a connection that sends more of them than its calls explain is closed.
+//! A frame of 15 bytes can cost HTTP/2 a walk over all open streams, and no call is made that could
+//! be shed. So these frames are counted as they come, before HTTP/2 sees them, and a connection
+//! that sends more of them than its calls explain is closed.
 //!
-//! Clients that behave need few. gRPC pings to find out how fast the line is, at most once for each answer; it says that it has taken an answer by
-//! two frames for each 16 KiB at most; it changes its settings a dozen times in the life of a connection.
+//! Clients that behave need few. gRPC pings to find out how fast the line is, at most once for each
+//! answer; it says that it has taken an answer by two frames for each 16 KiB at most; it changes
+//! its settings a dozen times in the life of a connection.
 
 use std::sync::atomic::Ordering;
 
@@ -12,7 +14,8 @@ use super::LineEnds;
 
 /// Frames that each call, or message of a stream, allows.
 const OF_A_CALL: u64 = 8;
-/// Another is allowed for so many bytes that were written: a client says so twice for each 16 KiB that it has taken.
+/// Another is allowed for so many bytes that were written: a client says so twice for each 16 KiB
+/// that it has taken.
 const WRITTEN_BYTES: u64 = 1024;
 /// What was not sent may be sent later: so many seconds of the rate.
 const SAVED_SECONDS: u64 = 5;
@@ -31,8 +34,8 @@ const CONTINUATION: u8 = 9;
 const END_STREAM: u8 = 1;
 const ACK: u8 = 1;
 
-/// What HTTP/2 is given to read where the peer sends too much: it takes this for a flood of headers, says `ENHANCE_YOUR_CALM`, and closes. There
-/// is no other way to have it say so.
+/// What HTTP/2 is given to read where the peer sends too much: it takes this for a flood of
+/// headers, says `ENHANCE_YOUR_CALM`, and closes. There is no other way to have it say so.
 pub(in crate::grpc) const CALM: [u8; HEAD_BYTES * 128] = calm();
 
 // It is made when the program is compiled: there it fails, or never.
@@ -69,7 +72,8 @@ impl Control {
     /// So many a second beside what calls allow; 0: as many as come.
     pub(super) fn new(per_second: u64) -> Self {
         let unbounded = per_second == 0;
-        let (per_second, settings) = if unbounded { (u64::MAX, u64::MAX) } else { (per_second, SETTINGS_SAVED) };
+        let (per_second, settings) =
+            if unbounded { (u64::MAX, u64::MAX) } else { (per_second, SETTINGS_SAVED) };
         Self {
             frames: Frames::default(),
             all: Allowance::new(per_second, per_second.saturating_mul(SAVED_SECONDS)),
@@ -81,7 +85,12 @@ impl Control {
     }
 
     /// Bytes came. `Some`: from there on there is too much.
-    pub(super) fn came(&mut self, bytes: &[u8], line: &LineEnds, clock: impl Fn() -> u64) -> Option<usize> {
+    pub(super) fn came(
+        &mut self,
+        bytes: &[u8],
+        line: &LineEnds,
+        clock: impl Fn() -> u64,
+    ) -> Option<usize> {
         let Self { frames, all, settings, turn, calls, written } = self;
         frames.pass(bytes, |kind, flags, length| {
             let counts = match kind {
@@ -97,7 +106,8 @@ impl Control {
                 return false;
             }
             all.take(|| {
-                let (now_calls, now_written) = (line.begun_ever.load(Ordering::Relaxed), line.written.load(Ordering::Relaxed));
+                let (now_calls, now_written) =
+                    (line.begun_ever.load(Ordering::Relaxed), line.written.load(Ordering::Relaxed));
                 let of_calls = now_calls.saturating_sub(*calls).saturating_mul(OF_A_CALL);
                 let of_written = now_written.saturating_sub(*written) / WRITTEN_BYTES;
                 (*calls, *written) = (now_calls, now_written);
@@ -140,9 +150,12 @@ impl Allowance {
     fn take(&mut self, more: impl FnOnce() -> (u64, u64)) -> bool {
         if self.left == 0 {
             let (now_ns, earned) = more();
-            let since_ns = self.filled_ns.map_or(1_000_000_000, |filled_ns| now_ns.saturating_sub(filled_ns));
+            let since_ns =
+                self.filled_ns.map_or(1_000_000_000, |filled_ns| now_ns.saturating_sub(filled_ns));
             // What is left over of a time that is too short for one stays.
-            let of_time = u64::try_from(u128::from(since_ns) * u128::from(self.per_second) / 1_000_000_000).unwrap_or(u64::MAX);
+            let of_time =
+                u64::try_from(u128::from(since_ns) * u128::from(self.per_second) / 1_000_000_000)
+                    .unwrap_or(u64::MAX);
             if of_time > 0 {
                 self.filled_ns = Some(now_ns);
             }
@@ -165,9 +178,14 @@ struct Frames {
 }
 
 impl Frames {
-    /// Shows each frame that begins within `bytes`: its kind, its flags, and its length. `Some`: the frame that begins there is not to be looked
-    /// at. One whose head has come in part before is looked at in any case.
-    fn pass(&mut self, bytes: &[u8], mut shows: impl FnMut(u8, u8, usize) -> bool) -> Option<usize> {
+    /// Shows each frame that begins within `bytes`: its kind, its flags, and its length. `Some`:
+    /// the frame that begins there is not to be looked at. One whose head has come in part before
+    /// is looked at in any case.
+    fn pass(
+        &mut self,
+        bytes: &[u8],
+        mut shows: impl FnMut(u8, u8, usize) -> bool,
+    ) -> Option<usize> {
         let mut rest = bytes;
         while !rest.is_empty() {
             let (payload, after) = rest.split_at_checked(self.left).unwrap_or((rest, &[]));
@@ -177,7 +195,8 @@ impl Frames {
             }
             let begins = bytes.len() - after.len();
             let was_whole = self.have == 0;
-            let (come, after) = after.split_at_checked(HEAD_BYTES - self.have).unwrap_or((after, &[]));
+            let (come, after) =
+                after.split_at_checked(HEAD_BYTES - self.have).unwrap_or((after, &[]));
             for (place, byte) in self.head.iter_mut().skip(self.have).zip(come) {
                 *place = *byte;
             }
@@ -222,7 +241,13 @@ mod tests {
 
     #[test]
     fn frames_are_found_in_pieces_of_any_size() {
-        let all = [frame(PING, 0, &[6; 8]), frame(DATA, 1, &[]), frame(SETTINGS, 0, &[4; 250]), frame(HEADERS, 4, b"x")].concat();
+        let all = [
+            frame(PING, 0, &[6; 8]),
+            frame(DATA, 1, &[]),
+            frame(SETTINGS, 0, &[4; 250]),
+            frame(HEADERS, 4, b"x"),
+        ]
+        .concat();
         let expected = [(PING, 0, 8), (DATA, 1, 0), (SETTINGS, 0, 250), (HEADERS, 4, 1)];
         for size in 1..all.len() {
             let (mut frames, mut seen) = (Frames::default(), Vec::new());
@@ -279,16 +304,28 @@ mod tests {
         ] {
             assert_eq!(looked_at(&mut busy, &line, &of_a_call, 0), 1_000, "{of_a_call:?}");
         }
-        for none in
-            [frame(DATA, 0, &[]), frame(WINDOW_UPDATE, 0, &[0; 4]), frame(PING, 1, &[0; 8]), frame(2, 0, &[0; 5]), frame(77, 0, b"?")]
-        {
+        for none in [
+            frame(DATA, 0, &[]),
+            frame(WINDOW_UPDATE, 0, &[0; 4]),
+            frame(PING, 1, &[0; 8]),
+            frame(2, 0, &[0; 5]),
+            frame(77, 0, b"?"),
+        ] {
             assert_eq!(looked_at(&mut control(1).0, &line, &none, 0), 6, "{none:?}");
         }
         (0..1_000).for_each(|_| line.began());
         let settings = frame(SETTINGS, 0, &[0, 4, 0, 0, 0, 0]);
-        assert_eq!(looked_at(&mut control(100_000).0, &line, &settings, 0), 65, "however much is called");
+        assert_eq!(
+            looked_at(&mut control(100_000).0, &line, &settings, 0),
+            65,
+            "however much is called"
+        );
         assert_eq!(looked_at(&mut control(100_000).0, &line, &frame(SETTINGS, ACK, &[]), 0), 1_000);
-        assert_eq!(looked_at(&mut control(0).0, &line, &settings, 0), 1_000, "where there is no bound");
+        assert_eq!(
+            looked_at(&mut control(0).0, &line, &settings, 0),
+            1_000,
+            "where there is no bound"
+        );
     }
 
     #[test]

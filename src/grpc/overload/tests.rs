@@ -21,7 +21,11 @@ fn admits(core: &Backlog) -> bool {
 fn a_call_waits_as_long_as_it_may_and_not_a_nanosecond_longer() {
     let core = core(100);
     for behind in 0..=100 {
-        assert_eq!(core.arrive(|| true), Turn::Waits { behind }, "after {behind} ms its turn comes");
+        assert_eq!(
+            core.arrive(|| true),
+            Turn::Waits { behind },
+            "after {behind} ms its turn comes"
+        );
     }
     assert_eq!(core.arrive(|| true), Turn::Refused, "101 ms are too many");
     core.leave();
@@ -125,12 +129,17 @@ fn calls_that_are_shed_are_counted_and_told_why() {
     assert_eq!(answer.headers().get("content-type").unwrap(), "application/grpc");
     let status = Status::from_header_map(answer.headers()).unwrap();
     assert_eq!(status.code(), tonic::Code::Unavailable);
-    assert!(status.message().starts_with("overloaded: ") && status.message().contains("20 ms of grpc.max_lag_ms"), "{status}");
+    assert!(
+        status.message().starts_with("overloaded: ")
+            && status.message().contains("20 ms of grpc.max_lag_ms"),
+        "{status}"
+    );
 }
 
 #[test]
 fn decisions_are_shed_and_nothing_else_that_is_served() {
-    let shed: Vec<_> = served_paths().into_iter().filter(|path| sheds(path) != Sheds::Never).collect();
+    let shed: Vec<_> =
+        served_paths().into_iter().filter(|path| sheds(path) != Sheds::Never).collect();
     let mut expected = [
         "/envoy.service.auth.v3.Authorization/Check",
         "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit",
@@ -148,7 +157,10 @@ fn decisions_are_shed_and_nothing_else_that_is_served() {
 #[test]
 fn reports_and_what_operators_do_count_for_nothing_where_connections_are_closed() {
     let spared: Vec<_> = served_paths().into_iter().filter(|path| is_spared(path)).collect();
-    assert!(spared.iter().any(|path| path.ends_with("/Apply")) && spared.iter().any(|path| path.ends_with("/ReportStream")));
+    assert!(
+        spared.iter().any(|path| path.ends_with("/Apply"))
+            && spared.iter().any(|path| path.ends_with("/ReportStream"))
+    );
     assert!(spared.iter().all(|path| sheds(path) == Sheds::Never), "{spared:?}");
     assert!(!is_spared("/no/such") && !is_spared("/grpc.health.v1.Health/Check"));
 }

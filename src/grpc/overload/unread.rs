@@ -1,11 +1,13 @@
 //! Closes connections where a core falls behind although it sheds calls.
 //!
-//! To refuse a call takes HTTP/2 half of what it takes to answer one. So beyond some load a core that only refused would do nothing else, ever
-//! later, for callers that have all given up. What it does not read costs it nothing: it reads from as many connections as it can answer in
-//! time, and closes others, whose callers then know at once.
+//! To refuse a call takes HTTP/2 half of what it takes to answer one. So beyond some load a core
+//! that only refused would do nothing else, ever later, for callers that have all given up. What it
+//! does not read costs it nothing: it reads from as many connections as it can answer in time, and
+//! closes others, whose callers then know at once.
 //!
-//! That is for a core that stays behind, not for a burst or a pause of the machine: no call's turn may have come in time for a while. It is
-//! how queues of routers are told from bursts ("CoDel", RFC 8289).
+//! That is for a core that stays behind, not for a burst or a pause of the machine: no call's turn
+//! may have come in time for a while. It is how queues of routers are told from bursts ("CoDel",
+//! RFC 8289).
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -15,7 +17,8 @@ const BEHIND_NS: u64 = 250_000_000;
 const CAUGHT_UP_NS: u64 = 1_000_000_000;
 /// What is known of how late turns come says nothing any more so long after they should have come.
 const HEARD_NS: u64 = 100_000_000;
-/// A core that has waited so long for something to do had nothing to do. To look what lies there takes less.
+/// A core that has waited so long for something to do had nothing to do. To look what lies there
+/// takes less.
 const IDLE_NS: u64 = 1_000_000;
 /// Of who made no more calls the last time that he was read, nothing is gained by closing.
 const MANY: u64 = 8;
@@ -25,8 +28,8 @@ const WHOLE: u64 = 1 << 20;
 /// How far a core is behind with reading. It is used by that core alone.
 #[derive(Debug)]
 pub(super) struct Unread {
-    /// Longer than this no call may wait for its turn. A call waits twice, to be read and for its turn, and both for about as long: half of
-    /// what it may wait in all.
+    /// Longer than this no call may wait for its turn. A call waits twice, to be read and for its
+    /// turn, and both for about as long: half of what it may wait in all.
     max_ns: u64,
     /// What it comes back to when it was longer.
     aim_ns: u64,
@@ -46,7 +49,8 @@ pub(super) struct Unread {
 }
 
 impl Unread {
-    /// A call may wait for so long, `u64::MAX`: for ever, and where they wait for longer, for so long again.
+    /// A call may wait for so long, `u64::MAX`: for ever, and where they wait for longer, for so
+    /// long again.
     pub(super) fn new(max_ns: u64, aim_ns: u64) -> Self {
         let zero = || AtomicU64::new(0);
         Self {
@@ -106,24 +110,31 @@ impl Unread {
 
     /// Whether it must be known when a connection is read, and when a call's turn comes.
     pub(super) fn matters(&self) -> bool {
-        self.late_since_ns.load(Ordering::Relaxed) != 0 || self.closes_until_ns.load(Ordering::Relaxed) != 0
+        self.late_since_ns.load(Ordering::Relaxed) != 0
+            || self.closes_until_ns.load(Ordering::Relaxed) != 0
     }
 
-    /// How long a call waits here now, as far as is known. Where nobody's turn came in that time, nobody waits.
+    /// How long a call waits here now, as far as is known. Where nobody's turn came in that time,
+    /// nobody waits.
     fn lag_ns(&self, now_ns: u64) -> u64 {
         let lag_ns = self.lag_ns.load(Ordering::Relaxed);
         let heard_ns = now_ns.saturating_sub(self.lag_at_ns.load(Ordering::Relaxed));
         if heard_ns > lag_ns.saturating_add(HEARD_NS) { 0 } else { lag_ns }
     }
 
-    /// Whether a connection is to be closed that was not read for so long, and has something to be read.
+    /// Whether a connection is to be closed that was not read for so long, and has something to be
+    /// read.
     fn closes(&self, unread_ns: u64, now_ns: u64) -> bool {
-        let (since_ns, late_ns) = (self.late_since_ns.load(Ordering::Relaxed), self.late_ns.load(Ordering::Relaxed));
+        let (since_ns, late_ns) =
+            (self.late_since_ns.load(Ordering::Relaxed), self.late_ns.load(Ordering::Relaxed));
         let is_behind = since_ns != 0 && late_ns.saturating_sub(since_ns) >= BEHIND_NS;
-        // What lies there may have come just now, after a silence: it has not waited for longer to be read than calls wait here for their turn.
+        // What lies there may have come just now, after a silence: it has not waited for longer to
+        // be read than calls wait here for their turn.
         let unread_ns = unread_ns.min(self.lag_ns(now_ns));
         // Once is what calls wait where shedding them is enough.
-        if (!is_behind && self.closes_until_ns.load(Ordering::Relaxed) <= now_ns) || unread_ns <= self.aim_ns.saturating_mul(2) {
+        if (!is_behind && self.closes_until_ns.load(Ordering::Relaxed) <= now_ns)
+            || unread_ns <= self.aim_ns.saturating_mul(2)
+        {
             return false;
         }
         // As many are kept as can be read in time.
@@ -157,13 +168,22 @@ impl Reading {
         self.came = false;
     }
 
-    /// Something has come, after so many calls over all. Whether the connection is to be closed instead of it being looked at.
-    pub(super) fn read(&mut self, calls: u64, unread: &Unread, clock: impl FnOnce() -> u64) -> bool {
+    /// Something has come, after so many calls over all. Whether the connection is to be closed
+    /// instead of it being looked at.
+    pub(super) fn read(
+        &mut self,
+        calls: u64,
+        unread: &Unread,
+        clock: impl FnOnce() -> u64,
+    ) -> bool {
         if !std::mem::replace(&mut self.came, true) {
             (self.lately, self.calls) = (calls.saturating_sub(self.calls), calls);
         }
         // It is asked once for all that lay there.
-        let Some(dry_ns) = self.dry_ns.take().filter(|_| self.lately > MANY && unread.matters()) else { return false };
+        let Some(dry_ns) = self.dry_ns.take().filter(|_| self.lately > MANY && unread.matters())
+        else {
+            return false;
+        };
         let now_ns = clock();
         unread.closes(now_ns.saturating_sub(dry_ns), now_ns)
     }
@@ -187,7 +207,8 @@ mod tests {
         unread
     }
 
-    /// Of ten connections that were read to their end at `dry_ns`, and made so many calls then, how many are closed when something comes.
+    /// Of ten connections that were read to their end at `dry_ns`, and made so many calls then, how
+    /// many are closed when something comes.
     fn closed(unread: &Unread, calls: u64, dry_ns: u64, now_ns: u64) -> usize {
         let one = |_: &i32| {
             let mut reading = Reading::default();
@@ -207,7 +228,11 @@ mod tests {
     #[test]
     fn a_core_that_stays_behind_closes_connections_and_one_that_was_behind_for_a_moment_does_not() {
         for (ns, some) in [(BEHIND_NS - 1, 0), (BEHIND_NS, 8)] {
-            assert_eq!(closed_of_many(&late_for(ns), 1, 1 + ns), some, "{ns}: 50 of 250 ms are kept");
+            assert_eq!(
+                closed_of_many(&late_for(ns), 1, 1 + ns),
+                some,
+                "{ns}: 50 of 250 ms are kept"
+            );
         }
         let unread = late_for(BEHIND_NS);
         unread.turn(MAX, 2 + BEHIND_NS);
@@ -219,20 +244,33 @@ mod tests {
         let heard_for = MAX + 1 + HEARD_NS;
         for (ago_ns, some) in [(heard_for, 8), (heard_for + 1, 0)] {
             let now_ns = 1 + BEHIND_NS + ago_ns;
-            assert_eq!(closed_of_many(&late_for(BEHIND_NS), now_ns - MAX, now_ns), some, "{ago_ns}");
+            assert_eq!(
+                closed_of_many(&late_for(BEHIND_NS), now_ns - MAX, now_ns),
+                some,
+                "{ago_ns}"
+            );
         }
     }
 
     #[test]
-    fn it_goes_on_while_turns_come_later_than_they_should_until_none_had_to_be_closed_for_a_second() {
+    fn it_goes_on_while_turns_come_later_than_they_should_until_none_had_to_be_closed_for_a_second()
+    {
         let unread = late_for(BEHIND_NS);
         let mut now_ns = 1 + BEHIND_NS;
         assert_eq!(closed_of_many(&unread, 1, now_ns), 8);
         for _ in 0..5 {
             now_ns += CAUGHT_UP_NS - 1;
             unread.turn(2 * AIM + AIM / 2, now_ns);
-            assert_eq!(closed_of_many(&unread, now_ns - 3 * AIM, now_ns), 6, "of 125 ms 50 are kept");
-            assert_eq!(closed_of_many(&unread, now_ns - 2 * AIM, now_ns), 0, "where shedding is enough, nothing");
+            assert_eq!(
+                closed_of_many(&unread, now_ns - 3 * AIM, now_ns),
+                6,
+                "of 125 ms 50 are kept"
+            );
+            assert_eq!(
+                closed_of_many(&unread, now_ns - 2 * AIM, now_ns),
+                0,
+                "where shedding is enough, nothing"
+            );
         }
         now_ns += CAUGHT_UP_NS;
         unread.turn(3 * AIM, now_ns);
@@ -249,11 +287,23 @@ mod tests {
         let unread = late_for(BEHIND_NS);
         assert_eq!(closed_of_many(&unread, 1, 1 + BEHIND_NS), 8);
         idle_for(&unread, IDLE_NS - 1);
-        assert_eq!(closed_of_many(&unread, 1, 2 + BEHIND_NS), 8, "it has only looked what there is to do");
+        assert_eq!(
+            closed_of_many(&unread, 1, 2 + BEHIND_NS),
+            8,
+            "it has only looked what there is to do"
+        );
         idle_for(&unread, IDLE_NS);
-        assert_eq!(closed_of_many(&unread, 1, 2 + BEHIND_NS), 0, "it was late, and nobody waits now");
+        assert_eq!(
+            closed_of_many(&unread, 1, 2 + BEHIND_NS),
+            0,
+            "it was late, and nobody waits now"
+        );
         unread.turn(MAX + 1, 3 + BEHIND_NS);
-        assert_eq!(closed_of_many(&unread, 1, 4 + BEHIND_NS), 8, "one waits, and it has closed others within a second");
+        assert_eq!(
+            closed_of_many(&unread, 1, 4 + BEHIND_NS),
+            8,
+            "one waits, and it has closed others within a second"
+        );
         let unread = late_for(BEHIND_NS);
         idle_for(&unread, IDLE_NS);
         unread.turn(MAX + 1, 2 + BEHIND_NS);

@@ -1,5 +1,5 @@
-//! Between the engine, which does no I/O, and the ledger, which does nothing else: draws leases, hands unspent units back, and
-//! has statistics kept.
+//! Between the engine, which does no I/O, and the ledger, which does nothing else: draws leases,
+//! hands unspent units back, and has statistics kept.
 
 mod behind;
 mod operations;
@@ -21,15 +21,16 @@ use crate::decide::quota::Row;
 use crate::decide::time::SECOND_NS;
 use crate::engine::plans::durable::RULES;
 use crate::engine::plans::{
-    Change, ChargeName, Committed, Correction, Counter, Delta, GiveBack, GrantPlan, Granted, Mark, MarkKind, Need, PlanEngine, QuotaUsage,
-    Scope, Settlement,
+    Change, ChargeName, Committed, Correction, Counter, Delta, GiveBack, GrantPlan, Granted, Mark,
+    MarkKind, Need, PlanEngine, QuotaUsage, Scope, Settlement,
 };
 use crate::ledger::{
-    self, Balance, CounterIdentity, GrantMade, Holder, LeaseRequest, LedgerError, LedgerPeriod, LedgerThread, Made, Once, OnceKind,
-    Refused, Stretch, Whose,
+    self, Balance, CounterIdentity, GrantMade, Holder, LeaseRequest, LedgerError, LedgerPeriod,
+    LedgerThread, Made, Once, OnceKind, Refused, Stretch, Whose,
 };
 
-/// How long what is wanted ahead of use waits for others. What is held meanwhile lasts for an eighth of `ledger.chunk_ms` at least.
+/// How long what is wanted ahead of use waits for others. What is held meanwhile lasts for an
+/// eighth of `ledger.chunk_ms` at least.
 const GATHER: Duration = Duration::from_millis(5);
 /// Give-backs that are handed over before the answers are waited for.
 const AT_ONCE: usize = 4_096;
@@ -66,7 +67,12 @@ impl Drop for Off<'_> {
 }
 
 impl Desk {
-    pub fn new(engine: Arc<PlanEngine>, ledger: Arc<LedgerThread>, holder: Holder, clock: Clock) -> Self {
+    pub fn new(
+        engine: Arc<PlanEngine>,
+        ledger: Arc<LedgerThread>,
+        holder: Holder,
+        clock: Clock,
+    ) -> Self {
         Self { engine, ledger, holder, clock, behind: Arc::default(), gathering: Arc::default() }
     }
 
@@ -76,7 +82,8 @@ impl Desk {
         self.ledger.status()
     }
 
-    /// Asks the ledger for all of `needs`, and waits for the answers, at most so long. Whether units came shows at the next check.
+    /// Asks the ledger for all of `needs`, and waits for the answers, at most so long. Whether
+    /// units came shows at the next check.
     pub async fn draw(&self, needs: Vec<Need>, at_most: Duration) {
         let answers: Vec<_> = needs.into_iter().map(|need| self.ask(need)).collect();
         let all = async {
@@ -88,8 +95,9 @@ impl Desk {
         let _ = tokio::time::timeout(at_most, all).await;
     }
 
-    /// The same, but does not wait for a ledger whose last transaction failed: that is asked all the same, which is how it is noticed that it
-    /// works again, but waiting would only cost the caller's time. `false`: it fails.
+    /// The same, but does not wait for a ledger whose last transaction failed: that is asked all
+    /// the same, which is how it is noticed that it works again, but waiting would only cost the
+    /// caller's time. `false`: it fails.
     pub async fn draw_unless_failing(&self, needs: Vec<Need>, at_most: Duration) -> bool {
         let fails = self.ledger.is_failing();
         self.draw(needs, if fails { Duration::ZERO } else { at_most }).await;
@@ -100,13 +108,16 @@ impl Desk {
     pub fn prefetch(&self) {
         if !self.gathering.on.load(Ordering::Acquire) || self.engine.has_urgent_prefetches() {
             self.prefetch_now();
-        } else if !self.gathering.asked.load(Ordering::Relaxed) && !self.gathering.asked.swap(true, Ordering::AcqRel) {
+        } else if !self.gathering.asked.load(Ordering::Relaxed)
+            && !self.gathering.asked.swap(true, Ordering::AcqRel)
+        {
             self.gathering.wake.notify_one();
         }
     }
 
-    /// From now on, until it is dropped, what is not urgent is asked for some milliseconds later, together: a wake-up of the ledger's thread,
-    /// and a transaction, cost more than what they are for.
+    /// From now on, until it is dropped, what is not urgent is asked for some milliseconds later,
+    /// together: a wake-up of the ledger's thread, and a transaction, cost more than what they are
+    /// for.
     pub async fn gather(&self) {
         self.gathering.on.store(true, Ordering::Release);
         let _off = Off(&self.gathering.on);
@@ -135,37 +146,46 @@ impl Desk {
 
     fn submit(&self, need: Need, tell: oneshot::Sender<()>) {
         let desk = self.clone();
-        self.ledger.submit(wire_lease(&need, self.holder, self.clock.now().unix_s()), move |answer| {
-            match answer {
-                Ok(Ok(lease)) => desk.engine.apply_lease(&need, &granted(&lease), desk.clock.now()),
-                // The ledger let go of the counter after its last period: by its name it gets another number.
-                Ok(Err(Refused::UnknownCounter)) if need.number.is_some() => {
-                    let mut by_name = need;
-                    by_name.number = None;
-                    return desk.submit(by_name, tell);
+        self.ledger.submit(
+            wire_lease(&need, self.holder, self.clock.now().unix_s()),
+            move |answer| {
+                match answer {
+                    Ok(Ok(lease)) => {
+                        desk.engine.apply_lease(&need, &granted(&lease), desk.clock.now())
+                    }
+                    // The ledger let go of the counter after its last period: by its name it gets
+                    // another number.
+                    Ok(Err(Refused::UnknownCounter)) if need.number.is_some() => {
+                        let mut by_name = need;
+                        by_name.number = None;
+                        return desk.submit(by_name, tell);
+                    }
+                    Ok(Err(Refused::PeriodDropped)) => {
+                        desk.engine.period_dropped(&need, desk.clock.now())
+                    }
+                    Ok(Err(refused)) => {
+                        tracing::debug!("a lease was refused: {refused}");
+                        desk.engine.lease_failed(&need);
+                    }
+                    Err(error) => {
+                        tracing::debug!("a lease failed: {error}");
+                        desk.engine.lease_failed(&need);
+                    }
                 }
-                Ok(Err(Refused::PeriodDropped)) => desk.engine.period_dropped(&need, desk.clock.now()),
-                Ok(Err(refused)) => {
-                    tracing::debug!("a lease was refused: {refused}");
-                    desk.engine.lease_failed(&need);
-                }
-                Err(error) => {
-                    tracing::debug!("a lease failed: {error}");
-                    desk.engine.lease_failed(&need);
-                }
-            }
-            // Whoever asked may be gone.
-            let _ = tell.send(());
-        });
+                // Whoever asked may be gone.
+                let _ = tell.send(());
+            },
+        );
     }
 
-    /// Has the ledger commit a correction, and makes it count here. Once begun it goes on, also when the report's caller has gone: what the
-    /// ledger refunds must be spendable here too.
+    /// Has the ledger commit a correction, and makes it count here. Once begun it goes on, also
+    /// when the report's caller has gone: what the ledger refunds must be spendable here too.
     ///
     /// # Errors
     /// The ledger did not commit it, or not all of it. The same report may come again.
     pub async fn correct(&self, correction: Correction) -> Result<Settlement, LedgerError> {
-        // Handed over before anything is waited for: of two reports for one receipt the first corrects.
+        // Handed over before anything is waited for: of two reports for one receipt the first
+        // corrects.
         let answers: Vec<_> = correction.changes.iter().map(|change| self.commit(change)).collect();
         let desk = self.clone();
         let done = tokio::spawn(async move {
@@ -178,8 +198,12 @@ impl Desk {
         done.await.unwrap_or(Err(LedgerError::Stopped))
     }
 
-    /// Has the ledger commit a change, and applies it at once: on the ledger's thread, in the order of what it made.
-    fn commit(&self, change: &Change) -> impl Future<Output = Result<Committed, LedgerError>> + Send + use<> {
+    /// Has the ledger commit a change, and applies it at once: on the ledger's thread, in the order
+    /// of what it made.
+    fn commit(
+        &self,
+        change: &Change,
+    ) -> impl Future<Output = Result<Committed, LedgerError>> + Send + use<> {
         let (tell, told) = oneshot::channel();
         let (desk, applied) = (self.clone(), change.clone());
         let apply = move |made: Result<Committed, LedgerError>| {
@@ -192,11 +216,19 @@ impl Desk {
         };
         match change {
             Change::Settle { mark, deltas } => {
-                self.ledger.submit(wire_settle(mark, deltas), move |answer| apply(answer.map(|settled| committed(&settled))));
+                self.ledger.submit(wire_settle(mark, deltas), move |answer| {
+                    apply(answer.map(|settled| committed(&settled)))
+                });
             }
             Change::Charge { counter, period, units, name, .. } => {
                 let now_s = self.clock.now().unix_s();
-                let once = name.map(|ChargeName { name, fields }| Once { kind: OnceKind::Charge, name, fields, note: Vec::new(), now_s });
+                let once = name.map(|ChargeName { name, fields }| Once {
+                    kind: OnceKind::Charge,
+                    name,
+                    fields,
+                    note: Vec::new(),
+                    now_s,
+                });
                 let request = ledger::ChargeRequest {
                     counter: wire_counter(counter, None),
                     period: wire_period(*period),
@@ -218,33 +250,48 @@ impl Desk {
         async move { told.await.unwrap_or(Err(LedgerError::Stopped)) }
     }
 
-    /// Makes a grant: unspent units go back first, so that they do not count as used. Once begun it goes on, also when the caller has gone.
+    /// Makes a grant: unspent units go back first, so that they do not count as used. Once begun it
+    /// goes on, also when the caller has gone.
     ///
-    /// `once` names the request: it is made once, however often it is asked for. The answer says what came of it the first time.
+    /// `once` names the request: it is made once, however often it is asked for. The answer says
+    /// what came of it the first time.
     ///
     /// # Errors
-    /// The ledger did not make it, or is not known to have made it; or another request had the name.
+    /// The ledger did not make it, or is not known to have made it; or another request had the
+    /// name.
     pub async fn grant(&self, plan: GrantPlan, once: Option<Once>) -> Result<Made, GrantFailed> {
         let desk = self.clone();
         let done = tokio::spawn(async move {
             let answered = desk.give_back_and_grant(&plan, once.clone()).await;
-            let Ok(GrantMade { balance: Some(Balance { charged, granted, .. }), first }) = &answered else {
+            let Ok(GrantMade { balance: Some(Balance { charged, granted, .. }), first }) =
+                &answered
+            else {
                 // Where it was made in a period that is over, too, the ledger knows better.
                 desk.engine.grant_failed(&plan);
-                return answered.and_then(|GrantMade { first, .. }| first.ok_or(LedgerError::Stopped.into()));
+                return answered
+                    .and_then(|GrantMade { first, .. }| first.ok_or(LedgerError::Stopped.into()));
             };
-            if let Err(full) = desk.engine.apply_grant(&plan, *charged, *granted, desk.clock.now()) {
+            if let Err(full) = desk.engine.apply_grant(&plan, *charged, *granted, desk.clock.now())
+            {
                 // The ledger has it: the next lease tells.
                 tracing::debug!("a grant was made, and is not known here yet: {full}");
             }
-            let now =
-                || Made { charged: *charged, granted: *granted, note: once.map(|once| once.note).unwrap_or_default(), ..Made::default() };
+            let now = || Made {
+                charged: *charged,
+                granted: *granted,
+                note: once.map(|once| once.note).unwrap_or_default(),
+                ..Made::default()
+            };
             Ok(first.clone().unwrap_or_else(now))
         });
         done.await.unwrap_or(Err(GrantFailed::Ledger(LedgerError::Stopped)))
     }
 
-    async fn give_back_and_grant(&self, plan: &GrantPlan, once: Option<Once>) -> Result<GrantMade, GrantFailed> {
+    async fn give_back_and_grant(
+        &self,
+        plan: &GrantPlan,
+        once: Option<Once>,
+    ) -> Result<GrantMade, GrantFailed> {
         if let Some(unspent) = plan.give_back {
             self.call(wire_give_back(unspent, self.holder)).await?;
         }
@@ -263,14 +310,18 @@ impl Desk {
         self.ledger.ledger().find_made(OnceKind::Request, name)
     }
 
-    fn call<R: ledger::Request>(&self, request: R) -> impl Future<Output = Result<R::Answer, LedgerError>> + Send + use<R> {
+    fn call<R: ledger::Request>(
+        &self,
+        request: R,
+    ) -> impl Future<Output = Result<R::Answer, LedgerError>> + Send + use<R> {
         let (tell, told) = oneshot::channel();
         self.ledger.submit(request, move |answer| drop(tell.send(answer)));
         async move { told.await.unwrap_or(Err(LedgerError::Stopped)) }
     }
 
-    /// A stretch of the books of a scope: the ledger's, and where this engine holds a lease, what it has spent of it. And who comes next,
-    /// where there is more. Blocks on the ledger's file. `held`: what the engine holds of it, read before.
+    /// A stretch of the books of a scope: the ledger's, and where this engine holds a lease, what
+    /// it has spent of it. And who comes next, where there is more. Blocks on the ledger's file.
+    /// `held`: what the engine holds of it, read before.
     ///
     /// # Errors
     /// The ledger cannot be read.
@@ -284,7 +335,9 @@ impl Desk {
         let (kept, next) = self.ledger.ledger().usage_of(&wire_scope(scope), stretch)?;
         held.sort_unstable_by(|one, other| one.order().cmp(&other.order()));
         let next = [next, cut(&mut held, stretch.most)].into_iter().flatten().min();
-        let place = |(place, usage): (usize, &QuotaUsage)| ((counter_of(usage), usage.row.period.start_ns / SECOND_NS), place);
+        let place = |(place, usage): (usize, &QuotaUsage)| {
+            ((counter_of(usage), usage.row.period.start_ns / SECOND_NS), place)
+        };
         let places: HashMap<(Counter, u64), usize> = held.iter().enumerate().map(place).collect();
         for kept in kept {
             if &*kept.identity.plan == RULES {
@@ -297,11 +350,23 @@ impl Desk {
                 usage.lost = kept.lost.min(usage.row.used);
                 usage.row.used -= usage.lost;
             } else {
-                let period = Period { start_ns: kept.period.start_s * SECOND_NS, end_ns: kept.period.end_s * SECOND_NS };
+                let period = Period {
+                    start_ns: kept.period.start_s * SECOND_NS,
+                    end_ns: kept.period.end_s * SECOND_NS,
+                };
                 let row = Row { period, used, granted: kept.granted };
                 let Counter { subscriber, key, plan, entitlement, quota } = counter.0;
                 let limit = declared_limit(lookup, &plan, &entitlement, &quota);
-                held.push(QuotaUsage { subscriber, key, plan, entitlement, quota, limit, row, lost });
+                held.push(QuotaUsage {
+                    subscriber,
+                    key,
+                    plan,
+                    entitlement,
+                    quota,
+                    limit,
+                    row,
+                    lost,
+                });
             }
         }
         if let Some((subscriber, key)) = &next {
@@ -311,7 +376,8 @@ impl Desk {
         Ok((held, next))
     }
 
-    /// Lets go of the unspent units of a plan, some after the others, until the ledger has them all: for an edit that has lowered something.
+    /// Lets go of the unspent units of a plan, some after the others, until the ledger has them
+    /// all: for an edit that has lowered something.
     ///
     /// # Errors
     /// The ledger did not take them. They stay charged, and are asked for no more.
@@ -324,15 +390,17 @@ impl Desk {
         returned
     }
 
-    /// Lets go of all unspent units, and leaves the operation ids of the last minute to the next start: for a clean stop. Waits until the ledger has
-    /// them.
+    /// Lets go of all unspent units, and leaves the operation ids of the last minute to the next
+    /// start: for a clean stop. Waits until the ledger has them.
     ///
     /// # Errors
     /// As of [`Self::take_back`].
     pub fn put_away(&self) -> Result<(), LedgerError> {
         let first = self.return_all(self.engine.put_away());
-        // What was leased meanwhile, and what was asked for the first time and had no number yet: behind this, all of it is answered.
-        let answered = self.ledger.call(ledger::WindowReport { holder: self.holder, rows: Vec::new() });
+        // What was leased meanwhile, and what was asked for the first time and had no number yet:
+        // behind this, all of it is answered.
+        let answered =
+            self.ledger.call(ledger::WindowReport { holder: self.holder, rows: Vec::new() });
         let returned = first.and(answered).and(self.return_all(self.engine.put_away()));
         if let Err(error) = self.keep_operations() {
             tracing::warn!(
@@ -358,14 +426,17 @@ impl Desk {
 
     /// Through the ledger's thread, behind the leases that were asked for before: they go back too.
     fn return_all(&self, mut units: Vec<GiveBack>) -> Result<(), LedgerError> {
-        // In the order that the ledger keeps them in: one page of its file holds dozens of neighbours.
+        // In the order that the ledger keeps them in: one page of its file holds dozens of
+        // neighbours.
         units.sort_unstable_by_key(|unspent| (unspent.counter, unspent.period_start_s));
         let mut returned = Ok(());
         for some in units.chunks(AT_ONCE) {
             let (tell, told) = std::sync::mpsc::channel();
             for unspent in some {
                 let (tell, unspent) = (tell.clone(), *unspent);
-                self.ledger.submit(wire_give_back(unspent, self.holder), move |answer| drop(tell.send((unspent, answer))));
+                self.ledger.submit(wire_give_back(unspent, self.holder), move |answer| {
+                    drop(tell.send((unspent, answer)))
+                });
             }
             drop(tell);
             for (unspent, answer) in told {
@@ -399,7 +470,14 @@ fn wire_lease(need: &Need, holder: Holder, now_s: u64) -> LeaseRequest {
 
 fn granted(lease: &ledger::Lease) -> Granted {
     let ledger::Lease { counter, rule, leased, spent, balance } = *lease;
-    Granted { counter: counter.0, rule, leased, spent, charged: balance.charged, granted: balance.granted }
+    Granted {
+        counter: counter.0,
+        rule,
+        leased,
+        spent,
+        charged: balance.charged,
+        granted: balance.granted,
+    }
 }
 
 fn wire_give_back(unspent: GiveBack, holder: Holder) -> ledger::GiveBack {
@@ -475,13 +553,26 @@ fn wire_mark(mark: &Mark) -> ledger::Mark {
 }
 
 fn wire_delta(delta: &Delta) -> ledger::Delta {
-    ledger::Delta { counter: ledger::CounterId(delta.counter), period_start_s: delta.period_start_s, units: delta.units }
+    ledger::Delta {
+        counter: ledger::CounterId(delta.counter),
+        period_start_s: delta.period_start_s,
+        units: delta.units,
+    }
 }
 
 /// The limit that is declared now. `None`: the quota is not declared any more.
-fn declared_limit(lookup: &impl Lookup, plan: &str, entitlement: &str, quota: &QuotaIdentity) -> Option<u64> {
+fn declared_limit(
+    lookup: &impl Lookup,
+    plan: &str,
+    entitlement: &str,
+    quota: &QuotaIdentity,
+) -> Option<u64> {
     let declared = lookup.plan(plan)?.entitlement(entitlement)?;
-    declared.quotas.iter().find(|declared| *declared.identity == *quota).map(|declared| declared.limit)
+    declared
+        .quotas
+        .iter()
+        .find(|declared| *declared.identity == *quota)
+        .map(|declared| declared.limit)
 }
 
 fn counter_of(usage: &QuotaUsage) -> Counter {
@@ -489,7 +580,8 @@ fn counter_of(usage: &QuotaUsage) -> Counter {
     Counter { subscriber, key, plan, entitlement, quota }
 }
 
-/// Ends a list in order after so many rows, before the next subscriber or key: that one, where there is more.
+/// Ends a list in order after so many rows, before the next subscriber or key: that one, where
+/// there is more.
 pub(in crate::grpc) fn cut(rows: &mut Vec<QuotaUsage>, most: usize) -> Option<Whose> {
     let whose = |row: &QuotaUsage| (row.subscriber.clone(), row.key.clone());
     let last = whose(rows.get(most.checked_sub(1)?)?);

@@ -43,7 +43,12 @@ fn over(settings: config::Plans, ledger: Arc<dyn Ledger>, clock: Clock, unit: &s
     let declared = convert::apply::declared(json::declared(document).unwrap().message).unwrap();
     catalog.edit(EditOptions::default(), clock.now(), |draft| draft.apply(&declared)).unwrap();
     let holder = ledger.join(1).unwrap();
-    let own = Settings { holder: holder.id, epoch: holder.epoch, lease: Some(settings.lease), ..Settings::new([2; 32], [3; 16]) };
+    let own = Settings {
+        holder: holder.id,
+        epoch: holder.epoch,
+        lease: Some(settings.lease),
+        ..Settings::new([2; 32], [3; 16])
+    };
     let engine = Arc::new(PlanEngine::new(own));
     let thread = Arc::new(LedgerThread::start(ledger, 1_000).unwrap());
     let desk = Desk::new(engine.clone(), thread, holder, clock.clone());
@@ -52,7 +57,14 @@ fn over(settings: config::Plans, ledger: Arc<dyn Ledger>, clock: Clock, unit: &s
 }
 
 async fn check(plans: &Plans, time_left: Option<Duration>) -> Option<Reason> {
-    let input = CheckInput { api_key: KEY, target: "t", method: b"", path: b"", cost: None, operation_id: b"" };
+    let input = CheckInput {
+        api_key: KEY,
+        target: "t",
+        method: b"",
+        path: b"",
+        cost: None,
+        operation_id: b"",
+    };
     plans.check(&input, time_left, |decision| decision.verdict.reason()).await.unwrap()
 }
 
@@ -65,9 +77,13 @@ struct Bench {
 
 impl Bench {
     fn new(settings: config::Plans) -> Self {
-        let faults: Arc<Mutex<Box<dyn FnMut() -> Fault + Send>>> = Arc::new(Mutex::new(Box::new(|| Fault::None)));
+        let faults: Arc<Mutex<Box<dyn FnMut() -> Fault + Send>>> =
+            Arc::new(Mutex::new(Box::new(|| Fault::None)));
         let plan = faults.clone();
-        let ledger = Arc::new(FaultyLedger::new(Arc::new(MemoryLedger::new().unwrap()), move |_| (plan.lock())()));
+        let ledger =
+            Arc::new(FaultyLedger::new(Arc::new(MemoryLedger::new().unwrap()), move |_| {
+                (plan.lock())()
+            }));
         Self { plans: over(settings, ledger.clone(), Clock::system(), "YEAR"), ledger, faults }
     }
 
@@ -80,13 +96,18 @@ impl Bench {
     }
 }
 
-/// Plans with a quota of 3 a year for each of so many callers, over a ledger that says how often it committed.
+/// Plans with a quota of 3 a year for each of so many callers, over a ledger that says how often it
+/// committed.
 fn of_many(callers: usize) -> (Bench, Desk) {
     let bench = Bench::new(settings());
     let document: String = (0..callers)
         .map(|caller| format!("{{id: s{caller}, plans: [gold], keys: [{{id: k{caller}, value: a-value-of-caller-number-{caller:03}}}]}},"))
         .collect();
-    let document = crate::yaml::parse(&format!("{{subscribers: [{document}]}}")).unwrap().root.to_json().unwrap();
+    let document = crate::yaml::parse(&format!("{{subscribers: [{document}]}}"))
+        .unwrap()
+        .root
+        .to_json()
+        .unwrap();
     let declared = convert::apply::declared(json::declared(document).unwrap().message).unwrap();
     let now = bench.plans.clock.now();
     bench.plans.catalog.edit(EditOptions::default(), now, |draft| draft.apply(&declared)).unwrap();
@@ -96,9 +117,16 @@ fn of_many(callers: usize) -> (Bench, Desk) {
 
 /// Checks one after the other of these callers in one batch, and gives the reasons.
 async fn check_batch(plans: &Plans, callers: &[usize]) -> Vec<Option<Reason>> {
-    let keys: Vec<String> = callers.iter().map(|caller| format!("a-value-of-caller-number-{caller:03}")).collect();
-    let input =
-        |place: usize| CheckInput { api_key: keys[place].as_bytes(), target: "t", method: b"", path: b"", cost: None, operation_id: b"" };
+    let keys: Vec<String> =
+        callers.iter().map(|caller| format!("a-value-of-caller-number-{caller:03}")).collect();
+    let input = |place: usize| CheckInput {
+        api_key: keys[place].as_bytes(),
+        target: "t",
+        method: b"",
+        path: b"",
+        cost: None,
+        operation_id: b"",
+    };
     let mut answers = vec![None; keys.len()];
     plans
         .check_all(keys.len(), None, input, |place, decision| {
@@ -113,11 +141,20 @@ async fn check_batch(plans: &Plans, callers: &[usize]) -> Vec<Option<Reason>> {
 async fn a_sweep_closes_all_periods_that_are_over_however_few_it_finds_at_once() {
     let now = Arc::new(AtomicU64::new(1_795_341_600 * SECOND_NS));
     let told = now.clone();
-    let clock = Clock::from_fn(move || Now { unix_ns: told.load(Ordering::Relaxed), steady_ns: told.load(Ordering::Relaxed) });
+    let clock = Clock::from_fn(move || Now {
+        unix_ns: told.load(Ordering::Relaxed),
+        steady_ns: told.load(Ordering::Relaxed),
+    });
     let lease = LeaseSettings { max_ended: 1, ..settings().lease };
-    let plans = over(config::Plans { lease, ..settings() }, Arc::new(MemoryLedger::new().unwrap()), clock, "MINUTE");
+    let plans = over(
+        config::Plans { lease, ..settings() },
+        Arc::new(MemoryLedger::new().unwrap()),
+        clock,
+        "MINUTE",
+    );
     let desk = plans.desk.clone().unwrap();
-    let remembered = || plans.engine.quota_usage(&**plans.catalog.load(), Scope::All, 0, u64::MAX).len();
+    let remembered =
+        || plans.engine.quota_usage(&**plans.catalog.load(), Scope::All, 0, u64::MAX).len();
     for _ in 0..3 {
         assert_eq!(check(&plans, None).await, None);
         now.fetch_add(60 * SECOND_NS, Ordering::Relaxed);
@@ -134,12 +171,20 @@ async fn a_sweep_closes_all_periods_that_are_over_however_few_it_finds_at_once()
 async fn a_caller_who_is_known_is_refused_as_soon_as_the_catalog_says_so() {
     let now = Arc::new(AtomicU64::new(1_795_341_600 * SECOND_NS));
     let told = now.clone();
-    let clock = Clock::from_fn(move || Now { unix_ns: told.load(Ordering::Relaxed), steady_ns: told.load(Ordering::Relaxed) });
+    let clock = Clock::from_fn(move || Now {
+        unix_ns: told.load(Ordering::Relaxed),
+        steady_ns: told.load(Ordering::Relaxed),
+    });
     let plans = over(settings(), Arc::new(MemoryLedger::new().unwrap()), clock, "MINUTE");
     let edit = |change: fn(&mut ApiKey)| {
         let mut key = plans.catalog.load().keys().get("k").unwrap().value.key.clone();
         change(&mut key);
-        plans.catalog.edit(EditOptions::default(), plans.clock.now(), |draft| draft.replace_key(key).map(|_| ())).unwrap();
+        plans
+            .catalog
+            .edit(EditOptions::default(), plans.clock.now(), |draft| {
+                draft.replace_key(key).map(|_| ())
+            })
+            .unwrap();
     };
     let known = || plans.remembered_callers() > 0;
     for round in 0..3 {
@@ -148,7 +193,11 @@ async fn a_caller_who_is_known_is_refused_as_soon_as_the_catalog_says_so() {
             assert_eq!(check(&plans, None).await, None, "round {round}");
         }
         assert!(known(), "round {round}");
-        assert_eq!(check(&plans, None).await, Some(Reason::QuotaExceeded), "round {round}: counted once each");
+        assert_eq!(
+            check(&plans, None).await,
+            Some(Reason::QuotaExceeded),
+            "round {round}: counted once each"
+        );
         edit(|key| key.enabled = false);
         assert_eq!(check(&plans, None).await, Some(Reason::ApiKeyDisabled), "round {round}");
         edit(|key| key.enabled = true);
@@ -172,7 +221,10 @@ async fn a_caller_who_was_let_go_of_goes_on_where_it_was() {
     assert_eq!(plans.remembered_callers(), 1, "it called since the start");
     plans.forget_idle_callers();
     assert_eq!(plans.remembered_callers(), 0);
-    assert_eq!([check(&plans, None).await, check(&plans, None).await], [None, Some(Reason::QuotaExceeded)]);
+    assert_eq!(
+        [check(&plans, None).await, check(&plans, None).await],
+        [None, Some(Reason::QuotaExceeded)]
+    );
     assert_eq!(plans.remembered_callers(), 1);
 }
 
@@ -187,13 +239,28 @@ async fn an_open_method_is_open_to_a_caller_who_is_known() {
         open_methods: vec![OpenMethod { method: "GET".to_owned(), path: "/health".to_owned() }],
         default_plan: None,
     };
-    plans.catalog.edit(EditOptions::default(), plans.clock.now(), |draft| draft.replace_target(target).map(|_| ())).unwrap();
+    plans
+        .catalog
+        .edit(EditOptions::default(), plans.clock.now(), |draft| {
+            draft.replace_target(target).map(|_| ())
+        })
+        .unwrap();
     for _ in 0..3 {
         assert_eq!(check(&plans, None).await, None);
     }
     assert_eq!(check(&plans, None).await, Some(Reason::QuotaExceeded));
-    let open = CheckInput { api_key: KEY, target: "t", method: b"GET", path: b"/health", cost: None, operation_id: b"" };
-    let decided = plans.check(&open, None, |decision| (decision.verdict.reason(), decision.plan.to_string())).await.unwrap();
+    let open = CheckInput {
+        api_key: KEY,
+        target: "t",
+        method: b"GET",
+        path: b"/health",
+        cost: None,
+        operation_id: b"",
+    };
+    let decided = plans
+        .check(&open, None, |decision| (decision.verdict.reason(), decision.plan.to_string()))
+        .await
+        .unwrap();
     assert_eq!(decided, (None, String::new()), "no plan is asked");
 }
 
@@ -205,7 +272,8 @@ async fn what_waits_in_a_batch_waits_together() {
     let mut until = Some(wait);
     bench.every_commit(move || until.take().map_or(Fault::None, Fault::Wait));
     let callers: Vec<usize> = (0..100).collect();
-    let (answers, ()) = tokio::join!(biased; check_batch(&bench.plans, &callers), async { drop(asked) });
+    let (answers, ()) =
+        tokio::join!(biased; check_batch(&bench.plans, &callers), async { drop(asked) });
     assert_eq!(answers, vec![None; 100]);
     let (commits, leases) = (desk.ledger_status().commits, desk.ledger_status().operations);
     assert!(commits <= 3 && leases >= 100, "{commits} commits of {leases} leases");
@@ -217,13 +285,24 @@ async fn all_who_hold_units_of_a_plan_give_them_back_some_after_the_others() {
     for callers in (0..600).collect::<Vec<_>>().chunks(50) {
         assert_eq!(check_batch(&bench.plans, callers).await, vec![None; 50]);
     }
-    let charged =
-        || bench.ledger.usage(&crate::ledger::LedgerScope::All, 0, u64::MAX / 2).unwrap().iter().map(|row| row.charged).sum::<u64>();
+    let charged = || {
+        bench
+            .ledger
+            .usage(&crate::ledger::LedgerScope::All, 0, u64::MAX / 2)
+            .unwrap()
+            .iter()
+            .map(|row| row.charged)
+            .sum::<u64>()
+    };
     assert!(charged() > 600, "more is leased than was spent");
     tokio::task::spawn_blocking(move || desk.take_back("gold")).await.unwrap().unwrap();
     assert_eq!(charged(), 600);
     let exceeded = Some(Reason::QuotaExceeded);
-    assert_eq!(check_batch(&bench.plans, &[0, 0, 0, 599, 599, 599]).await, [None, None, exceeded, None, None, exceeded], "1 of 3 is used");
+    assert_eq!(
+        check_batch(&bench.plans, &[0, 0, 0, 599, 599, 599]).await,
+        [None, None, exceeded, None, None, exceeded],
+        "1 of 3 is used"
+    );
 }
 
 #[tokio::test]
@@ -231,11 +310,17 @@ async fn a_batch_admits_what_single_checks_would() {
     let (bench, _) = of_many(2);
     let callers = [0, 1, 0, 0, 0, 1, 1, 0, 1];
     let answers = check_batch(&bench.plans, &callers).await;
-    // Units that come while a batch is gone through may go to one who did not have to wait for them, as among single checks.
+    // Units that come while a batch is gone through may go to one who did not have to wait for
+    // them, as among single checks.
     for caller in [0, 1] {
-        let of_caller = || callers.iter().zip(&answers).filter(|(of, _)| **of == caller).map(|(_, answer)| *answer);
+        let of_caller = || {
+            callers.iter().zip(&answers).filter(|(of, _)| **of == caller).map(|(_, answer)| *answer)
+        };
         assert_eq!(of_caller().filter(Option::is_none).count(), 3, "{caller} of {answers:?}");
-        assert!(of_caller().flatten().all(|reason| reason == Reason::QuotaExceeded), "{caller} of {answers:?}");
+        assert!(
+            of_caller().flatten().all(|reason| reason == Reason::QuotaExceeded),
+            "{caller} of {answers:?}"
+        );
     }
 }
 
@@ -243,11 +328,26 @@ async fn a_batch_admits_what_single_checks_would() {
 async fn a_batch_over_a_ledger_that_fails_is_answered_all_the_same() {
     let bench = Bench::new(settings());
     bench.every_commit(full);
-    let input = |_| CheckInput { api_key: KEY, target: "t", method: b"", path: b"", cost: None, operation_id: b"" };
+    let input = |_| CheckInput {
+        api_key: KEY,
+        target: "t",
+        method: b"",
+        path: b"",
+        cost: None,
+        operation_id: b"",
+    };
     for _ in 0..3 {
         let mut answers = Vec::new();
-        bench.plans.check_all(5, None, input, |place, decision| answers.push((place, decision.unwrap().verdict.reason()))).await;
-        assert_eq!(answers, (0..5).map(|place| (place, Some(Reason::LedgerUnavailable))).collect::<Vec<_>>());
+        bench
+            .plans
+            .check_all(5, None, input, |place, decision| {
+                answers.push((place, decision.unwrap().verdict.reason()))
+            })
+            .await;
+        assert_eq!(
+            answers,
+            (0..5).map(|place| (place, Some(Reason::LedgerUnavailable))).collect::<Vec<_>>()
+        );
     }
 }
 
@@ -255,38 +355,80 @@ async fn a_batch_over_a_ledger_that_fails_is_answered_all_the_same() {
 async fn a_batch_waits_no_longer_than_one_check_would_and_answers_every_item() {
     let now = Arc::new(AtomicU64::new(1_795_341_600 * SECOND_NS));
     let (told, passes) = (now.clone(), now.clone());
-    let clock = Clock::from_fn(move || Now { unix_ns: told.load(Ordering::Relaxed), steady_ns: told.load(Ordering::Relaxed) });
+    let clock = Clock::from_fn(move || Now {
+        unix_ns: told.load(Ordering::Relaxed),
+        steady_ns: told.load(Ordering::Relaxed),
+    });
     // Each commit takes 20 ms, and of 100 units 2 are leased at once.
     let slow = FaultyLedger::new(Arc::new(MemoryLedger::new().unwrap()), move |_| {
         passes.fetch_add(20_000_000, Ordering::Relaxed);
         Fault::None
     });
-    let plans = over(config::Plans { max_wait: Duration::from_millis(100), ..settings() }, Arc::new(slow), clock, "YEAR");
+    let plans = over(
+        config::Plans { max_wait: Duration::from_millis(100), ..settings() },
+        Arc::new(slow),
+        clock,
+        "YEAR",
+    );
     let file = "{plans: [{id: gold, entitlements: [{name: all, targets: [t], quotas: [{name: q, limit: 100, unit: YEAR}]}]}]}";
     let document = crate::yaml::parse(file).unwrap().root.to_json().unwrap();
     let declared = convert::apply::declared(json::declared(document).unwrap().message).unwrap();
-    plans.catalog.edit(EditOptions::default(), plans.clock.now(), |draft| draft.apply(&declared)).unwrap();
-    let input = |_| CheckInput { api_key: KEY, target: "t", method: b"", path: b"", cost: None, operation_id: b"" };
+    plans
+        .catalog
+        .edit(EditOptions::default(), plans.clock.now(), |draft| draft.apply(&declared))
+        .unwrap();
+    let input = |_| CheckInput {
+        api_key: KEY,
+        target: "t",
+        method: b"",
+        path: b"",
+        cost: None,
+        operation_id: b"",
+    };
     let mut answers = vec![None; 64];
-    plans.check_all(64, None, input, |place, decision| answers[place] = Some(decision.unwrap().verdict.reason())).await;
+    plans
+        .check_all(64, None, input, |place, decision| {
+            answers[place] = Some(decision.unwrap().verdict.reason())
+        })
+        .await;
     let count = |reason| answers.iter().filter(|answer| **answer == Some(reason)).count();
     let (admitted, unavailable) = (count(None), count(Some(Reason::LedgerUnavailable)));
     assert_eq!(admitted + unavailable, 64, "{answers:?}");
-    // With a patience for each all are admitted: there are units for them. How many come in a commit hangs on the threads.
-    assert!(admitted >= 2 && unavailable >= 1, "{admitted} admitted, where each commit takes 20 ms and 100 ms were there");
+    // With a patience for each all are admitted: there are units for them. How many come in a
+    // commit hangs on the threads.
+    assert!(
+        admitted >= 2 && unavailable >= 1,
+        "{admitted} admitted, where each commit takes 20 ms and 100 ms were there"
+    );
 }
 
 #[tokio::test]
 async fn a_refund_whose_answer_was_lost_is_asked_about_before_the_next_refusal() {
     let bench = Bench::new(settings());
-    let input = CheckInput { api_key: KEY, target: "t", method: b"", path: b"", cost: None, operation_id: b"" };
-    let receipt = bench.plans.check(&input, None, |decision| decision.receipt.clone()).await.unwrap().unwrap();
+    let input = CheckInput {
+        api_key: KEY,
+        target: "t",
+        method: b"",
+        path: b"",
+        cost: None,
+        operation_id: b"",
+    };
+    let receipt = bench
+        .plans
+        .check(&input, None, |decision| decision.receipt.clone())
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!((bench.check(None).await, bench.check(None).await), (None, None));
     assert_eq!(bench.check(None).await, Some(Reason::QuotaExceeded));
     // It is committed, and whoever reports hears nothing, and does not report again.
     bench.every_commit(|| Fault::After(LedgerError::Stopped));
     let outcome = crate::decide::outcome::Outcome::http(503);
-    let report = Report { subject: crate::engine::plans::ReportSubject::Receipt(receipt.as_bytes()), outcome, cost: None };
+    let report = Report {
+        subject: crate::engine::plans::ReportSubject::Receipt(receipt.as_bytes()),
+        outcome,
+        cost: None,
+    };
     assert!(bench.plans.settle(&report).await.is_err());
     bench.every_commit(|| Fault::None);
     let mut reason = bench.check(None).await;
@@ -309,7 +451,8 @@ async fn a_ledger_that_fails_is_a_refusal_until_it_works_again() {
         assert_eq!(bench.check(None).await, Some(Reason::LedgerUnavailable));
     }
     bench.every_commit(|| Fault::None);
-    // Each refusal has asked again: the first that finds the ledger at work is waited for by nobody.
+    // Each refusal has asked again: the first that finds the ledger at work is waited for by
+    // nobody.
     while bench.check(None).await == Some(Reason::LedgerUnavailable) {}
     let mut admitted = 1;
     while bench.check(None).await.is_none() {
@@ -321,7 +464,8 @@ async fn a_ledger_that_fails_is_a_refusal_until_it_works_again() {
 
 #[tokio::test]
 async fn what_is_wanted_ahead_of_use_is_asked_for_at_once_or_gathered_and_never_forgotten() {
-    // Of 3 the first lease brings 2: the second admission wants the third ahead of use, and nobody waits for it.
+    // Of 3 the first lease brings 2: the second admission wants the third ahead of use, and nobody
+    // waits for it.
     for gathers in [false, true, true] {
         let bench = Bench::new(settings());
         let desk = bench.plans.desk.clone().unwrap();
@@ -345,7 +489,10 @@ async fn what_is_wanted_ahead_of_use_is_asked_for_at_once_or_gathered_and_never_
             () = asked => {}
         }
         // Nobody gathers any more.
-        assert_eq!((bench.check(None).await, bench.check(None).await), (None, Some(Reason::QuotaExceeded)));
+        assert_eq!(
+            (bench.check(None).await, bench.check(None).await),
+            (None, Some(Reason::QuotaExceeded))
+        );
     }
 }
 
@@ -394,7 +541,14 @@ async fn a_refusal_and_an_exhausted_quota_ask_the_ledger_nothing() {
     for _ in 0..10 {
         assert_eq!(bench.check(None).await, Some(Reason::QuotaExceeded));
     }
-    let stranger = CheckInput { api_key: b"nobody", target: "t", method: b"", path: b"", cost: None, operation_id: b"" };
+    let stranger = CheckInput {
+        api_key: b"nobody",
+        target: "t",
+        method: b"",
+        path: b"",
+        cost: None,
+        operation_id: b"",
+    };
     bench.plans.check(&stranger, None, |_| ()).await.unwrap();
     assert_eq!(bench.ledger.commits(), commits);
 }

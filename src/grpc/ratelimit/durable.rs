@@ -1,4 +1,5 @@
-//! Durable rules: decided from leases in memory, and where there are none, after the ledger was asked.
+//! Durable rules: decided from leases in memory, and where there are none, after the ledger was
+//! asked.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,7 +38,8 @@ pub(super) struct Waiting {
 }
 
 impl DurableRules {
-    /// `engine` must keep nothing else. `settings` say how long a request waits, and what becomes of it where the ledger cannot answer.
+    /// `engine` must keep nothing else. `settings` say how long a request waits, and what becomes
+    /// of it where the ledger cannot answer.
     pub fn new(engine: Arc<PlanEngine>, desk: Option<Desk>, settings: &config::Plans) -> Self {
         Self { engine, desk, max_wait: settings.max_wait, on_failure: settings.on_failure }
     }
@@ -48,7 +50,8 @@ impl DurableRules {
 
     /// `None`: it has not waited yet.
     pub(super) fn next_try(&self, waiting: Option<Waiting>, clock: &Clock) -> Try<'_> {
-        let over = waiting.is_some_and(|waiting| waiting.in_vain || waiting.patience.left(clock.now()).is_zero());
+        let over = waiting
+            .is_some_and(|waiting| waiting.in_vain || waiting.patience.left(clock.now()).is_zero());
         if over || self.desk.is_none() {
             Try::Last(AtOnce { engine: &self.engine, shortage: self.on_failure })
         } else {
@@ -59,7 +62,8 @@ impl DurableRules {
     /// Has the ledger asked, and waits for it.
     pub(super) async fn wait(&self, needs: Vec<Need>, waiting: &mut Waiting, clock: &Clock) {
         let Some(desk) = &self.desk else { return };
-        waiting.in_vain = !desk.draw_unless_failing(needs, waiting.patience.left(clock.now())).await;
+        waiting.in_vain =
+            !desk.draw_unless_failing(needs, waiting.patience.left(clock.now())).await;
     }
 
     /// Asks for what the last decisions want ahead of use.

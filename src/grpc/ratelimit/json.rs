@@ -23,22 +23,30 @@ pub enum JsonError {
 
 static MESSAGES: LazyLock<Option<(MessageDescriptor, MessageDescriptor)>> = LazyLock::new(|| {
     let pool = DescriptorPool::decode(crate::grpc::ENVOY_DESCRIPTORS).ok()?;
-    let message = |name: &str| pool.get_message_by_name(&format!("envoy.service.ratelimit.v3.{name}"));
+    let message =
+        |name: &str| pool.get_message_by_name(&format!("envoy.service.ratelimit.v3.{name}"));
     Some((message("RateLimitRequest")?, message("RateLimitResponse")?))
 });
 
 impl RateLimiter {
-    /// Answers a request in JSON, of a caller that may do what is granted (`None`: everything): whether it is over its limit, and the answer.
+    /// Answers a request in JSON, of a caller that may do what is granted (`None`: everything):
+    /// whether it is over its limit, and the answer.
     ///
     /// # Errors
     /// Where the body is not a request, and where [`Self::answer`] errs.
-    pub async fn answer_json(&self, body: &[u8], granted: Option<&Granted>) -> Result<(bool, String), JsonError> {
+    pub async fn answer_json(
+        &self,
+        body: &[u8],
+        granted: Option<&Granted>,
+    ) -> Result<(bool, String), JsonError> {
         let unknown = || JsonError::Answer("the descriptors are not there".to_owned());
         let (request, response) = MESSAGES.as_ref().ok_or_else(unknown)?;
         let mut reader = serde_json::Deserializer::from_slice(body);
-        let message = DynamicMessage::deserialize(request.clone(), &mut reader).map_err(|error| wrong_body(&error))?;
+        let message = DynamicMessage::deserialize(request.clone(), &mut reader)
+            .map_err(|error| wrong_body(&error))?;
         reader.end().map_err(|error| wrong_body(&error))?;
-        let request = RateLimitRequest::decode(message.encode_to_vec().as_slice()).map_err(|error| JsonError::Answer(error.to_string()))?;
+        let request = RateLimitRequest::decode(message.encode_to_vec().as_slice())
+            .map_err(|error| JsonError::Answer(error.to_string()))?;
         self.permit(&request, granted)?;
         let answer = self.answer(&request, None).await?;
         let over_limit = answer.overall_code == i32::from(Code::OverLimit);
@@ -50,13 +58,20 @@ impl RateLimiter {
 fn wrong_body(error: &serde_json::Error) -> JsonError {
     JsonError::Body(match error.classify() {
         Category::Data => {
-            format!("there is no such field, or its value is of another kind, at line {} column {}", error.line(), error.column())
+            format!(
+                "there is no such field, or its value is of another kind, at line {} column {}",
+                error.line(),
+                error.column()
+            )
         }
         Category::Syntax | Category::Eof | Category::Io => error.to_string(),
     })
 }
 
-fn to_json(descriptor: &MessageDescriptor, answer: &RateLimitResponse) -> Result<String, JsonError> {
+fn to_json(
+    descriptor: &MessageDescriptor,
+    answer: &RateLimitResponse,
+) -> Result<String, JsonError> {
     let message = DynamicMessage::decode(descriptor.clone(), answer.encode_to_vec().as_slice())
         .map_err(|error| JsonError::Answer(error.to_string()))?;
     serde_json::to_string(&message).map_err(|error| JsonError::Answer(error.to_string()))

@@ -1,5 +1,5 @@
-//! The two domains that belong to usage plans: one decides, one reports. That is how a stock Envoy asks about plans, by two of its
-//! rate-limit filters.
+//! The two domains that belong to usage plans: one decides, one reports. That is how a stock Envoy
+//! asks about plans, by two of its rate-limit filters.
 
 use std::time::Duration;
 
@@ -13,7 +13,9 @@ use crate::decide::time::SECOND_NS;
 use crate::decide::verdict::{Decision, LimitKind, LimitStatus, Reason};
 use crate::engine::plans::{CheckInput, Report, ReportSubject};
 use crate::grpc::plans::{Plans, headers};
-use crate::grpc::wire::{Code, CurrentLimit, Descriptor, DescriptorStatus, RateLimitRequest, RateLimitResponse};
+use crate::grpc::wire::{
+    Code, CurrentLimit, Descriptor, DescriptorStatus, RateLimitRequest, RateLimitResponse,
+};
 
 /// Is the domain one of the two?
 pub(super) fn are_asked(plans: &Plans, request: &RateLimitRequest) -> bool {
@@ -27,7 +29,11 @@ pub(super) async fn answer(
     request: &RateLimitRequest,
     time_left: Option<Duration>,
 ) -> Result<RateLimitResponse, RateLimitError> {
-    if request.domain == plans.settings().check_domain { check(plans, request, time_left).await } else { report(plans, request).await }
+    if request.domain == plans.settings().check_domain {
+        check(plans, request, time_left).await
+    } else {
+        report(plans, request).await
+    }
 }
 
 /// The entries of a request, over all its descriptors; the first of a key counts.
@@ -36,10 +42,15 @@ fn entry<'q>(descriptors: &'q [Descriptor], key: &str) -> Option<&'q [u8]> {
     entries.find(|entry| entry.key == key).map(|entry| &*entry.value)
 }
 
-async fn check(plans: &Plans, request: &RateLimitRequest, time_left: Option<Duration>) -> Result<RateLimitResponse, RateLimitError> {
+async fn check(
+    plans: &Plans,
+    request: &RateLimitRequest,
+    time_left: Option<Duration>,
+) -> Result<RateLimitResponse, RateLimitError> {
     let value = |key| entry(&request.descriptors, key);
     let Ok(cost) = cost(request) else {
-        // A caller may have a hand in the cost: a bad one is a refusal and not an error, on which Envoy would let the request pass.
+        // A caller may have a hand in the cost: a bad one is a refusal and not an error, on which
+        // Envoy would let the request pass.
         plans.reject_check();
         return Ok(respond(&Decision::refused(Reason::InvalidRequest, None), plans));
     };
@@ -53,7 +64,10 @@ async fn check(plans: &Plans, request: &RateLimitRequest, time_left: Option<Dura
         cost,
         operation_id: &[],
     };
-    plans.check(&input, time_left, |decision| respond(decision, plans)).await.map_err(RateLimitError::Check)
+    plans
+        .check(&input, time_left, |decision| respond(decision, plans))
+        .await
+        .map_err(RateLimitError::Check)
 }
 
 /// The entry `cost`, or the descriptor's `hits_addend`, or the request's.
@@ -75,8 +89,12 @@ fn respond(decision: &Decision<'_>, plans: &Plans) -> RateLimitResponse {
     let overall = if decision.verdict.is_allowed() { Code::Ok } else { Code::OverLimit };
     // Envoy shows the first of those with the least left.
     let tightest = decision.tightest();
-    let others = decision.limits.iter().filter(|limit| !tightest.is_some_and(|tightest| std::ptr::eq(tightest, *limit)));
-    let mut statuses: Vec<_> = tightest.into_iter().chain(others).map(|limit| status(limit, overall)).collect();
+    let others = decision
+        .limits
+        .iter()
+        .filter(|limit| !tightest.is_some_and(|tightest| std::ptr::eq(tightest, *limit)));
+    let mut statuses: Vec<_> =
+        tightest.into_iter().chain(others).map(|limit| status(limit, overall)).collect();
     if statuses.is_empty() {
         // Without a limit in it nothing is announced to a stranger.
         statuses.push(DescriptorStatus { code: overall.into(), ..DescriptorStatus::default() });
@@ -86,7 +104,11 @@ fn respond(decision: &Decision<'_>, plans: &Plans) -> RateLimitResponse {
         statuses,
         response_headers_to_add: response_headers
             .into_iter()
-            .map(|(key, value)| HeaderValue { key: key.to_owned(), value, ..HeaderValue::default() })
+            .map(|(key, value)| HeaderValue {
+                key: key.to_owned(),
+                value,
+                ..HeaderValue::default()
+            })
             .collect(),
         request_headers_to_add: Vec::new(),
         raw_body: body.map(Bytes::from).unwrap_or_default(),
@@ -95,7 +117,9 @@ fn respond(decision: &Decision<'_>, plans: &Plans) -> RateLimitResponse {
 }
 
 /// What the filters behind, the access log and `local_reply_config` can read of a decision.
-pub(crate) fn metadata<'d>(decision: &'d Decision<'_>) -> impl Iterator<Item = (&'static str, &'d str)> {
+pub(crate) fn metadata<'d>(
+    decision: &'d Decision<'_>,
+) -> impl Iterator<Item = (&'static str, &'d str)> {
     let reason = decision.verdict.reason();
     let deny = reason.and_then(|reason| match reason.http_status() {
         403 => Some("forbidden"),
@@ -136,14 +160,20 @@ fn current_limit(limit: &LimitStatus<'_>) -> CurrentLimit {
         LimitKind::Quota => (limit.limit, period_unit(limit.window_ns)),
     };
     let requests_per_unit = u32::try_from(requests).unwrap_or(u32::MAX);
-    CurrentLimit { requests_per_unit, unit, name: limit.name.clone().into_owned(), unit_multiplier: None }
+    CurrentLimit {
+        requests_per_unit,
+        unit,
+        name: limit.name.clone().into_owned(),
+        unit_multiplier: None,
+    }
 }
 
 /// The smallest unit in which a rate is at least 1: 0.01 a second is 36 per HOUR.
 fn rate(burst: u64, window_ns: u64) -> (u64, i32) {
     const UNITS: [(u64, i32); 4] = [(1, 1), (60, 2), (HOUR_S, 3), (DAY_S, 4)];
     let window = u128::from(window_ns.max(1));
-    // A token's interval is rounded up to a nanosecond, so a whole rate comes out a trace too small: to the nearest.
+    // A token's interval is rounded up to a nanosecond, so a whole rate comes out a trace too
+    // small: to the nearest.
     let per = |unit_s: u64| {
         let tokens = u128::from(burst) * u128::from(unit_s * SECOND_NS);
         let nearest = u64::try_from((tokens + window / 2) / window).unwrap_or(u64::MAX);
@@ -157,7 +187,8 @@ fn rate(burst: u64, window_ns: u64) -> (u64, i32) {
     found.unwrap_or((per(365 * DAY_S).0.max(1), 6))
 }
 
-/// The unit of a calendar period by its length, which a change of the clock makes an hour shorter or longer.
+/// The unit of a calendar period by its length, which a change of the clock makes an hour shorter
+/// or longer.
 fn period_unit(window_ns: u64) -> i32 {
     match window_ns / SECOND_NS {
         0..=60 => 2,
@@ -169,14 +200,21 @@ fn period_unit(window_ns: u64) -> i32 {
     }
 }
 
-async fn report(plans: &Plans, request: &RateLimitRequest) -> Result<RateLimitResponse, RateLimitError> {
+async fn report(
+    plans: &Plans,
+    request: &RateLimitRequest,
+) -> Result<RateLimitResponse, RateLimitError> {
     for descriptor in &request.descriptors {
         settle(plans, std::slice::from_ref(descriptor)).await?;
     }
     let status = || DescriptorStatus { code: Code::Ok.into(), ..DescriptorStatus::default() };
     let statuses = request.descriptors.iter().map(|_| status()).collect();
     // Nobody reads it: Envoy has answered the caller already.
-    Ok(RateLimitResponse { overall_code: Code::Ok.into(), statuses, ..RateLimitResponse::default() })
+    Ok(RateLimitResponse {
+        overall_code: Code::Ok.into(),
+        statuses,
+        ..RateLimitResponse::default()
+    })
 }
 
 async fn settle(plans: &Plans, descriptor: &[Descriptor]) -> Result<(), RateLimitError> {
@@ -184,15 +222,19 @@ async fn settle(plans: &Plans, descriptor: &[Descriptor]) -> Result<(), RateLimi
     let target = value("target").map(String::from_utf8_lossy).unwrap_or_default();
     let subject = match (value("receipt"), value("api_key")) {
         (Some(receipt), _) => Some(ReportSubject::Receipt(receipt)),
-        (None, Some(api_key)) => Some(ReportSubject::Caller { api_key, target: &target, operation_id: &[] }),
+        (None, Some(api_key)) => {
+            Some(ReportSubject::Caller { api_key, target: &target, operation_id: &[] })
+        }
         // An open method, or a caller without a key: there is nothing to settle.
         (None, None) => return Ok(()),
     };
     let report = subject.zip(outcome(descriptor)).zip(real_cost(descriptor));
     match report {
-        Some(((subject, outcome), cost)) => {
-            plans.settle(&Report { subject, outcome, cost }).await.map(drop).map_err(RateLimitError::Report)
-        }
+        Some(((subject, outcome), cost)) => plans
+            .settle(&Report { subject, outcome, cost })
+            .await
+            .map(drop)
+            .map_err(RateLimitError::Report),
         None => {
             plans.reject_report();
             Ok(())
@@ -202,17 +244,21 @@ async fn settle(plans: &Plans, descriptor: &[Descriptor]) -> Result<(), RateLimi
 
 /// How Envoy says a request ended. `None`: a status that is none.
 fn outcome(descriptor: &[Descriptor]) -> Option<Outcome> {
-    let number = |key| entry(descriptor, key).map(|text| std::str::from_utf8(text).ok()?.parse::<u16>().ok());
+    let number = |key| {
+        entry(descriptor, key).map(|text| std::str::from_utf8(text).ok()?.parse::<u16>().ok())
+    };
     let ending = match (number("status"), number("grpc_status")) {
         // There was no response to have a status: the caller had gone.
         (None, _) => Ending::CallerGone,
         (Some(status), None) => Ending::Http(status?),
-        // The status of a gRPC call is in its trailers, and its HTTP status is 200 whatever happened.
+        // The status of a gRPC call is in its trailers, and its HTTP status is 200 whatever
+        // happened.
         (Some(Some(200)), Some(grpc)) => Ending::Grpc(u8::try_from(grpc?).ok()?),
         (Some(status), Some(_)) => Ending::Http(status?),
     };
     let details = entry(descriptor, "details");
-    let made_by_gateway = details.is_some_and(|details| !details.is_empty() && details != b"via_upstream");
+    let made_by_gateway =
+        details.is_some_and(|details| !details.is_empty() && details != b"via_upstream");
     let outcome = Outcome { ending, made_by_gateway };
     outcome.class().map(|_| outcome)
 }
@@ -251,9 +297,18 @@ mod tests {
 
     #[test]
     fn a_period_is_known_by_its_length_also_when_the_clock_changes() {
-        for (hours, unit) in
-            [(1, 3), (2, 3), (23, 4), (24, 4), (25, 4), (167, 7), (169, 7), (28 * 24 - 1, 5), (31 * 24 + 1, 5), (365 * 24, 6)]
-        {
+        for (hours, unit) in [
+            (1, 3),
+            (2, 3),
+            (23, 4),
+            (24, 4),
+            (25, 4),
+            (167, 7),
+            (169, 7),
+            (28 * 24 - 1, 5),
+            (31 * 24 + 1, 5),
+            (365 * 24, 6),
+        ] {
             assert_eq!(period_unit(hours * HOUR_S * SECOND_NS), unit, "{hours} h");
         }
         assert_eq!(period_unit(60 * SECOND_NS), 2);

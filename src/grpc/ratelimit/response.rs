@@ -9,14 +9,25 @@ use envoy_types::pb::google::protobuf::{Duration, ListValue, Struct, Value};
 use crate::config;
 use crate::decide::time::SECOND_NS;
 use crate::engine::rules::decision::{Decision, LimitMet, Met, Status};
-use crate::grpc::wire::{Code, CurrentLimit, Descriptor, DescriptorStatus, Entry, LimitOverride, RateLimitRequest, RateLimitResponse};
+use crate::grpc::wire::{
+    Code, CurrentLimit, Descriptor, DescriptorStatus, Entry, LimitOverride, RateLimitRequest,
+    RateLimitResponse,
+};
 use crate::rules::Unit;
 
-pub(super) fn build(request: &RateLimitRequest, decision: &Decision<'_, '_>, settings: &config::RateLimit) -> RateLimitResponse {
+pub(super) fn build(
+    request: &RateLimitRequest,
+    decision: &Decision<'_, '_>,
+    settings: &config::RateLimit,
+) -> RateLimitResponse {
     RateLimitResponse {
         overall_code: code(decision.over_limit).into(),
         statuses: decision.statuses.iter().map(status).collect(),
-        response_headers_to_add: settings.headers.as_ref().map(|names| headers(decision, names)).unwrap_or_default(),
+        response_headers_to_add: settings
+            .headers
+            .as_ref()
+            .map(|names| headers(decision, names))
+            .unwrap_or_default(),
         dynamic_metadata: settings.dynamic_metadata.then(|| dynamic_metadata(request, decision)),
         ..RateLimitResponse::default()
     }
@@ -30,7 +41,9 @@ fn status(status: &Status<'_, '_>) -> DescriptorStatus {
     let code = code(status.over_limit).into();
     match &status.met {
         Met::Nothing => DescriptorStatus { code, ..DescriptorStatus::default() },
-        Met::Unlimited(_) => DescriptorStatus { code, limit_remaining: u32::MAX, ..DescriptorStatus::default() },
+        Met::Unlimited(_) => {
+            DescriptorStatus { code, limit_remaining: u32::MAX, ..DescriptorStatus::default() }
+        }
         Met::Limit(met) => DescriptorStatus {
             code,
             current_limit: Some(CurrentLimit {
@@ -50,7 +63,10 @@ fn remaining(met: &LimitMet<'_, '_>) -> u32 {
 }
 
 pub(super) fn duration(ns: u64) -> Duration {
-    Duration { seconds: i64::try_from(ns / SECOND_NS).unwrap_or(i64::MAX), nanos: i32::try_from(ns % SECOND_NS).unwrap_or(0) }
+    Duration {
+        seconds: i64::try_from(ns / SECOND_NS).unwrap_or(i64::MAX),
+        nanos: i32::try_from(ns % SECOND_NS).unwrap_or(0),
+    }
 }
 
 /// `envoy.service.ratelimit.v3.RateLimitResponse.RateLimit.Unit`.
@@ -66,7 +82,8 @@ fn unit_number(unit: Unit) -> i32 {
     }
 }
 
-/// The three headers, from the descriptor with the least left; one that is over its limit, and no quota, goes before, the last of them first.
+/// The three headers, from the descriptor with the least left; one that is over its limit, and no
+/// quota, goes before, the last of them first.
 fn headers(decision: &Decision<'_, '_>, names: &config::HeaderNames) -> Vec<HeaderValue> {
     let mut chosen: Option<(&LimitMet<'_, '_>, bool)> = None;
     for status in &decision.statuses {
@@ -80,7 +97,11 @@ fn headers(decision: &Decision<'_, '_>, names: &config::HeaderNames) -> Vec<Head
             chosen = Some((met, over));
         }
     }
-    let header = |key: &str, value: u64| HeaderValue { key: key.to_owned(), value: value.to_string(), ..HeaderValue::default() };
+    let header = |key: &str, value: u64| HeaderValue {
+        key: key.to_owned(),
+        value: value.to_string(),
+        ..HeaderValue::default()
+    };
     chosen.map_or_else(Vec::new, |(met, _)| {
         vec![
             header(&names.limit, met.per.requests.into()),
@@ -120,7 +141,10 @@ fn descriptor(descriptor: &Descriptor) -> Value {
             .get(usize::try_from(unit).unwrap_or(0))
             .copied()
             .unwrap_or("UNKNOWN");
-        fields.insert("limit".to_owned(), string(format!("requests_per_unit:{requests_per_unit} unit:{unit}")));
+        fields.insert(
+            "limit".to_owned(),
+            string(format!("requests_per_unit:{requests_per_unit} unit:{unit}")),
+        );
     }
     if let Some(hits) = descriptor.hits_addend {
         fields.insert("hitsAddend".to_owned(), number(hits));
@@ -129,7 +153,11 @@ fn descriptor(descriptor: &Descriptor) -> Value {
 }
 
 fn entry(entry: &Entry) -> Value {
-    string(format!("{}={}", String::from_utf8_lossy(&entry.key), String::from_utf8_lossy(&entry.value)))
+    string(format!(
+        "{}={}",
+        String::from_utf8_lossy(&entry.key),
+        String::from_utf8_lossy(&entry.value)
+    ))
 }
 
 /// The first value of a key wins; objects are merged into each other.
@@ -139,8 +167,12 @@ fn merge(into: &mut BTreeMap<String, Value>, from: &serde_json::Map<String, serd
             (None, value) => {
                 into.insert(key.clone(), json(value));
             }
-            (Some(Value { kind: Some(Kind::StructValue(inner)) }), serde_json::Value::Object(more)) => {
-                let mut fields: BTreeMap<_, _> = std::mem::take(&mut inner.fields).into_iter().collect();
+            (
+                Some(Value { kind: Some(Kind::StructValue(inner)) }),
+                serde_json::Value::Object(more),
+            ) => {
+                let mut fields: BTreeMap<_, _> =
+                    std::mem::take(&mut inner.fields).into_iter().collect();
                 merge(&mut fields, more);
                 inner.fields = fields.into_iter().collect();
             }
@@ -157,7 +189,9 @@ fn json(value: &serde_json::Value) -> Value {
         Json::Number(value) => Kind::NumberValue(value.as_f64().unwrap_or_default()),
         Json::String(value) => Kind::StringValue(value.clone()),
         Json::Array(values) => return list(values.iter().map(json)),
-        Json::Object(values) => return object(values.iter().map(|(key, value)| (key.clone(), json(value))).collect()),
+        Json::Object(values) => {
+            return object(values.iter().map(|(key, value)| (key.clone(), json(value))).collect());
+        }
     };
     Value { kind: Some(kind) }
 }
@@ -186,5 +220,7 @@ fn object(fields: BTreeMap<String, Value>) -> Value {
 
 /// Texts by key.
 pub(crate) fn string_struct<'t>(texts: impl Iterator<Item = (&'static str, &'t str)>) -> Struct {
-    Struct { fields: texts.map(|(key, value)| (key.to_owned(), string(value.to_owned()))).collect() }
+    Struct {
+        fields: texts.map(|(key, value)| (key.to_owned(), string(value.to_owned()))).collect(),
+    }
 }

@@ -1,4 +1,5 @@
-//! The gRPC service. What can be answered at once is answered without a future of its own: that is nearly every call.
+//! The gRPC service. What can be answered at once is answered without a future of its own: that is
+//! nearly every call.
 
 use std::convert::Infallible;
 use std::future::ready;
@@ -25,7 +26,8 @@ use crate::grpc::wire::{RateLimitDomain, RateLimitRequest};
 
 const SHOULD_RATE_LIMIT: &str = "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit";
 
-/// `envoy.service.ratelimit.v3.RateLimitService`, for one thread: its clones count their uses together.
+/// `envoy.service.ratelimit.v3.RateLimitService`, for one thread: its clones count their uses
+/// together.
 #[derive(Clone, Debug)]
 pub struct RateLimitGrpc(Arc<Shared>);
 
@@ -76,7 +78,9 @@ where
 }
 
 fn should_rate_limit(shared: Arc<Shared>, message: Bytes, call: Call<'_>) -> Reply {
-    let Ok(request) = RateLimitRequest::decode(message) else { return Reply::Now(Err(Malformed::Message.into())) };
+    let Ok(request) = RateLimitRequest::decode(message) else {
+        return Reply::Now(Err(Malformed::Message.into()));
+    };
     let limiter = &shared.limiter;
     let deadline = limiter.plans.deadline(call.headers);
     if let Err(expired) = limiter.plans.left_until(deadline)
@@ -92,5 +96,7 @@ fn should_rate_limit(shared: Arc<Shared>, message: Bytes, call: Call<'_>) -> Rep
     };
     // A report is taken however late it is.
     let time_left = limiter.plans.left_until(deadline).unwrap_or(Some(Duration::ZERO));
-    Reply::Later(Box::pin(async move { Ok(Framed::of(&shared.limiter.answer_later(&request, open, time_left).await?)) }))
+    Reply::Later(Box::pin(async move {
+        Ok(Framed::of(&shared.limiter.answer_later(&request, open, time_left).await?))
+    }))
 }

@@ -31,7 +31,8 @@ impl Bench {
         Self::with(rules, settings, bounds, counters)
     }
 
-    /// Durable rules are counted in the engine that `counters` gives, and leased where it gives a desk, too.
+    /// Durable rules are counted in the engine that `counters` gives, and leased where it gives a
+    /// desk, too.
     pub(super) fn with(
         rules: Option<&str>,
         settings: config::RateLimit,
@@ -58,7 +59,16 @@ impl Bench {
         let plans = crate::grpc::plans::tests::empty(clock.clone(), &metrics);
         let (counters, desk) = counters(clock.clone());
         let durable = DurableRules::new(counters, desk, plans.settings());
-        let limiter = RateLimiter::new(engine, rulebook, clock, metrics.clone(), plans, durable, settings, bounds);
+        let limiter = RateLimiter::new(
+            engine,
+            rulebook,
+            clock,
+            metrics.clone(),
+            plans,
+            durable,
+            settings,
+            bounds,
+        );
         Self { limiter: Arc::new(limiter), metrics, now }
     }
 
@@ -109,7 +119,9 @@ pub(super) fn settings(json: &Json) -> config::RateLimit {
 }
 
 pub(super) fn bounds(json: &Json) -> config::GrpcBounds {
-    let bound = |key: &str, default| json.get(key).and_then(Json::as_u64).map_or(default, |bound| bound.try_into().unwrap());
+    let bound = |key: &str, default| {
+        json.get(key).and_then(Json::as_u64).map_or(default, |bound| bound.try_into().unwrap())
+    };
     config::GrpcBounds {
         max_message_bytes: 4 << 20,
         max_apply_bytes: 4 << 20,
@@ -134,7 +146,10 @@ fn descriptor(text: &str) -> wire::Descriptor {
     let mut descriptor = wire::Descriptor::default();
     for entry in words.next().unwrap().split(',').filter(|entry| !entry.is_empty()) {
         let (key, value) = entry.split_once('=').unwrap();
-        descriptor.entries.push(Entry { key: Bytes::copy_from_slice(key.as_bytes()), value: Bytes::copy_from_slice(value.as_bytes()) });
+        descriptor.entries.push(Entry {
+            key: Bytes::copy_from_slice(key.as_bytes()),
+            value: Bytes::copy_from_slice(value.as_bytes()),
+        });
     }
     for word in words {
         match word.split_once('=') {
@@ -142,9 +157,12 @@ fn descriptor(text: &str) -> wire::Descriptor {
             Some(("hits", hits)) => descriptor.hits_addend = Some(hits.parse().unwrap()),
             Some((_, limit)) => {
                 let (requests, unit) = limit.split_once('/').unwrap();
-                let unit =
-                    UNITS.iter().position(|name| *name == unit).map_or_else(|| unit.parse().unwrap(), |unit| unit.try_into().unwrap());
-                descriptor.limit = Some(LimitOverride { requests_per_unit: requests.parse().unwrap(), unit });
+                let unit = UNITS
+                    .iter()
+                    .position(|name| *name == unit)
+                    .map_or_else(|| unit.parse().unwrap(), |unit| unit.try_into().unwrap());
+                descriptor.limit =
+                    Some(LimitOverride { requests_per_unit: requests.parse().unwrap(), unit });
             }
         }
     }
@@ -165,11 +183,22 @@ fn status(status: &DescriptorStatus) -> String {
         (None, None) if status.limit_remaining == u32::MAX => format!("{code} unlimited"),
         (None, None) => code.to_owned(),
         (Some(limit), Some(reset)) => {
-            let times = limit.unit_multiplier.map(|multiplier| format!("{multiplier}x")).unwrap_or_default();
+            let times = limit
+                .unit_multiplier
+                .map(|multiplier| format!("{multiplier}x"))
+                .unwrap_or_default();
             let unit = UNITS[usize::try_from(limit.unit).unwrap()];
-            let nanos = if reset.nanos == 0 { String::new() } else { format!(".{:09}", reset.nanos).trim_end_matches('0').to_owned() };
-            let name = if limit.name.is_empty() { String::new() } else { format!(" {}", limit.name) };
-            format!("{code} {} of {}/{times}{unit} {}{nanos}s{name}", status.limit_remaining, limit.requests_per_unit, reset.seconds)
+            let nanos = if reset.nanos == 0 {
+                String::new()
+            } else {
+                format!(".{:09}", reset.nanos).trim_end_matches('0').to_owned()
+            };
+            let name =
+                if limit.name.is_empty() { String::new() } else { format!(" {}", limit.name) };
+            format!(
+                "{code} {} of {}/{times}{unit} {}{nanos}s{name}",
+                status.limit_remaining, limit.requests_per_unit, reset.seconds
+            )
         }
         _ => format!("{code} with half a limit"),
     }
@@ -203,8 +232,11 @@ pub(super) fn show(answer: Result<RateLimitResponse, RateLimitError>) -> String 
         text += &format!(" | {shown}");
     }
     if !answer.response_headers_to_add.is_empty() {
-        let headers: Vec<String> =
-            answer.response_headers_to_add.iter().map(|header| format!("{}: {}", header.key, header.value)).collect();
+        let headers: Vec<String> = answer
+            .response_headers_to_add
+            .iter()
+            .map(|header| format!("{}: {}", header.key, header.value))
+            .collect();
         text += &format!(" ; headers {}", headers.join(", "));
     }
     if let Some(metadata) = &answer.dynamic_metadata {
@@ -220,7 +252,8 @@ fn the_cases_hold() {
     let mut calls = 0;
     for case in cases.as_array().unwrap() {
         let rules = case.get("rules").map(Json::to_string);
-        let bench = Bench::new(rules.as_deref(), settings(&case["settings"]), bounds(&case["bounds"]));
+        let bench =
+            Bench::new(rules.as_deref(), settings(&case["settings"]), bounds(&case["bounds"]));
         for call in case["calls"].as_array().unwrap() {
             let (asked, expected) = call.as_str().unwrap().split_once(" -> ").unwrap();
             let (s, asked) = asked.split_once('|').unwrap();
@@ -237,14 +270,17 @@ fn the_cases_hold() {
 }
 
 fn one_rule(per_minute: u32) -> Bench {
-    let rules = format!("{{domain: d, descriptors: [{{key: k, rate_limit: {{unit: minute, requests_per_unit: {per_minute}}}}}]}}");
+    let rules = format!(
+        "{{domain: d, descriptors: [{{key: k, rate_limit: {{unit: minute, requests_per_unit: {per_minute}}}}}]}}"
+    );
     Bench::new(Some(&rules), settings(&Json::Null), bounds(&Json::Null))
 }
 
 #[test]
 fn any_bytes_of_any_length_are_matched_and_counted() {
     let bench = one_rule(1);
-    for value in [&b"\xff\xfe"[..], b"", &[0; 50_000], &[b'x'; 1_000_000], "\u{10ffff}".as_bytes()] {
+    for value in [&b"\xff\xfe"[..], b"", &[0; 50_000], &[b'x'; 1_000_000], "\u{10ffff}".as_bytes()]
+    {
         let mut request = request("d | k=");
         request.descriptors[0].entries[0].value = Bytes::copy_from_slice(value);
         assert_eq!(show(bench.answer(&request)), "OK | OK 0 of 1/MINUTE 60s");
@@ -258,19 +294,29 @@ fn any_bytes_of_any_length_are_matched_and_counted() {
 #[test]
 fn the_series_of_a_rule_add_up_as_in_the_reference() {
     let bench = one_rule(10);
-    // Near starts at 8. 5: within; 4: within, 1 of them near; 3: 1 within the limit is near, 2 over; 1: over.
-    for (hits, series) in [(5, [5, 0, 0, 5]), (4, [9, 0, 1, 9]), (3, [12, 2, 2, 9]), (1, [13, 3, 2, 9])] {
+    // Near starts at 8. 5: within; 4: within, 1 of them near; 3: 1 within the limit is near, 2
+    // over; 1: over.
+    for (hits, series) in
+        [(5, [5, 0, 0, 5]), (4, [9, 0, 1, 9]), (3, [12, 2, 2, 9]), (1, [13, 3, 2, 9])]
+    {
         bench.answer(&request(&format!("d | k=v hits={hits}"))).unwrap();
         let text = bench.metrics.render();
-        for (name, value) in ["total_hits", "over_limit", "near_limit", "within_limit"].iter().zip(series) {
-            let line = format!("ratelimit_service_rate_limit_{name}{{domain=\"d\",key1=\"k\"}} {value}\n");
+        for (name, value) in
+            ["total_hits", "over_limit", "near_limit", "within_limit"].iter().zip(series)
+        {
+            let line =
+                format!("ratelimit_service_rate_limit_{name}{{domain=\"d\",key1=\"k\"}} {value}\n");
             assert!(text.contains(&line), "after {hits}: {line}{text}");
         }
     }
     bench.answer(&request("d | k=v hits=2 negative")).unwrap();
     bench.answer(&request("nowhere | k=v")).unwrap();
     let text = bench.metrics.render();
-    assert!(text.contains("ratelimit_service_rate_limit_total_negative_hits{domain=\"d\",key1=\"k\"} 2\n"));
+    assert!(
+        text.contains(
+            "ratelimit_service_rate_limit_total_negative_hits{domain=\"d\",key1=\"k\"} 2\n"
+        )
+    );
     assert!(text.contains("ratelimit_service_rate_limit_total_hits{domain=\"d\",key1=\"k\"} 13\n"));
     assert!(text.contains("ratelimit_service_domain_not_found 1\n"));
 }
@@ -279,23 +325,38 @@ fn the_series_of_a_rule_add_up_as_in_the_reference() {
 fn errors_are_counted_under_the_name_of_the_reference_from_zero() {
     let bench = one_rule(10);
     let shown = |err_type: &str| {
-        let (text, start) = (bench.metrics.render(), format!("ratelimit_service_should_rate_limit_error{{err_type=\"{err_type}\"}} "));
-        text.lines().find_map(|line| line.strip_prefix(&start)).map(|number| number.parse::<u64>().unwrap())
+        let (text, start) = (
+            bench.metrics.render(),
+            format!("ratelimit_service_should_rate_limit_error{{err_type=\"{err_type}\"}} "),
+        );
+        text.lines()
+            .find_map(|line| line.strip_prefix(&start))
+            .map(|number| number.parse::<u64>().unwrap())
     };
-    assert_eq!((shown("service_error"), shown("redis_error")), (Some(0), Some(0)), "an alert on a series that is not there never fires");
+    assert_eq!(
+        (shown("service_error"), shown("redis_error")),
+        (Some(0), Some(0)),
+        "an alert on a series that is not there never fires"
+    );
     bench.answer(&RateLimitRequest::default()).unwrap_err();
     assert_eq!(shown("service_error"), Some(1));
     bench.answer_json(b"{}").unwrap_err();
     assert_eq!(shown("service_error"), Some(2));
     bench.answer(&request("d | k=v hits=11")).unwrap();
-    assert_eq!((shown("service_error"), shown("redis_error")), (Some(2), Some(0)), "over a limit is no error");
+    assert_eq!(
+        (shown("service_error"), shown("redis_error")),
+        (Some(2), Some(0)),
+        "over a limit is no error"
+    );
 }
 
 #[test]
 fn overrides_are_counted_under_their_own_bounded_series() {
     let bench = one_rule(10);
     bench.answer(&request("d | k=a,l=b limit=5/MINUTE")).unwrap();
-    assert!(bench.metrics.render().contains("ratelimit_service_rate_limit_total_hits{domain=\"d\",key1=\"k_a\",key2=\"l_b\"} 1\n"));
+    assert!(bench.metrics.render().contains(
+        "ratelimit_service_rate_limit_total_hits{domain=\"d\",key1=\"k_a\",key2=\"l_b\"} 1\n"
+    ));
 }
 
 #[test]
@@ -304,10 +365,19 @@ fn json_speaks_protobufs_mapping() {
     let body = r#"{"domain": "d", "hitsAddend": 1, "descriptors": [{"entries": [{"key": "k", "value": "v"}]}]}"#;
     let (over_limit, answer) = bench.answer_json(body.as_bytes()).unwrap();
     assert!(!over_limit);
-    let limit = r#""currentLimit":{"requestsPerUnit":1,"unit":"MINUTE"},"durationUntilReset":"60s""#;
+    let limit =
+        r#""currentLimit":{"requestsPerUnit":1,"unit":"MINUTE"},"durationUntilReset":"60s""#;
     assert_eq!(answer, format!(r#"{{"overallCode":"OK","statuses":[{{"code":"OK",{limit}}}]}}"#));
     assert!(bench.answer_json(body.as_bytes()).unwrap().0);
-    for bad in ["", "{", "[]", r#"{"domains": "d"}"#, r#"{"domain": "d"}"#, r#"{"domain": 5}"#, &format!("{body} x")] {
+    for bad in [
+        "",
+        "{",
+        "[]",
+        r#"{"domains": "d"}"#,
+        r#"{"domain": "d"}"#,
+        r#"{"domain": 5}"#,
+        &format!("{body} x"),
+    ] {
         assert!(bench.answer_json(bad.as_bytes()).is_err(), "{bad}");
     }
 }

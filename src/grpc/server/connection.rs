@@ -72,7 +72,8 @@ struct Age {
 }
 
 impl Age {
-    /// Resolves when a connection that is opened now is too old. Each has an age of its own, a tenth more or less, so that not all end at once.
+    /// Resolves when a connection that is opened now is too old. Each has an age of its own, a
+    /// tenth more or less, so that not all end at once.
     async fn over(&self) {
         let Some(most) = self.most else { return std::future::pending().await };
         let part = getrandom::u32().map_or(0.5, |random| f64::from(random) / f64::from(u32::MAX));
@@ -80,7 +81,8 @@ impl Age {
     }
 }
 
-/// How long its last answers may be made, as long again may be written, and again be on their way to the peer.
+/// How long its last answers may be made, as long again may be written, and again be on their way
+/// to the peer.
 const LAST_ANSWERS: Duration = Duration::from_millis(100);
 
 /// When a server stops it waits no longer than this for calls that may be on their way.
@@ -93,7 +95,10 @@ impl Keepalive {
     fn new(silence: Duration, patience: Duration) -> Self {
         // The kernel counts in whole seconds.
         let seconds = |time: Duration| time.max(Duration::from_secs(1));
-        let asking = TcpKeepalive::new().with_time(seconds(silence)).with_interval(seconds(patience / PROBES)).with_retries(PROBES);
+        let asking = TcpKeepalive::new()
+            .with_time(seconds(silence))
+            .with_interval(seconds(patience / PROBES))
+            .with_retries(PROBES);
         Self { asking, gone: seconds(silence) + seconds(patience) }
     }
 
@@ -114,13 +119,21 @@ enum Opened {
 }
 
 impl Host {
-    pub(super) fn new(settings: &GrpcServer, tls: Option<Arc<Tls>>, dispatch: Dispatch, warned: Warned) -> Self {
+    pub(super) fn new(
+        settings: &GrpcServer,
+        tls: Option<Arc<Tls>>,
+        dispatch: Dispatch,
+        warned: Warned,
+    ) -> Self {
         let mut http2 = http2::Builder::new(TokioExecutor::new());
         http2
             .timer(TokioTimer::new())
             .max_concurrent_streams(settings.max_streams)
-            // A gateway whose patience ends while the server stalls cancels all its calls at once. That is no attack.
-            .max_pending_accept_reset_streams(usize::try_from(settings.max_streams).unwrap_or(usize::MAX))
+            // A gateway whose patience ends while the server stalls cancels all its calls at once.
+            // That is no attack.
+            .max_pending_accept_reset_streams(
+                usize::try_from(settings.max_streams).unwrap_or(usize::MAX),
+            )
             .max_header_list_size(settings.max_header_bytes)
             .initial_stream_window_size(settings.stream_window_bytes)
             .initial_connection_window_size(settings.connection_window_bytes)
@@ -129,10 +142,21 @@ impl Host {
             .keep_alive_timeout(settings.keepalive_timeout)
             // gRPC has no use for it.
             .auto_date_header(false);
-        let keepalive = settings.keepalive.map(|silence| Keepalive::new(silence, settings.keepalive_timeout));
-        let age = Age { most: settings.max_connection_age, grace: settings.max_connection_age_grace };
+        let keepalive =
+            settings.keepalive.map(|silence| Keepalive::new(silence, settings.keepalive_timeout));
+        let age =
+            Age { most: settings.max_connection_age, grace: settings.max_connection_age_grace };
         let (dispatch, handshake_timeout) = (Arc::new(dispatch), settings.handshake_timeout);
-        Self { http2, tls, dispatch, handshake_timeout, keepalive, age, warned, last_answers: [LAST_ANSWERS; 2] }
+        Self {
+            http2,
+            tls,
+            dispatch,
+            handshake_timeout,
+            keepalive,
+            age,
+            warned,
+            last_answers: [LAST_ANSWERS; 2],
+        }
     }
 
     /// Whether it is time to say again that somebody speaks something else.
@@ -145,7 +169,8 @@ impl Host {
         self.dispatch.backlog()
     }
 
-    /// Serves a connection to its end. When `stopping` becomes true, the calls in flight are its last.
+    /// Serves a connection to its end. When `stopping` becomes true, the calls in flight are its
+    /// last.
     ///
     /// # Errors
     /// How it ended otherwise.
@@ -179,7 +204,12 @@ impl Host {
         })
     }
 
-    async fn drive<S>(&self, stream: Prefaced<S>, peer: Peer, mut stopping: watch::Receiver<bool>) -> Ended
+    async fn drive<S>(
+        &self,
+        stream: Prefaced<S>,
+        peer: Peer,
+        mut stopping: watch::Receiver<bool>,
+    ) -> Ended
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
@@ -188,7 +218,8 @@ impl Host {
         ends.stops_with(stopping.clone());
         let is_observed = line.is_some();
         let calls = Calls::new(self.dispatch.clone(), peer, ends.clone());
-        let mut connection = pin!(self.http2.serve_connection(TokioIo::new(stream.on(line)), calls));
+        let mut connection =
+            pin!(self.http2.serve_connection(TokioIo::new(stream.on(line)), calls));
         let whole = tokio::select! {
             biased;
             whole = until_cut(connection.as_mut(), &ends) => whole?,
@@ -239,7 +270,8 @@ impl Host {
             if ended || ends.is_told() { Poll::Ready(()) } else { Poll::Pending }
         });
         if timeout(to_be_written, told).await.is_ok() {
-            // Closed with something unread, it would be reset, and what was answered last might be lost on its way.
+            // Closed with something unread, it would be reset, and what was answered last might be
+            // lost on its way.
             tokio::time::sleep(LAST_ANSWERS).await;
         }
         Err(Cut.into())
@@ -247,7 +279,10 @@ impl Host {
 }
 
 /// A connection to its end, or, `false`, until it is to be closed.
-async fn until_cut(mut connection: Pin<&mut impl Future<Output = hyper::Result<()>>>, line: &LineEnds) -> hyper::Result<bool> {
+async fn until_cut(
+    mut connection: Pin<&mut impl Future<Output = hyper::Result<()>>>,
+    line: &LineEnds,
+) -> hyper::Result<bool> {
     poll_fn(|context| match connection.as_mut().poll(context) {
         Poll::Pending if line.is_cut() || line.is_calmed() => Poll::Ready(Ok(false)),
         ended => ended.map_ok(|()| true),
@@ -255,8 +290,8 @@ async fn until_cut(mut connection: Pin<&mut impl Future<Output = hyper::Result<(
     .await
 }
 
-/// Resolves when nothing is in work on a connection, and nothing has come or gone on it for a while. A peer that does not say that it has heard
-/// of the stop is not waited for any longer.
+/// Resolves when nothing is in work on a connection, and nothing has come or gone on it for a
+/// while. A peer that does not say that it has heard of the stop is not waited for any longer.
 async fn silence(line: &LineEnds) {
     loop {
         let moved = line.moved();

@@ -36,7 +36,12 @@ pub struct Dispatch {
 
 impl Default for Dispatch {
     fn default() -> Self {
-        Self { services: Vec::new(), observe: None, access: None, max_message_bytes: MAX_MESSAGE_BYTES }
+        Self {
+            services: Vec::new(),
+            observe: None,
+            access: None,
+            max_message_bytes: MAX_MESSAGE_BYTES,
+        }
     }
 }
 
@@ -57,7 +62,10 @@ trait Callable: Send + Sync {
 
 impl<S> Callable for S
 where
-    S: Service<Request<Inbound>, Response = Response<Body>, Error = Infallible, Future = Answer> + Clone + Send + Sync,
+    S: Service<Request<Inbound>, Response = Response<Body>, Error = Infallible, Future = Answer>
+        + Clone
+        + Send
+        + Sync,
 {
     fn call(&self, request: Request<Inbound>) -> Answer {
         // A generated service is always ready.
@@ -74,8 +82,12 @@ impl Dispatch {
     #[must_use]
     pub fn serving<S>(mut self, service: S) -> Self
     where
-        S: Service<Request<Inbound>, Response = Response<Body>, Error = Infallible, Future = Answer>
-            + NamedService
+        S: Service<
+                Request<Inbound>,
+                Response = Response<Body>,
+                Error = Infallible,
+                Future = Answer,
+            > + NamedService
             + Clone
             + Send
             + Sync
@@ -113,7 +125,13 @@ impl Dispatch {
         self.observe.as_ref().map(|observe| observe.line())
     }
 
-    fn answer(&self, mut request: Request<Incoming>, peer: &Peer, line: &Arc<LineEnds>, overloaded: Option<Overloaded>) -> Answer {
+    fn answer(
+        &self,
+        mut request: Request<Incoming>,
+        peer: &Peer,
+        line: &Arc<LineEnds>,
+        overloaded: Option<Overloaded>,
+    ) -> Answer {
         if let Some(refused) = gate::refuse_what_is_no_call(&request) {
             return ready(refused);
         }
@@ -139,17 +157,24 @@ impl Dispatch {
         let Some(served) = self.services.iter().find(|served| served.name == name) else {
             return refuse(Status::unimplemented("no such service"));
         };
-        let (is_stream, is_open, is_large) = (is_stream(path), gate::is_open(path), answers_much(path));
+        let (is_stream, is_open, is_large) =
+            (is_stream(path), gate::is_open(path), answers_much(path));
         if is_stream {
             request.extensions_mut().insert(line.clone());
         }
         let known = if is_open { Known::No } else { Known::Yes };
-        let max_message_bytes = if is_open { health::MAX_MESSAGE_BYTES } else { self.max_message_bytes };
+        let max_message_bytes =
+            if is_open { health::MAX_MESSAGE_BYTES } else { self.max_message_bytes };
         let header_bytes = header_bytes(request.headers());
-        let open = if is_open { OpenWithoutToken::new(line.clone(), header_bytes).map(Some) } else { Ok(None) };
+        let open = if is_open {
+            OpenWithoutToken::new(line.clone(), header_bytes).map(Some)
+        } else {
+            Ok(None)
+        };
         let (head, body) = request.into_parts();
         let kind = Kind { known, max_message_bytes, is_stream, gzip };
-        let request = Request::from_parts(head, Inbound::new(body, header_bytes, line.clone(), kind));
+        let request =
+            Request::from_parts(head, Inbound::new(body, header_bytes, line.clone(), kind));
         let call = |request| match caller {
             None => served.service.call(request),
             // One that may edit.
@@ -186,7 +211,10 @@ impl HttpBody for Held {
     type Data = Bytes;
     type Error = Status;
 
-    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let frame = std::task::ready!(Pin::new(&mut self.body).poll_frame(context));
         // HTTP/2 asks for the next when the caller has taken this one.
         let bytes = frame.iter().flatten().filter_map(Frame::data_ref).map(Bytes::len).sum();
@@ -235,7 +263,11 @@ impl hyper::service::Service<Request<Incoming>> for Calls {
     type Future = Observed<Answer>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        let call = self.dispatch.observe.as_ref().map(|observe| observe.begin(request.uri().path(), &self.line));
+        let call = self
+            .dispatch
+            .observe
+            .as_ref()
+            .map(|observe| observe.begin(request.uri().path(), &self.line));
         let overloaded = call.as_ref().and_then(Call::overloaded);
         Observed::new(self.dispatch.answer(request, &self.peer, &self.line, overloaded), call)
     }

@@ -1,4 +1,5 @@
-//! The bytes of a connection, as HTTP/2 sees them. The first are waited for before anything is set up for it.
+//! The bytes of a connection, as HTTP/2 sees them. The first are waited for before anything is set
+//! up for it.
 
 use std::error::Error;
 use std::io::{self, IoSlice};
@@ -12,18 +13,33 @@ use crate::grpc::overload::{CALM, Line, Looked};
 /// What every client sends first, whatever it wants.
 const PREFACE_BYTES: usize = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".len();
 
-/// What somebody speaks who does not speak HTTP/2. An operator has mixed up two ports, so it is worth a word in the log.
+/// What somebody speaks who does not speak HTTP/2. An operator has mixed up two ports, so it is
+/// worth a word in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Foreign {
-    #[error("somebody speaks HTTP/1.1 to a port of gRPC, which is HTTP/2 by prior knowledge: health, metrics and /json are at http_addr")]
+    #[error(
+        "somebody speaks HTTP/1.1 to a port of gRPC, which is HTTP/2 by prior knowledge: health, metrics and /json are at http_addr"
+    )]
     Http1,
-    #[error("somebody speaks TLS to a port of gRPC that speaks plain text: set tls.cert and tls.key, or have clients speak plain text")]
+    #[error(
+        "somebody speaks TLS to a port of gRPC that speaks plain text: set tls.cert and tls.key, or have clients speak plain text"
+    )]
     Tls,
 }
 
 impl Foreign {
     fn of(first: &[u8]) -> Option<Self> {
-        const METHODS: [&[u8]; 9] = [b"GET ", b"HEAD ", b"POST ", b"PUT ", b"DELETE ", b"CONNECT ", b"OPTIONS ", b"TRACE ", b"PATCH "];
+        const METHODS: [&[u8]; 9] = [
+            b"GET ",
+            b"HEAD ",
+            b"POST ",
+            b"PUT ",
+            b"DELETE ",
+            b"CONNECT ",
+            b"OPTIONS ",
+            b"TRACE ",
+            b"PATCH ",
+        ];
         if METHODS.iter().any(|method| first.starts_with(method)) {
             return Some(Self::Http1);
         }
@@ -71,7 +87,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Prefaced<S> {
     /// The same, or what it is. Who speaks HTTP/1.1 is told what is spoken here.
     pub(super) async fn http2(stream: S) -> Result<Self, Box<dyn Error + Send + Sync>> {
         let mut stream = Self::read(stream).await?;
-        let Some(foreign) = stream.first.as_ref().and_then(|(first, _)| Foreign::of(first)) else { return Ok(stream) };
+        let Some(foreign) = stream.first.as_ref().and_then(|(first, _)| Foreign::of(first)) else {
+            return Ok(stream);
+        };
         if foreign == Foreign::Http1 {
             stream.write_all(TO_HTTP1).await?;
             stream.shutdown().await?;
@@ -92,7 +110,11 @@ impl<S> Prefaced<S> {
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Prefaced<S> {
-    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let Some((first, read)) = &mut self.first else {
             if let Some(read) = &mut self.calm {
                 let left = CALM.get(*read..).unwrap_or_default();
@@ -116,7 +138,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for Prefaced<S> {
             let read = Pin::new(stream).poll_read(context, buffer);
             let Some(line) = line else { return read };
             match &read {
-                // All was read, or as much as one turn of the connection may: then it is asked again for what is left.
+                // All was read, or as much as one turn of the connection may: then it is asked
+                // again for what is left.
                 Poll::Pending => line.dry(),
                 Poll::Ready(Ok(())) if buffer.filled().len() > filled => {
                     match line.read(buffer.filled().get(filled..).unwrap_or_default()) {
@@ -153,30 +176,41 @@ fn put(bytes: &[u8], buffer: &mut ReadBuf<'_>) -> usize {
 }
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Prefaced<S> {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(context, bytes);
         self.wrote(&written);
         written
     }
 
-    fn poll_write_vectored(mut self: Pin<&mut Self>, context: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
         self.wrote(&written);
         written
     }
 
-    /// Not yet while HTTP/2 is being set up: it decides then, by this, which answers it copies into one buffer and which it sends each with a
-    /// write of its own, and does the latter from 256 bytes on where writes are vectored, from 1,024 on where they are not.
+    /// Not yet while HTTP/2 is being set up: it decides then, by this, which answers it copies into
+    /// one buffer and which it sends each with a write of its own, and does the latter from 256
+    /// bytes on where writes are vectored, from 1,024 on where they are not.
     fn is_write_vectored(&self) -> bool {
         self.first.is_none() && self.stream.is_write_vectored()
     }
 
-    /// HTTP/2 flushes in the midst of a large answer, too: a line that was cut is over when nothing is left to be written, and then the peer is
-    /// told.
+    /// HTTP/2 flushes in the midst of a large answer, too: a line that was cut is over when nothing
+    /// is left to be written, and then the peer is told.
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(Pin::new(&mut self.stream).poll_flush(context))?;
         let Self { stream, line, .. } = &mut *self;
-        let Some(line) = line.as_ref().filter(|line| line.is_over()) else { return Poll::Ready(Ok(())) };
+        let Some(line) = line.as_ref().filter(|line| line.is_over()) else {
+            return Poll::Ready(Ok(()));
+        };
         let ended = ready!(Pin::new(stream).poll_shutdown(context));
         line.told();
         Poll::Ready(ended)
@@ -214,7 +248,10 @@ mod tests {
             }
             assert_eq!(read, sent, "in pieces of {piece}");
         }
-        assert_eq!(Prefaced::read(&sent[..23]).await.err().map(|error| error.kind()), Some(io::ErrorKind::UnexpectedEof));
+        assert_eq!(
+            Prefaced::read(&sent[..23]).await.err().map(|error| error.kind()),
+            Some(io::ErrorKind::UnexpectedEof)
+        );
     }
 
     #[tokio::test]
@@ -229,7 +266,8 @@ mod tests {
             let (mut client, server) = tokio::io::duplex(1_000);
             client.write_all(sent).await.unwrap();
             let read = Prefaced::http2(server).await;
-            let known = read.as_ref().err().and_then(|error| error.downcast_ref::<Foreign>().copied());
+            let known =
+                read.as_ref().err().and_then(|error| error.downcast_ref::<Foreign>().copied());
             assert_eq!(known, foreign, "{sent:?}");
             drop(read);
             let mut answer = Vec::new();
@@ -242,7 +280,11 @@ mod tests {
     struct Pieces(Vec<&'static [u8]>, usize);
 
     impl AsyncRead for Pieces {
-        fn poll_read(mut self: Pin<&mut Self>, _: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            buffer: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
             self.1 += 1;
             if self.0.is_empty() {
                 return Poll::Pending;
@@ -254,11 +296,13 @@ mod tests {
 
     #[tokio::test]
     async fn once_a_line_is_cut_nothing_more_is_read() {
-        let core = Overload::new(Some(Duration::from_nanos(1)), Some(Duration::from_millis(100))).core();
+        let core =
+            Overload::new(Some(Duration::from_nanos(1)), Some(Duration::from_millis(100))).core();
         // A core that is behind, for long enough.
         [1, 1_000_000_000].iter().for_each(|&now_ns| core.turn(1_000_000_000, now_ns));
         let times = Mutex::new(vec![1_000_000_000, 500_000_000]);
-        let clock = Clock::from_fn(move || Now { unix_ns: 0, steady_ns: times.lock().pop().unwrap() });
+        let clock =
+            Clock::from_fn(move || Now { unix_ns: 0, steady_ns: times.lock().pop().unwrap() });
         let line = Line::new(core.clone(), clock);
         let ends = line.ends();
         let pieces = Pieces(vec![&[b'x'; PREFACE_BYTES], b"first", b"cut", b"never"], 0);
@@ -266,7 +310,8 @@ mod tests {
         let mut buffer = [0; 64];
         let mut read = |stream: &mut Prefaced<Pieces>| {
             let mut buffer = ReadBuf::new(&mut buffer);
-            let read = Pin::new(stream).poll_read(&mut Context::from_waker(Waker::noop()), &mut buffer);
+            let read =
+                Pin::new(stream).poll_read(&mut Context::from_waker(Waker::noop()), &mut buffer);
             (read.is_ready(), buffer.filled().to_vec())
         };
         assert_eq!(read(&mut stream), (true, vec![b'x'; PREFACE_BYTES]));
@@ -280,7 +325,11 @@ mod tests {
         assert_eq!(read(&mut stream), (false, vec![]), "it has come, and is not looked at");
         assert!(ends.is_cut());
         let reads = stream.stream.1;
-        assert_eq!((read(&mut stream), stream.stream.1, stream.stream.0.len()), ((false, vec![]), reads, 1), "nor is what comes after it");
+        assert_eq!(
+            (read(&mut stream), stream.stream.1, stream.stream.0.len()),
+            ((false, vec![]), reads, 1),
+            "nor is what comes after it"
+        );
     }
 
     #[tokio::test]
@@ -289,14 +338,19 @@ mod tests {
         let line = Line::new(core, Clock::from_fn(|| Now { unix_ns: 0, steady_ns: 0 }));
         let ends = line.ends();
         // Five at once, and one for the second before.
-        let pings: &'static [u8] = Box::leak([0, 0, 8, 6, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8].repeat(7).into_boxed_slice());
+        let pings: &'static [u8] = Box::leak(
+            [0, 0, 8, 6, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8].repeat(7).into_boxed_slice(),
+        );
         let pieces = Pieces(vec![&[b'x'; PREFACE_BYTES], pings, b"never"], 0);
         let mut stream = Prefaced::read(pieces).await.unwrap().on(Some(line));
         let mut all = Vec::new();
         let mut buffer = [0; 200];
         loop {
             let mut buffer = ReadBuf::new(&mut buffer);
-            if Pin::new(&mut stream).poll_read(&mut Context::from_waker(Waker::noop()), &mut buffer).is_pending() {
+            if Pin::new(&mut stream)
+                .poll_read(&mut Context::from_waker(Waker::noop()), &mut buffer)
+                .is_pending()
+            {
                 break;
             }
             all.extend_from_slice(buffer.filled());

@@ -12,13 +12,17 @@ use crate::grpc::pb::rls::rate_limit_service_client::RateLimitServiceClient;
 use crate::grpc::pb::rls::rate_limit_service_server::{RateLimitService, RateLimitServiceServer};
 use crate::grpc::wire::{RateLimitRequest, RateLimitResponse};
 
-/// Says in `raw_body` on which thread it answers. The domain `panic` panics, the domain `wait` waits until the test lets it go on.
+/// Says in `raw_body` on which thread it answers. The domain `panic` panics, the domain `wait`
+/// waits until the test lets it go on.
 #[derive(Clone)]
 struct Names(watch::Receiver<bool>, tokio::sync::mpsc::UnboundedSender<()>);
 
 #[tonic::async_trait]
 impl RateLimitService for Names {
-    async fn should_rate_limit(&self, request: tonic::Request<RateLimitRequest>) -> Result<tonic::Response<RateLimitResponse>, Status> {
+    async fn should_rate_limit(
+        &self,
+        request: tonic::Request<RateLimitRequest>,
+    ) -> Result<tonic::Response<RateLimitResponse>, Status> {
         match &request.get_ref().domain[..] {
             b"panic" => panic!("as it is asked to"),
             b"wait" => {
@@ -54,12 +58,20 @@ impl Bench {
         let metrics = Metrics::new();
         let names = Names(going, tell);
         let services = move || Dispatch::new().serving(RateLimitServiceServer::new(names.clone()));
-        let served = tokio::spawn(Server::new(settings).metered(&metrics).serve(listener, services, stopping));
+        let served = tokio::spawn(
+            Server::new(settings).metered(&metrics).serve(listener, services, stopping),
+        );
         Self { address, metrics, stop, go, waiting, served }
     }
 
     async fn connect(&self) -> RateLimitServiceClient<Channel> {
-        RateLimitServiceClient::new(Endpoint::from_shared(format!("http://{}", self.address)).unwrap().connect().await.unwrap())
+        RateLimitServiceClient::new(
+            Endpoint::from_shared(format!("http://{}", self.address))
+                .unwrap()
+                .connect()
+                .await
+                .unwrap(),
+        )
     }
 
     fn raw(&self) -> Client {
@@ -75,7 +87,10 @@ impl Bench {
 }
 
 /// The name of the thread that answers.
-async fn ask(client: &mut RateLimitServiceClient<Channel>, domain: &'static str) -> Result<String, Status> {
+async fn ask(
+    client: &mut RateLimitServiceClient<Channel>,
+    domain: &'static str,
+) -> Result<String, Status> {
     let request = RateLimitRequest { domain: domain.into(), ..RateLimitRequest::default() };
     let answer = client.should_rate_limit(request).await?.into_inner();
     Ok(String::from_utf8(answer.raw_body.to_vec()).unwrap())
@@ -195,11 +210,21 @@ async fn what_is_no_http2_is_closed_and_what_is_not_served_says_so() {
     let mut browser = bench.raw();
     browser.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
     browser.shutdown(Shutdown::Write).unwrap();
-    let read = tokio::task::spawn_blocking(move || browser.read_to_end(&mut Vec::new())).await.unwrap();
-    assert!(read.is_ok() || read.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionReset));
+    let read =
+        tokio::task::spawn_blocking(move || browser.read_to_end(&mut Vec::new())).await.unwrap();
+    assert!(
+        read.is_ok() || read.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionReset)
+    );
 
-    let channel = Endpoint::from_shared(format!("http://{}", bench.address)).unwrap().connect().await.unwrap();
+    let channel = Endpoint::from_shared(format!("http://{}", bench.address))
+        .unwrap()
+        .connect()
+        .await
+        .unwrap();
     let mut health = tonic_health::pb::health_client::HealthClient::new(channel);
-    assert_eq!(health.check(tonic_health::pb::HealthCheckRequest::default()).await.unwrap_err().code(), Code::Unimplemented);
+    assert_eq!(
+        health.check(tonic_health::pb::HealthCheckRequest::default()).await.unwrap_err().code(),
+        Code::Unimplemented
+    );
     bench.end().await;
 }

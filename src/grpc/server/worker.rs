@@ -43,7 +43,9 @@ impl Worker {
         let mut runtime = tokio::runtime::Builder::new_current_thread();
         if let Some((backlog, clock)) = dispatch.backlog() {
             let (found, its_clock) = (backlog.clone(), clock.clone());
-            runtime.on_thread_park(move || backlog.looks(&clock)).on_thread_unpark(move || found.found(&its_clock));
+            runtime
+                .on_thread_park(move || backlog.looks(&clock))
+                .on_thread_unpark(move || found.found(&its_clock));
         }
         let runtime = runtime.enable_all().build()?;
         let (arriving, arrivals) = mpsc::unbounded_channel();
@@ -75,7 +77,12 @@ impl Worker {
     }
 }
 
-fn run(runtime: &Runtime, host: &Arc<Host>, mut arrivals: mpsc::UnboundedReceiver<Arrival>, stopping: &watch::Receiver<bool>) {
+fn run(
+    runtime: &Runtime,
+    host: &Arc<Host>,
+    mut arrivals: mpsc::UnboundedReceiver<Arrival>,
+    stopping: &watch::Receiver<bool>,
+) {
     if let Some((backlog, clock)) = host.pulse() {
         // It ends with the runtime.
         runtime.spawn(async move { backlog.measure(&clock).await });
@@ -95,8 +102,9 @@ fn run(runtime: &Runtime, host: &Arc<Host>, mut arrivals: mpsc::UnboundedReceive
             });
         }
     };
-    // What panics in a connection ends that one alone. What panics beside them must not end the thread: it would take no more connections, and
-    // be given them all the same, for nobody has fewer.
+    // What panics in a connection ends that one alone. What panics beside them must not end the
+    // thread: it would take no more connections, and be given them all the same, for nobody has
+    // fewer.
     unless_it_panics(runtime, take_all);
     drop(alive);
     unless_it_panics(runtime, async || {

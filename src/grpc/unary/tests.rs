@@ -13,13 +13,22 @@ fn request<B>(body: B, max: usize) -> Request<Inbound<B>> {
 }
 
 /// A call whose bytes come in these pieces, and what is answered: the code, and the message.
-fn call(pieces: &[&[u8]], headers: &[(&'static str, &'static str)], max: usize) -> (Code, Option<Vec<u8>>) {
-    let pieces: Vec<_> = pieces.iter().map(|piece| Ok::<_, Infallible>(Frame::data(Bytes::copy_from_slice(piece)))).collect();
+fn call(
+    pieces: &[&[u8]],
+    headers: &[(&'static str, &'static str)],
+    max: usize,
+) -> (Code, Option<Vec<u8>>) {
+    let pieces: Vec<_> = pieces
+        .iter()
+        .map(|piece| Ok::<_, Infallible>(Frame::data(Bytes::copy_from_slice(piece))))
+        .collect();
     let mut request = request(StreamBody::new(tokio_stream::iter(pieces)), max);
     for &(name, value) in headers {
         request.headers_mut().insert(name, HeaderValue::from_static(value));
     }
-    let echo = |message: Bytes, _: Call<'_>| Ok(Reply::Now(Ok(Framed::new(0, |bytes| bytes.extend_from_slice(&message)))));
+    let echo = |message: Bytes, _: Call<'_>| {
+        Ok(Reply::Now(Ok(Framed::new(0, |bytes| bytes.extend_from_slice(&message)))))
+    };
     read_answer(answer(request, echo))
 }
 
@@ -42,7 +51,10 @@ fn read_answer(answer: BoxFuture<Response<Body>, Infallible>) -> (Code, Option<V
 #[test]
 fn a_message_is_read_and_answered() {
     assert_eq!(call(&[b"\0\0\0\0\x03abc"], &[], 3), (Code::Ok, Some(b"abc".to_vec())));
-    assert_eq!(call(&[b"\0\0\0\0\0"], &[("grpc-encoding", "identity")], 0), (Code::Ok, Some(Vec::new())));
+    assert_eq!(
+        call(&[b"\0\0\0\0\0"], &[("grpc-encoding", "identity")], 0),
+        (Code::Ok, Some(Vec::new()))
+    );
 }
 
 #[test]

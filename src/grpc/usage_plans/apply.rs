@@ -29,21 +29,33 @@ const CHANGES: usize = 1_000;
 pub(super) type Parts = tokio_stream::Iter<std::vec::IntoIter<Result<pb::ApplyResponse, Status>>>;
 
 impl UsagePlans {
-    pub(super) async fn apply_all(&self, request: pb::ApplyRequest) -> Result<pb::ApplyResponse, Status> {
-        let how = How { method: "Apply", request_id: &request.request_id, validate_only: request.validate_only };
+    pub(super) async fn apply_all(
+        &self,
+        request: pb::ApplyRequest,
+    ) -> Result<pb::ApplyResponse, Status> {
+        let how = How {
+            method: "Apply",
+            request_id: &request.request_id,
+            validate_only: request.validate_only,
+        };
         let options = Self::options(&how, &request)?;
         let declared = apart(move || apply::declared(request).map_err(invalid)).await?;
         self.apply_set(options, declared).await
     }
 
-    pub(super) async fn apply_parts(&self, parts: impl Stream<Item = Result<pb::ApplyRequest, Status>> + Unpin) -> Result<Parts, Status> {
+    pub(super) async fn apply_parts(
+        &self,
+        parts: impl Stream<Item = Result<pb::ApplyRequest, Status>> + Unpin,
+    ) -> Result<Parts, Status> {
         let Ok(_place) = self.sets.try_acquire() else {
             return Err(Status::resource_exhausted(format!(
                 "{AT_ONCE} sets are being sent in parts already: try again when they are applied"
             )));
         };
-        let taken = tokio::time::timeout(ALL_PARTS, take(parts, self.max_set_bytes, NEXT_PART)).await;
-        let (set, validate_only) = taken.unwrap_or_else(|_| Err(too_late("the last part", ALL_PARTS)))?;
+        let taken =
+            tokio::time::timeout(ALL_PARTS, take(parts, self.max_set_bytes, NEXT_PART)).await;
+        let (set, validate_only) =
+            taken.unwrap_or_else(|_| Err(too_late("the last part", ALL_PARTS)))?;
         let declared = apart(move || set.finish().map_err(invalid)).await?;
         let options = Options { request: None, edit: EditOptions { validate_only } };
         let mut changes = self.apply_set(options, declared).await?.changes.into_iter();
@@ -54,8 +66,13 @@ impl UsagePlans {
         Ok(tokio_stream::iter(parts))
     }
 
-    async fn apply_set(&self, options: Options, declared: Declared) -> Result<pb::ApplyResponse, Status> {
-        let wire = |changes: &Vec<_>| pb::ApplyResponse { changes: apply::changes_to_wire(changes) };
+    async fn apply_set(
+        &self,
+        options: Options,
+        declared: Declared,
+    ) -> Result<pb::ApplyResponse, Status> {
+        let wire =
+            |changes: &Vec<_>| pb::ApplyResponse { changes: apply::changes_to_wire(changes) };
         self.edit(options, move |draft| draft.apply(&declared), wire).await
     }
 }
@@ -94,7 +111,10 @@ async fn take(
 }
 
 fn too_late(what: &str, after: Duration) -> Status {
-    Status::deadline_exceeded(format!("{what} of the set has not come within {} s, and nothing was changed", after.as_secs_f64()))
+    Status::deadline_exceeded(format!(
+        "{what} of the set has not come within {} s, and nothing was changed",
+        after.as_secs_f64()
+    ))
 }
 
 #[cfg(test)]
@@ -108,18 +128,26 @@ mod tests {
         pb::ApplyRequest { targets: targets.iter().map(target).collect(), ..Default::default() }
     }
 
-    async fn taken(parts: Vec<Result<pb::ApplyRequest, Status>>, max_bytes: usize) -> Result<(Collected, bool), Status> {
+    async fn taken(
+        parts: Vec<Result<pb::ApplyRequest, Status>>,
+        max_bytes: usize,
+    ) -> Result<(Collected, bool), Status> {
         take(tokio_stream::iter(parts), max_bytes, Duration::from_secs(5)).await
     }
 
     #[tokio::test]
     async fn parts_are_one_set_and_places_count_over_all_of_them() {
         let only = pb::ApplyRequest { validate_only: true, ..part(&["c"]) };
-        let (set, validate_only) = taken(vec![Ok(part(&["a", "b"])), Ok(only)], 1_000).await.unwrap();
+        let (set, validate_only) =
+            taken(vec![Ok(part(&["a", "b"])), Ok(only)], 1_000).await.unwrap();
         assert!(validate_only);
         assert_eq!(set.finish().unwrap().targets.len(), 3);
-        let (set, _) = taken(vec![Ok(part(&["a", "-"])), Ok(part(&[])), Ok(part(&["b", "+"]))], 1_000).await.unwrap();
-        let fields: Vec<_> = set.finish().unwrap_err().into_iter().map(|mistake| mistake.field).collect();
+        let (set, _) =
+            taken(vec![Ok(part(&["a", "-"])), Ok(part(&[])), Ok(part(&["b", "+"]))], 1_000)
+                .await
+                .unwrap();
+        let fields: Vec<_> =
+            set.finish().unwrap_err().into_iter().map(|mistake| mistake.field).collect();
         assert_eq!(fields, ["targets[1].id", "targets[3].id"]);
         let prune = pb::ApplyRequest { prune: true, ..Default::default() };
         let (set, _) = taken(vec![Ok(prune), Ok(part(&["a"]))], 1_000).await.unwrap();
@@ -132,14 +160,19 @@ mod tests {
         let two = || vec![Ok(part(&["a"])), Ok(part(&["b"]))];
         assert!(taken(two(), bytes).await.is_ok());
         let status = taken(two(), bytes - 1).await.unwrap_err();
-        assert!(status.code() == Code::ResourceExhausted && status.message().contains("grpc.max_apply_bytes"), "{status}");
+        assert!(
+            status.code() == Code::ResourceExhausted
+                && status.message().contains("grpc.max_apply_bytes"),
+            "{status}"
+        );
     }
 
     #[tokio::test]
     async fn what_cannot_be_asked_in_parts_is_refused_and_an_error_ends_the_set() {
         let retry = pb::ApplyRequest { request_id: "r".into(), ..part(&["a"]) };
         assert_eq!(taken(vec![Ok(retry)], 1_000).await.unwrap_err().code(), Code::InvalidArgument);
-        let cut = taken(vec![Ok(part(&["a"])), Err(Status::cancelled("gone"))], 1_000).await.unwrap_err();
+        let cut =
+            taken(vec![Ok(part(&["a"])), Err(Status::cancelled("gone"))], 1_000).await.unwrap_err();
         assert_eq!(cut.code(), Code::Cancelled);
     }
 
@@ -148,6 +181,9 @@ mod tests {
         let silent = tokio_stream::iter([Ok(part(&["a"]))]).chain(futures_util::stream::pending());
         let status = take(silent, 1_000, Duration::from_millis(20)).await.unwrap_err();
         assert_eq!(status.code(), Code::DeadlineExceeded);
-        assert_eq!(status.message(), "the next part of the set has not come within 0.02 s, and nothing was changed");
+        assert_eq!(
+            status.message(),
+            "the next part of the set has not come within 0.02 s, and nothing was changed"
+        );
     }
 }

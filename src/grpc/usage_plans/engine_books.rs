@@ -45,17 +45,29 @@ impl EngineBooks {
             None => Subject::Subscriber(&grant.subscriber),
         };
         let names = (&*grant.plan, &*grant.entitlement, &*grant.quota);
-        self.engine.grant(&*self.store.snapshot(), subject, names, grant.change, now).map_err(|error| {
-            let reason = format!("cannot be used: {error}");
-            match error {
-                GrantError::NoRoom => BooksError::Unavailable(error.to_string()),
-                GrantError::NoPlan(_) => BooksError::Invalid(vec![Invalid::new("plan", reason)]),
-                GrantError::NoEntitlement(_) => BooksError::Invalid(vec![Invalid::new("entitlement", reason)]),
-                GrantError::NoQuota(_) => BooksError::Invalid(vec![Invalid::new("quota", reason)]),
-                GrantError::CountsByKey => BooksError::Invalid(vec![Invalid::new("subscriber", reason)]),
-                GrantError::CountsBySubscriber => BooksError::Invalid(vec![Invalid::new("api_key", reason)]),
-            }
-        })
+        self.engine.grant(&*self.store.snapshot(), subject, names, grant.change, now).map_err(
+            |error| {
+                let reason = format!("cannot be used: {error}");
+                match error {
+                    GrantError::NoRoom => BooksError::Unavailable(error.to_string()),
+                    GrantError::NoPlan(_) => {
+                        BooksError::Invalid(vec![Invalid::new("plan", reason)])
+                    }
+                    GrantError::NoEntitlement(_) => {
+                        BooksError::Invalid(vec![Invalid::new("entitlement", reason)])
+                    }
+                    GrantError::NoQuota(_) => {
+                        BooksError::Invalid(vec![Invalid::new("quota", reason)])
+                    }
+                    GrantError::CountsByKey => {
+                        BooksError::Invalid(vec![Invalid::new("subscriber", reason)])
+                    }
+                    GrantError::CountsBySubscriber => {
+                        BooksError::Invalid(vec![Invalid::new("api_key", reason)])
+                    }
+                }
+            },
+        )
     }
 }
 
@@ -68,23 +80,37 @@ impl Books for EngineBooks {
         first: Whose,
         most: usize,
     ) -> Result<(Vec<QuotaUsage>, Option<Whose>), BooksError> {
-        let (from_ns, until_ns) = (days.start().saturating_mul(DAY_NS), days.end().saturating_add(1).saturating_mul(DAY_NS));
+        let (from_ns, until_ns) = (
+            days.start().saturating_mul(DAY_NS),
+            days.end().saturating_add(1).saturating_mul(DAY_NS),
+        );
         let first = (&*first.0, first.1.as_deref());
-        let mut quotas = self.engine.quota_usage_from(&*self.store.snapshot(), scope, from_ns..until_ns, first);
+        let mut quotas =
+            self.engine.quota_usage_from(&*self.store.snapshot(), scope, from_ns..until_ns, first);
         let next = cut(&mut quotas, most);
         Ok((quotas, next))
     }
 
-    async fn days(&self, scope: Scope<'_>, days: RangeInclusive<u64>) -> Result<Vec<DailyUsage>, BooksError> {
+    async fn days(
+        &self,
+        scope: Scope<'_>,
+        days: RangeInclusive<u64>,
+    ) -> Result<Vec<DailyUsage>, BooksError> {
         Ok(self.engine.daily_usage(scope, *days.start(), *days.end()))
     }
 
-    async fn granted_before(&self, request: &RequestKey, now: Now) -> Result<Option<pb::QuotaUsage>, BooksError> {
+    async fn granted_before(
+        &self,
+        request: &RequestKey,
+        now: Now,
+    ) -> Result<Option<pb::QuotaUsage>, BooksError> {
         first(&self.granted.lock(), request, now)
     }
 
     async fn grant(&self, grant: Grant, now: Now) -> Result<pb::QuotaUsage, BooksError> {
-        let Some(request) = &grant.request else { return Ok(quota_to_wire(&self.make(&grant, now)?)) };
+        let Some(request) = &grant.request else {
+            return Ok(quota_to_wire(&self.make(&grant, now)?));
+        };
         let mut granted = self.granted.lock();
         if let Some(first) = first(&granted, request, now)? {
             return Ok(first);
@@ -95,8 +121,14 @@ impl Books for EngineBooks {
     }
 }
 
-fn first(granted: &Requests, request: &RequestKey, now: Now) -> Result<Option<pb::QuotaUsage>, BooksError> {
+fn first(
+    granted: &Requests,
+    request: &RequestKey,
+    now: Now,
+) -> Result<Option<pb::QuotaUsage>, BooksError> {
     let Some(first) = granted.find(request, now) else { return Ok(None) };
     let answer = request.answered(first).map_err(|wrong| BooksError::Invalid(vec![wrong]))?;
-    pb::QuotaUsage::decode(&*answer).map(Some).map_err(|error| BooksError::Unavailable(error.to_string()))
+    pb::QuotaUsage::decode(&*answer)
+        .map(Some)
+        .map_err(|error| BooksError::Unavailable(error.to_string()))
 }

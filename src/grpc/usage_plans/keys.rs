@@ -11,8 +11,15 @@ use crate::grpc::pb::tollgate as pb;
 use crate::grpc::status::invalid;
 
 impl UsagePlans {
-    pub(super) async fn create_key(&self, request: pb::CreateApiKeyRequest) -> Result<pb::CreateApiKeyResponse, Status> {
-        let how = How { method: "CreateApiKey", request_id: &request.request_id, validate_only: request.validate_only };
+    pub(super) async fn create_key(
+        &self,
+        request: pb::CreateApiKeyRequest,
+    ) -> Result<pb::CreateApiKeyResponse, Status> {
+        let how = How {
+            method: "CreateApiKey",
+            request_id: &request.request_id,
+            validate_only: request.validate_only,
+        };
         let options = Self::options(&how, &request)?;
         let key = keys::new_api_key(needed("api_key", request.api_key)?).map_err(invalid)?;
         // The value leaves by this answer alone: what is remembered for a retry does not hold it.
@@ -29,11 +36,20 @@ impl UsagePlans {
         Ok(pb::CreateApiKeyResponse { api_key: Some(key), value })
     }
 
-    pub(super) async fn import_key(&self, request: pb::ImportApiKeyRequest) -> Result<pb::ApiKey, Status> {
-        let how = How { method: "ImportApiKey", request_id: &request.request_id, validate_only: request.validate_only };
+    pub(super) async fn import_key(
+        &self,
+        request: pb::ImportApiKeyRequest,
+    ) -> Result<pb::ApiKey, Status> {
+        let how = How {
+            method: "ImportApiKey",
+            request_id: &request.request_id,
+            validate_only: request.validate_only,
+        };
         let options = Self::options(&how, &request)?;
         let key = keys::new_api_key(needed("api_key", request.api_key)?).map_err(invalid)?;
-        let import = move |draft: &mut Draft| draft.create_key(key, NewValue::Given(&request.value)).map(|(stored, _)| stored);
+        let import = move |draft: &mut Draft| {
+            draft.create_key(key, NewValue::Given(&request.value)).map(|(stored, _)| stored)
+        };
         self.edit(options, import, |edited| keys::to_wire(edited)).await
     }
 
@@ -43,7 +59,10 @@ impl UsagePlans {
         Ok(keys::to_wire(found))
     }
 
-    pub(super) async fn list_keys(&self, request: pb::ListApiKeysRequest) -> Result<pb::ListApiKeysResponse, Status> {
+    pub(super) async fn list_keys(
+        &self,
+        request: pb::ListApiKeysRequest,
+    ) -> Result<pb::ListApiKeysResponse, Status> {
         let page = self.page(request.into(), Catalog::list_keys).await?;
         Ok(pb::ListApiKeysResponse {
             api_keys: page.items.iter().map(|key| keys::to_wire(key)).collect(),
@@ -52,8 +71,15 @@ impl UsagePlans {
         })
     }
 
-    pub(super) async fn update_key(&self, request: pb::UpdateApiKeyRequest) -> Result<pb::ApiKey, Status> {
-        let how = How { method: "UpdateApiKey", request_id: &request.request_id, validate_only: request.validate_only };
+    pub(super) async fn update_key(
+        &self,
+        request: pb::UpdateApiKeyRequest,
+    ) -> Result<pb::ApiKey, Status> {
+        let how = How {
+            method: "UpdateApiKey",
+            request_id: &request.request_id,
+            validate_only: request.validate_only,
+        };
         let options = Self::options(&how, &request)?;
         let wire = needed("api_key", request.api_key)?;
         let update = move |draft: &mut Draft| {
@@ -64,7 +90,11 @@ impl UsagePlans {
     }
 
     pub(super) async fn delete_key(&self, request: pb::DeleteApiKeyRequest) -> Result<(), Status> {
-        let how = How { method: "DeleteApiKey", request_id: &request.request_id, validate_only: request.validate_only };
+        let how = How {
+            method: "DeleteApiKey",
+            request_id: &request.request_id,
+            validate_only: request.validate_only,
+        };
         let options = Self::options(&how, &request)?;
         self.edit(options, move |draft| draft.delete_key(&request.id, &request.etag), |_| ()).await
     }

@@ -9,11 +9,19 @@ use crate::grpc::pb::tollgate as pb;
 use crate::grpc::status::invalid;
 
 impl UsagePlans {
-    pub(super) async fn create_plan(&self, request: pb::CreateUsagePlanRequest) -> Result<pb::UsagePlan, Status> {
-        let how = How { method: "CreateUsagePlan", request_id: &request.request_id, validate_only: request.validate_only };
+    pub(super) async fn create_plan(
+        &self,
+        request: pb::CreateUsagePlanRequest,
+    ) -> Result<pb::UsagePlan, Status> {
+        let how = How {
+            method: "CreateUsagePlan",
+            request_id: &request.request_id,
+            validate_only: request.validate_only,
+        };
         let options = Self::options(&how, &request)?;
         let plan = plans::plan(needed("usage_plan", request.usage_plan)?).map_err(invalid)?;
-        self.edit(options, move |draft| draft.create_plan(plan), |edited| plans::to_wire(edited)).await
+        self.edit(options, move |draft| draft.create_plan(plan), |edited| plans::to_wire(edited))
+            .await
     }
 
     pub(super) fn get_plan(&self, id: &str) -> Result<pb::UsagePlan, Status> {
@@ -22,7 +30,10 @@ impl UsagePlans {
         Ok(plans::to_wire(found))
     }
 
-    pub(super) async fn list_plans(&self, request: pb::ListUsagePlansRequest) -> Result<pb::ListUsagePlansResponse, Status> {
+    pub(super) async fn list_plans(
+        &self,
+        request: pb::ListUsagePlansRequest,
+    ) -> Result<pb::ListUsagePlansResponse, Status> {
         let page = self.page(request.into(), Catalog::list_plans).await?;
         Ok(pb::ListUsagePlansResponse {
             usage_plans: page.items.iter().map(|plan| plans::to_wire(plan)).collect(),
@@ -31,8 +42,15 @@ impl UsagePlans {
         })
     }
 
-    pub(super) async fn update_plan(&self, request: pb::UpdateUsagePlanRequest) -> Result<pb::UsagePlan, Status> {
-        let how = How { method: "UpdateUsagePlan", request_id: &request.request_id, validate_only: request.validate_only };
+    pub(super) async fn update_plan(
+        &self,
+        request: pb::UpdateUsagePlanRequest,
+    ) -> Result<pb::UsagePlan, Status> {
+        let how = How {
+            method: "UpdateUsagePlan",
+            request_id: &request.request_id,
+            validate_only: request.validate_only,
+        };
         let options = Self::options(&how, &request)?;
         let wire = needed("usage_plan", request.usage_plan)?;
         let update = move |draft: &mut Draft| {
@@ -42,23 +60,53 @@ impl UsagePlans {
         self.edit(options, update, |edited| plans::to_wire(edited)).await
     }
 
-    pub(super) async fn delete_plan(&self, request: pb::DeleteUsagePlanRequest) -> Result<(), Status> {
-        let how = How { method: "DeleteUsagePlan", request_id: &request.request_id, validate_only: request.validate_only };
+    pub(super) async fn delete_plan(
+        &self,
+        request: pb::DeleteUsagePlanRequest,
+    ) -> Result<(), Status> {
+        let how = How {
+            method: "DeleteUsagePlan",
+            request_id: &request.request_id,
+            validate_only: request.validate_only,
+        };
         let options = Self::options(&how, &request)?;
-        self.edit(options, move |draft| draft.delete_plan(&request.id, &request.etag, request.force), |_| ()).await
+        self.edit(
+            options,
+            move |draft| draft.delete_plan(&request.id, &request.etag, request.force),
+            |_| (),
+        )
+        .await
     }
 
-    pub(super) async fn attach(&self, request: pb::AttachTargetRequest) -> Result<pb::UsagePlan, Status> {
-        let how = How { method: "AttachTarget", request_id: &request.request_id, validate_only: request.validate_only };
+    pub(super) async fn attach(
+        &self,
+        request: pb::AttachTargetRequest,
+    ) -> Result<pb::UsagePlan, Status> {
+        let how = How {
+            method: "AttachTarget",
+            request_id: &request.request_id,
+            validate_only: request.validate_only,
+        };
         let options = Self::options(&how, &request)?;
-        let attach = move |draft: &mut Draft| draft.attach_target(&request.plan, &request.entitlement, &request.target, &request.etag);
+        let attach = move |draft: &mut Draft| {
+            draft.attach_target(&request.plan, &request.entitlement, &request.target, &request.etag)
+        };
         self.edit(options, attach, |edited| plans::to_wire(edited)).await
     }
 
-    pub(super) async fn detach(&self, request: pb::DetachTargetRequest) -> Result<pb::UsagePlan, Status> {
-        let how = How { method: "DetachTarget", request_id: &request.request_id, validate_only: request.validate_only };
+    pub(super) async fn detach(
+        &self,
+        request: pb::DetachTargetRequest,
+    ) -> Result<pb::UsagePlan, Status> {
+        let how = How {
+            method: "DetachTarget",
+            request_id: &request.request_id,
+            validate_only: request.validate_only,
+        };
         let options = Self::options(&how, &request)?;
-        let detach = move |draft: &mut Draft| draft.detach_target(&request.plan, &request.target, &request.etag);
+        let detach = move |draft: &mut Draft| {
+            draft.detach_target(&request.plan, &request.target, &request.etag)
+        };
         self.edit(options, detach, |edited| plans::to_wire(edited)).await
     }
 }

@@ -9,11 +9,23 @@ use crate::grpc::pb::tollgate as pb;
 use crate::grpc::status::invalid;
 
 impl UsagePlans {
-    pub(super) async fn create_one_target(&self, request: pb::CreateTargetRequest) -> Result<pb::Target, Status> {
-        let how = How { method: "CreateTarget", request_id: &request.request_id, validate_only: request.validate_only };
+    pub(super) async fn create_one_target(
+        &self,
+        request: pb::CreateTargetRequest,
+    ) -> Result<pb::Target, Status> {
+        let how = How {
+            method: "CreateTarget",
+            request_id: &request.request_id,
+            validate_only: request.validate_only,
+        };
         let options = Self::options(&how, &request)?;
         let target = targets::target(needed("target", request.target)?).map_err(invalid)?;
-        self.edit(options, move |draft| draft.create_target(target), |edited| targets::to_wire(edited)).await
+        self.edit(
+            options,
+            move |draft| draft.create_target(target),
+            |edited| targets::to_wire(edited),
+        )
+        .await
     }
 
     pub(super) fn get_one_target(&self, id: &str) -> Result<pb::Target, Status> {
@@ -22,7 +34,10 @@ impl UsagePlans {
         Ok(targets::to_wire(found))
     }
 
-    pub(super) async fn list_some_targets(&self, request: pb::ListTargetsRequest) -> Result<pb::ListTargetsResponse, Status> {
+    pub(super) async fn list_some_targets(
+        &self,
+        request: pb::ListTargetsRequest,
+    ) -> Result<pb::ListTargetsResponse, Status> {
         let page = self.page(request.into(), Catalog::list_targets).await?;
         Ok(pb::ListTargetsResponse {
             targets: page.items.iter().map(|target| targets::to_wire(target)).collect(),
@@ -31,8 +46,15 @@ impl UsagePlans {
         })
     }
 
-    pub(super) async fn update_one_target(&self, request: pb::UpdateTargetRequest) -> Result<pb::Target, Status> {
-        let how = How { method: "UpdateTarget", request_id: &request.request_id, validate_only: request.validate_only };
+    pub(super) async fn update_one_target(
+        &self,
+        request: pb::UpdateTargetRequest,
+    ) -> Result<pb::Target, Status> {
+        let how = How {
+            method: "UpdateTarget",
+            request_id: &request.request_id,
+            validate_only: request.validate_only,
+        };
         let options = Self::options(&how, &request)?;
         let wire = needed("target", request.target)?;
         let update = move |draft: &mut Draft| {
@@ -42,9 +64,21 @@ impl UsagePlans {
         self.edit(options, update, |edited| targets::to_wire(edited)).await
     }
 
-    pub(super) async fn delete_one_target(&self, request: pb::DeleteTargetRequest) -> Result<(), Status> {
-        let how = How { method: "DeleteTarget", request_id: &request.request_id, validate_only: request.validate_only };
+    pub(super) async fn delete_one_target(
+        &self,
+        request: pb::DeleteTargetRequest,
+    ) -> Result<(), Status> {
+        let how = How {
+            method: "DeleteTarget",
+            request_id: &request.request_id,
+            validate_only: request.validate_only,
+        };
         let options = Self::options(&how, &request)?;
-        self.edit(options, move |draft| draft.delete_target(&request.id, &request.etag, request.force), |_| ()).await
+        self.edit(
+            options,
+            move |draft| draft.delete_target(&request.id, &request.etag, request.force),
+            |_| (),
+        )
+        .await
     }
 }

@@ -31,7 +31,9 @@ impl World {
         Self::with_books(|engine, store| Arc::new(EngineBooks::new(engine, store)))
     }
 
-    pub(super) fn with_books(books: impl FnOnce(Arc<PlanEngine>, Arc<CatalogStore>) -> Arc<dyn Books>) -> Self {
+    pub(super) fn with_books(
+        books: impl FnOnce(Arc<PlanEngine>, Arc<CatalogStore>) -> Arc<dyn Books>,
+    ) -> Self {
         let store = Arc::new(CatalogStore::new(HashKey([3; 32]), None));
         let engine = Arc::new(PlanEngine::new(Settings::new([4; 32], [5; 16])));
         let second = Arc::new(AtomicU64::new(MIDNIGHT_S));
@@ -39,7 +41,11 @@ impl World {
             let second = Arc::clone(&second);
             Arc::new(move || now_at(second.load(Ordering::Relaxed)))
         };
-        let service = UsagePlans::new(Arc::clone(&store), books(Arc::clone(&engine), Arc::clone(&store)), clock);
+        let service = UsagePlans::new(
+            Arc::clone(&store),
+            books(Arc::clone(&engine), Arc::clone(&store)),
+            clock,
+        );
         Self { service, store, engine, second }
     }
 
@@ -47,7 +53,8 @@ impl World {
     pub(super) async fn furnished() -> Self {
         let world = Self::new();
         world.create_plan(gold()).await.unwrap();
-        let subscriber = pb::Subscriber { id: "acme".into(), plans: vec!["gold".into()], ..Default::default() };
+        let subscriber =
+            pb::Subscriber { id: "acme".into(), plans: vec!["gold".into()], ..Default::default() };
         world.create_subscriber(subscriber).await.unwrap();
         world
     }
@@ -62,12 +69,21 @@ impl World {
 
     pub(super) async fn create_plan(&self, plan: pb::UsagePlan) -> Result<pb::UsagePlan, Status> {
         answer(
-            self.service.create_usage_plan(Request::new(pb::CreateUsagePlanRequest { usage_plan: Some(plan), ..Default::default() })).await,
+            self.service
+                .create_usage_plan(Request::new(pb::CreateUsagePlanRequest {
+                    usage_plan: Some(plan),
+                    ..Default::default()
+                }))
+                .await,
         )
     }
 
-    pub(super) async fn create_subscriber(&self, subscriber: pb::Subscriber) -> Result<pb::Subscriber, Status> {
-        let request = pb::CreateSubscriberRequest { subscriber: Some(subscriber), ..Default::default() };
+    pub(super) async fn create_subscriber(
+        &self,
+        subscriber: pb::Subscriber,
+    ) -> Result<pb::Subscriber, Status> {
+        let request =
+            pb::CreateSubscriberRequest { subscriber: Some(subscriber), ..Default::default() };
         answer(self.service.create_subscriber(Request::new(request)).await)
     }
 
@@ -80,7 +96,14 @@ impl World {
     /// Whether a call with this key passes.
     pub(super) fn admits(&self, value: &str) -> bool {
         let catalog = self.store.snapshot();
-        let request = CheckInput { api_key: value.as_bytes(), target: "orders", method: b"GET", path: b"/", cost: None, operation_id: b"" };
+        let request = CheckInput {
+            api_key: value.as_bytes(),
+            target: "orders",
+            method: b"GET",
+            path: b"/",
+            cost: None,
+            operation_id: b"",
+        };
         self.engine.check(&*catalog, &request, self.now()).unwrap().verdict.is_allowed()
     }
 }

@@ -12,9 +12,14 @@ use crate::engine::plans::{QuotaUsage, Scope};
 /// Rows that are added for one subscriber.
 const MOST: usize = 1_000;
 
-/// The current periods of the quotas of a subscriber or a key of which `found` has none. Of all others, and of a whole plan, there may be any
-/// number: they are not looked for.
-pub(super) fn unused(catalog: &Catalog, scope: Scope<'_>, found: &[QuotaUsage], now: Now) -> Vec<QuotaUsage> {
+/// The current periods of the quotas of a subscriber or a key of which `found` has none. Of all
+/// others, and of a whole plan, there may be any number: they are not looked for.
+pub(super) fn unused(
+    catalog: &Catalog,
+    scope: Scope<'_>,
+    found: &[QuotaUsage],
+    now: Now,
+) -> Vec<QuotaUsage> {
     let (subscriber, keys): (&Id, Vec<&Id>) = match scope {
         Scope::Subscriber(id) => {
             let Some(subscriber) = catalog.subscribers().get(id) else { return Vec::new() };
@@ -27,10 +32,21 @@ pub(super) fn unused(catalog: &Catalog, scope: Scope<'_>, found: &[QuotaUsage], 
         Scope::All | Scope::Plan(_) => return Vec::new(),
     };
     let of_a_key = matches!(scope, Scope::Key(_));
-    let known: HashSet<_> = found.iter().map(|one| (one.key.as_ref(), &one.plan, &one.entitlement, &one.quota, one.row.period)).collect();
-    let plans = catalog.subscribers().get(subscriber).map(|one| one.value.plans.clone()).unwrap_or_default();
+    let known: HashSet<_> = found
+        .iter()
+        .map(|one| (one.key.as_ref(), &one.plan, &one.entitlement, &one.quota, one.row.period))
+        .collect();
+    let plans = catalog
+        .subscribers()
+        .get(subscriber)
+        .map(|one| one.value.plans.clone())
+        .unwrap_or_default();
     let mut unused = Vec::new();
-    for entitlement in plans.iter().filter_map(|plan| catalog.plans().get(plan)).flat_map(|plan| &plan.value.entitlements) {
+    for entitlement in plans
+        .iter()
+        .filter_map(|plan| catalog.plans().get(plan))
+        .flat_map(|plan| &plan.value.entitlements)
+    {
         let whose: Vec<Option<&Id>> = match entitlement.counter_scope {
             CounterScope::Key => keys.iter().map(|&key| Some(key)).collect(),
             CounterScope::Subscriber if of_a_key => Vec::new(),
@@ -38,7 +54,15 @@ pub(super) fn unused(catalog: &Catalog, scope: Scope<'_>, found: &[QuotaUsage], 
         };
         for key in whose {
             let rows = fresh(subscriber, key, entitlement, now);
-            unused.extend(rows.filter(|one| !known.contains(&(one.key.as_ref(), &one.plan, &one.entitlement, &one.quota, one.row.period))));
+            unused.extend(rows.filter(|one| {
+                !known.contains(&(
+                    one.key.as_ref(),
+                    &one.plan,
+                    &one.entitlement,
+                    &one.quota,
+                    one.row.period,
+                ))
+            }));
             if unused.len() > MOST {
                 unused.truncate(MOST);
                 return unused;

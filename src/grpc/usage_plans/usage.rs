@@ -1,8 +1,9 @@
 //! What was used, by pages.
 //!
-//! A list of periods, and behind it one of days. A token says where a page ended, so that edits and traffic between two pages neither repeat
-//! nor skip a row. What a page needs is read in stretches that are longer than a page; the rest of a stretch is kept for the next page, so that
-//! a whole walk reads everything about once.
+//! A list of periods, and behind it one of days. A token says where a page ended, so that edits and
+//! traffic between two pages neither repeat nor skip a row. What a page needs is read in stretches
+//! that are longer than a page; the rest of a stretch is kept for the next page, so that a whole
+//! walk reads everything about once.
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -84,7 +85,11 @@ impl Unshown {
     fn find(&self, query: &Query, at: &Place, now: Now) -> Option<Arc<Stretch>> {
         let mut kept = self.0.lock();
         kept.retain(|(since_ns, _)| now.steady_ns.saturating_sub(*since_ns) < KEPT_NS);
-        let holds = |one: &Stretch| one.query == *query && one.after <= *at && one.until.as_ref().is_none_or(|until| at < until);
+        let holds = |one: &Stretch| {
+            one.query == *query
+                && one.after <= *at
+                && one.until.as_ref().is_none_or(|until| at < until)
+        };
         let place = kept.iter().position(|(_, one)| holds(one))?;
         Some(kept.remove(place).1)
     }
@@ -107,7 +112,11 @@ struct Filling {
 
 impl Filling {
     /// Puts a row on the page, unless it is full.
-    fn put<T: Message>(&mut self, row: T, rows: fn(&mut pb::GetUsageResponse) -> &mut Vec<T>) -> bool {
+    fn put<T: Message>(
+        &mut self,
+        row: T,
+        rows: fn(&mut pb::GetUsageResponse) -> &mut Vec<T>,
+    ) -> bool {
         let bytes = row.encoded_len() + 8;
         let shown = self.answer.quotas.len() + self.answer.days.len();
         if shown >= self.size || (shown > 0 && self.bytes + bytes > MAX_PAGE_BYTES) {
@@ -118,7 +127,8 @@ impl Filling {
         true
     }
 
-    /// Shows what of a stretch is behind a place, which moves on with it. False where the page was full before.
+    /// Shows what of a stretch is behind a place, which moves on with it. False where the page was
+    /// full before.
     fn fill(&mut self, stretch: &Stretch, at: &mut Place) -> bool {
         match &stretch.rows {
             Rows::Quotas(rows) => {
@@ -146,7 +156,10 @@ impl Filling {
 }
 
 impl UsagePlans {
-    pub(super) async fn usage(&self, request: pb::GetUsageRequest) -> Result<pb::GetUsageResponse, Status> {
+    pub(super) async fn usage(
+        &self,
+        request: pb::GetUsageRequest,
+    ) -> Result<pb::GetUsageResponse, Status> {
         let now = (self.now)();
         let size = page_size(request.page_size);
         let days = days(&request, now);
@@ -156,7 +169,8 @@ impl UsagePlans {
         let (size, days, led) = match (size, days, led) {
             (Ok(size), Ok(days), Ok(led)) => (size, days, led),
             (size, days, led) => {
-                let wrong = days.err().unwrap_or_default().into_iter().chain(size.err()).chain(led.err());
+                let wrong =
+                    days.err().unwrap_or_default().into_iter().chain(size.err()).chain(led.err());
                 return Err(invalid(wrong.collect()));
             }
         };
@@ -203,20 +217,37 @@ impl UsagePlans {
         Ok(Stretch { query: query.clone(), after: after.clone(), until, rows })
     }
 
-    async fn quotas(&self, query: &Query, after: &Place, now: Now) -> Result<(Vec<QuotaUsage>, Place), Status> {
-        let (mut rows, next) = self.books.quotas(query.scope(), query.days.clone(), after.whose(), STRETCH).await?;
+    async fn quotas(
+        &self,
+        query: &Query,
+        after: &Place,
+        now: Now,
+    ) -> Result<(Vec<QuotaUsage>, Place), Status> {
+        let (mut rows, next) =
+            self.books.quotas(query.scope(), query.days.clone(), after.whose(), STRETCH).await?;
         if query.days.contains(&(now.unix_s() / DAY_S)) {
             let unused = unused(&self.store.snapshot(), query.scope(), &rows, now);
             rows.extend(unused);
             rows.sort_by(|one, other| one.order().cmp(&other.order()));
         }
-        let until = next.map_or_else(|| Place::before_day(*query.days.start()), |next| Place::before_whose(&next));
-        rows.retain(|row| (after..=&until).contains(&&Place::of_quota(row)) && Place::of_quota(row) != *after);
+        let until = next.map_or_else(
+            || Place::before_day(*query.days.start()),
+            |next| Place::before_whose(&next),
+        );
+        rows.retain(|row| {
+            (after..=&until).contains(&&Place::of_quota(row)) && Place::of_quota(row) != *after
+        });
         Ok((rows, until))
     }
 
-    /// Few days at first, and twice as many each time: a long range of days that hold little is read in few steps.
-    async fn days(&self, query: &Query, after: &Place, first: u64) -> Result<(Vec<DailyUsage>, Option<Place>), Status> {
+    /// Few days at first, and twice as many each time: a long range of days that hold little is
+    /// read in few steps.
+    async fn days(
+        &self,
+        query: &Query,
+        after: &Place,
+        first: u64,
+    ) -> Result<(Vec<DailyUsage>, Option<Place>), Status> {
         let last = *query.days.end();
         let (mut found, mut day, mut span) = (Vec::new(), first, 1_u64);
         loop {
@@ -259,7 +290,8 @@ fn known(catalog: &Catalog, scope: Scope<'_>) -> Result<(), EditError> {
     }
 }
 
-/// The days that are asked for, today where they are left out. A first day alone reaches to today, and a last day alone is the only one.
+/// The days that are asked for, today where they are left out. A first day alone reaches to today,
+/// and a last day alone is the only one.
 fn days(request: &pb::GetUsageRequest, now: Now) -> Result<RangeInclusive<u64>, Vec<Invalid>> {
     let mut found = Mistakes::default();
     let first = day("start_date", &request.start_date, &mut found);
@@ -273,7 +305,8 @@ fn days(request: &pb::GetUsageRequest, now: Now) -> Result<RangeInclusive<u64>, 
     found.or_else(first..=last)
 }
 
-/// Days since 1970-01-01. `None` for an empty text, and for one that is no date, which is a mistake.
+/// Days since 1970-01-01. `None` for an empty text, and for one that is no date, which is a
+/// mistake.
 fn day(field: &str, text: &str, found: &mut Mistakes) -> Option<u64> {
     if text.is_empty() {
         return None;
@@ -281,8 +314,11 @@ fn day(field: &str, text: &str, found: &mut Mistakes) -> Option<u64> {
     // Jiff reads other forms too; the contract has one.
     let plain = text.len() == 10 && text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-');
     let date = text.parse::<Date>().ok().filter(|_| plain);
-    let day =
-        date.and_then(|date| u64::try_from(date.duration_since(Date::constant(1970, 1, 1)).as_secs()).ok()).map(|second| second / DAY_S);
+    let day = date
+        .and_then(|date| {
+            u64::try_from(date.duration_since(Date::constant(1970, 1, 1)).as_secs()).ok()
+        })
+        .map(|second| second / DAY_S);
     if day.is_none() {
         found.add(field, "must be a date such as 2026-11-22");
     }

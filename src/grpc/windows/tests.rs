@@ -50,12 +50,13 @@ fn a_ledger_that_fails_gets_all_of_it_when_it_works_again() {
     let failing = Arc::new(AtomicBool::new(false));
     let inner: Arc<dyn Ledger> = Arc::new(MemoryLedger::new().unwrap());
     let fails = Arc::clone(&failing);
-    let faulty = FaultyLedger::new(inner, move |number| match (fails.load(Ordering::SeqCst), number % 2) {
-        (false, _) => Fault::None,
-        (true, 0) => Fault::Before(LedgerError::Busy),
-        // It is done, but nobody knows.
-        (true, _) => Fault::After(LedgerError::Busy),
-    });
+    let faulty =
+        FaultyLedger::new(inner, move |number| match (fails.load(Ordering::SeqCst), number % 2) {
+            (false, _) => Fault::None,
+            (true, 0) => Fault::Before(LedgerError::Busy),
+            // It is done, but nobody knows.
+            (true, _) => Fault::After(LedgerError::Busy),
+        });
     let ledger: Arc<dyn Ledger> = Arc::new(faulty);
     let run = start(&ledger);
     let keys = u64::try_from(PIECE + 1).unwrap();

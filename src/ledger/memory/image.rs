@@ -33,7 +33,8 @@ impl MemoryLedger {
     pub(crate) fn books(&self) -> Vec<Book> {
         let state = self.state.lock();
         let book = |(start_s, (account, shares)): (&u64, &Period)| {
-            let mut shares: Vec<_> = shares.iter().map(|(holder, share)| (*holder, share.leased, share.spent)).collect();
+            let mut shares: Vec<_> =
+                shares.iter().map(|(holder, share)| (*holder, share.leased, share.spent)).collect();
             shares.sort_unstable();
             Book { start_s: *start_s, charged: account.charged, granted: account.granted, shares }
         };
@@ -45,7 +46,11 @@ impl MemoryLedger {
         self.books().hash(into);
         let state = self.state.lock();
         state.counters.values().for_each(|counter| counter.limit_revision.hash(into));
-        let mut marks: Vec<_> = state.marks.iter().map(|(place, row)| (place.holder, row.bits.iter().collect::<Vec<_>>())).collect();
+        let mut marks: Vec<_> = state
+            .marks
+            .iter()
+            .map(|(place, row)| (place.holder, row.bits.iter().collect::<Vec<_>>()))
+            .collect();
         marks.sort_unstable();
         marks.hash(into);
         state.count_rules.len().hash(into);

@@ -29,19 +29,27 @@ impl MadeOnce {
     /// Those that were done after that second, the oldest first.
     pub(super) fn each(&self, kind: OnceKind, after_s: u64, visit: &mut dyn FnMut([u8; 16], Made)) {
         for name in self.order.range((kind, 0)..=(kind, u64::MAX)).map(|(_, name)| name) {
-            if let Some(made) = self.by_name.get(&(kind, *name)).filter(|made| made.made_s > after_s) {
+            if let Some(made) =
+                self.by_name.get(&(kind, *name)).filter(|made| made.made_s > after_s)
+            {
                 visit(*name, made.clone());
             }
         }
     }
 
-    /// Drops, from the oldest on, what was done before that second, and what is more than is kept of a kind: at most so many.
+    /// Drops, from the oldest on, what was done before that second, and what is more than is kept
+    /// of a kind: at most so many.
     pub(super) fn expire(&mut self, kind: OnceKind, before_s: u64, most: usize) -> u64 {
         let max = usize::try_from(kind.max_kept()).unwrap_or(usize::MAX);
         let of_kind = || self.order.range((kind, 0)..=(kind, u64::MAX));
         let too_many = of_kind().count().saturating_sub(max);
-        let is_old = |name: &[u8; 16]| self.by_name.get(&(kind, *name)).is_none_or(|made| made.made_s < before_s);
-        let old = of_kind().enumerate().take_while(|(place, (_, name))| *place < too_many || is_old(name)).take(most);
+        let is_old = |name: &[u8; 16]| {
+            self.by_name.get(&(kind, *name)).is_none_or(|made| made.made_s < before_s)
+        };
+        let old = of_kind()
+            .enumerate()
+            .take_while(|(place, (_, name))| *place < too_many || is_old(name))
+            .take(most);
         let old: Vec<_> = old.map(|(_, (place, name))| (*place, *name)).collect();
         for (place, name) in &old {
             self.order.remove(place);

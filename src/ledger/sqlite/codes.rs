@@ -99,7 +99,8 @@ pub(super) fn pack(values: &[u64]) -> Vec<u8> {
 /// Numbers that [`pack`] wrote.
 pub(super) fn read_packed(row: &Row<'_>, column: usize) -> rusqlite::Result<Vec<u64>> {
     let found = row.get_ref(column)?;
-    let (numbers, rest) = found.as_blob().map_err(|wrong| unreadable(column, found, wrong))?.as_chunks();
+    let (numbers, rest) =
+        found.as_blob().map_err(|wrong| unreadable(column, found, wrong))?.as_chunks();
     if !rest.is_empty() {
         return Err(unreadable(column, found, FromSqlError::InvalidType));
     }

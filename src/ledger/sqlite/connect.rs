@@ -36,14 +36,17 @@ pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
-/// Makes an empty file where there is none, and keeps others from reading it. SQLite gives the files beside it the same permissions.
+/// Makes an empty file where there is none, and keeps others from reading it. SQLite gives the
+/// files beside it the same permissions.
 pub(super) fn make_file(path: &Path) -> Result<(), LedgerError> {
     let made = OpenOptions::new().create_new(true).write(true).mode(FILE_MODE).open(path);
     match made {
         Ok(_) => sync_folder(path.parent().unwrap_or(path)).map_err(|wrong| from_io(path, &wrong)),
         Err(wrong) if wrong.kind() == ErrorKind::AlreadyExists => {
             check_header(path)?;
-            [PathBuf::from(path), beside(path, "-wal"), beside(path, "-shm")].iter().try_for_each(|path| hide(path))
+            [PathBuf::from(path), beside(path, "-wal"), beside(path, "-shm")]
+                .iter()
+                .try_for_each(|path| hide(path))
         }
         Err(wrong) => Err(from_io(path, &wrong)),
     }
@@ -60,26 +63,34 @@ fn hide(path: &Path) -> Result<(), LedgerError> {
         Ok(found) if found.permissions().mode() & 0o777 == FILE_MODE => Ok(()),
         // A file that may not be written stays so: opening it says what is wrong.
         Ok(found) if found.permissions().mode() & 0o200 == 0 => Ok(()),
-        Ok(_) => std::fs::set_permissions(path, Permissions::from_mode(FILE_MODE)).map_err(|wrong| from_io(path, &wrong)),
+        Ok(_) => std::fs::set_permissions(path, Permissions::from_mode(FILE_MODE))
+            .map_err(|wrong| from_io(path, &wrong)),
         Err(wrong) if wrong.kind() == ErrorKind::NotFound => Ok(()),
         Err(wrong) => Err(from_io(path, &wrong)),
     }
 }
 
-/// Looks at a file before SQLite does, which might change one that is none of ours. An empty file is a new ledger.
+/// Looks at a file before SQLite does, which might change one that is none of ours. An empty file
+/// is a new ledger.
 pub(super) fn check_header(path: &Path) -> Result<(), LedgerError> {
     let mut header = Vec::new();
     let read = File::open(path).and_then(|file| file.take(HEADER_BYTES).read_to_end(&mut header));
     if read.map_err(|wrong| from_io(path, &wrong))? == 0 {
         return Ok(());
     }
-    let foreign = |what: &str| LedgerError::Foreign { path: path.to_owned(), what: what.to_owned() };
+    let foreign =
+        |what: &str| LedgerError::Foreign { path: path.to_owned(), what: what.to_owned() };
     if !header.starts_with(MAGIC) {
         return Err(foreign("it is no SQLite file"));
     }
-    let number = |at: usize| header.get(at..at + 4).and_then(|bytes| Some(u32::from_be_bytes(bytes.try_into().ok()?)));
+    let number = |at: usize| {
+        header.get(at..at + 4).and_then(|bytes| Some(u32::from_be_bytes(bytes.try_into().ok()?)))
+    };
     let (Some(version), Some(application)) = (number(60), number(68)) else {
-        return Err(LedgerError::Damaged { path: path.to_owned(), what: "the file is cut off".to_owned() });
+        return Err(LedgerError::Damaged {
+            path: path.to_owned(),
+            what: "the file is cut off".to_owned(),
+        });
     };
     if i64::from(application) != APPLICATION_ID {
         return Err(foreign("it is a SQLite file of another program"));
@@ -88,20 +99,27 @@ pub(super) fn check_header(path: &Path) -> Result<(), LedgerError> {
 }
 
 fn check_version(path: &Path, found: i64) -> Result<(), LedgerError> {
-    if found > newest() { Err(LedgerError::Newer { path: path.to_owned(), found, known: newest() }) } else { Ok(()) }
+    if found > newest() {
+        Err(LedgerError::Newer { path: path.to_owned(), found, known: newest() })
+    } else {
+        Ok(())
+    }
 }
 
-/// A connection that writes. What the log of a run that ended early holds is written back, and on the disk, before this returns.
+/// A connection that writes. What the log of a run that ended early holds is written back, and on
+/// the disk, before this returns.
 pub(super) fn open(path: &Path) -> Result<Connection, LedgerError> {
     let ours = |wrong| classify(path, &wrong);
     let mut connection = open_beside(path)?;
     if connection.is_readonly("main").map_err(ours)? {
         return Err(LedgerError::ReadOnly(path.to_owned()));
     }
-    let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(ours)?;
+    let version: i64 =
+        connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(ours)?;
     check_version(path, version)?;
     if version < newest() {
-        // A new file gets its tables before it gets a log, so that its header says at once whose it is.
+        // A new file gets its tables before it gets a log, so that its header says at once whose it
+        // is.
         migrate(&mut connection, version, &Secrets::generate()?).map_err(ours)?;
     }
     register(&connection).map_err(ours)?;
@@ -130,8 +148,16 @@ pub(super) fn checkpoint(connection: &Connection, mode: &str) -> rusqlite::Resul
 
 /// Writes all of the log back into the file, or fails.
 pub(super) fn checkpoint_all(connection: &Connection) -> rusqlite::Result<()> {
-    let is_busy = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0))?;
-    if is_busy == 0 { Ok(()) } else { Err(rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY), None)) }
+    let is_busy =
+        connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0))?;
+    if is_busy == 0 {
+        Ok(())
+    } else {
+        Err(rusqlite::Error::SqliteFailure(
+            rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY),
+            None,
+        ))
+    }
 }
 
 /// A second connection that may write, to a ledger that another one has opened.
@@ -156,7 +182,8 @@ pub(super) fn open_to_read(path: &Path) -> Result<Connection, LedgerError> {
     let connection = Connection::open_with_flags(path, flags).map_err(ours)?;
     connection.busy_timeout(std::time::Duration::from_millis(BUSY_MS)).map_err(ours)?;
     connection.pragma_update(None, "temp_store", "MEMORY").map_err(ours)?;
-    let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(ours)?;
+    let version: i64 =
+        connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(ours)?;
     if version >= CHECKSUMS {
         register(&connection).map_err(ours)?;
     }

@@ -12,13 +12,17 @@ use super::connect::{check_header, open_to_read, sync_folder};
 use super::failure::{classify, from_io};
 use crate::ledger::LedgerError;
 
-/// Copies the ledger file `from` to `to`, as it stands at one moment, while others go on writing. `to` appears whole, or not at all.
+/// Copies the ledger file `from` to `to`, as it stands at one moment, while others go on writing.
+/// `to` appears whole, or not at all.
 ///
 /// # Errors
 /// `from` is no ledger, or damaged; `to` exists, or cannot be written.
 pub fn backup(from: &Path, to: &Path) -> Result<(), LedgerError> {
     if to.exists() {
-        return Err(LedgerError::Io { path: to.to_owned(), what: "it exists already: choose another name".to_owned() });
+        return Err(LedgerError::Io {
+            path: to.to_owned(),
+            what: "it exists already: choose another name".to_owned(),
+        });
     }
     check_header(from)?;
     let source = open_to_read(from)?;
@@ -50,7 +54,12 @@ fn copy(from: &Path, source: &Connection, to: &Path) -> Result<(), LedgerError> 
     });
     match copied.map_err(|wrong| classify(from, &wrong))? {
         StepResult::Done => {}
-        _ => return Err(LedgerError::Io { path: from.to_owned(), what: "it is locked: try again".to_owned() }),
+        _ => {
+            return Err(LedgerError::Io {
+                path: from.to_owned(),
+                what: "it is locked: try again".to_owned(),
+            });
+        }
     }
     target.close().map_err(|(_, wrong)| classify(to, &wrong))?;
     file.sync_all().map_err(|wrong| from_io(to, &wrong))

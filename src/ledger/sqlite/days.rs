@@ -1,4 +1,5 @@
-//! Daily usage. Its names are written once; its counts each second, so those of [`PAGE`] numbers lie in one row of the table.
+//! Daily usage. Its names are written once; its counts each second, so those of [`PAGE`] numbers
+//! lie in one row of the table.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +11,8 @@ use super::codes::{int, is_unreadable, pack, read_int, read_packed, unreadable};
 use super::lists::{Names, OnBad, column};
 use crate::ledger::{DailyCounts, DailyKey, DailyRow, Holder, LedgerScope};
 
-const NAMED: &str = "SELECT 1 FROM daily_names WHERE day = ?1 AND holder = ?2 AND epoch = ?3 AND number = ?4";
+const NAMED: &str =
+    "SELECT 1 FROM daily_names WHERE day = ?1 AND holder = ?2 AND epoch = ?3 AND number = ?4";
 
 /// How many numbers share a page. Their admitted calls fit into a cell of SQLite's.
 const PAGE: u64 = 64;
@@ -22,8 +24,7 @@ const WRITE: &str = "INSERT INTO daily_pages (day, holder, epoch, page, present,
     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, checksum('daily_pages', ?1, ?2, ?3, ?4, ?5, ?6, ?7))
     ON CONFLICT DO UPDATE SET present = excluded.present, admitted = excluded.admitted, others = excluded.others, checksum = excluded.checksum";
 /// Where pages have no checksum yet.
-const WRITE_BARE: &str =
-    "INSERT INTO daily_pages (day, holder, epoch, page, present, admitted, others) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+const WRITE_BARE: &str = "INSERT INTO daily_pages (day, holder, epoch, page, present, admitted, others) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
 
 /// Which page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -86,8 +87,9 @@ impl Page {
         Some(DailyCounts { admitted: *admitted, refused, responses })
     }
 
-    /// The page as it is, or an empty one where it cannot be read: its rows are written again as they change, and what else is in the
-    /// transaction, leases before all, must not wait for somebody who mends statistics.
+    /// The page as it is, or an empty one where it cannot be read: its rows are written again as
+    /// they change, and what else is in the transaction, leases before all, must not wait for
+    /// somebody who mends statistics.
     pub(super) fn read_or_begin(sql: &Connection, place: PagePlace) -> Result<Self> {
         match read(&mut *sql.prepare_cached(READ)?, place) {
             Err(wrong) if is_unreadable(&wrong) => Ok(Self::default()),
@@ -100,7 +102,12 @@ impl Page {
         self.write_by(WRITE, sql, place)
     }
 
-    fn write_by(&self, statement: &str, sql: &Connection, PagePlace { day, holder, page }: PagePlace) -> Result<u64> {
+    fn write_by(
+        &self,
+        statement: &str,
+        sql: &Connection,
+        PagePlace { day, holder, page }: PagePlace,
+    ) -> Result<u64> {
         if !self.changed {
             return Ok(0);
         }
@@ -112,22 +119,40 @@ impl Page {
                 others.extend(list);
             }
         }
-        let (present, admitted, others) = (self.present.cast_signed(), pack(&self.admitted), pack(&others));
-        sql.prepare_cached(statement)?.execute(params![int(day), holder.id, holder.epoch, int(page), present, admitted, others])?;
+        let (present, admitted, others) =
+            (self.present.cast_signed(), pack(&self.admitted), pack(&others));
+        sql.prepare_cached(statement)?.execute(params![
+            int(day),
+            holder.id,
+            holder.epoch,
+            int(page),
+            present,
+            admitted,
+            others
+        ])?;
         Ok(1)
     }
 }
 
 fn read(statement: &mut Statement<'_>, PagePlace { day, holder, page }: PagePlace) -> Result<Page> {
     let found = statement.query_row(params![int(day), holder.id, holder.epoch, int(page)], |row| {
-        intact(row, 3, "daily_pages", || format!("(day {day}, holder {}, epoch {}, page {page})", holder.id, holder.epoch))?;
+        intact(row, 3, "daily_pages", || {
+            format!("(day {day}, holder {}, epoch {}, page {page})", holder.id, holder.epoch)
+        })?;
         let present: i64 = row.get(0)?;
-        let mut page = Page { present: present.cast_unsigned(), admitted: read_packed(row, 1)?, ..Page::default() };
+        let mut page = Page {
+            present: present.cast_unsigned(),
+            admitted: read_packed(row, 1)?,
+            ..Page::default()
+        };
         if page.admitted.len() != 64 - page.present.leading_zeros() as usize {
             return Err(unreadable(1, row.get_ref(1)?, FromSqlError::InvalidType));
         }
-        let others = others(&read_packed(row, 2)?).filter(|others| others.keys().all(|place| *place < 64 && page.holds(*place)));
-        let Some(others) = others else { return Err(unreadable(2, row.get_ref(2)?, FromSqlError::InvalidType)) };
+        let others = others(&read_packed(row, 2)?)
+            .filter(|others| others.keys().all(|place| *place < 64 && page.holds(*place)));
+        let Some(others) = others else {
+            return Err(unreadable(2, row.get_ref(2)?, FromSqlError::InvalidType));
+        };
         page.others = others;
         Ok(page)
     });
@@ -154,19 +179,32 @@ pub(super) fn pages(sql: &Connection, on_bad: OnBad<'_>) -> Result<()> {
     let mut rows = places.query([])?;
     while let Some(row) = rows.next()? {
         let place = || -> Result<_> {
-            Ok(PagePlace { day: read_int(row, 0)?, holder: Holder { id: row.get(1)?, epoch: row.get(2)? }, page: read_int(row, 3)? })
+            Ok(PagePlace {
+                day: read_int(row, 0)?,
+                holder: Holder { id: row.get(1)?, epoch: row.get(2)? },
+                page: read_int(row, 3)?,
+            })
         };
         if let Err(wrong) = place().and_then(|place| read(&mut statement, place)) {
             let key = format!("(day {:?}, page {:?})", row.get_ref(0)?, row.get_ref(3)?);
             let bad = BadRow::of(&wrong).cloned();
-            on_bad(bad.unwrap_or_else(|| BadRow { table: "daily_pages", key, what: Some(wrong.to_string()) }))?;
+            on_bad(bad.unwrap_or_else(|| BadRow {
+                table: "daily_pages",
+                key,
+                what: Some(wrong.to_string()),
+            }))?;
         }
     }
     Ok(())
 }
 
 /// The rows of a scope, in the order of their keys.
-pub(super) fn list(sql: &Connection, scope: &LedgerScope, first_day: u64, last_day: u64) -> Result<Vec<(Holder, DailyRow)>> {
+pub(super) fn list(
+    sql: &Connection,
+    scope: &LedgerScope,
+    first_day: u64,
+    last_day: u64,
+) -> Result<Vec<(Holder, DailyRow)>> {
     let moment = sql.unchecked_transaction()?;
     let (condition, id) = column(scope).unwrap_or(("?3 = ''", ""));
     let mut statement = moment.prepare(&format!(
@@ -184,10 +222,17 @@ pub(super) fn list(sql: &Connection, scope: &LedgerScope, first_day: u64, last_d
     while let Some(row) = rows.next()? {
         intact(row, 9, "daily_names", || {
             let number = |column| row.get::<_, i64>(column).unwrap_or_default();
-            format!("(day {}, holder {}, epoch {}, number {})", number(0), number(6), number(7), number(8))
+            format!(
+                "(day {}, holder {}, epoch {}, number {})",
+                number(0),
+                number(6),
+                number(7),
+                number(8)
+            )
         })?;
         let mut name = |column| names.id(row, column);
-        let (subscriber, key, plan, entitlement, target) = (name(1)?, name(2)?, name(3)?, name(4)?, name(5)?);
+        let (subscriber, key, plan, entitlement, target) =
+            (name(1)?, name(2)?, name(3)?, name(4)?, name(5)?);
         let key = DailyKey { day: read_int(row, 0)?, subscriber, key, plan, entitlement, target };
         let (holder, number) = (Holder { id: row.get(6)?, epoch: row.get(7)? }, read_int(row, 8)?);
         let (page, place) = place(key.day, holder, number);
@@ -198,7 +243,9 @@ pub(super) fn list(sql: &Connection, scope: &LedgerScope, first_day: u64, last_d
             found.push((holder, DailyRow { number, key, counts }));
         }
     }
-    found.sort_unstable_by(|(holder, row), (other, than)| (&row.key, holder, row.number).cmp(&(&than.key, other, than.number)));
+    found.sort_unstable_by(|(holder, row), (other, than)| {
+        (&row.key, holder, row.number).cmp(&(&than.key, other, than.number))
+    });
     Ok(found)
 }
 
@@ -212,14 +259,20 @@ pub(super) fn gather(sql: &Connection) -> Result<()> {
         let holder = Holder { id: row.get(1)?, epoch: row.get(2)? };
         let (page, place) = place(read_int(row, 0)?, holder, read_int(row, 3)?);
         if last.as_ref().is_none_or(|(known, _)| *known != page) {
-            last.iter().try_for_each(|(place, page)| page.write_by(WRITE_BARE, sql, *place).map(drop))?;
+            last.iter()
+                .try_for_each(|(place, page)| page.write_by(WRITE_BARE, sql, *place).map(drop))?;
             last = Some((page, Page::default()));
         }
         let counts = || -> Result<_> {
-            Ok(DailyCounts { admitted: read_int(row, 4)?, refused: read_packed(row, 5)?, responses: read_packed(row, 6)? })
+            Ok(DailyCounts {
+                admitted: read_int(row, 4)?,
+                refused: read_packed(row, 5)?,
+                responses: read_packed(row, 6)?,
+            })
         };
         let counts = match counts() {
-            // Its name is left, without counts: a check says so. A service that does not start would be worse.
+            // Its name is left, without counts: a check says so. A service that does not start
+            // would be worse.
             Err(wrong) if is_unreadable(&wrong) => continue,
             counts => counts?,
         };
@@ -228,7 +281,8 @@ pub(super) fn gather(sql: &Connection) -> Result<()> {
     last.iter().try_for_each(|(place, page)| page.write_by(WRITE_BARE, sql, *place).map(drop))
 }
 
-/// Pages and names of daily usage that are not as they are written. One page for each 64 numbers, as long as its last place.
+/// Pages and names of daily usage that are not as they are written. One page for each 64 numbers,
+/// as long as its last place.
 pub(super) const QUESTIONS: [(&str, &str); 2] = [
     (
         "SELECT count(*) FROM daily_pages WHERE length(admitted) NOT BETWEEN 8 AND 512 OR length(admitted) % 8 <> 0 OR length(others) % 8 <> 0

@@ -16,10 +16,15 @@ pub(super) fn classify(path: &Path, wrong: &Error) -> LedgerError {
         Some(ErrorCode::DiskFull) => LedgerError::Full(path),
         Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => LedgerError::ReadOnly(path),
         Some(ErrorCode::DatabaseCorrupt) => LedgerError::Damaged { path, what },
-        Some(ErrorCode::NotADatabase) => LedgerError::Damaged { path, what: "its pages are no pages of SQLite".to_owned() },
-        Some(ErrorCode::SystemIoFailure | ErrorCode::CannotOpen | ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
-            LedgerError::Io { path, what }
+        Some(ErrorCode::NotADatabase) => {
+            LedgerError::Damaged { path, what: "its pages are no pages of SQLite".to_owned() }
         }
+        Some(
+            ErrorCode::SystemIoFailure
+            | ErrorCode::CannotOpen
+            | ErrorCode::DatabaseBusy
+            | ErrorCode::DatabaseLocked,
+        ) => LedgerError::Io { path, what },
         // A row that holds what no row of ours holds.
         None => LedgerError::Row { path, what },
         Some(_) => LedgerError::Fault(what),

@@ -7,15 +7,20 @@ use rusqlite::types::Type;
 use rusqlite::{Connection, Error, Result, Row, params};
 
 use super::checksum::{BadRow, intact};
-use super::codes::{int, is_unreadable, read_int, read_name_kind, read_packed, read_share, read_unit, read_weekday};
-use super::rows::{ACCOUNTS_DROPPED_TO_S, CATALOG_REVISION, MARKS_DROPPED_TO_S, SEEN_S, VOUCHED_S, named_counter, read_number};
+use super::codes::{
+    int, is_unreadable, read_int, read_name_kind, read_packed, read_share, read_unit, read_weekday,
+};
+use super::rows::{
+    ACCOUNTS_DROPPED_TO_S, CATALOG_REVISION, MARKS_DROPPED_TO_S, SEEN_S, VOUCHED_S, named_counter,
+    read_number,
+};
 use crate::decide::compiled::QuotaIdentity;
 use crate::decide::plan::Id;
 use crate::ledger::balance::Share;
 use crate::ledger::operations::unspent;
 use crate::ledger::{
-    CatalogImage, CatalogResource, CounterId, CounterIdentity, Holder, LedgerPeriod, LedgerScope, NumberedName, PeriodRow, Stretch, Times,
-    Whose, WindowRow,
+    CatalogImage, CatalogResource, CounterId, CounterIdentity, Holder, LedgerPeriod, LedgerScope,
+    NumberedName, PeriodRow, Stretch, Times, Whose, WindowRow,
 };
 
 /// Is told of each damaged row that a list leaves out. An error ends the list.
@@ -32,22 +37,32 @@ pub(super) fn times(sql: &Connection) -> Result<Times> {
     let number = |name| read_number(&moment, name);
     let vouched_s = number(VOUCHED_S)?;
     let mut seen_s = if vouched_s.is_none() { number(SEEN_S)? } else { None };
-    let (periods_dropped_to_s, marks_dropped_to_s) = (number(ACCOUNTS_DROPPED_TO_S)?.unwrap_or_default(), number(MARKS_DROPPED_TO_S)?);
+    let (periods_dropped_to_s, marks_dropped_to_s) =
+        (number(ACCOUNTS_DROPPED_TO_S)?.unwrap_or_default(), number(MARKS_DROPPED_TO_S)?);
     if vouched_s.or(seen_s).is_none() {
         let sql = "SELECT max((SELECT ifnull(max(active_s), 0) FROM periods), (SELECT ifnull(max(newest_s), 0) FROM marks),
                               (SELECT ifnull(max(day), -1) + 1 FROM daily_names) * 86400)";
-        seen_s = moment.query_row(sql, [], |row| read_int(row, 0)).map(|newest_s| Some(newest_s).filter(|newest_s| *newest_s > 0))?;
+        seen_s = moment
+            .query_row(sql, [], |row| read_int(row, 0))
+            .map(|newest_s| Some(newest_s).filter(|newest_s| *newest_s > 0))?;
     }
     Ok(Times { vouched_s, seen_s, periods_dropped_to_s, marks_dropped_to_s })
 }
 
 /// The value of a row, unless the row is damaged.
-fn sound<T>(value: Result<T>, table: &'static str, key: impl FnOnce() -> String, on_bad: OnBad<'_>) -> Result<Option<T>> {
+fn sound<T>(
+    value: Result<T>,
+    table: &'static str,
+    key: impl FnOnce() -> String,
+    on_bad: OnBad<'_>,
+) -> Result<Option<T>> {
     match value {
         Ok(value) => Ok(Some(value)),
         Err(wrong) => match BadRow::of(&wrong) {
             Some(bad) => on_bad(bad.clone()).map(|()| None),
-            None if is_unreadable(&wrong) => on_bad(BadRow { table, key: key(), what: Some(wrong.to_string()) }).map(|()| None),
+            None if is_unreadable(&wrong) => {
+                on_bad(BadRow { table, key: key(), what: Some(wrong.to_string()) }).map(|()| None)
+            }
             None => Err(wrong),
         },
     }
@@ -56,17 +71,24 @@ fn sound<T>(value: Result<T>, table: &'static str, key: impl FnOnce() -> String,
 /// The revision and the resources, of one moment.
 pub(super) fn catalog(sql: &Connection, on_bad: OnBad<'_>) -> Result<CatalogImage> {
     let moment = sql.unchecked_transaction()?;
-    let mut image = CatalogImage { revision: read_number(&moment, CATALOG_REVISION)?.unwrap_or_default(), ..CatalogImage::default() };
+    let mut image = CatalogImage {
+        revision: read_number(&moment, CATALOG_REVISION)?.unwrap_or_default(),
+        ..CatalogImage::default()
+    };
     let statement = "SELECT kind, id, value, checksum IS checksum('catalog', kind, id, value) FROM catalog ORDER BY kind, id";
     let mut statement = moment.prepare(statement)?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         let key = || catalog_key(row);
-        let resource = intact(row, 3, "catalog", key)
-            .and_then(|()| Ok(CatalogResource { kind: row.get(0)?, id: read_id(row, 1)?, value: row.get(2)? }));
+        let resource = intact(row, 3, "catalog", key).and_then(|()| {
+            Ok(CatalogResource { kind: row.get(0)?, id: read_id(row, 1)?, value: row.get(2)? })
+        });
         match sound(resource, "catalog", key, on_bad)? {
             Some(resource) => image.resources.push(resource),
-            None => image.damaged.push((row.get(0).unwrap_or_default(), read_id(row, 1).unwrap_or_else(|_| Id::from("")))),
+            None => image.damaged.push((
+                row.get(0).unwrap_or_default(),
+                read_id(row, 1).unwrap_or_else(|_| Id::from("")),
+            )),
         }
     }
     Ok(image)
@@ -80,8 +102,9 @@ pub(super) fn catalog_key(row: &Row<'_>) -> String {
 
 /// What names a resource of the catalog, for people.
 pub(super) fn resource_key(kind: i64, id: &str) -> String {
-    let word =
-        ["resource", "target", "plan", "subscriber", "API key"].get(usize::try_from(kind).unwrap_or_default()).unwrap_or(&"resource");
+    let word = ["resource", "target", "plan", "subscriber", "API key"]
+        .get(usize::try_from(kind).unwrap_or_default())
+        .unwrap_or(&"resource");
     format!("({word} `{}`)", id.escape_debug())
 }
 
@@ -92,7 +115,9 @@ pub(super) fn count_rules(sql: &Connection, on_bad: OnBad<'_>) -> Result<Vec<(u1
     while let Some(row) = rows.next()? {
         let key = || format!("(id {})", row.get::<_, i64>(0).unwrap_or_default());
         let rule = intact(row, 2, "count_rules", key).and_then(|()| {
-            let bits = read_packed(row, 1)?.try_into().map_err(|_| Error::InvalidColumnType(1, "bits".to_owned(), Type::Blob))?;
+            let bits = read_packed(row, 1)?
+                .try_into()
+                .map_err(|_| Error::InvalidColumnType(1, "bits".to_owned(), Type::Blob))?;
             Ok((row.get(0)?, bits))
         });
         found.extend(sound(rule, "count_rules", key, on_bad)?);
@@ -107,8 +132,14 @@ const PERIOD: &str = "counter, subscriber, key, plan, entitlement, quota, unit, 
                              periods.checksum IS checksum('periods', counter, start_s, end_s, charged, granted, active_s)";
 
 /// Those that end after `now_s`.
-pub(super) fn live(sql: &Connection, now_s: u64, visit: &mut dyn FnMut(PeriodRow), on_bad: OnBad<'_>) -> Result<()> {
-    // Nearly all rows are live: `+` keeps SQLite from an index that would lead it to them in another order.
+pub(super) fn live(
+    sql: &Connection,
+    now_s: u64,
+    visit: &mut dyn FnMut(PeriodRow),
+    on_bad: OnBad<'_>,
+) -> Result<()> {
+    // Nearly all rows are live: `+` keeps SQLite from an index that would lead it to them in
+    // another order.
     all_periods(sql, "+end_s > ?1", params![int(now_s)], visit, on_bad)
 }
 
@@ -128,10 +159,15 @@ pub(super) fn ended(
          WHERE id IN (SELECT counter FROM periods WHERE end_s > ?1 AND end_s <= ?2) LIMIT ?3",
     )?;
     let mut names = Names::default();
-    let mut rows = statement.query(params![int(after_s), int(by_s), i64::try_from(most).unwrap_or(i64::MAX)])?;
+    let mut rows = statement.query(params![
+        int(after_s),
+        int(by_s),
+        i64::try_from(most).unwrap_or(i64::MAX)
+    ])?;
     while let Some(row) = rows.next()? {
         let key = || counter_key(row);
-        let counter = intact(row, 9, "counters", key).and_then(|()| Ok((CounterId(read_int(row, 0)?), identity(row, &mut names)?)));
+        let counter = intact(row, 9, "counters", key)
+            .and_then(|()| Ok((CounterId(read_int(row, 0)?), identity(row, &mut names)?)));
         if let Some((counter, identity)) = sound(counter, "counters", key, on_bad)? {
             visit(counter, identity);
         }
@@ -140,7 +176,11 @@ pub(super) fn ended(
 }
 
 /// A stretch of the list, by the index of names: a page costs what is on it, however much there is.
-pub(super) fn usage(sql: &Connection, scope: &LedgerScope, stretch: &Stretch) -> Result<(Vec<PeriodRow>, Option<Whose>)> {
+pub(super) fn usage(
+    sql: &Connection,
+    scope: &LedgerScope,
+    stretch: &Stretch,
+) -> Result<(Vec<PeriodRow>, Option<Whose>)> {
     let Stretch { from_s, until_s, first: (subscriber, key), most } = stretch;
     let (condition, id) = column(scope).unwrap_or(("?3 = ''", ""));
     let moment = sql.unchecked_transaction()?;
@@ -153,9 +193,19 @@ pub(super) fn usage(sql: &Connection, scope: &LedgerScope, stretch: &Stretch) ->
     ))?;
     let mut names = Names::default();
     let (mut found, mut next) = (Vec::<PeriodRow>::new(), None);
-    let mut rows = statement.query(params![int(*until_s), int(*from_s), id, subscriber, key.as_deref().unwrap_or_default()])?;
+    let mut rows = statement.query(params![
+        int(*until_s),
+        int(*from_s),
+        id,
+        subscriber,
+        key.as_deref().unwrap_or_default()
+    ])?;
     while let Some(row) = rows.next()? {
-        let Some(mut period) = sound(period(row, &mut names), "periods", || counter_key(row), &mut refuse)? else { continue };
+        let Some(mut period) =
+            sound(period(row, &mut names), "periods", || counter_key(row), &mut refuse)?
+        else {
+            continue;
+        };
         if found.len() >= *most
             && let whose = period.identity.whose()
             && found.last().is_some_and(|last| last.identity.whose() != whose)
@@ -164,15 +214,18 @@ pub(super) fn usage(sql: &Connection, scope: &LedgerScope, stretch: &Stretch) ->
             break;
         }
         let of_it = shares.query_map([int(period.counter.0), int(period.period.start_s)], share)?;
-        let of_it: Vec<(Holder, Share)> = of_it.map(|row| row.map(|(_, share)| share)).collect::<Result<_>>()?;
-        (period.lost, period.held) = unspent(of_it, |id| epochs.get(&id).copied().unwrap_or_default());
+        let of_it: Vec<(Holder, Share)> =
+            of_it.map(|row| row.map(|(_, share)| share)).collect::<Result<_>>()?;
+        (period.lost, period.held) =
+            unspent(of_it, |id| epochs.get(&id).copied().unwrap_or_default());
         found.push(period);
     }
     found.sort_by(|one, other| one.order().cmp(&other.order()));
     Ok((found, next))
 }
 
-/// A condition on the third parameter, and the parameter. `key <> ''` lets SQLite use the index of keys.
+/// A condition on the third parameter, and the parameter. `key <> ''` lets SQLite use the index of
+/// keys.
 pub(super) fn column(scope: &LedgerScope) -> Option<(&'static str, &str)> {
     match scope {
         LedgerScope::All => None,
@@ -194,7 +247,13 @@ fn share(row: &Row<'_>) -> Result<(Place, (Holder, Share))> {
 
 fn share_key(row: &Row<'_>) -> String {
     let number = |column| row.get::<_, i64>(column).unwrap_or_default();
-    format!("(counter {}, start_s {}, holder {}, epoch {})", number(0), number(1), number(2), number(3))
+    format!(
+        "(counter {}, start_s {}, holder {}, epoch {})",
+        number(0),
+        number(1),
+        number(2),
+        number(3)
+    )
 }
 
 /// Most of all: the shares of all are read beside them, in the same order.
@@ -208,29 +267,44 @@ fn all_periods(
     let moment = sql.unchecked_transaction()?;
     let mut shares = moment.prepare(&format!("{SHARES} ORDER BY counter, start_s"))?;
     let shares = shares.query_map([], |row| {
-        // Where a damaged share lies is known as well as can be: its account is not shown without it.
-        let place = (CounterId(row.get::<_, i64>(0)?.cast_unsigned()), row.get::<_, i64>(1)?.cast_unsigned());
+        // Where a damaged share lies is known as well as can be: its account is not shown without
+        // it.
+        let place = (
+            CounterId(row.get::<_, i64>(0)?.cast_unsigned()),
+            row.get::<_, i64>(1)?.cast_unsigned(),
+        );
         Ok((place, share(row).map(|(_, share)| share)))
     })?;
     let mut shares = shares.peekable();
     // Damaged ones that belong to nothing: they may go under another name.
     let mut strays = Vec::new();
-    periods(&moment, &format!("{condition} ORDER BY counter, start_s"), values, visit, on_bad, |counter, start_s| {
-        let mut found = Vec::new();
-        while let Some(row) = shares.next_if(|row| row.as_ref().map_or(true, |(place, _)| *place <= (counter, start_s))) {
-            let (place, share) = row?;
-            if place == (counter, start_s) {
-                found.push(share);
-            } else if let Err(wrong) = share {
-                strays.push(wrong);
+    periods(
+        &moment,
+        &format!("{condition} ORDER BY counter, start_s"),
+        values,
+        visit,
+        on_bad,
+        |counter, start_s| {
+            let mut found = Vec::new();
+            while let Some(row) = shares
+                .next_if(|row| row.as_ref().map_or(true, |(place, _)| *place <= (counter, start_s)))
+            {
+                let (place, share) = row?;
+                if place == (counter, start_s) {
+                    found.push(share);
+                } else if let Err(wrong) = share {
+                    strays.push(wrong);
+                }
             }
-        }
-        found.into_iter().collect()
-    })?;
+            found.into_iter().collect()
+        },
+    )?;
     for row in shares {
         strays.extend(row?.1.err());
     }
-    strays.into_iter().try_for_each(|wrong| sound::<()>(Err(wrong), "shares", String::new, on_bad).map(drop))
+    strays
+        .into_iter()
+        .try_for_each(|wrong| sound::<()>(Err(wrong), "shares", String::new, on_bad).map(drop))
 }
 
 fn periods(
@@ -253,7 +327,8 @@ fn periods(
             Ok((period, shares))
         });
         if let Some((mut period, shares)) = sound(found, "periods", key, on_bad)? {
-            (period.lost, period.held) = unspent(shares, |id| epochs.get(&id).copied().unwrap_or_default());
+            (period.lost, period.held) =
+                unspent(shares, |id| epochs.get(&id).copied().unwrap_or_default());
             visit(period);
         }
     }
@@ -266,7 +341,8 @@ fn counter_key(row: &Row<'_>) -> String {
 }
 
 fn epochs(sql: &Connection) -> Result<HashMap<u32, u32>> {
-    let mut statement = sql.prepare("SELECT id, epoch, checksum IS checksum('holders', id, epoch) FROM holders")?;
+    let mut statement =
+        sql.prepare("SELECT id, epoch, checksum IS checksum('holders', id, epoch) FROM holders")?;
     let rows = statement.query_map([], |row| {
         let id = row.get(0)?;
         intact(row, 2, "holders", || format!("(id {id})"))?;
@@ -283,7 +359,8 @@ const COLUMNS: usize = 16;
 pub(super) struct Names {
     ids: HashMap<Box<str>, Id>,
     quotas: HashMap<QuotaIdentity, Arc<QuotaIdentity>>,
-    /// The name of the row before, by column: the rows of one subscriber lie together, and most of a plan's counters are alike.
+    /// The name of the row before, by column: the rows of one subscriber lie together, and most of
+    /// a plan's counters are alike.
     before: [Option<Id>; COLUMNS],
     quota_before: Option<Arc<QuotaIdentity>>,
 }
@@ -305,7 +382,12 @@ impl Names {
         self.again(row, column, |_, name| Id::from(name))
     }
 
-    fn again(&mut self, row: &Row<'_>, column: usize, make: impl FnOnce(&mut Self, &str) -> Id) -> Result<Id> {
+    fn again(
+        &mut self,
+        row: &Row<'_>,
+        column: usize,
+        make: impl FnOnce(&mut Self, &str) -> Id,
+    ) -> Result<Id> {
         let name = row.get_ref(column)?.as_str().map_err(|_| not_text(column))?;
         if let Some(Some(before)) = self.before.get(column)
             && **before == *name
@@ -373,7 +455,13 @@ fn not_text(column: usize) -> Error {
     Error::InvalidColumnType(column, "a name".to_owned(), Type::Text)
 }
 
-pub(super) fn windows(sql: &Connection, holder_id: u32, now_s: u64, visit: &mut dyn FnMut(WindowRow), on_bad: OnBad<'_>) -> Result<()> {
+pub(super) fn windows(
+    sql: &Connection,
+    holder_id: u32,
+    now_s: u64,
+    visit: &mut dyn FnMut(WindowRow),
+    on_bad: OnBad<'_>,
+) -> Result<()> {
     // Nearly all windows go on: `+` keeps SQLite from going by an index.
     let mut statement = sql.prepare(
         "SELECT fingerprint, end_s, count, checksum IS checksum('windows', fingerprint, holder, end_s, count), hex(fingerprint) FROM windows
@@ -382,8 +470,13 @@ pub(super) fn windows(sql: &Connection, holder_id: u32, now_s: u64, visit: &mut 
     let mut rows = statement.query(params![holder_id, int(now_s)])?;
     while let Some(row) = rows.next()? {
         let key = || format!("(fingerprint `{}`)", row.get::<_, String>(4).unwrap_or_default());
-        let window = intact(row, 3, "windows", key)
-            .and_then(|()| Ok(WindowRow { fingerprint: row.get(0)?, end_s: read_int(row, 1)?, count: read_int(row, 2)? }));
+        let window = intact(row, 3, "windows", key).and_then(|()| {
+            Ok(WindowRow {
+                fingerprint: row.get(0)?,
+                end_s: read_int(row, 1)?,
+                count: read_int(row, 2)?,
+            })
+        });
         sound(window, "windows", key, on_bad)?.into_iter().for_each(&mut *visit);
     }
     Ok(())
@@ -391,26 +484,53 @@ pub(super) fn windows(sql: &Connection, holder_id: u32, now_s: u64, visit: &mut 
 
 /// Reads the windows of all holders.
 pub(super) fn all_windows(sql: &Connection, on_bad: OnBad<'_>) -> Result<()> {
-    let holders: Vec<u32> = sql.prepare("SELECT DISTINCT holder FROM windows")?.query_map([], |row| row.get(0))?.collect::<Result<_>>()?;
+    let holders: Vec<u32> = sql
+        .prepare("SELECT DISTINCT holder FROM windows")?
+        .query_map([], |row| row.get(0))?
+        .collect::<Result<_>>()?;
     holders.into_iter().try_for_each(|holder| windows(sql, holder, 0, &mut drop, on_bad))
 }
 
 /// The names of the latest epochs first. Epoch by epoch: nothing has to be sorted.
-pub(super) fn names(sql: &Connection, most: usize, visit: &mut dyn FnMut(Holder, NumberedName), on_bad: OnBad<'_>) -> Result<()> {
+pub(super) fn names(
+    sql: &Connection,
+    most: usize,
+    visit: &mut dyn FnMut(Holder, NumberedName),
+    on_bad: OnBad<'_>,
+) -> Result<()> {
     let moment = sql.unchecked_transaction()?;
-    let mut epochs = moment.prepare("SELECT holder, epoch FROM naming_epochs ORDER BY epoch DESC, holder")?;
-    let epochs: Vec<Holder> = epochs.query_map([], |row| Ok(Holder { id: row.get(0)?, epoch: row.get(1)? }))?.collect::<Result<_>>()?;
+    let mut epochs =
+        moment.prepare("SELECT holder, epoch FROM naming_epochs ORDER BY epoch DESC, holder")?;
+    let epochs: Vec<Holder> = epochs
+        .query_map([], |row| Ok(Holder { id: row.get(0)?, epoch: row.get(1)? }))?
+        .collect::<Result<_>>()?;
     let mut statement = moment.prepare(
         "SELECT kind, number, name, checksum IS checksum('names', holder, epoch, kind, number, name) FROM names
          WHERE holder = ?1 AND epoch = ?2 LIMIT ?3",
     )?;
     let mut left = most;
     for holder in epochs {
-        let mut rows = statement.query(params![holder.id, holder.epoch, i64::try_from(left).unwrap_or(i64::MAX)])?;
+        let mut rows = statement.query(params![
+            holder.id,
+            holder.epoch,
+            i64::try_from(left).unwrap_or(i64::MAX)
+        ])?;
         while let Some(row) = rows.next()? {
-            let key = || format!("(holder {}, epoch {}, number {})", holder.id, holder.epoch, row.get::<_, i64>(1).unwrap_or_default());
-            let name = intact(row, 3, "names", key)
-                .and_then(|()| Ok(NumberedName { kind: read_name_kind(row, 0)?, number: row.get(1)?, name: read_id(row, 2)? }));
+            let key = || {
+                format!(
+                    "(holder {}, epoch {}, number {})",
+                    holder.id,
+                    holder.epoch,
+                    row.get::<_, i64>(1).unwrap_or_default()
+                )
+            };
+            let name = intact(row, 3, "names", key).and_then(|()| {
+                Ok(NumberedName {
+                    kind: read_name_kind(row, 0)?,
+                    number: row.get(1)?,
+                    name: read_id(row, 2)?,
+                })
+            });
             sound(name, "names", key, on_bad)?.into_iter().for_each(|name| visit(holder, name));
             left = left.saturating_sub(1);
         }

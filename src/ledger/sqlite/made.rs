@@ -27,11 +27,22 @@ pub(super) fn find(sql: &Connection, kind: OnceKind, name: &[u8; 16]) -> Result<
 /// Its columns, whether it is as it was written, and its name for people.
 fn read(row: &Row<'_>, table: &'static str) -> Result<Made> {
     intact(row, 5, table, || format!("(name `{}`)", row.get::<_, String>(6).unwrap_or_default()))?;
-    Ok(Made { fields: row.get(0)?, made_s: read_int(row, 1)?, charged: read_int(row, 2)?, granted: row.get(3)?, note: row.get(4)? })
+    Ok(Made {
+        fields: row.get(0)?,
+        made_s: read_int(row, 1)?,
+        charged: read_int(row, 2)?,
+        granted: row.get(3)?,
+        note: row.get(4)?,
+    })
 }
 
 /// Those that were done after that second, the oldest first.
-pub(super) fn each(sql: &Connection, kind: OnceKind, after_s: u64, visit: &mut dyn FnMut([u8; 16], Made)) -> Result<()> {
+pub(super) fn each(
+    sql: &Connection,
+    kind: OnceKind,
+    after_s: u64,
+    visit: &mut dyn FnMut([u8; 16], Made),
+) -> Result<()> {
     let table = table(kind);
     let query = format!(
         "SELECT fields, made_s, charged, granted, note, checksum IS checksum('{table}', name, fields, made_s, charged, granted, note), hex(name),
@@ -50,7 +61,12 @@ pub(super) fn each(sql: &Connection, kind: OnceKind, after_s: u64, visit: &mut d
 }
 
 impl Transaction<'_> {
-    pub(super) fn write_made(&mut self, kind: OnceKind, name: &[u8; 16], made: &Made) -> Result<()> {
+    pub(super) fn write_made(
+        &mut self,
+        kind: OnceKind,
+        name: &[u8; 16],
+        made: &Made,
+    ) -> Result<()> {
         let table = table(kind);
         let sql = format!(
             "INSERT OR REPLACE INTO {table} (name, fields, made_s, charged, granted, note, checksum)
@@ -61,12 +77,20 @@ impl Transaction<'_> {
         Ok(())
     }
 
-    /// Drops, from the oldest on, what was done before that second, and what is more than is kept of a kind: at most so many.
+    /// Drops, from the oldest on, what was done before that second, and what is more than is kept
+    /// of a kind: at most so many.
     pub(super) fn expire_made(&mut self, kind: OnceKind, before_s: u64, most: u64) -> Result<u64> {
         let table = table(kind);
         let sql = format!("SELECT seq FROM {table} WHERE made_s >= ?1 ORDER BY seq LIMIT 1");
-        let young: Option<i64> = self.sql.prepare_cached(&sql)?.query_row([int(before_s)], |row| row.get(0)).optional()?;
-        let newest: Option<i64> = self.sql.prepare_cached(&format!("SELECT max(seq) FROM {table}"))?.query_row([], |row| row.get(0))?;
+        let young: Option<i64> = self
+            .sql
+            .prepare_cached(&sql)?
+            .query_row([int(before_s)], |row| row.get(0))
+            .optional()?;
+        let newest: Option<i64> = self
+            .sql
+            .prepare_cached(&format!("SELECT max(seq) FROM {table}"))?
+            .query_row([], |row| row.get(0))?;
         let Some(newest) = newest else { return Ok(0) };
         let too_many = newest.saturating_sub(int(kind.max_kept())).saturating_add(1);
         let until = young.map_or(i64::MAX, |young| young.max(too_many));

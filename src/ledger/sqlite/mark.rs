@@ -1,9 +1,12 @@
-//! How far the ledger had come, written beside it: a ledger that has gone back is told from one that has not.
+//! How far the ledger had come, written beside it: a ledger that has gone back is told from one
+//! that has not.
 //!
-//! SQLite leaves out what is not whole at the end of its log, without a word: a log that was cut, emptied, removed or turned in one bit after a
-//! kill is a shorter history to it, and so is an older copy of the file. So every transaction counts itself in the ledger, and when it is on the
-//! disk that number is written here, over the one before, without a wait for the disk. A kill forgets none of it. A power cut may forget the last
-//! ones, which tells less and nothing false: what is written here was on the disk before.
+//! SQLite leaves out what is not whole at the end of its log, without a word: a log that was cut,
+//! emptied, removed or turned in one bit after a kill is a shorter history to it, and so is an
+//! older copy of the file. So every transaction counts itself in the ledger, and when it is on the
+//! disk that number is written here, over the one before, without a wait for the disk. A kill
+//! forgets none of it. A power cut may forget the last ones, which tells less and nothing false:
+//! what is written here was on the disk before.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -30,7 +33,8 @@ pub(super) struct Reached {
     pub(super) commits: u64,
     /// Which ledger.
     pub(super) ledger: u64,
-    /// The latest epoch that a holder was given: it must not be given again, whatever the ledger says.
+    /// The latest epoch that a holder was given: it must not be given again, whatever the ledger
+    /// says.
     pub(super) epoch: u32,
 }
 
@@ -46,8 +50,15 @@ impl Reached {
     fn read(line: &str) -> Option<Self> {
         let rest = line.strip_prefix(MAGIC)?;
         let words: Vec<&str> = rest.split_whitespace().collect();
-        let ["ledger", ledger, "commits", commits, "epoch", epoch, "sum", _] = words.as_slice() else { return None };
-        let read = Self { commits: commits.parse().ok()?, ledger: u64::from_str_radix(ledger, 16).ok()?, epoch: epoch.parse().ok()? };
+        let ["ledger", ledger, "commits", commits, "epoch", epoch, "sum", _] = words.as_slice()
+        else {
+            return None;
+        };
+        let read = Self {
+            commits: commits.parse().ok()?,
+            ledger: u64::from_str_radix(ledger, 16).ok()?,
+            epoch: epoch.parse().ok()?,
+        };
         (read.line().trim_end() == line.trim_end()).then_some(read)
     }
 }
@@ -73,7 +84,10 @@ pub(super) fn read(ledger: &Path) -> Result<Written, LedgerError> {
         Err(wrong) => return Err(from_io(&path, &wrong)),
     };
     // There are two lines, written in turns: one that was cut short leaves the other.
-    let newest = bytes.chunks(LINE_BYTES).filter_map(|line| Reached::read(std::str::from_utf8(line).ok()?)).max();
+    let newest = bytes
+        .chunks(LINE_BYTES)
+        .filter_map(|line| Reached::read(std::str::from_utf8(line).ok()?))
+        .max();
     Ok(newest.map_or(Written::Unreadable, Written::Reached))
 }
 
@@ -103,7 +117,12 @@ impl Mark {
     pub(super) fn create(ledger: &Path, reached: Reached) -> Result<Self, LedgerError> {
         let path = beside(ledger);
         let write = || {
-            let file = OpenOptions::new().create(true).truncate(false).write(true).mode(FILE_MODE).open(&path)?;
+            let file = OpenOptions::new()
+                .create(true)
+                .truncate(false)
+                .write(true)
+                .mode(FILE_MODE)
+                .open(&path)?;
             file.write_all_at(format!("{0}{0}", reached.line()).as_bytes(), 0)?;
             file.set_len(2 * LINE_BYTES as u64)?;
             file.sync_all()?;
@@ -121,7 +140,11 @@ impl Mark {
     /// So far it has come, on the disk.
     pub(super) fn reach(&self, commits: u64, epoch: u32) {
         let mut now = self.now.lock();
-        now.reached = Reached { commits: now.reached.commits.max(commits), epoch: now.reached.epoch.max(epoch), ..now.reached };
+        now.reached = Reached {
+            commits: now.reached.commits.max(commits),
+            epoch: now.reached.epoch.max(epoch),
+            ..now.reached
+        };
         now.lines += 1;
         let place = (now.lines % 2) * LINE_BYTES as u64;
         match self.file.write_all_at(now.reached.line().as_bytes(), place) {
@@ -129,7 +152,9 @@ impl Mark {
             Err(_) if now.failing.is_some() => {}
             Err(wrong) => {
                 let path = self.path.display();
-                let why = format!("{path} cannot be written ({wrong}): if the ledger goes back now, nobody will be told");
+                let why = format!(
+                    "{path} cannot be written ({wrong}): if the ledger goes back now, nobody will be told"
+                );
                 tracing::warn!("{why}");
                 now.failing = Some(why);
             }
@@ -151,7 +176,10 @@ pub(super) fn went_back(written: Reached, found: Reached) -> Option<String> {
         return Some("it is another ledger than the one that was served here last".to_owned());
     }
     let missing = written.commits.checked_sub(found.commits).filter(|missing| *missing > 0)?;
-    Some(format!("{} transactions were committed to it, and the last {missing} of them are missing", written.commits))
+    Some(format!(
+        "{} transactions were committed to it, and the last {missing} of them are missing",
+        written.commits
+    ))
 }
 
 #[cfg(test)]

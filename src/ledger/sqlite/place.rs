@@ -1,4 +1,5 @@
-//! Where the file of the ledger is: the lock on it, whatever name it is reached by, and whether it is still there.
+//! Where the file of the ledger is: the lock on it, whatever name it is reached by, and whether it
+//! is still there.
 
 use std::fs::{File, Metadata, OpenOptions, Permissions, TryLockError};
 use std::io;
@@ -12,14 +13,21 @@ use super::connect::FILE_MODE;
 use super::failure::from_io;
 use crate::ledger::LedgerError;
 
-/// Locks a file for this process, and makes it where it is missing. The lock ends with the file handle, also when the process is killed. It
-/// is of the file and not of its name: a link to it is the same file.
+/// Locks a file for this process, and makes it where it is missing. The lock ends with the file
+/// handle, also when the process is killed. It is of the file and not of its name: a link to it is
+/// the same file.
 ///
-/// It is a lock of `flock`, which SQLite's own locks know nothing of. The handle must stay open for as long as SQLite uses the file: closing
-/// it would end SQLite's locks.
+/// It is a lock of `flock`, which SQLite's own locks know nothing of. The handle must stay open for
+/// as long as SQLite uses the file: closing it would end SQLite's locks.
 pub(super) fn lock(path: &Path) -> Result<File, LedgerError> {
     let ours = |wrong| from_io(path, &wrong);
-    let open = OpenOptions::new().create(true).truncate(false).read(true).write(true).mode(FILE_MODE).open(path);
+    let open = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .read(true)
+        .write(true)
+        .mode(FILE_MODE)
+        .open(path);
     let file = match open {
         // One that may not be written is told by whoever writes it.
         Err(wrong) if wrong.kind() == io::ErrorKind::PermissionDenied => File::open(path),
@@ -30,7 +38,10 @@ pub(super) fn lock(path: &Path) -> Result<File, LedgerError> {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
             let folder = path.parent().unwrap_or(path).to_owned();
-            return Err(LedgerError::InUse { folder, pid: file.metadata().ok().and_then(|found| holder(&found)) });
+            return Err(LedgerError::InUse {
+                folder,
+                pid: file.metadata().ok().and_then(|found| holder(&found)),
+            });
         }
         Err(TryLockError::Error(wrong)) => return Err(ours(wrong)),
     }
@@ -81,10 +92,17 @@ impl Place {
             );
         }
         let longest = AtomicU64::new(found.len());
-        Ok(Self { path: path.to_owned(), device: found.dev(), inode: found.ino(), longest, gone: Mutex::default() })
+        Ok(Self {
+            path: path.to_owned(),
+            device: found.dev(),
+            inode: found.ino(),
+            longest,
+            gone: Mutex::default(),
+        })
     }
 
-    /// Whether the file is still where it was. What is committed to one that is not there would be lost, and must not be answered for.
+    /// Whether the file is still where it was. What is committed to one that is not there would be
+    /// lost, and must not be answered for.
     ///
     /// # Errors
     /// [`LedgerError::Gone`].
@@ -109,7 +127,9 @@ impl Place {
         if found != *gone {
             match &found {
                 Some(wrong) => tracing::error!("{wrong}"),
-                None => tracing::info!(path = %self.path.display(), "the file of the ledger is back, and is written again"),
+                None => {
+                    tracing::info!(path = %self.path.display(), "the file of the ledger is back, and is written again")
+                }
             }
             gone.clone_from(&found);
         }
@@ -125,7 +145,9 @@ impl Place {
 
     /// That the log was removed, and could not be put into the file.
     pub(super) fn log_is_gone(&self, wrong: &dyn std::fmt::Display) -> LedgerError {
-        let what = format!("its log (`-wal`) was removed, and what is in it could not be put into the file ({wrong})");
+        let what = format!(
+            "its log (`-wal`) was removed, and what is in it could not be put into the file ({wrong})"
+        );
         LedgerError::Gone { path: self.path.clone(), what }
     }
 
@@ -143,6 +165,9 @@ mod tests {
     fn the_process_that_holds_a_lock_is_found_by_the_file() {
         let locks = "1: POSIX  ADVISORY  WRITE 11 08:01:77 0 EOF\n2: FLOCK  ADVISORY  WRITE 12 08:01:76 0 EOF\n\
                      3: FLOCK  ADVISORY  WRITE 13 08:01:77 0 EOF\n4: FLOCK  ADVISORY  WRITE 0 08:01:78 0 EOF\nnonsense\n";
-        assert_eq!([77, 76, 78, 79].map(|inode| holder_in(locks, inode)), [Some(13), Some(12), None, None]);
+        assert_eq!(
+            [77, 76, 78, 79].map(|inode| holder_in(locks, inode)),
+            [Some(13), Some(12), None, None]
+        );
     }
 }

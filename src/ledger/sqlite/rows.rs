@@ -15,8 +15,8 @@ use super::made;
 use crate::ledger::balance::{Account, Share};
 use crate::ledger::operations::{MarkPlace, Rows};
 use crate::ledger::{
-    Believed, CatalogChange, CounterId, CounterIdentity, DailyChange, DailyKey, DailyName, Expire, Expired, Holder, MAX_COUNT_RULES, Made,
-    NumberedName, OnceKind, WindowRow,
+    Believed, CatalogChange, CounterId, CounterIdentity, DailyChange, DailyKey, DailyName, Expire,
+    Expired, Holder, MAX_COUNT_RULES, Made, NumberedName, OnceKind, WindowRow,
 };
 
 /// Names of the table `numbers`.
@@ -69,9 +69,19 @@ impl<'a> Transaction<'a> {
                    ON CONFLICT DO UPDATE SET newest_s = excluded.newest_s, bits = excluded.bits, checksum = excluded.checksum";
         for (place, row) in self.marks.iter().filter(|(_, row)| row.changed) {
             let mut bits = Vec::with_capacity(row.bits.serialized_size());
-            row.bits.serialize_into(&mut bits).map_err(|wrong| Error::ToSqlConversionFailure(Box::new(wrong)))?;
+            row.bits
+                .serialize_into(&mut bits)
+                .map_err(|wrong| Error::ToSqlConversionFailure(Box::new(wrong)))?;
             let MarkPlace { holder, shard, kind: of, high } = *place;
-            let values = params![holder.id, holder.epoch, shard, kind(of), int(high), int(row.newest_s), bits];
+            let values = params![
+                holder.id,
+                holder.epoch,
+                shard,
+                kind(of),
+                int(high),
+                int(row.newest_s),
+                bits
+            ];
             self.sql.prepare_cached(sql)?.execute(values)?;
             self.written += 1;
         }
@@ -103,7 +113,8 @@ impl<'a> Transaction<'a> {
 
     /// Another epoch of a holder, later than `after`.
     pub(super) fn join(&mut self, holder_id: u32, after: u32) -> Result<Holder> {
-        let sql = "SELECT epoch, checksum IS checksum('holders', id, epoch) FROM holders WHERE id = ?1";
+        let sql =
+            "SELECT epoch, checksum IS checksum('holders', id, epoch) FROM holders WHERE id = ?1";
         let known = self.sql.query_row(sql, [holder_id], |row| {
             intact(row, 1, "holders", || format!("(id {holder_id})"))?;
             row.get::<_, u32>(0)
@@ -111,19 +122,24 @@ impl<'a> Transaction<'a> {
         let known = match known.optional()? {
             Some(known) => known,
             None => {
-                whole(self.sql, "holders", "SELECT id FROM holders WHERE checksum IS NOT checksum('holders', id, epoch)")?;
+                whole(
+                    self.sql,
+                    "holders",
+                    "SELECT id FROM holders WHERE checksum IS NOT checksum('holders', id, epoch)",
+                )?;
                 0
             }
         };
         let epoch = known.max(after).saturating_add(1);
-        let sql = "INSERT INTO holders (id, epoch, checksum) VALUES (?1, ?2, checksum('holders', ?1, ?2))
+        let sql =
+            "INSERT INTO holders (id, epoch, checksum) VALUES (?1, ?2, checksum('holders', ?1, ?2))
                    ON CONFLICT DO UPDATE SET epoch = excluded.epoch, checksum = excluded.checksum";
         self.write(sql, params![holder_id, epoch])?;
         Ok(Holder { id: holder_id, epoch })
     }
 
-    /// Whether the index knows a period that the table does not: the row is there, and what names it is damaged. A count must not start from
-    /// 0 again beside it.
+    /// Whether the index knows a period that the table does not: the row is there, and what names
+    /// it is damaged. A count must not start from 0 again beside it.
     fn is_lost(&mut self, counter: CounterId, start_s: u64, end_s: u64) -> Result<bool> {
         let sql = "SELECT 1 FROM periods INDEXED BY periods_by_end WHERE end_s = ?1 AND counter = ?2 AND start_s = ?3";
         self.sql.prepare_cached(sql)?.exists([int(end_s), int(counter.0), int(start_s)])
@@ -154,13 +170,25 @@ impl<'a> Transaction<'a> {
             let sql = "SELECT newest_s, bits, checksum IS checksum('marks', holder, epoch, shard, kind, high, newest_s, bits) FROM marks
                        WHERE holder = ?1 AND epoch = ?2 AND shard = ?3 AND kind = ?4 AND high = ?5";
             let mut statement = self.sql.prepare_cached(sql)?;
-            let row = statement.query_row(params![holder.id, holder.epoch, shard, kind(of), int(high)], |row| {
-                intact(row, 2, "marks", || {
-                    format!("(holder {}, epoch {}, shard {shard}, kind {}, high {high})", holder.id, holder.epoch, kind(of))
-                })?;
-                let bytes: Vec<u8> = row.get(1)?;
-                Ok(MarkRow { newest_s: read_int(row, 0)?, bits: bitmap(&bytes)?, changed: false })
-            });
+            let row = statement.query_row(
+                params![holder.id, holder.epoch, shard, kind(of), int(high)],
+                |row| {
+                    intact(row, 2, "marks", || {
+                        format!(
+                            "(holder {}, epoch {}, shard {shard}, kind {}, high {high})",
+                            holder.id,
+                            holder.epoch,
+                            kind(of)
+                        )
+                    })?;
+                    let bytes: Vec<u8> = row.get(1)?;
+                    Ok(MarkRow {
+                        newest_s: read_int(row, 0)?,
+                        bits: bitmap(&bytes)?,
+                        changed: false,
+                    })
+                },
+            );
             let row = row.optional()?.unwrap_or_default();
             self.marks.insert(place, row);
         }
@@ -169,8 +197,12 @@ impl<'a> Transaction<'a> {
 
     fn expire_marks(&mut self, before_s: u64, most: u64) -> Result<u64> {
         let sql = "SELECT max(newest_s) FROM (SELECT newest_s FROM marks WHERE newest_s < ?1 ORDER BY newest_s LIMIT ?2)";
-        let newest: Option<i64> = self.sql.query_row(sql, [int(before_s), int(most)], |row| row.get(0))?;
-        self.raise_number(MARKS_DROPPED_TO_S, newest.and_then(|newest| u64::try_from(newest).ok()))?;
+        let newest: Option<i64> =
+            self.sql.query_row(sql, [int(before_s), int(most)], |row| row.get(0))?;
+        self.raise_number(
+            MARKS_DROPPED_TO_S,
+            newest.and_then(|newest| u64::try_from(newest).ok()),
+        )?;
         let sql = "DELETE FROM marks WHERE rowid IN (SELECT rowid FROM marks WHERE newest_s < ?1 ORDER BY newest_s LIMIT ?2)";
         self.write(sql, [int(before_s), int(most)])
     }
@@ -181,7 +213,9 @@ impl<'a> Transaction<'a> {
                    WHERE end_s <= ?1 AND checksum IS checksum('periods', counter, start_s, end_s, charged, granted, active_s)
                    ORDER BY end_s LIMIT ?2";
         let mut statement = self.sql.prepare_cached(sql)?;
-        let old = statement.query_map([int(ended_by_s), int(most)], |row| Ok((row.get(0)?, row.get(1)?, read_int(row, 2)?)))?;
+        let old = statement.query_map([int(ended_by_s), int(most)], |row| {
+            Ok((row.get(0)?, row.get(1)?, read_int(row, 2)?))
+        })?;
         let old: Vec<(i64, i64, u64)> = old.collect::<Result<_>>()?;
         drop(statement);
         if let Some((.., first_s)) = old.first() {
@@ -191,8 +225,14 @@ impl<'a> Transaction<'a> {
         self.raise_number(ACCOUNTS_DROPPED_TO_S, old.last().map(|(.., end_s)| *end_s))?;
         let mut counters = 0;
         for (counter, start_s, _) in &old {
-            self.write("DELETE FROM periods WHERE counter = ?1 AND start_s = ?2", [counter, start_s])?;
-            self.write("DELETE FROM shares WHERE counter = ?1 AND start_s = ?2", [counter, start_s])?;
+            self.write(
+                "DELETE FROM periods WHERE counter = ?1 AND start_s = ?2",
+                [counter, start_s],
+            )?;
+            self.write(
+                "DELETE FROM shares WHERE counter = ?1 AND start_s = ?2",
+                [counter, start_s],
+            )?;
             let sql = "DELETE FROM counters WHERE id = ?1 AND NOT EXISTS (SELECT 1 FROM periods WHERE counter = ?1)";
             counters += self.write(sql, [counter])?;
         }
@@ -206,11 +246,17 @@ impl<'a> Transaction<'a> {
         // Pages go with the last of their names.
         let sql = "SELECT day, holder, epoch, number FROM daily_names WHERE day < ?1 ORDER BY day, holder, epoch, number LIMIT 1";
         let left = self.sql.prepare_cached(sql)?.query_row([int(before)], |row| {
-            Ok(days::place(read_int(row, 0)?, Holder { id: row.get(1)?, epoch: row.get(2)? }, read_int(row, 3)?).0)
+            Ok(days::place(
+                read_int(row, 0)?,
+                Holder { id: row.get(1)?, epoch: row.get(2)? },
+                read_int(row, 3)?,
+            )
+            .0)
         });
         match left.optional()? {
             Some(PagePlace { day, holder, page }) => {
-                let sql = "DELETE FROM daily_pages WHERE (day, holder, epoch, page) < (?1, ?2, ?3, ?4)";
+                let sql =
+                    "DELETE FROM daily_pages WHERE (day, holder, epoch, page) < (?1, ?2, ?3, ?4)";
                 self.write(sql, params![int(day), holder.id, holder.epoch, int(page)])?
             }
             None => self.write("DELETE FROM daily_pages WHERE day < ?1", [int(before)])?,
@@ -225,15 +271,19 @@ impl<'a> Transaction<'a> {
                        AND epoch < (SELECT epoch FROM holders WHERE id = naming_epochs.holder)";
             self.write(sql, [int(now_s)])?;
         }
-        let mut statement = self.sql.prepare_cached("SELECT holder, epoch FROM naming_epochs WHERE ended_s < ?1")?;
-        let ended = statement.query_map([int(expire.names_ended_before_s)], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let mut statement = self
+            .sql
+            .prepare_cached("SELECT holder, epoch FROM naming_epochs WHERE ended_s < ?1")?;
+        let ended = statement
+            .query_map([int(expire.names_ended_before_s)], |row| Ok((row.get(0)?, row.get(1)?)))?;
         let ended: Vec<(u32, u32)> = ended.collect::<Result<_>>()?;
         drop(statement);
         let mut dropped = 0;
         for (holder, epoch) in ended {
             let sql = "DELETE FROM names WHERE (holder, epoch, kind, number) IN
                        (SELECT holder, epoch, kind, number FROM names WHERE holder = ?1 AND epoch = ?2 LIMIT ?3)";
-            dropped += self.write(sql, params![holder, epoch, int(most.saturating_sub(dropped))])?;
+            dropped +=
+                self.write(sql, params![holder, epoch, int(most.saturating_sub(dropped))])?;
             let sql = "DELETE FROM naming_epochs WHERE holder = ?1 AND epoch = ?2
                        AND NOT EXISTS (SELECT 1 FROM names WHERE holder = ?1 AND epoch = ?2)";
             self.write(sql, params![holder, epoch])?;
@@ -246,7 +296,8 @@ impl Rows for Transaction<'_> {
     type Error = Error;
 
     fn find_counter(&mut self, identity: &CounterIdentity) -> Result<Option<CounterId>> {
-        // By the index, and not by the row, which may be damaged: it is looked at where its limit is.
+        // By the index, and not by the row, which may be damaged: it is looked at where its limit
+        // is.
         let sql = "SELECT id FROM counters WHERE subscriber = ?1 AND key = ?2 AND plan = ?3 AND entitlement = ?4 AND quota = ?5
                    AND unit = ?6 AND time_zone = ?7 AND week_start = ?8";
         let mut statement = self.sql.prepare_cached(sql)?;
@@ -262,7 +313,9 @@ impl Rows for Transaction<'_> {
                                     ifnull((SELECT max(id) FROM counters), 0)) + 1 AS id)
                    RETURNING id";
         self.written += 1;
-        self.sql.prepare_cached(sql)?.query_row(columns(identity), |row| Ok(CounterId(read_int(row, 0)?)))
+        self.sql
+            .prepare_cached(sql)?
+            .query_row(columns(identity), |row| Ok(CounterId(read_int(row, 0)?)))
     }
 
     fn limit_revision(&mut self, counter: CounterId) -> Result<Option<u64>> {
@@ -302,8 +355,15 @@ impl Rows for Transaction<'_> {
         let rule = match known.optional()? {
             Some(known) => known,
             None => {
-                let next: i64 = self.sql.query_row("SELECT coalesce(max(id) + 1, 0) FROM count_rules", [], |row| row.get(0))?;
-                let Some(next) = u16::try_from(next).ok().filter(|next| *next < MAX_COUNT_RULES) else { return Ok(None) };
+                let next: i64 = self.sql.query_row(
+                    "SELECT coalesce(max(id) + 1, 0) FROM count_rules",
+                    [],
+                    |row| row.get(0),
+                )?;
+                let Some(next) = u16::try_from(next).ok().filter(|next| *next < MAX_COUNT_RULES)
+                else {
+                    return Ok(None);
+                };
                 let sql = "INSERT INTO count_rules (id, bits, checksum) VALUES (?1, ?2, checksum('count_rules', ?1, ?2))";
                 self.write(sql, params![next, packed])?;
                 next
@@ -320,7 +380,12 @@ impl Rows for Transaction<'_> {
         let mut statement = self.sql.prepare_cached(sql)?;
         let account = statement.query_row([int(counter.0), int(start_s)], |row| {
             intact(row, 4, "periods", || period_key(counter, start_s))?;
-            Ok(Account { end_s: read_int(row, 0)?, charged: read_int(row, 1)?, granted: row.get(2)?, active_s: read_int(row, 3)? })
+            Ok(Account {
+                end_s: read_int(row, 0)?,
+                charged: read_int(row, 1)?,
+                granted: row.get(2)?,
+                active_s: read_int(row, 3)?,
+            })
         });
         let account = account.optional()?;
         if account.is_none() {
@@ -338,7 +403,10 @@ impl Rows for Transaction<'_> {
         if self.fresh.remove(&(counter, start_s)) && self.is_lost(counter, start_s, end_s)? {
             return Err(BadRow::new("periods", period_key(counter, start_s)).into());
         }
-        self.write(sql, [int(counter.0), int(start_s), int(end_s), int(charged), granted, int(active_s)])?;
+        self.write(
+            sql,
+            [int(counter.0), int(start_s), int(end_s), int(charged), granted, int(active_s)],
+        )?;
         Ok(())
     }
 
@@ -349,19 +417,40 @@ impl Rows for Transaction<'_> {
         let shares = statement.query_map([int(counter.0), int(start_s)], |row| {
             intact(row, 4, "shares", || {
                 let number = |column| row.get::<_, i64>(column).unwrap_or_default();
-                format!("(counter {}, start_s {start_s}, holder {}, epoch {})", counter.0, number(0), number(1))
+                format!(
+                    "(counter {}, start_s {start_s}, holder {}, epoch {})",
+                    counter.0,
+                    number(0),
+                    number(1)
+                )
             })?;
             read_share(row, 0)
         })?;
         shares.collect()
     }
 
-    fn put_share(&mut self, counter: CounterId, start_s: u64, holder: Holder, share: &Share) -> Result<()> {
+    fn put_share(
+        &mut self,
+        counter: CounterId,
+        start_s: u64,
+        holder: Holder,
+        share: &Share,
+    ) -> Result<()> {
         let sql = "INSERT INTO shares (counter, start_s, holder, epoch, leased, spent, checksum)
                    VALUES (?1, ?2, ?3, ?4, ?5, ?6, checksum('shares', ?1, ?2, ?3, ?4, ?5, ?6))
                    ON CONFLICT DO UPDATE SET leased = excluded.leased, spent = excluded.spent, checksum = excluded.checksum";
         let Share { leased, spent } = *share;
-        self.write(sql, [int(counter.0), int(start_s), holder.id.into(), holder.epoch.into(), int(leased), int(spent)])?;
+        self.write(
+            sql,
+            [
+                int(counter.0),
+                int(start_s),
+                holder.id.into(),
+                holder.epoch.into(),
+                int(leased),
+                int(spent),
+            ],
+        )?;
         Ok(())
     }
 
@@ -410,12 +499,25 @@ impl Rows for Transaction<'_> {
     }
 
     fn put_day(&mut self, holder: Holder, row: &DailyChange) -> Result<()> {
-        if let DailyName::Told(DailyKey { day, subscriber, key, plan, entitlement, target }) = &row.name {
+        if let DailyName::Told(DailyKey { day, subscriber, key, plan, entitlement, target }) =
+            &row.name
+        {
             let sql = "INSERT INTO daily_names (day, holder, epoch, number, subscriber, key, plan, entitlement, target, checksum)
                        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, checksum('daily_names', ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9))
                        ON CONFLICT DO NOTHING";
-            let [subscriber, key, plan, entitlement, target] = [subscriber, key, plan, entitlement, target].map(|name| &**name);
-            let values = params![int(*day), holder.id, holder.epoch, int(row.number), subscriber, key, plan, entitlement, target];
+            let [subscriber, key, plan, entitlement, target] =
+                [subscriber, key, plan, entitlement, target].map(|name| &**name);
+            let values = params![
+                int(*day),
+                holder.id,
+                holder.epoch,
+                int(row.number),
+                subscriber,
+                key,
+                plan,
+                entitlement,
+                target
+            ];
             self.write(sql, values)?;
         }
         let (page, place) = days::place(row.name.day(), holder, row.number);
@@ -425,7 +527,10 @@ impl Rows for Transaction<'_> {
         };
         // One that has a name and no place was in a page that could not be read.
         let told = matches!(row.name, DailyName::Told(_));
-        if told || page.holds(place) || days::is_named(self.sql, row.name.day(), holder, row.number)? {
+        if told
+            || page.holds(place)
+            || days::is_named(self.sql, row.name.day(), holder, row.number)?
+        {
             page.put(place, &row.counts);
         }
         Ok(())
@@ -487,33 +592,63 @@ impl Rows for Transaction<'_> {
         let requests = self.expire_made(OnceKind::Request, expire.requests_made_before_s, most)?;
         let charges = self.expire_made(OnceKind::Charge, expire.charges_made_before_s, most)?;
         let checks = self.expire_made(OnceKind::Check, expire.checks_made_before_s, most)?;
-        let more = [mark_rows, periods, days, names, windows, requests, charges, checks].contains(&most);
-        Ok(Expired { mark_rows, periods, counters, days, names, windows, made: requests + charges + checks, reopened: false, more })
+        let more =
+            [mark_rows, periods, days, names, windows, requests, charges, checks].contains(&most);
+        Ok(Expired {
+            mark_rows,
+            periods,
+            counters,
+            days,
+            names,
+            windows,
+            made: requests + charges + checks,
+            reopened: false,
+            more,
+        })
     }
 }
 
 fn columns(identity: &CounterIdentity) -> [&str; 8] {
     let CounterIdentity { subscriber, key, plan, entitlement, quota } = identity;
     let key = key.as_deref().unwrap_or_default();
-    [subscriber, key, plan, entitlement, &quota.name, unit(quota.unit), &quota.time_zone, weekday(quota.week_start)]
+    [
+        subscriber,
+        key,
+        plan,
+        entitlement,
+        &quota.name,
+        unit(quota.unit),
+        &quota.time_zone,
+        weekday(quota.week_start),
+    ]
 }
 
 /// A number of the table `numbers`.
 pub(super) fn read_number(sql: &rusqlite::Connection, name: &str) -> Result<Option<u64>> {
-    let mut statement = sql.prepare_cached("SELECT value, checksum IS checksum('numbers', name, value) FROM numbers WHERE name = ?1")?;
+    let mut statement = sql.prepare_cached(
+        "SELECT value, checksum IS checksum('numbers', name, value) FROM numbers WHERE name = ?1",
+    )?;
     let value = statement.query_row([name], |row| {
         intact(row, 1, "numbers", || format!("(name `{name}`)"))?;
         read_int(row, 0)
     });
     match value.optional()? {
         Some(value) => Ok(Some(value)),
-        None => whole(sql, "numbers", "SELECT name FROM numbers WHERE checksum IS NOT checksum('numbers', name, value)").map(|()| None),
+        None => whole(
+            sql,
+            "numbers",
+            "SELECT name FROM numbers WHERE checksum IS NOT checksum('numbers', name, value)",
+        )
+        .map(|()| None),
     }
 }
 
 /// Whether what is not found in a small table is not there: a row whose name is damaged may be it.
 fn whole(sql: &rusqlite::Connection, table: &'static str, damaged: &str) -> Result<()> {
-    let name = sql.prepare_cached(damaged)?.query_row([], |row| Ok(format!("{:?}", row.get_ref(0)?))).optional()?;
+    let name = sql
+        .prepare_cached(damaged)?
+        .query_row([], |row| Ok(format!("{:?}", row.get_ref(0)?)))
+        .optional()?;
     name.map_or(Ok(()), |name| Err(BadRow::new(table, format!("(named {name} now)")).into()))
 }
 
@@ -522,14 +657,24 @@ fn period_key(counter: CounterId, start_s: u64) -> String {
 }
 
 /// What names a counter, for people, as far as it can be read.
-pub(super) fn named_counter(row: &rusqlite::Row<'_>, id: u64, subscriber: usize, quota: usize) -> String {
-    let text =
-        |column| row.get_ref(column).ok().and_then(|value| Some(value.as_str().ok()?.escape_debug().to_string())).unwrap_or_default();
+pub(super) fn named_counter(
+    row: &rusqlite::Row<'_>,
+    id: u64,
+    subscriber: usize,
+    quota: usize,
+) -> String {
+    let text = |column| {
+        row.get_ref(column)
+            .ok()
+            .and_then(|value| Some(value.as_str().ok()?.escape_debug().to_string()))
+            .unwrap_or_default()
+    };
     format!("(id {id}, subscriber `{}`, quota `{}`)", text(subscriber), text(quota))
 }
 
 fn bitmap(bytes: &[u8]) -> Result<RoaringBitmap> {
-    RoaringBitmap::deserialize_from(bytes).map_err(|wrong| Error::FromSqlConversionFailure(1, Type::Blob, Box::new(wrong)))
+    RoaringBitmap::deserialize_from(bytes)
+        .map_err(|wrong| Error::FromSqlConversionFailure(1, Type::Blob, Box::new(wrong)))
 }
 
 /// Decodes all marks.
@@ -539,7 +684,14 @@ pub(super) fn marks(sql: &rusqlite::Connection, on_bad: super::lists::OnBad<'_>)
     while let Some(row) = rows.next()? {
         if let Err(wrong) = row.get::<_, Vec<u8>>(0).and_then(|bytes| bitmap(&bytes)) {
             let number = |column| row.get::<_, i64>(column).unwrap_or_default();
-            let key = format!("(holder {}, epoch {}, shard {}, kind {}, high {})", number(1), number(2), number(3), number(4), number(5));
+            let key = format!(
+                "(holder {}, epoch {}, shard {}, kind {}, high {})",
+                number(1),
+                number(2),
+                number(3),
+                number(4),
+                number(5)
+            );
             on_bad(BadRow { table: "marks", key, what: Some(wrong.to_string()) })?;
         }
     }

@@ -8,7 +8,8 @@ use crate::ledger::Secrets;
 /// `application_id` of our files: "tlgt".
 pub(super) const APPLICATION_ID: i64 = 0x746c_6774;
 
-/// What makes each version of the schema out of the one before; the first out of nothing. Only ever added to.
+/// What makes each version of the schema out of the one before; the first out of nothing. Only ever
+/// added to.
 pub(super) const VERSIONS: &[&str] = &[
     // 1: counters, leases, marks of corrections, the catalog.
     "CREATE TABLE secrets (receipt_key BLOB NOT NULL, key_hash BLOB NOT NULL, fingerprint BLOB NOT NULL) STRICT;
@@ -120,7 +121,8 @@ pub(super) const VERSIONS: &[&str] = &[
          name TEXT NOT NULL,
          PRIMARY KEY (holder, epoch, kind, number)
      ) STRICT, WITHOUT ROWID;",
-    // 5: daily usage by number, and its counts apart from its names: what changes each second is small, and lies together.
+    // 5: daily usage by number, and its counts apart from its names: what changes each second is
+    // small, and lies together.
     "CREATE TABLE daily_names (
          day INTEGER NOT NULL,
          holder INTEGER NOT NULL,
@@ -155,7 +157,8 @@ pub(super) const VERSIONS: &[&str] = &[
      CREATE VIEW daily AS
          SELECT day, subscriber, key, plan, entitlement, target, holder, epoch, number, admitted, refused, responses
          FROM daily_names JOIN daily_counts USING (day, holder, epoch, number);",
-    // 6: counts of 64 numbers in one row: when a million callers come in no order, most rows change each second.
+    // 6: counts of 64 numbers in one row: when a million callers come in no order, most rows change
+    // each second.
     "CREATE TABLE daily_pages (
          day INTEGER NOT NULL,
          holder INTEGER NOT NULL,
@@ -218,7 +221,8 @@ pub(super) const VERSIONS: &[&str] = &[
 /// The version from which counts of days lie in pages. Before, each had a row.
 pub(super) const PAGES: i64 = 6;
 
-/// The version from which every row has a checksum. What an older one held cannot be vouched for: it gets its checksums as it is found.
+/// The version from which every row has a checksum. What an older one held cannot be vouched for:
+/// it gets its checksums as it is found.
 pub(super) const CHECKSUMS: i64 = 8;
 
 /// The version that this program writes.
@@ -226,8 +230,13 @@ pub(super) fn newest() -> i64 {
     i64::try_from(VERSIONS.len()).unwrap_or(i64::MAX)
 }
 
-/// Brings a file from one version to the newest, all or nothing. A new one gets the secrets `fresh`.
-pub(super) fn migrate(connection: &mut Connection, from: i64, fresh: &Secrets) -> rusqlite::Result<()> {
+/// Brings a file from one version to the newest, all or nothing. A new one gets the secrets
+/// `fresh`.
+pub(super) fn migrate(
+    connection: &mut Connection,
+    from: i64,
+    fresh: &Secrets,
+) -> rusqlite::Result<()> {
     let transaction = connection.transaction()?;
     for (version, sql) in (1..).zip(VERSIONS).filter(|(version, _)| *version > from) {
         transaction.execute_batch(sql)?;
@@ -249,6 +258,8 @@ pub(super) fn migrate(connection: &mut Connection, from: i64, fresh: &Secrets) -
 
 /// Those of a version without checksums.
 fn old_secrets(sql: &Connection) -> rusqlite::Result<Option<Secrets>> {
-    let read = |row: &rusqlite::Row<'_>| Ok(Secrets { receipt_key: row.get(0)?, key_hash: row.get(1)?, fingerprint: row.get(2)? });
+    let read = |row: &rusqlite::Row<'_>| {
+        Ok(Secrets { receipt_key: row.get(0)?, key_hash: row.get(1)?, fingerprint: row.get(2)? })
+    };
     sql.query_row("SELECT receipt_key, key_hash, fingerprint FROM secrets", [], read).optional()
 }

@@ -13,7 +13,14 @@ on_both![
 
 fn key(day: u64, subscriber: &str, key: &str, plan: &str) -> DailyKey {
     let target = "orders/prod".into();
-    DailyKey { day, subscriber: subscriber.into(), key: key.into(), plan: plan.into(), entitlement: "everything".into(), target }
+    DailyKey {
+        day,
+        subscriber: subscriber.into(),
+        key: key.into(),
+        plan: plan.into(),
+        entitlement: "everything".into(),
+        target,
+    }
 }
 
 fn counts(admitted: u64, refused: &[u64]) -> DailyCounts {
@@ -25,7 +32,11 @@ fn row(key: &DailyKey, number: u64, counts: DailyCounts) -> DailyRow {
 }
 
 fn report(bench: &Bench, holder: Holder, rows: &[DailyRow]) {
-    let told = |row: &DailyRow| DailyChange { number: row.number, name: DailyName::Told(row.key.clone()), counts: row.counts.clone() };
+    let told = |row: &DailyRow| DailyChange {
+        number: row.number,
+        name: DailyName::Told(row.key.clone()),
+        counts: row.counts.clone(),
+    };
     bench.one(DailyReport { holder, rows: rows.iter().map(told).collect() });
 }
 
@@ -47,15 +58,23 @@ fn counts_without_a_name_are_those_of_a_row_that_is_there(bench: &Bench) {
     let (before, other, holder) = (bench.join(1), bench.join(2), bench.join(1));
     let (acme, umbrella) = (key(5, "acme", "acme-1", "gold"), key(5, "umbrella", "u-1", "gold"));
     report(bench, holder, &[row(&acme, 7, counts(1, &[])), row(&umbrella, 8, counts(2, &[1]))]);
-    let change = |number, day| DailyChange { number, name: DailyName::Known { day }, counts: counts(3, &[4]) };
+    let change = |number, day| DailyChange {
+        number,
+        name: DailyName::Known { day },
+        counts: counts(3, &[4]),
+    };
     // Of none of these there is a row.
     for holder in [before, other] {
         bench.one(DailyReport { holder, rows: vec![change(7, 5)] });
     }
     bench.one(DailyReport { holder, rows: vec![change(6, 5), change(7, 4), change(9, 5)] });
-    assert_eq!(all(bench), [(holder, row(&acme, 7, counts(1, &[]))), (holder, row(&umbrella, 8, counts(2, &[1])))]);
+    assert_eq!(
+        all(bench),
+        [(holder, row(&acme, 7, counts(1, &[]))), (holder, row(&umbrella, 8, counts(2, &[1])))]
+    );
     bench.one(DailyReport { holder, rows: vec![change(7, 5)] });
-    let both = [(holder, row(&acme, 7, counts(3, &[4]))), (holder, row(&umbrella, 8, counts(2, &[1])))];
+    let both =
+        [(holder, row(&acme, 7, counts(3, &[4]))), (holder, row(&umbrella, 8, counts(2, &[1])))];
     assert_eq!(all(bench), both);
     // Its name is told again: whether it was kept the last time was not known.
     report(bench, holder, &[both[1].1.clone()]);
@@ -65,7 +84,9 @@ fn counts_without_a_name_are_those_of_a_row_that_is_there(bench: &Bench) {
 fn epochs_holders_and_rows_are_given_apart(bench: &Bench) {
     let acme = key(5, "acme", "acme-1", "gold");
     let mut reported = Vec::new();
-    for (holder, number, admitted) in [(1, 0, 10), (2, 0, 20), (1, 7, 30), (1, u64::from(u32::MAX) + 1, 40)] {
+    for (holder, number, admitted) in
+        [(1, 0, 10), (2, 0, 20), (1, 7, 30), (1, u64::from(u32::MAX) + 1, 40)]
+    {
         let (holder, row) = (bench.join(holder), row(&acme, number, counts(admitted, &[1])));
         report(bench, holder, std::slice::from_ref(&row));
         reported.push((holder, row));
@@ -95,7 +116,10 @@ fn days_are_listed_by_scope_and_range_in_order(bench: &Bench) {
         key(5, "umbrella", "", ""),
         key(6, "acme", "acme-1", "gold"),
     ];
-    let rows: Vec<_> = (0..).zip(keys.iter().rev()).map(|(number, key)| row(key, number, counts(1, &[]))).collect();
+    let rows: Vec<_> = (0..)
+        .zip(keys.iter().rev())
+        .map(|(number, key)| row(key, number, counts(1, &[])))
+        .collect();
     report(bench, bench.join(1), &rows);
     // Scope, first and last day, and which of the rows.
     let cases: &[(LedgerScope, u64, u64, &[usize])] = &[
@@ -110,30 +134,40 @@ fn days_are_listed_by_scope_and_range_in_order(bench: &Bench) {
         (LedgerScope::Plan("none".into()), 0, 9, &[]),
     ];
     for (scope, first, last, expected) in cases {
-        let listed: Vec<_> = bench.ledger.daily(scope, *first, *last).unwrap().into_iter().map(|(_, row)| row.key).collect();
+        let listed: Vec<_> = bench
+            .ledger
+            .daily(scope, *first, *last)
+            .unwrap()
+            .into_iter()
+            .map(|(_, row)| row.key)
+            .collect();
         let expected: Vec<_> = expected.iter().map(|&place| keys[place].clone()).collect();
         assert_eq!(listed, expected, "{scope:?} {first} {last}");
     }
 }
 
-/// Ledgers keep neighbouring numbers together: whatever was reported, in which order, at once or not, each has its own counts.
+/// Ledgers keep neighbouring numbers together: whatever was reported, in which order, at once or
+/// not, each has its own counts.
 fn neighbours_keep_their_own_counts(bench: &Bench) {
     let holder = bench.join(1);
     let numbers = [0, 1, 62, 63, 64, 65, 127, 128, 191, 1_000];
     let key = |day, number: u64| key(day, &format!("s{number}"), "k", "gold");
     let mut expected = BTreeMap::new();
     for round in 0..200_u64 {
-        // Some rows of two days, in no order, with lists and without, told and known; known ones of rows that are not there, too.
+        // Some rows of two days, in no order, with lists and without, told and known; known ones of
+        // rows that are not there, too.
         let rows = (0..7).map(|turn| {
             let dice = (round * 7 + turn).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 20;
             let (day, number) = (5 + dice % 2, numbers[(dice / 2 % 10) as usize]);
-            let list = |some: u64| if dice.is_multiple_of(some) { vec![] } else { vec![dice, round] };
+            let list =
+                |some: u64| if dice.is_multiple_of(some) { vec![] } else { vec![dice, round] };
             let counts = DailyCounts { admitted: dice, refused: list(3), responses: list(5) };
             let told = dice / 20 % 4 == 0;
             if told || expected.contains_key(&(day, number)) {
                 expected.insert((day, number), counts.clone());
             }
-            let name = if told { DailyName::Told(key(day, number)) } else { DailyName::Known { day } };
+            let name =
+                if told { DailyName::Told(key(day, number)) } else { DailyName::Known { day } };
             DailyChange { number, name, counts }
         });
         let rows: Vec<_> = rows.collect();
@@ -141,9 +175,12 @@ fn neighbours_keep_their_own_counts(bench: &Bench) {
         bench.one(DailyReport { holder, rows: one.to_vec() });
         bench.one(DailyReport { holder, rows: other.to_vec() });
     }
-    let found: BTreeMap<_, _> = all(bench).into_iter().map(|(_, row)| ((row.key.day, row.number), row)).collect();
+    let found: BTreeMap<_, _> =
+        all(bench).into_iter().map(|(_, row)| ((row.key.day, row.number), row)).collect();
     assert_eq!(expected.len(), 20);
-    let expected: BTreeMap<_, _> =
-        expected.into_iter().map(|((day, number), counts)| ((day, number), row(&key(day, number), number, counts))).collect();
+    let expected: BTreeMap<_, _> = expected
+        .into_iter()
+        .map(|((day, number), counts)| ((day, number), row(&key(day, number), number, counts)))
+        .collect();
     assert_eq!(found, expected);
 }

@@ -16,14 +16,28 @@ fn filled() -> TempDir {
     let ledger = SqliteLedger::open(folder.path()).unwrap();
     let holder = ledger.join(1).unwrap();
     for number in 0..COUNTERS {
-        let lease = one(&ledger, LeaseRequest { counter: named(number), ..lease(holder, number + 3) }).unwrap().unwrap();
+        let lease =
+            one(&ledger, LeaseRequest { counter: named(number), ..lease(holder, number + 3) })
+                .unwrap()
+                .unwrap();
         one(&ledger, settle(holder, number * 70_000, &[(lease.counter, -1)])).unwrap();
     }
-    let changes = (0..COUNTERS).map(|number| CatalogChange { kind: 3, id: format!("sub{number:02}").into(), value: Some(value(number)) });
-    one(&ledger, CatalogEdit { expected: 0, revision: 1, changes: changes.collect(), once: None }).unwrap().unwrap();
-    let name = |number| NumberedName { kind: NameKind::Key, number, name: format!("key-{number}").into() };
+    let changes = (0..COUNTERS).map(|number| CatalogChange {
+        kind: 3,
+        id: format!("sub{number:02}").into(),
+        value: Some(value(number)),
+    });
+    one(&ledger, CatalogEdit { expected: 0, revision: 1, changes: changes.collect(), once: None })
+        .unwrap()
+        .unwrap();
+    let name =
+        |number| NumberedName { kind: NameKind::Key, number, name: format!("key-{number}").into() };
     one(&ledger, NameReport { holder, names: (0..9).map(name).collect() }).unwrap();
-    let window = |number: u8| WindowRow { fingerprint: [number; 16], end_s: NOON + 3600, count: u64::from(number) + 5 };
+    let window = |number: u8| WindowRow {
+        fingerprint: [number; 16],
+        end_s: NOON + 3600,
+        count: u64::from(number) + 5,
+    };
     one(&ledger, WindowReport { holder, rows: (0..9).map(window).collect() }).unwrap();
     let day = |number| {
         let key = DailyKey {
@@ -53,7 +67,8 @@ fn value(number: u64) -> Vec<u8> {
     format!("a subscriber as the catalog writes it, number {number}").into_bytes()
 }
 
-/// What is served, each thing under a name of its own, and what was answered by an error, which is in health.
+/// What is served, each thing under a name of its own, and what was answered by an error, which is
+/// in health.
 #[derive(Debug, Default, PartialEq)]
 struct Served {
     found: BTreeMap<String, String>,
@@ -76,18 +91,29 @@ fn served(ledger: &dyn Ledger) -> Served {
     all.put("secrets".to_owned(), &(secrets.receipt_key, secrets.key_hash, secrets.fingerprint));
     let catalog = all.or_error(ledger.load_catalog()).unwrap_or_default();
     all.put("revision".to_owned(), &catalog.revision);
-    catalog.resources.iter().for_each(|row| all.put(format!("resource {} {}", row.kind, row.id), &row.value));
+    catalog
+        .resources
+        .iter()
+        .for_each(|row| all.put(format!("resource {} {}", row.kind, row.id), &row.value));
     let mut rows = BTreeMap::new();
     let mut put = |name, value: &dyn std::fmt::Debug| drop(rows.insert(name, format!("{value:?}")));
-    let live = ledger.load_live(0, &mut |row| put(format!("live {}", row.identity.subscriber), &row));
-    let names = ledger.load_names(99, &mut |holder, name| put(format!("name {holder:?} {}", name.number), &name.name));
-    let windows = ledger.load_windows(1, 0, &mut |row| put(format!("window {:?}", row.fingerprint), &row));
+    let live =
+        ledger.load_live(0, &mut |row| put(format!("live {}", row.identity.subscriber), &row));
+    let names = ledger.load_names(99, &mut |holder, name| {
+        put(format!("name {holder:?} {}", name.number), &name.name)
+    });
+    let windows =
+        ledger.load_windows(1, 0, &mut |row| put(format!("window {:?}", row.fingerprint), &row));
     all.found.append(&mut rows);
     for list in [live, names, windows] {
         all.or_error(list);
     }
     for number in 0..9 {
-        if let Some(days) = all.or_error(ledger.daily(&LedgerScope::Subscriber(format!("sub{number:02}").into()), 0, 9)) {
+        if let Some(days) = all.or_error(ledger.daily(
+            &LedgerScope::Subscriber(format!("sub{number:02}").into()),
+            0,
+            9,
+        )) {
             all.put(format!("days of {number}"), &days);
         }
     }
@@ -101,7 +127,8 @@ fn served(ledger: &dyn Ledger) -> Served {
         let lease = one(ledger, LeaseRequest { counter: named(number), ..lease(holder, 0) });
         if let Some(lease) = all.or_error(lease) {
             all.put(format!("lease of {number}"), &lease);
-            let settled = one(ledger, settle(holder, number * 70_000, &[(lease.unwrap().counter, -1)]));
+            let settled =
+                one(ledger, settle(holder, number * 70_000, &[(lease.unwrap().counter, -1)]));
             if let Some(settled) = all.or_error(settled) {
                 all.put(format!("report of {number}"), &settled);
             }
@@ -112,10 +139,16 @@ fn served(ledger: &dyn Ledger) -> Served {
 
 /// An answer without what it says of shares.
 fn without_shares(answer: &str) -> String {
-    ["leased: ", "spent: ", "others: ", "lost: ", "held: "].iter().fold(answer.to_owned(), |answer, name| match answer.split_once(name) {
-        Some((before, after)) => format!("{before}{}", after.trim_start_matches(|digit: char| digit.is_ascii_digit())),
-        None => answer,
-    })
+    ["leased: ", "spent: ", "others: ", "lost: ", "held: "].iter().fold(
+        answer.to_owned(),
+        |answer, name| match answer.split_once(name) {
+            Some((before, after)) => format!(
+                "{before}{}",
+                after.trim_start_matches(|digit: char| digit.is_ascii_digit())
+            ),
+            None => answer,
+        },
+    )
 }
 
 fn copied(from: &Path, turned: &[u8]) -> TempDir {
@@ -134,7 +167,10 @@ fn a_turned_bit_is_never_served_as_something_else() {
         served(&SqliteLedger::open(folder.path()).unwrap())
     };
     assert_eq!(truth.errors, []);
-    assert_eq!(truth.found.iter().filter(|(name, _)| name.starts_with("lease")).count(), usize::try_from(COUNTERS).unwrap());
+    assert_eq!(
+        truth.found.iter().filter(|(name, _)| name.starts_with("lease")).count(),
+        usize::try_from(COUNTERS).unwrap()
+    );
     let written: Vec<usize> = (0..bytes.len()).filter(|place| bytes[*place] != 0).collect();
     // The text of the schema is most of so small a file. What it holds is tried more often.
     let is_schema = |page: &[u8]| page.windows(7).any(|text| text == b"CREATE ");
@@ -149,7 +185,8 @@ fn a_turned_bit_is_never_served_as_something_else() {
         turned[place] ^= 1 << (flip % 8);
         let folder = copied(folder.path(), &turned);
         let at = format!("flip {flip}: byte {place}, bit {}", flip % 8);
-        let is_sound = sqlite::check(&folder.path().join(sqlite::FILE)).is_ok_and(|found| found.mistakes.is_empty());
+        let is_sound = sqlite::check(&folder.path().join(sqlite::FILE))
+            .is_ok_and(|found| found.mistakes.is_empty());
         let ledger = match SqliteLedger::open(folder.path()) {
             Ok(ledger) => ledger,
             Err(wrong) => {
@@ -163,27 +200,40 @@ fn a_turned_bit_is_never_served_as_something_else() {
         for (name, value) in &found.found {
             // A revision that cannot be read ends a start.
             let is_shown = name != "revision" || found.errors.is_empty();
-            // A share that goes under another name is taken for none: it is charged again, and nothing is spent twice.
-            let is_charged = || lost_share && truth.found.get(name).map(|told| without_shares(told)) == Some(without_shares(value));
+            // A share that goes under another name is taken for none: it is charged again, and
+            // nothing is spent twice.
+            let is_charged = || {
+                lost_share
+                    && truth.found.get(name).map(|told| without_shares(told))
+                        == Some(without_shares(value))
+            };
             let is_same = truth.found.get(name) == Some(value) || is_charged();
             assert!(!is_shown || is_same, "{at}: {name} is another: {value}");
         }
         if found != truth {
             differed += 1;
             assert!(!is_sound, "{at}: the check says sound");
-            let missing: Vec<_> = truth.found.keys().filter(|name| !found.found.contains_key(*name)).collect();
-            assert!(ledger.concern().is_some() || !found.errors.is_empty(), "{at}: nothing is said of {missing:?}");
+            let missing: Vec<_> =
+                truth.found.keys().filter(|name| !found.found.contains_key(*name)).collect();
+            assert!(
+                ledger.concern().is_some() || !found.errors.is_empty(),
+                "{at}: nothing is said of {missing:?}"
+            );
         }
         noticed += usize::from(!is_sound);
     }
-    assert!(refused > 5 && differed > 20 && noticed > 20, "{refused} refused, {differed} differed, {noticed} noticed");
+    assert!(
+        refused > 5 && differed > 20 && noticed > 20,
+        "{refused} refused, {differed} differed, {noticed} noticed"
+    );
 }
 
 /// Turns a bit of a value, which is somewhere in the file.
 fn turn(folder: &TempDir, value: &[u8], bit: u8) {
     let path = folder.path().join(sqlite::FILE);
     let mut bytes = fs::read(&path).unwrap();
-    let places: Vec<usize> = (0..bytes.len() - value.len()).filter(|place| bytes[*place..].starts_with(value)).collect();
+    let places: Vec<usize> =
+        (0..bytes.len() - value.len()).filter(|place| bytes[*place..].starts_with(value)).collect();
     assert!(!places.is_empty());
     for place in places {
         bytes[place + value.len() - 1] ^= bit;
@@ -196,7 +246,11 @@ fn file(folder: &TempDir) -> PathBuf {
 }
 
 fn damage(folder: &TempDir, sql: &str) {
-    assert_eq!(rusqlite::Connection::open(file(folder)).unwrap().execute(sql, []).unwrap(), 1, "{sql}");
+    assert_eq!(
+        rusqlite::Connection::open(file(folder)).unwrap().execute(sql, []).unwrap(),
+        1,
+        "{sql}"
+    );
 }
 
 #[test]
@@ -204,17 +258,28 @@ fn a_damaged_customer_keeps_nobody_else_down_and_is_mended_by_being_declared_aga
     let folder = filled();
     turn(&folder, &value(7), 4);
     let found = sqlite::check(&file(&folder)).unwrap();
-    assert_eq!(found.mistakes, ["the row (subscriber `sub07`) of the table catalog is not as it was written (its checksum is wrong)"]);
+    assert_eq!(
+        found.mistakes,
+        [
+            "the row (subscriber `sub07`) of the table catalog is not as it was written (its checksum is wrong)"
+        ]
+    );
     let ledger = SqliteLedger::open(folder.path()).unwrap();
     let image = ledger.load_catalog().unwrap();
     let ids: BTreeSet<&str> = image.resources.iter().map(|resource| &*resource.id).collect();
     assert_eq!((ids.len(), ids.contains("sub07")), (23, false));
     assert_eq!(image.damaged, [(3, "sub07".into())]);
     let said = ledger.concern().unwrap();
-    assert!(said.contains("the row (subscriber `sub07`) of the table catalog") && said.contains("tollgate ledger check"), "{said}");
+    assert!(
+        said.contains("the row (subscriber `sub07`) of the table catalog")
+            && said.contains("tollgate ledger check"),
+        "{said}"
+    );
     assert_eq!(ledger.damaged_rows(), 1);
     let again = CatalogChange { kind: 3, id: "sub07".into(), value: Some(value(7)) };
-    one(&ledger, CatalogEdit { expected: 1, revision: 2, changes: vec![again], once: None }).unwrap().unwrap();
+    one(&ledger, CatalogEdit { expected: 1, revision: 2, changes: vec![again], once: None })
+        .unwrap()
+        .unwrap();
     assert_eq!((ledger.concern(), ledger.damaged_rows()), (None, 0));
     assert_eq!(ledger.load_catalog().unwrap().resources.len(), 24);
     drop(ledger);
@@ -241,12 +306,25 @@ fn a_damaged_count_is_refused_and_others_go_on() {
         assert_eq!(live, COUNTERS - 1, "{sql}");
         assert!(ledger.concern().is_some(), "{sql}");
         let holder = ledger.join(1).unwrap();
-        let ask = |number| one(&ledger, LeaseRequest { counter: named(number), ..lease(holder, 1) });
+        let ask =
+            |number| one(&ledger, LeaseRequest { counter: named(number), ..lease(holder, 1) });
         let refused = ask(2).unwrap_err();
-        assert!(matches!(&refused, LedgerError::Row { what, .. } if what.contains("is not as it was written")), "{sql}: {refused}");
+        assert!(
+            matches!(&refused, LedgerError::Row { what, .. } if what.contains("is not as it was written")),
+            "{sql}: {refused}"
+        );
         assert_eq!(ask(4).unwrap().unwrap().leased, 1, "{sql}");
-        let subscriber = |number| ledger.usage(&LedgerScope::Subscriber(format!("subscriber-{number:02}").into()), 0, u64::MAX);
-        assert!(subscriber(2).is_err() && subscriber(4).is_ok(), "{sql}: nothing is left out of a list without a word");
+        let subscriber = |number| {
+            ledger.usage(
+                &LedgerScope::Subscriber(format!("subscriber-{number:02}").into()),
+                0,
+                u64::MAX,
+            )
+        };
+        assert!(
+            subscriber(2).is_err() && subscriber(4).is_ok(),
+            "{sql}: nothing is left out of a list without a word"
+        );
     }
 }
 
@@ -254,8 +332,13 @@ fn a_damaged_count_is_refused_and_others_go_on() {
 fn behind_the_index(folder: &TempDir, sql: &str) {
     let open = || rusqlite::Connection::open(file(folder)).unwrap();
     let find = "SELECT rootpage, sql FROM sqlite_schema WHERE name = 'periods_by_end'";
-    let (page, made): (i64, String) = open().query_row(find, [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
-    open().execute_batch("PRAGMA writable_schema = ON; DELETE FROM sqlite_schema WHERE name = 'periods_by_end'").unwrap();
+    let (page, made): (i64, String) =
+        open().query_row(find, [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+    open()
+        .execute_batch(
+            "PRAGMA writable_schema = ON; DELETE FROM sqlite_schema WHERE name = 'periods_by_end'",
+        )
+        .unwrap();
     damage(folder, sql);
     let again = format!(
         "PRAGMA writable_schema = ON;
@@ -272,7 +355,10 @@ fn a_count_that_goes_under_another_name_is_not_begun_again_from_zero() {
     let holder = ledger.join(1).unwrap();
     let ask = |number| one(&ledger, LeaseRequest { counter: named(number), ..lease(holder, 1) });
     let refused = ask(2).unwrap_err();
-    assert!(matches!(&refused, LedgerError::Row { what, .. } if what.contains("(counter 3, start_s 86400)")), "{refused}");
+    assert!(
+        matches!(&refused, LedgerError::Row { what, .. } if what.contains("(counter 3, start_s 86400)")),
+        "{refused}"
+    );
     assert_eq!(ask(4).unwrap().unwrap().leased, 1);
     // One that never was there is begun.
     assert_eq!(ask(99).unwrap().unwrap().balance.charged, 1);
@@ -283,7 +369,10 @@ fn a_ledger_that_lacks_rows_is_not_served() {
     let folder = filled();
     behind_the_index(&folder, "DELETE FROM periods WHERE counter = 3");
     let wrong = SqliteLedger::open(folder.path()).unwrap_err();
-    assert!(matches!(&wrong, LedgerError::Damaged { what, .. } if what.contains("wrong # of entries in index periods_by_end")), "{wrong}");
+    assert!(
+        matches!(&wrong, LedgerError::Damaged { what, .. } if what.contains("wrong # of entries in index periods_by_end")),
+        "{wrong}"
+    );
 }
 
 #[test]
@@ -320,7 +409,10 @@ fn an_index_that_lacks_a_sound_row_is_made_again() {
     assert!(sql.iter().any(|line| line.contains("missing from index periods_by_end")), "{sql:?}");
     // While the row itself may be what is wrong, the index stays as it is.
     let ledger = SqliteLedger::open(folder.path()).unwrap();
-    assert!(one(&ledger, LeaseRequest { counter: named(2), ..lease(Holder { id: 1, epoch: 1 }, 1) }).is_err());
+    assert!(
+        one(&ledger, LeaseRequest { counter: named(2), ..lease(Holder { id: 1, epoch: 1 }, 1) })
+            .is_err()
+    );
     drop(ledger);
     behind_the_index(&folder, "UPDATE periods SET end_s = end_s - 1 WHERE counter = 3");
     assert_eq!(sqlite::check(&file(&folder)).unwrap().mistakes, Vec::<String>::new());

@@ -13,7 +13,10 @@ fn broken() -> LedgerError {
 }
 
 fn faulty(bench: &Bench, fault: fn() -> Fault) -> FaultyLedger {
-    FaultyLedger::new(Arc::clone(&bench.ledger), move |number| if number == 1 { fault() } else { Fault::None })
+    FaultyLedger::new(
+        Arc::clone(&bench.ledger),
+        move |number| if number == 1 { fault() } else { Fault::None },
+    )
 }
 
 fn a_commit_that_fails_before_it_is_done_does_nothing(bench: &Bench) {

@@ -26,8 +26,13 @@ fn filled(counters: u64) -> TempDir {
 
 fn fill(ledger: &dyn Ledger, counters: u64) {
     let holder = ledger.join(1).unwrap();
-    let named = |number| LeaseRequest { counter: Counter::Named(identity(&format!("subscriber-{number}"))), ..lease(holder, 3) };
-    ledger.commit(&(0..counters).map(|number| Operation::Lease(named(number))).collect::<Vec<_>>()).unwrap();
+    let named = |number| LeaseRequest {
+        counter: Counter::Named(identity(&format!("subscriber-{number}"))),
+        ..lease(holder, 3)
+    };
+    ledger
+        .commit(&(0..counters).map(|number| Operation::Lease(named(number))).collect::<Vec<_>>())
+        .unwrap();
 }
 
 /// What a check finds.
@@ -67,10 +72,14 @@ fn a_second_process_is_refused_until_the_first_has_ended() {
     let folder = filled(1);
     let first = SqliteLedger::open(folder.path()).unwrap();
     let refused = refusal(&folder);
-    assert_eq!(refused, LedgerError::InUse { folder: folder.path().to_owned(), pid: Some(std::process::id()) });
+    assert_eq!(
+        refused,
+        LedgerError::InUse { folder: folder.path().to_owned(), pid: Some(std::process::id()) }
+    );
     let said = refused.to_string();
     assert!(
-        said.contains(&format!("is used by another process (process {})", std::process::id())) && said.contains("--data-dir"),
+        said.contains(&format!("is used by another process (process {})", std::process::id()))
+            && said.contains("--data-dir"),
         "{said}"
     );
     drop(first);
@@ -84,7 +93,9 @@ fn files_of_others_are_refused_and_left_as_they_are() {
         sql.execute_batch("CREATE TABLE cooking (recipe TEXT); PRAGMA user_version = 1").unwrap();
     };
     let text = |path: &Path| fs::write(path, "Dear diary").unwrap();
-    for (is_sqlite, why) in [(false, "it is no SQLite file"), (true, "it is a SQLite file of another program")] {
+    for (is_sqlite, why) in
+        [(false, "it is no SQLite file"), (true, "it is a SQLite file of another program")]
+    {
         let folder = TempDir::new().unwrap();
         if is_sqlite {
             other(&file(&folder))
@@ -104,10 +115,19 @@ fn files_of_others_are_refused_and_left_as_they_are() {
 #[test]
 fn a_file_of_a_newer_version_is_refused() {
     let folder = filled(1);
-    let newest: i64 = Connection::open(file(&folder)).unwrap().pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
-    Connection::open(file(&folder)).unwrap().pragma_update(None, "user_version", newest + 1).unwrap();
+    let newest: i64 = Connection::open(file(&folder))
+        .unwrap()
+        .pragma_query_value(None, "user_version", |row| row.get(0))
+        .unwrap();
+    Connection::open(file(&folder))
+        .unwrap()
+        .pragma_update(None, "user_version", newest + 1)
+        .unwrap();
     let refused = refusal(&folder);
-    assert_eq!(refused, LedgerError::Newer { path: file(&folder), found: newest + 1, known: newest });
+    assert_eq!(
+        refused,
+        LedgerError::Newer { path: file(&folder), found: newest + 1, known: newest }
+    );
     assert!(refused.to_string().contains("written by a newer tollgate"), "{refused}");
     Connection::open(file(&folder)).unwrap().pragma_update(None, "user_version", newest).unwrap();
     assert_eq!(charged(&SqliteLedger::open(folder.path()).unwrap()), 3);
@@ -122,7 +142,8 @@ const BARE: &str = "ALTER TABLE secrets DROP COLUMN checksum; ALTER TABLE number
     DELETE FROM numbers WHERE name = 'commits'; DROP TABLE requests; DROP TABLE charges; DROP TABLE checks;
     PRAGMA user_version = 6";
 
-/// A file of the newest version as an older program left it. What was written beside it is of no use to that one.
+/// A file of the newest version as an older program left it. What was written beside it is of no
+/// use to that one.
 fn bare(folder: &TempDir) -> Connection {
     let sql = Connection::open(file(folder)).unwrap();
     sql.execute_batch(BARE).unwrap();
@@ -199,11 +220,18 @@ fn every_older_version_is_brought_forward_with_what_it_holds() {
         let found = ledger.daily(&LedgerScope::All, 0, 9).unwrap();
         let counts = DailyCounts { admitted: 17, refused: vec![1], responses: vec![] };
         assert_eq!(found.len(), days);
-        assert!(found.iter().all(|(holder, row)| holder.epoch == 1 && row.counts == counts), "{found:?}");
+        assert!(
+            found.iter().all(|(holder, row)| holder.epoch == 1 && row.counts == counts),
+            "{found:?}"
+        );
         assert!(found.iter().map(|(_, row)| row.number).eq((1..).take(days)), "{found:?}");
         let holder = ledger.join(1).unwrap();
         assert_eq!(holder.epoch, 2);
-        let again = |(_, row): (Holder, DailyRow)| DailyChange { number: row.number, name: DailyName::Told(row.key), counts: row.counts };
+        let again = |(_, row): (Holder, DailyRow)| DailyChange {
+            number: row.number,
+            name: DailyName::Told(row.key),
+            counts: row.counts,
+        };
         let rows = found.into_iter().map(again).collect();
         one(&ledger, DailyReport { holder, rows }).unwrap();
         assert_eq!(ledger.daily(&LedgerScope::Key("acme-1".into()), 0, 9).unwrap().len(), 2 * days);
@@ -221,7 +249,10 @@ fn each_row_of_an_older_version_keeps_its_own_counts() {
     // Neither the order of the names nor that of the counts is the other's.
     for number in 0..100_u32 {
         let (name, epoch) = (number * 37 % 100, number % 3);
-        let row = format!("VALUES (7, 's{name}', 'k{number}', 'gold', 'all', 'orders', 1, {epoch}, {}, {number}, x'', x'')", number % 7);
+        let row = format!(
+            "VALUES (7, 's{name}', 'k{number}', 'gold', 'all', 'orders', 1, {epoch}, {}, {number}, x'', x'')",
+            number % 7
+        );
         sql.execute(&format!("INSERT INTO daily {row}"), []).unwrap();
         // Some have lists, of different lengths, and their neighbours have none.
         let list = "0700000000000000".repeat(number as usize % 3);
@@ -233,9 +264,15 @@ fn each_row_of_an_older_version_keeps_its_own_counts() {
     for (holder, row) in found {
         let number: u32 = row.key.key[1..].parse().unwrap();
         let subscriber = format!("s{}", number * 37 % 100);
-        assert_eq!((holder.epoch, &*row.key.subscriber, row.counts.admitted), (number % 3, &*subscriber, number.into()));
+        assert_eq!(
+            (holder.epoch, &*row.key.subscriber, row.counts.admitted),
+            (number % 3, &*subscriber, number.into())
+        );
         let lists = number as usize % 3;
-        assert_eq!((row.counts.refused, row.counts.responses), (vec![7; lists], vec![7; 2 * lists]));
+        assert_eq!(
+            (row.counts.refused, row.counts.responses),
+            (vec![7; lists], vec![7; 2 * lists])
+        );
     }
 }
 
@@ -243,7 +280,11 @@ fn each_row_of_an_older_version_keeps_its_own_counts() {
 fn with_days(folder: &TempDir, numbers: u64) -> (SqliteLedger, Holder) {
     let ledger = SqliteLedger::open(folder.path()).unwrap();
     let holder = ledger.join(1).unwrap();
-    one(&ledger, DailyReport { holder, rows: (0..numbers).map(|number| day_of(5, number, 1)).collect() }).unwrap();
+    one(
+        &ledger,
+        DailyReport { holder, rows: (0..numbers).map(|number| day_of(5, number, 1)).collect() },
+    )
+    .unwrap();
     (ledger, holder)
 }
 
@@ -251,47 +292,85 @@ fn day_of(day: u64, number: u64, admitted: u64) -> DailyChange {
     let key = format!("key-{number}").into();
     let [subscriber, plan, entitlement, target] = ["acme", "gold", "all", "orders"].map(Into::into);
     let name = DailyName::Told(DailyKey { day, subscriber, key, plan, entitlement, target });
-    DailyChange { number, name, counts: DailyCounts { admitted, refused: vec![admitted], responses: vec![] } }
+    DailyChange {
+        number,
+        name,
+        counts: DailyCounts { admitted, refused: vec![admitted], responses: vec![] },
+    }
 }
 
 #[test]
 fn a_page_of_days_that_cannot_be_read_is_named_and_holds_up_no_lease() {
-    for damage in ["admitted = x'0100000000000000'", "admitted = x'01'", "others = x'ff'", "others = x'0500000000000000'", "present = 1"] {
+    for damage in [
+        "admitted = x'0100000000000000'",
+        "admitted = x'01'",
+        "others = x'ff'",
+        "others = x'0500000000000000'",
+        "present = 1",
+    ] {
         let folder = TempDir::new().unwrap();
         let (ledger, holder) = with_days(&folder, 70);
         let sql = Connection::open(file(&folder)).unwrap();
-        assert_eq!(sql.execute(&format!("UPDATE daily_pages SET {damage} WHERE page = 0"), []).unwrap(), 1);
-        assert!(ledger.daily(&LedgerScope::All, 0, 9).is_err(), "{damage}: nothing that is there is left out without a word");
+        assert_eq!(
+            sql.execute(&format!("UPDATE daily_pages SET {damage} WHERE page = 0"), []).unwrap(),
+            1
+        );
+        assert!(
+            ledger.daily(&LedgerScope::All, 0, 9).is_err(),
+            "{damage}: nothing that is there is left out without a word"
+        );
         // What is changed next begins the page anew, beside a lease.
         let change = DailyChange { name: DailyName::Known { day: 5 }, ..day_of(5, 3, 9) };
-        let both = [Operation::Lease(lease(holder, 50)), Operation::Daily(DailyReport { holder, rows: vec![change] })];
+        let both = [
+            Operation::Lease(lease(holder, 50)),
+            Operation::Daily(DailyReport { holder, rows: vec![change] }),
+        ];
         ledger.commit(&both).unwrap();
         let found = ledger.daily(&LedgerScope::All, 0, 9).unwrap();
-        let counts: Vec<_> = found.iter().map(|(_, row)| (row.number, row.counts.admitted)).collect();
+        let counts: Vec<_> =
+            found.iter().map(|(_, row)| (row.number, row.counts.admitted)).collect();
         let rest = (64..70).map(|number| (number, 1));
         assert_eq!(counts, [(3, 9)].into_iter().chain(rest).collect::<Vec<_>>(), "{damage}");
         let mistakes = self::mistakes(&file(&folder));
         assert_eq!(mistakes, ["63 rows of daily usage have no counts"], "{damage}");
         // And goes on with it, of what has a name.
-        let change = |number| DailyChange { name: DailyName::Known { day: 5 }, ..day_of(5, number, 9) };
+        let change =
+            |number| DailyChange { name: DailyName::Known { day: 5 }, ..day_of(5, number, 9) };
         let rows = vec![change(4), change(63), change(70)];
         ledger.commit(&[Operation::Daily(DailyReport { holder, rows })]).unwrap();
         let found = ledger.daily(&LedgerScope::All, 0, 9).unwrap();
-        let counts: Vec<_> = found.iter().map(|(_, row)| (row.number, row.counts.admitted)).collect();
+        let counts: Vec<_> =
+            found.iter().map(|(_, row)| (row.number, row.counts.admitted)).collect();
         let rest = (64..70).map(|number| (number, 1));
-        assert_eq!(counts, [(3, 9), (4, 9), (63, 9)].into_iter().chain(rest).collect::<Vec<_>>(), "{damage}");
+        assert_eq!(
+            counts,
+            [(3, 9), (4, 9), (63, 9)].into_iter().chain(rest).collect::<Vec<_>>(),
+            "{damage}"
+        );
     }
 }
 
 #[test]
 fn a_check_finds_pages_of_days_that_are_cut_off() {
-    for damage in ["admitted = x'0100000000000000'", "admitted = x'01'", "admitted = x''", "present = 1", "present = present | (1 << 63)"] {
+    for damage in [
+        "admitted = x'0100000000000000'",
+        "admitted = x'01'",
+        "admitted = x''",
+        "present = 1",
+        "present = present | (1 << 63)",
+    ] {
         let folder = TempDir::new().unwrap();
         drop(with_days(&folder, 40));
         assert_eq!(mistakes(&file(&folder)), Vec::<String>::new());
-        Connection::open(file(&folder)).unwrap().execute(&format!("UPDATE daily_pages SET {damage}"), []).unwrap();
+        Connection::open(file(&folder))
+            .unwrap()
+            .execute(&format!("UPDATE daily_pages SET {damage}"), [])
+            .unwrap();
         let mistakes = self::mistakes(&file(&folder));
-        assert!(mistakes.contains(&"1 pages of daily usage are cut off".to_owned()), "{damage}: {mistakes:?}");
+        assert!(
+            mistakes.contains(&"1 pages of daily usage are cut off".to_owned()),
+            "{damage}: {mistakes:?}"
+        );
     }
 }
 
@@ -349,9 +428,13 @@ fn a_file_with_wrong_pages_is_found_by_a_check_and_by_use() {
     drop(open);
     match sqlite::check(&file(&folder)) {
         Ok(found) => assert!(!found.mistakes.is_empty()),
-        Err(wrong) => assert!(matches!(wrong, LedgerError::Damaged { .. } | LedgerError::Row { .. }), "{wrong}"),
+        Err(wrong) => assert!(
+            matches!(wrong, LedgerError::Damaged { .. } | LedgerError::Row { .. }),
+            "{wrong}"
+        ),
     }
-    let found = SqliteLedger::open(folder.path()).and_then(|ledger| ledger.usage(&LedgerScope::All, 0, u64::MAX).map(drop));
+    let found = SqliteLedger::open(folder.path())
+        .and_then(|ledger| ledger.usage(&LedgerScope::All, 0, u64::MAX).map(drop));
     assert!(matches!(found, Err(LedgerError::Damaged { .. })), "{found:?}");
 }
 
@@ -365,7 +448,11 @@ fn a_full_disk_fails_the_commit_whole_and_the_next_one_works_when_there_is_room(
     let edit = CatalogEdit {
         expected: 0,
         revision: 1,
-        changes: vec![CatalogChange { kind: 1, id: "gold".into(), value: Some(vec![0; 1_000_000]) }],
+        changes: vec![CatalogChange {
+            kind: 1,
+            id: "gold".into(),
+            value: Some(vec![0; 1_000_000]),
+        }],
         once: None,
     };
     let both = [Operation::Lease(lease(holder, 50)), Operation::Edit(edit)];
@@ -410,7 +497,8 @@ fn what_was_answered_is_there_after_a_kill_whether_it_was_written_back_or_not() 
         }
         let left = as_killed(&folder);
         // A commit that was cut short behind it.
-        let mut log = OpenOptions::new().append(true).open(left.path().join("ledger.sqlite-wal")).unwrap();
+        let mut log =
+            OpenOptions::new().append(true).open(left.path().join("ledger.sqlite-wal")).unwrap();
         log.write_all(&[0x5a; 3_000]).unwrap();
         let found = SqliteLedger::open(left.path()).unwrap();
         assert_eq!(charged(&found), want);
@@ -440,7 +528,10 @@ fn the_log_starts_again_when_it_was_written_back_while_commits_went_on() {
     let ledger = SqliteLedger::open(folder.path()).unwrap();
     let log = || fs::metadata(folder.path().join("ledger.sqlite-wal")).unwrap().len();
     let holder = ledger.join(1).unwrap();
-    let named = |number| LeaseRequest { counter: Counter::Named(identity(&format!("s{}", number % 50))), ..lease(holder, number / 50) };
+    let named = |number| LeaseRequest {
+        counter: Counter::Named(identity(&format!("s{}", number % 50))),
+        ..lease(holder, number / 50)
+    };
     let (rounds, commits) = (20u64, 100u64);
     let mut longest = 0;
     for round in 0..rounds {
@@ -475,8 +566,13 @@ fn a_backup_is_a_whole_ledger_of_one_moment_while_others_write() {
         while !copying.is_finished() {
             want += 1;
             // Two leases of one transaction: a copy has both or none.
-            let other = LeaseRequest { counter: Counter::Named(identity("umbrella")), ..lease(holder, want) };
-            ledger.commit(&[Operation::Lease(lease(holder, want)), Operation::Lease(other)]).unwrap();
+            let other = LeaseRequest {
+                counter: Counter::Named(identity("umbrella")),
+                ..lease(holder, want)
+            };
+            ledger
+                .commit(&[Operation::Lease(lease(holder, want)), Operation::Lease(other)])
+                .unwrap();
         }
         copying.join().unwrap().unwrap();
     });
@@ -487,7 +583,9 @@ fn a_backup_is_a_whole_ledger_of_one_moment_while_others_write() {
     assert_eq!(copied.secrets().unwrap(), ledger.secrets().unwrap());
     assert_eq!((charged(&copied) - 1_500) % 2, 0);
     drop(copied);
-    assert!(sqlite::backup(&file(&folder), &copy).unwrap_err().to_string().contains("exists already"));
+    assert!(
+        sqlite::backup(&file(&folder), &copy).unwrap_err().to_string().contains("exists already")
+    );
 }
 
 #[test]
@@ -495,7 +593,10 @@ fn a_backup_that_cannot_be_written_leaves_nothing() {
     let folder = filled(1);
     let nowhere = folder.path().join("no/such/folder");
     assert!(matches!(sqlite::backup(&file(&folder), &nowhere), Err(LedgerError::Io { .. })));
-    assert!(matches!(sqlite::backup(&folder.path().join("none"), &folder.path().join("copy")), Err(LedgerError::Io { .. })));
+    assert!(matches!(
+        sqlite::backup(&folder.path().join("none"), &folder.path().join("copy")),
+        Err(LedgerError::Io { .. })
+    ));
     assert!(!folder.path().join("copy").exists());
 }
 

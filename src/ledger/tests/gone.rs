@@ -45,10 +45,14 @@ const HARMS: [Harm; 7] = [
         let file = OpenOptions::new().write(true).open(folder.join(WAL)).unwrap();
         file.set_len(file.metadata().unwrap().len() / 2).unwrap();
     }),
-    ("the log is empty", |folder| OpenOptions::new().write(true).open(folder.join(WAL)).unwrap().set_len(0).unwrap()),
+    ("the log is empty", |folder| {
+        OpenOptions::new().write(true).open(folder.join(WAL)).unwrap().set_len(0).unwrap()
+    }),
     ("the log is gone", |folder| fs::remove_file(folder.join(WAL)).unwrap()),
     ("a bit of the head of the log is turned", |folder| turn(&folder.join(WAL), 40)),
-    ("a bit in the middle of the log is turned", |folder| turn(&folder.join(WAL), 32 + 30 * 4_120 + 500)),
+    ("a bit in the middle of the log is turned", |folder| {
+        turn(&folder.join(WAL), 32 + 30 * 4_120 + 500)
+    }),
     ("the file is gone", |folder| {
         fs::remove_file(folder.join("ledger.sqlite")).unwrap();
         fs::remove_file(folder.join(WAL)).unwrap();
@@ -66,7 +70,11 @@ fn turn(path: &Path, at: u64) {
 fn what_was_committed_and_is_missing_is_told_and_served_only_when_it_is_accepted() {
     let (folder, ledger) = working();
     let whole = killed(folder.path());
-    assert_eq!(charged(&SqliteLedger::open(whole.path()).unwrap()), 60, "a kill alone loses nothing");
+    assert_eq!(
+        charged(&SqliteLedger::open(whole.path()).unwrap()),
+        60,
+        "a kill alone loses nothing"
+    );
     for (what, harm) in HARMS {
         let left = killed(folder.path());
         harm(left.path());
@@ -86,7 +94,10 @@ fn what_was_committed_and_is_missing_is_told_and_served_only_when_it_is_accepted
         sqlite::accept(left.path()).unwrap();
         let opened = SqliteLedger::open(left.path()).unwrap();
         assert!(charged(&opened) < 60, "{what}");
-        assert!(opened.join(1).unwrap().epoch > 1, "{what}: an epoch that was given is not given again");
+        assert!(
+            opened.join(1).unwrap().epoch > 1,
+            "{what}: an epoch that was given is not given again"
+        );
         one(&opened, lease(Holder { id: 1, epoch: 2 }, 1)).unwrap().unwrap();
         drop(opened);
         SqliteLedger::open(left.path()).unwrap();
@@ -185,7 +196,10 @@ fn nothing_is_committed_to_a_file_that_was_cut_short() {
         fs::write(&path, &whole[..bytes]).unwrap();
         ledger.look();
         let concern = ledger.concern().unwrap();
-        assert!(concern.contains(&format!("it was cut to {bytes} of its {} bytes", whole.len())), "{concern}");
+        assert!(
+            concern.contains(&format!("it was cut to {bytes} of its {} bytes", whole.len())),
+            "{concern}"
+        );
         let refused = one(&ledger, lease(Holder { id: 1, epoch: 1 }, 61)).unwrap_err();
         assert!(matches!(refused, LedgerError::Gone { .. }), "{refused}");
         fs::write(&path, &whole).unwrap();
@@ -234,7 +248,10 @@ fn the_lock_is_of_the_ledger_and_not_of_a_name() {
     };
     fs::remove_file(folder.path().join("ledger.lock")).unwrap();
     in_use(folder.path());
-    for link in [|from: &Path, to: &Path| symlink(from, to), |from: &Path, to: &Path| fs::hard_link(from, to)] {
+    for link in [
+        |from: &Path, to: &Path| symlink(from, to),
+        |from: &Path, to: &Path| fs::hard_link(from, to),
+    ] {
         let other = TempDir::new().unwrap();
         link(&folder.path().join(sqlite::FILE), &other.path().join(sqlite::FILE)).unwrap();
         in_use(other.path());

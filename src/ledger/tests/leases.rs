@@ -60,7 +60,14 @@ fn what_is_given_back_can_be_leased_again(bench: &Bench) {
     let lease_one = leased(bench, lease(one, 100));
     assert_eq!(leased(bench, lease(two, 10)).leased, 0);
     let given = bench.one(back(&lease_one, one, 30));
-    assert_eq!(given, GivenBack { returned: 70, leased: 30, balance: Balance { charged: 30, granted: 0, others: 0 } });
+    assert_eq!(
+        given,
+        GivenBack {
+            returned: 70,
+            leased: 30,
+            balance: Balance { charged: 30, granted: 0, others: 0 }
+        }
+    );
     assert_eq!(leased(bench, lease(two, 100)).leased, 70);
 }
 
@@ -93,7 +100,10 @@ fn holders_share_one_limit(bench: &Bench) {
     let (one, two) = (bench.join(1), bench.join(2));
     assert_eq!(leased(bench, lease(one, 60)).leased, 60);
     let lease_two = leased(bench, lease(two, 60));
-    assert_eq!((lease_two.leased, lease_two.balance), (40, Balance { charged: 100, granted: 0, others: 60 }));
+    assert_eq!(
+        (lease_two.leased, lease_two.balance),
+        (40, Balance { charged: 100, granted: 0, others: 60 })
+    );
 }
 
 fn epochs_of_one_holder_have_leases_of_their_own(bench: &Bench) {
@@ -102,7 +112,10 @@ fn epochs_of_one_holder_have_leases_of_their_own(bench: &Bench) {
     let second = bench.join(1);
     assert_eq!((first.epoch, second.epoch), (1, 2));
     let lease = leased(bench, lease(second, 10));
-    assert_eq!((lease.leased, lease.balance), (10, Balance { charged: 20, granted: 0, others: 10 }));
+    assert_eq!(
+        (lease.leased, lease.balance),
+        (10, Balance { charged: 20, granted: 0, others: 10 })
+    );
 }
 
 fn a_lease_that_may_pass_the_limit_does(bench: &Bench) {
@@ -142,7 +155,10 @@ fn a_number_that_was_never_given_is_refused(bench: &Bench) {
     let unknown = LeaseRequest { counter: Counter::Known(CounterId(9)), ..lease(holder, 1) };
     assert_eq!(bench.one(unknown), Err(Refused::UnknownCounter));
     let known = leased(bench, lease(holder, 1)).counter;
-    assert_eq!(leased(bench, LeaseRequest { counter: Counter::Known(known), ..lease(holder, 2) }).leased, 2);
+    assert_eq!(
+        leased(bench, LeaseRequest { counter: Counter::Known(known), ..lease(holder, 2) }).leased,
+        2
+    );
 }
 
 fn names_that_differ_in_anything_have_numbers_of_their_own(bench: &Bench) {
@@ -166,7 +182,10 @@ fn names_that_differ_in_anything_have_numbers_of_their_own(bench: &Bench) {
     ];
     for round in 0..2 {
         for (number, name) in (1..).zip(&names) {
-            let lease = leased(bench, LeaseRequest { counter: Counter::Named(name.clone()), ..lease(holder, 1) });
+            let lease = leased(
+                bench,
+                LeaseRequest { counter: Counter::Named(name.clone()), ..lease(holder, 1) },
+            );
             assert_eq!(lease.counter, CounterId(number), "round {round}: {name:?}");
         }
     }
@@ -180,22 +199,40 @@ fn count_rules_keep_their_numbers(bench: &Bench) {
     let holder = bench.join(1);
     let rules = [[1; 8], [2; 8], [u64::MAX; 8]];
     for (want, rule) in [(1, 0), (2, 1), (3, 2), (4, 0), (5, 1)] {
-        assert_eq!(leased(bench, LeaseRequest { count_rule: rules[usize::from(rule)], ..lease(holder, want) }).rule, rule);
+        assert_eq!(
+            leased(
+                bench,
+                LeaseRequest { count_rule: rules[usize::from(rule)], ..lease(holder, want) }
+            )
+            .rule,
+            rule
+        );
     }
-    assert_eq!(bench.ledger.load_count_rules().unwrap(), [(0, rules[0]), (1, rules[1]), (2, rules[2])]);
+    assert_eq!(
+        bench.ledger.load_count_rules().unwrap(),
+        [(0, rules[0]), (1, rules[1]), (2, rules[2])]
+    );
 }
 
 fn as_many_count_rules_as_a_receipt_can_name_are_numbered(bench: &Bench) {
     let holder = bench.join(1);
     let with = |rule: u64| LeaseRequest { count_rule: [rule; 8], ..lease(holder, 1) };
-    let all: Vec<_> = (0..u64::from(MAX_COUNT_RULES)).map(|rule| Operation::Lease(with(rule))).collect();
+    let all: Vec<_> =
+        (0..u64::from(MAX_COUNT_RULES)).map(|rule| Operation::Lease(with(rule))).collect();
     let last = bench.ledger.commit(&all).unwrap().pop();
-    assert!(matches!(last, Some(Answer::Lease(Ok(lease))) if lease.rule == MAX_COUNT_RULES - 1), "{last:?}");
+    assert!(
+        matches!(last, Some(Answer::Lease(Ok(lease))) if lease.rule == MAX_COUNT_RULES - 1),
+        "{last:?}"
+    );
     let many = u64::from(MAX_COUNT_RULES);
     let before = bench.row();
     assert_eq!(bench.one(LeaseRequest { want: 50, ..with(many) }), Err(Refused::TooManyCountRules));
     assert_eq!(bench.row(), before);
-    assert_eq!(leased(bench, LeaseRequest { want: 2, ..with(many - 1) }).leased, 2, "those that have a number go on");
+    assert_eq!(
+        leased(bench, LeaseRequest { want: 2, ..with(many - 1) }).leased,
+        2,
+        "those that have a number go on"
+    );
 }
 
 fn periods_are_counted_apart(bench: &Bench) {
@@ -210,12 +247,25 @@ fn amounts_beyond_any_counter_stand_for_the_greatest(bench: &Bench) {
     let holder = bench.join(1);
     let lease = leased(bench, LeaseRequest { limit: u64::MAX, ..lease(holder, u64::MAX) });
     assert_eq!((lease.leased, lease.balance.charged), (balance::MAX_UNITS, balance::MAX_UNITS));
-    let charge = ChargeRequest { counter: Counter::Known(lease.counter), period: DAY, units: u64::MAX, now_s: NOON, once: None };
+    let charge = ChargeRequest {
+        counter: Counter::Known(lease.counter),
+        period: DAY,
+        units: u64::MAX,
+        now_s: NOON,
+        once: None,
+    };
     assert_eq!(bench.one(charge).unwrap().charged, balance::MAX_UNITS);
 }
 
 fn grant(change: Grant) -> GrantRequest {
-    GrantRequest { counter: Counter::Named(identity("acme")), period: DAY, change, limit: 100, now_s: NOON, once: None }
+    GrantRequest {
+        counter: Counter::Named(identity("acme")),
+        period: DAY,
+        change,
+        limit: 100,
+        now_s: NOON,
+        once: None,
+    }
 }
 
 fn grants_are_leased_after_the_limit(bench: &Bench) {
@@ -245,23 +295,44 @@ fn set_remaining_and_reset_count_what_is_charged(bench: &Bench) {
 
 fn a_charge_passes_the_limit(bench: &Bench) {
     let holder = bench.join(1);
-    let charge = ChargeRequest { counter: Counter::Named(identity("acme")), period: DAY, units: 70, now_s: NOON, once: None };
+    let charge = ChargeRequest {
+        counter: Counter::Named(identity("acme")),
+        period: DAY,
+        units: 70,
+        now_s: NOON,
+        once: None,
+    };
     assert_eq!(bench.one(charge.clone()).unwrap().charged, 70);
     assert_eq!(bench.one(charge).unwrap().charged, 140);
     assert_eq!(leased(bench, lease(holder, 1)).leased, 0);
 }
 
 fn a_charge_of_an_unknown_number_is_refused(bench: &Bench) {
-    let charge = ChargeRequest { counter: Counter::Known(CounterId(1)), period: DAY, units: 1, now_s: NOON, once: None };
+    let charge = ChargeRequest {
+        counter: Counter::Known(CounterId(1)),
+        period: DAY,
+        units: 1,
+        now_s: NOON,
+        once: None,
+    };
     assert_eq!(bench.one(charge), Err(Refused::UnknownCounter));
 }
 
 fn one_commit_answers_in_the_order_of_its_operations(bench: &Bench) {
     let (one, two) = (bench.join(1), bench.join(2));
-    let give_back = GiveBack { counter: CounterId(1), period_start_s: DAY.start_s, holder: one, spent: 20 };
-    let operations = [Operation::Lease(lease(one, 100)), Operation::GiveBack(give_back), Operation::Lease(lease(two, 100))];
+    let give_back =
+        GiveBack { counter: CounterId(1), period_start_s: DAY.start_s, holder: one, spent: 20 };
+    let operations = [
+        Operation::Lease(lease(one, 100)),
+        Operation::GiveBack(give_back),
+        Operation::Lease(lease(two, 100)),
+    ];
     let answers = bench.ledger.commit(&operations).unwrap();
-    let [Answer::Lease(Ok(first)), Answer::GiveBack(given), Answer::Lease(Ok(second))] = &answers[..] else { panic!("{answers:?}") };
+    let [Answer::Lease(Ok(first)), Answer::GiveBack(given), Answer::Lease(Ok(second))] =
+        &answers[..]
+    else {
+        panic!("{answers:?}")
+    };
     assert_eq!((first.leased, given.returned, second.leased), (100, 80, 80));
 }
 
@@ -275,7 +346,10 @@ fn threads_of_two_holders_never_lease_more_than_limit_and_grants(bench: &Bench) 
                 scope.spawn(move || {
                     let mut spent = 0;
                     loop {
-                        let granted = one(ledger, LeaseRequest { spent, ..lease(holder, spent + 3) }).unwrap().unwrap();
+                        let granted =
+                            one(ledger, LeaseRequest { spent, ..lease(holder, spent + 3) })
+                                .unwrap()
+                                .unwrap();
                         if granted.leased == spent {
                             return spent;
                         }

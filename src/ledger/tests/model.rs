@@ -88,8 +88,16 @@ struct World {
 impl World {
     fn new(bench: Bench) -> Self {
         let holders = [bench.join(1), bench.join(2)];
-        let ids = [0, 1].map(|counter| bench.one(Self::request(holders[0], counter, 0, 0)).unwrap().counter);
-        Self { bench, holders, held: HashMap::new(), told: Default::default(), marks: HashSet::new(), ids }
+        let ids = [0, 1]
+            .map(|counter| bench.one(Self::request(holders[0], counter, 0, 0)).unwrap().counter);
+        Self {
+            bench,
+            holders,
+            held: HashMap::new(),
+            told: Default::default(),
+            marks: HashSet::new(),
+            ids,
+        }
     }
 
     fn request(holder: Holder, counter: usize, spent: u64, want: u64) -> LeaseRequest {
@@ -107,7 +115,9 @@ impl World {
 
     fn step(mut self, step: Step) -> Self {
         match step {
-            Step::Lease { holder, counter, spend, more } => self.lease(holder, counter, spend, more),
+            Step::Lease { holder, counter, spend, more } => {
+                self.lease(holder, counter, spend, more)
+            }
             Step::GiveBack { holder, counter, spend } => self.give_back(holder, counter, spend),
             Step::Refund { counter, seq } => self.refund(counter, seq),
             Step::Grant { counter, change } => self.grant(counter, change),
@@ -137,8 +147,12 @@ impl World {
 
     fn give_back(&mut self, holder: usize, counter: usize, spend: u64) {
         let held = self.spend(holder, counter, spend);
-        let give_back =
-            GiveBack { counter: self.ids[counter], period_start_s: DAY.start_s, holder: self.holders[holder], spent: held.spent };
+        let give_back = GiveBack {
+            counter: self.ids[counter],
+            period_start_s: DAY.start_s,
+            holder: self.holders[holder],
+            spent: held.spent,
+        };
         for expected in [held.leased - held.spent, 0] {
             assert_eq!(self.bench.one(give_back).returned, expected);
         }
@@ -155,7 +169,8 @@ impl World {
         if fresh && self.told[counter].admitted == self.told[counter].refunded {
             return;
         }
-        let settled = self.bench.one(settle(Holder { id: 1, epoch: 1 }, seq, &[(self.ids[counter], -1)]));
+        let settled =
+            self.bench.one(settle(Holder { id: 1, epoch: 1 }, seq, &[(self.ids[counter], -1)]));
         assert_eq!(matches!(settled, Settled::Done(_)), fresh, "{settled:?}");
         if self.marks.insert(seq) {
             self.told[counter].refunded += 1;
@@ -163,12 +178,20 @@ impl World {
     }
 
     fn grant(&mut self, counter: usize, change: Grant) {
-        let request =
-            GrantRequest { counter: Counter::Known(self.ids[counter]), period: DAY, change, limit: LIMIT, now_s: NOON, once: None };
+        let request = GrantRequest {
+            counter: Counter::Known(self.ids[counter]),
+            period: DAY,
+            change,
+            limit: LIMIT,
+            now_s: NOON,
+            once: None,
+        };
         let told = &mut self.told[counter];
         told.granted = match change {
             Grant::Add(units) => told.granted + units.cast_signed(),
-            Grant::SetRemaining(units) => (told.charged() + units).cast_signed() - LIMIT.cast_signed(),
+            Grant::SetRemaining(units) => {
+                (told.charged() + units).cast_signed() - LIMIT.cast_signed()
+            }
             Grant::Reset => told.charged().cast_signed(),
         };
         assert_eq!(self.bench.one(request).unwrap().balance.unwrap().granted, told.granted);
@@ -182,7 +205,10 @@ impl World {
             assert!(row.charged <= told.allowed(), "{row:?}");
             assert!(told.admitted - told.refunded <= told.allowed(), "{told:?}");
             let unspent = |living: bool| {
-                let shares = told.shares.iter().filter(|(holder, _)| self.holders.contains(holder) == living);
+                let shares = told
+                    .shares
+                    .iter()
+                    .filter(|(holder, _)| self.holders.contains(holder) == living);
                 shares.map(|(_, share)| share.leased - share.spent).sum::<u64>()
             };
             assert_eq!((row.held, row.lost), (unspent(true), unspent(false)));

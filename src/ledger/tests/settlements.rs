@@ -12,12 +12,17 @@ on_both![
 
 fn counter(bench: &Bench, subscriber: &str, want: u64) -> CounterId {
     let holder = Holder { id: 1, epoch: 1 };
-    bench.one(LeaseRequest { counter: Counter::Named(identity(subscriber)), ..lease(holder, want) }).unwrap().counter
+    bench
+        .one(LeaseRequest { counter: Counter::Named(identity(subscriber)), ..lease(holder, want) })
+        .unwrap()
+        .counter
 }
 
 fn done(settled: Settled) -> Vec<Option<u64>> {
     match settled {
-        Settled::Done(balances) => balances.into_iter().map(|balance| Some(balance?.charged)).collect(),
+        Settled::Done(balances) => {
+            balances.into_iter().map(|balance| Some(balance?.charged)).collect()
+        }
         other => panic!("{other:?}"),
     }
 }
@@ -47,7 +52,11 @@ fn kinds_holders_epochs_shards_and_numbers_are_marked_apart(bench: &Bench) {
         Mark { seq: 1 + (1 << 40), ..base.mark },
     ];
     for (number, &mark) in (1..).zip(&marks) {
-        assert_eq!(done(bench.one(Settle { mark, ..base.clone() })), [Some(100 - number)], "{mark:?}");
+        assert_eq!(
+            done(bench.one(Settle { mark, ..base.clone() })),
+            [Some(100 - number)],
+            "{mark:?}"
+        );
     }
     for mark in marks {
         assert_eq!(bench.one(Settle { mark, ..base.clone() }), Settled::Duplicate, "{mark:?}");
@@ -69,7 +78,10 @@ fn a_correction_upward_passes_the_limit(bench: &Bench) {
 fn a_period_that_is_not_kept_is_told_apart(bench: &Bench) {
     let holder = bench.join(1);
     let id = counter(bench, "acme", 10);
-    assert_eq!(done(bench.one(settle(holder, 1, &[(CounterId(77), -1), (id, -1)]))), [None, Some(9)]);
+    assert_eq!(
+        done(bench.one(settle(holder, 1, &[(CounterId(77), -1), (id, -1)]))),
+        [None, Some(9)]
+    );
 }
 
 fn marks_of_one_transaction_are_seen_in_it(bench: &Bench) {
@@ -79,7 +91,11 @@ fn marks_of_one_transaction_are_seen_in_it(bench: &Bench) {
     let answers = bench.ledger.commit(&twice).unwrap();
     assert!(matches!(
         answers[..],
-        [Answer::Settle(Settled::Done(_)), Answer::Settle(Settled::Done(_)), Answer::Settle(Settled::Duplicate)]
+        [
+            Answer::Settle(Settled::Done(_)),
+            Answer::Settle(Settled::Done(_)),
+            Answer::Settle(Settled::Duplicate)
+        ]
     ));
     assert_eq!(bench.row().charged, 8);
 }
@@ -110,12 +126,19 @@ fn a_storm_of_corrections_costs_bits() {
     let holder = bench.join(1);
     let id = counter(&bench, "acme", 100);
     for batch in 0..16u64 {
-        let storm: Vec<_> = (batch * 4096..(batch + 1) * 4096).map(|seq| Operation::Settle(settle(holder, seq, &[(id, 0)]))).collect();
+        let storm: Vec<_> = (batch * 4096..(batch + 1) * 4096)
+            .map(|seq| Operation::Settle(settle(holder, seq, &[(id, 0)])))
+            .collect();
         bench.ledger.commit(&storm).unwrap();
     }
-    let ledger = rusqlite::Connection::open(bench.folder.as_ref().unwrap().path().join(sqlite::FILE)).unwrap();
-    let (rows, bytes): (i64, i64) =
-        ledger.query_row("SELECT count(*), sum(length(bits)) FROM marks", [], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+    let ledger =
+        rusqlite::Connection::open(bench.folder.as_ref().unwrap().path().join(sqlite::FILE))
+            .unwrap();
+    let (rows, bytes): (i64, i64) = ledger
+        .query_row("SELECT count(*), sum(length(bits)) FROM marks", [], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })
+        .unwrap();
     assert_eq!(rows, 1);
     assert!(bytes < 8_500, "{bytes} bytes for 65,536 marks");
 }

@@ -16,11 +16,17 @@ fn broken() -> LedgerError {
 }
 
 /// Submits leases of 1, 2, … units; the answers come out of the receiver.
-fn submit(thread: &LedgerThread, holder: Holder, wants: std::ops::RangeInclusive<u64>) -> Receiver<Result<u64, LedgerError>> {
+fn submit(
+    thread: &LedgerThread,
+    holder: Holder,
+    wants: std::ops::RangeInclusive<u64>,
+) -> Receiver<Result<u64, LedgerError>> {
     let (tell, told) = channel();
     for want in wants {
         let tell = tell.clone();
-        thread.submit(lease(holder, want), move |done| tell.send(done.map(|lease| lease.unwrap().leased)).unwrap());
+        thread.submit(lease(holder, want), move |done| {
+            tell.send(done.map(|lease| lease.unwrap().leased)).unwrap()
+        });
     }
     told
 }
@@ -40,7 +46,9 @@ fn what_waits_is_done_before_the_thread_ends(bench: &Bench) {
 }
 
 /// A thread whose first commit waits until the sender says so.
-fn gated(plan: impl Fn(u64) -> Fault + Send + 'static) -> (std::sync::mpsc::Sender<()>, Arc<FaultyLedger>, LedgerThread) {
+fn gated(
+    plan: impl Fn(u64) -> Fault + Send + 'static,
+) -> (std::sync::mpsc::Sender<()>, Arc<FaultyLedger>, LedgerThread) {
     let (open, gate) = channel();
     let mut gate = Some(gate);
     let ledger = FaultyLedger::new(Bench::memory().ledger, move |number| match gate.take() {
@@ -66,7 +74,10 @@ fn all_that_waits_is_committed_together() {
     assert_eq!(first.iter().chain(rest.iter()).count(), 50);
     assert_eq!(ledger.commits(), 2);
     let status = thread.status();
-    assert_eq!((status.operations, status.commits, status.failures, status.waiting, status.failing), (50, 2, 0, 0, None));
+    assert_eq!(
+        (status.operations, status.commits, status.failures, status.waiting, status.failing),
+        (50, 2, 0, 0, None)
+    );
 }
 
 #[test]
@@ -87,7 +98,8 @@ fn a_full_queue_answers_at_once() {
 
 #[test]
 fn a_failed_commit_is_told_to_all_of_it_and_the_next_one_works() {
-    let (open, ledger, thread) = gated(|number| if number == 2 { Fault::Before(broken()) } else { Fault::None });
+    let (open, ledger, thread) =
+        gated(|number| if number == 2 { Fault::Before(broken()) } else { Fault::None });
     let holder = ledger.join(1).unwrap();
     let first = submit(&thread, holder, 1..=1);
     while ledger.commits() == 0 {
@@ -95,7 +107,10 @@ fn a_failed_commit_is_told_to_all_of_it_and_the_next_one_works() {
     }
     let failed = submit(&thread, holder, 2..=10);
     open.send(()).unwrap();
-    assert_eq!(first.iter().chain(failed.iter()).collect::<Vec<_>>(), [vec![Ok(1)], vec![Err(broken()); 9]].concat());
+    assert_eq!(
+        first.iter().chain(failed.iter()).collect::<Vec<_>>(),
+        [vec![Ok(1)], vec![Err(broken()); 9]].concat()
+    );
     assert_eq!((thread.status().failures, thread.status().failing), (1, Some(broken())));
     assert_eq!(thread.call(lease(holder, 2)).unwrap().unwrap().leased, 2);
     assert_eq!((thread.status().failures, thread.status().failing), (1, None));
@@ -112,7 +127,9 @@ fn a_panic_of_one_callback_harms_nobody_else() {
 
 #[test]
 fn a_panic_of_the_ledger_is_a_failure() {
-    let ledger = FaultyLedger::new(Bench::memory().ledger, |number| if number == 1 { panic!("on purpose") } else { Fault::None });
+    let ledger = FaultyLedger::new(Bench::memory().ledger, |number| {
+        if number == 1 { panic!("on purpose") } else { Fault::None }
+    });
     let thread = start(Arc::new(ledger));
     let holder = Holder { id: 1, epoch: 1 };
     assert_eq!(thread.call(lease(holder, 2)).unwrap_err(), broken());
@@ -153,7 +170,10 @@ fn tidying_that_fails_is_a_state_of_its_own_and_commits_go_on() {
     // A commit that works does not hide it, and it does not make commits seem to fail.
     assert_eq!(thread.call(lease(holder, 2)).unwrap().unwrap().leased, 2);
     let status = thread.status();
-    assert_eq!((status.failing.clone(), status.failures, thread.is_failing(), status.tidying.is_some()), (None, 0, false, true));
+    assert_eq!(
+        (status.failing.clone(), status.failures, thread.is_failing(), status.tidying.is_some()),
+        (None, 0, false, true)
+    );
     assert!(status.says().unwrap().contains("is not tidied") && status.tidy_failures > 0);
     ledger.set_tidying(None);
     until(&thread, |status| status.tidying.is_none());
@@ -173,7 +193,9 @@ fn a_row_that_cannot_be_read_fails_the_operation_that_needs_it_and_no_other() {
 
     let (open, gate) = channel();
     let mut gate = Some(gate);
-    let ledger = Arc::new(FaultyLedger::new(Arc::new(file), move |_| gate.take().map_or(Fault::None, Fault::Wait)));
+    let ledger = Arc::new(FaultyLedger::new(Arc::new(file), move |_| {
+        gate.take().map_or(Fault::None, Fault::Wait)
+    }));
     let thread = start(ledger.clone());
     // All that follows the first waits together.
     let first = submit(&thread, holder, 9..=9);
@@ -184,20 +206,30 @@ fn a_row_that_cannot_be_read_fails_the_operation_that_needs_it_and_no_other() {
     let (tell, told) = channel();
     thread.submit(settle(holder, 2, &[(counter, -1)]), move |done| tell.send(done).unwrap());
     let after = submit(&thread, holder, 16..=25);
-    let elsewhere = Settle { mark: Mark { shard: 8, ..settle(holder, 2, &[]).mark }, ..settle(holder, 2, &[(counter, -1)]) };
+    let elsewhere = Settle {
+        mark: Mark { shard: 8, ..settle(holder, 2, &[]).mark },
+        ..settle(holder, 2, &[(counter, -1)])
+    };
     let (tell, other) = channel();
     thread.submit(elsewhere, move |done| tell.send(done.is_ok()).unwrap());
     open.send(()).unwrap();
 
-    assert_eq!(first.iter().chain(before.iter()).chain(after.iter()).collect::<Vec<_>>(), (9..=25).map(Ok).collect::<Vec<_>>());
+    assert_eq!(
+        first.iter().chain(before.iter()).chain(after.iter()).collect::<Vec<_>>(),
+        (9..=25).map(Ok).collect::<Vec<_>>()
+    );
     assert!(matches!(told.recv().unwrap(), Err(LedgerError::Row { .. })));
     assert!(other.recv().unwrap());
     let status = thread.status();
     assert_eq!((status.failing.clone(), status.failures, status.row_failures), (None, 0, 1));
     let said = status.says().unwrap();
     assert!(said.contains("a correction of the receipt 2 of shard 7, holder 1"), "{said}");
-    // Alone it does not make the ledger seem to fail either: nobody else is kept waiting or refused for it.
-    assert!(matches!(thread.call(settle(holder, 3, &[(counter, -1)])), Err(LedgerError::Row { .. })));
+    // Alone it does not make the ledger seem to fail either: nobody else is kept waiting or refused
+    // for it.
+    assert!(matches!(
+        thread.call(settle(holder, 3, &[(counter, -1)])),
+        Err(LedgerError::Row { .. })
+    ));
     assert!(!thread.is_failing());
     let row = ledger.usage(&LedgerScope::All, 0, u64::MAX).unwrap().remove(0);
     assert_eq!(row.charged, 25 - 2, "each that worked was done once");

@@ -34,7 +34,9 @@ fn a_time_that_is_believed_is_kept_whether_it_goes_on_or_back(bench: &Bench) {
     assert_eq!(known(), (Some(u64::MAX / 2), None), "nothing is believed by default");
 }
 
-fn a_period_that_a_wrong_clock_dropped_is_open_again_and_those_that_are_over_are_not(bench: &Bench) {
+fn a_period_that_a_wrong_clock_dropped_is_open_again_and_those_that_are_over_are_not(
+    bench: &Bench,
+) {
     let holder = bench.join(1);
     let yesterday = LedgerPeriod { start_s: 0, end_s: DAY.start_s };
     bench.one(LeaseRequest { period: yesterday, ..lease(holder, 10) }).unwrap();
@@ -73,7 +75,9 @@ fn a_holder_that_a_wrong_clock_saw_end_has_ended_by_now(bench: &Bench) {
     let names = vec![NumberedName { kind: NameKind::Key, number: 1, name: "acme-1".into() }];
     bench.one(NameReport { holder: first, names });
     bench.join(1);
-    let expire = |now_s, before_s| bench.one(Expire { now_s, names_ended_before_s: before_s, ..Expire::default() }).names;
+    let expire = |now_s, before_s| {
+        bench.one(Expire { now_s, names_ended_before_s: before_s, ..Expire::default() }).names
+    };
     assert_eq!(expire(None, 900_000), 0, "nobody says when");
     assert_eq!(expire(Some(900_000), 100), 0);
     assert_eq!(expire(Some(1_000), 1_000), 0, "it ended now, and not in a time to come");
@@ -96,6 +100,13 @@ fn a_ledger_of_an_older_program_tells_the_time_by_what_was_written_last() {
     let id = Id::from("a");
     let [subscriber, key, plan, entitlement, target] = [(); 5].map(|()| id.clone());
     let key = DailyKey { day: 1, subscriber, key, plan, entitlement, target };
-    bench.one(DailyReport { holder, rows: vec![DailyChange { number: 1, name: DailyName::Told(key), counts: DailyCounts::default() }] });
+    bench.one(DailyReport {
+        holder,
+        rows: vec![DailyChange {
+            number: 1,
+            name: DailyName::Told(key),
+            counts: DailyCounts::default(),
+        }],
+    });
     assert_eq!(seen(), Some(DAY.end_s), "a day may have been counted up to its end");
 }

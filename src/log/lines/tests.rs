@@ -37,15 +37,23 @@ fn text(took: &Mutex<Vec<u8>>) -> String {
 #[test]
 fn lines_are_written_whole_and_in_order_also_in_pieces_and_after_a_pipe_was_full() {
     let (lines, order, took) = told();
-    for order_of_one in
-        [Ok(2), Err(ErrorKind::WouldBlock.into()), Err(ErrorKind::Interrupted.into()), Err(ErrorKind::WouldBlock.into()), Ok(100), Ok(100)]
-    {
+    for order_of_one in [
+        Ok(2),
+        Err(ErrorKind::WouldBlock.into()),
+        Err(ErrorKind::Interrupted.into()),
+        Err(ErrorKind::WouldBlock.into()),
+        Ok(100),
+        Ok(100),
+    ] {
         order.send(order_of_one).unwrap();
     }
     lines.push(b"first\n");
     lines.push(b"second\n");
     assert!(lines.flush(PATIENCE));
-    assert_eq!((text(&took).as_str(), lines.lost(), lines.is_failing()), ("first\nsecond\n", 0, false));
+    assert_eq!(
+        (text(&took).as_str(), lines.lost(), lines.is_failing()),
+        ("first\nsecond\n", 0, false)
+    );
 }
 
 #[test]
@@ -58,10 +66,18 @@ fn a_line_that_cannot_be_written_is_lost_and_counted_and_the_next_begins_on_a_li
         lines.push(b"first\n");
         lines.push(b"second\n");
         assert!(lines.flush(PATIENCE));
-        assert_eq!((text(&took).as_str(), lines.lost(), lines.is_failing()), ("fir", 2, true), "{error}");
+        assert_eq!(
+            (text(&took).as_str(), lines.lost(), lines.is_failing()),
+            ("fir", 2, true),
+            "{error}"
+        );
         lines.push(b"third\n");
         assert!(lines.flush(PATIENCE));
-        assert_eq!((text(&took).as_str(), lines.lost(), lines.is_failing()), ("fir\nthird\n", 2, false), "{error}");
+        assert_eq!(
+            (text(&took).as_str(), lines.lost(), lines.is_failing()),
+            ("fir\nthird\n", 2, false),
+            "{error}"
+        );
     }
 }
 
@@ -84,7 +100,8 @@ fn a_writer_that_is_stuck_holds_nobody_up_and_takes_no_memory_without_bound() {
     lines.push(b"again\n");
     assert!(lines.flush(PATIENCE));
     assert!(text(&took).ends_with("xagain\n"));
-    // Lines without a byte take memory as well. The writer is stuck before them: writing nothing waits for nobody.
+    // Lines without a byte take memory as well. The writer is stuck before them: writing nothing
+    // waits for nobody.
     lines.push(b"stuck\n");
     (0..pushed * 10).for_each(|_| lines.push(b""));
     let more = usize::try_from(lines.lost()).unwrap() - lost;

@@ -15,23 +15,38 @@ struct Plain {
 
 impl Plain {
     fn composite(&self) -> String {
-        if self.value.is_empty() { self.key.to_owned() } else { format!("{}_{}", self.key, self.value) }
+        if self.value.is_empty() {
+            self.key.to_owned()
+        } else {
+            format!("{}_{}", self.key, self.value)
+        }
     }
 
     fn yaml(&self) -> String {
         let below: Vec<_> = self.below.iter().map(Self::yaml).collect();
-        let limit = if self.limited { ", rate_limit: {unit: day, requests_per_unit: 1}" } else { "" };
+        let limit =
+            if self.limited { ", rate_limit: {unit: day, requests_per_unit: 1}" } else { "" };
         let shares = if self.shares { ", share_threshold: true" } else { "" };
-        format!("{{key: '{}', value: '{}'{limit}{shares}, descriptors: [{}]}}", self.key, self.value, below.join(", "))
+        format!(
+            "{{key: '{}', value: '{}'{limit}{shares}, descriptors: [{}]}}",
+            self.key,
+            self.value,
+            below.join(", ")
+        )
     }
 }
 
-/// Goes over all descriptors of a level three times, as the rules are told. Gives the path, and what each level counts by.
+/// Goes over all descriptors of a level three times, as the rules are told. Gives the path, and
+/// what each level counts by.
 fn find(level: &[Plain], entries: &[(&[u8], &[u8])]) -> Option<(Vec<String>, Vec<Vec<u8>>)> {
     let (&(key, value), rest) = entries.split_first()?;
     let joined = [key, b"_", value].concat();
     let exact = level.iter().find(|plain| plain.composite().as_bytes() == joined);
-    let wildcard = || level.iter().find(|plain| plain.composite().contains('*') && fits(plain.composite().as_bytes(), &joined));
+    let wildcard = || {
+        level.iter().find(|plain| {
+            plain.composite().contains('*') && fits(plain.composite().as_bytes(), &joined)
+        })
+    };
     let default = || level.iter().find(|plain| plain.composite().as_bytes() == key);
     let found = exact.or_else(wildcard).or_else(default)?;
     let counted = if found.shares { found.composite().into_bytes() } else { joined };
@@ -49,21 +64,30 @@ fn fits(pattern: &[u8], text: &[u8]) -> bool {
     match pattern.split_first() {
         None => text.is_empty(),
         Some((b'*', rest)) => (0..=text.len()).any(|taken| fits(rest, &text[taken..])),
-        Some((byte, rest)) => text.split_first().is_some_and(|(first, text)| first == byte && fits(rest, text)),
+        Some((byte, rest)) => {
+            text.split_first().is_some_and(|(first, text)| first == byte && fits(rest, text))
+        }
     }
 }
 
 fn level(depth: u32) -> BoxedStrategy<Vec<Plain>> {
     let key = prop::sample::select(vec!["a", "b", "a_b", "a*", "*", "b*a"]);
-    let value = prop::sample::select(vec!["", "", "a", "b", "b_a", "*", "a*", "*b", "a*b", "*a*", "b*b*a"]);
-    let below = if depth == 0 { Just(Vec::new()).boxed() } else { prop_oneof![Just(Vec::new()), level(depth - 1)].boxed() };
-    let plain = (key, value, prop::bool::weighted(0.7), any::<bool>(), below).prop_map(|(key, value, limited, shares, below)| Plain {
-        key,
-        value,
-        limited,
-        shares: shares && (key.contains('*') || value.contains('*')),
-        below,
-    });
+    let value =
+        prop::sample::select(vec!["", "", "a", "b", "b_a", "*", "a*", "*b", "a*b", "*a*", "b*b*a"]);
+    let below = if depth == 0 {
+        Just(Vec::new()).boxed()
+    } else {
+        prop_oneof![Just(Vec::new()), level(depth - 1)].boxed()
+    };
+    let plain = (key, value, prop::bool::weighted(0.7), any::<bool>(), below).prop_map(
+        |(key, value, limited, shares, below)| Plain {
+            key,
+            value,
+            limited,
+            shares: shares && (key.contains('*') || value.contains('*')),
+            below,
+        },
+    );
     prop::collection::vec(plain, 0..6).prop_map(without_duplicates).boxed()
 }
 
@@ -74,7 +98,19 @@ fn without_duplicates(level: Vec<Plain>) -> Vec<Plain> {
 
 fn requests() -> impl Strategy<Value = Vec<Vec<(&'static [u8], &'static [u8])>>> {
     let key = prop::sample::select(vec![&b"a"[..], b"b", b"a_b", b"ab", b"a*", b"", b"\xFF"]);
-    let value = prop::sample::select(vec![&b""[..], b"a", b"b", b"ab", b"ba", b"b_a", b"a*", b"abba", b"bba", b"bab_a", b"a\xFFb"]);
+    let value = prop::sample::select(vec![
+        &b""[..],
+        b"a",
+        b"b",
+        b"ab",
+        b"ba",
+        b"b_a",
+        b"a*",
+        b"abba",
+        b"bba",
+        b"bab_a",
+        b"a\xFFb",
+    ]);
     prop::collection::vec(prop::collection::vec((key, value), 0..5), 20..60)
 }
 

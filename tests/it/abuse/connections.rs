@@ -21,7 +21,8 @@ const STREAM_CLOSED: u32 = 5;
 /// `ENHANCE_YOUR_CALM`.
 const CALM: u32 = 11;
 
-/// Sheds nothing: these floods are many calls at once for a debug build, and what is tried is what they cost.
+/// Sheds nothing: these floods are many calls at once for a debug build, and what is tried is what
+/// they cost.
 fn start(env: &[(&str, &str)]) -> Tollgate {
     let env: Vec<_> = env.iter().copied().chain([("TOLLGATE_GRPC_MAX_LAG_MS", "0")]).collect();
     Tollgate::start(&["--rules", RULES], &env)
@@ -46,9 +47,11 @@ impl Neighbour {
         let address = tollgate.grpc_addr();
         let (stopped, count) = (stop.clone(), answered.clone());
         let thread = thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
-                let mut client = RateLimitServiceClient::connect(format!("http://{address}")).await.unwrap();
+                let mut client =
+                    RateLimitServiceClient::connect(format!("http://{address}")).await.unwrap();
                 while !stopped.load(Ordering::SeqCst) {
                     let answer = client.should_rate_limit(request()).await.unwrap().into_inner();
                     assert_eq!(answer.overall_code, i32::from(Code::Ok));
@@ -62,7 +65,9 @@ impl Neighbour {
     /// Waits until so many further calls were answered.
     fn goes_on(&self, calls: u64) {
         let before = self.answered.load(Ordering::SeqCst);
-        until("answers for a neighbour", || (self.answered.load(Ordering::SeqCst) >= before + calls).then_some(()));
+        until("answers for a neighbour", || {
+            (self.answered.load(Ordering::SeqCst) >= before + calls).then_some(())
+        });
     }
 
     /// All its calls were answered.
@@ -74,7 +79,9 @@ impl Neighbour {
 }
 
 fn connections_fall_to(tollgate: &Tollgate, most: u64) {
-    until("connections that end", || (metric(tollgate, "tollgate_connections") <= most).then_some(()));
+    until("connections that end", || {
+        (metric(tollgate, "tollgate_connections") <= most).then_some(())
+    });
 }
 
 #[test]
@@ -91,7 +98,10 @@ fn who_reads_no_answers_has_as_many_calls_as_it_may_and_costs_their_answers() {
         // Room for no answer: all calls stay open.
         let mut deaf: Vec<Raw> = (0..clients).map(|_| Raw::open(tollgate.grpc_addr(), 0)).collect();
         for client in &mut deaf {
-            let calls: Vec<u8> = streams().take(asked).flat_map(|stream| call(stream, RATE_LIMIT, &message)).collect();
+            let calls: Vec<u8> = streams()
+                .take(asked)
+                .flat_map(|stream| call(stream, RATE_LIMIT, &message))
+                .collect();
             client.send(&calls).unwrap();
         }
         // They read now, which takes nothing off: the answers wait for room on their streams.
@@ -122,7 +132,8 @@ fn who_reads_no_answers_has_as_many_calls_as_it_may_and_costs_their_answers() {
         neighbour.end()
     );
     assert!(grown[0] < calls * 16 * 1024);
-    // What they had is there for the next ones, but for what the allocator leaves between: kept, it would be three times as much.
+    // What they had is there for the next ones, but for what the allocator leaves between: kept, it
+    // would be three times as much.
     assert!(grown[2] < grown[0] * 2, "{grown:?}");
 }
 
@@ -131,7 +142,11 @@ fn who_does_not_read_at_all_is_not_read_either_and_is_closed_where_pings_are_on(
     let _alone = ALONE.blocking_lock();
     const MOST: u64 = 64 << 20;
     for (pings, what) in [(false, "pings"), (false, "calls"), (true, "calls")] {
-        let tollgate = start(if pings { &[("TOLLGATE_GRPC_PING_MS", "500"), ("TOLLGATE_GRPC_KEEPALIVE_TIMEOUT_MS", "500")] } else { &[] });
+        let tollgate = start(if pings {
+            &[("TOLLGATE_GRPC_PING_MS", "500"), ("TOLLGATE_GRPC_KEEPALIVE_TIMEOUT_MS", "500")]
+        } else {
+            &[]
+        });
         let neighbour = Neighbour::of(&tollgate);
         neighbour.goes_on(20);
         let before = tollgate.resident_bytes();
@@ -141,10 +156,17 @@ fn who_does_not_read_at_all_is_not_read_either_and_is_closed_where_pings_are_on(
                 let mut client = Raw::open(tollgate.grpc_addr(), 65_535);
                 let bytes: Vec<u8> = match what {
                     "pings" => frame(PING, 0, 0, &[7; 8]).repeat(64),
-                    _ => streams().take(50_000).flat_map(|stream| call(stream, RATE_LIMIT, &message)).collect(),
+                    _ => streams()
+                        .take(50_000)
+                        .flat_map(|stream| call(stream, RATE_LIMIT, &message))
+                        .collect(),
                 };
                 thread::spawn(move || {
-                    let sent = if what == "pings" { client.flood(&bytes, MOST) } else { client.send_some(&bytes) };
+                    let sent = if what == "pings" {
+                        client.flood(&bytes, MOST)
+                    } else {
+                        client.send_some(&bytes)
+                    };
                     (client, sent)
                 })
             })
@@ -170,7 +192,8 @@ fn who_does_not_read_at_all_is_not_read_either_and_is_closed_where_pings_are_on(
 }
 
 #[test]
-fn who_writes_a_byte_now_and_then_is_answered_when_all_has_come_and_closed_before_it_speaks_http2() {
+fn who_writes_a_byte_now_and_then_is_answered_when_all_has_come_and_closed_before_it_speaks_http2()
+{
     let _alone = ALONE.blocking_lock();
     let tollgate = start(&[("TOLLGATE_GRPC_HANDSHAKE_TIMEOUT_MS", "300")]);
     let neighbour = Neighbour::of(&tollgate);
@@ -201,10 +224,16 @@ fn who_writes_a_byte_now_and_then_is_answered_when_all_has_come_and_closed_befor
             client
         })
         .collect();
-    until("all of them", || (metric(&tollgate, "tollgate_connections") >= clients + 2).then_some(()));
+    until("all of them", || {
+        (metric(&tollgate, "tollgate_connections") >= clients + 2).then_some(())
+    });
     neighbour.goes_on(100);
     let grown = tollgate.resident_bytes().saturating_sub(before);
-    println!("{clients} clients in the middle of headers or of a message: {} more, {} bytes each", mebibytes(grown), grown / clients);
+    println!(
+        "{clients} clients in the middle of headers or of a message: {} more, {} bytes each",
+        mebibytes(grown),
+        grown / clients
+    );
     assert!(grown < clients * 256 * 1024, "{}", mebibytes(grown));
     drop((stopped, slow));
     connections_fall_to(&tollgate, 1);
@@ -214,7 +243,8 @@ fn who_writes_a_byte_now_and_then_is_answered_when_all_has_come_and_closed_befor
 #[test]
 fn who_stops_in_the_middle_is_closed_where_pings_are_on() {
     let _alone = ALONE.blocking_lock();
-    let tollgate = start(&[("TOLLGATE_GRPC_PING_MS", "300"), ("TOLLGATE_GRPC_KEEPALIVE_TIMEOUT_MS", "300")]);
+    let tollgate =
+        start(&[("TOLLGATE_GRPC_PING_MS", "300"), ("TOLLGATE_GRPC_KEEPALIVE_TIMEOUT_MS", "300")]);
     let whole = call(1, RATE_LIMIT, &message(&request()));
     for sent in [0, 5, 50, whole.len() - 1] {
         let mut client = Raw::open(tollgate.grpc_addr(), 65_535);
@@ -236,14 +266,22 @@ fn headers_without_end_end_the_connection_and_large_ones_the_call() {
     let refused = client.until(|frame| frame.stream == 1);
     println!("17 KiB of headers: {refused:?}");
     client.send(&call(3, RATE_LIMIT, &message(&request()))).unwrap();
-    assert_eq!(client.until(|frame| frame.stream == 3 && frame.kind == DATA).flags & END_STREAM, 0, "the connection goes on");
+    assert_eq!(
+        client.until(|frame| frame.stream == 3 && frame.kind == DATA).flags & END_STREAM,
+        0,
+        "the connection goes on"
+    );
 
     let before = tollgate.resident_bytes();
     let mut client = Raw::open(tollgate.grpc_addr(), 65_535);
     client.send(&frame(HEADERS, 0, 1, &fields(RATE_LIMIT))).unwrap();
     let more = frame(CONTINUATION, 0, 1, &field("x", &"y".repeat(1_000)));
     let sent = client.flood(&more, 64 << 20);
-    println!("headers without end: {} taken, {} more", mebibytes(sent), mebibytes(tollgate.resident_bytes().saturating_sub(before)));
+    println!(
+        "headers without end: {} taken, {} more",
+        mebibytes(sent),
+        mebibytes(tollgate.resident_bytes().saturating_sub(before))
+    );
     assert!(sent < 64 << 20);
     client.wait_for_end();
     neighbour.goes_on(100);
@@ -260,7 +298,11 @@ fn calls_that_are_given_up_as_fast_as_they_are_made_are_bounded_too() {
     let calls = scaled(1_000_000) as usize;
     let mut client = Raw::open(tollgate.grpc_addr(), 65_535);
     let flood = streams().take(calls).flat_map(|stream| {
-        [frame(HEADERS, END_HEADERS, stream, &fields(RATE_LIMIT)), frame(RST_STREAM, 0, stream, &8_u32.to_be_bytes())].concat()
+        [
+            frame(HEADERS, END_HEADERS, stream, &fields(RATE_LIMIT)),
+            frame(RST_STREAM, 0, stream, &8_u32.to_be_bytes()),
+        ]
+        .concat()
     });
     let flood: Vec<u8> = flood.collect();
     let taken = client.send(&flood).is_ok();
@@ -269,7 +311,9 @@ fn calls_that_are_given_up_as_fast_as_they_are_made_are_bounded_too() {
     // All of them were taken, or it was told to calm down.
     let told = if taken {
         client.send(&frame(PING, 0, 0, &[1; 8])).ok();
-        client.frames().find(|frame| frame.kind == GOAWAY || (frame.kind == PING && frame.payload == [1; 8]))
+        client
+            .frames()
+            .find(|frame| frame.kind == GOAWAY || (frame.kind == PING && frame.payload == [1; 8]))
     } else {
         client.frames().find(|frame| frame.kind == GOAWAY)
     };

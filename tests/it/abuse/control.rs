@@ -1,4 +1,5 @@
-//! Frames that are no calls: who sends too many is told so and closed, who sends what clients send is not, and neighbours are served.
+//! Frames that are no calls: who sends too many is told so and closed, who sends what clients send
+//! is not, and neighbours are served.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -24,7 +25,10 @@ fn settings(window: u32) -> Vec<u8> {
 /// Streams that stay open, without a token where one is needed for nothing else.
 fn open_streams(count: usize) -> Vec<u8> {
     let path = "/tollgate.v1.DecisionService/CheckStream";
-    streams().take(count).flat_map(|stream| frame(HEADERS, END_HEADERS, stream, &fields(path))).collect()
+    streams()
+        .take(count)
+        .flat_map(|stream| frame(HEADERS, END_HEADERS, stream, &fields(path)))
+        .collect()
 }
 
 #[test]
@@ -49,28 +53,39 @@ fn who_sends_too_many_frames_that_are_no_calls_is_told_so_and_closed() {
         // The connection may be reset before that is read, as more comes.
         assert!(told.is_none_or(|told| told.error() == CALM), "{what}");
         sends.join().unwrap();
-        until("the count", || (metric(&tollgate, "tollgate_calmed_connections") == number as u64 + 1).then_some(()));
+        until("the count", || {
+            (metric(&tollgate, "tollgate_calmed_connections") == number as u64 + 1).then_some(())
+        });
     }
-    until("the end of all of them", || (metric(&tollgate, "tollgate_connections") == 0).then_some(()));
+    until("the end of all of them", || {
+        (metric(&tollgate, "tollgate_connections") == 0).then_some(())
+    });
 }
 
 #[test]
 fn what_clients_send_beside_their_calls_closes_nobody() {
     let _alone = ALONE.blocking_lock();
-    let tollgate = Tollgate::start(&["--rules", RULES], &[("TOLLGATE_GRPC_MAX_CONTROL_FRAMES", "100")]);
+    let tollgate =
+        Tollgate::start(&["--rules", RULES], &[("TOLLGATE_GRPC_MAX_CONTROL_FRAMES", "100")]);
     let mut client = Raw::open(tollgate.grpc_addr(), 65_535);
     let message = message(&request());
-    // For each call a ping, and room for its answer, on the connection and on its stream: far more in all than may be sent without calls.
+    // For each call a ping, and room for its answer, on the connection and on its stream: far more
+    // in all than may be sent without calls.
     for stream in streams().take(2_000) {
         client.send(&call(stream, RATE_LIMIT, &message)).unwrap();
-        let room = [frame(WINDOW_UPDATE, 0, 0, &[0, 0, 0, 50]), frame(WINDOW_UPDATE, 0, stream, &[0, 0, 0, 50])].concat();
+        let room = [
+            frame(WINDOW_UPDATE, 0, 0, &[0, 0, 0, 50]),
+            frame(WINDOW_UPDATE, 0, stream, &[0, 0, 0, 50]),
+        ]
+        .concat();
         client.send(&[room, frame(PING, 0, 0, &[1; 8])].concat()).unwrap();
         client.until(|frame| frame.kind == PING);
     }
     assert_eq!(metric(&tollgate, "tollgate_calmed_connections"), 0);
 }
 
-/// How long calls of a gateway take, one after the other: the one in the middle, and how many were answered.
+/// How long calls of a gateway take, one after the other: the one in the middle, and how many were
+/// answered.
 async fn calls(tollgate: &Tollgate) -> (Duration, usize) {
     let mut client = RateLimitServiceClient::new(connect(tollgate).await);
     let mut took = Vec::new();
@@ -102,8 +117,12 @@ async fn a_neighbour_is_served_while_others_send_what_is_no_call_over_many_strea
         })
         .collect();
     let beside = calls(&tollgate).await;
-    strangers.into_iter().for_each(|stranger| assert!(stranger.join().unwrap() < 64 << 20, "nobody was closed"));
-    println!("a neighbour's calls: {alone:?} alone, {beside:?} beside four connections that send settings");
+    strangers
+        .into_iter()
+        .for_each(|stranger| assert!(stranger.join().unwrap() < 64 << 20, "nobody was closed"));
+    println!(
+        "a neighbour's calls: {alone:?} alone, {beside:?} beside four connections that send settings"
+    );
     assert!(metric(&tollgate, "tollgate_calmed_connections") >= 4);
     // It was a hundred times as long, and half of the calls were not answered.
     assert!(beside.0 < alone.0 * 20 + Duration::from_millis(20), "{alone:?} {beside:?}");

@@ -1,4 +1,5 @@
-//! Floods of what nobody has seen before: API keys that do not exist, and fresh values of descriptors.
+//! Floods of what nobody has seen before: API keys that do not exist, and fresh values of
+//! descriptors.
 
 use std::time::Instant;
 
@@ -29,10 +30,18 @@ fn api_keys_that_do_not_exist_leave_nothing_behind_and_harm_nobody() {
     let snapshot = catalog.snapshot();
     let engine = PlanEngine::new(Settings::new([7; 32], [9; 16]));
     let ask = |api_key: &[u8], operation_id: &[u8]| {
-        let input = CheckInput { api_key, target: "t", method: b"GET", path: b"/", cost: None, operation_id };
+        let input = CheckInput {
+            api_key,
+            target: "t",
+            method: b"GET",
+            path: b"/",
+            cost: None,
+            operation_id,
+        };
         engine.check(&*snapshot, &input, NOW).unwrap().verdict.reason()
     };
-    let values: Vec<String> = (0..KEYS).map(|number| format!("a-value-of-twenty-characters-{number:03}")).collect();
+    let values: Vec<String> =
+        (0..KEYS).map(|number| format!("a-value-of-twenty-characters-{number:03}")).collect();
     let mut admitted = [0; KEYS];
     let mut live = |turn: usize| {
         let place = turn % KEYS;
@@ -59,7 +68,10 @@ fn api_keys_that_do_not_exist_leave_nothing_behind_and_harm_nobody() {
         counted.bytes_current
     );
     assert!(counted.bytes_current < 64 * 1024, "{counted:?}");
-    assert_eq!((engine.live_entries(), engine.usage_rows(), engine.live_operations()), (KEYS, KEYS, 0));
+    assert_eq!(
+        (engine.live_entries(), engine.usage_rows(), engine.live_operations()),
+        (KEYS, KEYS, 0)
+    );
 
     // In the middle of it, too, those who hold a key have exactly what they are entitled to.
     let turns = KEYS * (QUOTA as usize + 10);
@@ -74,7 +86,9 @@ fn api_keys_that_do_not_exist_leave_nothing_behind_and_harm_nobody() {
 const LIMIT: u64 = 5;
 
 fn rules() -> RuleSet {
-    let text = format!("domain: d\ndescriptors:\n- key: a\n  rate_limit: {{unit: hour, requests_per_unit: {LIMIT}}}\n");
+    let text = format!(
+        "domain: d\ndescriptors:\n- key: a\n  rate_limit: {{unit: hour, requests_per_unit: {LIMIT}}}\n"
+    );
     load(&[Source { name: "rules.yaml".to_owned(), text }], &LoadOptions::default()).unwrap().rules
 }
 
@@ -86,7 +100,12 @@ fn fresh_descriptors_share_what_is_left_and_push_out_nobody() {
     let engine = RuleEngine::new(most as usize).unwrap();
     let passes = |value: &str| {
         let entries = [(&b"a"[..], value.as_bytes())];
-        let descriptor = Descriptor { entries: entries.into_iter().collect(), limit_override: None, hits: 1, negative: false };
+        let descriptor = Descriptor {
+            entries: entries.into_iter().collect(),
+            limit_override: None,
+            hits: 1,
+            negative: false,
+        };
         !engine.decide(&rules, b"d", &[descriptor], Modes::default(), NOW).over_limit
     };
     for number in 0..most {
@@ -102,7 +121,8 @@ fn fresh_descriptors_share_what_is_left_and_push_out_nobody() {
             let fresh = format!("fresh-{number}");
             admitted += u64::from(passes(&fresh));
             if number % 1_000 == 0 {
-                // Whoever comes again, too, and whatever the others have taken: never more than its limit.
+                // Whoever comes again, too, and whatever the others have taken: never more than its
+                // limit.
                 let again = (0..2 * LIMIT).filter(|_| passes(&fresh)).count() as u64;
                 assert!(again <= LIMIT, "{fresh}: {again}");
                 admitted += again;

@@ -41,8 +41,9 @@ fn a_million_keys_of_one_subscriber_are_one_customer_and_nobody_elses_trouble() 
         for first in (0..keys).step_by(AT_ONCE as usize) {
             let start = Instant::now();
             let made = catalog.edit(EditOptions::default(), NOW, |draft| {
-                (first..keys.min(first + AT_ONCE))
-                    .try_for_each(|number| draft.create_key(key(number), NewValue::Given(&value(number))).map(drop))
+                (first..keys.min(first + AT_ONCE)).try_for_each(|number| {
+                    draft.create_key(key(number), NewValue::Given(&value(number))).map(drop)
+                })
             });
             made.unwrap();
             edits.push(start.elapsed());
@@ -60,25 +61,45 @@ fn a_million_keys_of_one_subscriber_are_one_customer_and_nobody_elses_trouble() 
     let snapshot = catalog.snapshot();
     let engine = PlanEngine::new(Settings::new([7; 32], [9; 16]));
     let admitted = |api_key: &str| {
-        let input = CheckInput { api_key: api_key.as_bytes(), target: "t", method: b"", path: b"", cost: None, operation_id: b"" };
+        let input = CheckInput {
+            api_key: api_key.as_bytes(),
+            target: "t",
+            method: b"",
+            path: b"",
+            cost: None,
+            operation_id: b"",
+        };
         engine.check(&*snapshot, &input, NOW).unwrap().verdict.is_allowed()
     };
     let time = |value: &dyn Fn(u64) -> String| {
         let values: Vec<String> = (0..QUOTA).map(value).collect();
         let start = Instant::now();
-        (values.iter().filter(|value| admitted(value)).count() as u64, start.elapsed() / QUOTA as u32)
+        (
+            values.iter().filter(|value| admitted(value)).count() as u64,
+            start.elapsed() / QUOTA as u32,
+        )
     };
     let small = time(&|_| "the-value-of-a-small-subscriber".to_owned());
     let large = time(&|number| value(number * (keys / QUOTA)));
-    println!("a check: {:?} by one key again and again, {:?} the first of each of {QUOTA} of {keys} keys", small.1, large.1);
+    println!(
+        "a check: {:?} by one key again and again, {:?} the first of each of {QUOTA} of {keys} keys",
+        small.1, large.1
+    );
     assert_eq!((small.0, large.0), (QUOTA, QUOTA));
     assert!(!admitted(&value(1)) && !admitted("the-value-of-a-small-subscriber"));
 
     // A list is read in pages, each key once; and one of them is found by its filter.
-    let (mut token, mut seen, mut slowest, mut pages) = (String::new(), HashSet::new(), Duration::ZERO, 0);
+    let (mut token, mut seen, mut slowest, mut pages) =
+        (String::new(), HashSet::new(), Duration::ZERO, 0);
     loop {
         let start = Instant::now();
-        let page = snapshot.list_keys(&ListOptions { page_size: i32::MAX, page_token: &token, ..ListOptions::default() }).unwrap();
+        let page = snapshot
+            .list_keys(&ListOptions {
+                page_size: i32::MAX,
+                page_token: &token,
+                ..ListOptions::default()
+            })
+            .unwrap();
         slowest = slowest.max(start.elapsed());
         pages += 1;
         assert!(page.items.len() <= MAX_PAGE_SIZE && page.total as u64 == keys + 1);
@@ -90,16 +111,38 @@ fn a_million_keys_of_one_subscriber_are_one_customer_and_nobody_elses_trouble() 
     }
     assert_eq!(seen.len() as u64, keys + 1);
     let start = Instant::now();
-    let filtered = snapshot.list_keys(&ListOptions { filter: "subscriber=acme", ..ListOptions::default() }).unwrap();
-    println!("a list: {pages} pages, the slowest in {slowest:?}; a page of the subscriber's own in {:?}", start.elapsed());
+    let filtered = snapshot
+        .list_keys(&ListOptions { filter: "subscriber=acme", ..ListOptions::default() })
+        .unwrap();
+    println!(
+        "a list: {pages} pages, the slowest in {slowest:?}; a page of the subscriber's own in {:?}",
+        start.elapsed()
+    );
     assert_eq!((filtered.total as u64, filtered.items.len()), (keys, 50));
 
     // The last key is as good as the first, and can be taken away.
-    catalog.edit(EditOptions::default(), NOW, |draft| draft.delete_key(&key(keys - 1).id, "")).unwrap();
+    catalog
+        .edit(EditOptions::default(), NOW, |draft| draft.delete_key(&key(keys - 1).id, ""))
+        .unwrap();
     let reason = |number| {
         let api_key = value(number);
-        let input = CheckInput { api_key: api_key.as_bytes(), target: "t", method: b"", path: b"", cost: None, operation_id: b"" };
-        engine.check(&**catalog.load(), &input, NOW).unwrap().verdict.reason().map(|reason| reason.name())
+        let input = CheckInput {
+            api_key: api_key.as_bytes(),
+            target: "t",
+            method: b"",
+            path: b"",
+            cost: None,
+            operation_id: b"",
+        };
+        engine
+            .check(&**catalog.load(), &input, NOW)
+            .unwrap()
+            .verdict
+            .reason()
+            .map(|reason| reason.name())
     };
-    assert_eq!((reason(keys - 1), reason(keys - 2)), (Some("API_KEY_UNKNOWN"), Some("QUOTA_EXCEEDED")));
+    assert_eq!(
+        (reason(keys - 1), reason(keys - 2)),
+        (Some("API_KEY_UNKNOWN"), Some("QUOTA_EXCEEDED"))
+    );
 }

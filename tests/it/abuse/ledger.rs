@@ -28,7 +28,12 @@ const QUOTA: u64 = 7;
 
 fn plans() -> String {
     let subscribers: Vec<String> = (0..SUBSCRIBERS)
-        .map(|number| format!("{{id: s{number}, plans: [gold], keys: [{{id: k{number}, value: {}}}]}}", value(number)))
+        .map(|number| {
+            format!(
+                "{{id: s{number}, plans: [gold], keys: [{{id: k{number}, value: {}}}]}}",
+                value(number)
+            )
+        })
         .collect();
     format!(
         "{{plans: [{{id: gold, entitlements: [{{name: all, targets: [t], quotas: [{{name: q, limit: {QUOTA}, unit: YEAR}}]}}]}}], subscribers: [{}]}}",
@@ -55,18 +60,37 @@ impl House {
         let ledger = Arc::new(FaultyLedger::new(Arc::new(MemoryLedger::new().unwrap()), fault));
         let holder = ledger.join(1).unwrap();
         let settings = Config::resolve(&Flags::default(), &|_| None).unwrap().plans;
-        let own = Settings { holder: holder.id, epoch: holder.epoch, lease: Some(settings.lease), ..Settings::new([2; 32], [3; 16]) };
+        let own = Settings {
+            holder: holder.id,
+            epoch: holder.epoch,
+            lease: Some(settings.lease),
+            ..Settings::new([2; 32], [3; 16])
+        };
         let engine = Arc::new(PlanEngine::new(own));
         let thread = Arc::new(LedgerThread::start(ledger.clone(), 65_536).unwrap());
         let desk = Desk::new(engine.clone(), thread, holder, clock.clone());
-        let plans = Plans::new(engine.clone(), catalog.clone(), clock, settings, Some(desk), &Metrics::new());
+        let plans = Plans::new(
+            engine.clone(),
+            catalog.clone(),
+            clock,
+            settings,
+            Some(desk),
+            &Metrics::new(),
+        );
         Self { plans: Arc::new(plans), engine, catalog, ledger }
     }
 }
 
 async fn check(plans: &Plans, number: usize) -> Option<Reason> {
     let api_key = value(number);
-    let input = CheckInput { api_key: api_key.as_bytes(), target: "t", method: b"", path: b"", cost: None, operation_id: b"" };
+    let input = CheckInput {
+        api_key: api_key.as_bytes(),
+        target: "t",
+        method: b"",
+        path: b"",
+        cost: None,
+        operation_id: b"",
+    };
     plans.check(&input, None, |decision| decision.verdict.reason()).await.unwrap()
 }
 
@@ -106,7 +130,10 @@ async fn a_ledger_that_takes_seconds_makes_nobody_wait_for_it_and_admits_nothing
         }
         Fault::None
     });
-    let told = Arc::new(Told { admitted: (0..SUBSCRIBERS).map(|_| AtomicU64::new(0)).collect(), ..Told::default() });
+    let told = Arc::new(Told {
+        admitted: (0..SUBSCRIBERS).map(|_| AtomicU64::new(0)).collect(),
+        ..Told::default()
+    });
     // The first have a lease, the others are cold.
     for number in 0..5 {
         assert_eq!(told.ask(&house.plans, number).await, None);
@@ -130,7 +157,9 @@ async fn a_ledger_that_takes_seconds_makes_nobody_wait_for_it_and_admits_nothing
     slow.store(false, Ordering::SeqCst);
     stop.store(true, Ordering::SeqCst);
     callers.join_all().await;
-    println!("commits of {delay:?}: {unavailable} checks refused as LEDGER_UNAVAILABLE, the longest answered after {longest:?}");
+    println!(
+        "commits of {delay:?}: {unavailable} checks refused as LEDGER_UNAVAILABLE, the longest answered after {longest:?}"
+    );
     assert!(unavailable > 0 && longest < delay, "{longest:?}");
 
     // It works again: everyone has what is left, to the unit.
@@ -157,9 +186,14 @@ async fn a_ledger_that_is_held_up_shows_in_the_health_and_needs_no_restart() {
     let channel = connect(&tollgate).await;
     UsagePlanServiceClient::new(channel.clone()).apply(declared(&plans())).await.unwrap();
     let ask = async |number: usize| {
-        let request = pb::CheckRequest { api_key: value(number).into(), target: "t".to_owned(), ..Default::default() };
+        let request = pb::CheckRequest {
+            api_key: value(number).into(),
+            target: "t".to_owned(),
+            ..Default::default()
+        };
         let start = Instant::now();
-        let answer = DecisionServiceClient::new(channel.clone()).check(request).await.unwrap().into_inner();
+        let answer =
+            DecisionServiceClient::new(channel.clone()).check(request).await.unwrap().into_inner();
         ((answer.verdict() == pb::Verdict::Deny).then(|| answer.reason()), start.elapsed())
     };
     assert_eq!(health(&tollgate), "OK");
@@ -180,7 +214,9 @@ async fn a_ledger_that_is_held_up_shows_in_the_health_and_needs_no_restart() {
             break health;
         }
     };
-    println!("{refused} checks refused, the longest after {longest:?}; then the health: {degraded:?}");
+    println!(
+        "{refused} checks refused, the longest after {longest:?}; then the health: {degraded:?}"
+    );
     assert!(degraded.starts_with("DEGRADED\nthe ledger "), "{degraded}");
     file.execute_batch("ROLLBACK").unwrap();
     for number in 0..SUBSCRIBERS {

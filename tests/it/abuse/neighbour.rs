@@ -1,5 +1,5 @@
-//! What strangers cost a gateway beside them: its calls, its new connections, the probes, and the memory of the server, each beside the same
-//! server left alone.
+//! What strangers cost a gateway beside them: its calls, its new connections, the probes, and the
+//! memory of the server, each beside the same server left alone.
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
@@ -47,7 +47,10 @@ async fn measure(tollgate: &Tollgate) -> Took {
         calls.push(begin.elapsed());
         if time % 5 == 0 {
             let begin = Instant::now();
-            RateLimitServiceClient::new(connect(tollgate).await).should_rate_limit(request()).await.unwrap();
+            RateLimitServiceClient::new(connect(tollgate).await)
+                .should_rate_limit(request())
+                .await
+                .unwrap();
             connections.push(begin.elapsed());
             let begin = Instant::now();
             assert_eq!(get("/healthcheck").status(tollgate.http_addr()), 200);
@@ -61,7 +64,11 @@ async fn measure(tollgate: &Tollgate) -> Took {
 /// Strangers that go on until they are told to stop. What they hold goes with them.
 type Attack = fn(&Tollgate, Arc<AtomicBool>) -> Vec<JoinHandle<()>>;
 
-fn strangers(count: usize, over: Arc<AtomicBool>, act: impl Fn(&AtomicBool) + Clone + Send + 'static) -> Vec<JoinHandle<()>> {
+fn strangers(
+    count: usize,
+    over: Arc<AtomicBool>,
+    act: impl Fn(&AtomicBool) + Clone + Send + 'static,
+) -> Vec<JoinHandle<()>> {
     let one = |_| {
         let (over, act) = (over.clone(), act.clone());
         thread::spawn(move || act(&over))
@@ -88,7 +95,13 @@ fn declared_lengths(tollgate: &Tollgate, over: Arc<AtomicBool>) -> Vec<JoinHandl
     let to = tollgate.grpc_addr();
     strangers(2, over, move |over| {
         let head = [&[0][..], &(4_u32 << 20).to_be_bytes(), b"x"].concat();
-        let call = |stream| [frame(HEADERS, END_HEADERS, stream, &fields(RATE_LIMIT)), frame(DATA, 0, stream, &head)].concat();
+        let call = |stream| {
+            [
+                frame(HEADERS, END_HEADERS, stream, &fields(RATE_LIMIT)),
+                frame(DATA, 0, stream, &head),
+            ]
+            .concat()
+        };
         let calls: Vec<u8> = streams().take(1_000).flat_map(call).collect();
         let bytes = [PREFACE.to_vec(), frame(SETTINGS, 0, 0, &[]), calls].concat();
         hold(having_sent(to, &bytes).into_iter().collect(), over);
@@ -109,8 +122,13 @@ fn scrapers(tollgate: &Tollgate, over: Arc<AtomicBool>) -> Vec<JoinHandle<()>> {
 fn halves(tollgate: &Tollgate, over: Arc<AtomicBool>) -> Vec<JoinHandle<()>> {
     let to = tollgate.http_addr();
     strangers(1, over, move |over| {
-        let body = [&b"POST /json HTTP/1.1\r\nhost: x\r\ncontent-length: 4000000\r\n\r\n"[..], &[b' '; 100_000]].concat();
-        let halves = (0..300).filter_map(|i| having_sent(to, if i % 3 == 0 { &body } else { b"GET /metrics HT" }));
+        let body = [
+            &b"POST /json HTTP/1.1\r\nhost: x\r\ncontent-length: 4000000\r\n\r\n"[..],
+            &[b' '; 100_000],
+        ]
+        .concat();
+        let halves = (0..300)
+            .filter_map(|i| having_sent(to, if i % 3 == 0 { &body } else { b"GET /metrics HT" }));
         hold(halves.collect(), over);
     })
 }
@@ -119,14 +137,20 @@ fn halves(tollgate: &Tollgate, over: Arc<AtomicBool>) -> Vec<JoinHandle<()>> {
 fn idle(tollgate: &Tollgate, over: Arc<AtomicBool>) -> Vec<JoinHandle<()>> {
     let to = tollgate.grpc_addr();
     let preface = [PREFACE, &frame(SETTINGS, 0, 0, &[])].concat();
-    strangers(1, over, move |over| hold((0..300).filter_map(|_| having_sent(to, &preface)).collect(), over))
+    strangers(1, over, move |over| {
+        hold((0..300).filter_map(|_| having_sent(to, &preface)).collect(), over)
+    })
 }
 
 /// Two thousand rules, and so a large page of metrics.
 fn rules() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
-    let more: String = (0..2_000).map(|i| format!("- {{key: rule-{i}, rate_limit: {{unit: hour, requests_per_unit: 5}}}}\n")).collect();
-    let rules = format!("domain: load\ndescriptors:\n- {{key: api_key, rate_limit: {{unit: hour, requests_per_unit: 1000000}}}}\n{more}");
+    let more: String = (0..2_000)
+        .map(|i| format!("- {{key: rule-{i}, rate_limit: {{unit: hour, requests_per_unit: 5}}}}\n"))
+        .collect();
+    let rules = format!(
+        "domain: load\ndescriptors:\n- {{key: api_key, rate_limit: {{unit: hour, requests_per_unit: 1000000}}}}\n{more}"
+    );
     std::fs::write(folder.path().join("a.yaml"), rules).unwrap();
     folder
 }
@@ -135,8 +159,12 @@ fn rules() -> tempfile::TempDir {
 async fn strangers_cost_a_neighbour_little() {
     let _alone = ALONE.lock().await;
     let folder = rules();
-    let attacks: [(&str, Attack, u64); 4] =
-        [("declared lengths", declared_lengths, 48), ("scrapers", scrapers, 96), ("halves", halves, 96), ("idle connections", idle, 48)];
+    let attacks: [(&str, Attack, u64); 4] = [
+        ("declared lengths", declared_lengths, 48),
+        ("scrapers", scrapers, 96),
+        ("halves", halves, 96),
+        ("idle connections", idle, 48),
+    ];
     for (what, attack, most_mebibytes) in attacks {
         let tollgate = Tollgate::start(&["--rules", folder.path().to_str().unwrap()], &[]);
         let alone = measure(&tollgate).await;
@@ -149,8 +177,15 @@ async fn strangers_cost_a_neighbour_little() {
         attackers.into_iter().for_each(|attacker| attacker.join().unwrap());
         println!("{what}: {alone:?} alone, {beside:?} beside them, {} more", mebibytes(grown));
         // They took seconds, or were not answered at all.
-        for (alone, beside) in [(alone.call, beside.call), (alone.connection, beside.connection), (alone.probe, beside.probe)] {
-            assert!(beside < alone * 20 + Duration::from_millis(50), "{what}: {alone:?} alone, {beside:?} beside them");
+        for (alone, beside) in [
+            (alone.call, beside.call),
+            (alone.connection, beside.connection),
+            (alone.probe, beside.probe),
+        ] {
+            assert!(
+                beside < alone * 20 + Duration::from_millis(50),
+                "{what}: {alone:?} alone, {beside:?} beside them"
+            );
         }
         assert!(grown < most_mebibytes << 20, "{what}: {} MiB more", mebibytes(grown));
     }

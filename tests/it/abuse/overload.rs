@@ -8,7 +8,9 @@ use tollgate::grpc::pb::rls::rate_limit_service_client::RateLimitServiceClient;
 use tollgate::grpc::pb::tollgate::decision_service_client::DecisionServiceClient;
 use tollgate::grpc::pb::tollgate::outcome::{Caller as Reported, Result as Ended, Subject};
 use tollgate::grpc::pb::tollgate::usage_plan_service_client::UsagePlanServiceClient;
-use tollgate::grpc::pb::tollgate::{CheckRequest, GetUsageRequest, Outcome, Reason, ReportRequest, Verdict};
+use tollgate::grpc::pb::tollgate::{
+    CheckRequest, GetUsageRequest, Outcome, Reason, ReportRequest, Verdict,
+};
 use tollgate::grpc::wire::{Descriptor, Entry, RateLimitRequest};
 use tonic::Code;
 use tonic::transport::Channel;
@@ -24,7 +26,11 @@ const KEY: &str = "a-value-of-twenty-characters";
 const PLANS: &str = "{plans: [{id: gold, entitlements: [{name: all, targets: [t], quotas: [{name: q, limit: 3000, unit: YEAR}]}]}],
   subscribers: [{id: acme, plans: [gold], keys: [{id: k, value: a-value-of-twenty-characters}]}]}";
 /// One core, on which hardly anyone may wait, and no connection is closed for that.
-const NARROW: [(&str, &str); 3] = [("TOLLGATE_GRPC_WORKERS", "1"), ("TOLLGATE_GRPC_MAX_LAG_MS", "2"), ("TOLLGATE_GRPC_MAX_UNREAD_MS", "0")];
+const NARROW: [(&str, &str); 3] = [
+    ("TOLLGATE_GRPC_WORKERS", "1"),
+    ("TOLLGATE_GRPC_MAX_LAG_MS", "2"),
+    ("TOLLGATE_GRPC_MAX_UNREAD_MS", "0"),
+];
 const DESCRIPTORS: u64 = 100;
 
 /// Many calls at once.
@@ -51,18 +57,26 @@ fn storm(tollgate: &Tollgate, traffic: Traffic, requests: u64) -> Run {
 /// Requests with so many descriptors each, none of which is ever over its limit.
 fn heavy() -> Traffic {
     let entry = |key: &str, value: Option<String>| DescriptorEntry { key: key.to_owned(), value };
-    let descriptors = (0..DESCRIPTORS).map(|number| vec![entry("limit", Some(number.to_string())), entry("api_key", None)]);
+    let descriptors = (0..DESCRIPTORS)
+        .map(|number| vec![entry("limit", Some(number.to_string())), entry("api_key", None)]);
     Traffic::RateLimit { domain: "load".to_owned(), descriptors: descriptors.collect() }
 }
 
 fn report() -> ReportRequest {
     let subject = Subject::Caller(Reported { api_key: KEY.into(), target: "t".into() });
-    ReportRequest { outcomes: vec![Outcome { subject: Some(subject), result: Some(Ended::HttpStatus(200)), ..Outcome::default() }] }
+    ReportRequest {
+        outcomes: vec![Outcome {
+            subject: Some(subject),
+            result: Some(Ended::HttpStatus(200)),
+            ..Outcome::default()
+        }],
+    }
 }
 
 /// The same, as an Envoy reports.
 fn envoy_report() -> RateLimitRequest {
-    let entry = |key: &'static str, value: &'static str| Entry { key: key.into(), value: value.into() };
+    let entry =
+        |key: &'static str, value: &'static str| Entry { key: key.into(), value: value.into() };
     let entries = vec![entry("api_key", KEY), entry("target", "t"), entry("status", "200")];
     let descriptors = vec![Descriptor { entries, ..Descriptor::default() }];
     RateLimitRequest { domain: "tollgate-report".into(), descriptors, hits_addend: 0 }
@@ -82,9 +96,16 @@ impl Seen {
         HealthClient::new(channel.clone()).check(HealthCheckRequest::default()).await.unwrap();
         self.healthy += 1;
         DecisionServiceClient::new(channel.clone()).report(report()).await.unwrap();
-        RateLimitServiceClient::new(channel.clone()).should_rate_limit(envoy_report()).await.unwrap();
+        RateLimitServiceClient::new(channel.clone())
+            .should_rate_limit(envoy_report())
+            .await
+            .unwrap();
         self.reported += 2;
-        let stranger = CheckRequest { api_key: "nobody".into(), target: "t".to_owned(), ..CheckRequest::default() };
+        let stranger = CheckRequest {
+            api_key: "nobody".into(),
+            target: "t".to_owned(),
+            ..CheckRequest::default()
+        };
         match DecisionServiceClient::new(channel.clone()).check(stranger).await {
             Ok(answer) => {
                 assert_eq!(answer.into_inner().reason(), Reason::ApiKeyUnknown);
@@ -115,7 +136,9 @@ impl Seen {
         let mut over = std::pin::pin!(storm.ended());
         loop {
             seen.look(channel).await;
-            if std::future::poll_fn(|context| Poll::Ready(over.as_mut().poll(context).is_ready())).await {
+            if std::future::poll_fn(|context| Poll::Ready(over.as_mut().poll(context).is_ready()))
+                .await
+            {
                 return seen;
             }
         }
@@ -130,7 +153,12 @@ async fn what_is_too_much_is_shed_and_the_rest_is_answered_right() {
     let (seen, summary) = Seen::beside(&tollgate, requests).await;
     let cpu_ms = tollgate.cpu_ms() - before_ms;
     let calls = &summary.tally.calls;
-    let at = |quantile: f64| (calls.latency.value_at_quantile(quantile) / 1_000, calls.failure_latency.value_at_quantile(quantile) / 1_000);
+    let at = |quantile: f64| {
+        (
+            calls.latency.value_at_quantile(quantile) / 1_000,
+            calls.failure_latency.value_at_quantile(quantile) / 1_000,
+        )
+    };
     println!(
         "{requests} requests of {DESCRIPTORS} descriptors, 4,000 at a time on one core: {} answered, {} shed, in {} ms; {} ms of \
          the server's processor; p50 and p99 µs of answered and shed: {:?} {:?}; beside them {seen:?}",
@@ -147,14 +175,23 @@ async fn what_is_too_much_is_shed_and_the_rest_is_answered_right() {
     assert_eq!(calls.admitted(&heavy()), calls.answered());
     assert!(seen.healthy > 0);
     // What was shed has charged nothing.
-    until("all hits", || (metric(&tollgate, "ratelimit_service_rate_limit_total_hits") == calls.answered() * DESCRIPTORS).then_some(()));
-    until("all that was shed", || (metric(&tollgate, "tollgate_shed_calls") == calls.failed() + seen.shed).then_some(()));
+    until("all hits", || {
+        (metric(&tollgate, "ratelimit_service_rate_limit_total_hits")
+            == calls.answered() * DESCRIPTORS)
+            .then_some(())
+    });
+    until("all that was shed", || {
+        (metric(&tollgate, "tollgate_shed_calls") == calls.failed() + seen.shed).then_some(())
+    });
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_core_that_falls_behind_closes_connections_of_those_who_ask_for_much() {
     let _alone = ALONE.lock().await;
-    let tollgate = Tollgate::start(&["--rules", RULES], &[NARROW[0], NARROW[1], ("TOLLGATE_GRPC_MAX_UNREAD_MS", "5")]);
+    let tollgate = Tollgate::start(
+        &["--rules", RULES],
+        &[NARROW[0], NARROW[1], ("TOLLGATE_GRPC_MAX_UNREAD_MS", "5")],
+    );
     let requests = scaled(1_500_000);
     // Who looks asks little, and is left alone.
     let (seen, summary) = Seen::beside(&tollgate, requests).await;
@@ -166,14 +203,32 @@ async fn a_core_that_falls_behind_closes_connections_of_those_who_ask_for_much()
         summary.elapsed_ns / 1_000_000
     );
     assert_eq!(calls.answered() + calls.failed() + summary.tally.unsent, requests);
-    let codes: Vec<_> = (0..17).map(Code::from_i32).filter(|code| calls.failed_with(*code) > 0).collect();
-    assert_eq!((calls.failed(), codes), (calls.failed_with(Code::Unavailable), vec![Code::Unavailable]), "{:?}", summary.tally.lost);
+    let codes: Vec<_> =
+        (0..17).map(Code::from_i32).filter(|code| calls.failed_with(*code) > 0).collect();
+    assert_eq!(
+        (calls.failed(), codes),
+        (calls.failed_with(Code::Unavailable), vec![Code::Unavailable]),
+        "{:?}",
+        summary.tally.lost
+    );
     assert!(calls.answered() > 0 && reconnects > 0);
-    until("all that were closed", || (metric(&tollgate, "tollgate_shed_connections") == reconnects).then_some(()));
-    until("all hits", || (metric(&tollgate, "ratelimit_service_rate_limit_total_hits") >= calls.answered() * DESCRIPTORS).then_some(()));
-    let unheard = metric(&tollgate, "ratelimit_service_rate_limit_total_hits") - calls.answered() * DESCRIPTORS;
-    println!("{unheard} hits were charged for answers that were lost on their way, as with any connection that ends");
-    assert!(unheard.is_multiple_of(DESCRIPTORS) && unheard < calls.answered() * DESCRIPTORS / 2, "{unheard}");
+    until("all that were closed", || {
+        (metric(&tollgate, "tollgate_shed_connections") == reconnects).then_some(())
+    });
+    until("all hits", || {
+        (metric(&tollgate, "ratelimit_service_rate_limit_total_hits")
+            >= calls.answered() * DESCRIPTORS)
+            .then_some(())
+    });
+    let unheard = metric(&tollgate, "ratelimit_service_rate_limit_total_hits")
+        - calls.answered() * DESCRIPTORS;
+    println!(
+        "{unheard} hits were charged for answers that were lost on their way, as with any connection that ends"
+    );
+    assert!(
+        unheard.is_multiple_of(DESCRIPTORS) && unheard < calls.answered() * DESCRIPTORS / 2,
+        "{unheard}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -184,22 +239,40 @@ async fn what_is_shed_is_charged_nowhere_and_a_quota_stays_exact() {
     let tollgate = Tollgate::start(&[], &env);
     let channel = connect(&tollgate).await;
     UsagePlanServiceClient::new(channel.clone()).apply(declared(PLANS)).await.unwrap();
-    let traffic = Traffic::Check(Caller { api_keys: ApiKeys::Listed(vec![KEY.to_owned()]), target: "t".to_owned() });
+    let traffic = Traffic::Check(Caller {
+        api_keys: ApiKeys::Listed(vec![KEY.to_owned()]),
+        target: "t".to_owned(),
+    });
     let mut storm = storm(&tollgate, traffic.clone(), scaled(500_000));
     let seen = Seen::during(&mut storm, &channel).await;
     let calls = storm.finish().unwrap().tally.calls;
     let mut admitted = calls.admitted(&traffic);
-    println!("{} checks answered, {admitted} admitted, {} shed; beside them {seen:?}", calls.answered(), calls.failed());
+    println!(
+        "{} checks answered, {admitted} admitted, {} shed; beside them {seen:?}",
+        calls.answered(),
+        calls.failed()
+    );
     assert_eq!(calls.failed(), calls.failed_with(Code::Unavailable));
     assert!(calls.failed() > 0);
 
     let used = async || {
-        let usage = UsagePlanServiceClient::new(channel.clone()).get_usage(GetUsageRequest::default()).await.unwrap();
+        let usage = UsagePlanServiceClient::new(channel.clone())
+            .get_usage(GetUsageRequest::default())
+            .await
+            .unwrap();
         usage.into_inner().quotas[0].used
     };
     assert_eq!(used().await, admitted);
-    let check = CheckRequest { api_key: KEY.into(), target: "t".to_owned(), ..CheckRequest::default() };
-    while DecisionServiceClient::new(channel.clone()).check(check.clone()).await.unwrap().into_inner().verdict() == Verdict::Allow {
+    let check =
+        CheckRequest { api_key: KEY.into(), target: "t".to_owned(), ..CheckRequest::default() };
+    while DecisionServiceClient::new(channel.clone())
+        .check(check.clone())
+        .await
+        .unwrap()
+        .into_inner()
+        .verdict()
+        == Verdict::Allow
+    {
         admitted += 1;
     }
     assert_eq!((admitted, used().await), (3_000, 3_000));
@@ -208,7 +281,8 @@ async fn what_is_shed_is_charged_nowhere_and_a_quota_stays_exact() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn where_nothing_is_to_be_shed_nothing_is() {
     let _alone = ALONE.lock().await;
-    let tollgate = Tollgate::start(&["--rules", RULES], &[NARROW[0], ("TOLLGATE_GRPC_MAX_LAG_MS", "0")]);
+    let tollgate =
+        Tollgate::start(&["--rules", RULES], &[NARROW[0], ("TOLLGATE_GRPC_MAX_LAG_MS", "0")]);
     let requests = scaled(250_000);
     let summary = storm(&tollgate, heavy(), requests).finish().unwrap();
     let calls = summary.tally.calls;

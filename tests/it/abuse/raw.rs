@@ -66,7 +66,8 @@ impl Raw {
         self.0.write_all(bytes)
     }
 
-    /// Sends the same again and again, until the other side has taken nothing for a while, or so many bytes are sent. How many were.
+    /// Sends the same again and again, until the other side has taken nothing for a while, or so
+    /// many bytes are sent. How many were.
     pub fn flood(&mut self, bytes: &[u8], most: u64) -> u64 {
         self.0.set_write_timeout(Some(std::time::Duration::from_millis(500))).unwrap();
         let mut sent = 0;
@@ -79,7 +80,8 @@ impl Raw {
         sent
     }
 
-    /// Sends until the other side has taken nothing for a while, or all is sent. How many bytes were.
+    /// Sends until the other side has taken nothing for a while, or all is sent. How many bytes
+    /// were.
     pub fn send_some(&mut self, bytes: &[u8]) -> u64 {
         self.0.set_write_timeout(Some(std::time::Duration::from_millis(500))).unwrap();
         let mut sent = 0;
@@ -149,7 +151,13 @@ pub fn fields(path: &str) -> Vec<u8> {
 
 /// Those of a request that may be no call.
 pub fn fields_of(method: &str, path: &str, content_type: Option<&str>) -> Vec<u8> {
-    let all = [(":method", method), (":scheme", "http"), (":path", path), (":authority", "test"), ("te", "trailers")];
+    let all = [
+        (":method", method),
+        (":scheme", "http"),
+        (":path", path),
+        (":authority", "test"),
+        ("te", "trailers"),
+    ];
     let content_type = content_type.map(|content_type| ("content-type", content_type));
     all.into_iter().chain(content_type).flat_map(|(name, value)| field(name, value)).collect()
 }
@@ -184,7 +192,8 @@ pub fn message(message: &impl Message) -> Vec<u8> {
 
 /// A whole call.
 pub fn call(stream: u32, path: &str, message: &[u8]) -> Vec<u8> {
-    [frame(HEADERS, END_HEADERS, stream, &fields(path)), frame(DATA, END_STREAM, stream, message)].concat()
+    [frame(HEADERS, END_HEADERS, stream, &fields(path)), frame(DATA, END_STREAM, stream, message)]
+        .concat()
 }
 
 /// The numbers of a client's streams.

@@ -28,9 +28,18 @@ const CALLERS: u64 = 8;
 async fn a_receipt_replayed_has_one_effect_and_costs_one_transaction() {
     let _alone = ALONE.lock().await;
     let house = House::new(catalog(PLANS), |_| Fault::None);
-    let input = CheckInput { api_key: KEY.as_bytes(), target: "t", method: b"", path: b"", cost: None, operation_id: b"" };
+    let input = CheckInput {
+        api_key: KEY.as_bytes(),
+        target: "t",
+        method: b"",
+        path: b"",
+        cost: None,
+        operation_id: b"",
+    };
     let mut receipts = Vec::new();
-    while let Some(receipt) = house.plans.check(&input, None, |decision| decision.receipt.clone()).await.unwrap() {
+    while let Some(receipt) =
+        house.plans.check(&input, None, |decision| decision.receipt.clone()).await.unwrap()
+    {
         receipts.push(receipt);
     }
     assert_eq!(receipts.len() as u64, QUOTA);
@@ -40,14 +49,16 @@ async fn a_receipt_replayed_has_one_effect_and_costs_one_transaction() {
     let start = Instant::now();
     let mut callers = JoinSet::new();
     for _ in 0..CALLERS {
-        let (plans, refunded, receipt) = (house.plans.clone(), refunded.clone(), receipts[3].clone());
+        let (plans, refunded, receipt) =
+            (house.plans.clone(), refunded.clone(), receipts[3].clone());
         callers.spawn(async move {
             for number in 0..each {
                 // Now as one failure, now as another, now at another price.
                 let ending = if number % 2 == 0 { Ending::Http(503) } else { Ending::NoResponse };
                 let cost = (number % 3 == 0).then_some(number);
                 let outcome = Outcome { ending, made_by_gateway: false };
-                let report = Report { subject: ReportSubject::Receipt(receipt.as_bytes()), outcome, cost };
+                let report =
+                    Report { subject: ReportSubject::Receipt(receipt.as_bytes()), outcome, cost };
                 match plans.settle(&report).await.unwrap() {
                     Settlement::Refunded => drop(refunded.fetch_add(1, Ordering::SeqCst)),
                     other => assert_eq!(other, Settlement::Duplicate),
@@ -67,7 +78,8 @@ async fn a_receipt_replayed_has_one_effect_and_costs_one_transaction() {
     assert_eq!(refunded.load(Ordering::SeqCst), 1);
     // Those that came while the first was on its way may have asked as well.
     assert!(committed <= CALLERS, "{committed}");
-    let used = || house.engine.quota_usage(&**house.catalog.load(), Scope::All, 0, u64::MAX)[0].row.used;
+    let used =
+        || house.engine.quota_usage(&**house.catalog.load(), Scope::All, 0, u64::MAX)[0].row.used;
     assert_eq!(used(), QUOTA - 1);
     let mut again = 0;
     while house.plans.check(&input, None, |decision| decision.verdict.is_allowed()).await.unwrap() {
@@ -82,10 +94,17 @@ async fn a_receipt_replayed_over_the_network_and_after_a_kill_has_one_effect() {
     const OUTCOMES: usize = 10_000;
     let mut tollgate = Tollgate::start(&[], &[("TOLLGATE_LEDGER_MAX_WAIT_MS", "60000")]);
     UsagePlanServiceClient::new(connect(&tollgate).await).apply(declared(PLANS)).await.unwrap();
-    let check = pb::CheckRequest { api_key: KEY.into(), target: "t".to_owned(), ..Default::default() };
-    let receipt = DecisionServiceClient::new(connect(&tollgate).await).check(check).await.unwrap().into_inner().receipt;
+    let check =
+        pb::CheckRequest { api_key: KEY.into(), target: "t".to_owned(), ..Default::default() };
+    let receipt = DecisionServiceClient::new(connect(&tollgate).await)
+        .check(check)
+        .await
+        .unwrap()
+        .into_inner()
+        .receipt;
     let subject = Some(Subject::Receipt(Bytes::copy_from_slice(receipt.as_bytes())));
-    let outcome = pb::Outcome { subject, result: Some(Ended::HttpStatus(503)), ..Default::default() };
+    let outcome =
+        pb::Outcome { subject, result: Some(Ended::HttpStatus(503)), ..Default::default() };
     let report = pb::ReportRequest { outcomes: vec![outcome; OUTCOMES] };
     let (mut refunded, mut reports) = (0, 0);
     let start = Instant::now();
@@ -97,17 +116,29 @@ async fn a_receipt_replayed_over_the_network_and_after_a_kill_has_one_effect() {
         let mut callers = JoinSet::new();
         for _ in 0..(scaled(1_000_000) / OUTCOMES as u64 / 2).max(1) {
             let (channel, report) = (connect(&tollgate).await, report.clone());
-            callers.spawn(async move { DecisionServiceClient::new(channel).report(report).await.unwrap().into_inner() });
+            callers.spawn(async move {
+                DecisionServiceClient::new(channel).report(report).await.unwrap().into_inner()
+            });
         }
         for answer in callers.join_all().await {
             let results: Vec<_> = answer.results().collect();
-            assert!(results.iter().all(|result| matches!(result, pb::Settlement::Refunded | pb::Settlement::Duplicate)));
-            refunded += results.iter().filter(|&&result| result == pb::Settlement::Refunded).count();
+            assert!(results.iter().all(|result| matches!(
+                result,
+                pb::Settlement::Refunded | pb::Settlement::Duplicate
+            )));
+            refunded +=
+                results.iter().filter(|&&result| result == pb::Settlement::Refunded).count();
             reports += results.len();
         }
     }
-    println!("{reports} reports of one receipt in {:?}, half of them after a kill: {refunded} refunded", start.elapsed());
+    println!(
+        "{reports} reports of one receipt in {:?}, half of them after a kill: {refunded} refunded",
+        start.elapsed()
+    );
     assert_eq!(refunded, 1);
-    let usage = UsagePlanServiceClient::new(connect(&tollgate).await).get_usage(pb::GetUsageRequest::default()).await.unwrap();
+    let usage = UsagePlanServiceClient::new(connect(&tollgate).await)
+        .get_usage(pb::GetUsageRequest::default())
+        .await
+        .unwrap();
     assert_eq!(usage.into_inner().quotas[0].used, 0);
 }

@@ -30,22 +30,34 @@ async fn streams_that_have_nothing_in_work_end_when_the_server_stops_each_with_i
     let mut decisions = DecisionServiceClient::new(channel.clone());
     // Each has been answered once, so that it is open; and one that was never asked anything.
     let (ask, asked) = mpsc::unbounded_channel();
-    ask.send(CheckBatch { id: 7, api_keys: vec!["k".into()], targets: vec!["t".to_owned()], ..CheckBatch::default() }).unwrap();
-    let mut checks = decisions.check_stream(UnboundedReceiverStream::new(asked)).await.unwrap().into_inner();
+    ask.send(CheckBatch {
+        id: 7,
+        api_keys: vec!["k".into()],
+        targets: vec!["t".to_owned()],
+        ..CheckBatch::default()
+    })
+    .unwrap();
+    let mut checks =
+        decisions.check_stream(UnboundedReceiverStream::new(asked)).await.unwrap().into_inner();
     assert_eq!(checks.message().await.unwrap().unwrap().id, 7);
     let (report, reported) = mpsc::unbounded_channel();
     report.send(ReportRequest::default()).unwrap();
-    let mut reports = decisions.report_stream(UnboundedReceiverStream::new(reported)).await.unwrap().into_inner();
+    let mut reports =
+        decisions.report_stream(UnboundedReceiverStream::new(reported)).await.unwrap().into_inner();
     reports.message().await.unwrap().unwrap();
     let (_silent, never) = mpsc::unbounded_channel::<CheckBatch>();
-    let mut silent = decisions.check_stream(UnboundedReceiverStream::new(never)).await.unwrap().into_inner();
+    let mut silent =
+        decisions.check_stream(UnboundedReceiverStream::new(never)).await.unwrap().into_inner();
     let (question, questions) = mpsc::unbounded_channel();
     let message_request = Some(MessageRequest::ListServices(String::new()));
     question.send(ServerReflectionRequest { host: String::new(), message_request }).unwrap();
-    let reflection = ServerReflectionClient::new(channel.clone()).server_reflection_info(UnboundedReceiverStream::new(questions)).await;
+    let reflection = ServerReflectionClient::new(channel.clone())
+        .server_reflection_info(UnboundedReceiverStream::new(questions))
+        .await;
     let mut reflection = reflection.unwrap().into_inner();
     reflection.message().await.unwrap().unwrap();
-    let mut watch = HealthClient::new(channel).watch(HealthCheckRequest::default()).await.unwrap().into_inner();
+    let mut watch =
+        HealthClient::new(channel).watch(HealthCheckRequest::default()).await.unwrap().into_inner();
     let is = |status: ServingStatus| Some(HealthCheckResponse { status: status.into() });
     assert_eq!(watch.message().await.unwrap(), is(ServingStatus::Serving));
 
@@ -53,11 +65,17 @@ async fn streams_that_have_nothing_in_work_end_when_the_server_stops_each_with_i
     tollgate.ask_to_stop();
     assert_eq!(watch.message().await.unwrap(), is(ServingStatus::NotServing));
     assert_eq!(watch.message().await.unwrap_err().code(), Code::Unavailable);
-    for ended in
-        [checks.message().await.err(), silent.message().await.err(), reports.message().await.err(), reflection.message().await.err()]
-    {
+    for ended in [
+        checks.message().await.err(),
+        silent.message().await.err(),
+        reports.message().await.err(),
+        reflection.message().await.err(),
+    ] {
         let ended = ended.unwrap();
-        assert!(ended.code() == Code::Unavailable && ended.message().contains("the server stops"), "{ended:?}");
+        assert!(
+            ended.code() == Code::Unavailable && ended.message().contains("the server stops"),
+            "{ended:?}"
+        );
     }
     assert_eq!(tollgate.wait().code(), Some(0));
     println!("stopped after {:?}", asked_to_stop.elapsed());
@@ -82,7 +100,11 @@ fn peers_that_are_silent_or_in_the_middle_of_a_message_do_not_keep_a_stop_waitin
         .collect();
     let asked_to_stop = Instant::now();
     assert_eq!(tollgate.terminate().code(), Some(0));
-    println!("stopped after {:?} beside {} peers that say nothing", asked_to_stop.elapsed(), peers.len());
+    println!(
+        "stopped after {:?} beside {} peers that say nothing",
+        asked_to_stop.elapsed(),
+        peers.len()
+    );
     assert!(asked_to_stop.elapsed() < AT_ONCE);
     assert!(!tollgate.log().contains("stopping with calls still in flight"), "{}", tollgate.log());
 }

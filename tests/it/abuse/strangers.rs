@@ -1,4 +1,5 @@
-//! Callers that nobody knows: what they make the server hold, and what a web page can make a browser send.
+//! Callers that nobody knows: what they make the server hold, and what a web page can make a
+//! browser send.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -22,7 +23,10 @@ const AUTHORIZATION: &str = "/envoy.service.auth.v3.Authorization/Check";
 
 /// A server that lets in nobody who has no token.
 fn guarded() -> (Tollgate, TempDir) {
-    let made = Command::new(env!("CARGO_BIN_EXE_tollgate")).args(["token", "create", "gw", "--scope", "decide"]).output().unwrap();
+    let made = Command::new(env!("CARGO_BIN_EXE_tollgate"))
+        .args(["token", "create", "gw", "--scope", "decide"])
+        .output()
+        .unwrap();
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("tokens.yaml");
     fs::write(&file, format!("tokens:\n{}", String::from_utf8(made.stderr).unwrap())).unwrap();
@@ -66,14 +70,23 @@ fn a_length_that_is_declared_takes_no_memory_before_its_bytes_are_there() {
     // They stay open until all is looked at.
     let mut held = Vec::new();
     for (what, tollgate, paths) in [
-        ("without a token", &guarded, vec![WATCH, "/grpc.health.v1.Health/Check", CHECK_STREAM, CREATE]),
-        ("where everyone may call", &unguarded, vec![RATE_LIMIT, AUTHORIZATION, CHECK_STREAM, REFLECTION, CREATE]),
+        (
+            "without a token",
+            &guarded,
+            vec![WATCH, "/grpc.health.v1.Health/Check", CHECK_STREAM, CREATE],
+        ),
+        (
+            "where everyone may call",
+            &unguarded,
+            vec![RATE_LIMIT, AUTHORIZATION, CHECK_STREAM, REFLECTION, CREATE],
+        ),
     ] {
         let before = tollgate.resident_bytes();
         let mut clients = Vec::new();
         for path in paths {
             let mut client = open(tollgate.grpc_addr());
-            let calls: Vec<u8> = streams().take(CALLS).flat_map(|stream| declared(stream, path, 4 << 20)).collect();
+            let calls: Vec<u8> =
+                streams().take(CALLS).flat_map(|stream| declared(stream, path, 4 << 20)).collect();
             client.send(&calls).unwrap();
             // All of it was looked at when this is answered.
             client.send(&frame(PING, 0, 0, b"are-read")).unwrap();
@@ -81,14 +94,26 @@ fn a_length_that_is_declared_takes_no_memory_before_its_bytes_are_there() {
             clients.push(client);
         }
         let grown = tollgate.resident_bytes().saturating_sub(before);
-        println!("{what}: {} connections with {CALLS} calls of 6 bytes each: {} more", clients.len(), mebibytes(grown));
+        println!(
+            "{what}: {} connections with {CALLS} calls of 6 bytes each: {} more",
+            clients.len(),
+            mebibytes(grown)
+        );
         // What a call takes that waits, whatever it declares. It was 2 MiB.
-        assert!(grown < clients.len() as u64 * CALLS as u64 * 24 * 1024, "{what}: {}", mebibytes(grown));
+        assert!(
+            grown < clients.len() as u64 * CALLS as u64 * 24 * 1024,
+            "{what}: {}",
+            mebibytes(grown)
+        );
         held.push(clients);
     }
     // Both are shown by a look that is taken now and then.
-    until("refusals that are counted", || (metric(&guarded, "tollgate_pending_refused") > 0).then_some(()));
-    until("bytes that are counted", || (metric(&unguarded, "tollgate_pending_bytes") > 0).then_some(()));
+    until("refusals that are counted", || {
+        (metric(&guarded, "tollgate_pending_refused") > 0).then_some(())
+    });
+    until("bytes that are counted", || {
+        (metric(&unguarded, "tollgate_pending_bytes") > 0).then_some(())
+    });
 }
 
 #[test]
@@ -109,17 +134,28 @@ fn a_message_that_will_be_too_long_is_refused_at_once_and_health_takes_hardly_an
 }
 
 #[test]
-fn calls_that_wait_are_refused_when_they_hold_as_much_as_they_may_and_those_that_come_whole_are_answered() {
+fn calls_that_wait_are_refused_when_they_hold_as_much_as_they_may_and_those_that_come_whole_are_answered()
+ {
     let tollgate = Tollgate::start(&[], &[("TOLLGATE_GRPC_MAX_PENDING_BYTES", "1048576")]);
     let piece = [&[0][..], &(4_u32 << 20).to_be_bytes(), &[b'x'; 16_000]].concat();
     let mut clients = Vec::new();
     let refused = (0..100).find_map(|_| {
         let mut client = open(tollgate.grpc_addr());
         for stream in streams().take(20) {
-            client.send(&[frame(HEADERS, END_HEADERS, stream, &fields(RATE_LIMIT)), frame(DATA, 0, stream, &piece)].concat()).unwrap();
+            client
+                .send(
+                    &[
+                        frame(HEADERS, END_HEADERS, stream, &fields(RATE_LIMIT)),
+                        frame(DATA, 0, stream, &piece),
+                    ]
+                    .concat(),
+                )
+                .unwrap();
         }
         client.send(&frame(PING, 0, 0, b"are-read")).unwrap();
-        let answer = client.until(|frame| frame.kind == HEADERS || frame.kind == PING && frame.payload == b"are-read");
+        let answer = client.until(|frame| {
+            frame.kind == HEADERS || frame.kind == PING && frame.payload == b"are-read"
+        });
         clients.push(client);
         (answer.kind == HEADERS).then(|| code(&answer))
     });
@@ -128,9 +164,14 @@ fn calls_that_wait_are_refused_when_they_hold_as_much_as_they_may_and_those_that
     until("the metric", || (metric(&tollgate, "tollgate_pending_refused") > 0).then_some(()));
     let mut neighbour = open(tollgate.grpc_addr());
     neighbour.send(&call(1, "/grpc.health.v1.Health/Check", &message(&()))).unwrap();
-    assert_eq!(neighbour.until(|frame| frame.stream == 1 && frame.kind == DATA).payload, b"\0\0\0\0\x02\x08\x01");
+    assert_eq!(
+        neighbour.until(|frame| frame.stream == 1 && frame.kind == DATA).payload,
+        b"\0\0\0\0\x02\x08\x01"
+    );
     drop(clients);
-    until("all of it to be given back", || (metric(&tollgate, "tollgate_pending_bytes") == 0).then_some(()));
+    until("all of it to be given back", || {
+        (metric(&tollgate, "tollgate_pending_bytes") == 0).then_some(())
+    });
 }
 
 #[test]
@@ -149,7 +190,9 @@ fn who_needs_no_token_has_few_calls_at_once() {
     until("room for another", || {
         let stream = later.next().unwrap();
         client.send(&call(stream, WATCH, &message(&()))).unwrap();
-        code(&client.until(|frame| frame.stream == stream && frame.kind == HEADERS)).is_none().then_some(())
+        code(&client.until(|frame| frame.stream == stream && frame.kind == HEADERS))
+            .is_none()
+            .then_some(())
     });
     let stream = later.next().unwrap();
     // What needs a token, or would if there were any, is bounded by grpc.max_streams.
@@ -175,11 +218,18 @@ fn what_a_web_page_may_send_is_no_call() {
         let head = frame(HEADERS, END_HEADERS, stream, &fields_of(method, CREATE, content_type));
         client.send(&[head, frame(DATA, END_STREAM, stream, subscriber)].concat()).unwrap();
         let answer = client.until(|frame| frame.stream == stream && frame.kind == HEADERS);
-        assert_eq!(header(&answer, ":status").as_deref(), Some(status), "{method} {content_type:?}");
+        assert_eq!(
+            header(&answer, ":status").as_deref(),
+            Some(status),
+            "{method} {content_type:?}"
+        );
     }
     let listed = Command::new(env!("CARGO_BIN_EXE_tollgate"))
         .args(["subscriber", "list", "--server", &tollgate.grpc_addr().to_string()])
         .output()
         .unwrap();
-    assert!(listed.status.success() && !String::from_utf8_lossy(&listed.stdout).contains("by-a-page"), "{listed:?}");
+    assert!(
+        listed.status.success() && !String::from_utf8_lossy(&listed.stdout).contains("by-a-page"),
+        "{listed:?}"
+    );
 }

@@ -12,7 +12,11 @@ fn a_running_service_is_backed_up_and_the_backup_serves() {
     assert_eq!(shell.run("subscriber create acme").code, 0);
 
     let sound = shell.run(&format!("ledger check --data-dir {data}"));
-    assert_eq!((sound.code, sound.stdout.trim_end().ends_with("ledger.sqlite is sound")), (0, true), "{sound:?}");
+    assert_eq!(
+        (sound.code, sound.stdout.trim_end().ends_with("ledger.sqlite is sound")),
+        (0, true),
+        "{sound:?}"
+    );
     let copied = shell.run(&format!("ledger backup {copy} --data-dir {data}"));
     assert_eq!((copied.code, &*copied.stderr), (0, &*format!("tollgate: copied to {copy}\n")));
     assert_eq!(shell.run(&format!("ledger check --file {copy}")).code, 0);
@@ -27,11 +31,24 @@ fn a_running_service_is_backed_up_and_the_backup_serves() {
     }
     fs::rename(&copy, folder.join("ledger.sqlite")).unwrap();
     let check = shell.run(&format!("ledger check --data-dir {data}"));
-    assert_eq!((check.code, check.stderr.contains("the ledger has gone back")), (2, true), "{check:?}");
-    let refused = shell.run(&format!("serve --grpc-addr 127.0.0.1:0 --http-addr 127.0.0.1:0 --data-dir {data}"));
-    assert_eq!((refused.code, refused.stderr.contains("`tollgate ledger accept`")), (2, true), "{refused:?}");
+    assert_eq!(
+        (check.code, check.stderr.contains("the ledger has gone back")),
+        (2, true),
+        "{check:?}"
+    );
+    let refused = shell
+        .run(&format!("serve --grpc-addr 127.0.0.1:0 --http-addr 127.0.0.1:0 --data-dir {data}"));
+    assert_eq!(
+        (refused.code, refused.stderr.contains("`tollgate ledger accept`")),
+        (2, true),
+        "{refused:?}"
+    );
     let accepted = shell.run(&format!("ledger accept --data-dir {data}"));
-    assert_eq!((accepted.code, accepted.stderr.contains("is taken as it is")), (0, true), "{accepted:?}");
+    assert_eq!(
+        (accepted.code, accepted.stderr.contains("is taken as it is")),
+        (0, true),
+        "{accepted:?}"
+    );
     let server = shell.server.as_mut().unwrap();
     server.restart();
     shell.addr = shell.tollgate().grpc_addr().to_string();
@@ -48,9 +65,17 @@ fn what_is_no_sound_ledger_is_told_with_an_exit_code() {
     assert_eq!(shell.run(&check).code, 1, "there is none");
     fs::write(&file, "Dear diary").unwrap();
     let foreign = shell.run(&check);
-    assert_eq!((foreign.code, foreign.stderr.contains("is not a ledger of tollgate")), (2, true), "{foreign:?}");
+    assert_eq!(
+        (foreign.code, foreign.stderr.contains("is not a ledger of tollgate")),
+        (2, true),
+        "{foreign:?}"
+    );
     let memory = shell.run("ledger check --data-dir :memory:");
-    assert_eq!((memory.code, memory.stderr.contains("keeps its ledger in memory")), (2, true), "{memory:?}");
+    assert_eq!(
+        (memory.code, memory.stderr.contains("keeps its ledger in memory")),
+        (2, true),
+        "{memory:?}"
+    );
 }
 
 #[test]
@@ -67,8 +92,10 @@ fn a_folder_that_is_taken_away_is_told_and_no_edit_is_promised_until_it_is_back(
     while !health().contains("is not where it was") {}
     assert!(shell.tollgate().log().contains("ERROR"), "{}", shell.tollgate().log());
     let data = folder.display().to_string();
-    let none =
-        shell.run(&format!("serve --grpc-addr 127.0.0.1:0 --http-addr 127.0.0.1:0 --data-dir {data} --config {}", must_exist(&away)));
+    let none = shell.run(&format!(
+        "serve --grpc-addr 127.0.0.1:0 --http-addr 127.0.0.1:0 --data-dir {data} --config {}",
+        must_exist(&away)
+    ));
     assert_eq!((none.code, none.stderr.contains("`ledger.must_exist`")), (1, true), "{none:?}");
     fs::rename(&away, &folder).unwrap();
     while health() != "OK" {}

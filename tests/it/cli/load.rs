@@ -21,7 +21,9 @@ fn ruled() -> Shell {
 /// The sum over the series of a metric whose line has these words.
 fn metric(shell: &Shell, name: &str, words: &[&str]) -> u64 {
     let page = http::get("/metrics").send(shell.tollgate().http_addr()).unwrap().text();
-    let series = page.lines().filter(|line| line.starts_with(name) && words.iter().all(|word| line.contains(word)));
+    let series = page
+        .lines()
+        .filter(|line| line.starts_with(name) && words.iter().all(|word| line.contains(word)));
     series.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum()
 }
 
@@ -33,21 +35,36 @@ fn answered(load: &Value) -> (u64, u64, u64) {
 #[test]
 fn the_server_counts_what_was_asked() {
     let shell = ruled();
-    let load = shell.json("load rls --requests 3000 --keys 50 --connections 3 --in-flight 16 --threads 2");
+    let load =
+        shell.json("load rls --requests 3000 --keys 50 --connections 3 --in-flight 16 --threads 2");
     assert_eq!(answered(&load), (3_000, 3_000, 0));
     assert_eq!(load["calls"]["verdicts"], serde_json::json!({"OK": 3_000}));
-    assert_eq!(metric(&shell, "ratelimit_service_rate_limit_total_hits", &[r#"domain="load""#]), 3_000);
+    assert_eq!(
+        metric(&shell, "ratelimit_service_rate_limit_total_hits", &[r#"domain="load""#]),
+        3_000
+    );
 
     let unmatched = shell.run("load rls --requests 10 --descriptor nobody");
-    assert!(unmatched.code == 0 && unmatched.stderr.contains("no rule of the domain `load` matched"), "{unmatched:?}");
-    assert!(unmatched.stderr.contains("ShouldRateLimit of the domain `load`, 1 descriptors; 8 connections"), "{unmatched:?}");
+    assert!(
+        unmatched.code == 0 && unmatched.stderr.contains("no rule of the domain `load` matched"),
+        "{unmatched:?}"
+    );
+    assert!(
+        unmatched
+            .stderr
+            .contains("ShouldRateLimit of the domain `load`, 1 descriptors; 8 connections"),
+        "{unmatched:?}"
+    );
     let matched = shell.run("load rls --requests 10");
     assert!(!matched.stderr.contains("no rule"), "{matched:?}");
 
     let several = "--descriptor limit=1,api_key --descriptor limit=2,api_key --descriptor api_key";
     let load = shell.json(&format!("load rls --requests 100 --skew 1.1 {several}"));
     assert_eq!(answered(&load), (100, 100, 0));
-    assert_eq!(metric(&shell, "ratelimit_service_rate_limit_total_hits", &[r#"domain="load""#]), 3_310);
+    assert_eq!(
+        metric(&shell, "ratelimit_service_rate_limit_total_hits", &[r#"domain="load""#]),
+        3_310
+    );
 }
 
 #[test]
@@ -59,7 +76,10 @@ fn a_rate_is_kept_to_the_number() {
     assert_eq!((answered, failed), (asked, 0));
     let ran = shell.run("load rls --rate 1000 --requests 100");
     assert!(
-        ran.code == 0 && ran.stdout.contains("asked") && ran.stdout.contains("100 requests") && ran.stdout.contains("P99.9"),
+        ran.code == 0
+            && ran.stdout.contains("asked")
+            && ran.stdout.contains("100 requests")
+            && ran.stdout.contains("P99.9"),
         "{ran:?}"
     );
 }
@@ -79,7 +99,12 @@ fn one_command_prepares_what_it_checks() {
     // 500 checked, 500 refunded, 500 counted, by 20 subscribers with two quotas each.
     let used = |number: u32| {
         let usage = shell.json(&format!("usage --subscriber load-2-quotas-{number:010}"));
-        usage["quotas"].as_array().into_iter().flatten().map(|quota| quota["used"].as_u64().unwrap_or(0)).sum::<u64>()
+        usage["quotas"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(|quota| quota["used"].as_u64().unwrap_or(0))
+            .sum::<u64>()
     };
     assert_eq!((0..20).map(used).sum::<u64>(), 2 * 1_000);
 
@@ -92,7 +117,12 @@ fn one_command_prepares_what_it_checks() {
     // What was made is deleted, and what others made is not.
     shell.ok("subscriber create load-2-quotas --plan load-0-quotas");
     let ran = shell.run("load check --clean");
-    assert!(ran.code == 0 && ran.stderr.contains("deleted 20 subscribers") && ran.stderr.contains("another plan covers it"), "{ran:?}");
+    assert!(
+        ran.code == 0
+            && ran.stderr.contains("deleted 20 subscribers")
+            && ran.stderr.contains("another plan covers it"),
+        "{ran:?}"
+    );
     shell.refused("load check --clean --quotas 0", 5, "load-2-quotas");
     assert_eq!(shell.json("subscriber list")["totalSize"], 1);
     shell.ok("subscriber delete load-2-quotas");
@@ -106,19 +136,36 @@ fn one_command_prepares_what_it_checks() {
 fn refusals_are_answers_and_no_answers_are_a_failure() {
     let shell = Shell::start();
     let ran = shell.run("load check --requests 10 --api-key nobody");
-    assert!(ran.code == 0 && ran.stdout.contains("API_KEY_UNKNOWN") && ran.stderr.contains("--prepare"), "{ran:?}");
+    assert!(
+        ran.code == 0 && ran.stdout.contains("API_KEY_UNKNOWN") && ran.stderr.contains("--prepare"),
+        "{ran:?}"
+    );
     let load: Value = serde_json::from_str(
-        &shell.run_with(&["load", "check", "--requests", "9", "--keys-file", "-", "--output", "json"], "a\nb\n").stdout,
+        &shell
+            .run_with(
+                &["load", "check", "--requests", "9", "--keys-file", "-", "--output", "json"],
+                "a\nb\n",
+            )
+            .stdout,
     )
     .unwrap();
     assert_eq!(load["calls"]["verdicts"], serde_json::json!({"API_KEY_UNKNOWN": 9}));
     // The server has no rules.
     let ran = shell.run("load rls --requests 10");
-    assert!(ran.code == 1 && ran.stdout.contains("UNAVAILABLE") && ran.stderr.contains("nothing was answered"), "{ran:?}");
+    assert!(
+        ran.code == 1
+            && ran.stdout.contains("UNAVAILABLE")
+            && ran.stderr.contains("nothing was answered"),
+        "{ran:?}"
+    );
     shell.refused("load check --keys-file no/such/file", 2, "no/such/file");
 
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    Shell::at(free).refused("load rls", 1, &format!("the server at {free} cannot be reached (--server, TOLLGATE_SERVER): "));
+    Shell::at(free).refused(
+        "load rls",
+        1,
+        &format!("the server at {free} cannot be reached (--server, TOLLGATE_SERVER): "),
+    );
 }
 
 #[test]

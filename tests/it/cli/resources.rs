@@ -13,7 +13,10 @@ fn a_plan_is_made_changed_attached_and_deleted_by_flags() {
     shell.ok("plan detach gold orders/prod");
     shell.ok("plan update gold --quota monthly=2000/month@Asia/Seoul:allow --description Best");
     let shown = shell.ok("plan get gold");
-    let lines: Vec<&str> = shown.lines().filter(|line| !["etag", "created", "updated"].iter().any(|name| line.starts_with(name))).collect();
+    let lines: Vec<&str> = shown
+        .lines()
+        .filter(|line| !["etag", "created", "updated"].iter().any(|name| line.starts_with(name)))
+        .collect();
     insta::assert_snapshot!(lines.join("\n"), @r"
     plan          gold
     display name  Gold
@@ -44,7 +47,10 @@ fn a_target_that_an_edit_makes_is_told_with_what_is_near() {
     let shell = Shell::start();
     shell.ok("target create orders/prod");
     let ran = shell.run("plan create gold --target orders/prod,orders/prd,users/prod");
-    assert_eq!(ran.stderr, "tollgate: created target orders/prd; near: orders/prod\ntollgate: created target users/prod\n");
+    assert_eq!(
+        ran.stderr,
+        "tollgate: created target orders/prd; near: orders/prod\ntollgate: created target users/prod\n"
+    );
     let ran = shell.run("plan update gold --rate 5");
     assert_eq!((ran.code, ran.stderr.as_str()), (0, ""), "{ran:?}");
     let ran = shell.run("plan attach gold reports/prod");
@@ -57,8 +63,17 @@ fn a_target_that_an_edit_makes_is_told_with_what_is_near() {
 fn a_plan_of_many_targets_makes_no_list_wide() {
     let shell = Shell::start();
     let targets: Vec<String> = (0..1_000).map(|i| format!("service-{i}/prod")).collect();
-    let mut file = format!("plans:\n- {{id: all, entitlements: [{{name: e, targets: [{}]}}]}}\n", targets.join(", "));
-    (0..100).for_each(|i| writeln!(file, "- {{id: tenant-{i}, entitlements: [{{name: e, targets: [service-{i}/prod]}}]}}").unwrap());
+    let mut file = format!(
+        "plans:\n- {{id: all, entitlements: [{{name: e, targets: [{}]}}]}}\n",
+        targets.join(", ")
+    );
+    (0..100).for_each(|i| {
+        writeln!(
+            file,
+            "- {{id: tenant-{i}, entitlements: [{{name: e, targets: [service-{i}/prod]}}]}}"
+        )
+        .unwrap()
+    });
     assert_eq!(shell.run_with(&["apply", "-f", "-"], &file).code, 0);
     let list = shell.ok("plan list");
     assert!(list.contains("service-0/prod, service-1/prod and 998 more"), "{list}");
@@ -84,11 +99,18 @@ fn flags_of_the_client_stand_before_the_command_too() {
 fn an_update_by_flags_leaves_the_other_entitlements() {
     let shell = Shell::start();
     shell.ok("plan create --from-json examples/plans/gold-oci.json");
-    shell.refused("plan update gold --rate 5", 2, "say which entitlement is meant with --entitlement: shop, reports");
+    shell.refused(
+        "plan update gold --rate 5",
+        2,
+        "say which entitlement is meant with --entitlement: shop, reports",
+    );
     let update = "plan update gold --entitlement reports --burst 9 --request-id twice";
     shell.ok(update);
     let plan = shell.json(update);
-    assert_eq!(plan["entitlements"][1]["rateLimit"], serde_json::json!({"requestsPerSecond": 2.0, "burst": 9}));
+    assert_eq!(
+        plan["entitlements"][1]["rateLimit"],
+        serde_json::json!({"requestsPerSecond": 2.0, "burst": 9})
+    );
     assert_eq!(plan["entitlements"][0]["quotas"][0]["limit"], 1000);
     assert_eq!(plan["displayName"], "Gold");
 }
@@ -96,26 +118,51 @@ fn an_update_by_flags_leaves_the_other_entitlements() {
 #[test]
 fn targets_and_subscribers_are_kept_by_flags() {
     let shell = Shell::start();
-    let args = ["target", "create", "orders/prod", "--rate", "50", "--open", "GET /health", "--method-rate", "GET /users/{id}=5,10"];
+    let args = [
+        "target",
+        "create",
+        "orders/prod",
+        "--rate",
+        "50",
+        "--open",
+        "GET /health",
+        "--method-rate",
+        "GET /users/{id}=5,10",
+    ];
     assert_eq!(shell.run_with(&args, "").code, 0);
     let target = shell.json("target update orders/prod --display-name Orders --no-rate");
-    assert_eq!((&target["displayName"], target.get("rateLimit")), (&"Orders".into(), Some(&serde_json::Value::Null)));
+    assert_eq!(
+        (&target["displayName"], target.get("rateLimit")),
+        (&"Orders".into(), Some(&serde_json::Value::Null))
+    );
     assert_eq!(target["openMethods"], serde_json::json!([{"method": "GET", "path": "/health"}]));
     assert_eq!(target["methodRateLimits"][0]["burst"], 10);
 
     shell.ok("plan create free");
     shell.ok("plan create gold");
-    assert_eq!(shell.json("subscriber create acme --plan gold --plan free")["plans"], serde_json::json!(["gold", "free"]));
-    let from_file = shell.run_with(&["subscriber", "update", "acme", "--from-json", "-"], "plans: [free, gold]\n");
+    assert_eq!(
+        shell.json("subscriber create acme --plan gold --plan free")["plans"],
+        serde_json::json!(["gold", "free"])
+    );
+    let from_file = shell
+        .run_with(&["subscriber", "update", "acme", "--from-json", "-"], "plans: [free, gold]\n");
     assert_eq!(from_file.code, 0, "{from_file:?}");
-    assert_eq!(shell.json("subscriber get acme")["plans"], serde_json::json!(["free", "gold"]), "their order counts");
+    assert_eq!(
+        shell.json("subscriber get acme")["plans"],
+        serde_json::json!(["free", "gold"]),
+        "their order counts"
+    );
     shell.refused("subscriber create acme", 5, "the subscriber `acme` exists already");
     shell.refused("subscriber update acme --plan silver", 2, "silver");
     shell.refused("subscriber update acme", 2, "nothing to change");
 
     let etag = shell.json("subscriber get acme")["etag"].as_str().unwrap().to_owned();
     shell.ok(&format!("subscriber update acme --etag {etag} --no-plans"));
-    shell.refused(&format!("subscriber update acme --etag {etag} --display-name A"), 5, "was edited since");
+    shell.refused(
+        &format!("subscriber update acme --etag {etag} --display-name A"),
+        5,
+        "was edited since",
+    );
     shell.refused(&format!("subscriber delete acme --etag {etag}"), 5, "was edited since");
     assert_eq!(shell.ok("subscriber delete acme --validate-only"), "");
     assert_eq!(shell.ok("subscriber delete acme"), "deleted subscriber acme\n");
@@ -133,9 +180,16 @@ fn the_value_of_a_key_is_printed_once_and_alone() {
     assert!(valid.code == 0 && valid.stderr.contains("nothing was changed"), "{valid:?}");
     let made = shell.run("key create k1 --subscriber acme --request-id once");
     let value = made.stdout.strip_suffix('\n').unwrap();
-    assert!(made.code == 0 && value.starts_with("tg_") && !value.contains(char::is_whitespace), "{made:?}");
+    assert!(
+        made.code == 0 && value.starts_with("tg_") && !value.contains(char::is_whitespace),
+        "{made:?}"
+    );
     assert!(made.stderr.contains("k1") && !made.stderr.contains(value), "{made:?}");
-    shell.refused("key create k1 --subscriber acme --request-id once", 1, "its value was in that answer alone");
+    shell.refused(
+        "key create k1 --subscriber acme --request-id once",
+        1,
+        "its value was in that answer alone",
+    );
     assert!(!shell.ok("key get k1 --output json").contains(value));
     shell.ok(&format!("check --key {value} --target a"));
 
@@ -147,7 +201,9 @@ fn the_value_of_a_key_is_printed_once_and_alone() {
     assert_eq!(denied(&shell, value), "API_KEY_EXPIRED");
     shell.ok("key update k1 --expires 24h");
     let (made, ends) = (shell.json("key get k1"), shell.json("key get k1"));
-    let seconds = |time: &serde_json::Value| time.as_str().unwrap().parse::<jiff::Timestamp>().unwrap().as_second();
+    let seconds = |time: &serde_json::Value| {
+        time.as_str().unwrap().parse::<jiff::Timestamp>().unwrap().as_second()
+    };
     let left = seconds(&ends["expireTime"]) - seconds(&made["updateTime"]);
     assert!((86_390..=86_400).contains(&left), "{left} s");
     shell.ok(&format!("check --key {value} --target a"));
@@ -175,9 +231,16 @@ fn a_key_is_imported_from_a_file_or_a_pipe() {
     shell.ok("plan create gold --target a");
     shell.ok("subscriber create acme --plan gold");
     let value = "an-imported-key-of-20-characters-or-more";
-    let import = |id: &str, stdin: &str| shell.run_with(&["key", "import", id, "--subscriber", "acme", "--value-file", "-"], stdin);
+    let import = |id: &str, stdin: &str| {
+        shell.run_with(&["key", "import", id, "--subscriber", "acme", "--value-file", "-"], stdin)
+    };
     let imported = import("k1", &format!("{value}\n"));
-    assert!(imported.code == 0 && imported.stdout.contains("...more") && !imported.stdout.contains(value), "{imported:?}");
+    assert!(
+        imported.code == 0
+            && imported.stdout.contains("...more")
+            && !imported.stdout.contains(value),
+        "{imported:?}"
+    );
     assert_eq!(shell.run_with(&["check", "--key-file", "-", "--target", "a"], value).code, 0);
     assert_eq!(import("k2", value).code, 5, "a value that is in use");
     assert_eq!(import("k2", "short").code, 2);
@@ -192,7 +255,8 @@ fn a_key_is_imported_from_a_file_or_a_pipe() {
 fn lists_are_of_everything_unless_a_page_is_asked_for() {
     let shell = Shell::start();
     let mut file = String::from("targets:\n");
-    (0..450).for_each(|n| writeln!(file, "  - {{id: t{n:03}, displayName: Stage {}}}", n % 2).unwrap());
+    (0..450)
+        .for_each(|n| writeln!(file, "  - {{id: t{n:03}, displayName: Stage {}}}", n % 2).unwrap());
     assert_eq!(shell.run_with(&["apply", "-f", "-"], &file).code, 0);
 
     let all = shell.ok("target list");
@@ -205,10 +269,25 @@ fn lists_are_of_everything_unless_a_page_is_asked_for() {
     assert_eq!(ids(&page["targets"]).len(), 400);
     let token = page["nextPageToken"].as_str().unwrap();
     assert!(
-        shell.ok(&format!("target list --page-size 400 --page-token {token}")).ends_with("total: 450 targets, the last 50 of them here\n")
+        shell
+            .ok(&format!("target list --page-size 400 --page-token {token}"))
+            .ends_with("total: 450 targets, the last 50 of them here\n")
     );
-    let few =
-        shell.run_with(&["target", "list", "--filter", "\"stage 1\"", "--order-by", "id desc", "--page-size", "2", "--output", "json"], "");
+    let few = shell.run_with(
+        &[
+            "target",
+            "list",
+            "--filter",
+            "\"stage 1\"",
+            "--order-by",
+            "id desc",
+            "--page-size",
+            "2",
+            "--output",
+            "json",
+        ],
+        "",
+    );
     let few: serde_json::Value = serde_json::from_str(&few.stdout).unwrap();
     assert_eq!((ids(&few["targets"]), &few["totalSize"]), (vec!["t449", "t447"], &225.into()));
     shell.refused("target list --order-by size", 2, "order_by");

@@ -41,8 +41,13 @@ fn a_404_is_charged_a_503_is_not_and_the_usage_shows_it() {
         ("--grpc-status 14", "REFUNDED\n"),
         ("--grpc-status 5", "COUNTED\n"),
     ] {
-        shell.ok("grant --subscriber acme --plan gold --entitlement default --quota yearly --reset");
-        assert_eq!(shell.ok(&format!("report --receipt {} {ending}", receipt(&shell))), settled, "{ending}");
+        shell
+            .ok("grant --subscriber acme --plan gold --entitlement default --quota yearly --reset");
+        assert_eq!(
+            shell.ok(&format!("report --receipt {} {ending}", receipt(&shell))),
+            settled,
+            "{ending}"
+        );
     }
     let usage = shell.ok("usage --key k1");
     assert!(usage.contains("4xx=2, 5xx=2, caller_gone=1, no_response=1"), "{usage}");
@@ -61,11 +66,17 @@ fn a_denial_exits_with_3_and_a_grant_ends_it() {
     for cost in ["", " --cost 0"] {
         let denied = shell.run(&format!("{check}{cost}"));
         assert_eq!((denied.code, denied.stderr.as_str()), (3, ""), "{denied:?}");
-        assert!(denied.stdout.contains("QUOTA_EXCEEDED") && denied.stdout.contains("429"), "{denied:?}");
+        assert!(
+            denied.stdout.contains("QUOTA_EXCEEDED") && denied.stdout.contains("429"),
+            "{denied:?}"
+        );
     }
     let grant = "grant --subscriber acme --plan gold --entitlement default --quota yearly";
     assert!(shell.ok(&format!("{grant} --add 1 --request-id g1")).contains("2, +1 granted"));
-    assert!(shell.ok(&format!("{grant} --add 1 --request-id g1")).contains("2, +1 granted"), "a retry grants nothing");
+    assert!(
+        shell.ok(&format!("{grant} --add 1 --request-id g1")).contains("2, +1 granted"),
+        "a retry grants nothing"
+    );
     shell.ok(&check);
     assert_eq!(shell.run(&check).code, 3);
     assert_eq!(shell.json(&format!("{grant} --set-remaining 5"))["remaining"], 5);
@@ -87,7 +98,12 @@ fn a_rate_is_refused_with_the_time_to_wait_and_what_can_never_pass_says_so() {
     let check = format!("check --key {KEY} --target a --method GET --path /x");
     shell.ok(&format!("{check} --cost 2"));
     let denied = shell.run(&check);
-    assert!(denied.code == 3 && denied.stdout.contains("RATE_EXCEEDED") && denied.stdout.contains("retry after  16 min"), "{denied:?}");
+    assert!(
+        denied.code == 3
+            && denied.stdout.contains("RATE_EXCEEDED")
+            && denied.stdout.contains("retry after  16 min"),
+        "{denied:?}"
+    );
     let never = shell.run(&format!("{check} --cost 3"));
     assert!(never.code == 3 && never.stdout.contains("never: waiting does not help"), "{never:?}");
     let elsewhere = shell.run(&format!("check --key {KEY} --target b"));
@@ -103,17 +119,43 @@ fn what_was_never_used_is_0_of_so_many() {
     let shell = shop("--quota yearly=100/year --quota 7/minute");
     let usage = shell.json("usage --subscriber acme");
     let quotas = usage["quotas"].as_array().unwrap();
-    let shown: Vec<_> =
-        quotas.iter().map(|quota| (quota["quota"].as_str().unwrap(), &quota["used"], &quota["limit"], &quota["remaining"])).collect();
+    let shown: Vec<_> = quotas
+        .iter()
+        .map(|quota| {
+            (quota["quota"].as_str().unwrap(), &quota["used"], &quota["limit"], &quota["remaining"])
+        })
+        .collect();
     let numbers = [0, 100, 7].map(serde_json::Value::from);
-    assert_eq!(shown, [("minute", &numbers[0], &numbers[2], &numbers[2]), ("yearly", &numbers[0], &numbers[1], &numbers[1])]);
+    assert_eq!(
+        shown,
+        [
+            ("minute", &numbers[0], &numbers[2], &numbers[2]),
+            ("yearly", &numbers[0], &numbers[1], &numbers[1])
+        ]
+    );
     assert_eq!(usage["days"], serde_json::json!([]));
     assert!(shell.ok("usage --subscriber acme").contains("total: 2 periods"));
     shell.ok(&format!("check --key {KEY} --target a"));
     let usage = shell.json("usage --subscriber acme");
-    assert_eq!(usage["quotas"].as_array().unwrap().iter().filter(|quota| quota["quota"] == "yearly").count(), 1, "{usage}");
-    assert_eq!(shell.json("usage")["quotas"].as_array().unwrap().len(), usage["quotas"].as_array().unwrap().len());
-    assert_eq!(shell.json("usage --subscriber acme --from 2020-01-01 --to 2020-01-02")["quotas"], serde_json::json!([]), "those are over");
+    assert_eq!(
+        usage["quotas"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|quota| quota["quota"] == "yearly")
+            .count(),
+        1,
+        "{usage}"
+    );
+    assert_eq!(
+        shell.json("usage")["quotas"].as_array().unwrap().len(),
+        usage["quotas"].as_array().unwrap().len()
+    );
+    assert_eq!(
+        shell.json("usage --subscriber acme --from 2020-01-01 --to 2020-01-02")["quotas"],
+        serde_json::json!([]),
+        "those are over"
+    );
 }
 
 #[test]
@@ -124,6 +166,9 @@ fn the_same_operation_gets_the_same_receipt() {
     assert_eq!(shell.json(&check)["receipt"], first);
     assert_eq!(books(&shell), (1, 2));
     shell.refused(&format!("{check} --cost 2"), 2, "operation_id");
-    assert_eq!(shell.ok(&format!("report --receipt {} --status 200 --cost 3", first.as_str().unwrap())), "CORRECTED\n");
+    assert_eq!(
+        shell.ok(&format!("report --receipt {} --status 200 --cost 3", first.as_str().unwrap())),
+        "CORRECTED\n"
+    );
     assert_eq!(books(&shell), (3, 0));
 }

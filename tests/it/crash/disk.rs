@@ -20,12 +20,18 @@ async fn a_disk_that_fails_and_works_again_costs_nobody_a_count_and_needs_no_res
         }
         let more = |count: u64| {
             let before = log.admitted[3].load(Ordering::SeqCst);
-            until("admissions", || (log.admitted[3].load(Ordering::SeqCst) >= before + count).then_some(()));
+            until("admissions", || {
+                (log.admitted[3].load(Ordering::SeqCst) >= before + count).then_some(())
+            });
         };
         more(20 + 37 * round);
         tollgate.fail_disk(true);
-        until("a report without an answer", || (!log.unanswered.lock().unwrap().is_empty()).then_some(()));
-        until("a health that says so", || health(&tollgate).starts_with("DEGRADED\nthe ledger ").then_some(()));
+        until("a report without an answer", || {
+            (!log.unanswered.lock().unwrap().is_empty()).then_some(())
+        });
+        until("a health that says so", || {
+            health(&tollgate).starts_with("DEGRADED\nthe ledger ").then_some(())
+        });
         tollgate.fail_disk(false);
         more(20);
         stop.store(true, Ordering::SeqCst);
@@ -38,14 +44,18 @@ async fn a_disk_that_fails_and_works_again_costs_nobody_a_count_and_needs_no_res
         for (place, receipt) in unanswered {
             log.refund(&mut client, place, receipt, true).await;
         }
-        assert!(log.unanswered.lock().unwrap().is_empty(), "a report is not answered although the disk works");
+        assert!(
+            log.unanswered.lock().unwrap().is_empty(),
+            "a report is not answered although the disk works"
+        );
     }
     assert_eq!(log.errors.load(Ordering::SeqCst), 0, "a check is answered, whatever the disk does");
 
     // Nobody was killed, so every admission is known: the books agree to the unit.
     let agree = |rows: BTreeMap<String, QuotaUsage>| {
         for (place, (name, limit)) in TARGETS.iter().enumerate() {
-            let net = log.admitted[place].load(Ordering::SeqCst) - log.refunded[place].load(Ordering::SeqCst);
+            let net = log.admitted[place].load(Ordering::SeqCst)
+                - log.refunded[place].load(Ordering::SeqCst);
             let row = &rows[*name];
             assert_eq!((row.used, row.lost, row.remaining), (net, 0, limit - net), "{name}");
         }

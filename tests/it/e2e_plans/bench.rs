@@ -51,8 +51,11 @@ subscribers:
 const MARK: &str = "mark";
 
 /// Envoy must not give up on tollgate, nor on the upstream, because a machine is slow.
-const PATIENT: &[(&str, &str)] =
-    &[("timeout: 0.1s", "timeout: 20s"), ("timeout: 5s", "timeout: 50s"), ("connect_timeout: 0.5s", "connect_timeout: 20s")];
+const PATIENT: &[(&str, &str)] = &[
+    ("timeout: 0.1s", "timeout: 20s"),
+    ("timeout: 5s", "timeout: 50s"),
+    ("connect_timeout: 0.5s", "connect_timeout: 20s"),
+];
 
 /// An edit after which requests for users are given up early.
 pub const SHORT_FOR_USERS: (&str, &str) = (
@@ -93,28 +96,44 @@ pub fn key(subscriber: &str) -> String {
 }
 
 impl Bench {
-    /// Starts everything, with these subscribers, each with its plan, and with edits of Envoy's configuration.
+    /// Starts everything, with these subscribers, each with its plan, and with edits of Envoy's
+    /// configuration.
     pub fn start(wiring: Wiring, subscribers: &[(&str, &str)], edits: &[(&str, &str)]) -> Self {
         Self::build(wiring, subscribers, edits, false)
     }
 
     /// Reports go through a relay, the first of whose connections brings back no answers.
-    pub fn start_with_relay(wiring: Wiring, subscribers: &[(&str, &str)], edits: &[(&str, &str)]) -> Self {
+    pub fn start_with_relay(
+        wiring: Wiring,
+        subscribers: &[(&str, &str)],
+        edits: &[(&str, &str)],
+    ) -> Self {
         Self::build(wiring, subscribers, edits, true)
     }
 
-    fn build(wiring: Wiring, subscribers: &[(&str, &str)], edits: &[(&str, &str)], relayed: bool) -> Self {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    fn build(
+        wiring: Wiring,
+        subscribers: &[(&str, &str)],
+        edits: &[(&str, &str)],
+        relayed: bool,
+    ) -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
         let upstream = Upstream::start();
         let tollgate = Tollgate::start(&[], &[server::PATIENT]);
         let plans = runtime.block_on(declare(&tollgate, subscribers));
-        let servers = [(9000, upstream.addr()), (9001, upstream.addr()), (8081, tollgate.grpc_addr())];
+        let servers =
+            [(9000, upstream.addr()), (9001, upstream.addr()), (8081, tollgate.grpc_addr())];
         let mut config = edit(&envoy::example(wiring.example(), &servers), edits);
         let relay = relayed.then(|| Relay::start(tollgate.grpc_addr()));
         if let Some(relay) = &relay {
             let (before, reports) = config.split_once("- name: tollgate_report\n").unwrap();
             let port = |port: u16| format!("port_value: {port} ");
-            let reports = edit(reports, &[(&port(tollgate.grpc_addr().port()), &port(relay.addr().port()))]);
+            let reports =
+                edit(reports, &[(&port(tollgate.grpc_addr().port()), &port(relay.addr().port()))]);
             config = format!("{before}- name: tollgate_report\n{reports}");
         }
         let envoy = Envoy::start(&edit(&config, PATIENT));
@@ -147,22 +166,34 @@ impl Bench {
     /// The sum of a counter of tollgate over all its labels, or of those that hold `label`.
     pub fn metric(&self, name: &str, label: &str) -> u64 {
         let text = http::get("/metrics").send(self.tollgate.http_addr()).unwrap().text();
-        let lines = text.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix('{')?.split_once("} "));
-        lines.filter(|(labels, _)| labels.contains(label)).map(|(_, value)| value.parse::<u64>().unwrap()).sum()
+        let lines = text
+            .lines()
+            .filter_map(|line| line.strip_prefix(name)?.strip_prefix('{')?.split_once("} "));
+        lines
+            .filter(|(labels, _)| labels.contains(label))
+            .map(|(_, value)| value.parse::<u64>().unwrap())
+            .sum()
     }
 
-    /// Waits until the reports of all requests so far have been settled, and sees that they are `count`, each sent once.
+    /// Waits until the reports of all requests so far have been settled, and sees that they are
+    /// `count`, each sent once.
     pub fn wait_for_reports(&self, count: u64) {
-        // Envoy's one worker does everything in order: what this request follows has been reported before it is.
+        // Envoy's one worker does everything in order: what this request follows has been reported
+        // before it is.
         let mark = self.request("/orders/mark", MARK).header("x-login", "mark");
         assert_eq!(self.send(&mark).status, 200);
         self.marks.set(self.marks.get() + 1);
         let expected = count + self.marks.get();
         self.wait_for_reports_to_come(expected);
-        assert_eq!(self.envoy.stat("cluster.tollgate_report.upstream_rq_total"), expected, "reports as Envoy has sent them");
+        assert_eq!(
+            self.envoy.stat("cluster.tollgate_report.upstream_rq_total"),
+            expected,
+            "reports as Envoy has sent them"
+        );
     }
 
-    /// Waits until tollgate has settled `count` reports, those that [`Self::wait_for_reports`] causes included.
+    /// Waits until tollgate has settled `count` reports, those that [`Self::wait_for_reports`]
+    /// causes included.
     pub fn wait_for_reports_to_come(&self, count: u64) {
         until("every report", || {
             let settled = self.metric("tollgate_reports", "");
@@ -171,7 +202,8 @@ impl Bench {
         });
     }
 
-    /// What is said of a subscriber over all days: `2 used, 1 2xx, 1 4xx, 2 admitted, 1 QUOTA_EXCEEDED`.
+    /// What is said of a subscriber over all days:
+    /// `2 used, 1 2xx, 1 4xx, 2 admitted, 1 QUOTA_EXCEEDED`.
     pub fn usage(&self, subscriber: &str) -> String {
         let request = GetUsageRequest {
             scope: Some(get_usage_request::Scope::Subscriber(subscriber.to_owned())),
@@ -179,11 +211,14 @@ impl Bench {
             end_date: "2200-01-01".to_owned(),
             ..GetUsageRequest::default()
         };
-        let usage = self.runtime.block_on(self.plans.clone().get_usage(request)).unwrap().into_inner();
+        let usage =
+            self.runtime.block_on(self.plans.clone().get_usage(request)).unwrap().into_inner();
         let mut counts = BTreeMap::<String, u64>::new();
         for day in usage.days {
             let refused = day.refused.into_iter();
-            for (what, count) in refused.chain(day.responses).chain([("admitted".to_owned(), day.admitted)]) {
+            for (what, count) in
+                refused.chain(day.responses).chain([("admitted".to_owned(), day.admitted)])
+            {
                 *counts.entry(what).or_default() += count;
             }
         }
@@ -206,11 +241,18 @@ impl Bench {
 }
 
 async fn connect(tollgate: &Tollgate) -> Channel {
-    Endpoint::from_shared(format!("http://{}", tollgate.grpc_addr())).unwrap().connect().await.unwrap()
+    Endpoint::from_shared(format!("http://{}", tollgate.grpc_addr()))
+        .unwrap()
+        .connect()
+        .await
+        .unwrap()
 }
 
 /// `(subscriber, plan)`: the plan `disabled` is `plenty` with a key that is switched off.
-async fn declare(tollgate: &Tollgate, subscribers: &[(&str, &str)]) -> UsagePlanServiceClient<Channel> {
+async fn declare(
+    tollgate: &Tollgate,
+    subscribers: &[(&str, &str)],
+) -> UsagePlanServiceClient<Channel> {
     let mut text = PLANS.to_owned();
     for (id, plan) in subscribers.iter().chain(&[(MARK, "plenty")]) {
         let (plan, enabled) = if *plan == "disabled" { ("plenty", false) } else { (*plan, true) };

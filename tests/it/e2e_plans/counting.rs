@@ -10,7 +10,12 @@ in_both_wirings! {
 }
 
 fn a_5xx_is_not_charged_to_the_quota_and_everything_else_is(wiring: Wiring) {
-    let plan_of = [("ok", "quota-of-10"), ("missing", "quota-of-10"), ("failing", "quota-of-10"), ("limited", "burst-of-10")];
+    let plan_of = [
+        ("ok", "quota-of-10"),
+        ("missing", "quota-of-10"),
+        ("failing", "quota-of-10"),
+        ("limited", "burst-of-10"),
+    ];
     let bench = Bench::start(wiring, &plan_of, &[]);
     let cases = [
         ("ok", 200, "10 used, 10 2xx, 10 admitted", 429),
@@ -19,7 +24,11 @@ fn a_5xx_is_not_charged_to_the_quota_and_everything_else_is(wiring: Wiring) {
         ("limited", 503, "0 used, 10 5xx, 10 admitted", 429),
     ];
     for (subscriber, status, ..) in cases {
-        assert_eq!(bench.statuses(10, format!("/orders/status/{status}"), subscriber), [status; 10], "{subscriber}");
+        assert_eq!(
+            bench.statuses(10, format!("/orders/status/{status}"), subscriber),
+            [status; 10],
+            "{subscriber}"
+        );
     }
     bench.wait_for_reports(40);
     for (subscriber, _, usage, eleventh) in cases {
@@ -30,12 +39,20 @@ fn a_5xx_is_not_charged_to_the_quota_and_everything_else_is(wiring: Wiring) {
     assert_eq!(bench.usage("ok"), "10 used, 10 2xx, 10 admitted, 1 QUOTA_EXCEEDED");
     assert_eq!(bench.usage("missing"), "10 used, 10 4xx, 10 admitted, 1 QUOTA_EXCEEDED");
     assert_eq!(bench.usage("failing"), "1 used, 1 2xx, 10 5xx, 11 admitted");
-    assert_eq!(bench.usage("limited"), "0 used, 10 5xx, 10 admitted, 1 RATE_EXCEEDED", "the rate limit is not refunded");
+    assert_eq!(
+        bench.usage("limited"),
+        "0 used, 10 5xx, 10 admitted, 1 RATE_EXCEEDED",
+        "the rate limit is not refunded"
+    );
     assert_eq!(bench.upstream.hits("/orders/eleventh"), 1);
 }
 
 fn no_answer_of_the_upstream_is_not_charged_and_a_caller_that_hangs_up_is(wiring: Wiring) {
-    let bench = Bench::start(wiring, &[("reset", "plenty"), ("slow", "plenty"), ("gone", "plenty")], &[SHORT_FOR_USERS]);
+    let bench = Bench::start(
+        wiring,
+        &[("reset", "plenty"), ("slow", "plenty"), ("gone", "plenty")],
+        &[SHORT_FOR_USERS],
+    );
     assert_eq!(bench.get("/orders/reset", "reset").status, 503);
     assert_eq!(bench.get("/users/hang", "slow").status, 504);
     let hanging = bench.request("/orders/hang", "gone").open(bench.envoy.listener("api")).unwrap();
@@ -85,9 +102,14 @@ fn a_grpc_call_is_charged_by_the_status_in_its_trailers(wiring: Wiring) {
         ("unavailable", 14, "0 used, 1 5xx, 1 admitted"),
         ("reset", 14, "0 used, 1 5xx, 1 admitted"),
     ];
-    let bench = Bench::start(wiring, &cases.map(|(subscriber, ..)| (subscriber, "quota-of-10")), &[]);
+    let bench =
+        Bench::start(wiring, &cases.map(|(subscriber, ..)| (subscriber, "quota-of-10")), &[]);
     for (name, status, _) in cases {
-        let path = if name == "reset" { "/any.Service/reset".to_owned() } else { format!("/any.Service/grpc/{name}") };
+        let path = if name == "reset" {
+            "/any.Service/reset".to_owned()
+        } else {
+            format!("/any.Service/grpc/{name}")
+        };
         let ended = bench.grpc(&path, &[("x-api-key", &key(name))]);
         assert_eq!(ended, Some(status), "{name}");
     }

@@ -21,7 +21,11 @@ fn problem(response: &Response) -> Value {
 }
 
 fn number(response: &Response, header: &str) -> u64 {
-    response.header(header).unwrap_or_else(|| panic!("no {header} in {response:?}")).parse().unwrap()
+    response
+        .header(header)
+        .unwrap_or_else(|| panic!("no {header} in {response:?}"))
+        .parse()
+        .unwrap()
 }
 
 fn says_nothing_of_limits(response: &Response) -> bool {
@@ -38,19 +42,40 @@ fn a_caller_without_a_usable_key_or_a_subscription_is_forbidden(wiring: Wiring) 
         ("an unknown key", with(key("nobody").as_bytes()), "API_KEY_UNKNOWN"),
         ("a key that is not UTF-8", with(b"\xff"), "API_KEY_UNKNOWN"),
         ("a key with an overlong form", with(b"\xc0\xaf"), "API_KEY_UNKNOWN"),
-        ("a known key and a byte more", with(&[key("alice").as_bytes(), b"\xff"].concat()), "API_KEY_UNKNOWN"),
+        (
+            "a known key and a byte more",
+            with(&[key("alice").as_bytes(), b"\xff"].concat()),
+            "API_KEY_UNKNOWN",
+        ),
         ("a long key", with(&vec![b'k'; 50_000]), "API_KEY_UNKNOWN"),
-        // Envoy's rate-limit filter passes on the first of them, external authorization all of them with commas between.
-        ("an unknown key and a known one", with(key("nobody").as_bytes()).header("x-api-key", key("alice")), "API_KEY_UNKNOWN"),
+        // Envoy's rate-limit filter passes on the first of them, external authorization all of them
+        // with commas between.
+        (
+            "an unknown key and a known one",
+            with(key("nobody").as_bytes()).header("x-api-key", key("alice")),
+            "API_KEY_UNKNOWN",
+        ),
         ("a disabled key", with(key("dora").as_bytes()), "API_KEY_DISABLED"),
-        ("a target not subscribed", http::get("/users/a").header("x-api-key", key("alice")), "NOT_SUBSCRIBED"),
-        ("a long path", http::get(format!("/orders/{}", "x".repeat(50_000))).header("x-api-key", b"\xff"), "API_KEY_UNKNOWN"),
+        (
+            "a target not subscribed",
+            http::get("/users/a").header("x-api-key", key("alice")),
+            "NOT_SUBSCRIBED",
+        ),
+        (
+            "a long path",
+            http::get(format!("/orders/{}", "x".repeat(50_000))).header("x-api-key", b"\xff"),
+            "API_KEY_UNKNOWN",
+        ),
     ];
     for (what, request, reason) in &cases {
         let refused = bench.send(request);
         assert_eq!(refused.status, 403, "{what}: {refused:?}");
         let problem = problem(&refused);
-        assert_eq!((&problem["status"], &problem["reason"]), (&403.into(), &(*reason).into()), "{what}");
+        assert_eq!(
+            (&problem["status"], &problem["reason"]),
+            (&403.into(), &(*reason).into()),
+            "{what}"
+        );
         assert!(says_nothing_of_limits(&refused), "{what}: {refused:?}");
     }
     let by_grpc = bench.grpc("/orders/grpc/ok", &[]);
@@ -67,17 +92,27 @@ fn a_caller_without_a_usable_key_or_a_subscription_is_forbidden(wiring: Wiring) 
 fn a_caller_over_a_rate_or_a_quota_is_told_when_to_come_again(wiring: Wiring) {
     let bench = Bench::start(wiring, &[("rita", "burst-of-2"), ("quentin", "quota-of-2")], &[]);
     let year_s = 366 * 86_400;
-    for (subscriber, limit, reason, longest_s) in [("rita", "rate", "RATE_EXCEEDED", 1000), ("quentin", "yearly", "QUOTA_EXCEEDED", year_s)]
+    for (subscriber, limit, reason, longest_s) in
+        [("rita", "rate", "RATE_EXCEEDED", 1000), ("quentin", "yearly", "QUOTA_EXCEEDED", year_s)]
     {
         for left in [1, 0] {
             let passed = bench.get("/orders/a", subscriber);
             assert_eq!(passed.status, 200, "{passed:?}");
-            let (policy, now) = (passed.header("ratelimit-policy").unwrap(), passed.header("ratelimit").unwrap());
+            let (policy, now) =
+                (passed.header("ratelimit-policy").unwrap(), passed.header("ratelimit").unwrap());
             assert!(policy.contains(&format!("\"{limit}\";q=2;w=")), "{policy}");
             assert!(now.contains(&format!("\"{limit}\";r={left};t=")), "{now}");
-            assert!(passed.header("x-ratelimit-limit").is_some_and(|text| text.starts_with(|c: char| c.is_ascii_digit())), "{passed:?}");
+            assert!(
+                passed
+                    .header("x-ratelimit-limit")
+                    .is_some_and(|text| text.starts_with(|c: char| c.is_ascii_digit())),
+                "{passed:?}"
+            );
             assert_eq!(number(&passed, "x-ratelimit-remaining"), left);
-            assert!((1..=2 * longest_s).contains(&number(&passed, "x-ratelimit-reset")), "{passed:?}");
+            assert!(
+                (1..=2 * longest_s).contains(&number(&passed, "x-ratelimit-reset")),
+                "{passed:?}"
+            );
             assert_eq!(passed.header("retry-after"), None);
         }
         let refused = bench.get("/orders/refused", subscriber);
@@ -86,7 +121,10 @@ fn a_caller_over_a_rate_or_a_quota_is_told_when_to_come_again(wiring: Wiring) {
         assert_eq!((&problem["status"], &problem["reason"]), (&429.into(), &reason.into()));
         assert_eq!(problem["violated-policies"], serde_json::json!([limit]));
         assert!((1..=longest_s).contains(&number(&refused, "retry-after")), "{refused:?}");
-        assert!(refused.header("ratelimit").unwrap().contains(&format!("\"{limit}\";r=0;")), "{refused:?}");
+        assert!(
+            refused.header("ratelimit").unwrap().contains(&format!("\"{limit}\";r=0;")),
+            "{refused:?}"
+        );
         assert_eq!(number(&refused, "x-ratelimit-remaining"), 0);
     }
     bench.wait_for_reports(4);
@@ -109,11 +147,27 @@ fn what_a_caller_sends_does_not_get_past_a_limit(wiring: Wiring) {
             [b"/orders/%ff".to_vec(), b"/orders/%c0%af".to_vec(), b"/orders/%fe".to_vec()],
             [200, 200, 429],
         ),
-        ("bytes", "bytes that are no UTF-8", [b"/orders/\xff".to_vec(), b"/orders/\xfe".to_vec(), b"/orders/%00".to_vec()], [400; 3]),
-        ("query", "a query", [b"/orders?a".to_vec(), b"/orders?%ff".to_vec(), b"/orders?".to_vec()], [200, 200, 429]),
-        ("huge", "more than Envoy reads", [vec![b'/'; 70_000], vec![b'/'; 70_000], vec![b'/'; 70_000]], [431; 3]),
+        (
+            "bytes",
+            "bytes that are no UTF-8",
+            [b"/orders/\xff".to_vec(), b"/orders/\xfe".to_vec(), b"/orders/%00".to_vec()],
+            [400; 3],
+        ),
+        (
+            "query",
+            "a query",
+            [b"/orders?a".to_vec(), b"/orders?%ff".to_vec(), b"/orders?".to_vec()],
+            [200, 200, 429],
+        ),
+        (
+            "huge",
+            "more than Envoy reads",
+            [vec![b'/'; 70_000], vec![b'/'; 70_000], vec![b'/'; 70_000]],
+            [431; 3],
+        ),
     ];
-    let mut subscribers: Vec<_> = cases.iter().map(|(subscriber, ..)| (*subscriber, "burst-of-2")).collect();
+    let mut subscribers: Vec<_> =
+        cases.iter().map(|(subscriber, ..)| (*subscriber, "burst-of-2")).collect();
     subscribers.push(("item", "one-item"));
     let bench = Bench::start(wiring, &subscribers, &[]);
     for (subscriber, what, paths, expected) in &cases {
@@ -121,9 +175,20 @@ fn what_a_caller_sends_does_not_get_past_a_limit(wiring: Wiring) {
         assert_eq!(seen.collect::<Vec<_>>(), expected, "{what}");
     }
     assert_eq!(bench.get("/orders/item", "item").status, 200);
-    for same in ["/orders/item", "/orders/item?page=2", "//orders///item", "/orders/x/../item", "/orders/%69tem", "/orders/./item"] {
+    for same in [
+        "/orders/item",
+        "/orders/item?page=2",
+        "//orders///item",
+        "/orders/x/../item",
+        "/orders/%69tem",
+        "/orders/./item",
+    ] {
         let refused = bench.get(same, "item");
-        assert_eq!((refused.status, problem(&refused)["reason"].as_str()), (429, Some("METHOD_RATE_EXCEEDED")), "{same}");
+        assert_eq!(
+            (refused.status, problem(&refused)["reason"].as_str()),
+            (429, Some("METHOD_RATE_EXCEEDED")),
+            "{same}"
+        );
     }
     assert_eq!(bench.get("/orders/other", "item").status, 200);
     bench.wait_for_reports(3 * 2 + 2);
@@ -174,7 +239,9 @@ fn an_open_method_needs_no_key(wiring: Wiring) {
         assert_eq!(without_key(other), 403, "{other}");
     }
     // Envoy reports what tollgate has no use for.
-    until("an answer to the report", || (bench.envoy.stat("cluster.tollgate_report.upstream_rq_completed") == 2).then_some(()));
+    until("an answer to the report", || {
+        (bench.envoy.stat("cluster.tollgate_report.upstream_rq_completed") == 2).then_some(())
+    });
     assert_eq!(bench.metric("tollgate_reports", ""), 0);
 }
 
@@ -190,17 +257,27 @@ const COST: (&str, &str) = (
 #[test]
 fn a_cost_is_charged_and_a_bad_one_is_a_bad_request() {
     let bench = Bench::start(Wiring::RateLimitFilters, &[("alice", "quota-of-10")], &[COST]);
-    let costing = |cost: &[u8]| bench.send(&bench.request("/orders/a", "alice").header("x-cost", cost));
+    let costing =
+        |cost: &[u8]| bench.send(&bench.request("/orders/a", "alice").header("x-cost", cost));
     assert_eq!(costing(b"7").status, 200);
     for bad in [b"-1".as_slice(), b"1.5", b"", b"\xff", b"18446744073709551616"] {
         let refused = costing(bad);
-        assert_eq!((refused.status, problem(&refused)["reason"].as_str()), (400, Some("INVALID_REQUEST")), "{bad:?}");
+        assert_eq!(
+            (refused.status, problem(&refused)["reason"].as_str()),
+            (400, Some("INVALID_REQUEST")),
+            "{bad:?}"
+        );
     }
     let too_much = costing(b"11");
-    assert_eq!((too_much.status, too_much.header("retry-after")), (429, None), "waiting does not help");
+    assert_eq!(
+        (too_much.status, too_much.header("retry-after")),
+        (429, None),
+        "waiting does not help"
+    );
     assert_eq!(costing(b"4").status, 429);
     assert_eq!(costing(b"3").status, 200);
-    let by_grpc = bench.grpc("/orders/grpc/ok", &[("x-api-key", &key("alice")), ("x-cost", "much")]);
+    let by_grpc =
+        bench.grpc("/orders/grpc/ok", &[("x-api-key", &key("alice")), ("x-cost", "much")]);
     assert_eq!(by_grpc, Some(3), "INVALID_ARGUMENT");
     bench.wait_for_reports(2);
     assert_eq!(bench.usage("alice"), "10 used, 2 2xx, 2 admitted, 2 QUOTA_EXCEEDED");

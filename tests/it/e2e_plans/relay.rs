@@ -8,8 +8,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
 use tokio::sync::Notify;
 
-/// A running relay. What is sent on its first connection arrives, and no answer comes back until the connection is cut. Every later
-/// connection is as if there were no relay. It ends when it is dropped.
+/// A running relay. What is sent on its first connection arrives, and no answer comes back until
+/// the connection is cut. Every later connection is as if there were no relay. It ends when it is
+/// dropped.
 pub struct Relay {
     addr: SocketAddr,
     cut: Arc<Notify>,
@@ -18,7 +19,11 @@ pub struct Relay {
 
 impl Relay {
     pub fn start(to: SocketAddr) -> Self {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
         let addr = listener.local_addr().unwrap();
         let cut = Arc::new(Notify::new());

@@ -19,7 +19,8 @@ pub struct Word {
     pub in_tests: bool,
 }
 
-/// A path that starts at a root: `crate::decide` is `("crate", "decide")`, and so is `super::decide` where that means the same.
+/// A path that starts at a root: `crate::decide` is `("crate", "decide")`, and so is
+/// `super::decide` where that means the same.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Named {
     pub root: String,
@@ -34,7 +35,8 @@ impl Source {
         Self { path: path.to_owned(), lines: text.lines().count(), words }
     }
 
-    /// The modules that this file is in: `src/decide/gcra.rs` is `["decide", "gcra"]`, `src/main.rs` is `[]`.
+    /// The modules that this file is in: `src/decide/gcra.rs` is `["decide", "gcra"]`,
+    /// `src/main.rs` is `[]`.
     pub fn module(&self) -> Vec<&str> {
         let inside = self.path.strip_prefix("src/").unwrap_or_default().trim_end_matches(".rs");
         inside.split('/').filter(|part| !matches!(*part, "" | "lib" | "main")).collect()
@@ -42,17 +44,21 @@ impl Source {
 
     /// Is the whole file test code?
     pub fn is_test(&self) -> bool {
-        !self.path.starts_with("src/") || self.path.ends_with("/tests.rs") || self.path.contains("/tests/")
+        !self.path.starts_with("src/")
+            || self.path.ends_with("/tests.rs")
+            || self.path.contains("/tests/")
     }
 
     /// Lines on which these words stand one after the other.
     pub fn lines_of(&self, sequence: &[&str]) -> Vec<&Word> {
-        let starts =
-            self.words.windows(sequence.len()).filter(|window| window.iter().map(|word| word.text.as_str()).eq(sequence.iter().copied()));
+        let starts = self.words.windows(sequence.len()).filter(|window| {
+            window.iter().map(|word| word.text.as_str()).eq(sequence.iter().copied())
+        });
         starts.map(|window| &window[0]).collect()
     }
 
-    /// What is named below the roots `crate`, `std` and `core`, directly, by `super`, and in the groups of `use`.
+    /// What is named below the roots `crate`, `std` and `core`, directly, by `super`, and in the
+    /// groups of `use`.
     pub fn named(&self) -> Vec<Named> {
         let mut named = Vec::new();
         let mut inline: Vec<usize> = Vec::new();
@@ -74,7 +80,11 @@ impl Source {
                 root @ ("crate" | "std" | "core") => self.children(at, root, &mut named),
                 // The first of a chain.
                 "super" if at < 2 || self.words[at - 2].text != "super" => {
-                    let supers = self.words[at..].iter().step_by(2).take_while(|word| word.text == "super").count();
+                    let supers = self.words[at..]
+                        .iter()
+                        .step_by(2)
+                        .take_while(|word| word.text == "super")
+                        .count();
                     if supers == self.module().len() + inline.len() {
                         self.children(at + 2 * (supers - 1), "crate", &mut named);
                     }
@@ -90,7 +100,9 @@ impl Source {
         if self.words.get(at + 1).is_none_or(|word| word.text != "::") {
             return;
         }
-        let mut add = |word: &Word| named.push(Named { root: root.to_owned(), child: word.text.clone(), line: word.line });
+        let mut add = |word: &Word| {
+            named.push(Named { root: root.to_owned(), child: word.text.clone(), line: word.line })
+        };
         let mut depth = 0;
         let mut first = true;
         for word in &self.words[at + 2..] {
@@ -172,7 +184,10 @@ fn string(rest: &str) -> Option<usize> {
     let prefix = ["br", "cr", "r", "b", "c", ""].into_iter().find(|prefix| {
         let after = rest.strip_prefix(prefix);
         after.is_some_and(|after| {
-            after.starts_with('"') || prefix.contains('r') && after.trim_start_matches('#').starts_with('"') && after.starts_with('#')
+            after.starts_with('"')
+                || prefix.contains('r')
+                    && after.trim_start_matches('#').starts_with('"')
+                    && after.starts_with('#')
         })
     })?;
     let body = &rest[prefix.len()..];
@@ -201,7 +216,9 @@ fn quote(rest: &str) -> usize {
     match second {
         _ if first == '\\' => rest[3..].find('\'').map_or(rest.len(), |at| at + 4),
         Some((at, '\'')) => at + 1,
-        _ => rest[1..].find(|c: char| !c.is_alphanumeric() && c != '_').map_or(rest.len(), |at| at + 1),
+        _ => rest[1..]
+            .find(|c: char| !c.is_alphanumeric() && c != '_')
+            .map_or(rest.len(), |at| at + 1),
     }
 }
 
@@ -211,7 +228,11 @@ fn mark_tests(words: &mut [Word]) {
     for at in 0..words.len() {
         if words[at].text == "{" {
             depth += 1;
-            if at >= 2 && words[at - 1].text == "tests" && words[at - 2].text == "mod" && tests_at.is_none() {
+            if at >= 2
+                && words[at - 1].text == "tests"
+                && words[at - 2].text == "mod"
+                && tests_at.is_none()
+            {
                 tests_at = Some(depth);
             }
         }
@@ -248,22 +269,35 @@ fn only_words_are_left_of_a_file() {
 fn paths_are_followed_to_their_root() {
     let cases = [
         ("src/a.rs", "use crate::decide::gcra::{RateLimit, Answer};", vec!["crate decide"]),
-        ("src/a.rs", "use crate::{clock, decide::{time, gcra}, rules as r};", vec!["crate clock", "crate decide", "crate rules"]),
+        (
+            "src/a.rs",
+            "use crate::{clock, decide::{time, gcra}, rules as r};",
+            vec!["crate clock", "crate decide", "crate rules"],
+        ),
         ("src/a.rs", "use std::{fs::{File, read}, net};", vec!["std fs", "std net"]),
-        ("src/a.rs", "pub(crate) fn f() { crate::grpc::f(); ::core::mem::take(x) }", vec!["crate grpc", "core mem"]),
+        (
+            "src/a.rs",
+            "pub(crate) fn f() { crate::grpc::f(); ::core::mem::take(x) }",
+            vec!["crate grpc", "core mem"],
+        ),
         ("src/a.rs", "use super::grpc; use self::x; use super::super::y;", vec!["crate grpc"]),
         (
             "src/a/b.rs",
             "use super::c; use super::super::grpc::{d, e}; use super::super::{http, cli::f};",
             vec!["crate grpc", "crate http", "crate cli"],
         ),
-        ("src/a.rs", "mod tests { use super::*; use super::super::grpc; } use super::http;", vec!["crate grpc", "crate http"]),
+        (
+            "src/a.rs",
+            "mod tests { use super::*; use super::super::grpc; } use super::http;",
+            vec!["crate grpc", "crate http"],
+        ),
         ("src/a.rs", "use crate::*;", vec!["crate *"]),
         ("src/main.rs", "fn main() { tollgate::cli::run() }", vec![]),
     ];
     for (path, text, expected) in cases {
         let got = Source::read(path, text).named();
-        let got: Vec<String> = got.into_iter().map(|named| format!("{} {}", named.root, named.child)).collect();
+        let got: Vec<String> =
+            got.into_iter().map(|named| format!("{} {}", named.root, named.child)).collect();
         assert_eq!(got, expected, "{path}: {text}");
     }
 }
@@ -271,7 +305,12 @@ fn paths_are_followed_to_their_root() {
 #[test]
 fn what_is_inside_a_test_module_is_known() {
     let source = Source::read("src/a.rs", "fn a() {} mod tests { fn b() { {} } } fn c() {}");
-    let in_tests = |name: &str| source.words.iter().find(|word| word.text == name).unwrap().in_tests;
+    let in_tests =
+        |name: &str| source.words.iter().find(|word| word.text == name).unwrap().in_tests;
     assert_eq!(["a", "b", "c"].map(in_tests), [false, true, false]);
-    assert_eq!(["src/a.rs", "src/a/tests.rs", "tests/it/a.rs"].map(|path| Source::read(path, "").is_test()), [false, true, true]);
+    assert_eq!(
+        ["src/a.rs", "src/a/tests.rs", "tests/it/a.rs"]
+            .map(|path| Source::read(path, "").is_test()),
+        [false, true, true]
+    );
 }

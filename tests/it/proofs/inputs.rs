@@ -1,4 +1,5 @@
-//! The fuzz targets without a fuzzer: their seeds, what is near to them, and what proptest makes up.
+//! The fuzz targets without a fuzzer: their seeds, what is near to them, and what proptest makes
+//! up.
 
 use std::fs;
 use std::path::Path;
@@ -11,15 +12,18 @@ use super::targets::TARGETS;
 /// Inputs of the tree: a file each.
 fn seeds(target: &str) -> Vec<Vec<u8>> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds").join(target);
-    let mut files: Vec<_> =
-        fs::read_dir(&folder).unwrap_or_else(|wrong| panic!("{}: {wrong}", folder.display())).map(|file| file.unwrap().path()).collect();
+    let mut files: Vec<_> = fs::read_dir(&folder)
+        .unwrap_or_else(|wrong| panic!("{}: {wrong}", folder.display()))
+        .map(|file| file.unwrap().path())
+        .collect();
     files.sort();
     files.iter().map(|file| fs::read(file).unwrap()).collect()
 }
 
 /// A seed with some bytes overwritten, cut out or doubled; or any bytes at all.
 fn near(seeds: Vec<Vec<u8>>) -> impl Strategy<Value = Vec<u8>> {
-    let edits = prop::collection::vec((0..4u8, any::<prop::sample::Index>(), any::<u8>(), 1..9usize), 0..6);
+    let edits =
+        prop::collection::vec((0..4u8, any::<prop::sample::Index>(), any::<u8>(), 1..9usize), 0..6);
     let edited = (prop::sample::select(seeds), edits).prop_map(|(mut bytes, edits)| {
         for (kind, place, byte, many) in edits {
             if bytes.is_empty() {
@@ -49,7 +53,11 @@ fn no_input_breaks_a_target() {
         let seeds = seeds(name);
         assert!(!seeds.is_empty(), "{name} has no seeds");
         seeds.iter().for_each(|seed| target(seed));
-        let mut runner = TestRunner::new(Config { cases: inputs(), failure_persistence: None, ..Config::default() });
+        let mut runner = TestRunner::new(Config {
+            cases: inputs(),
+            failure_persistence: None,
+            ..Config::default()
+        });
         let run = runner.run(&near(seeds), |input| {
             target(&input);
             Ok(())

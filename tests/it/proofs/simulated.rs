@@ -1,4 +1,5 @@
-//! Runs of the simulation: a fixed set of seeds, one that nobody chose, and components that are wrong.
+//! Runs of the simulation: a fixed set of seeds, one that nobody chose, and components that are
+//! wrong.
 
 use super::simulation::{Bug, House, Seeded, Tally};
 
@@ -13,7 +14,9 @@ fn run(seed: u64, acts: u64, bug: Option<Bug>) -> Result<Tally, String> {
     let (each, mut left, mut house_seed) = (4_000, acts, seed);
     while left > 0 {
         let mut house = House::new(Seeded(house_seed), bug);
-        house.run(each.min(left)).map_err(|wrong| format!("TOLLGATE_SIM_SEED={seed}: house {house_seed}, {wrong}"))?;
+        house
+            .run(each.min(left))
+            .map_err(|wrong| format!("TOLLGATE_SIM_SEED={seed}: house {house_seed}, {wrong}"))?;
         sum.add(&house.tally);
         left = left.saturating_sub(each);
         house_seed = house_seed.wrapping_add(0x9e37);
@@ -41,7 +44,16 @@ fn every_answer_of_a_simulated_node_is_right() {
     let random = std::collections::hash_map::RandomState::new();
     let seeds = match std::env::var("TOLLGATE_SIM_SEED").ok().and_then(|seed| seed.parse().ok()) {
         Some(seed) => vec![seed],
-        None => vec![1, 2, 3, 4, 5, 243_019, 2_608_627_406_059_092_265, std::hash::BuildHasher::hash_one(&random, 0)],
+        None => vec![
+            1,
+            2,
+            3,
+            4,
+            5,
+            243_019,
+            2_608_627_406_059_092_265,
+            std::hash::BuildHasher::hash_one(&random, 0),
+        ],
     };
     let mut sum = Tally::default();
     for seed in seeds {
@@ -49,7 +61,17 @@ fn every_answer_of_a_simulated_node_is_right() {
         sum.add(&run(seed, acts(), None).unwrap_or_else(|wrong| panic!("{wrong}")));
     }
     println!("{sum:?}");
-    let all = [sum.admitted, sum.refused, sum.rule_decisions, sum.reports, sum.faults, sum.crashes, sum.stops, sum.edits, sum.grants];
+    let all = [
+        sum.admitted,
+        sum.refused,
+        sum.rule_decisions,
+        sum.reports,
+        sum.faults,
+        sum.crashes,
+        sum.stops,
+        sum.edits,
+        sum.grants,
+    ];
     assert!(all.iter().all(|&times| times > 0), "something never happened: {sum:?}");
 }
 

@@ -1,12 +1,16 @@
-//! One node, simulated: the engine of plans, the engine of rules, the catalog and the ledger that are shipped, under a virtual clock that steps
-//! back and forth, with a ledger that fails, floods of keys, edits, grants, reports, crashes and stops. What happens is chosen by a seed, or by
-//! the bytes of a fuzzer; what really happened is counted beside it, and every answer is compared with that.
+//! One node, simulated: the engine of plans, the engine of rules, the catalog and the ledger that
+//! are shipped, under a virtual clock that steps back and forth, with a ledger that fails, floods
+//! of keys, edits, grants, reports, crashes and stops. What happens is chosen by a seed, or by the
+//! bytes of a fuzzer; what really happened is counted beside it, and every answer is compared with
+//! that.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex};
 
-use tollgate::catalog::{CatalogStore, Declared, DeclaredKey, DeclaredSubscriber, EditOptions, HashKey};
+use tollgate::catalog::{
+    CatalogStore, Declared, DeclaredKey, DeclaredSubscriber, EditOptions, HashKey,
+};
 use tollgate::decide::calendar::Period;
 use tollgate::decide::outcome::{CountRule, Outcome};
 use tollgate::decide::plan::*;
@@ -14,12 +18,16 @@ use tollgate::decide::quota::Grant;
 use tollgate::decide::time::{Now, SECOND_NS};
 use tollgate::decide::verdict::Reason;
 use tollgate::engine::plans::{
-    Change, CheckInput, Checked, Committed, Counter, GiveBack, Granted, LeaseSettings, Need, PlanEngine, Report, ReportSubject, Restored,
-    Scope, Settings, Settled, Settlement, Shortage, Subject,
+    Change, CheckInput, Checked, Committed, Counter, GiveBack, Granted, LeaseSettings, Need,
+    PlanEngine, Report, ReportSubject, Restored, Scope, Settings, Settled, Settlement, Shortage,
+    Subject,
 };
 use tollgate::engine::rules::{Budget, Mode, RuleEngine};
 use tollgate::ledger::faults::{Fault, FaultyLedger};
-use tollgate::ledger::{self, Answer, CounterIdentity, Holder, Ledger, LedgerError, LedgerPeriod, LedgerScope, MemoryLedger, Operation};
+use tollgate::ledger::{
+    self, Answer, CounterIdentity, Holder, Ledger, LedgerError, LedgerPeriod, LedgerScope,
+    MemoryLedger, Operation,
+};
 
 const MINUTE_S: u64 = 60;
 const START_S: u64 = 1_795_341_600;
@@ -29,7 +37,8 @@ const TTL_NS: u64 = 3600 * SECOND_NS;
 const SUBSCRIBERS: u64 = 4;
 /// The most that a request may cost.
 const MOST: u64 = 3;
-/// The most units that a crash may waste of a counter: the design's bound at the limits of this house, and one request's cost.
+/// The most units that a crash may waste of a counter: the design's bound at the limits of this
+/// house, and one request's cost.
 const WASTE: u64 = 4;
 const RULE_LIMIT: u64 = 5;
 
@@ -163,11 +172,12 @@ impl<C: Choices> House<C> {
         let memory = Arc::new(MemoryLedger::new().unwrap());
         let fate = Arc::new(AtomicU8::new(0));
         let read = fate.clone();
-        let ledger = FaultyLedger::new(memory.clone(), move |_| match read.swap(0, Ordering::Relaxed) {
-            1 => Fault::Before(LedgerError::Busy),
-            2 => Fault::After(LedgerError::Stopped),
-            _ => Fault::None,
-        });
+        let ledger =
+            FaultyLedger::new(memory.clone(), move |_| match read.swap(0, Ordering::Relaxed) {
+                1 => Fault::Before(LedgerError::Busy),
+                2 => Fault::After(LedgerError::Stopped),
+                _ => Fault::None,
+            });
         let holder = ledger.join(1).unwrap();
         let many = usize::try_from(SUBSCRIBERS).unwrap();
         let mut house = Self {
@@ -242,10 +252,18 @@ impl<C: Choices> House<C> {
 
     fn bugged(&mut self, mut operation: Operation) -> Operation {
         match (self.bug, &mut operation) {
-            (Some(Bug::ReturnsWhatWasSpent), Operation::GiveBack(back)) => back.spent = back.spent.saturating_sub(1),
-            (Some(Bug::RefundsTwice), Operation::Settle(settle)) => settle.deltas.iter_mut().for_each(|delta| delta.units *= 2),
-            (Some(Bug::ForgetsTheMark), Operation::Settle(settle)) => settle.mark.seq += (1 << 20) * (1 + self.tally.reports),
-            (Some(Bug::ForgetsGiveBacks), Operation::GiveBack(back)) => back.counter = ledger::CounterId(9_999),
+            (Some(Bug::ReturnsWhatWasSpent), Operation::GiveBack(back)) => {
+                back.spent = back.spent.saturating_sub(1)
+            }
+            (Some(Bug::RefundsTwice), Operation::Settle(settle)) => {
+                settle.deltas.iter_mut().for_each(|delta| delta.units *= 2)
+            }
+            (Some(Bug::ForgetsTheMark), Operation::Settle(settle)) => {
+                settle.mark.seq += (1 << 20) * (1 + self.tally.reports)
+            }
+            (Some(Bug::ForgetsGiveBacks), Operation::GiveBack(back)) => {
+                back.counter = ledger::CounterId(9_999)
+            }
             _ => {}
         }
         operation
@@ -310,7 +328,11 @@ impl<C: Choices> House<C> {
 
     fn row(&self, subscriber: u64, start_s: u64) -> Option<ledger::PeriodRow> {
         let scope = LedgerScope::Subscriber(Id::from(name_of(subscriber)));
-        self.memory.usage(&scope, start_s, start_s + 1).unwrap().into_iter().find(|row| row.period.start_s == start_s)
+        self.memory
+            .usage(&scope, start_s, start_s + 1)
+            .unwrap()
+            .into_iter()
+            .find(|row| row.period.start_s == start_s)
     }
 
     fn check(&mut self) -> Step {
@@ -326,23 +348,33 @@ impl<C: Choices> House<C> {
     fn check_of(&mut self, subscriber: u64, cost: Option<u64>) -> Step {
         self.tally.decisions += 1;
         let (value, units) = (value_of(subscriber), cost.unwrap_or(1));
-        let input = CheckInput { api_key: value.as_bytes(), target: "t", method: b"GET", path: b"/", cost, operation_id: b"" };
+        let input = CheckInput {
+            api_key: value.as_bytes(),
+            target: "t",
+            method: b"GET",
+            path: b"/",
+            cost,
+            operation_id: b"",
+        };
         let catalog = self.catalog.snapshot();
         let mut failed = false;
         for round in 0.. {
             let shortage = if failed { Shortage::Deny } else { Shortage::Ask };
-            let (reason, receipt) = match self.engine.check_or_need(&*catalog, &input, shortage, self.now).unwrap() {
-                Checked::Decided(decision) => (decision.verdict.reason(), decision.receipt.clone()),
-                Checked::Needs(needs) => {
-                    if round > 6 {
-                        return Err("a check is never decided".to_owned());
+            let (reason, receipt) =
+                match self.engine.check_or_need(&*catalog, &input, shortage, self.now).unwrap() {
+                    Checked::Decided(decision) => {
+                        (decision.verdict.reason(), decision.receipt.clone())
                     }
-                    for need in needs {
-                        failed |= !self.ask(&need);
+                    Checked::Needs(needs) => {
+                        if round > 6 {
+                            return Err("a check is never decided".to_owned());
+                        }
+                        for need in needs {
+                            failed |= !self.ask(&need);
+                        }
+                        continue;
                     }
-                    continue;
-                }
-            };
+                };
             for need in self.engine.take_prefetches() {
                 self.ask(&need);
             }
@@ -352,7 +384,14 @@ impl<C: Choices> House<C> {
     }
 
     /// Is that what should have been decided?
-    fn decided(&mut self, subscriber: u64, units: u64, reason: Option<Reason>, receipt: Option<String>, failed: bool) -> Step {
+    fn decided(
+        &mut self,
+        subscriber: u64,
+        units: u64,
+        reason: Option<Reason>,
+        receipt: Option<String>,
+        failed: bool,
+    ) -> Step {
         let place = usize::try_from(subscriber).unwrap();
         let start_s = self.start_s();
         let truth = self.truths.get(&(subscriber, start_s)).copied().unwrap_or_default();
@@ -367,9 +406,12 @@ impl<C: Choices> House<C> {
         } else {
             None
         };
-        let excused = failed && reason == Some(Reason::LedgerUnavailable) && self.enabled[place] && fits_rate;
+        let excused =
+            failed && reason == Some(Reason::LedgerUnavailable) && self.enabled[place] && fits_rate;
         if reason != expected && !excused {
-            return Err(format!("{reason:?}, not {expected:?}: {units} units, {truth:?} of {allowed}"));
+            return Err(format!(
+                "{reason:?}, not {expected:?}: {units} units, {truth:?} of {allowed}"
+            ));
         }
         if receipt.is_some() != reason.is_none() {
             return Err("a receipt for a refusal, or none for an admission".to_owned());
@@ -381,8 +423,16 @@ impl<C: Choices> House<C> {
         self.tally.admitted += 1;
         self.truths.entry((subscriber, start_s)).or_default().net += units;
         let interval_ns = SECOND_NS / 50;
-        self.burst_at_ns[place] = self.burst_at_ns[place].max(self.now.steady_ns) + units * interval_ns;
-        self.issued.push(Issued { text, subscriber, start_s, issued_ns: self.now.unix_ns, cost: units, settled: false });
+        self.burst_at_ns[place] =
+            self.burst_at_ns[place].max(self.now.steady_ns) + units * interval_ns;
+        self.issued.push(Issued {
+            text,
+            subscriber,
+            start_s,
+            issued_ns: self.now.unix_ns,
+            cost: units,
+            settled: false,
+        });
         Ok(())
     }
 
@@ -396,14 +446,26 @@ impl<C: Choices> House<C> {
     fn peek(&mut self) -> Step {
         let value = value_of(self.choices.below(SUBSCRIBERS));
         let before = self.memory.usage(&LedgerScope::All, 0, u64::MAX / 2).unwrap();
-        let input = CheckInput { api_key: value.as_bytes(), target: "t", method: b"GET", path: b"/", cost: Some(0), operation_id: b"" };
-        let catalog = self.catalog.snapshot();
-        let receipt = match self.engine.check_or_need(&*catalog, &input, Shortage::Deny, self.now).unwrap() {
-            Checked::Decided(decision) => decision.receipt.clone(),
-            Checked::Needs(_) => None,
+        let input = CheckInput {
+            api_key: value.as_bytes(),
+            target: "t",
+            method: b"GET",
+            path: b"/",
+            cost: Some(0),
+            operation_id: b"",
         };
+        let catalog = self.catalog.snapshot();
+        let receipt =
+            match self.engine.check_or_need(&*catalog, &input, Shortage::Deny, self.now).unwrap() {
+                Checked::Decided(decision) => decision.receipt.clone(),
+                Checked::Needs(_) => None,
+            };
         let untouched = self.memory.usage(&LedgerScope::All, 0, u64::MAX / 2).unwrap() == before;
-        if receipt.is_none() && untouched { Ok(()) } else { Err("a peek charged something".to_owned()) }
+        if receipt.is_none() && untouched {
+            Ok(())
+        } else {
+            Err("a peek charged something".to_owned())
+        }
     }
 
     /// Nobody's keys: nothing is kept of them.
@@ -412,7 +474,14 @@ impl<C: Choices> House<C> {
         let catalog = self.catalog.snapshot();
         for number in 0..50 {
             let value = format!("nobody-{seed}-{number}");
-            let input = CheckInput { api_key: value.as_bytes(), target: "t", method: b"GET", path: b"/", cost: None, operation_id: b"" };
+            let input = CheckInput {
+                api_key: value.as_bytes(),
+                target: "t",
+                method: b"GET",
+                path: b"/",
+                cost: None,
+                operation_id: b"",
+            };
             let decision = self.engine.check(&*catalog, &input, self.now).unwrap();
             self.tally.decisions += 1;
             if decision.verdict.reason() != Some(Reason::ApiKeyUnknown) {
@@ -420,10 +489,15 @@ impl<C: Choices> House<C> {
             }
             self.hit(1_000 + seed * 50 + number)?;
         }
-        if self.engine.live_entries() == entries { Ok(()) } else { Err("a stranger's key takes room".to_owned()) }
+        if self.engine.live_entries() == entries {
+            Ok(())
+        } else {
+            Err("a stranger's key takes room".to_owned())
+        }
     }
 
-    /// Anonymous hits on a rule of 5 a minute: few callers come often, at most 64 have a counter of their own.
+    /// Anonymous hits on a rule of 5 a minute: few callers come often, at most 64 have a counter of
+    /// their own.
     fn rule(&mut self) -> Step {
         let caller = self.choices.below(6);
         self.hit(caller)
@@ -435,9 +509,14 @@ impl<C: Choices> House<C> {
         identity.level(&[&caller.to_le_bytes()], b"caller");
         let budget = Budget::Window { limit: RULE_LIMIT, length_s: MINUTE_S };
         // Windows are of the wall clock; this one never steps.
-        let now = Now { unix_ns: START_S * SECOND_NS + self.now.steady_ns, steady_ns: self.now.steady_ns };
+        let now = Now {
+            unix_ns: START_S * SECOND_NS + self.now.steady_ns,
+            steady_ns: self.now.steady_ns,
+        };
         let standings =
-            self.rules.charge(&[identity.ask(budget, 1, false)], Mode::Each, now, |standings| standings.iter().any(|one| one.over));
+            self.rules.charge(&[identity.ask(budget, 1, false)], Mode::Each, now, |standings| {
+                standings.iter().any(|one| one.over)
+            });
         let window = now.unix_s() / MINUTE_S;
         let admitted = self.windows.entry((caller, window)).or_default();
         let over = standings[0].over;
@@ -473,15 +552,22 @@ impl<C: Choices> House<C> {
     }
 
     /// Was it answered?
-    fn report_once(&mut self, place: usize, status: u16, cost: Option<u64>) -> Result<bool, String> {
+    fn report_once(
+        &mut self,
+        place: usize,
+        status: u16,
+        cost: Option<u64>,
+    ) -> Result<bool, String> {
         self.tally.reports += 1;
         let issued = &self.issued[place];
         let (key, charged) = ((issued.subscriber, issued.start_s), issued.cost);
-        let counted = status < 500 && !(self.bug == Some(Bug::RefundsClientErrors) && status == 404);
+        let counted =
+            status < 500 && !(self.bug == Some(Bug::RefundsClientErrors) && status == 404);
         let outcome = Outcome::http(if counted { status } else { 503 });
         let real = if status < 500 { cost.unwrap_or(charged) } else { 0 };
         let expired = self.now.unix_ns.saturating_sub(issued.issued_ns / 1000 * 1000) >= TTL_NS;
-        let report = Report { subject: ReportSubject::Receipt(issued.text.as_bytes()), outcome, cost };
+        let report =
+            Report { subject: ReportSubject::Receipt(issued.text.as_bytes()), outcome, cost };
         let catalog = self.catalog.snapshot();
         let expected = match (expired, real == charged, issued.settled) {
             (true, ..) => Settlement::Expired,
@@ -493,7 +579,9 @@ impl<C: Choices> House<C> {
         let found = match self.engine.settle_or_commit(&*catalog, &report, self.now).unwrap() {
             Settled::Done(settlement) => settlement,
             Settled::Commit(correction) => {
-                let Change::Settle { mark, deltas } = &correction.changes[0] else { unreachable!("all is charged at the check") };
+                let Change::Settle { mark, deltas } = &correction.changes[0] else {
+                    unreachable!("all is charged at the check")
+                };
                 let (answer, done) = self.commit(settle(mark, deltas));
                 let fresh = done && !self.issued[place].settled && real != charged;
                 if fresh {
@@ -511,14 +599,22 @@ impl<C: Choices> House<C> {
                     }
                 };
                 let found = self.engine.apply_correction(&correction, &[committed], self.now);
-                if fresh || expected == Settlement::Duplicate { found } else { return self.expect(found, expected) }
+                if fresh || expected == Settlement::Duplicate {
+                    found
+                } else {
+                    return self.expect(found, expected);
+                }
             }
         };
         self.expect(found, expected)
     }
 
     fn expect(&self, found: Settlement, expected: Settlement) -> Result<bool, String> {
-        if found == expected { Ok(true) } else { Err(format!("the report was answered {found:?}, not {expected:?}")) }
+        if found == expected {
+            Ok(true)
+        } else {
+            Err(format!("the report was answered {found:?}, not {expected:?}"))
+        }
     }
 
     fn forged(&mut self) -> Step {
@@ -530,7 +626,11 @@ impl<C: Choices> House<C> {
             (_, b'A') => b'B',
             _ => b'A',
         };
-        let report = Report { subject: ReportSubject::Receipt(&text), outcome: Outcome::http(503), cost: None };
+        let report = Report {
+            subject: ReportSubject::Receipt(&text),
+            outcome: Outcome::http(503),
+            cost: None,
+        };
         match self.engine.settle_or_commit(&**self.catalog.load(), &report, self.now).unwrap() {
             Settled::Done(Settlement::Invalid) => Ok(()),
             other => Err(format!("a forged receipt was answered {other:?}")),
@@ -553,8 +653,11 @@ impl<C: Choices> House<C> {
         let reach_s = [5, 90, 600, 7200][usize::try_from(self.choices.below(4)).unwrap()];
         let step_ns = self.choices.below(reach_s * 1_000) * 1_000_000;
         let earliest_ns = (START_S + 1) * SECOND_NS;
-        self.now.unix_ns =
-            if self.choices.below(2) == 0 { self.now.unix_ns + step_ns } else { (self.now.unix_ns - step_ns).max(earliest_ns) };
+        self.now.unix_ns = if self.choices.below(2) == 0 {
+            self.now.unix_ns + step_ns
+        } else {
+            (self.now.unix_ns - step_ns).max(earliest_ns)
+        };
         Ok(())
     }
 
@@ -573,7 +676,10 @@ impl<C: Choices> House<C> {
             name: "all".into(),
             description: String::new(),
             targets: vec!["t".into()],
-            rate_limit: Some(Rate { rate: tollgate::decide::gcra::MicroRate(50_000_000), burst: Some(20) }),
+            rate_limit: Some(Rate {
+                rate: tollgate::decide::gcra::MicroRate(50_000_000),
+                burst: Some(20),
+            }),
             method_rate_limits: vec![],
             quotas: vec![quota],
             counter_scope: CounterScope::Subscriber,
@@ -591,10 +697,20 @@ impl<C: Choices> House<C> {
                 last_four: String::new(),
             };
             let subscriber = Subscriber { id, about: about(), plans: vec!["gold".into()] };
-            DeclaredSubscriber { subscriber: subscriber.into(), keys: vec![DeclaredKey { key: key.into(), value: Some(value_of(number)) }] }
+            DeclaredSubscriber {
+                subscriber: subscriber.into(),
+                keys: vec![DeclaredKey { key: key.into(), value: Some(value_of(number)) }],
+            }
         });
-        let declared = Declared { targets: vec![], plans: vec![plan.into()], subscribers: subscribers.collect(), ..Declared::default() };
-        self.catalog.edit(EditOptions::default(), self.now, |draft| draft.apply(&declared)).unwrap();
+        let declared = Declared {
+            targets: vec![],
+            plans: vec![plan.into()],
+            subscribers: subscribers.collect(),
+            ..Declared::default()
+        };
+        self.catalog
+            .edit(EditOptions::default(), self.now, |draft| draft.apply(&declared))
+            .unwrap();
     }
 
     fn edit(&mut self) -> Step {
@@ -618,7 +734,12 @@ impl<C: Choices> House<C> {
 
     fn wire_back(&self, back: GiveBack) -> Operation {
         let GiveBack { counter, period_start_s, spent } = back;
-        Operation::GiveBack(ledger::GiveBack { counter: ledger::CounterId(counter), period_start_s, holder: self.holder, spent })
+        Operation::GiveBack(ledger::GiveBack {
+            counter: ledger::CounterId(counter),
+            period_start_s,
+            holder: self.holder,
+            spent,
+        })
     }
 
     fn disable(&mut self) -> Step {
@@ -637,7 +758,13 @@ impl<C: Choices> House<C> {
             _ => Grant::Reset,
         };
         let catalog = self.catalog.snapshot();
-        let plan = self.engine.prepare_grant(&*catalog, Subject::Subscriber(&subscriber), ("gold", "all", "q"), change, self.now);
+        let plan = self.engine.prepare_grant(
+            &*catalog,
+            Subject::Subscriber(&subscriber),
+            ("gold", "all", "q"),
+            change,
+            self.now,
+        );
         let plan = plan.map_err(|wrong| wrong.to_string())?;
         if let Some(back) = plan.give_back {
             let operation = self.wire_back(back);
@@ -665,7 +792,10 @@ impl<C: Choices> House<C> {
 
     fn sweep(&mut self) -> Step {
         self.engine.sweep(self.now);
-        self.rules.sweep(Now { unix_ns: START_S * SECOND_NS + self.now.steady_ns, steady_ns: self.now.steady_ns });
+        self.rules.sweep(Now {
+            unix_ns: START_S * SECOND_NS + self.now.steady_ns,
+            steady_ns: self.now.steady_ns,
+        });
         let ended = self.engine.take_ended();
         self.give_back(&ended);
         Ok(())
@@ -684,7 +814,8 @@ impl<C: Choices> House<C> {
             let subscriber = number_of(&row.identity.subscriber);
             let truth = self.truths.entry((subscriber, row.period.start_s)).or_default();
             let unspent = row.charged.checked_sub(truth.net + truth.lost);
-            let unspent = unspent.ok_or_else(|| format!("{} units are charged, and {truth:?}", row.charged))?;
+            let unspent = unspent
+                .ok_or_else(|| format!("{} units are charged, and {truth:?}", row.charged))?;
             if unspent > most {
                 return Err(format!("{unspent} units are wasted, {most} may be"));
             }
@@ -708,7 +839,8 @@ impl<C: Choices> House<C> {
                 self.deliver_late()?;
             }
         }
-        // What could not be given back at an edit or after a period was given back now, or is lost to a ledger that failed.
+        // What could not be given back at an edit or after a period was given back now, or is lost
+        // to a ledger that failed.
         self.wasted(0)?;
         self.start();
         Ok(())
@@ -733,7 +865,10 @@ impl<C: Choices> House<C> {
                 let restored_row = Restored {
                     counter: Counter { subscriber, key, plan, entitlement, quota },
                     number: row.counter.0,
-                    period: Period { start_ns: row.period.start_s * SECOND_NS, end_ns: row.period.end_s * SECOND_NS },
+                    period: Period {
+                        start_ns: row.period.start_s * SECOND_NS,
+                        end_ns: row.period.end_s * SECOND_NS,
+                    },
                     charged: row.charged,
                     granted: row.granted,
                 };
@@ -757,7 +892,8 @@ fn number_of(name: &str) -> u64 {
 
 fn counter(counter: &Counter, number: Option<u64>) -> ledger::Counter {
     let Counter { subscriber, key, plan, entitlement, quota } = counter.clone();
-    let named = ledger::Counter::Named(CounterIdentity { subscriber, key, plan, entitlement, quota });
+    let named =
+        ledger::Counter::Named(CounterIdentity { subscriber, key, plan, entitlement, quota });
     number.map_or(named, |number| ledger::Counter::Known(ledger::CounterId(number)))
 }
 
@@ -765,13 +901,22 @@ fn period(period: Period) -> LedgerPeriod {
     LedgerPeriod { start_s: period.start_ns / SECOND_NS, end_s: period.end_ns / SECOND_NS }
 }
 
-fn settle(mark: &tollgate::engine::plans::Mark, deltas: &[tollgate::engine::plans::Delta]) -> Operation {
+fn settle(
+    mark: &tollgate::engine::plans::Mark,
+    deltas: &[tollgate::engine::plans::Delta],
+) -> Operation {
     let delta = |delta: &tollgate::engine::plans::Delta| ledger::Delta {
         counter: ledger::CounterId(delta.counter),
         period_start_s: delta.period_start_s,
         units: delta.units,
     };
     let holder = Holder { id: mark.holder, epoch: mark.epoch };
-    let mark = ledger::Mark { holder, shard: mark.shard, seq: mark.seq, kind: ledger::MarkKind::Corrected, issued_s: mark.issued_s };
+    let mark = ledger::Mark {
+        holder,
+        shard: mark.shard,
+        seq: mark.seq,
+        kind: ledger::MarkKind::Corrected,
+        issued_s: mark.issued_s,
+    };
     Operation::Settle(ledger::Settle { mark, deltas: deltas.iter().map(delta).collect() })
 }

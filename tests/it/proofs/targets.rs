@@ -1,4 +1,5 @@
-//! The bodies of the fuzz targets: bytes that a stranger chooses, and what must hold for all of them. A panic is a find.
+//! The bodies of the fuzz targets: bytes that a stranger chooses, and what must hold for all of
+//! them. A panic is a find.
 
 use std::io::Write;
 use std::sync::Arc;
@@ -11,7 +12,9 @@ use tollgate::clock::Clock;
 use tollgate::config::{Config, Flags};
 use tollgate::decide::outcome::Outcome;
 use tollgate::decide::time::{Now, SECOND_NS};
-use tollgate::engine::plans::{CheckInput, PlanEngine, Report, ReportSubject, Settings, Settlement};
+use tollgate::engine::plans::{
+    CheckInput, PlanEngine, Report, ReportSubject, Settings, Settlement,
+};
 use tollgate::engine::rules::RuleEngine;
 use tollgate::engine::rules::decision::{Descriptor as Asked, Modes};
 use tollgate::grpc::decision::Decisions;
@@ -75,18 +78,22 @@ fn text(data: &[u8]) -> String {
 
 /// A file of rules is refused with a place, or serves the same each time it is read.
 pub fn rules_yaml(data: &[u8]) {
-    let read = || load(&[Source { name: "r.yaml".to_owned(), text: text(data) }], &LoadOptions::default());
+    let read =
+        || load(&[Source { name: "r.yaml".to_owned(), text: text(data) }], &LoadOptions::default());
     match read() {
         Err(wrong) => assert!(!wrong.message.is_empty() && Err(wrong) == read().map(drop)),
         Ok(loaded) => {
             let engine = RuleEngine::new(100).unwrap();
             let modes = Modes::default();
-            let names: Vec<(Vec<u8>, Vec<u8>)> =
-                vec![(b"a".to_vec(), b"b".to_vec()), (b"".to_vec(), data.iter().copied().take(20).collect())];
+            let names: Vec<(Vec<u8>, Vec<u8>)> = vec![
+                (b"a".to_vec(), b"b".to_vec()),
+                (b"".to_vec(), data.iter().copied().take(20).collect()),
+            ];
             for domain in loaded.rules.domains() {
                 let entries = names.iter().map(|(key, value)| (&**key, &**value)).collect();
                 let asked = [Asked { entries, limit_override: None, hits: 1, negative: false }];
-                let decision = engine.decide(&loaded.rules, domain.name().as_bytes(), &asked, modes, START);
+                let decision =
+                    engine.decide(&loaded.rules, domain.name().as_bytes(), &asked, modes, START);
                 assert!(decision.domain_found);
             }
         }
@@ -101,21 +108,29 @@ fn store() -> CatalogStore {
 fn applies(declared: &Declared) {
     let store = store();
     if store.edit(EditOptions::default(), START, |draft| draft.apply(declared)).is_ok() {
-        let again = store.edit(EditOptions::default(), START, |draft| draft.apply(declared)).unwrap();
+        let again =
+            store.edit(EditOptions::default(), START, |draft| draft.apply(declared)).unwrap();
         assert!(again.answer.is_empty(), "applied twice: {:?}", again.answer);
     }
 }
 
-/// A usage plan in our JSON or Oracle's is refused with its mistakes, or is the same after it was written and read again.
+/// A usage plan in our JSON or Oracle's is refused with its mistakes, or is the same after it was
+/// written and read again.
 pub fn plan_json(data: &[u8]) {
     let Ok(value) = serde_json::from_slice::<serde_json::Value>(data) else { return };
     let Ok(read) = json::usage_plan(value) else { return };
-    let declared = pb::ApplyRequest { usage_plans: vec![read.message.clone()], ..pb::ApplyRequest::default() };
+    let declared =
+        pb::ApplyRequest { usage_plans: vec![read.message.clone()], ..pb::ApplyRequest::default() };
     let Ok(declared) = convert::apply::declared(declared) else { return };
     applies(&declared);
     let store = store();
     if store.edit(EditOptions::default(), START, |draft| draft.apply(&declared)).is_ok() {
-        let written = store.load().plans().iter_after(None).map(|plan| convert::plans::to_wire(plan)).collect();
+        let written = store
+            .load()
+            .plans()
+            .iter_after(None)
+            .map(|plan| convert::plans::to_wire(plan))
+            .collect();
         let again = pb::ApplyRequest { usage_plans: written, ..pb::ApplyRequest::default() };
         assert_eq!(convert::apply::declared(again).unwrap().plans, declared.plans);
     }
@@ -138,7 +153,9 @@ pub fn config_file(data: &[u8]) {
         file.write_all(data).unwrap();
         let flags = Flags { file: Some(file.path().to_owned()), settings: vec![] };
         match Config::resolve(&flags, &|_| None) {
-            Ok(config) => assert!(config.grpc.max_descriptors >= 1 && config.plans.receipts_ttl_ns > 0),
+            Ok(config) => {
+                assert!(config.grpc.max_descriptors >= 1 && config.plans.receipts_ttl_ns > 0)
+            }
             Err(mistakes) => assert!(!mistakes.0.is_empty()),
         }
     }
@@ -162,14 +179,22 @@ fn services() -> Services {
     let catalog = Arc::new(store());
     let plans = declared(PLANS);
     catalog.edit(EditOptions::default(), START, |draft| draft.apply(&plans)).unwrap();
-    let engine = Arc::new(PlanEngine::new(Settings { max_entries: 16, ..Settings::new([2; 32], [3; 16]) }));
+    let engine =
+        Arc::new(PlanEngine::new(Settings { max_entries: 16, ..Settings::new([2; 32], [3; 16]) }));
     let metrics = Arc::new(Metrics::new());
     let passed_ns = AtomicU64::new(0);
     let clock = Clock::from_fn(move || {
         let ns = passed_ns.fetch_add(1_000, Ordering::Relaxed);
         Now { unix_ns: START.unix_ns + ns, steady_ns: START.steady_ns + ns }
     });
-    let plans = Arc::new(Plans::new(engine.clone(), catalog.clone(), clock.clone(), settings.plans, None, &metrics));
+    let plans = Arc::new(Plans::new(
+        engine.clone(),
+        catalog.clone(),
+        clock.clone(),
+        settings.plans,
+        None,
+        &metrics,
+    ));
     let mut file = tempfile::Builder::new().suffix(".yaml").tempfile().unwrap();
     file.write_all(RULES.as_bytes()).unwrap();
     let rules = tollgate::config::Rules { paths: vec![file.path().to_owned()], ..settings.rules };
@@ -177,7 +202,16 @@ fn services() -> Services {
     let rule_engine = Arc::new(RuleEngine::new(100).unwrap());
     let kept = Arc::new(PlanEngine::new(Settings::new([2; 32], [3; 16])));
     let durable = DurableRules::new(kept, None, plans.settings());
-    let limiter = RateLimiter::new(rule_engine, rulebook, clock, metrics, plans.clone(), durable, settings.rate_limit, settings.grpc);
+    let limiter = RateLimiter::new(
+        rule_engine,
+        rulebook,
+        clock,
+        metrics,
+        plans.clone(),
+        durable,
+        settings.rate_limit,
+        settings.grpc,
+    );
     Services { engine, catalog, plans, limiter }
 }
 
@@ -189,12 +223,21 @@ thread_local! {
 impl Services {
     /// Units of the one quota.
     fn used(&self) -> u64 {
-        let usage = self.engine.quota_usage(&**self.catalog.load(), tollgate::engine::plans::Scope::All, 0, u64::MAX);
+        let usage = self.engine.quota_usage(
+            &**self.catalog.load(),
+            tollgate::engine::plans::Scope::All,
+            0,
+            u64::MAX,
+        );
         usage.iter().map(|usage| usage.row.used).sum()
     }
 
     fn report(&self, receipt: &[u8]) -> Settlement {
-        let report = Report { subject: ReportSubject::Receipt(receipt), outcome: Outcome::http(503), cost: None };
+        let report = Report {
+            subject: ReportSubject::Receipt(receipt),
+            outcome: Outcome::http(503),
+            cost: None,
+        };
         self.engine.settle(&**self.catalog.load(), &report, START).unwrap()
     }
 }
@@ -203,8 +246,22 @@ impl Services {
 pub fn receipts(data: &[u8]) {
     let house = services();
     assert_eq!(house.report(data), Settlement::Invalid);
-    let input = CheckInput { api_key: KEY, target: "t", method: b"GET", path: b"/", cost: None, operation_id: b"" };
-    let receipt = house.engine.check(&**house.catalog.load(), &input, START).unwrap().receipt.clone().unwrap().into_bytes();
+    let input = CheckInput {
+        api_key: KEY,
+        target: "t",
+        method: b"GET",
+        path: b"/",
+        cost: None,
+        operation_id: b"",
+    };
+    let receipt = house
+        .engine
+        .check(&**house.catalog.load(), &input, START)
+        .unwrap()
+        .receipt
+        .clone()
+        .unwrap()
+        .into_bytes();
     let mut altered = receipt.clone();
     for change in data.chunks_exact(2) {
         let place = usize::from(change[0]);
@@ -216,13 +273,19 @@ pub fn receipts(data: &[u8]) {
         }
     }
     if altered != receipt {
-        assert_eq!((house.report(&altered), house.used()), (Settlement::Invalid, 1), "{}", text(&altered));
+        assert_eq!(
+            (house.report(&altered), house.used()),
+            (Settlement::Invalid, 1),
+            "{}",
+            text(&altered)
+        );
     }
     assert_eq!((house.report(&receipt), house.used()), (Settlement::Refunded, 0));
     assert_eq!((house.report(&receipt), house.used()), (Settlement::Duplicate, 0));
 }
 
-/// A request of Envoy's rate limit service, as bytes; and a well-formed one with these bytes where a caller can put some.
+/// A request of Envoy's rate limit service, as bytes; and a well-formed one with these bytes where
+/// a caller can put some.
 pub fn rate_limit_request(data: &[u8]) {
     SERVICES.with(|house| {
         if let Ok(request) = RateLimitRequest::decode(data) {
@@ -236,24 +299,38 @@ pub fn rate_limit_request(data: &[u8]) {
                 );
             }
         }
-        for (domain, key) in
-            [("d", "a"), ("d", "t"), ("tollgate", "api_key"), ("tollgate", "path"), ("tollgate", "cost"), ("tollgate", "target")]
-        {
-            let mut entries = vec![Entry { key: key.as_bytes().to_vec().into(), value: data.to_vec().into() }];
+        for (domain, key) in [
+            ("d", "a"),
+            ("d", "t"),
+            ("tollgate", "api_key"),
+            ("tollgate", "path"),
+            ("tollgate", "cost"),
+            ("tollgate", "target"),
+        ] {
+            let mut entries =
+                vec![Entry { key: key.as_bytes().to_vec().into(), value: data.to_vec().into() }];
             if domain == "tollgate" && key != "target" {
                 entries.push(Entry { key: b"target".to_vec().into(), value: b"t".to_vec().into() });
             }
             let descriptors = vec![Descriptor { entries, ..Descriptor::default() }];
-            let request = RateLimitRequest { domain: domain.as_bytes().to_vec().into(), descriptors, hits_addend: 0 };
+            let request = RateLimitRequest {
+                domain: domain.as_bytes().to_vec().into(),
+                descriptors,
+                hits_addend: 0,
+            };
             let answer = now(house.limiter.answer(&request, None));
             // A target is the gateway's own word: an empty one is its mistake.
-            assert!(answer.is_ok() || key == "target", "{key}: an error that a caller can cause: {answer:?}");
+            assert!(
+                answer.is_ok() || key == "target",
+                "{key}: an error that a caller can cause: {answer:?}"
+            );
         }
         assert!(house.used() <= LIMIT, "more was admitted than the quota");
     });
 }
 
-/// `CheckRequest` as it is read: no text of a caller or a gateway makes a message unreadable, also where another takes its place.
+/// `CheckRequest` as it is read: no text of a caller or a gateway makes a message unreadable, also
+/// where another takes its place.
 #[derive(Clone, PartialEq, Message)]
 struct Readable {
     #[prost(bytes = "vec", repeated, tag = "1")]
@@ -277,7 +354,10 @@ pub fn check_request(data: &[u8]) {
         let any = prost::bytes::Bytes::copy_from_slice(data);
         let read = Readable::decode(data).is_ok();
         match now(service.answer_check(any.clone())) {
-            Ok(answer) => assert!(read && pb::CheckResponse::decode(&*answer).is_ok(), "an answer to what is no request"),
+            Ok(answer) => assert!(
+                read && pb::CheckResponse::decode(&*answer).is_ok(),
+                "an answer to what is no request"
+            ),
             Err(status) => assert_eq!(status.code(), tonic::Code::InvalidArgument),
         }
         let request = pb::CheckRequest {
@@ -297,7 +377,8 @@ pub fn check_request(data: &[u8]) {
 /// Envoy's external authorization, as bytes.
 pub fn ext_authz_request(data: &[u8]) {
     SERVICES.with(|house| {
-        drop(now(ExternalAuthorization(house.plans.clone()).answer_check(prost::bytes::Bytes::copy_from_slice(data))));
+        drop(now(ExternalAuthorization(house.plans.clone())
+            .answer_check(prost::bytes::Bytes::copy_from_slice(data))));
         assert!(house.used() <= LIMIT, "more was admitted than the quota");
     });
 }

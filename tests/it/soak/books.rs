@@ -23,11 +23,21 @@ pub struct Row {
 pub fn name(callers: &[Caller], place: &Place) -> Name {
     let caller = &callers[place.caller as usize];
     let quota = caller.kind().quotas[usize::from(place.quota)].name;
-    (caller.subscriber.clone(), caller.counted_key().to_owned(), caller.kind().plan.to_owned(), quota.to_owned(), place.start_s)
+    (
+        caller.subscriber.clone(),
+        caller.counted_key().to_owned(),
+        caller.kind().plan.to_owned(),
+        quota.to_owned(),
+        place.start_s,
+    )
 }
 
 /// What the books must say.
-pub fn expected(callers: &[Caller], log: &Tally, grants: &BTreeMap<Name, i64>) -> BTreeMap<Name, Row> {
+pub fn expected(
+    callers: &[Caller],
+    log: &Tally,
+    grants: &BTreeMap<Name, i64>,
+) -> BTreeMap<Name, Row> {
     let mut rows: BTreeMap<Name, Row> = BTreeMap::new();
     for (place, units) in &log.net {
         rows.entry(name(callers, place)).or_default().used += units;
@@ -44,7 +54,13 @@ pub fn told(usage: &GetUsageResponse) -> BTreeMap<Name, Row> {
     let row = |count: u64| i64::try_from(count).unwrap();
     let rows = usage.quotas.iter().map(|quota| {
         let start_s = u64::try_from(quota.period_start.unwrap().seconds).unwrap();
-        let name = (quota.subscriber.clone(), quota.api_key.clone(), quota.plan.clone(), quota.quota.clone(), start_s);
+        let name = (
+            quota.subscriber.clone(),
+            quota.api_key.clone(),
+            quota.plan.clone(),
+            quota.quota.clone(),
+            start_s,
+        );
         (name, Row { used: row(quota.used), granted: quota.granted, lost: row(quota.lost) })
     });
     rows.filter(|(_, row)| *row != Row::default()).collect()
@@ -59,7 +75,8 @@ pub fn admitted(usage: &GetUsageResponse) -> BTreeMap<(String, String), u64> {
     admitted
 }
 
-/// What the file says, opened after a clean stop: the rows, the counter's number for each, and what is charged to durable rules.
+/// What the file says, opened after a clean stop: the rows, the counter's number for each, and what
+/// is charged to durable rules.
 pub struct File {
     pub rows: BTreeMap<Name, Row>,
     pub counters: BTreeMap<Name, u64>,
@@ -105,5 +122,7 @@ pub fn differences(expected: &BTreeMap<Name, Row>, found: &BTreeMap<Name, Row>) 
     names.dedup();
     let of = |rows: &BTreeMap<Name, Row>, name: &Name| rows.get(name).copied().unwrap_or_default();
     let differing = names.into_iter().filter(|name| of(expected, name) != of(found, name));
-    differing.map(|name| format!("{name:?}: {:?} instead of {:?}", of(found, name), of(expected, name))).collect()
+    differing
+        .map(|name| format!("{name:?}: {:?} instead of {:?}", of(found, name), of(expected, name)))
+        .collect()
 }

@@ -1,4 +1,5 @@
-//! The callers of the soak: connections that ask, each kind in its own way, as fast as it goes or at a rate that does not wait for answers.
+//! The callers of the soak: connections that ask, each kind in its own way, as fast as it goes or
+//! at a rate that does not wait for answers.
 
 mod reports;
 mod streams;
@@ -123,7 +124,14 @@ pub struct Lane {
 }
 
 impl Lane {
-    pub fn new(what: What, callers: Arc<[Caller]>, channel: Channel, reports: Arc<Reports>, stops: Arc<Stops>, seed: u64) -> Self {
+    pub fn new(
+        what: What,
+        callers: Arc<[Caller]>,
+        channel: Channel,
+        reports: Arc<Reports>,
+        stops: Arc<Stops>,
+        seed: u64,
+    ) -> Self {
         Self {
             what,
             callers,
@@ -148,13 +156,18 @@ impl Lane {
             What::Streams => {
                 tasks.spawn(streams::ask(self.clone(), phase.clone()));
             }
-            What::Checks => (0..WORKERS).for_each(|_| drop(tasks.spawn(check(self.clone(), phase.clone())))),
-            What::Rules => (0..WORKERS).for_each(|_| drop(tasks.spawn(ask_rules(self.clone(), phase.clone())))),
+            What::Checks => {
+                (0..WORKERS).for_each(|_| drop(tasks.spawn(check(self.clone(), phase.clone()))))
+            }
+            What::Rules => {
+                (0..WORKERS).for_each(|_| drop(tasks.spawn(ask_rules(self.clone(), phase.clone()))))
+            }
             What::Reports => (0..4).for_each(|_| drop(tasks.spawn(reports::send(self.clone())))),
         }
     }
 
-    /// Waits for the next turn. The instant is the one from which it counts: when it was due, where it was not waited for.
+    /// Waits for the next turn. The instant is the one from which it counts: when it was due, where
+    /// it was not waited for.
     async fn turn(&self) -> Instant {
         let pace = self.pace.load_full();
         self.done.fetch_add(1, Ordering::Relaxed);
@@ -183,7 +196,14 @@ impl Lane {
     }
 
     /// What was said to one check that was sent at `asked_us`.
-    fn decided(&self, tally: &mut Tally, caller: u32, cost: u64, verdict: (Verdict, i32, String), asked_us: u64) {
+    fn decided(
+        &self,
+        tally: &mut Tally,
+        caller: u32,
+        cost: u64,
+        verdict: (Verdict, i32, String),
+        asked_us: u64,
+    ) {
         tally.decisions += 1;
         let (verdict, reason, text) = verdict;
         if verdict != Verdict::Allow {
@@ -192,9 +212,17 @@ impl Lane {
         }
         let kind = self.callers[caller as usize].kind();
         let receipt = Receipt::read(&text);
-        assert_eq!((receipt.cost, receipt.charges.len()), (cost, kind.quotas.len()), "{receipt:?} for {}", kind.plan);
+        assert_eq!(
+            (receipt.cost, receipt.charges.len()),
+            (cost, kind.quotas.len()),
+            "{receipt:?} for {}",
+            kind.plan
+        );
         let (earliest_us, latest_us) = (asked_us - 1_000_000, unix_us() + 1_000_000);
-        assert!((earliest_us..=latest_us).contains(&receipt.issued_us), "{receipt:?} between {earliest_us} and {latest_us}");
+        assert!(
+            (earliest_us..=latest_us).contains(&receipt.issued_us),
+            "{receipt:?} between {earliest_us} and {latest_us}"
+        );
         for (charged, quota) in receipt.charges.iter().zip(kind.quotas) {
             assert_eq!(charged.at_report, quota.at_report, "{} {}", kind.plan, quota.name);
         }
@@ -232,7 +260,13 @@ async fn check(lane: Arc<Lane>, phase: watch::Receiver<Phase>) {
                 let answer = answer.into_inner();
                 let tally = &mut *lane.tally.lock().unwrap();
                 tally.latency.record(nanos(since)).unwrap();
-                lane.decided(tally, caller, cost, (answer.verdict(), answer.reason, answer.receipt), asked_us);
+                lane.decided(
+                    tally,
+                    caller,
+                    cost,
+                    (answer.verdict(), answer.reason, answer.receipt),
+                    asked_us,
+                );
             }
             Err(status) => {
                 lane.failed(&status, began);
@@ -253,9 +287,13 @@ async fn ask_rules(lane: Arc<Lane>, phase: watch::Receiver<Phase>) {
             let rule = random.below(RULES.len() as u64) as usize;
             (rule, random.below(RULES[rule].1))
         };
-        let entry = Entry { key: Bytes::from_static(RULES[rule].0.as_bytes()), value: Bytes::from(value.to_string()) };
+        let entry = Entry {
+            key: Bytes::from_static(RULES[rule].0.as_bytes()),
+            value: Bytes::from(value.to_string()),
+        };
         let descriptors = vec![Descriptor { entries: vec![entry], ..Descriptor::default() }];
-        let request = RateLimitRequest { domain: Bytes::from_static(b"soak"), descriptors, hits_addend: 0 };
+        let request =
+            RateLimitRequest { domain: Bytes::from_static(b"soak"), descriptors, hits_addend: 0 };
         let began = lane.stops.look();
         match client.should_rate_limit(request).await {
             Ok(answer) => {

@@ -32,7 +32,8 @@ pub struct Charged {
     pub at_report: bool,
 }
 
-/// What a receipt says. Callers need not read it; the books are checked by it, because it alone says which period was charged.
+/// What a receipt says. Callers need not read it; the books are checked by it, because it alone
+/// says which period was charged.
 #[derive(Debug)]
 pub struct Receipt {
     pub issued_us: u64,
@@ -55,7 +56,11 @@ impl Receipt {
             }
         }
         let quotas = numbers[8..].as_chunks::<3>().0;
-        let charges = quotas.iter().map(|&[counter, start_s, how]| Charged { counter, start_s, at_report: how & 1 == 1 });
+        let charges = quotas.iter().map(|&[counter, start_s, how]| Charged {
+            counter,
+            start_s,
+            at_report: how & 1 == 1,
+        });
         Self { issued_us: numbers[6], cost: numbers[7], charges: charges.collect() }
     }
 }
@@ -120,9 +125,18 @@ impl Report {
     /// What it should do to each quota: units before and after it.
     fn changes(&self, quotas: &'static [QuotaKind]) -> impl Iterator<Item = (Place, u64, u64)> {
         (0..).zip(&self.charges).zip(quotas).map(|((number, charged), quota)| {
-            let place = Place { caller: self.caller, quota: number, counter: charged.counter, start_s: charged.start_s };
+            let place = Place {
+                caller: self.caller,
+                quota: number,
+                counter: charged.counter,
+                start_s: charged.start_s,
+            };
             let before = if charged.at_report { 0 } else { self.cost };
-            (place, before, if self.ending.counts(quota) { self.real.unwrap_or(self.cost) } else { 0 })
+            (
+                place,
+                before,
+                if self.ending.counts(quota) { self.real.unwrap_or(self.cost) } else { 0 },
+            )
         })
     }
 
@@ -138,7 +152,11 @@ impl Report {
             Settlement::Duplicate
         } else if self.changes(quotas).all(|(_, _, after)| after == 0) {
             Settlement::Refunded
-        } else if self.changes(quotas).zip(&self.charges).any(|((_, before, after), charged)| !charged.at_report && before != after) {
+        } else if self
+            .changes(quotas)
+            .zip(&self.charges)
+            .any(|((_, before, after), charged)| !charged.at_report && before != after)
+        {
             Settlement::Corrected
         } else {
             Settlement::Counted
@@ -196,23 +214,36 @@ impl Tally {
         *self.admitted.entry(caller).or_default() += 1;
         for (quota, charged) in (0..).zip(&receipt.charges) {
             if !charged.at_report {
-                let place = Place { caller, quota, counter: charged.counter, start_s: charged.start_s };
+                let place =
+                    Place { caller, quota, counter: charged.counter, start_s: charged.start_s };
                 *self.net.entry(place).or_default() += i64::try_from(receipt.cost).unwrap();
             }
         }
     }
 
     /// The answer to a report, which must be the one that the contract promises.
-    pub fn settle(&mut self, report: &Report, quotas: &'static [QuotaKind], settlement: Settlement) {
+    pub fn settle(
+        &mut self,
+        report: &Report,
+        quotas: &'static [QuotaKind],
+        settlement: Settlement,
+    ) {
         *self.settled.entry(settlement.into()).or_default() += 1;
         let expected = report.expected(quotas);
-        let repeated = settlement == Settlement::Duplicate && report.unanswered && report.corrects(quotas);
-        assert!(settlement == expected || repeated, "{settlement:?} instead of {expected:?}: {report:?}");
+        let repeated =
+            settlement == Settlement::Duplicate && report.unanswered && report.corrects(quotas);
+        assert!(
+            settlement == expected || repeated,
+            "{settlement:?} instead of {expected:?}: {report:?}"
+        );
         if report.corrected {
             return;
         }
-        for (place, before, after) in report.changes(quotas).filter(|(_, before, after)| before != after) {
-            *self.net.entry(place).or_default() += i64::try_from(after).unwrap() - i64::try_from(before).unwrap();
+        for (place, before, after) in
+            report.changes(quotas).filter(|(_, before, after)| before != after)
+        {
+            *self.net.entry(place).or_default() +=
+                i64::try_from(after).unwrap() - i64::try_from(before).unwrap();
             if after > before {
                 self.raised.insert(place);
             }

@@ -76,7 +76,8 @@ impl Progress {
     }
 
     pub fn sample(&mut self, server: &Tollgate) {
-        self.resident.push((self.start.elapsed().as_secs_f64(), resident_bytes(server.process_id())));
+        self.resident
+            .push((self.start.elapsed().as_secs_f64(), resident_bytes(server.process_id())));
     }
 
     /// The line of the minute that is over.
@@ -93,7 +94,12 @@ impl Progress {
             decisions += lane_decisions;
             log.add(&lane.tally.lock().unwrap());
         }
-        let skipped = lanes.iter().map(|lane| (lane.skipped.load(Ordering::Relaxed) as f64 * lane.what.decisions()) as u64).sum::<u64>();
+        let skipped = lanes
+            .iter()
+            .map(|lane| {
+                (lane.skipped.load(Ordering::Relaxed) as f64 * lane.what.decisions()) as u64
+            })
+            .sum::<u64>();
         println!(
             "minute {}: {:.0} decisions/s of {:.0} ({} not asked); calls {}; batches {}; errors {}; {} MB resident; ledger {} MB",
             self.minutes,
@@ -104,7 +110,9 @@ impl Progress {
             quantiles(&latency[1]),
             errors(&log),
             megabytes(self.resident.last().map_or(0, |(_, bytes)| *bytes)),
-            ["ledger.sqlite", "ledger.sqlite-wal"].map(|file| megabytes(size(&server.data_dir().join(file)))).join(" + "),
+            ["ledger.sqlite", "ledger.sqlite-wal"]
+                .map(|file| megabytes(size(&server.data_dir().join(file))))
+                .join(" + "),
         );
         self.decisions += decisions;
         self.skipped = skipped;
@@ -114,10 +122,18 @@ impl Progress {
     }
 
     pub fn summary(&self, log: &Tally) {
-        let reasons: Vec<String> =
-            log.reasons().iter().map(|(reason, count)| format!("{count} {:?}", Reason::try_from(*reason).unwrap())).collect();
-        let settled: Vec<String> =
-            log.settled.iter().map(|(settlement, count)| format!("{count} {:?}", Settlement::try_from(*settlement).unwrap())).collect();
+        let reasons: Vec<String> = log
+            .reasons()
+            .iter()
+            .map(|(reason, count)| format!("{count} {:?}", Reason::try_from(*reason).unwrap()))
+            .collect();
+        let settled: Vec<String> = log
+            .settled
+            .iter()
+            .map(|(settlement, count)| {
+                format!("{count} {:?}", Settlement::try_from(*settlement).unwrap())
+            })
+            .collect();
         println!(
             "{} decisions in {:.0} s; calls {}; batches {}; {} stops, the longest {:.1} s; errors {}",
             self.decisions,
@@ -128,11 +144,17 @@ impl Progress {
             self.stops.1.as_secs_f64(),
             errors(log),
         );
-        println!("refused: {}; reports: {}; rules (passed, refused): {:?}", reasons.join(", "), settled.join(", "), log.rules);
+        println!(
+            "refused: {}; reports: {}; rules (passed, refused): {:?}",
+            reasons.join(", "),
+            settled.join(", "),
+            log.rules
+        );
         println!("resident, middle of each quarter: {:?} MB", self.quarters().map(megabytes));
     }
 
-    /// The last quarter's is not more than the second's, and a little. There are no stops in between.
+    /// The last quarter's is not more than the second's, and a little. There are no stops in
+    /// between.
     pub fn check_memory(&self, seconds: u32) {
         let [_, second, _, last] = self.quarters();
         if seconds >= TELLING_SECONDS {
@@ -144,8 +166,14 @@ impl Progress {
     fn quarters(&self) -> [u64; 4] {
         let end = self.resident.last().map_or(0.0, |(at, _)| *at);
         [0.0, 1.0, 2.0, 3.0].map(|quarter| {
-            let within = |at: f64| (quarter * end / 4.0..=(quarter + 1.0) * end / 4.0).contains(&at);
-            let mut bytes: Vec<u64> = self.resident.iter().filter(|(at, _)| within(*at)).map(|(_, bytes)| *bytes).collect();
+            let within =
+                |at: f64| (quarter * end / 4.0..=(quarter + 1.0) * end / 4.0).contains(&at);
+            let mut bytes: Vec<u64> = self
+                .resident
+                .iter()
+                .filter(|(at, _)| within(*at))
+                .map(|(_, bytes)| *bytes)
+                .collect();
             bytes.sort_unstable();
             bytes.get(bytes.len() / 2).copied().unwrap_or_default()
         })
@@ -166,11 +194,17 @@ fn quantiles(latency: &Histogram<u64>) -> String {
 
 fn errors(log: &Tally) -> String {
     let named = |failed: &BTreeMap<i32, u64>| {
-        let codes: Vec<String> = failed.iter().map(|(code, count)| format!("{count} {:?}", Code::from(*code))).collect();
+        let codes: Vec<String> =
+            failed.iter().map(|(code, count)| format!("{count} {:?}", Code::from(*code))).collect();
         if codes.is_empty() { "none".to_owned() } else { codes.join(", ") }
     };
-    let unavailable = log.reasons().get(&Reason::LedgerUnavailable.into()).copied().unwrap_or_default();
-    format!("{}, by stops {}, LEDGER_UNAVAILABLE {unavailable}", named(&log.failed[1]), named(&log.failed[0]))
+    let unavailable =
+        log.reasons().get(&Reason::LedgerUnavailable.into()).copied().unwrap_or_default();
+    format!(
+        "{}, by stops {}, LEDGER_UNAVAILABLE {unavailable}",
+        named(&log.failed[1]),
+        named(&log.failed[0])
+    )
 }
 
 fn megabytes(bytes: u64) -> String {

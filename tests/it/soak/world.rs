@@ -4,7 +4,8 @@ use bytes::Bytes;
 use tollgate::grpc::pb::tollgate::entitlement::CounterScope;
 use tollgate::grpc::pb::tollgate::quota::{Charge, OnBreach, Unit};
 use tollgate::grpc::pb::tollgate::{
-    ApiKey, ApiKeyWithValue, ApplyRequest, Entitlement, Quota, RateLimit, Subscriber, SubscriberWithKeys, Target, UsagePlan,
+    ApiKey, ApiKeyWithValue, ApplyRequest, Entitlement, Quota, RateLimit, Subscriber,
+    SubscriberWithKeys, Target, UsagePlan,
 };
 
 pub const TARGETS: [&str; 2] = ["shop/orders", "shop/users"];
@@ -35,36 +36,66 @@ pub struct QuotaKind {
 }
 
 const fn quota(name: &'static str, unit: Unit, limit: u64) -> QuotaKind {
-    QuotaKind { name, unit, limit, raised: &[0], lets_pass: false, successes_only: false, at_report: false }
+    QuotaKind {
+        name,
+        unit,
+        limit,
+        raised: &[0],
+        lets_pass: false,
+        successes_only: false,
+        at_report: false,
+    }
 }
 
 pub const KINDS: [Kind; 7] = [
-    Kind { plan: "ample", subscribers: 120, keys: 1, quotas: &[quota("minute", Unit::Minute, AMPLE), quota("year", Unit::Year, AMPLE)] },
+    Kind {
+        plan: "ample",
+        subscribers: 120,
+        keys: 1,
+        quotas: &[quota("minute", Unit::Minute, AMPLE), quota("year", Unit::Year, AMPLE)],
+    },
     Kind {
         plan: "tight",
         subscribers: 60,
         keys: 1,
-        quotas: &[QuotaKind { raised: &[0, 6, 3], ..quota("minute", Unit::Minute, 10) }, quota("month", Unit::Month, AMPLE)],
+        quotas: &[
+            QuotaKind { raised: &[0, 6, 3], ..quota("minute", Unit::Minute, 10) },
+            quota("month", Unit::Month, AMPLE),
+        ],
     },
-    Kind { plan: "daily", subscribers: 60, keys: 1, quotas: &[QuotaKind { raised: &[0, 20], ..quota("day", Unit::Day, 60) }] },
+    Kind {
+        plan: "daily",
+        subscribers: 60,
+        keys: 1,
+        quotas: &[QuotaKind { raised: &[0, 20], ..quota("day", Unit::Day, 60) }],
+    },
     Kind {
         plan: "lenient",
         subscribers: 30,
         keys: 1,
-        quotas: &[QuotaKind { lets_pass: true, ..quota("minute", Unit::Minute, 10) }, quota("week", Unit::Week, AMPLE)],
+        quotas: &[
+            QuotaKind { lets_pass: true, ..quota("minute", Unit::Minute, 10) },
+            quota("week", Unit::Week, AMPLE),
+        ],
     },
     Kind { plan: "keyed", subscribers: 20, keys: 3, quotas: &[quota("hour", Unit::Hour, AMPLE)] },
     Kind {
         plan: "successes",
         subscribers: 40,
         keys: 1,
-        quotas: &[QuotaKind { successes_only: true, ..quota("minute", Unit::Minute, AMPLE) }, quota("day", Unit::Day, AMPLE)],
+        quotas: &[
+            QuotaKind { successes_only: true, ..quota("minute", Unit::Minute, AMPLE) },
+            quota("day", Unit::Day, AMPLE),
+        ],
     },
     Kind {
         plan: "reported",
         subscribers: 30,
         keys: 1,
-        quotas: &[QuotaKind { at_report: true, ..quota("day", Unit::Day, AMPLE) }, quota("hour", Unit::Hour, AMPLE)],
+        quotas: &[
+            QuotaKind { at_report: true, ..quota("day", Unit::Day, AMPLE) },
+            quota("hour", Unit::Hour, AMPLE),
+        ],
     },
 ];
 
@@ -104,12 +135,20 @@ impl Kind {
         let entitlement = Entitlement {
             name: "shop".to_owned(),
             targets: TARGETS.map(str::to_owned).to_vec(),
-            rate_limit: Some(RateLimit { requests_per_second: 1e8 - f64::from(u32::try_from(turn).unwrap()), burst: None }),
+            rate_limit: Some(RateLimit {
+                requests_per_second: 1e8 - f64::from(u32::try_from(turn).unwrap()),
+                burst: None,
+            }),
             quotas: self.quotas.iter().map(|quota| quota.declared(turn)).collect(),
             counter_scope: scope.into(),
             ..Entitlement::default()
         };
-        UsagePlan { id: self.plan.to_owned(), display_name: self.plan.to_owned(), entitlements: vec![entitlement], ..UsagePlan::default() }
+        UsagePlan {
+            id: self.plan.to_owned(),
+            display_name: self.plan.to_owned(),
+            entitlements: vec![entitlement],
+            ..UsagePlan::default()
+        }
     }
 }
 
@@ -155,12 +194,25 @@ pub fn declared(callers: &[Caller]) -> ApplyRequest {
     for caller in callers {
         let id = &caller.subscriber;
         if subscribers.last().is_none_or(|last| last.subscriber.as_ref().unwrap().id != *id) {
-            let subscriber = Subscriber { id: id.clone(), plans: vec![caller.kind().plan.to_owned()], ..Subscriber::default() };
-            subscribers.push(SubscriberWithKeys { subscriber: Some(subscriber), keys: Vec::new(), mask: None });
+            let subscriber = Subscriber {
+                id: id.clone(),
+                plans: vec![caller.kind().plan.to_owned()],
+                ..Subscriber::default()
+            };
+            subscribers.push(SubscriberWithKeys {
+                subscriber: Some(subscriber),
+                keys: Vec::new(),
+                mask: None,
+            });
         }
-        let api_key = ApiKey { id: caller.key.clone(), subscriber: id.clone(), ..ApiKey::default() };
+        let api_key =
+            ApiKey { id: caller.key.clone(), subscriber: id.clone(), ..ApiKey::default() };
         let value = String::from_utf8(caller.value.to_vec()).unwrap();
-        subscribers.last_mut().unwrap().keys.push(ApiKeyWithValue { api_key: Some(api_key), value, mask: None });
+        subscribers.last_mut().unwrap().keys.push(ApiKeyWithValue {
+            api_key: Some(api_key),
+            value,
+            mask: None,
+        });
     }
     ApplyRequest {
         targets: TARGETS.map(|id| Target { id: id.to_owned(), ..Target::default() }).to_vec(),
@@ -170,7 +222,8 @@ pub fn declared(callers: &[Caller]) -> ApplyRequest {
     }
 }
 
-/// Keys of rules, and how many values of each are asked for. `open` is a window in memory, the others are durable.
+/// Keys of rules, and how many values of each are asked for. `open` is a window in memory, the
+/// others are durable.
 pub const RULES: [(&str, u64); 3] = [("open", 100), ("kept", 20), ("few", 1)];
 /// The limit of `few`.
 pub const FEW: u64 = 500;

@@ -76,8 +76,13 @@ impl Files {
     }
 
     fn start(&self, args: &[&str], env: &[(&str, &str)]) -> Tollgate {
-        let [cert, key, ca] = ["cert", "key", "ca"].map(|name| self.path(name).to_str().unwrap().to_owned());
-        let mut all = vec![("TOLLGATE_TLS_CERT", cert.as_str()), ("TOLLGATE_TLS_KEY", &key), ("TOLLGATE_FILES_POLL_MS", "10")];
+        let [cert, key, ca] =
+            ["cert", "key", "ca"].map(|name| self.path(name).to_str().unwrap().to_owned());
+        let mut all = vec![
+            ("TOLLGATE_TLS_CERT", cert.as_str()),
+            ("TOLLGATE_TLS_KEY", &key),
+            ("TOLLGATE_FILES_POLL_MS", "10"),
+        ];
         if self.path("ca").exists() {
             all.push(("TOLLGATE_TLS_CLIENT_CA", &ca));
         }
@@ -87,31 +92,52 @@ impl Files {
 }
 
 /// A new connection, whose handshake is done, of a client that trusts this authority.
-async fn connect(to: SocketAddr, trusted: &Authority, shown: Option<&Issued>) -> Result<Channel, tonic::transport::Error> {
+async fn connect(
+    to: SocketAddr,
+    trusted: &Authority,
+    shown: Option<&Issued>,
+) -> Result<Channel, tonic::transport::Error> {
     let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(trusted.pem()));
     let tls = match shown {
         Some(issued) => tls.identity(Identity::from_pem(&issued.cert, &issued.key)),
         None => tls,
     };
-    Endpoint::from_shared(format!("https://localhost:{}", to.port())).unwrap().tls_config(tls).unwrap().connect().await
+    Endpoint::from_shared(format!("https://localhost:{}", to.port()))
+        .unwrap()
+        .tls_config(tls)
+        .unwrap()
+        .connect()
+        .await
 }
 
 /// Sends a request for a page over TLS. An error: the server does not speak with this client.
-async fn page(request: &Request, to: SocketAddr, trusted: &Authority, shown: Option<&Issued>) -> std::io::Result<Response> {
+async fn page(
+    request: &Request,
+    to: SocketAddr,
+    trusted: &Authority,
+    shown: Option<&Issued>,
+) -> std::io::Result<Response> {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(trusted.pem().as_bytes()).unwrap()).unwrap();
     let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
-    let builder = builder.with_safe_default_protocol_versions().unwrap().with_root_certificates(roots);
+    let builder =
+        builder.with_safe_default_protocol_versions().unwrap().with_root_certificates(roots);
     let mut settings = match shown {
         None => builder.with_no_client_auth(),
         Some(issued) => {
             let chain = vec![CertificateDer::from_pem_slice(issued.cert.as_bytes()).unwrap()];
-            builder.with_client_auth_cert(chain, PrivateKeyDer::from_pem_slice(issued.key.as_bytes()).unwrap()).unwrap()
+            builder
+                .with_client_auth_cert(
+                    chain,
+                    PrivateKeyDer::from_pem_slice(issued.key.as_bytes()).unwrap(),
+                )
+                .unwrap()
         }
     };
     settings.alpn_protocols.push(b"http/1.1".to_vec());
     let connector = TlsConnector::from(Arc::new(settings));
-    let mut stream = connector.connect("localhost".try_into().unwrap(), TcpStream::connect(to).await?).await?;
+    let mut stream =
+        connector.connect("localhost".try_into().unwrap(), TcpStream::connect(to).await?).await?;
     stream.write_all(&request.whole()).await?;
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes).await?;
@@ -127,8 +153,12 @@ async fn a_certificate_gets_the_scopes_of_its_names_on_every_port() {
     let entries = "certificates:\n- {san: \"spiffe://example.org/gw\", scopes: [decide]}\n- {san: ops.example.org, scopes: [admin]}\n";
     fs::write(&tokens.file, tokens.text() + entries).unwrap();
     let tokens_file = tokens.file().to_owned();
-    let tollgate = files.start(&["--admin-grpc-addr", "127.0.0.1:0", "--tokens-file", &tokens_file], &[("TOLLGATE_TLS_HTTP", "true")]);
-    let (grpc, admin, http) = (tollgate.grpc_addr(), tollgate.admin_grpc_addr(), tollgate.http_addr());
+    let tollgate = files.start(
+        &["--admin-grpc-addr", "127.0.0.1:0", "--tokens-file", &tokens_file],
+        &[("TOLLGATE_TLS_HTTP", "true")],
+    );
+    let (grpc, admin, http) =
+        (tollgate.grpc_addr(), tollgate.admin_grpc_addr(), tollgate.http_addr());
     let gateway = authority.issue("gw.example.org", Some("spiffe://example.org/gw"));
     let operator = authority.issue("ops.example.org", None);
     let stranger = authority.issue("spiffe.example.org", Some("spiffe://example.org/other"));
@@ -142,7 +172,13 @@ async fn a_certificate_gets_the_scopes_of_its_names_on_every_port() {
         // A token adds to what the certificate may do.
         (&gateway, Some(token.as_str()), None, None, 200),
         (&stranger, Some(token.as_str()), lacking, None, 200),
-        (&operator, Some("tgt_unknown"), Some(Code::Unauthenticated), Some(Code::Unauthenticated), 401),
+        (
+            &operator,
+            Some("tgt_unknown"),
+            Some(Code::Unauthenticated),
+            Some(Code::Unauthenticated),
+            401,
+        ),
     ] {
         let decisions = connect(grpc, &authority, Some(shown)).await.unwrap();
         assert_eq!(refused(&decisions, CHECK, token).await, decides);
@@ -152,13 +188,18 @@ async fn a_certificate_gets_the_scopes_of_its_names_on_every_port() {
         if let Some(token) = token {
             request = request.header("authorization", format!("Bearer {token}"));
         }
-        assert_eq!(page(&request, http, &authority, Some(shown)).await.unwrap().status, page_status);
+        assert_eq!(
+            page(&request, http, &authority, Some(shown)).await.unwrap().status,
+            page_status
+        );
     }
     // No certificate, or one of another authority: no connection.
     for shown in [None, Some(&forger)] {
         for port in [grpc, admin] {
             let served = match connect(port, &authority, shown).await {
-                Ok(channel) => super::call(&channel, "/grpc.health.v1.Health/Check", Some(&token)).await.is_ok(),
+                Ok(channel) => super::call(&channel, "/grpc.health.v1.Health/Check", Some(&token))
+                    .await
+                    .is_ok(),
                 Err(_) => false,
             };
             assert!(!served);
@@ -173,12 +214,22 @@ async fn where_certificates_are_optional_a_token_stands_in_for_one() {
     let authority = Authority::new();
     let files = Files::new(&authority.issue("localhost", None), Some(&authority));
     let tokens = Tokens::make(&[("gateway", "decide")]);
-    fs::write(&tokens.file, tokens.text() + "certificates: [{san: ops.example.org, scopes: [admin]}]\n").unwrap();
-    let tollgate = files.start(&["--tokens-file", tokens.file()], &[("TOLLGATE_TLS_CLIENT_CERTIFICATES", "optional")]);
+    fs::write(
+        &tokens.file,
+        tokens.text() + "certificates: [{san: ops.example.org, scopes: [admin]}]\n",
+    )
+    .unwrap();
+    let tollgate = files.start(
+        &["--tokens-file", tokens.file()],
+        &[("TOLLGATE_TLS_CLIENT_CERTIFICATES", "optional")],
+    );
     let nobody = connect(tollgate.grpc_addr(), &authority, None).await.unwrap();
     assert_eq!(refused(&nobody, CHECK, None).await, Some(Code::Unauthenticated));
     assert_eq!(refused(&nobody, CHECK, Some(tokens.of("gateway"))).await, None);
-    let operator = connect(tollgate.grpc_addr(), &authority, Some(&authority.issue("ops.example.org", None))).await.unwrap();
+    let operator =
+        connect(tollgate.grpc_addr(), &authority, Some(&authority.issue("ops.example.org", None)))
+            .await
+            .unwrap();
     assert_eq!(refused(&operator, CREATE, None).await, None);
     // The pages do not speak TLS unless they are told to.
     assert_eq!(get("/healthcheck").status(tollgate.http_addr()), 200);

@@ -1,4 +1,5 @@
-//! API keys and tokens are not told to anybody: real calls with distinctive ones, and then a search of all that was said.
+//! API keys and tokens are not told to anybody: real calls with distinctive ones, and then a search
+//! of all that was said.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -54,9 +55,14 @@ impl Heard {
         let mut leaks = Vec::new();
         for (what, said) in &self.0 {
             for secret in secrets {
-                let parts = secret.as_bytes().windows(SHOWN).map(|part| std::str::from_utf8(part).unwrap());
+                let parts =
+                    secret.as_bytes().windows(SHOWN).map(|part| std::str::from_utf8(part).unwrap());
                 if let Some(part) = parts.into_iter().find(|part| said.contains(part)) {
-                    let line = said.split("\\n").flat_map(str::lines).find(|line| line.contains(part)).unwrap_or_default();
+                    let line = said
+                        .split("\\n")
+                        .flat_map(str::lines)
+                        .find(|line| line.contains(part))
+                        .unwrap_or_default();
                     leaks.push(format!("{what} tells {part} of {secret}: {line}"));
                 }
             }
@@ -81,13 +87,27 @@ impl Bench {
         let plan = pb::UsagePlan { id: "gold".to_owned(), ..pb::UsagePlan::default() };
         let create = pb::CreateUsagePlanRequest { usage_plan: Some(plan), ..Default::default() };
         plans.create_usage_plan(self.ask(create)).await.unwrap();
-        let acme = pb::Subscriber { id: "acme".to_owned(), plans: vec!["gold".to_owned()], ..pb::Subscriber::default() };
+        let acme = pb::Subscriber {
+            id: "acme".to_owned(),
+            plans: vec!["gold".to_owned()],
+            ..pb::Subscriber::default()
+        };
         let create = pb::CreateSubscriberRequest { subscriber: Some(acme), ..Default::default() };
         plans.create_subscriber(self.ask(create)).await.unwrap();
-        let attach = pb::AttachTargetRequest { plan: "gold".to_owned(), target: "a".to_owned(), ..Default::default() };
+        let attach = pb::AttachTargetRequest {
+            plan: "gold".to_owned(),
+            target: "a".to_owned(),
+            ..Default::default()
+        };
         self.heard.answer("attach", plans.attach_target(self.ask(attach)).await);
 
-        let key = |id: &str| Some(pb::ApiKey { id: id.to_owned(), subscriber: "acme".to_owned(), ..pb::ApiKey::default() });
+        let key = |id: &str| {
+            Some(pb::ApiKey {
+                id: id.to_owned(),
+                subscriber: "acme".to_owned(),
+                ..pb::ApiKey::default()
+            })
+        };
         let spaced = format!("{UNKNOWN} {UNKNOWN}");
         for (id, value) in [
             ("k1", KNOWN.to_owned()),
@@ -99,38 +119,70 @@ impl Bench {
             ("k3", format!("{UNKNOWN}ö")),
             (UNKNOWN, UNKNOWN.to_owned()),
         ] {
-            // The last is a value that somebody takes for an id as well: a mistake, and it is refused for another reason.
+            // The last is a value that somebody takes for an id as well: a mistake, and it is
+            // refused for another reason.
             let subscriber = if id == UNKNOWN { "nobody" } else { "acme" };
-            let api_key = key(id).map(|key| pb::ApiKey { subscriber: subscriber.to_owned(), ..key });
-            let import = pb::ImportApiKeyRequest { api_key, value, request_id: "once".to_owned(), ..Default::default() };
-            self.heard.answer(&format!("import {id}"), plans.import_api_key(self.ask(import)).await);
+            let api_key =
+                key(id).map(|key| pb::ApiKey { subscriber: subscriber.to_owned(), ..key });
+            let import = pb::ImportApiKeyRequest {
+                api_key,
+                value,
+                request_id: "once".to_owned(),
+                ..Default::default()
+            };
+            self.heard
+                .answer(&format!("import {id}"), plans.import_api_key(self.ask(import)).await);
         }
         for value in [KNOWN, UNKNOWN] {
             let id = value.to_owned();
-            self.heard.answer("get by value", plans.get_api_key(self.ask(pb::GetApiKeyRequest { id: id.clone() })).await);
+            self.heard.answer(
+                "get by value",
+                plans.get_api_key(self.ask(pb::GetApiKeyRequest { id: id.clone() })).await,
+            );
             let delete = pb::DeleteApiKeyRequest { id: id.clone(), ..Default::default() };
             self.heard.answer("delete by value", plans.delete_api_key(self.ask(delete)).await);
             let update = pb::UpdateApiKeyRequest { api_key: key(value), ..Default::default() };
             self.heard.answer("update by value", plans.update_api_key(self.ask(update)).await);
-            let usage = pb::GetUsageRequest { scope: Some(pb::get_usage_request::Scope::ApiKey(id.clone())), ..Default::default() };
+            let usage = pb::GetUsageRequest {
+                scope: Some(pb::get_usage_request::Scope::ApiKey(id.clone())),
+                ..Default::default()
+            };
             self.heard.answer("usage by value", plans.get_usage(self.ask(usage)).await);
-            let grant = pb::GrantRequest { subject: Some(pb::grant_request::Subject::ApiKey(id)), ..Default::default() };
+            let grant = pb::GrantRequest {
+                subject: Some(pb::grant_request::Subject::ApiKey(id)),
+                ..Default::default()
+            };
             self.heard.answer("grant by value", plans.grant(self.ask(grant)).await);
-            for filter in [format!("value={value}"), value.to_owned(), format!("label.x={value} {value}")] {
-                let list =
-                    pb::ListApiKeysRequest { filter, page_token: value.to_owned(), order_by: value.to_owned(), ..Default::default() };
+            for filter in
+                [format!("value={value}"), value.to_owned(), format!("label.x={value} {value}")]
+            {
+                let list = pb::ListApiKeysRequest {
+                    filter,
+                    page_token: value.to_owned(),
+                    order_by: value.to_owned(),
+                    ..Default::default()
+                };
                 self.heard.answer("list by value", plans.list_api_keys(self.ask(list)).await);
             }
         }
-        let with_value = |id: &str, value: &str| pb::ApiKeyWithValue { api_key: key(id), value: value.to_owned(), mask: None };
-        let acme = pb::Subscriber { id: "acme".to_owned(), plans: vec!["gold".to_owned()], ..pb::Subscriber::default() };
+        let with_value = |id: &str, value: &str| pb::ApiKeyWithValue {
+            api_key: key(id),
+            value: value.to_owned(),
+            mask: None,
+        };
+        let acme = pb::Subscriber {
+            id: "acme".to_owned(),
+            plans: vec!["gold".to_owned()],
+            ..pb::Subscriber::default()
+        };
         for keys in [
             vec![with_value("k4", KNOWN)],
             vec![with_value("k5", UNKNOWN), with_value("k6", UNKNOWN)],
             vec![with_value("k7", &UNKNOWN[..12])],
             vec![with_value("", UNKNOWN)],
         ] {
-            let subscribers = vec![pb::SubscriberWithKeys { subscriber: Some(acme.clone()), keys, mask: None }];
+            let subscribers =
+                vec![pb::SubscriberWithKeys { subscriber: Some(acme.clone()), keys, mask: None }];
             let apply = pb::ApplyRequest { subscribers, ..Default::default() };
             self.heard.answer("apply", plans.apply(self.ask(apply)).await);
         }
@@ -140,7 +192,9 @@ impl Bench {
         let mut decisions = DecisionServiceClient::new(self.channel.clone());
         for value in [KNOWN, UNKNOWN] {
             let api_key = Bytes::copy_from_slice(value.as_bytes());
-            for (target, cost) in [("a", Some(1)), ("b", None), ("a", Some(u64::MAX)), (value, None)] {
+            for (target, cost) in
+                [("a", Some(1)), ("b", None), ("a", Some(u64::MAX)), (value, None)]
+            {
                 let check = pb::CheckRequest {
                     api_key: api_key.clone(),
                     target: target.to_owned(),
@@ -151,7 +205,11 @@ impl Bench {
                 };
                 self.heard.answer("check", decisions.check(self.ask(check)).await);
             }
-            let batch = pb::CheckBatch { api_keys: vec![api_key.clone(); 3], targets: vec!["a".to_owned(); 2], ..Default::default() };
+            let batch = pb::CheckBatch {
+                api_keys: vec![api_key.clone(); 3],
+                targets: vec!["a".to_owned(); 2],
+                ..Default::default()
+            };
             let answers = decisions.check_stream(self.ask(tokio_stream::once(batch))).await;
             let said = match answers {
                 Ok(answers) => format!("{:?}", answers.into_inner().message().await),
@@ -159,9 +217,14 @@ impl Bench {
             };
             self.heard.note("check stream", said);
             let of_caller = pb::outcome::Caller { api_key: api_key.clone(), target: "a".into() };
-            let subjects = [pb::outcome::Subject::Caller(of_caller), pb::outcome::Subject::Receipt(api_key)];
+            let subjects =
+                [pb::outcome::Subject::Caller(of_caller), pb::outcome::Subject::Receipt(api_key)];
             let ended = Some(pb::outcome::Result::HttpStatus(200));
-            let outcomes = subjects.into_iter().map(|subject| pb::Outcome { subject: Some(subject), result: ended, ..Default::default() });
+            let outcomes = subjects.into_iter().map(|subject| pb::Outcome {
+                subject: Some(subject),
+                result: ended,
+                ..Default::default()
+            });
             let report = pb::ReportRequest { outcomes: outcomes.collect() };
             self.heard.answer("report", decisions.report(self.ask(report)).await);
         }
@@ -195,14 +258,22 @@ impl Bench {
                             .into(),
                         ..RateLimitRequest::default()
                     };
-                    self.heard.answer("rate limit", limits.should_rate_limit(self.ask(request)).await);
+                    self.heard
+                        .answer("rate limit", limits.should_rate_limit(self.ask(request)).await);
                 }
             }
             let mut external = AuthorizationClient::new(self.channel.clone());
-            for (name, value) in [("x-api-key", value.to_owned()), ("authorization", format!("Bearer {value}"))] {
-                let http = HttpRequest { headers: [(name.to_owned(), value)].into(), ..HttpRequest::default() };
+            for (name, value) in
+                [("x-api-key", value.to_owned()), ("authorization", format!("Bearer {value}"))]
+            {
+                let http = HttpRequest {
+                    headers: [(name.to_owned(), value)].into(),
+                    ..HttpRequest::default()
+                };
                 let request = Some(Asked { http: Some(http), ..Asked::default() });
-                let check = ExternalCheck { attributes: Some(AttributeContext { request, ..AttributeContext::default() }) };
+                let check = ExternalCheck {
+                    attributes: Some(AttributeContext { request, ..AttributeContext::default() }),
+                };
                 self.heard.answer("external authorization", external.check(self.ask(check)).await);
             }
         }
@@ -214,13 +285,18 @@ impl Bench {
         let key = plans.get_api_key(self.ask(get)).await.unwrap();
         assert_eq!(key.get_ref().last_four, KNOWN[20..]);
         self.heard.answer("get", Ok(key));
-        self.heard.answer("list", plans.list_api_keys(self.ask(pb::ListApiKeysRequest::default())).await);
+        self.heard
+            .answer("list", plans.list_api_keys(self.ask(pb::ListApiKeysRequest::default())).await);
         self.heard.answer("usage", plans.get_usage(self.ask(pb::GetUsageRequest::default())).await);
     }
 }
 
 fn json_pages(tollgate: &Tollgate, token: &str, heard: &mut Heard) {
-    let entry = |value: &str| format!(r#"{{"domain": "shop", "descriptors": [{{"entries": [{{"key": "api_key", "value": {value}}}]}}]"#);
+    let entry = |value: &str| {
+        format!(
+            r#"{{"domain": "shop", "descriptors": [{{"entries": [{{"key": "api_key", "value": {value}}}]}}]"#
+        )
+    };
     let quoted = format!("\"{UNKNOWN}\"");
     let bodies = [
         format!("{}}}", entry(&quoted)),
@@ -262,13 +338,24 @@ fn commands(tollgate: &Tollgate, token: &str, heard: &mut Heard) {
     let import = format!("key import k9 --subscriber acme --value {KNOWN}");
     let short = format!("key import k9 --subscriber acme --value {}", &UNKNOWN[..15]);
     let check = format!("check --key {UNKNOWN} --target a --output json");
-    let mut runs: Vec<(&str, &str)> = files.iter().map(|file| ("apply -f -", file.as_str())).collect();
-    runs.extend([(import.as_str(), ""), (&short, ""), (&check, ""), ("key list", ""), ("key list --output json", ""), ("usage", "")]);
+    let mut runs: Vec<(&str, &str)> =
+        files.iter().map(|file| ("apply -f -", file.as_str())).collect();
+    runs.extend([
+        (import.as_str(), ""),
+        (&short, ""),
+        (&check, ""),
+        ("key list", ""),
+        ("key list --output json", ""),
+        ("usage", ""),
+    ]);
     for (line, stdin) in runs {
         let mut child = Command::new(env!("CARGO_BIN_EXE_tollgate"))
             .args(line.split_whitespace())
             .env_clear()
-            .envs([("TOLLGATE_SERVER", tollgate.grpc_addr().to_string()), ("TOLLGATE_TOKEN", token.to_owned())])
+            .envs([
+                ("TOLLGATE_SERVER", tollgate.grpc_addr().to_string()),
+                ("TOLLGATE_TOKEN", token.to_owned()),
+            ])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -276,7 +363,10 @@ fn commands(tollgate: &Tollgate, token: &str, heard: &mut Heard) {
             .unwrap();
         std::io::Write::write_all(&mut child.stdin.take().unwrap(), stdin.as_bytes()).unwrap();
         let output = child.wait_with_output().unwrap();
-        heard.note(line.split(" --value").next().unwrap(), (String::from_utf8(output.stdout), String::from_utf8(output.stderr)));
+        heard.note(
+            line.split(" --value").next().unwrap(),
+            (String::from_utf8(output.stdout), String::from_utf8(output.stderr)),
+        );
     }
 }
 
@@ -286,19 +376,32 @@ async fn neither_keys_nor_tokens_are_seen_anywhere() {
     fs::write(rules.path().join("rules.yaml"), RULES).unwrap();
     let tokens = Tokens::make(&[("all", "decide,report,read,admin")]);
     let args = ["--rules", rules.path().to_str().unwrap(), "--tokens-file", tokens.file()];
-    let mut tollgate = Tollgate::start(&args, &[("TOLLGATE_LOG_LEVEL", "trace"), ("TOLLGATE_FILES_POLL_MS", "10")]);
+    let mut tollgate = Tollgate::start(
+        &args,
+        &[("TOLLGATE_LOG_LEVEL", "trace"), ("TOLLGATE_FILES_POLL_MS", "10")],
+    );
     let token = tokens.of("all").to_owned();
-    let mut bench = Bench { channel: connect(&tollgate).await, token: token.clone(), heard: Heard::default() };
+    let mut bench =
+        Bench { channel: connect(&tollgate).await, token: token.clone(), heard: Heard::default() };
     bench.edits().await;
     bench.decisions().await;
     bench.envoy().await;
     // A token that is not known, and one that stands in the file.
     for token in [UNKNOWN, KNOWN] {
-        let status = super::call(&bench.channel, "/tollgate.v1.DecisionService/Check", Some(token)).await.unwrap_err();
+        let status = super::call(&bench.channel, "/tollgate.v1.DecisionService/Check", Some(token))
+            .await
+            .unwrap_err();
         bench.heard.note("an unknown token", status);
     }
-    fs::write(&tokens.file, format!("{}- {{id: {UNKNOWN}, hash: {token}, {token}: 1}}\n", tokens.text())).unwrap();
-    super::until("the refusal of the edit", || async { tollgate.log().contains("the old one stays in force") }).await;
+    fs::write(
+        &tokens.file,
+        format!("{}- {{id: {UNKNOWN}, hash: {token}, {token}: 1}}\n", tokens.text()),
+    )
+    .unwrap();
+    super::until("the refusal of the edit", || async {
+        tollgate.log().contains("the old one stays in force")
+    })
+    .await;
     bench.what_is_read().await;
     let Bench { mut heard, channel, .. } = bench;
     json_pages(&tollgate, &token, &mut heard);
@@ -309,7 +412,8 @@ async fn neither_keys_nor_tokens_are_seen_anywhere() {
     // The log is that of everything: what is looked for was not switched off.
     assert!(log.lines().filter(|line| line.contains("TRACE")).count() > 100, "{log}");
     heard.0.extend(log.lines().map(|line| ("the log".to_owned(), line.to_owned())));
-    let kinds: BTreeMap<&str, usize> = heard.0.iter().map(|(what, said)| (what.as_str(), said.len())).collect();
+    let kinds: BTreeMap<&str, usize> =
+        heard.0.iter().map(|(what, said)| (what.as_str(), said.len())).collect();
     assert!(kinds.len() > 20 && kinds.values().all(|length| *length > 0), "{kinds:?}");
     heard.search(&[KNOWN, UNKNOWN, &token]);
 }

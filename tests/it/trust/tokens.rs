@@ -12,7 +12,9 @@ use tollgate::grpc::pb::tollgate::usage_plan_service_client::UsagePlanServiceCli
 use tollgate::grpc::wire::{Descriptor, Entry, RateLimitRequest};
 use tonic::Code;
 
-use super::{CALLS, Tokens, call, call_with, connect, logged, make_token, refused, until, with_token};
+use super::{
+    CALLS, Tokens, call, call_with, connect, logged, make_token, refused, until, with_token,
+};
 use crate::http::{get, post};
 use crate::server::Tollgate;
 
@@ -29,7 +31,12 @@ fn start(tokens: &Tokens) -> Tollgate {
 
 #[tokio::test]
 async fn each_call_needs_its_scope() {
-    let tokens = Tokens::make(&[("decider", "decide"), ("reporter", "report"), ("reader", "read"), ("operator", "admin")]);
+    let tokens = Tokens::make(&[
+        ("decider", "decide"),
+        ("reporter", "report"),
+        ("reader", "read"),
+        ("operator", "admin"),
+    ]);
     let tollgate = start(&tokens);
     let channel = connect(&tollgate).await;
     // Who is let in by each of the calls.
@@ -62,8 +69,17 @@ async fn each_call_needs_its_scope() {
         counts[0] += u32::from(nobody.is_some());
         counts[1] += u32::from(nobody.is_some());
     }
-    assert_eq!(call(&channel, "/no.such.Service/Call", None).await.unwrap_err().code(), Code::Unauthenticated);
-    assert_eq!(call(&channel, "/no.such.Service/Call", Some(tokens.of("operator"))).await.unwrap_err().code(), Code::Unimplemented);
+    assert_eq!(
+        call(&channel, "/no.such.Service/Call", None).await.unwrap_err().code(),
+        Code::Unauthenticated
+    );
+    assert_eq!(
+        call(&channel, "/no.such.Service/Call", Some(tokens.of("operator")))
+            .await
+            .unwrap_err()
+            .code(),
+        Code::Unimplemented
+    );
     counts[0] += 1;
     let metrics = get("/metrics").send(tollgate.http_addr()).unwrap().text();
     for (reason, count) in ["missing", "unknown", "scope"].into_iter().zip(counts) {
@@ -81,7 +97,10 @@ async fn a_refusal_says_what_to_do_does_not_repeat_the_token_and_waits_for_no_me
     for (token, said) in [
         (None, "authorization: Bearer TOKEN"),
         (Some("tgt_unknown"), "tollgate token create"),
-        (Some(tokens.of("decider")), "`decider` may not do this: give it the scope `read` or `admin`"),
+        (
+            Some(tokens.of("decider")),
+            "`decider` may not do this: give it the scope `read` or `admin`",
+        ),
     ] {
         // No message ever comes: the answer does not wait for one.
         let status = call_with(&channel, path, token, tokio_stream::pending()).await.unwrap_err();
@@ -91,7 +110,8 @@ async fn a_refusal_says_what_to_do_does_not_repeat_the_token_and_waits_for_no_me
 }
 
 fn asks(domain: &str) -> RateLimitRequest {
-    let entry = |key: &'static str, value: &'static str| Entry { key: key.into(), value: value.into() };
+    let entry =
+        |key: &'static str, value: &'static str| Entry { key: key.into(), value: value.into() };
     let entries = vec![entry("api_key", KEY), entry("target", "a"), entry("status", "200")];
     RateLimitRequest {
         domain: domain.to_owned().into(),
@@ -102,7 +122,8 @@ fn asks(domain: &str) -> RateLimitRequest {
 
 #[tokio::test]
 async fn the_domain_says_whether_it_is_a_decision_or_a_report() {
-    let tokens = Tokens::make(&[("decider", "decide"), ("reporter", "report"), ("both", "decide,report")]);
+    let tokens =
+        Tokens::make(&[("decider", "decide"), ("reporter", "report"), ("both", "decide,report")]);
     let tollgate = start(&tokens);
     let mut client = RateLimitServiceClient::new(connect(&tollgate).await);
     for (domain, id, expected) in [
@@ -133,15 +154,29 @@ async fn the_checked_requests_own_key_is_no_token_and_the_gateways_token_is_no_k
 
     let check = |header: &str| {
         let headers = [("authorization".to_owned(), format!("Bearer {header}"))].into();
-        let http = HttpRequest { headers, method: "GET".to_owned(), path: "/".to_owned(), ..HttpRequest::default() };
+        let http = HttpRequest {
+            headers,
+            method: "GET".to_owned(),
+            path: "/".to_owned(),
+            ..HttpRequest::default()
+        };
         let request = Some(Asked { http: Some(http), ..Asked::default() });
         let context_extensions = [("target".to_owned(), "a".to_owned())].into();
-        CheckRequest { attributes: Some(AttributeContext { request, context_extensions, ..AttributeContext::default() }) }
+        CheckRequest {
+            attributes: Some(AttributeContext {
+                request,
+                context_extensions,
+                ..AttributeContext::default()
+            }),
+        }
     };
     let mut client = AuthorizationClient::new(channel);
     let mut ask = async |header: &str, token: Option<&str>| {
         let answer = client.check(with_token(check(header), token)).await?;
-        Ok::<_, tonic::Status>(matches!(answer.into_inner().http_response, Some(HttpResponse::OkResponse(_))))
+        Ok::<_, tonic::Status>(matches!(
+            answer.into_inner().http_response,
+            Some(HttpResponse::OkResponse(_))
+        ))
     };
     let gateway = tokens.of("gateway");
     assert!(ask(KEY, Some(gateway)).await.unwrap());
@@ -161,19 +196,27 @@ async fn an_edited_file_counts_at_once_on_open_connections_too() {
     assert_eq!(refused(&channel, path, Some(&second)).await, Some(Code::Unauthenticated));
 
     fs::write(&tokens.file, format!("{}{line}", tokens.text())).unwrap();
-    until("the second token", || async { refused(&channel, path, Some(&second)).await.is_none() }).await;
+    until("the second token", || async { refused(&channel, path, Some(&second)).await.is_none() })
+        .await;
     assert_eq!(refused(&channel, path, Some(tokens.of("first"))).await, None);
 
     fs::write(&tokens.file, "tokens: what").unwrap();
-    let failed =
-        || async { get("/metrics").send(tollgate.http_addr()).unwrap().text().contains("tollgate_tokens_loads{result=\"failed\"} 1") };
+    let failed = || async {
+        get("/metrics")
+            .send(tollgate.http_addr())
+            .unwrap()
+            .text()
+            .contains("tollgate_tokens_loads{result=\"failed\"} 1")
+    };
     until("the refusal of the edit", failed).await;
     assert_eq!(refused(&channel, path, Some(&second)).await, None, "the old file stays in force");
     logged(&tollgate, "the old one stays in force: auth.tokens_file ").await;
     logged(&tollgate, "line 1: tokens must be a list").await;
 
     fs::write(&tokens.file, format!("tokens:\n{line}")).unwrap();
-    let gone = || async { refused(&channel, path, Some(tokens.of("first"))).await == Some(Code::Unauthenticated) };
+    let gone = || async {
+        refused(&channel, path, Some(tokens.of("first"))).await == Some(Code::Unauthenticated)
+    };
     until("the end of the first token", gone).await;
     assert_eq!(refused(&channel, path, Some(&second)).await, None);
 }
@@ -183,14 +226,17 @@ fn pages_that_decide_or_show_rules_ask_too_and_those_of_probes_do_not() {
     let tokens = Tokens::make(&[("decider", "decide"), ("reporter", "report"), ("reader", "read")]);
     let tollgate = start(&tokens);
     let to = tollgate.http_addr();
-    let check =
-        r#"{"domain": "tollgate", "descriptors": [{"entries": [{"key": "api_key", "value": "x"}, {"key": "target", "value": "a"}]}]}"#;
+    let check = r#"{"domain": "tollgate", "descriptors": [{"entries": [{"key": "api_key", "value": "x"}, {"key": "target", "value": "a"}]}]}"#;
     let report = &check.replace("\"tollgate\"", "\"tollgate-report\"");
     let bearer = |id: &str| format!("Bearer {}", tokens.of(id));
-    let json = |body: &str, id: &str| post("/json", body).header("authorization", bearer(id)).status(to);
+    let json =
+        |body: &str, id: &str| post("/json", body).header("authorization", bearer(id)).status(to);
     assert_eq!(post("/json", check).status(to), 401);
     assert_eq!(post("/json", check).header("authorization", "Bearer tgt_unknown").status(to), 401);
-    assert_eq!((json(check, "reader"), json(check, "reporter"), json(check, "decider")), (403, 403, 429));
+    assert_eq!(
+        (json(check, "reader"), json(check, "reporter"), json(check, "decider")),
+        (403, 403, 429)
+    );
     assert_eq!((json(report, "decider"), json(report, "reporter")), (403, 200));
     let refused = get("/rlconfig").send(to).unwrap();
     assert_eq!((refused.status, refused.header("www-authenticate")), (401, Some("Bearer")));

@@ -62,7 +62,8 @@ impl Decoder for Plain {
 struct OldClient {
     pool: DescriptorPool,
     channel: Channel,
-    /// It was built from later ones instead: in all messages that it sends are fields that nobody knows yet.
+    /// It was built from later ones instead: in all messages that it sends are fields that nobody
+    /// knows yet.
     of_tomorrow: bool,
     edits: usize,
     /// The fields that it has sent and got, as `Message.field`, by method.
@@ -71,13 +72,20 @@ struct OldClient {
 
 impl OldClient {
     async fn new(tollgate: &Tollgate) -> Self {
-        let channel = Endpoint::from_shared(format!("http://{}", tollgate.grpc_addr())).unwrap().connect().await.unwrap();
+        let channel = Endpoint::from_shared(format!("http://{}", tollgate.grpc_addr()))
+            .unwrap()
+            .connect()
+            .await
+            .unwrap();
         Self { pool: v0(), channel, of_tomorrow: false, edits: 0, used: BTreeMap::new() }
     }
 
     async fn try_call(&mut self, method: &str, request: Json) -> Result<Json, Status> {
-        let service =
-            if ["Check", "CheckStream", "Report", "ReportStream"].contains(&method) { "DecisionService" } else { "UsagePlanService" };
+        let service = if ["Check", "CheckStream", "Report", "ReportStream"].contains(&method) {
+            "DecisionService"
+        } else {
+            "UsagePlanService"
+        };
         let service = self.pool.get_service_by_name(&format!("tollgate.v1.{service}")).unwrap();
         let described = service.methods().find(|known| known.name() == method).unwrap();
         let request = DynamicMessage::deserialize(described.input(), request).unwrap();
@@ -87,7 +95,8 @@ impl OldClient {
         let path = format!("/{}/{method}", service.full_name()).parse().unwrap();
         let mut client = tonic::client::Grpc::new(self.channel.clone());
         client.ready().await.unwrap();
-        // One message each way: on the wire that is the same for methods that stream and for those that do not.
+        // One message each way: on the wire that is the same for methods that stream and for those
+        // that do not.
         let messages = tokio_stream::iter([request.encode_to_vec()]);
         let mut answers = client.streaming(Request::new(messages), path, Plain).await?.into_inner();
         let answer = answers.message().await?.unwrap();
@@ -97,10 +106,13 @@ impl OldClient {
     }
 
     async fn call(&mut self, method: &str, request: Json) -> Json {
-        self.try_call(method, request.clone()).await.unwrap_or_else(|status| panic!("{method} {request}: {status:?}"))
+        self.try_call(method, request.clone())
+            .await
+            .unwrap_or_else(|status| panic!("{method} {request}: {status:?}"))
     }
 
-    /// An edit: first only validated, then made under a name, and then once more, which changes nothing.
+    /// An edit: first only validated, then made under a name, and then once more, which changes
+    /// nothing.
     async fn edit(&mut self, method: &str, request: Json) -> Json {
         let mut validated = request.clone();
         validated["validateOnly"] = true.into();
@@ -190,17 +202,27 @@ async fn a_client_of_the_first_contract_does_everything_with_the_server_of_today
         fields(&method.input(), &mut all);
         fields(&method.output(), &mut all);
         all.retain(|field| field.starts_with("tollgate.v1."));
-        // What an edit takes and gives is the resource, whose fields the edits as a whole must cover; so must those of the books.
-        let used: BTreeSet<&String> = old.used.get(method.name()).unwrap_or_else(|| panic!("{name} was called")).iter().collect();
+        // What an edit takes and gives is the resource, whose fields the edits as a whole must
+        // cover; so must those of the books.
+        let used: BTreeSet<&String> = old
+            .used
+            .get(method.name())
+            .unwrap_or_else(|| panic!("{name} was called"))
+            .iter()
+            .collect();
         let own = |field: &String| {
-            [method.input(), method.output()].iter().any(|message| field.starts_with(&format!("{}.", message.full_name())))
+            [method.input(), method.output()]
+                .iter()
+                .any(|message| field.starts_with(&format!("{}.", message.full_name())))
         };
         let everywhere: BTreeSet<&String> = old.used.values().flatten().collect();
-        let resources = ["UsagePlan.", "Target.", "Subscriber.", "ApiKey.", "QuotaUsage."].map(|name| format!("tollgate.v1.{name}"));
+        let resources = ["UsagePlan.", "Target.", "Subscriber.", "ApiKey.", "QuotaUsage."]
+            .map(|name| format!("tollgate.v1.{name}"));
         let missing: Vec<_> = all
             .iter()
             .filter(|field| {
-                let shared = !own(field) || resources.iter().any(|resource| field.starts_with(resource));
+                let shared =
+                    !own(field) || resources.iter().any(|resource| field.starts_with(resource));
                 !if shared { everywhere.contains(field) } else { used.contains(field) }
             })
             // A crash would have to lose units.
@@ -242,14 +264,19 @@ async fn values_that_the_server_does_not_know_fail_only_the_call_that_needs_them
         ("on_breach", plan(none(), json!({"onBreach": 99}))),
         ("charge", plan(none(), json!({"charge": 99}))),
     ] {
-        let refused = client.try_call("CreateUsagePlan", json!({"usagePlan": plan})).await.unwrap_err();
+        let refused =
+            client.try_call("CreateUsagePlan", json!({"usagePlan": plan})).await.unwrap_err();
         assert_eq!(refused.code(), tonic::Code::InvalidArgument);
         assert!(refused.message().contains(field), "{field}: {}", refused.message());
         // Who reads what a later server wrote, and gives back another field of it.
         let before = client.call("GetUsagePlan", json!({"id": "gold"})).await;
-        let update = json!({"usagePlan": with(plan, json!({"id": "gold"})), "updateMask": "displayName"});
+        let update =
+            json!({"usagePlan": with(plan, json!({"id": "gold"})), "updateMask": "displayName"});
         let updated = client.call("UpdateUsagePlan", update).await;
-        assert_eq!((&updated["displayName"], &updated["entitlements"]), (&json!("Renamed"), &before["entitlements"]));
+        assert_eq!(
+            (&updated["displayName"], &updated["entitlements"]),
+            (&json!("Renamed"), &before["entitlements"])
+        );
     }
     let caller = json!({"apiKey": VALUE, "target": "orders"});
     let outcomes = json!({"outcomes": [{"caller": caller, "ending": 99}, {"caller": caller, "ending": "NO_RESPONSE"}]});
@@ -261,11 +288,15 @@ async fn declare(old: &mut OldClient) {
         "methodRateLimits": [{"method": "POST", "path": "/x", "requestsPerSecond": 500, "burst": "600", "replacesGeneral": true}],
         "openMethods": [{"method": "GET", "path": "/open"}]});
     let made = old.edit("CreateTarget", json!({"target": with(target, about())})).await;
-    assert_eq!((&made["rateLimit"]["burst"], &made["openMethods"][0]["path"]), (&json!("2000"), &json!("/open")));
+    assert_eq!(
+        (&made["rateLimit"]["burst"], &made["openMethods"][0]["path"]),
+        (&json!("2000"), &json!("/open"))
+    );
     let weekly = json!({"name": "weekly", "limit": "1", "unit": "WEEK", "timeZone": "Asia/Seoul", "weekStart": "SUNDAY", "onBreach": "ALLOW",
         "countStatuses": ["2xx", "404"], "charge": "AT_CHECK"});
     let yearly = json!({"name": "yearly", "limit": "4", "unit": "YEAR", "onBreach": "REJECT", "charge": "AT_CHECK"});
-    let reported = json!({"name": "reported", "limit": "100", "unit": "MONTH", "charge": "AT_REPORT"});
+    let reported =
+        json!({"name": "reported", "limit": "100", "unit": "MONTH", "charge": "AT_REPORT"});
     let method = json!({"method": "GET", "path": "/users/{id}", "target": "orders", "requestsPerSecond": 100, "burst": "100", "replacesGeneral": false});
     let all = json!({"name": "all", "description": "Everything", "targets": ["orders"], "rateLimit": {"requestsPerSecond": 100, "burst": "100"},
         "methodRateLimits": [method], "quotas": [weekly, yearly, reported], "counterScope": "KEY"});
@@ -273,7 +304,10 @@ async fn declare(old: &mut OldClient) {
     let made = old.edit("CreateUsagePlan", json!({"usagePlan": with(plan, about())})).await;
     assert_eq!(made["entitlements"][0]["quotas"][0]["weekStart"], "SUNDAY");
     let subscriber = json!({"id": "acme", "displayName": "Acme", "plans": ["gold"]});
-    assert_eq!(old.edit("CreateSubscriber", json!({"subscriber": with(subscriber, about())})).await["plans"], json!(["gold"]));
+    assert_eq!(
+        old.edit("CreateSubscriber", json!({"subscriber": with(subscriber, about())})).await["plans"],
+        json!(["gold"])
+    );
     let key = |id: &str| {
         let key = json!({"id": id, "subscriber": "acme", "displayName": "Key", "enabled": true, "lastFour": "not read",
             "notBefore": "2020-01-01T00:00:00Z", "expireTime": "2500-01-01T00:00:00Z"});
@@ -281,7 +315,10 @@ async fn declare(old: &mut OldClient) {
     };
     let made = old.edit("CreateApiKey", json!({"apiKey": key("made")})).await;
     assert!(made["value"].as_str().unwrap().len() > 20);
-    assert_eq!(old.edit("ImportApiKey", json!({"apiKey": key("imported"), "value": VALUE})).await["lastFour"], "ters");
+    assert_eq!(
+        old.edit("ImportApiKey", json!({"apiKey": key("imported"), "value": VALUE})).await["lastFour"],
+        "ters"
+    );
 
     // A second of each, by way of a set, with the default plan that the first target gets later.
     let quota = json!({"name": "daily", "limit": "10", "unit": "DAY"});
@@ -292,11 +329,21 @@ async fn declare(old: &mut OldClient) {
     assert_eq!(done["changes"].as_array().unwrap().len(), 4);
     let mut changed = set;
     changed["targets"][0]["displayName"] = "All users".into();
-    assert_eq!(old.edit("Apply", changed.clone()).await["changes"][0]["fields"], json!(["display_name"]));
+    assert_eq!(
+        old.edit("Apply", changed.clone()).await["changes"][0]["fields"],
+        json!(["display_name"])
+    );
     let named = json!({"subscriber": {"id": "acme", "plans": ["gold"]}, "keys": [{"apiKey": {"id": "imported"}}]});
     let pruned = json!({"subscribers": [named, changed["subscribers"][0]], "prune": true, "validateOnly": true});
     let would = old.call("Apply", pruned).await;
-    assert!(would["changes"].as_array().unwrap().iter().any(|change| change["action"] == "DELETE" && change["id"] == "made"), "{would}");
+    assert!(
+        would["changes"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|change| change["action"] == "DELETE" && change["id"] == "made"),
+        "{would}"
+    );
 }
 
 async fn list_and_update(old: &mut OldClient) {
@@ -307,10 +354,16 @@ async fn list_and_update(old: &mut OldClient) {
         ("ApiKey", "ApiKeys", "apiKeys"),
     ] {
         let request = json!({"pageSize": 1, "orderBy": "id desc", "filter": "s"});
-        let mut first = old.call(&format!("List{many}"), json!({"pageSize": 1, "orderBy": "id desc"})).await;
+        let mut first =
+            old.call(&format!("List{many}"), json!({"pageSize": 1, "orderBy": "id desc"})).await;
         let total = first["totalSize"].as_i64().unwrap();
         assert!(total >= 2, "{first}");
-        first = old.call(&format!("List{many}"), json!({"pageSize": 1, "orderBy": "id desc", "pageToken": first["nextPageToken"]})).await;
+        first = old
+            .call(
+                &format!("List{many}"),
+                json!({"pageSize": 1, "orderBy": "id desc", "pageToken": first["nextPageToken"]}),
+            )
+            .await;
         assert_eq!(first[list].as_array().unwrap().len(), 1);
         old.call(&format!("List{many}"), request).await;
         let found = first[list][0].clone();
@@ -322,39 +375,70 @@ async fn list_and_update(old: &mut OldClient) {
         assert_eq!(updated["displayName"], "Renamed");
         let rest = |resource: &Json| {
             let mut rest = resource.as_object().unwrap().clone();
-            rest.retain(|name, _| !["displayName", "etag", "revision", "updateTime"].contains(&name.as_str()));
+            rest.retain(|name, _| {
+                !["displayName", "etag", "revision", "updateTime"].contains(&name.as_str())
+            });
             rest
         };
         assert_eq!(rest(&updated), rest(&found));
     }
-    let default = json!({"target": {"id": "orders", "defaultPlan": "silver"}, "updateMask": "defaultPlan"});
+    let default =
+        json!({"target": {"id": "orders", "defaultPlan": "silver"}, "updateMask": "defaultPlan"});
     assert_eq!(old.edit("UpdateTarget", default).await["defaultPlan"], "silver");
     let plan = old.call("GetUsagePlan", json!({"id": "silver"})).await;
-    let attach = json!({"plan": "silver", "entitlement": "all", "target": "extra", "etag": plan["etag"]});
+    let attach =
+        json!({"plan": "silver", "entitlement": "all", "target": "extra", "etag": plan["etag"]});
     let attached = old.edit("AttachTarget", attach).await;
     assert_eq!(attached["entitlements"][0]["targets"], json!(["users", "orders", "extra"]));
-    let detached = old.edit("DetachTarget", json!({"plan": "silver", "target": "extra", "etag": attached["etag"]})).await;
+    let detached = old
+        .edit(
+            "DetachTarget",
+            json!({"plan": "silver", "target": "extra", "etag": attached["etag"]}),
+        )
+        .await;
     assert_eq!(detached["entitlements"][0]["targets"], json!(["users", "orders"]));
 }
 
 async fn decide(old: &mut OldClient) {
     let check = |operation: &str| json!({"apiKey": VALUE, "target": "orders", "method": "GET", "path": "/users/1", "cost": "1", "operationId": operation});
     let first = old.call("Check", check("a")).await;
-    assert_eq!((&first["verdict"], &first["httpStatus"], &first["plan"]), (&json!("ALLOW"), &json!(200), &json!("gold")));
+    assert_eq!(
+        (&first["verdict"], &first["httpStatus"], &first["plan"]),
+        (&json!("ALLOW"), &json!(200), &json!("gold"))
+    );
     assert_eq!(old.call("Check", check("a")).await["receipt"], first["receipt"]);
     let second = old.call("Check", check("b")).await;
     assert_eq!(second["overQuota"], true, "of the weekly quota, which allows");
     let batch = json!({"id": "7", "apiKeys": [VALUE, VALUE, "unknown"], "targets": ["orders"], "methods": ["GET"], "paths": ["/"], "costs": ["1"],
         "operationIds": ["", "", ""]});
     let many = old.call("CheckStream", batch).await;
-    assert_eq!((&many["verdicts"], &many["reasons"][2]), (&json!(["ALLOW", "ALLOW", "DENY"]), &json!("API_KEY_UNKNOWN")));
+    assert_eq!(
+        (&many["verdicts"], &many["reasons"][2]),
+        (&json!(["ALLOW", "ALLOW", "DENY"]), &json!("API_KEY_UNKNOWN"))
+    );
     let batch = json!({"apiKeys": [VALUE], "targets": ["orders"]});
-    assert!(old.call("CheckStream", batch).await["retryAfterUs"][0].as_str().unwrap().parse::<u64>().unwrap() > 0);
-    assert!(old.call("CheckStream", json!({"apiKeys": [VALUE], "targets": ["a", "b"]})).await["error"].is_string());
+    assert!(
+        old.call("CheckStream", batch).await["retryAfterUs"][0]
+            .as_str()
+            .unwrap()
+            .parse::<u64>()
+            .unwrap()
+            > 0
+    );
+    assert!(
+        old.call("CheckStream", json!({"apiKeys": [VALUE], "targets": ["a", "b"]})).await["error"]
+            .is_string()
+    );
     let denied = old.call("Check", check("c")).await;
     assert_eq!((&denied["reason"], &denied["httpStatus"]), (&json!("QUOTA_EXCEEDED"), &json!(429)));
-    assert!(denied["limits"].as_array().unwrap().iter().any(|limit| limit["violated"] == true) && denied["retryAfter"].is_string());
-    assert_eq!(old.call("Check", json!({"apiKey": "unknown", "target": "orders"})).await["never"], true);
+    assert!(
+        denied["limits"].as_array().unwrap().iter().any(|limit| limit["violated"] == true)
+            && denied["retryAfter"].is_string()
+    );
+    assert_eq!(
+        old.call("Check", json!({"apiKey": "unknown", "target": "orders"})).await["never"],
+        true
+    );
 
     let caller = json!({"apiKey": VALUE, "target": "orders"});
     let outcomes = json!({"outcomes": [
@@ -364,15 +448,27 @@ async fn decide(old: &mut OldClient) {
         {"caller": caller, "ending": "NO_RESPONSE", "madeByGateway": true},
         {"receipt": "forged"}
     ]});
-    assert_eq!(old.call("Report", outcomes.clone()).await["results"], json!(["REFUNDED", "DUPLICATE", "COUNTED", "COUNTED", "INVALID"]));
+    assert_eq!(
+        old.call("Report", outcomes.clone()).await["results"],
+        json!(["REFUNDED", "DUPLICATE", "COUNTED", "COUNTED", "INVALID"])
+    );
     assert_eq!(old.call("ReportStream", outcomes).await["results"][1], "DUPLICATE");
 }
 
 async fn count(old: &mut OldClient) {
-    for scope in [json!({"subscriber": "acme"}), json!({"apiKey": "imported"}), json!({"plan": "gold"})] {
+    for scope in
+        [json!({"subscriber": "acme"}), json!({"apiKey": "imported"}), json!({"plan": "gold"})]
+    {
         let asked = with(scope, json!({"startDate": "2026-01-01", "endDate": "2499-01-01"}));
         let usage = old.call("GetUsage", asked).await;
-        assert!(usage["quotas"].as_array().unwrap().iter().any(|quota| quota["quota"] == "yearly" && quota["used"] == "3"), "{usage}");
+        assert!(
+            usage["quotas"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .any(|quota| quota["quota"] == "yearly" && quota["used"] == "3"),
+            "{usage}"
+        );
         let day = &usage["days"][0];
         assert_eq!(
             (&day["admitted"], &day["refused"]["QUOTA_EXCEEDED"], &day["responses"]["5xx"]),
@@ -380,11 +476,15 @@ async fn count(old: &mut OldClient) {
             "{usage}"
         );
     }
-    let of_key = json!({"apiKey": "imported", "plan": "gold", "entitlement": "all", "quota": "yearly"});
-    let of_subscriber = json!({"subscriber": "beta", "plan": "silver", "entitlement": "all", "quota": "daily"});
-    for (counter, change, remaining) in
-        [(&of_key, json!({"add": "5"}), "6"), (&of_key, json!({"setRemaining": "2"}), "2"), (&of_subscriber, json!({"reset": true}), "10")]
-    {
+    let of_key =
+        json!({"apiKey": "imported", "plan": "gold", "entitlement": "all", "quota": "yearly"});
+    let of_subscriber =
+        json!({"subscriber": "beta", "plan": "silver", "entitlement": "all", "quota": "daily"});
+    for (counter, change, remaining) in [
+        (&of_key, json!({"add": "5"}), "6"),
+        (&of_key, json!({"setRemaining": "2"}), "2"),
+        (&of_subscriber, json!({"reset": true}), "10"),
+    ] {
         let named = json!({"requestId": format!("{change}")});
         let granted = old.call("Grant", with(with(counter.clone(), change), named)).await;
         assert_eq!(granted["remaining"], remaining, "{granted}");
@@ -392,7 +492,9 @@ async fn count(old: &mut OldClient) {
 }
 
 async fn delete(old: &mut OldClient) {
-    for (one, id) in [("ApiKey", "made"), ("Subscriber", "acme"), ("UsagePlan", "gold"), ("Target", "users")] {
+    for (one, id) in
+        [("ApiKey", "made"), ("Subscriber", "acme"), ("UsagePlan", "gold"), ("Target", "users")]
+    {
         let etag = old.call(&format!("Get{one}"), json!({"id": id})).await["etag"].clone();
         old.edit(&format!("Delete{one}"), json!({"id": id, "etag": etag, "force": true})).await;
         let gone = old.try_call(&format!("Get{one}"), json!({"id": id})).await.unwrap_err();
@@ -400,16 +502,20 @@ async fn delete(old: &mut OldClient) {
     }
 }
 
-/// A server that was built from the first protos: it reads what it is asked with them, and fills every field of its answer.
+/// A server that was built from the first protos: it reads what it is asked with them, and fills
+/// every field of its answer.
 #[derive(Clone)]
 struct OldServer(DescriptorPool);
 
 impl OldServer {
     fn answer(&self, path: &str, request: &Bytes) -> Result<Vec<u8>, Status> {
         let methods = methods(&self.0);
-        let (_, method) =
-            methods.iter().find(|(name, _)| format!("/{name}") == path).ok_or_else(|| Status::unimplemented(path.to_owned()))?;
-        let read = DynamicMessage::decode(method.input(), request.clone()).map_err(|error| Status::internal(error.to_string()))?;
+        let (_, method) = methods
+            .iter()
+            .find(|(name, _)| format!("/{name}") == path)
+            .ok_or_else(|| Status::unimplemented(path.to_owned()))?;
+        let read = DynamicMessage::decode(method.input(), request.clone())
+            .map_err(|error| Status::internal(error.to_string()))?;
         let mut wanted = BTreeSet::new();
         note(&filled(&method.input(), 0), &mut wanted);
         let mut got = BTreeSet::new();
@@ -450,7 +556,11 @@ async fn serve_old() -> Channel {
     };
     let routes = tonic::service::Routes::from(axum::Router::new().fallback(answer));
     // It ends with the runtime of the test.
-    tokio::spawn(tonic::transport::Server::builder().add_routes(routes).serve_with_incoming(TcpListenerStream::new(listener)));
+    tokio::spawn(
+        tonic::transport::Server::builder()
+            .add_routes(routes)
+            .serve_with_incoming(TcpListenerStream::new(listener)),
+    );
     Endpoint::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap()
 }
 

@@ -25,8 +25,12 @@ struct Found {
 impl Found {
     fn of(file: &FileDescriptorProto) -> Self {
         let mut found = Self { things: Vec::new() };
-        found.each(&[], place::MESSAGES, file.message_type.iter(), |found, path, message| found.message(message.name(), path, message));
-        found.each(&[], place::ENUMS, file.enum_type.iter(), |found, path, values| found.values(values.name(), path, values));
+        found.each(&[], place::MESSAGES, file.message_type.iter(), |found, path, message| {
+            found.message(message.name(), path, message)
+        });
+        found.each(&[], place::ENUMS, file.enum_type.iter(), |found, path, values| {
+            found.values(values.name(), path, values)
+        });
         found.each(&[], place::SERVICES, file.service.iter(), |found, path, service| {
             found.things.push((service.name().to_owned(), path.clone()));
             found.each(&path, place::METHODS, service.method.iter(), |found, path, method| {
@@ -36,7 +40,13 @@ impl Found {
         found
     }
 
-    fn each<T>(&mut self, at: &[i32], kind: i32, things: impl Iterator<Item = T>, mut add: impl FnMut(&mut Self, Vec<i32>, T)) {
+    fn each<T>(
+        &mut self,
+        at: &[i32],
+        kind: i32,
+        things: impl Iterator<Item = T>,
+        mut add: impl FnMut(&mut Self, Vec<i32>, T),
+    ) {
         for (index, thing) in (0..).zip(things) {
             add(self, [at, &[kind, index]].concat(), thing);
         }
@@ -50,13 +60,24 @@ impl Found {
             found.things.push((format!("{name}.{}", field.name()), path));
         });
         // The last ones are made for optional fields, and are not in the file.
-        let written = message.oneof_decl.len() - message.field.iter().filter(|field| field.proto3_optional()).count();
-        self.each(&path, place::ONEOFS, message.oneof_decl.iter().take(written), |found, path, parts| {
-            found.things.push((format!("{name}.{}", parts.name()), path));
-        });
-        self.each(&path, place::MESSAGES_WITHIN, message.nested_type.iter(), |found, path, inner| {
-            found.message(&format!("{name}.{}", inner.name()), path, inner);
-        });
+        let written = message.oneof_decl.len()
+            - message.field.iter().filter(|field| field.proto3_optional()).count();
+        self.each(
+            &path,
+            place::ONEOFS,
+            message.oneof_decl.iter().take(written),
+            |found, path, parts| {
+                found.things.push((format!("{name}.{}", parts.name()), path));
+            },
+        );
+        self.each(
+            &path,
+            place::MESSAGES_WITHIN,
+            message.nested_type.iter(),
+            |found, path, inner| {
+                found.message(&format!("{name}.{}", inner.name()), path, inner);
+            },
+        );
         self.each(&path, place::ENUMS_WITHIN, message.enum_type.iter(), |found, path, values| {
             found.values(&format!("{name}.{}", values.name()), path, values);
         });
@@ -74,8 +95,12 @@ impl Found {
 /// What has no comment, and how many have one.
 fn silent(file: &FileDescriptorProto) -> (Vec<String>, usize) {
     let places = file.source_code_info.as_ref().unwrap().location.iter();
-    let said: Vec<_> = places.filter(|place| place.leading_comments().trim().len() > 4).map(|place| &place.path).collect();
-    let (with, without): (Vec<_>, Vec<_>) = Found::of(file).things.into_iter().partition(|(_, path)| said.contains(&path));
+    let said: Vec<_> = places
+        .filter(|place| place.leading_comments().trim().len() > 4)
+        .map(|place| &place.path)
+        .collect();
+    let (with, without): (Vec<_>, Vec<_>) =
+        Found::of(file).things.into_iter().partition(|(_, path)| said.contains(&path));
     (without.into_iter().map(|(name, _)| name).collect(), with.len())
 }
 
@@ -85,7 +110,11 @@ fn everything_in_the_contract_says_what_it_means() {
     let mut with = 0;
     for file in files.iter().filter(|file| file.package() == "tollgate.v1") {
         let (without, documented) = silent(file);
-        assert!(without.is_empty(), "{}: say what these mean, as comments before them: {without:?}", file.name());
+        assert!(
+            without.is_empty(),
+            "{}: say what these mean, as comments before them: {without:?}",
+            file.name()
+        );
         with += documented;
     }
     assert!(with > 400, "only {with} things were found");
@@ -111,6 +140,7 @@ fn what_says_nothing_is_found() {
         }";
     let file = protox::file::File::from_source("p.proto", source).unwrap();
     let (without, documented) = silent(file.file_descriptor_proto());
-    let names = ["A.b", "A.c", "A.d", "A.e", "A.o", "A.In.f", "A.In", "A.E.ZERO", "A.E", "A", "S.M"];
+    let names =
+        ["A.b", "A.c", "A.d", "A.e", "A.o", "A.In.f", "A.In", "A.E.ZERO", "A.E", "A", "S.M"];
     assert_eq!((without, documented), (names.map(str::to_owned).to_vec(), 2));
 }

@@ -1,4 +1,5 @@
-//! What the first protos say stays so: names, numbers, types, and what a method takes and gives. The types of requests may get other names.
+//! What the first protos say stays so: names, numbers, types, and what a method takes and gives.
+//! The types of requests may get other names.
 
 use std::collections::BTreeSet;
 
@@ -14,10 +15,13 @@ fn broken(old: &DescriptorPool, new: &DescriptorPool) -> Vec<String> {
         let now = new.get_service_by_name(service.full_name());
         for method in service.methods() {
             let at = format!("{}.{}", service.name(), method.name());
-            match now.as_ref().and_then(|now| now.methods().find(|now| now.name() == method.name())) {
+            match now.as_ref().and_then(|now| now.methods().find(|now| now.name() == method.name()))
+            {
                 None => broken.push(format!("{at} is gone")),
                 Some(now) => {
-                    let streams = |method: &MethodDescriptor| (method.is_client_streaming(), method.is_server_streaming());
+                    let streams = |method: &MethodDescriptor| {
+                        (method.is_client_streaming(), method.is_server_streaming())
+                    };
                     if streams(&method) != streams(&now) {
                         broken.push(format!("{at} streams otherwise"));
                     }
@@ -30,7 +34,12 @@ fn broken(old: &DescriptorPool, new: &DescriptorPool) -> Vec<String> {
     broken
 }
 
-fn messages(old: &MessageDescriptor, new: &MessageDescriptor, seen: &mut BTreeSet<(String, String)>, broken: &mut Vec<String>) {
+fn messages(
+    old: &MessageDescriptor,
+    new: &MessageDescriptor,
+    seen: &mut BTreeSet<(String, String)>,
+    broken: &mut Vec<String>,
+) {
     if !seen.insert((old.full_name().to_owned(), new.full_name().to_owned())) {
         return;
     }
@@ -40,20 +49,31 @@ fn messages(old: &MessageDescriptor, new: &MessageDescriptor, seen: &mut BTreeSe
             broken.push(format!("{at} is gone from {}", new.name()));
             continue;
         };
-        let names = |field: &FieldDescriptor| (field.name().to_owned(), field.json_name().to_owned());
+        let names =
+            |field: &FieldDescriptor| (field.name().to_owned(), field.json_name().to_owned());
         if names(&field) != names(&now) {
             broken.push(format!("{at} is called {} now", now.name()));
         }
-        let oneof = |field: &FieldDescriptor| field.containing_oneof().map(|parts| parts.name().to_owned());
-        let shape =
-            |field: &FieldDescriptor| (field.cardinality(), field.supports_presence(), field.is_packed(), field.is_map(), oneof(field));
+        let oneof =
+            |field: &FieldDescriptor| field.containing_oneof().map(|parts| parts.name().to_owned());
+        let shape = |field: &FieldDescriptor| {
+            (
+                field.cardinality(),
+                field.supports_presence(),
+                field.is_packed(),
+                field.is_map(),
+                oneof(field),
+            )
+        };
         if shape(&field) != shape(&now) {
             broken.push(format!("{at} is repeated, present or one of several otherwise"));
         }
         match (field.kind(), now.kind()) {
             (Kind::Message(old), Kind::Message(new)) => messages(&old, &new, seen, broken),
             (Kind::Enum(old), Kind::Enum(new)) => {
-                for value in old.values().filter(|old| new.get_value(old.number()).is_none_or(|new| new.name() != old.name())) {
+                for value in old.values().filter(|old| {
+                    new.get_value(old.number()).is_none_or(|new| new.name() != old.name())
+                }) {
                     broken.push(format!("{at} can no longer be {}", value.name()));
                 }
             }
@@ -75,7 +95,10 @@ fn what_breaks_a_contract_is_found() {
     let pool = |source: &str| {
         let source = format!("syntax = \"proto3\"; package p; {source}");
         let file = protox::file::File::from_source("p.proto", &source).unwrap();
-        DescriptorPool::from_file_descriptor_set(prost_types::FileDescriptorSet { file: vec![file.into()] }).unwrap()
+        DescriptorPool::from_file_descriptor_set(prost_types::FileDescriptorSet {
+            file: vec![file.into()],
+        })
+        .unwrap()
     };
     let old = pool(
         "service S { rpc M(A) returns (stream A); } enum E { ZERO = 0; ONE = 1; }
@@ -86,28 +109,52 @@ fn what_breaks_a_contract_is_found() {
          message Other { string a = 1; optional int32 b = 2; repeated int32 c = 3; B d = 4; E e = 5; oneof o { string f = 6; int32 n = 8; } string m = 7; }
          message A { string a = 1; optional int32 b = 2; repeated int32 c = 3; B d = 4; E e = 5; oneof o { string f = 6; } }
          message B { bool g = 1; string h = 2; }";
-    assert_eq!(broken(&old, &pool(same)), [""; 0], "what is more, and another name of a request, breaks nothing");
+    assert_eq!(
+        broken(&old, &pool(same)),
+        [""; 0],
+        "what is more, and another name of a request, breaks nothing"
+    );
     for (from, to, expected) in [
         ("rpc M", "rpc N", "S.M is gone"),
         ("(stream A)", "(A)", "S.M streams otherwise"),
         ("message Other { string a = 1", "message Other { string z = 1", "A.a is called z now"),
         ("message Other { string a = 1", "message Other { string a = 9", "A.a is gone from Other"),
         ("message Other { string a = 1", "message Other { bytes a = 1", "A.a is of another type"),
-        ("message Other { string a = 1", "message Other { repeated string a = 1", "A.a is repeated, present or one of several otherwise"),
-        ("string a = 1; optional int32 b", "string a = 1; int32 b", "A.b is repeated, present or one of several otherwise"),
-        ("oneof o { string f = 6; int32 n = 8; }", "string f = 6;", "A.f is repeated, present or one of several otherwise"),
+        (
+            "message Other { string a = 1",
+            "message Other { repeated string a = 1",
+            "A.a is repeated, present or one of several otherwise",
+        ),
+        (
+            "string a = 1; optional int32 b",
+            "string a = 1; int32 b",
+            "A.b is repeated, present or one of several otherwise",
+        ),
+        (
+            "oneof o { string f = 6; int32 n = 8; }",
+            "string f = 6;",
+            "A.f is repeated, present or one of several otherwise",
+        ),
         ("ONE = 1;", "EINS = 1;", "A.e can no longer be ONE"),
         ("bool g = 1", "int32 g = 1", "B.g is of another type"),
     ] {
         let changed = same.replacen(from, to, 1);
         assert_ne!(changed, same);
-        assert!(broken(&old, &pool(&changed)).iter().any(|line| line == expected), "{from} -> {to}: {:?}", broken(&old, &pool(&changed)));
+        assert!(
+            broken(&old, &pool(&changed)).iter().any(|line| line == expected),
+            "{from} -> {to}: {:?}",
+            broken(&old, &pool(&changed))
+        );
     }
 }
 
-/// Methods that take what another takes, or no request: streams of the same as the method without `Stream`, and the batches of checks.
-const TAKE_ANOTHERS: [(&str, &str); 3] =
-    [("ApplyStream", "ApplyRequest"), ("CheckStream", "CheckBatch"), ("ReportStream", "ReportRequest")];
+/// Methods that take what another takes, or no request: streams of the same as the method without
+/// `Stream`, and the batches of checks.
+const TAKE_ANOTHERS: [(&str, &str); 3] = [
+    ("ApplyStream", "ApplyRequest"),
+    ("CheckStream", "CheckBatch"),
+    ("ReportStream", "ReportRequest"),
+];
 
 #[test]
 fn every_method_has_a_request_message_of_its_own() {
@@ -118,7 +165,10 @@ fn every_method_has_a_request_message_of_its_own() {
         .collect();
     for (method, request) in &others {
         let known = TAKE_ANOTHERS.contains(&(method, request));
-        assert!(known, "{method} takes {request}: give it a {method}Request, so that it can get fields that no other method has");
+        assert!(
+            known,
+            "{method} takes {request}: give it a {method}Request, so that it can get fields that no other method has"
+        );
     }
     assert_eq!(others.len(), TAKE_ANOTHERS.len(), "{others:?}");
 }
@@ -138,14 +188,26 @@ fn every_field_of_every_method_is_read_by_the_other_side() {
         for (old, new) in [(was.input(), now.input()), (was.output(), now.output())] {
             for part in 0..parts(&old).max(parts(&new)) {
                 let message = filled(&old, part);
-                let read = DynamicMessage::decode(new.clone(), message.encode_to_vec().as_slice()).unwrap();
-                assert_eq!(read.unknown_fields().count(), 0, "{name}: {} knows all of {}", new.name(), old.name());
-                let back = DynamicMessage::decode(old.clone(), read.encode_to_vec().as_slice()).unwrap();
+                let read = DynamicMessage::decode(new.clone(), message.encode_to_vec().as_slice())
+                    .unwrap();
+                assert_eq!(
+                    read.unknown_fields().count(),
+                    0,
+                    "{name}: {} knows all of {}",
+                    new.name(),
+                    old.name()
+                );
+                let back =
+                    DynamicMessage::decode(old.clone(), read.encode_to_vec().as_slice()).unwrap();
                 assert_eq!(back, message, "{name}");
                 fields += message.fields().count();
                 // What is newer than the old side is passed on by it as it came.
                 let newer = filled(&new, part);
-                let back = DynamicMessage::decode(new.clone(), passed_on(&newer.encode_to_vec(), &old).as_slice()).unwrap();
+                let back = DynamicMessage::decode(
+                    new.clone(),
+                    passed_on(&newer.encode_to_vec(), &old).as_slice(),
+                )
+                .unwrap();
                 assert_eq!(back, newer, "{name}");
             }
         }

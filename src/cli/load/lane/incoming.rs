@@ -42,7 +42,11 @@ impl Lane {
             Event::Nothing => Ok(()),
             Event::Data { stream, bytes, end } => {
                 self.data(stream, bytes, now_ns)?;
-                if end { self.end(stream, Code::Unknown, Some("the answer has no trailers"), now_ns) } else { Ok(()) }
+                if end {
+                    self.end(stream, Code::Unknown, Some("the answer has no trailers"), now_ns)
+                } else {
+                    Ok(())
+                }
             }
             Event::Head { end: false, .. } => Ok(()),
             Event::Head { stream, head, end: true } => {
@@ -52,7 +56,9 @@ impl Lane {
                 };
                 self.end(stream, code, head.grpc_message.as_deref(), now_ns)
             }
-            Event::Reset { stream, code } => self.end(stream, of_http2(code), Some("the server reset the stream"), now_ns),
+            Event::Reset { stream, code } => {
+                self.end(stream, of_http2(code), Some("the server reset the stream"), now_ns)
+            }
             Event::Window { stream, bytes } => {
                 if let Some(own) = self.stream.as_mut().filter(|own| own.id == stream) {
                     own.credit += i64::from(bytes);
@@ -62,7 +68,13 @@ impl Lane {
             Event::GoAway { last_stream } => {
                 let reason: Arc<str> = "the server went away".into();
                 while let Some(flight) = self.flights.take_after(last_stream) {
-                    self.fail(flight.start_ns, flight.is_report, Code::Unavailable, Some(&reason), now_ns);
+                    self.fail(
+                        flight.start_ns,
+                        flight.is_report,
+                        Code::Unavailable,
+                        Some(&reason),
+                        now_ns,
+                    );
                 }
                 if let Some(stream) = &self.stream {
                     self.http2.send(stream.id, &[], true);
@@ -75,7 +87,8 @@ impl Lane {
     /// Bytes of a stream: messages, whole or in parts.
     fn data(&mut self, stream: u32, bytes: &[u8], now_ns: u64) -> Result<(), String> {
         if let Some(own) = self.stream.as_mut().filter(|own| own.id == stream) {
-            own.received = own.received.saturating_add(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
+            own.received =
+                own.received.saturating_add(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
             if own.received >= REFILL {
                 self.http2.refill(stream, std::mem::take(&mut own.received));
             }
@@ -118,7 +131,10 @@ impl Lane {
     }
 
     fn batch(&mut self, message: &[u8], now_ns: u64) {
-        let Some(start_ns) = self.stream.as_mut().and_then(|stream| stream.batches.pop_front()) else { return };
+        let Some(start_ns) = self.stream.as_mut().and_then(|stream| stream.batches.pop_front())
+        else {
+            return;
+        };
         let mut counts = [0; VERDICTS];
         let read = Answer::Batch.read(message, &mut counts);
         if let Some(refused) = read.refused {
@@ -149,7 +165,13 @@ impl Lane {
     }
 
     /// A stream has ended.
-    fn end(&mut self, stream: u32, code: Code, reason: Option<&str>, now_ns: u64) -> Result<(), String> {
+    fn end(
+        &mut self,
+        stream: u32,
+        code: Code,
+        reason: Option<&str>,
+        now_ns: u64,
+    ) -> Result<(), String> {
         if self.stream.as_ref().is_some_and(|own| own.id == stream) {
             return self.stream_ended(code, reason, now_ns);
         }
@@ -159,12 +181,21 @@ impl Lane {
             return Ok(());
         }
         self.parts.remove(&stream);
-        let (code, reason) = if code == Code::Ok { (Code::Internal, Some("the answer has no message")) } else { (code, reason) };
+        let (code, reason) = if code == Code::Ok {
+            (Code::Internal, Some("the answer has no message"))
+        } else {
+            (code, reason)
+        };
         self.fail(flight.start_ns, flight.is_report, code, reason.map(Into::into).as_ref(), now_ns);
         Ok(())
     }
 
-    fn stream_ended(&mut self, code: Code, reason: Option<&str>, now_ns: u64) -> Result<(), String> {
+    fn stream_ended(
+        &mut self,
+        code: Code,
+        reason: Option<&str>,
+        now_ns: u64,
+    ) -> Result<(), String> {
         let waited = self.open() > 0;
         let code = if code == Code::Ok && waited { Code::Unavailable } else { code };
         self.end_stream(code, reason.map(Into::into).as_ref(), now_ns);
@@ -180,7 +211,9 @@ type Split<'a> = (&'a [u8], &'a [u8]);
 
 /// The first message of these bytes, and what follows it. `None`: it is not all there.
 fn message(bytes: &[u8]) -> Result<Option<Split<'_>>, String> {
-    let Some(([flag, length @ ..], rest)) = bytes.split_first_chunk::<PREFIX>() else { return Ok(None) };
+    let Some(([flag, length @ ..], rest)) = bytes.split_first_chunk::<PREFIX>() else {
+        return Ok(None);
+    };
     let length = usize::try_from(u32::from_be_bytes(*length)).unwrap_or(usize::MAX);
     if *flag != 0 || length > MAX_MESSAGE_BYTES {
         return Err("an answer is compressed, or far too large".to_owned());

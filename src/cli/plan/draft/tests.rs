@@ -32,14 +32,31 @@ fn limited(requests_per_second: f64, burst: Option<u64>) -> Option<RateLimit> {
 }
 
 fn has(names: &[&str]) -> Vec<Entitlement> {
-    let one = |name: &&str| Entitlement { name: (*name).to_owned(), rate_limit: limited(20.0, Some(40)), ..Entitlement::default() };
+    let one = |name: &&str| Entitlement {
+        name: (*name).to_owned(),
+        rate_limit: limited(20.0, Some(40)),
+        ..Entitlement::default()
+    };
     names.iter().map(one).collect()
 }
 
 #[test]
 fn flags_make_a_plan_of_one_entitlement() {
-    let args =
-        ["gold", "--target", "a,b", "--target", "c", "--rate", "20", "--burst", "40", "--quota", "daily=100/day", "--quota", "9/month"];
+    let args = [
+        "gold",
+        "--target",
+        "a,b",
+        "--target",
+        "c",
+        "--rate",
+        "20",
+        "--burst",
+        "40",
+        "--quota",
+        "daily=100/day",
+        "--quota",
+        "9/month",
+    ];
     let (plan, given) = read(&args, Vec::new()).unwrap();
     assert_eq!(plan.id, "gold");
     assert_eq!(given, ["entitlements"]);
@@ -47,12 +64,16 @@ fn flags_make_a_plan_of_one_entitlement() {
     assert_eq!(entitlement.name, ENTITLEMENT);
     assert_eq!(entitlement.targets, ["a", "b", "c"]);
     assert_eq!(entitlement.rate_limit, limited(20.0, Some(40)));
-    assert_eq!(entitlement.quotas.iter().map(|quota| quota.name.as_str()).collect::<Vec<_>>(), ["daily", "month"]);
+    assert_eq!(
+        entitlement.quotas.iter().map(|quota| quota.name.as_str()).collect::<Vec<_>>(),
+        ["daily", "month"]
+    );
 }
 
 #[test]
 fn a_plan_without_what_it_gives_is_without_entitlements() {
-    let (plan, given) = read(&["later", "--display-name", "Later", "--label", "a=b=c"], Vec::new()).unwrap();
+    let (plan, given) =
+        read(&["later", "--display-name", "Later", "--label", "a=b=c"], Vec::new()).unwrap();
     assert_eq!((plan.entitlements.len(), plan.display_name.as_str()), (0, "Later"));
     assert_eq!(plan.labels.into_iter().collect::<Vec<_>>(), [("a".into(), "b=c".into())]);
     assert_eq!(given, ["display_name", "labels"]);
@@ -95,17 +116,25 @@ fn what_cannot_be_meant_is_said() {
 
 #[test]
 fn a_file_says_what_is_given_and_flags_replace_it() {
-    let (_kept, path) =
-        file(r#"{"displayName": "Gold plan", "freeformTags": {}, "entitlements": [{"name": "e", "targets": [{"deploymentId": "d"}]}]}"#);
+    let (_kept, path) = file(
+        r#"{"displayName": "Gold plan", "freeformTags": {}, "entitlements": [{"name": "e", "targets": [{"deploymentId": "d"}]}]}"#,
+    );
     let (plan, given) = read(&["--from-json", &path], Vec::new()).unwrap();
     assert_eq!((plan.id.as_str(), plan.entitlements[0].targets[0].as_str()), ("gold-plan", "d"));
     let mut sorted = given;
     sorted.sort();
     assert_eq!(sorted, ["display_name", "entitlements", "labels"]);
 
-    let (plan, _) = read(&["au", "--from-json", &path, "--display-name", "Au", "--rate", "1"], has(&["not read"])).unwrap();
+    let (plan, _) = read(
+        &["au", "--from-json", &path, "--display-name", "Au", "--rate", "1"],
+        has(&["not read"]),
+    )
+    .unwrap();
     assert_eq!((plan.id.as_str(), plan.display_name.as_str()), ("au", "Au"));
-    assert_eq!((plan.entitlements[0].name.as_str(), plan.entitlements[0].rate_limit), ("e", limited(1.0, None)));
+    assert_eq!(
+        (plan.entitlements[0].name.as_str(), plan.entitlements[0].rate_limit),
+        ("e", limited(1.0, None))
+    );
 }
 
 #[test]
@@ -120,5 +149,9 @@ fn a_file_that_is_no_plan_is_refused_by_its_name() {
     let (_kept, path) = file(r#"{"displayName": "Gold", "entitlments": []}"#);
     let failure = read(&["--from-json", &path], Vec::new()).unwrap_err();
     assert_eq!(failure.code, UNUSABLE);
-    assert!(failure.text.contains(&path) && failure.text.contains("entitlments"), "{}", failure.text);
+    assert!(
+        failure.text.contains(&path) && failure.text.contains("entitlments"),
+        "{}",
+        failure.text
+    );
 }

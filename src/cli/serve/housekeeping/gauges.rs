@@ -13,13 +13,23 @@ type Read<E> = fn(&E) -> u64;
 
 /// Series with how they are read: what is held now, and what has happened since the start.
 const RULE_GAUGES: [(&str, &str, Read<RuleEngine>); 5] = [
-    ("tollgate_counters", "Counters of rules in memory, overflow counters apart", |engine| count(engine.live_counters())),
-    ("tollgate_counters_max", "The bound on them (engine.max_counters)", |engine| count(engine.max_counters())),
-    ("tollgate_overflow_counters", "Counters that fresh keys share because the bound is reached", |engine| {
-        count(engine.overflow_counters())
+    ("tollgate_counters", "Counters of rules in memory, overflow counters apart", |engine| {
+        count(engine.live_counters())
     }),
-    ("tollgate_windows", "Counters of rules that survive a restart", |engine| count(engine.kept_windows())),
-    ("tollgate_windows_max", "The bound on them (ledger.max_windows)", |engine| count(engine.max_kept_windows())),
+    ("tollgate_counters_max", "The bound on them (engine.max_counters)", |engine| {
+        count(engine.max_counters())
+    }),
+    (
+        "tollgate_overflow_counters",
+        "Counters that fresh keys share because the bound is reached",
+        |engine| count(engine.overflow_counters()),
+    ),
+    ("tollgate_windows", "Counters of rules that survive a restart", |engine| {
+        count(engine.kept_windows())
+    }),
+    ("tollgate_windows_max", "The bound on them (ledger.max_windows)", |engine| {
+        count(engine.max_kept_windows())
+    }),
 ];
 const RULE_COUNTERS: [(&str, &str, Read<RuleEngine>); 2] = [
     ("tollgate_overflow_asks", "Hits charged to a shared counter", RuleEngine::overflow_asks),
@@ -30,61 +40,124 @@ const RULE_COUNTERS: [(&str, &str, Read<RuleEngine>); 2] = [
     ),
 ];
 const PLAN_GAUGES: [(&str, &str, Read<PlanEngine>); 7] = [
-    ("tollgate_plan_entries", "Subjects of entitlements with counters in memory", |engine| count(engine.live_entries())),
+    ("tollgate_plan_entries", "Subjects of entitlements with counters in memory", |engine| {
+        count(engine.live_entries())
+    }),
     ("tollgate_operations", "Operation ids remembered", |engine| count(engine.live_operations())),
-    ("tollgate_mark_rows", "Rows of marks of corrections, each of 65,536 receipts", |engine| count(engine.mark_rows())),
-    ("tollgate_usage_rows", "Rows of daily statistics in memory", |engine| count(engine.usage_rows())),
-    ("tollgate_usage_unwritten", "Rows of daily statistics that the ledger has not taken yet", |engine| count(engine.unwritten_usage())),
-    ("tollgate_receipt_names", "API keys and targets that receipts of this start may name", |engine| count(engine.receipt_names())),
-    ("tollgate_earlier_names", "API keys and targets that receipts of earlier starts may name", |engine| count(engine.earlier_names())),
+    ("tollgate_mark_rows", "Rows of marks of corrections, each of 65,536 receipts", |engine| {
+        count(engine.mark_rows())
+    }),
+    ("tollgate_usage_rows", "Rows of daily statistics in memory", |engine| {
+        count(engine.usage_rows())
+    }),
+    (
+        "tollgate_usage_unwritten",
+        "Rows of daily statistics that the ledger has not taken yet",
+        |engine| count(engine.unwritten_usage()),
+    ),
+    (
+        "tollgate_receipt_names",
+        "API keys and targets that receipts of this start may name",
+        |engine| count(engine.receipt_names()),
+    ),
+    (
+        "tollgate_earlier_names",
+        "API keys and targets that receipts of earlier starts may name",
+        |engine| count(engine.earlier_names()),
+    ),
 ];
 const PLAN_COUNTERS: [(&str, &str, Read<PlanEngine>); 8] = [
-    ("tollgate_plan_entries_refused", "Checks refused because no further subject fits in memory", PlanEngine::entries_refused),
-    ("tollgate_operations_forgotten", "Operation ids forgotten before their 60 s were over", PlanEngine::operations_forgotten),
+    (
+        "tollgate_plan_entries_refused",
+        "Checks refused because no further subject fits in memory",
+        PlanEngine::entries_refused,
+    ),
+    (
+        "tollgate_operations_forgotten",
+        "Operation ids forgotten before their 60 s were over",
+        PlanEngine::operations_forgotten,
+    ),
     (
         "tollgate_receipt_names_refused",
         "Receipts without the name of their API key or target, because there are too many: their responses are not in the statistics",
         PlanEngine::receipt_names_refused,
     ),
-    ("tollgate_marks_refused", "Corrections refused because their mark found no room", PlanEngine::marks_refused),
-    ("tollgate_usage_dropped", "Events that found no room in the statistics", PlanEngine::usage_dropped),
-    ("tollgate_expired_units", "Units in reports whose receipts had expired", PlanEngine::expired_units),
+    (
+        "tollgate_marks_refused",
+        "Corrections refused because their mark found no room",
+        PlanEngine::marks_refused,
+    ),
+    (
+        "tollgate_usage_dropped",
+        "Events that found no room in the statistics",
+        PlanEngine::usage_dropped,
+    ),
+    (
+        "tollgate_expired_units",
+        "Units in reports whose receipts had expired",
+        PlanEngine::expired_units,
+    ),
     (
         "tollgate_invalid_reports",
         "Reports that could not be used: forged, altered or truncated receipts among them",
         PlanEngine::invalid_reports,
     ),
-    ("tollgate_dropped_settlements", "Corrections of periods whose books were dropped already", PlanEngine::dropped_settlements),
+    (
+        "tollgate_dropped_settlements",
+        "Corrections of periods whose books were dropped already",
+        PlanEngine::dropped_settlements,
+    ),
 ];
-const DURABLE_GAUGES: [(&str, &str, Read<PlanEngine>); 1] =
-    [("tollgate_durable_counters", "Counters of durable rules in memory, at most ledger.max_windows", |engine| {
-        count(engine.live_entries())
-    })];
-const DURABLE_COUNTERS: [(&str, &str, Read<PlanEngine>); 1] =
-    [("tollgate_durable_counters_refused", "Hits refused because no further counter of a durable rule fits", PlanEngine::entries_refused)];
+const DURABLE_GAUGES: [(&str, &str, Read<PlanEngine>); 1] = [(
+    "tollgate_durable_counters",
+    "Counters of durable rules in memory, at most ledger.max_windows",
+    |engine| count(engine.live_entries()),
+)];
+const DURABLE_COUNTERS: [(&str, &str, Read<PlanEngine>); 1] = [(
+    "tollgate_durable_counters_refused",
+    "Hits refused because no further counter of a durable rule fits",
+    PlanEngine::entries_refused,
+)];
 
-const CALLER_GAUGES: [(&str, &str, Read<Plans>); 1] =
-    [("tollgate_remembered_callers", "Callers whose key and plan are not looked up again, those of each thread apart", |plans| {
-        count(plans.remembered_callers())
-    })];
+const CALLER_GAUGES: [(&str, &str, Read<Plans>); 1] = [(
+    "tollgate_remembered_callers",
+    "Callers whose key and plan are not looked up again, those of each thread apart",
+    |plans| count(plans.remembered_callers()),
+)];
 
 const LEDGER_GAUGES: [(&str, &str, Read<LedgerStatus>); 3] = [
-    ("tollgate_ledger_waiting", "Operations that wait for a transaction of the ledger", |status| status.waiting),
+    ("tollgate_ledger_waiting", "Operations that wait for a transaction of the ledger", |status| {
+        status.waiting
+    }),
     (
         "tollgate_ledger_tidy_failing",
         "1 while the ledger's log is not written back, or what is old not dropped, because that fails",
         |status| status.tidying.is_some().into(),
     ),
-    ("tollgate_ledger_log_bytes", "Bytes of the ledger's log that is written back when there is time", |status| status.untidy_bytes),
+    (
+        "tollgate_ledger_log_bytes",
+        "Bytes of the ledger's log that is written back when there is time",
+        |status| status.untidy_bytes,
+    ),
 ];
 const LEDGER_COUNTERS: [(&str, &str, Read<LedgerStatus>); 5] = [
-    ("tollgate_ledger_tidy_failures", "How often the ledger could not be tidied", |status| status.tidy_failures),
-    ("tollgate_ledger_row_failures", "Operations of the ledger that failed because a row that they need cannot be read", |status| {
-        status.row_failures
+    ("tollgate_ledger_tidy_failures", "How often the ledger could not be tidied", |status| {
+        status.tidy_failures
     }),
-    ("tollgate_ledger_operations", "Operations that the ledger has committed", |status| status.operations),
-    ("tollgate_ledger_commits", "Transactions that the ledger has committed", |status| status.commits),
-    ("tollgate_ledger_failures", "Transactions of the ledger that failed", |status| status.failures),
+    (
+        "tollgate_ledger_row_failures",
+        "Operations of the ledger that failed because a row that they need cannot be read",
+        |status| status.row_failures,
+    ),
+    ("tollgate_ledger_operations", "Operations that the ledger has committed", |status| {
+        status.operations
+    }),
+    ("tollgate_ledger_commits", "Transactions that the ledger has committed", |status| {
+        status.commits
+    }),
+    ("tollgate_ledger_failures", "Transactions of the ledger that failed", |status| {
+        status.failures
+    }),
 ];
 
 const OVERLOAD_GAUGES: [(&str, &str, Read<Overload>); 1] = [(
@@ -93,15 +166,35 @@ const OVERLOAD_GAUGES: [(&str, &str, Read<Overload>); 1] = [(
     Overload::held,
 )];
 const OVERLOAD_COUNTERS: [(&str, &str, Read<Overload>); 4] = [
-    ("tollgate_calmed_connections", "Connections closed because of grpc.max_control_frames", Overload::calmed),
-    ("tollgate_pending_refused", "Calls answered RESOURCE_EXHAUSTED because of grpc.max_pending_bytes", Overload::refused),
-    ("tollgate_shed_calls", "Decisions answered UNAVAILABLE at once because of grpc.max_lag_ms", Overload::shed),
-    ("tollgate_shed_connections", "Connections closed because of grpc.max_unread_ms", Overload::closed),
+    (
+        "tollgate_calmed_connections",
+        "Connections closed because of grpc.max_control_frames",
+        Overload::calmed,
+    ),
+    (
+        "tollgate_pending_refused",
+        "Calls answered RESOURCE_EXHAUSTED because of grpc.max_pending_bytes",
+        Overload::refused,
+    ),
+    (
+        "tollgate_shed_calls",
+        "Decisions answered UNAVAILABLE at once because of grpc.max_lag_ms",
+        Overload::shed,
+    ),
+    (
+        "tollgate_shed_connections",
+        "Connections closed because of grpc.max_unread_ms",
+        Overload::closed,
+    ),
 ];
 
 const LOG_COUNTERS: [(&str, &str, Read<Log>); 2] = [
     ("tollgate_lost_log_lines", "Lines of the log that could not be written", Log::lost),
-    ("tollgate_panics", "Panics, of any thread. What panicked goes on, or health says that it does not", Log::panics),
+    (
+        "tollgate_panics",
+        "Panics, of any thread. What panicked goes on, or health says that it does not",
+        Log::panics,
+    ),
 ];
 
 fn count(size: usize) -> u64 {
@@ -154,13 +247,23 @@ impl Gauges {
                 "tollgate_rules_with_series",
                 "Rules with series: those in force, and at most 10,000 that requests named",
             ),
-            stalled: gauge(metrics, "tollgate_ledger_stalled_seconds", "How long the ledger has been at the transaction under way"),
+            stalled: gauge(
+                metrics,
+                "tollgate_ledger_stalled_seconds",
+                "How long the ledger has been at the transaction under way",
+            ),
             damaged_rows: damaged_rows(metrics),
             ledger_failing: failing(metrics),
         }
     }
 
-    pub(super) fn set(&self, rules: &RuleEngine, plans: &PlanEngine, durable: &PlanEngine, ledger: &LedgerStatus) {
+    pub(super) fn set(
+        &self,
+        rules: &RuleEngine,
+        plans: &PlanEngine,
+        durable: &PlanEngine,
+        ledger: &LedgerStatus,
+    ) {
         set(&self.rule_gauges, &self.rule_counters, rules);
         set(&self.plan_gauges, &self.plan_counters, plans);
         set(&self.durable_gauges, &self.durable_counters, durable);
@@ -204,17 +307,24 @@ fn gauge(metrics: &Metrics, name: &'static str, meaning: &'static str) -> metric
 
 fn damaged_rows(metrics: &Metrics) -> metrics::Gauge {
     const NAME: &str = "tollgate_ledger_damaged_rows";
-    metrics.describe_gauge(NAME, "Rows of the ledger that are not as they were written, as far as they were met");
+    metrics.describe_gauge(
+        NAME,
+        "Rows of the ledger that are not as they were written, as far as they were met",
+    );
     metrics.gauge(NAME, &[])
 }
 
 fn failing(metrics: &Metrics) -> Vec<(metrics::Gauge, &'static str)> {
     const NAME: &str = "tollgate_ledger_failing";
-    metrics.describe_gauge(NAME, "1 while the last transaction of the ledger failed for this reason");
+    metrics
+        .describe_gauge(NAME, "1 while the last transaction of the ledger failed for this reason");
     LedgerError::REASONS.map(|reason| (metrics.gauge(NAME, &[("reason", reason)]), reason)).into()
 }
 
-fn gauges<E>(metrics: &Metrics, series: &[(&'static str, &'static str, Read<E>)]) -> Vec<(metrics::Gauge, Read<E>)> {
+fn gauges<E>(
+    metrics: &Metrics,
+    series: &[(&'static str, &'static str, Read<E>)],
+) -> Vec<(metrics::Gauge, Read<E>)> {
     let register = |(name, meaning, read): &(&'static str, &'static str, Read<E>)| {
         metrics.describe_gauge(name, meaning);
         (metrics.gauge(name, &[]), *read)
@@ -222,7 +332,10 @@ fn gauges<E>(metrics: &Metrics, series: &[(&'static str, &'static str, Read<E>)]
     series.iter().map(register).collect()
 }
 
-fn counters<E>(metrics: &Metrics, series: &[(&'static str, &'static str, Read<E>)]) -> Vec<(metrics::Counter, Read<E>)> {
+fn counters<E>(
+    metrics: &Metrics,
+    series: &[(&'static str, &'static str, Read<E>)],
+) -> Vec<(metrics::Counter, Read<E>)> {
     let register = |(name, meaning, read): &(&'static str, &'static str, Read<E>)| {
         metrics.describe_counter(name, meaning);
         (metrics.counter(name, &[]), *read)
@@ -231,7 +344,11 @@ fn counters<E>(metrics: &Metrics, series: &[(&'static str, &'static str, Read<E>
 }
 
 #[allow(clippy::cast_precision_loss)]
-fn set<E>(gauges: &[(metrics::Gauge, Read<E>)], counters: &[(metrics::Counter, Read<E>)], engine: &E) {
+fn set<E>(
+    gauges: &[(metrics::Gauge, Read<E>)],
+    counters: &[(metrics::Counter, Read<E>)],
+    engine: &E,
+) {
     for (gauge, read) in gauges {
         gauge.set(read(engine) as f64);
     }

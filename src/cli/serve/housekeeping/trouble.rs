@@ -1,4 +1,5 @@
-//! What health does not tell of a ledger: transactions that failed between two looks at it, and operations that fail one by one.
+//! What health does not tell of a ledger: transactions that failed between two looks at it, and
+//! operations that fail one by one.
 
 use crate::ledger::LedgerStatus;
 
@@ -39,11 +40,17 @@ impl Trouble {
             && let Some(failed) = self.failures.look(status.failures, steady_ns)
         {
             let last = status.last_failure.as_ref().map(ToString::to_string).unwrap_or_default();
-            tracing::error!(failed, "transactions of the ledger failed, and it works again, the last: {last}");
+            tracing::error!(
+                failed,
+                "transactions of the ledger failed, and it works again, the last: {last}"
+            );
         }
         if let Some(failed) = self.rows.look(status.row_failures, steady_ns) {
             let last = status.last_row_failure.as_deref().unwrap_or_default();
-            tracing::error!(failed, "operations of the ledger fail because rows that they need cannot be read, the last: {last}");
+            tracing::error!(
+                failed,
+                "operations of the ledger fail because rows that they need cannot be read, the last: {last}"
+            );
         }
     }
 }
@@ -57,8 +64,14 @@ mod tests {
     #[test]
     fn what_grows_is_told_at_once_and_then_now_and_then_with_all_of_it() {
         let mut growth = Growth::default();
-        let looks =
-            [(0, 1, None), (3, 2, Some(3)), (5, 3, None), (9, 1 + AGAIN_NS, None), (9, 2 + AGAIN_NS, Some(6)), (9, 90 * SECOND_NS, None)];
+        let looks = [
+            (0, 1, None),
+            (3, 2, Some(3)),
+            (5, 3, None),
+            (9, 1 + AGAIN_NS, None),
+            (9, 2 + AGAIN_NS, Some(6)),
+            (9, 90 * SECOND_NS, None),
+        ];
         for (count, steady_ns, told) in looks {
             assert_eq!(growth.look(count, steady_ns), told, "{count} at {steady_ns}");
         }

@@ -1,4 +1,5 @@
-//! What the log says by itself of a service that goes badly: once at each turn, and at a bounded rate.
+//! What the log says by itself of a service that goes badly: once at each turn, and at a bounded
+//! rate.
 
 use crate::decide::time::SECOND_NS;
 use crate::http::Degraded;
@@ -28,7 +29,10 @@ impl Turns {
             None => {}
         }
         if let Some(checks) = self.refusals.told(steady_ns, refused) {
-            tracing::warn!(checks, "checks were refused as LEDGER_UNAVAILABLE: the ledger did not answer in time (ledger.max_wait_ms)");
+            tracing::warn!(
+                checks,
+                "checks were refused as LEDGER_UNAVAILABLE: the ledger did not answer in time (ledger.max_wait_ms)"
+            );
         }
     }
 }
@@ -56,7 +60,9 @@ impl State {
                 *state = Some((steady_ns, why.clone()));
                 Some(Turn::Degraded(why))
             }
-            (None, state) => state.take().map(|(since_ns, _)| Turn::Ok { for_ns: steady_ns.saturating_sub(since_ns) }),
+            (None, state) => state
+                .take()
+                .map(|(since_ns, _)| Turn::Ok { for_ns: steady_ns.saturating_sub(since_ns) }),
         }
     }
 }

@@ -14,7 +14,8 @@ use crate::ledger::{Believed, Expire, LedgerThread};
 const DAY_S: u64 = 86_400;
 /// How long windows of rules are kept after their end: memory forgets them earlier.
 const KEEP_WINDOWS_NS: u64 = 60 * SECOND_NS;
-/// What is kept for a time is kept for this much longer: by so much may the clock be wrong that is believed.
+/// What is kept for a time is kept for this much longer: by so much may the clock be wrong that is
+/// believed.
 const MARGIN_NS: u64 = 3600 * SECOND_NS;
 
 pub(super) struct Upkeep {
@@ -33,12 +34,32 @@ impl Upkeep {
     pub(super) fn new(parts: &Parts) -> Self {
         let settings = parts.plans.settings();
         let engines = vec![parts.plan_engine.clone(), parts.durable_engine.clone()];
-        let of = Self::of(parts.ledger.clone(), parts.clock.clone(), parts.time.clone(), settings.receipts_ttl_ns, settings.usage_days);
+        let of = Self::of(
+            parts.ledger.clone(),
+            parts.clock.clone(),
+            parts.time.clone(),
+            settings.receipts_ttl_ns,
+            settings.usage_days,
+        );
         Self { engines, ..of }
     }
 
-    fn of(ledger: Arc<LedgerThread>, clock: Clock, time: Timekeeping, receipts_ttl_ns: u64, usage_days: u64) -> Self {
-        Self { ledger, clock, time, engines: Vec::new(), keep_ns: receipts_ttl_ns.max(KEEP_NS), receipts_ttl_ns, usage_days }
+    fn of(
+        ledger: Arc<LedgerThread>,
+        clock: Clock,
+        time: Timekeeping,
+        receipts_ttl_ns: u64,
+        usage_days: u64,
+    ) -> Self {
+        Self {
+            ledger,
+            clock,
+            time,
+            engines: Vec::new(),
+            keep_ns: receipts_ttl_ns.max(KEEP_NS),
+            receipts_ttl_ns,
+            usage_days,
+        }
     }
 
     pub(super) fn round(&mut self) -> impl Future<Output = ()> + Send + use<> {
@@ -70,7 +91,8 @@ impl Upkeep {
     }
 }
 
-/// Asks again for as long as there is more, one piece after another: what else waits for the ledger comes between them.
+/// Asks again for as long as there is more, one piece after another: what else waits for the ledger
+/// comes between them.
 fn submit(ledger: &Arc<LedgerThread>, engines: &[Arc<PlanEngine>], expire: Expire, now: Now) {
     let (again, engines) = (Arc::clone(ledger), engines.to_vec());
     ledger.submit(expire, move |done| match done {
@@ -80,7 +102,9 @@ fn submit(ledger: &Arc<LedgerThread>, engines: &[Arc<PlanEngine>], expire: Expir
                 engines.iter().for_each(|engine| engine.reopen());
             }
             if expired.periods > 0 {
-                engines.iter().for_each(|engine| engine.ask_of_periods_to(expire.periods_ended_by_s.saturating_mul(SECOND_NS)));
+                engines.iter().for_each(|engine| {
+                    engine.ask_of_periods_to(expire.periods_ended_by_s.saturating_mul(SECOND_NS))
+                });
             }
             if expired.more {
                 submit(&again, &engines, expire, now);

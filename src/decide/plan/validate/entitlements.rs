@@ -6,7 +6,8 @@ use crate::decide::calendar::Calendar;
 
 use super::super::{Entitlement, PeriodUnit, Plan, Quota, Weekday};
 use super::{
-    MAX_DESCRIPTION, MAX_ENTITLEMENTS, MAX_QUOTA_LIMIT, MAX_QUOTAS, MAX_TARGETS, Mistakes, about, at_most, first_places, id, limits, longer,
+    MAX_DESCRIPTION, MAX_ENTITLEMENTS, MAX_QUOTA_LIMIT, MAX_QUOTAS, MAX_TARGETS, Mistakes, about,
+    at_most, first_places, id, limits, longer,
 };
 
 /// A plan's own declaration.
@@ -20,8 +21,13 @@ pub fn plan(plan: &Plan, found: &mut Mistakes) {
         entitlement(one, &mut inner);
         found.add_within(&format!("entitlements[{i}]"), inner);
     }
-    let names = entitlements.iter().enumerate().map(|(i, one)| (format!("entitlements[{i}].name"), &one.name));
-    first_places(names, |place, first, name| found.add(place, format!("is `{name}`, as {first} is: names are unique in a plan")));
+    let names = entitlements
+        .iter()
+        .enumerate()
+        .map(|(i, one)| (format!("entitlements[{i}].name"), &one.name));
+    first_places(names, |place, first, name| {
+        found.add(place, format!("is `{name}`, as {first} is: names are unique in a plan"))
+    });
     one_place_for_each_target(entitlements, found);
 }
 
@@ -58,7 +64,12 @@ fn entitlement(entitlement: &Entitlement, found: &mut Mistakes) {
         limits::rate("rate_limit", limit, found);
     }
     let targets: HashSet<&str> = entitlement.targets.iter().map(|target| &**target).collect();
-    limits::method_rates("method_rate_limits", &entitlement.method_rate_limits, Some(&targets), found);
+    limits::method_rates(
+        "method_rate_limits",
+        &entitlement.method_rate_limits,
+        Some(&targets),
+        found,
+    );
     quotas(&entitlement.quotas, found);
 }
 
@@ -71,17 +82,23 @@ fn quotas(quotas: &[Quota], found: &mut Mistakes) {
         found.add_within(&format!("quotas[{i}]"), inner);
     }
     let names = quotas.iter().enumerate().map(|(i, one)| (format!("quotas[{i}].name"), &one.name));
-    first_places(names, |place, first, name| found.add(place, format!("is `{name}`, as {first} is: names are unique in an entitlement")));
+    first_places(names, |place, first, name| {
+        found.add(place, format!("is `{name}`, as {first} is: names are unique in an entitlement"))
+    });
 }
 
 fn quota(quota: &Quota, found: &mut Mistakes) {
     id("name", &quota.name, found);
     if quota.limit > MAX_QUOTA_LIMIT {
-        found.add("limit", format!("must be at most {MAX_QUOTA_LIMIT} (2^53), not {}", quota.limit));
+        found
+            .add("limit", format!("must be at most {MAX_QUOTA_LIMIT} (2^53), not {}", quota.limit));
     }
     if Calendar::new(quota.unit, &quota.time_zone, Weekday::Monday).is_err() {
         let shown: String = quota.time_zone.chars().take(64).collect();
-        found.add("time_zone", format!("must be an IANA time zone such as `Asia/Seoul`; `{shown}` is not known"));
+        found.add(
+            "time_zone",
+            format!("must be an IANA time zone such as `Asia/Seoul`; `{shown}` is not known"),
+        );
     }
     if quota.week_start != Weekday::Monday && quota.unit != PeriodUnit::Week {
         found.add("week_start", "is only for the unit WEEK");

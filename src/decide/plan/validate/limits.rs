@@ -12,8 +12,9 @@ const MAX_MICRO_RATE: u64 = 1_000_000_000_000_000;
 /// Characters of a path pattern.
 const MAX_PATH: usize = 1_024;
 
-/// Requests per second as a person wrote them, in millionths: what the shortest decimal of the number says, and more than six decimals are
-/// cut off. (The binary value itself is a hair beside most decimals: cutting it would make 0.29 a rate of 0.289999.)
+/// Requests per second as a person wrote them, in millionths: what the shortest decimal of the
+/// number says, and more than six decimals are cut off. (The binary value itself is a hair beside
+/// most decimals: cutting it would make 0.29 a rate of 0.289999.)
 ///
 /// Errors complete "`requests_per_second` …".
 pub fn micro_rate(requests_per_second: f64) -> Result<MicroRate, &'static str> {
@@ -30,7 +31,11 @@ pub fn micro_rate(requests_per_second: f64) -> Result<MicroRate, &'static str> {
     let (whole, fraction) = decimal.split_once('.').unwrap_or((&decimal, ""));
     let digits = whole.bytes().chain(fraction.bytes().chain(std::iter::repeat(b'0')).take(6));
     let micro = digits.fold(0_u64, |sum, digit| sum * 10 + u64::from(digit.saturating_sub(b'0')));
-    if micro == 0 { Err("must be at least 0.000001 (one request in a million seconds)") } else { Ok(MicroRate(micro)) }
+    if micro == 0 {
+        Err("must be at least 0.000001 (one request in a million seconds)")
+    } else {
+        Ok(MicroRate(micro))
+    }
 }
 
 /// A token bucket as declared, in `field`.
@@ -48,8 +53,14 @@ pub(super) fn rate(field: &str, limit: &Rate, found: &mut Mistakes) {
     }
 }
 
-/// Method limits. `targets`: those of the entitlement; `None` on a target's own limits, which are for that target alone.
-pub(super) fn method_rates(field: &str, limits: &[MethodRate], targets: Option<&HashSet<&str>>, found: &mut Mistakes) {
+/// Method limits. `targets`: those of the entitlement; `None` on a target's own limits, which are
+/// for that target alone.
+pub(super) fn method_rates(
+    field: &str,
+    limits: &[MethodRate],
+    targets: Option<&HashSet<&str>>,
+    found: &mut Mistakes,
+) {
     at_most(field, limits.len(), MAX_METHODS, found);
     let mut seen: HashMap<Shape, Vec<&MethodRate>> = HashMap::new();
     for (i, limit) in limits.iter().take(MAX_METHODS).enumerate() {
@@ -59,15 +70,28 @@ pub(super) fn method_rates(field: &str, limits: &[MethodRate], targets: Option<&
         rate(&at, &limit.rate, found);
         if let Some(target) = &limit.target {
             match targets {
-                None => found.add(format!("{at}.target"), "must be left out: these limits are for this target alone"),
-                Some(known) if known.contains(&**target) => id(&format!("{at}.target"), target, found),
-                Some(_) => found.add(format!("{at}.target"), format!("names `{target}`, which is not a target of this entitlement")),
+                None => found.add(
+                    format!("{at}.target"),
+                    "must be left out: these limits are for this target alone",
+                ),
+                Some(known) if known.contains(&**target) => {
+                    id(&format!("{at}.target"), target, found)
+                }
+                Some(_) => found.add(
+                    format!("{at}.target"),
+                    format!("names `{target}`, which is not a target of this entitlement"),
+                ),
             }
         }
         let same_paths = seen.entry(Shape::of(&limit.path)).or_default();
         if let Some(before) = same_paths.iter().find(|before| hides(before, limit)) {
-            let reason = if is_same_method(&before.method, &limit.method) && before.target == limit.target {
-                format!("limits `{} {}` again, after `{} {}`", limit.method, limit.path, before.method, before.path)
+            let reason = if is_same_method(&before.method, &limit.method)
+                && before.target == limit.target
+            {
+                format!(
+                    "limits `{} {}` again, after `{} {}`",
+                    limit.method, limit.path, before.method, before.path
+                )
             } else {
                 format!(
                     "is never met, because `{} {}` stands before it and takes all its calls: declare it first",
@@ -98,7 +122,9 @@ pub(super) fn method(field: &str, method: &str, found: &mut Mistakes) {
         found.add(field, "must be `*` for all methods, not `ALL`");
     } else if method != "*"
         && (method.len() > MAX_METHOD
-            || !method.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || b"-_".contains(&byte)))
+            || !method.bytes().all(|byte| {
+                byte.is_ascii_uppercase() || byte.is_ascii_digit() || b"-_".contains(&byte)
+            }))
     {
         found.add(field, format!("must be an HTTP method in capitals, of at most {MAX_METHOD} letters, or `*` for all: not `{method}`"));
     }

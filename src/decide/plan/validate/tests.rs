@@ -1,6 +1,8 @@
 use std::sync::Arc;
 
-use super::super::{CounterScope, Entitlement, MethodRate, OnBreach, PeriodUnit, Plan, Quota, Rate, Weekday};
+use super::super::{
+    CounterScope, Entitlement, MethodRate, OnBreach, PeriodUnit, Plan, Quota, Rate, Weekday,
+};
 use super::*;
 use crate::decide::gcra::MicroRate;
 
@@ -22,7 +24,13 @@ fn a_quota(name: &str) -> Quota {
 }
 
 fn a_method_rate(method: &str, path: &str) -> MethodRate {
-    MethodRate { method: method.to_owned(), path: path.to_owned(), target: None, rate: a_rate(5, Some(5)), replaces_general: true }
+    MethodRate {
+        method: method.to_owned(),
+        path: path.to_owned(),
+        target: None,
+        rate: a_rate(5, Some(5)),
+        replaces_general: true,
+    }
 }
 
 fn a_rate(per_second: u64, burst: Option<u64>) -> Rate {
@@ -45,7 +53,10 @@ fn a_plan() -> Plan {
     Plan {
         id: "gold".into(),
         about: named("Gold"),
-        entitlements: vec![an_entitlement("orders", &["orders/prod"]), an_entitlement("users", &["users/prod", "users/test"])],
+        entitlements: vec![
+            an_entitlement("orders", &["orders/prod"]),
+            an_entitlement("users", &["users/prod", "users/test"]),
+        ],
     }
 }
 
@@ -61,7 +72,11 @@ fn a_target() -> Target {
 }
 
 fn a_subscriber() -> Subscriber {
-    Subscriber { id: "acme".into(), about: named("Acme"), plans: vec!["gold".into(), "free".into()] }
+    Subscriber {
+        id: "acme".into(),
+        about: named("Acme"),
+        plans: vec!["gold".into(), "free".into()],
+    }
 }
 
 fn a_key() -> ApiKey {
@@ -85,7 +100,8 @@ fn mistakes_of<T>(value: &T, check: fn(&T, &mut Mistakes)) -> Vec<Invalid> {
 /// What is spoilt, the field that must be named, and a part of the reason.
 type Case<T> = (fn(&mut T), &'static str, &'static str);
 
-/// Each case breaks one thing; the answer must be exactly one mistake, in that field, whose reason holds that text.
+/// Each case breaks one thing; the answer must be exactly one mistake, in that field, whose reason
+/// holds that text.
 fn refuses<T>(make: fn() -> T, check: fn(&T, &mut Mistakes), cases: &[Case<T>]) {
     assert_eq!(mistakes_of(&make(), check), [], "the declaration that the cases start from");
     for (row, (spoil, field, reason)) in cases.iter().enumerate() {
@@ -114,22 +130,61 @@ fn a_plan_with_a_mistake_is_refused_by_field() {
             (|p| p.id = "gøld".into(), "id", "must not hold 'ø'"),
             (|p| p.id = "a".repeat(257).into(), "id", "at most 256 characters, not 257"),
             (|p| p.about.display_name = String::new(), "display_name", "empty"),
-            (|p| p.about.display_name = long(257), "display_name", "at most 256 characters, not 257"),
-            (|p| p.about.display_name = "a\nb".to_owned(), "display_name", "control characters"),
-            (|p| p.about.description = "x".repeat(1_000_000), "description", "at most 4096 characters, not 1000000"),
-            (|p| p.about.labels = (0..65).map(|i| (i.to_string(), String::new())).collect(), "labels", "at most 64, not 65"),
-            (|p| p.about.labels = [(String::new(), String::new())].into(), "labels", "empty key"),
-            (|p| p.about.labels = [(long(129), String::new())].into(), "labels", "at most 128 characters, not 129"),
-            (|p| p.about.labels = [("a".to_owned(), long(1_025))].into(), "labels[\"a\"]", "at most 1024 characters, not 1025"),
             (
-                |p| p.entitlements = (0..101).map(|i| an_entitlement(&format!("e{i}"), &[])).collect(),
+                |p| p.about.display_name = long(257),
+                "display_name",
+                "at most 256 characters, not 257",
+            ),
+            (|p| p.about.display_name = "a\nb".to_owned(), "display_name", "control characters"),
+            (
+                |p| p.about.description = "x".repeat(1_000_000),
+                "description",
+                "at most 4096 characters, not 1000000",
+            ),
+            (
+                |p| p.about.labels = (0..65).map(|i| (i.to_string(), String::new())).collect(),
+                "labels",
+                "at most 64, not 65",
+            ),
+            (|p| p.about.labels = [(String::new(), String::new())].into(), "labels", "empty key"),
+            (
+                |p| p.about.labels = [(long(129), String::new())].into(),
+                "labels",
+                "at most 128 characters, not 129",
+            ),
+            (
+                |p| p.about.labels = [("a".to_owned(), long(1_025))].into(),
+                "labels[\"a\"]",
+                "at most 1024 characters, not 1025",
+            ),
+            (
+                |p| {
+                    p.entitlements =
+                        (0..101).map(|i| an_entitlement(&format!("e{i}"), &[])).collect()
+                },
                 "entitlements",
                 "at most 100, not 101",
             ),
-            (|p| p.entitlements[1].name = "orders".into(), "entitlements[1].name", "is `orders`, as entitlements[0].name is"),
-            (|p| p.entitlements[1].name = "/x".into(), "entitlements[1].name", "must start with a letter"),
-            (|p| p.entitlements[0].description = long(4_097), "entitlements[0].description", "at most 4096"),
-            (|p| p.entitlements[0].targets.push("a b".into()), "entitlements[0].targets[1]", "must not hold ' '"),
+            (
+                |p| p.entitlements[1].name = "orders".into(),
+                "entitlements[1].name",
+                "is `orders`, as entitlements[0].name is",
+            ),
+            (
+                |p| p.entitlements[1].name = "/x".into(),
+                "entitlements[1].name",
+                "must start with a letter",
+            ),
+            (
+                |p| p.entitlements[0].description = long(4_097),
+                "entitlements[0].description",
+                "at most 4096",
+            ),
+            (
+                |p| p.entitlements[0].targets.push("a b".into()),
+                "entitlements[0].targets[1]",
+                "must not hold ' '",
+            ),
             (
                 |p| p.entitlements[0].targets.push("orders/prod".into()),
                 "entitlements[0].targets[1]",
@@ -141,7 +196,10 @@ fn a_plan_with_a_mistake_is_refused_by_field() {
                 "in the entitlement `users`, and the entitlement `orders` names it too",
             ),
             (
-                |p| p.entitlements[0].targets = (0..10_001).map(|i| format!("t{i}").into()).collect(),
+                |p| {
+                    p.entitlements[0].targets =
+                        (0..10_001).map(|i| format!("t{i}").into()).collect()
+                },
                 "entitlements[0].targets",
                 "at most 10000, not 10001",
             ),
@@ -161,15 +219,33 @@ fn a_limit_with_a_mistake_is_refused_by_field() {
                 "0.000001 to 1,000,000,000",
             ),
             (
-                |p| p.entitlements[0].rate_limit = Some(Rate { rate: MicroRate(1_000_000_000_000_001), burst: None }),
+                |p| {
+                    p.entitlements[0].rate_limit =
+                        Some(Rate { rate: MicroRate(1_000_000_000_000_001), burst: None })
+                },
                 "entitlements[0].rate_limit.requests_per_second",
                 "0.000001 to 1,000,000,000",
             ),
-            (|p| p.entitlements[0].rate_limit = Some(a_rate(1, Some(0))), "entitlements[0].rate_limit.burst", "at least 1"),
-            (|p| p.entitlements[0].rate_limit = Some(a_rate(1, Some(u64::MAX))), "entitlements[0].rate_limit.burst", "146 years"),
-            (|p| p.entitlements[0].method_rate_limits[0].rate.burst = Some(0), "entitlements[0].method_rate_limits[0].burst", "at least 1"),
             (
-                |p| p.entitlements[0].method_rate_limits = (0..1_001).map(|i| a_method_rate("GET", &format!("/{i}"))).collect(),
+                |p| p.entitlements[0].rate_limit = Some(a_rate(1, Some(0))),
+                "entitlements[0].rate_limit.burst",
+                "at least 1",
+            ),
+            (
+                |p| p.entitlements[0].rate_limit = Some(a_rate(1, Some(u64::MAX))),
+                "entitlements[0].rate_limit.burst",
+                "146 years",
+            ),
+            (
+                |p| p.entitlements[0].method_rate_limits[0].rate.burst = Some(0),
+                "entitlements[0].method_rate_limits[0].burst",
+                "at least 1",
+            ),
+            (
+                |p| {
+                    p.entitlements[0].method_rate_limits =
+                        (0..1_001).map(|i| a_method_rate("GET", &format!("/{i}"))).collect()
+                },
                 "entitlements[0].method_rate_limits",
                 "at most 1000, not 1001",
             ),
@@ -184,18 +260,28 @@ fn a_limit_with_a_mistake_is_refused_by_field() {
                 "limits `GET /users/{id}` again",
             ),
             (
-                |p| p.entitlements[0].method_rate_limits.push(a_method_rate("GET", "/users/{other}/")),
+                |p| {
+                    p.entitlements[0]
+                        .method_rate_limits
+                        .push(a_method_rate("GET", "/users/{other}/"))
+                },
                 "entitlements[0].method_rate_limits[1]",
                 "limits `GET /users/{other}/` again, after `GET /users/{id}`",
             ),
             (
-                |p| p.entitlements[0].method_rate_limits = vec![a_method_rate("ANY", "/x"), a_method_rate("GET", "/x")],
+                |p| {
+                    p.entitlements[0].method_rate_limits =
+                        vec![a_method_rate("ANY", "/x"), a_method_rate("GET", "/x")]
+                },
                 "entitlements[0].method_rate_limits[1]",
                 "is never met, because `ANY /x` stands before it",
             ),
             (
                 |p| {
-                    let special = MethodRate { target: Some("orders/prod".into()), ..a_method_rate("GET", "/users/{x}") };
+                    let special = MethodRate {
+                        target: Some("orders/prod".into()),
+                        ..a_method_rate("GET", "/users/{x}")
+                    };
                     p.entitlements[0].method_rate_limits.push(special);
                 },
                 "entitlements[0].method_rate_limits[1]",
@@ -216,9 +302,21 @@ fn a_limit_with_a_mistake_is_refused_by_field() {
                 "entitlements[0].quotas",
                 "at most 16, not 17",
             ),
-            (|p| p.entitlements[0].quotas[1].name = "daily".into(), "entitlements[0].quotas[1].name", "is `daily`, as quotas[0].name is"),
-            (|p| p.entitlements[0].quotas[1].name = "".into(), "entitlements[0].quotas[1].name", "is needed"),
-            (|p| p.entitlements[0].quotas[0].limit = (1 << 53) + 1, "entitlements[0].quotas[0].limit", "at most 9007199254740992"),
+            (
+                |p| p.entitlements[0].quotas[1].name = "daily".into(),
+                "entitlements[0].quotas[1].name",
+                "is `daily`, as quotas[0].name is",
+            ),
+            (
+                |p| p.entitlements[0].quotas[1].name = "".into(),
+                "entitlements[0].quotas[1].name",
+                "is needed",
+            ),
+            (
+                |p| p.entitlements[0].quotas[0].limit = (1 << 53) + 1,
+                "entitlements[0].quotas[0].limit",
+                "at most 9007199254740992",
+            ),
             (
                 |p| p.entitlements[0].quotas[0].time_zone = "Mars/Olympus".into(),
                 "entitlements[0].quotas[0].time_zone",
@@ -242,17 +340,40 @@ fn a_target_with_a_mistake_is_refused_by_field() {
             (|t| t.id = "{x}".into(), "id", "must start with a letter"),
             (|t| t.default_plan = Some("a plan".into()), "default_plan", "must not hold ' '"),
             (|t| t.rate_limit = Some(a_rate(1, Some(0))), "rate_limit.burst", "at least 1"),
-            (|t| t.method_rate_limits[0].target = Some("orders/prod".into()), "method_rate_limits[0].target", "must be left out"),
-            (|t| t.open_methods[0].path = "health".to_owned(), "open_methods[0].path", "must start with `/`"),
-            (|t| t.open_methods[0].method = "get it".to_owned(), "open_methods[0].method", "must be an HTTP method"),
-            (|t| t.open_methods.push(t.open_methods[0].clone()), "open_methods[1]", "names `GET /health` again"),
             (
-                |t| t.open_methods.push(OpenMethod { method: "GET".to_owned(), path: "/health/".to_owned() }),
+                |t| t.method_rate_limits[0].target = Some("orders/prod".into()),
+                "method_rate_limits[0].target",
+                "must be left out",
+            ),
+            (
+                |t| t.open_methods[0].path = "health".to_owned(),
+                "open_methods[0].path",
+                "must start with `/`",
+            ),
+            (
+                |t| t.open_methods[0].method = "get it".to_owned(),
+                "open_methods[0].method",
+                "must be an HTTP method",
+            ),
+            (
+                |t| t.open_methods.push(t.open_methods[0].clone()),
+                "open_methods[1]",
+                "names `GET /health` again",
+            ),
+            (
+                |t| {
+                    t.open_methods
+                        .push(OpenMethod { method: "GET".to_owned(), path: "/health/".to_owned() })
+                },
                 "open_methods[1]",
                 "names `GET /health/` again",
             ),
             (
-                |t| t.open_methods = (0..1_001).map(|i| OpenMethod { method: "GET".to_owned(), path: format!("/{i}") }).collect(),
+                |t| {
+                    t.open_methods = (0..1_001)
+                        .map(|i| OpenMethod { method: "GET".to_owned(), path: format!("/{i}") })
+                        .collect()
+                },
                 "open_methods",
                 "at most 1000, not 1001",
             ),
@@ -269,7 +390,11 @@ fn a_subscriber_or_a_key_with_a_mistake_is_refused_by_field() {
             (|s| s.id = "a\u{0}".into(), "id", "must not hold '\\0'"),
             (|s| s.plans.push("gold".into()), "plans[2]", "names the plan `gold` again"),
             (|s| s.plans.push("".into()), "plans[2]", "is needed"),
-            (|s| s.plans = (0..101).map(|i| format!("p{i}").into()).collect(), "plans", "at most 100, not 101"),
+            (
+                |s| s.plans = (0..101).map(|i| format!("p{i}").into()).collect(),
+                "plans",
+                "at most 100, not 101",
+            ),
         ],
     );
     refuses(
@@ -298,11 +423,16 @@ fn what_stands_at_a_bound_is_accepted() {
     at_bounds.entitlements[0].quotas[2].time_zone = "Asia/Seoul".into();
     at_bounds.entitlements[0].quotas[3].unit = PeriodUnit::Week;
     at_bounds.entitlements[0].quotas[3].week_start = Weekday::Sunday;
-    at_bounds.entitlements[0].method_rate_limits = (0..1_000).map(|i| a_method_rate("GET", &format!("/{i}"))).collect();
+    at_bounds.entitlements[0].method_rate_limits =
+        (0..1_000).map(|i| a_method_rate("GET", &format!("/{i}"))).collect();
     at_bounds.entitlements[0].rate_limit = Some(Rate { rate: MicroRate(1), burst: Some(1) });
     at_bounds.entitlements[1].rate_limit = Some(a_rate(1_000_000_000, None));
     assert_eq!(mistakes_of(&at_bounds, plan), []);
-    assert_eq!(mistakes_of(&Plan { entitlements: Vec::new(), ..a_plan() }, plan), [], "a plan may be without entitlements");
+    assert_eq!(
+        mistakes_of(&Plan { entitlements: Vec::new(), ..a_plan() }, plan),
+        [],
+        "a plan may be without entitlements"
+    );
 }
 
 #[test]
@@ -311,8 +441,12 @@ fn all_mistakes_are_reported_at_once_and_only_so_many() {
     spoilt.about.display_name = String::new();
     spoilt.entitlements[0].rate_limit = Some(a_rate(1, Some(0)));
     spoilt.entitlements[1].quotas[1].time_zone = "Nowhere".into();
-    let fields: Vec<String> = mistakes_of(&spoilt, plan).into_iter().map(|mistake| mistake.field).collect();
-    assert_eq!(fields, ["display_name", "entitlements[0].rate_limit.burst", "entitlements[1].quotas[1].time_zone"]);
+    let fields: Vec<String> =
+        mistakes_of(&spoilt, plan).into_iter().map(|mistake| mistake.field).collect();
+    assert_eq!(
+        fields,
+        ["display_name", "entitlements[0].rate_limit.burst", "entitlements[1].quotas[1].time_zone"]
+    );
 
     spoilt.entitlements[0].targets = (0..500).map(|i| format!("-{i}").into()).collect();
     assert_eq!(mistakes_of(&spoilt, plan).len(), MAX_MISTAKES);
@@ -352,7 +486,9 @@ fn path_patterns() {
         limits::path("path", path, &mut found);
         match (reason, found.or_else(())) {
             (None, Ok(())) => {}
-            (Some(reason), Err(mistakes)) => assert!(mistakes[0].reason.contains(reason), "{path:?}: {mistakes:?}"),
+            (Some(reason), Err(mistakes)) => {
+                assert!(mistakes[0].reason.contains(reason), "{path:?}: {mistakes:?}")
+            }
             (_, found) => panic!("{path:?}: {found:?}"),
         }
     }
@@ -360,7 +496,15 @@ fn path_patterns() {
 
 #[test]
 fn methods() {
-    for (method, right) in [("GET", true), ("*", true), ("M-SEARCH", true), ("", false), ("get", false), ("G*", false), ("GET ", false)] {
+    for (method, right) in [
+        ("GET", true),
+        ("*", true),
+        ("M-SEARCH", true),
+        ("", false),
+        ("get", false),
+        ("G*", false),
+        ("GET ", false),
+    ] {
         let mut found = Mistakes::default();
         limits::method("method", method, &mut found);
         assert_eq!(found.is_empty(), right, "{method:?}");
@@ -440,5 +584,8 @@ fn counted_statuses_are_read_and_written() {
         assert_eq!(mistakes[0].field, "count_statuses[1]", "{wrong:?}");
     }
     let all: Arc<[String]> = text(&["100", "599"]).into();
-    assert!(count_statuses("x", &all, &mut Mistakes::default()).is_some_and(|read| read.codes == [100, 599]));
+    assert!(
+        count_statuses("x", &all, &mut Mistakes::default())
+            .is_some_and(|read| read.codes == [100, 599])
+    );
 }

@@ -3,7 +3,12 @@ use super::*;
 const KEY: [u8; 32] = [3; 32];
 
 fn receipt(quotas: u64) -> Receipt {
-    let charged = |number: u64| Charged { counter: 77 + number, period_start_s: 1_795_305_600, rule: 0, at_report: number % 2 == 1 };
+    let charged = |number: u64| Charged {
+        counter: 77 + number,
+        period_start_s: 1_795_305_600,
+        rule: 0,
+        at_report: number % 2 == 1,
+    };
     Receipt {
         holder: 1,
         epoch: 2,
@@ -18,7 +23,12 @@ fn receipt(quotas: u64) -> Receipt {
 }
 
 fn largest(quotas: usize) -> Receipt {
-    let charged = Charged { counter: (1 << 49) - 1, period_start_s: (1 << 35) - 1, rule: (1 << 13) - 1, at_report: true };
+    let charged = Charged {
+        counter: (1 << 49) - 1,
+        period_start_s: (1 << 35) - 1,
+        rule: (1 << 13) - 1,
+        at_report: true,
+    };
     Receipt {
         holder: u32::MAX,
         epoch: u32::MAX,
@@ -54,7 +64,9 @@ fn the_longest_receipts_keep_within_their_lengths() {
 #[test]
 fn every_altered_character_and_every_cut_is_refused() {
     let sealed = receipt(2).seal(&KEY).unwrap();
-    assert!(sealed.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_'));
+    assert!(
+        sealed.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+    );
     for place in 0..sealed.len() {
         for letter in b'!'..=b'~' {
             let mut altered = sealed.clone().into_bytes();
@@ -76,7 +88,8 @@ fn every_altered_character_and_every_cut_is_refused() {
 
 #[test]
 fn a_receipt_has_one_string() {
-    // The last character carries unused bits: setting them must not give a second string for the same bytes.
+    // The last character carries unused bits: setting them must not give a second string for the
+    // same bytes.
     for quotas in 0..8 {
         let sealed = receipt(quotas).seal(&KEY).unwrap();
         let mut accepted = 0;
@@ -103,5 +116,9 @@ fn integers_have_their_shortest_form_only() {
     assert_eq!(reads(&[0x80, 0]), None, "longer than needed");
     assert_eq!(reads(&[0x80]), None, "cut");
     assert_eq!(reads(&[]), None);
-    assert_eq!(reads(&[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x02]), None, "more than 64 bits");
+    assert_eq!(
+        reads(&[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x02]),
+        None,
+        "more than 64 bits"
+    );
 }

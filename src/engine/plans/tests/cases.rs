@@ -14,12 +14,21 @@ fn cases(text: &str) -> Vec<(String, String)> {
             in_world = true;
         } else if let Some(head) = line.strip_prefix("case ") {
             let (world, _) = head.split_once(" | ").expect("a case names its world");
-            let script = worlds.iter().find(|(name, _)| name == world).expect("the world of a case comes first").1.clone();
+            let script = worlds
+                .iter()
+                .find(|(name, _)| name == world)
+                .expect("the world of a case comes first")
+                .1
+                .clone();
             assert!(!cases.iter().any(|(known, _)| known == head), "{head}: twice");
             cases.push((head.to_owned(), script));
             in_world = false;
         } else {
-            let script = if in_world { &mut worlds.last_mut().unwrap().1 } else { &mut cases.last_mut().unwrap().1 };
+            let script = if in_world {
+                &mut worlds.last_mut().unwrap().1
+            } else {
+                &mut cases.last_mut().unwrap().1
+            };
             script.push_str(line);
             script.push('\n');
         }
@@ -33,10 +42,24 @@ fn check(text: &str) -> usize {
     let mut failed = vec![];
     for (title, script) in &cases {
         failed.extend(World::new().run(script).err().map(|wrong| format!("{title}: {wrong}")));
-        failed.extend(World::leased().run(script).err().map(|wrong| format!("{title}, from leases: {wrong}")));
-        failed.extend(World::leased().remembering().run(script).err().map(|wrong| format!("{title}, of known callers: {wrong}")));
+        failed.extend(
+            World::leased().run(script).err().map(|wrong| format!("{title}, from leases: {wrong}")),
+        );
+        failed.extend(
+            World::leased()
+                .remembering()
+                .run(script)
+                .err()
+                .map(|wrong| format!("{title}, of known callers: {wrong}")),
+        );
     }
-    assert!(failed.is_empty(), "{} of {} cases failed:\n{}", failed.len(), cases.len(), failed.join("\n"));
+    assert!(
+        failed.is_empty(),
+        "{} of {} cases failed:\n{}",
+        failed.len(),
+        cases.len(),
+        failed.join("\n")
+    );
     cases.len()
 }
 
@@ -52,10 +75,15 @@ fn reports_settle_as_the_table_says() {
 
 #[test]
 fn responses_count_as_the_table_says() {
-    let rows: Vec<&str> = include_str!("../cases/counting.txt").lines().filter(|line| !line.starts_with('#')).collect();
+    let rows: Vec<&str> = include_str!("../cases/counting.txt")
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .collect();
     assert!(rows.len() >= 80);
     for row in rows {
-        let [statuses, outcome, counted] = row.split(" | ").collect::<Vec<_>>()[..] else { panic!("{row}: not three columns") };
+        let [statuses, outcome, counted] = row.split(" | ").collect::<Vec<_>>()[..] else {
+            panic!("{row}: not three columns")
+        };
         let count = if statuses == "default" { String::new() } else { format!("count={statuses}") };
         let settled = if counted == "yes" { Settlement::Counted } else { Settlement::Refunded };
         let settled = format!("{settled:?}").to_uppercase();

@@ -1,4 +1,5 @@
-//! An engine, with a ledger that answers at once where quotas are leased: the same questions, and the same answers.
+//! An engine, with a ledger that answers at once where quotas are leased: the same questions, and
+//! the same answers.
 
 use std::collections::{HashMap, HashSet};
 use std::ops::Deref;
@@ -15,8 +16,8 @@ use crate::decide::verdict::Decision;
 use crate::engine::plans::correction::Settled;
 use crate::engine::plans::lease::{Checked, Counter, Need, Shortage};
 use crate::engine::plans::{
-    CheckInput, GrantError, InvalidRequest, LeaseSettings, NotRecorded, PlanEngine, QuotaUsage, Report, Scope, Seat, Settings, Settlement,
-    Subject,
+    CheckInput, GrantError, InvalidRequest, LeaseSettings, NotRecorded, PlanEngine, QuotaUsage,
+    Report, Scope, Seat, Settings, Settlement, Subject,
 };
 
 const EPOCH: u32 = 1;
@@ -49,7 +50,11 @@ impl Desk {
     /// Its quotas are spent from leases.
     pub(crate) fn leased(settings: Settings) -> Self {
         let lease = Some(LeaseSettings::default());
-        Self { engine: PlanEngine::new(Settings { lease, ..settings }), ledger: Some(Mutex::default()), seats: None }
+        Self {
+            engine: PlanEngine::new(Settings { lease, ..settings }),
+            ledger: Some(Mutex::default()),
+            seats: None,
+        }
     }
 
     /// The same, where callers are known.
@@ -64,8 +69,15 @@ impl Desk {
         shortage: Shortage,
         now: Now,
     ) -> Result<Checked<'a>, InvalidRequest> {
-        let call = Call { api_key: request.api_key, target: request.target, method: request.method, path: request.path };
-        if let (Some(seats), Resolution::Covered(covered)) = (&self.seats, resolve(lookup, &call, now)) {
+        let call = Call {
+            api_key: request.api_key,
+            target: request.target,
+            method: request.method,
+            path: request.path,
+        };
+        if let (Some(seats), Resolution::Covered(covered)) =
+            (&self.seats, resolve(lookup, &call, now))
+        {
             let Covered { key, subscriber_id, entitlement, .. } = covered;
             let key = if entitlement.counter_scope == CounterScope::Key { &*key.id } else { "" };
             let names = format!("{subscriber_id}|{key}|{}|{}", entitlement.plan, entitlement.name);
@@ -76,14 +88,20 @@ impl Desk {
         self.engine.check_or_need(lookup, request, shortage, now)
     }
 
-    pub(crate) fn check<'a>(&self, lookup: &'a impl Lookup, request: &CheckInput<'_>, now: Now) -> Result<Decision<'a>, InvalidRequest> {
+    pub(crate) fn check<'a>(
+        &self,
+        lookup: &'a impl Lookup,
+        request: &CheckInput<'_>,
+        now: Now,
+    ) -> Result<Decision<'a>, InvalidRequest> {
         let Some(ledger) = &self.ledger else {
             return match self.check_or_need(lookup, request, Shortage::Deny, now)? {
                 Checked::Decided(decision) => Ok(decision),
                 Checked::Needs(needs) => panic!("without a ledger: {needs:?}"),
             };
         };
-        let lease = |need: Need| self.engine.apply_lease(&need, &ledger.lock().lease(EPOCH, &need), now);
+        let lease =
+            |need: Need| self.engine.apply_lease(&need, &ledger.lock().lease(EPOCH, &need), now);
         loop {
             let checked = self.check_or_need(lookup, request, Shortage::Ask, now)?;
             self.engine.take_prefetches().into_iter().for_each(lease);
@@ -94,7 +112,12 @@ impl Desk {
         }
     }
 
-    pub(crate) fn settle(&self, lookup: &impl Lookup, report: &Report<'_>, now: Now) -> Result<Settlement, NotRecorded> {
+    pub(crate) fn settle(
+        &self,
+        lookup: &impl Lookup,
+        report: &Report<'_>,
+        now: Now,
+    ) -> Result<Settlement, NotRecorded> {
         let Some(ledger) = &self.ledger else { return self.engine.settle(lookup, report, now) };
         Ok(match self.engine.settle_or_commit(lookup, report, now)? {
             Settled::Done(settlement) => settlement,
@@ -113,7 +136,9 @@ impl Desk {
         change: Grant,
         now: Now,
     ) -> Result<QuotaUsage, GrantError> {
-        let Some(ledger) = &self.ledger else { return self.engine.grant(lookup, subject, names, change, now) };
+        let Some(ledger) = &self.ledger else {
+            return self.engine.grant(lookup, subject, names, change, now);
+        };
         let plan = self.engine.prepare_grant(lookup, subject, names, change, now)?;
         let mut ledger = ledger.lock();
         plan.give_back.iter().for_each(|back| ledger.give_back(EPOCH, back));
@@ -121,11 +146,17 @@ impl Desk {
         self.engine.apply_grant(&plan, charged, granted, now)
     }
 
-    /// The books of everyone in all periods: the engine's, and of periods that it has forgotten the ledger's.
+    /// The books of everyone in all periods: the engine's, and of periods that it has forgotten the
+    /// ledger's.
     pub(crate) fn books(&self, lookup: &impl Lookup) -> Vec<QuotaUsage> {
         let mut books = self.engine.quota_usage(lookup, Scope::All, 0, u64::MAX);
-        let held: HashSet<(Counter, u64)> = books.iter().map(|usage| (counter_of(usage), usage.row.period.start_ns)).collect();
-        for kept in self.ledger.iter().flat_map(|ledger| ledger.lock().rows.values().map(Kept::usage).collect::<Vec<_>>()) {
+        let held: HashSet<(Counter, u64)> =
+            books.iter().map(|usage| (counter_of(usage), usage.row.period.start_ns)).collect();
+        for kept in self
+            .ledger
+            .iter()
+            .flat_map(|ledger| ledger.lock().rows.values().map(Kept::usage).collect::<Vec<_>>())
+        {
             if !held.contains(&(counter_of(&kept), kept.row.period.start_ns)) {
                 books.push(kept);
             }

@@ -1,4 +1,5 @@
-//! Counters of durable rules: leases, lost answers, edits, stops and crashes, against the naive ledger.
+//! Counters of durable rules: leases, lost answers, edits, stops and crashes, against the naive
+//! ledger.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,8 +21,11 @@ const DAY_S: u64 = 86_400;
 
 /// What a rule of so many a day is charged to.
 fn quota(limit: u64) -> Arc<CompiledQuota> {
-    let text = format!("{{domain: d, descriptors: [{{key: k, rate_limit: {{unit: day, requests_per_unit: {limit}, durable: true}}}}]}}");
-    let loaded = rules::load(&[Source { name: "f".to_owned(), text }], &LoadOptions::default()).unwrap();
+    let text = format!(
+        "{{domain: d, descriptors: [{{key: k, rate_limit: {{unit: day, requests_per_unit: {limit}, durable: true}}}}]}}"
+    );
+    let loaded =
+        rules::load(&[Source { name: "f".to_owned(), text }], &LoadOptions::default()).unwrap();
     loaded.rules.rules().next().unwrap().durable.clone().unwrap()
 }
 
@@ -108,7 +112,10 @@ fn a_cold_counter_asks_and_has_charged_nothing_anywhere() {
     let asks = [ask(&large, 1, 1), ask(&small, 2, 1)];
     let needs = Leased(&site.engine).charge(&asks, Mode::Each, at(0), &mut any_over).unwrap_err();
     assert_eq!(needs.len(), 1, "only the second is cold");
-    assert_eq!((needs[0].want, needs[0].limit, needs[0].may_pass, &*needs[0].counter.plan), (1, 1, false, RULES));
+    assert_eq!(
+        (needs[0].want, needs[0].limit, needs[0].may_pass, &*needs[0].counter.plan),
+        (1, 1, false, RULES)
+    );
     let standings = site.charge(&asks, Mode::Each, 0);
     assert_eq!(standings.iter().map(|standing| standing.before).collect::<Vec<_>>(), [1, 0]);
 }
@@ -153,7 +160,11 @@ fn a_request_that_costs_more_than_the_bound_of_a_lease_gets_it_twice_over() {
     let site = &mut Site::new();
     let quota = quota(10_000);
     let asks = [ask(&quota, 1, 3_000), ask(&quota, 1, 4_000)];
-    let remaining: Vec<_> = site.charge(&asks, Mode::AllOrNothing, 0).iter().map(|standing| standing.remaining).collect();
+    let remaining: Vec<_> = site
+        .charge(&asks, Mode::AllOrNothing, 0)
+        .iter()
+        .map(|standing| standing.remaining)
+        .collect();
     assert_eq!(remaining, [7_000, 3_000]);
     assert!(!site.admits(&quota, 3_001));
     assert!(site.admits(&quota, 3_000));
@@ -180,7 +191,10 @@ fn a_lowered_limit_holds_at_once_whatever_was_leased() {
         assert!(site.admits(&high, 1));
     }
     let spent = 500;
-    assert!(site.ledger.rows.values().next().unwrap().charged > spent + 10, "there are units in hand");
+    assert!(
+        site.ledger.rows.values().next().unwrap().charged > spent + 10,
+        "there are units in hand"
+    );
     let low = quota(spent + 3);
     assert_eq!([(); 4].map(|()| site.admits(&low, 1)), [true, true, true, false]);
     assert!(!site.admits(&quota(100), 1));
@@ -191,9 +205,20 @@ fn a_lowered_limit_holds_at_once_whatever_was_leased() {
 fn a_ledger_that_cannot_answer_leaves_it_to_the_settings() {
     let quota = quota(2);
     let engine = engine(1);
-    for (shortage, over) in [(Shortage::Deny, true), (Shortage::Allow, false), (Shortage::Ask, true)] {
-        let Ok(standings) = AtOnce { engine: &engine, shortage }.charge(&[ask(&quota, 1, 1)], Mode::Each, at(0), &mut any_over);
-        assert_eq!((standings[0].over, standings[0].reset_ns), (over, if over { SECOND_NS } else { DAY_S * SECOND_NS }), "{shortage:?}");
+    for (shortage, over) in
+        [(Shortage::Deny, true), (Shortage::Allow, false), (Shortage::Ask, true)]
+    {
+        let Ok(standings) = AtOnce { engine: &engine, shortage }.charge(
+            &[ask(&quota, 1, 1)],
+            Mode::Each,
+            at(0),
+            &mut any_over,
+        );
+        assert_eq!(
+            (standings[0].over, standings[0].reset_ns),
+            (over, if over { SECOND_NS } else { DAY_S * SECOND_NS }),
+            "{shortage:?}"
+        );
     }
 }
 
@@ -202,7 +227,8 @@ fn counters_beyond_the_bound_are_refused() {
     let quota = quota(2);
     let engine = PlanEngine::new(Settings { max_entries: 1, ..settings() });
     let counters = AtOnce { engine: &engine, shortage: Shortage::Allow };
-    let Ok(standings) = counters.charge(&[ask(&quota, 1, 1), ask(&quota, 2, 1)], Mode::Each, at(0), &mut any_over);
+    let Ok(standings) =
+        counters.charge(&[ask(&quota, 1, 1), ask(&quota, 2, 1)], Mode::Each, at(0), &mut any_over);
     assert_eq!(standings.iter().map(|standing| standing.over).collect::<Vec<_>>(), [false, true]);
 }
 
@@ -228,7 +254,8 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 proptest! {
-    /// By one counter after the other, as if there were no leases: exact where no crash has cost units, and never above the limit where one has.
+    /// By one counter after the other, as if there were no leases: exact where no crash has cost
+    /// units, and never above the limit where one has.
     #[test]
     fn durable_counters_agree_with_a_naive_model(steps in prop::collection::vec(step(), 1..80)) {
         let mut site = Site::new();

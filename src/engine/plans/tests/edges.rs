@@ -8,7 +8,8 @@ use crate::decide::resolve::{Call, Resolution, resolve};
 use crate::decide::time::SECOND_NS;
 use crate::decide::verdict::{Decision, Reason, Verdict};
 use crate::engine::plans::{
-    CheckInput, GrantError, InvalidRequest, NotRecorded, Report, ReportSubject, Scope, Seat, Settings, Settlement, Shortage, Subject,
+    CheckInput, GrantError, InvalidRequest, NotRecorded, Report, ReportSubject, Scope, Seat,
+    Settings, Settlement, Shortage, Subject,
 };
 
 const DAY_NS: u64 = 86_400 * SECOND_NS;
@@ -60,7 +61,9 @@ const RATED: &str = "target a rate=1/2\nplan gold\n ent all a rate=1/1\nsub acme
 #[test]
 fn an_entry_of_rates_alone_is_swept_a_minute_after_its_last_request() {
     let mut world = World::new();
-    world.run(&format!("{RATED}\nwait 59s\nsweep\ncheck k1 a -> ALLOW\nwait 60s-1ns\nsweep")).unwrap();
+    world
+        .run(&format!("{RATED}\nwait 59s\nsweep\ncheck k1 a -> ALLOW\nwait 60s-1ns\nsweep"))
+        .unwrap();
     assert_eq!(world.engine.live_entries(), 1, "it is full long since");
     world.run("wait 1ns\nsweep").unwrap();
     assert_eq!(world.engine.live_entries(), 0);
@@ -90,7 +93,9 @@ fn at_the_bound_of_operations_the_oldest_is_forgotten() {
 #[test]
 fn denials_leave_no_operation_behind() {
     let mut world = world();
-    world.run("check k1 a cost=4 op=1 -> QUOTA_EXCEEDED\ncheck k9 a op=1 -> API_KEY_UNKNOWN").unwrap();
+    world
+        .run("check k1 a cost=4 op=1 -> QUOTA_EXCEEDED\ncheck k9 a op=1 -> API_KEY_UNKNOWN")
+        .unwrap();
     assert_eq!(world.engine.live_operations(), 0);
 }
 
@@ -99,7 +104,14 @@ fn an_operation_id_has_at_most_128_bytes() {
     let world = world();
     let ask = |length: usize| {
         let id = vec![b'x'; length];
-        let input = CheckInput { api_key: b"k1", target: "a", method: b"", path: b"", cost: None, operation_id: &id };
+        let input = CheckInput {
+            api_key: b"k1",
+            target: "a",
+            method: b"",
+            path: b"",
+            cost: None,
+            operation_id: &id,
+        };
         world.engine.check(&world.catalog, &input, world.now).map(|decision| decision.verdict)
     };
     assert_eq!(ask(128), Ok(Verdict::Allow { over_quota: false }));
@@ -110,10 +122,20 @@ fn an_operation_id_has_at_most_128_bytes() {
 fn at_the_bound_of_marks_a_correction_is_not_made_and_says_so() {
     let world = world_with(|settings| settings.max_mark_rows = 0);
     let receipt = world.check("k1", "a", None).receipt.unwrap();
-    let report = |outcome| Report { subject: ReportSubject::Receipt(receipt.as_bytes()), outcome, cost: None };
-    assert_eq!(world.engine.settle(&world.catalog, &report(Outcome::http(503)), world.now), Err(NotRecorded));
+    let report = |outcome| Report {
+        subject: ReportSubject::Receipt(receipt.as_bytes()),
+        outcome,
+        cost: None,
+    };
+    assert_eq!(
+        world.engine.settle(&world.catalog, &report(Outcome::http(503)), world.now),
+        Err(NotRecorded)
+    );
     assert_eq!(world.used("acme", "gold/all/q"), 1);
-    assert_eq!(world.engine.settle(&world.catalog, &report(Outcome::http(200)), world.now), Ok(Settlement::Counted));
+    assert_eq!(
+        world.engine.settle(&world.catalog, &report(Outcome::http(200)), world.now),
+        Ok(Settlement::Counted)
+    );
     assert_eq!(world.engine.marks_refused(), 1);
 }
 
@@ -155,7 +177,9 @@ fn the_ttl_of_receipts_can_be_days() {
     let receipt = world.check("k1", "a", None).receipt.unwrap();
     for day in 1..7 {
         world.wait(DAY_NS);
-        world.run("check k1 a -> ALLOW left:q=2\nsweep").unwrap_or_else(|wrong| panic!("day {day}: {wrong}"));
+        world
+            .run("check k1 a -> ALLOW left:q=2\nsweep")
+            .unwrap_or_else(|wrong| panic!("day {day}: {wrong}"));
     }
     world.wait(DAY_NS - 1000);
     assert_eq!(world.report(&receipt, Outcome::http(503), None), Settlement::Refunded);
@@ -174,13 +198,21 @@ fn statistics_count_by_day_and_never_by_names_that_callers_make_up() {
         .unwrap();
     let today = START_S / 86_400;
     let rows = world.engine.daily_usage(Scope::Subscriber("acme"), today, today);
-    let names = |place: usize| (&*rows[place].key, &*rows[place].plan, &*rows[place].entitlement, &*rows[place].target);
+    let names = |place: usize| {
+        (&*rows[place].key, &*rows[place].plan, &*rows[place].entitlement, &*rows[place].target)
+    };
     assert_eq!(rows.len(), 2);
     assert_eq!(names(0), ("k1", "", "", ""));
     assert_eq!(rows[0].counts.refused_for(Reason::NotSubscribed), 2);
     assert_eq!(names(1), ("k1", "gold", "all", "a"));
-    assert_eq!((rows[1].counts.admitted, rows[1].counts.refused_for(Reason::QuotaExceeded)), (2, 1));
-    assert_eq!((rows[1].counts.ended_in(Class::Success), rows[1].counts.ended_in(Class::TargetError)), (1, 1));
+    assert_eq!(
+        (rows[1].counts.admitted, rows[1].counts.refused_for(Reason::QuotaExceeded)),
+        (2, 1)
+    );
+    assert_eq!(
+        (rows[1].counts.ended_in(Class::Success), rows[1].counts.ended_in(Class::TargetError)),
+        (1, 1)
+    );
     assert_eq!(world.engine.daily_usage(Scope::All, today, today + 1).len(), 4);
     assert_eq!(world.engine.daily_usage(Scope::Key("k2"), 0, u64::MAX).len(), 1);
     assert_eq!(world.engine.daily_usage(Scope::Plan("gold"), 0, u64::MAX).len(), 3);
@@ -199,7 +231,9 @@ fn statistics_are_bounded_and_feed_no_decision() {
 #[test]
 fn without_room_for_names_receipts_settle_all_the_same() {
     let mut world = world_with(|settings| settings.max_names = 0);
-    world.run("check k1 a as=r1 -> ALLOW\nreport r1 503 -> REFUNDED\nused acme gold/all/q 0").unwrap();
+    world
+        .run("check k1 a as=r1 -> ALLOW\nreport r1 503 -> REFUNDED\nused acme gold/all/q 0")
+        .unwrap();
     let rows = world.engine.daily_usage(Scope::All, 0, u64::MAX);
     assert_eq!((rows.len(), rows[0].counts.ended_in(Class::TargetError)), (1, 0));
 }
@@ -210,14 +244,19 @@ fn books_are_listed_by_scope_and_time() {
     world.run("plan by-key\n ent all b key\n quota q 3 hour\nsub acme gold,by-key\ncheck k1 a -> ALLOW\ncheck k1 b -> ALLOW\ncheck k2 a -> ALLOW").unwrap();
     let list = |scope| {
         let rows = world.engine.quota_usage(&world.catalog, scope, 0, u64::MAX);
-        rows.iter().map(|row| format!("{}/{}/{}", row.subscriber, row.key.as_deref().unwrap_or("-"), row.plan)).collect::<Vec<_>>()
+        rows.iter()
+            .map(|row| {
+                format!("{}/{}/{}", row.subscriber, row.key.as_deref().unwrap_or("-"), row.plan)
+            })
+            .collect::<Vec<_>>()
     };
     assert_eq!(list(Scope::All), ["acme/-/gold", "acme/k1/by-key", "other/-/gold"]);
     assert_eq!(list(Scope::Subscriber("acme")), ["acme/-/gold", "acme/k1/by-key"]);
     assert_eq!(list(Scope::Key("k1")), ["acme/k1/by-key"]);
     assert_eq!(list(Scope::Plan("gold")), ["acme/-/gold", "other/-/gold"]);
     let end = (START_S + 14 * 3600) * SECOND_NS;
-    let after = |from| world.engine.quota_usage(&world.catalog, Scope::Plan("gold"), from, u64::MAX).len();
+    let after =
+        |from| world.engine.quota_usage(&world.catalog, Scope::Plan("gold"), from, u64::MAX).len();
     assert_eq!((after(end - 1), after(end)), (2, 0));
     world.run("drop plan gold").unwrap();
     let gone = &world.engine.quota_usage(&world.catalog, Scope::Plan("gold"), 0, u64::MAX)[0];
@@ -230,10 +269,15 @@ fn a_grant_names_its_counter_or_says_what_is_wrong() {
     world.run("plan by-key\n ent all b key\n quota q 3 hour").unwrap();
     let (acme, key) = (Id::from("acme"), Id::from("k1"));
     let by_key = Subject::Key { subscriber: &acme, key: &key };
-    let grant = |subject, names| world.engine.grant(&world.catalog, subject, names, Grant::Add(1), world.now);
+    let grant = |subject, names| {
+        world.engine.grant(&world.catalog, subject, names, Grant::Add(1), world.now)
+    };
     let subscriber = Subject::Subscriber(&acme);
     assert_eq!(grant(subscriber, ("x", "all", "q")), Err(GrantError::NoPlan("x".to_owned())));
-    assert_eq!(grant(subscriber, ("gold", "x", "q")), Err(GrantError::NoEntitlement("x".to_owned())));
+    assert_eq!(
+        grant(subscriber, ("gold", "x", "q")),
+        Err(GrantError::NoEntitlement("x".to_owned()))
+    );
     assert_eq!(grant(subscriber, ("gold", "all", "x")), Err(GrantError::NoQuota("x".to_owned())));
     assert_eq!(grant(subscriber, ("by-key", "all", "q")), Err(GrantError::CountsByKey));
     assert_eq!(grant(by_key, ("gold", "all", "q")), Err(GrantError::CountsBySubscriber));
@@ -244,12 +288,22 @@ fn a_grant_names_its_counter_or_says_what_is_wrong() {
 #[test]
 fn receipts_keep_within_their_lengths() {
     let mut world = World::new();
-    let quotas = |count: usize| (0..count).map(|number| format!(" quota q{number} 9 year\n")).collect::<String>();
+    let quotas = |count: usize| {
+        (0..count).map(|number| format!(" quota q{number} 9 year\n")).collect::<String>()
+    };
     for (count, longest) in [(1, 160), (4, 160), (16, 400)] {
-        world.run(&format!("plan p{count}\n ent all a\n{}sub acme p{count}\nkey k1 acme", quotas(count))).unwrap();
+        world
+            .run(&format!(
+                "plan p{count}\n ent all a\n{}sub acme p{count}\nkey k1 acme",
+                quotas(count)
+            ))
+            .unwrap();
         let receipt = world.check("k1", "a", None).receipt.unwrap();
         assert!(receipt.len() <= longest, "{count} quotas: {}", receipt.len());
-        assert_eq!(world.report(&receipt, Outcome::of(Ending::NoResponse), None), Settlement::Refunded);
+        assert_eq!(
+            world.report(&receipt, Outcome::of(Ending::NoResponse), None),
+            Settlement::Refunded
+        );
     }
 }
 
@@ -257,13 +311,25 @@ fn receipts_keep_within_their_lengths() {
 fn a_seat_at_counters_that_a_sweep_dropped_is_given_up() {
     let mut world = World::new();
     world.run("plan gold\n ent all a rate=1/5\nsub acme gold\nkey k1 acme").unwrap();
-    let input = CheckInput { api_key: b"k1", target: "a", method: b"", path: b"", cost: None, operation_id: b"" };
+    let input = CheckInput {
+        api_key: b"k1",
+        target: "a",
+        method: b"",
+        path: b"",
+        cost: None,
+        operation_id: b"",
+    };
     let call = Call { api_key: b"k1", target: "a", method: b"", path: b"" };
     let is_admitted = |world: &World, seat: Option<&mut Seat>| {
-        let Resolution::Covered(covered) = resolve(&world.catalog, &call, world.now) else { panic!("not covered") };
+        let Resolution::Covered(covered) = resolve(&world.catalog, &call, world.now) else {
+            panic!("not covered")
+        };
         let mut decision = Decision::refused(Reason::InvalidRequest, None);
         let known = seat.map(|seat| (covered, seat));
-        let needs = world.engine.check_into(&world.catalog, known, &input, Shortage::Deny, world.now, &mut decision).unwrap();
+        let needs = world
+            .engine
+            .check_into(&world.catalog, known, &input, Shortage::Deny, world.now, &mut decision)
+            .unwrap();
         assert!(needs.is_none());
         decision.verdict.is_allowed()
     };
@@ -273,6 +339,7 @@ fn a_seat_at_counters_that_a_sweep_dropped_is_given_up() {
     world.run("wait 60s").unwrap();
     world.engine.sweep(world.now);
     // By the seat and without it: one bucket.
-    let admitted = (0..10).filter(|turn| is_admitted(&world, (turn % 2 == 0).then_some(&mut seat))).count();
+    let admitted =
+        (0..10).filter(|turn| is_admitted(&world, (turn % 2 == 0).then_some(&mut seat))).count();
     assert_eq!(admitted, 5);
 }

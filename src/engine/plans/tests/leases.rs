@@ -20,7 +20,9 @@ use crate::decide::time::SECOND_NS;
 use crate::decide::verdict::{Reason, Verdict};
 use crate::engine::plans::correction::{Change, Delta, Settled};
 use crate::engine::plans::lease::{Checked, Shortage};
-use crate::engine::plans::{CheckInput, LeaseSettings, PlanEngine, Report, ReportSubject, Scope, Settlement, Subject};
+use crate::engine::plans::{
+    CheckInput, LeaseSettings, PlanEngine, Report, ReportSubject, Scope, Settlement, Subject,
+};
 
 const DAY_NS: u64 = 86_400 * SECOND_NS;
 
@@ -29,13 +31,19 @@ fn a_cold_check_charges_nothing_until_it_has_units() {
     let site = &mut Site::new("100 day");
     let needs = site.needs(None);
     assert_eq!(needs.len(), 1);
-    assert_eq!((needs[0].want, needs[0].spent, needs[0].limit, needs[0].may_pass, needs[0].number), (2, 0, 100, false, None));
+    assert_eq!(
+        (needs[0].want, needs[0].spent, needs[0].limit, needs[0].may_pass, needs[0].number),
+        (2, 0, 100, false, None)
+    );
     assert_eq!((site.used(), site.world.engine.daily_usage(Scope::All, 0, u64::MAX).len()), (0, 0));
     site.lease(&needs[0]);
     // Two units: two checks in memory, and the third has to wait.
     assert_eq!(site.decided(None).limits[0].remaining, 99);
     assert!(site.decided(None).receipt.is_some());
-    assert_eq!((site.needs(None)[0].want, site.needs(None)[0].spent, site.needs(None)[0].number), (4, 2, Some(1)));
+    assert_eq!(
+        (site.needs(None)[0].want, site.needs(None)[0].spent, site.needs(None)[0].number),
+        (4, 2, Some(1))
+    );
     assert_eq!((site.used(), site.charged()), (2, 2));
 }
 
@@ -65,9 +73,12 @@ fn a_cost_above_a_chunk_is_leased_whole_or_refused_whole() {
 #[test]
 fn those_that_wait_together_are_demand_but_never_lease_past_the_bound() {
     // The limit, and what the first callers ask for while nothing is answered yet.
-    for (limit, expected) in
-        [(100_u64, [2, 2, 2, 2, 2, 2]), (300, [2, 2, 3, 3, 3, 3]), (1000, [2, 2, 3, 4, 5, 6]), (20, [2, 2, 2, 2, 2, 2])]
-    {
+    for (limit, expected) in [
+        (100_u64, [2, 2, 2, 2, 2, 2]),
+        (300, [2, 2, 3, 3, 3, 3]),
+        (1000, [2, 2, 3, 4, 5, 6]),
+        (20, [2, 2, 2, 2, 2, 2]),
+    ] {
         let site = Site::new(&format!("{limit} day"));
         let wants: Vec<u64> = (0..6).map(|_| site.needs(None)[0].want).collect();
         assert_eq!(wants, expected, "of {limit}");
@@ -76,8 +87,10 @@ fn those_that_wait_together_are_demand_but_never_lease_past_the_bound() {
 
 #[test]
 fn a_check_that_is_refused_anyway_and_a_peek_draw_no_lease() {
-    let mut site =
-        Site::with("plan gold\n ent all a rate=1/1\n quota q 9 day\n quota r 1 day\nsub acme gold\nkey k1 acme", LeaseSettings::default());
+    let mut site = Site::with(
+        "plan gold\n ent all a rate=1/1\n quota q 9 day\n quota r 1 day\nsub acme gold\nkey k1 acme",
+        LeaseSettings::default(),
+    );
     assert!(site.decided(Some(0)).verdict.is_allowed());
     assert_eq!(site.decided(Some(2)).verdict.reason(), Some(Reason::RateExceeded));
     assert!(site.admits());
@@ -97,7 +110,8 @@ fn without_a_ledger_a_check_is_denied_or_admitted_as_it_was_said() {
         Checked::Decided(decision) => (decision.verdict, decision.receipt.is_some()),
         Checked::Needs(needs) => panic!("needs {needs:?}"),
     };
-    let denied = Verdict::Deny { reason: Reason::LedgerUnavailable, retry_after_ns: Some(SECOND_NS) };
+    let denied =
+        Verdict::Deny { reason: Reason::LedgerUnavailable, retry_after_ns: Some(SECOND_NS) };
     assert_eq!(decide(site, Shortage::Deny), (denied, false));
     assert_eq!(site.used(), 0);
     // Admitted without a lease: the counter has no number, so no receipt can name it.
@@ -116,7 +130,8 @@ fn without_a_ledger_a_check_is_denied_or_admitted_as_it_was_said() {
 #[test]
 fn optimistic_units_are_admitted_before_the_first_lease() {
     let lease = LeaseSettings { optimistic_units: 2, ..LeaseSettings::default() };
-    let mut site = Site::with("plan gold\n ent all a\n quota q 5 day\nsub acme gold\nkey k1 acme", lease);
+    let mut site =
+        Site::with("plan gold\n ent all a\n quota q 5 day\nsub acme gold\nkey k1 acme", lease);
     assert!(site.decided(None).verdict.is_allowed() && site.decided(None).verdict.is_allowed());
     assert_eq!(site.needs(None)[0].want, 4);
     site.prefetch();
@@ -129,10 +144,17 @@ fn a_refund_is_spendable_once_it_is_committed_and_never_twice() {
     let site = &mut Site::new("10 day");
     let receipts: Vec<String> = (0..10).map(|_| site.check(None).receipt.unwrap()).collect();
     assert!(!site.admits());
-    let Settled::Commit(correction) = site.settle(&receipts[3], Outcome::http(503), None) else { panic!("nothing to commit") };
-    let [Change::Settle { mark, deltas }] = &correction.changes[..] else { panic!("{correction:?}") };
+    let Settled::Commit(correction) = site.settle(&receipts[3], Outcome::http(503), None) else {
+        panic!("nothing to commit")
+    };
+    let [Change::Settle { mark, deltas }] = &correction.changes[..] else {
+        panic!("{correction:?}")
+    };
     assert_eq!((mark.holder, mark.epoch, deltas.len()), (1, 1, 1));
-    assert_eq!(deltas[0], Delta { counter: 1, period_start_s: site.row().period.start_ns / SECOND_NS, units: -1 });
+    assert_eq!(
+        deltas[0],
+        Delta { counter: 1, period_start_s: site.row().period.start_ns / SECOND_NS, units: -1 }
+    );
     assert!(!site.admits(), "a refund was spent before it was committed");
     // It crashes after the commit, and the report comes again.
     site.ledger.commit(&correction);
@@ -143,7 +165,10 @@ fn a_refund_is_spendable_once_it_is_committed_and_never_twice() {
     assert!(site.admits() && !site.admits());
     // A receipt of the dead epoch that was not settled yet.
     assert_eq!(site.report(&receipts[4], Outcome::http(503), None), Settlement::Refunded);
-    assert!(matches!(site.settle(&receipts[4], Outcome::http(503), None), Settled::Done(Settlement::Duplicate)));
+    assert!(matches!(
+        site.settle(&receipts[4], Outcome::http(503), None),
+        Settled::Done(Settlement::Duplicate)
+    ));
     assert!(site.admits() && !site.admits());
     assert_eq!((site.used(), site.charged()), (10, 10));
 }
@@ -171,12 +196,17 @@ fn quotas_charged_at_the_report_lease_nothing_and_are_charged_by_the_commit() {
     assert_eq!(site.report(&receipt, Outcome::http(200), Some(1)), Settlement::Duplicate);
     let caller = ReportSubject::Caller { api_key: b"k1", target: "a", operation_id: b"" };
     let report = Report { subject: caller, outcome: Outcome::http(200), cost: None };
-    let Ok(Settled::Commit(correction)) = site.world.engine.settle_or_commit(&site.world.catalog, &report, site.now()) else {
+    let Ok(Settled::Commit(correction)) =
+        site.world.engine.settle_or_commit(&site.world.catalog, &report, site.now())
+    else {
         panic!("nothing to commit")
     };
     assert_eq!(site.used(), 1);
     let committed = site.ledger.commit(&correction);
-    assert_eq!(site.world.engine.apply_correction(&correction, &committed, site.now()), Settlement::Counted);
+    assert_eq!(
+        site.world.engine.apply_correction(&correction, &committed, site.now()),
+        Settlement::Counted
+    );
     assert_eq!((site.used(), site.charged()), (2, 2));
     assert_eq!(site.check(None).verdict.reason(), Some(Reason::QuotaExceeded));
 }
@@ -196,7 +226,17 @@ fn an_exhausted_counter_wakes_for_a_grant_a_raised_limit_and_the_next_period() {
     let site = &mut Site::new("2 day");
     let grant = |site: &mut Site, change| {
         let (acme, names) = (Id::from("acme"), ("gold", "all", "q"));
-        let plan = site.world.engine.prepare_grant(&site.world.catalog, Subject::Subscriber(&acme), names, change, site.world.now).unwrap();
+        let plan = site
+            .world
+            .engine
+            .prepare_grant(
+                &site.world.catalog,
+                Subject::Subscriber(&acme),
+                names,
+                change,
+                site.world.now,
+            )
+            .unwrap();
         site.give_back(plan.give_back.as_slice());
         let (charged, granted) = site.ledger.grant(&plan);
         site.world.engine.apply_grant(&plan, charged, granted, site.world.now).unwrap().remaining()
@@ -230,7 +270,10 @@ fn a_lowered_limit_takes_unspent_units_back_and_late_answers_bring_none() {
     site.give_back(&backs);
     assert_eq!(site.charged(), 1);
     site.world.engine.apply_lease(&late[0], &granted, site.now());
-    assert!(matches!(site.ask("k1", None, Shortage::Ask), Checked::Needs(_)), "units that were given back were spent");
+    assert!(
+        matches!(site.ask("k1", None, Shortage::Ask), Checked::Needs(_)),
+        "units that were given back were spent"
+    );
     assert!(site.admits() && !site.admits());
     assert_eq!(site.charged(), 2);
 }
@@ -243,7 +286,8 @@ fn while_a_give_back_is_on_its_way_no_answer_brings_units() {
     assert_eq!(backs.len(), 1);
     // Another edit at the same time: both must have arrived.
     let again = site.world.engine.take_back(Scope::All);
-    // A check asks again before the ledger has the give-back: it is answered with the very units that go back.
+    // A check asks again before the ledger has the give-back: it is answered with the very units
+    // that go back.
     let early = site.needs(None);
     let granted = site.ledger.lease(1, &early[0]);
     assert_eq!(granted.leased, 3);
@@ -252,10 +296,16 @@ fn while_a_give_back_is_on_its_way_no_answer_brings_units() {
     let late = site.needs(None);
     let second = site.ledger.lease(1, &late[0]);
     site.world.engine.apply_lease(&late[0], &second, site.now());
-    assert!(matches!(site.ask("k1", None, Shortage::Ask), Checked::Needs(_)), "units that go back were spent");
+    assert!(
+        matches!(site.ask("k1", None, Shortage::Ask), Checked::Needs(_)),
+        "units that go back were spent"
+    );
     site.give_back(&backs);
     site.world.engine.apply_lease(&late[0], &second, site.now());
-    assert!(matches!(site.ask("k1", None, Shortage::Ask), Checked::Needs(_)), "units that went back were spent");
+    assert!(
+        matches!(site.ask("k1", None, Shortage::Ask), Checked::Needs(_)),
+        "units that went back were spent"
+    );
     assert_eq!(site.charged(), 1);
     assert!(site.admits());
 }
@@ -302,7 +352,9 @@ fn an_answer_from_before_a_refund_is_no_reason_to_refuse() {
 fn an_answer_that_knows_of_a_correction_already_is_no_reason_to_refuse() {
     let site = &mut Site::new("10 day");
     let receipt = site.check(None).receipt.unwrap();
-    let Settled::Commit(correction) = site.settle(&receipt, Outcome::http(200), Some(5)) else { panic!("nothing to commit") };
+    let Settled::Commit(correction) = site.settle(&receipt, Outcome::http(200), Some(5)) else {
+        panic!("nothing to commit")
+    };
     let committed = site.ledger.commit(&correction);
     // The balance of the lease has the five units already, and then they are told once more.
     assert!(site.admits() && site.admits());
@@ -329,7 +381,10 @@ fn a_hot_counter_is_leased_ahead_and_never_holds_more_than_its_bound() {
         }
         assert_eq!(admitted, limit.min(30_000));
         assert!(site.waited <= 2, "{} of {admitted} checks had to wait", site.waited);
-        assert_eq!(site.charged() - admitted, site.world.engine.put_away().first().map_or(0, |_| site.charged() - site.used()));
+        assert_eq!(
+            site.charged() - admitted,
+            site.world.engine.put_away().first().map_or(0, |_| site.charged() - site.used())
+        );
     }
 }
 
@@ -422,12 +477,21 @@ fn a_need_carries_the_revision_that_its_limit_is_of() {
 #[test]
 fn an_operation_that_waits_for_units_is_charged_once() {
     let site = &mut Site::new("100 day");
-    let input = CheckInput { api_key: b"k1", target: "a", method: b"GET", path: b"/", cost: None, operation_id: b"one" };
+    let input = CheckInput {
+        api_key: b"k1",
+        target: "a",
+        method: b"GET",
+        path: b"/",
+        cost: None,
+        operation_id: b"one",
+    };
     let ask = |site: &Site| {
-        site.world.engine.check_or_need(&site.world.catalog, &input, Shortage::Ask, site.now()).map(|checked| match checked {
-            Checked::Needs(needs) => Err(needs),
-            Checked::Decided(decision) => Ok(decision.receipt),
-        })
+        site.world.engine.check_or_need(&site.world.catalog, &input, Shortage::Ask, site.now()).map(
+            |checked| match checked {
+                Checked::Needs(needs) => Err(needs),
+                Checked::Decided(decision) => Ok(decision.receipt),
+            },
+        )
     };
     let needs = ask(site).unwrap().unwrap_err();
     site.lease(&needs[0]);
@@ -458,7 +522,14 @@ fn a_quota_of_1000_takes_exactly_1000_successes_while_a_third_fails() {
     let start = Barrier::new(16);
     let (admitted, refunded, turn) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
     let check = |engine: &PlanEngine| loop {
-        let input = CheckInput { api_key: b"k1", target: "a", method: b"", path: b"", cost: None, operation_id: b"" };
+        let input = CheckInput {
+            api_key: b"k1",
+            target: "a",
+            method: b"",
+            path: b"",
+            cost: None,
+            operation_id: b"",
+        };
         for need in engine.take_prefetches() {
             let granted = ledger.lock().lease(1, &need);
             engine.apply_lease(&need, &granted, now);
@@ -476,18 +547,30 @@ fn a_quota_of_1000_takes_exactly_1000_successes_while_a_third_fails() {
             scope.spawn(|| {
                 start.wait();
                 // Others may be admitted and refunded between the two.
-                while admitted.load(Ordering::SeqCst).saturating_sub(refunded.load(Ordering::SeqCst)) < 1000 {
+                while admitted
+                    .load(Ordering::SeqCst)
+                    .saturating_sub(refunded.load(Ordering::SeqCst))
+                    < 1000
+                {
                     let Some(receipt) = check(engine) else { continue };
                     admitted.fetch_add(1, Ordering::SeqCst);
                     if turn.fetch_add(1, Ordering::SeqCst).is_multiple_of(3) {
-                        let report =
-                            Report { subject: ReportSubject::Receipt(receipt.as_bytes()), outcome: Outcome::http(503), cost: None };
-                        let Ok(Settled::Commit(correction)) = engine.settle_or_commit(catalog, &report, now) else {
+                        let report = Report {
+                            subject: ReportSubject::Receipt(receipt.as_bytes()),
+                            outcome: Outcome::http(503),
+                            cost: None,
+                        };
+                        let Ok(Settled::Commit(correction)) =
+                            engine.settle_or_commit(catalog, &report, now)
+                        else {
                             panic!("not to commit")
                         };
                         let committed = ledger.lock().commit(&correction);
                         refunded.fetch_add(1, Ordering::SeqCst);
-                        assert_eq!(engine.apply_correction(&correction, &committed, now), Settlement::Refunded);
+                        assert_eq!(
+                            engine.apply_correction(&correction, &committed, now),
+                            Settlement::Refunded
+                        );
                     }
                 }
             });

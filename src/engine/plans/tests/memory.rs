@@ -1,4 +1,5 @@
-//! What an engine remembers of one counter, to go back to: for searches that try every order of events.
+//! What an engine remembers of one counter, to go back to: for searches that try every order of
+//! events.
 
 use std::hash::{Hash, Hasher};
 use std::sync::atomic::Ordering;
@@ -29,8 +30,13 @@ impl Memory {
 impl PlanEngine {
     /// What is remembered of a counter, the only one.
     pub(crate) fn memory(&self, counter: &Counter) -> Memory {
-        let state = self.books.find(self.fingerprint_of(counter)).map(|entry| entry.lock().clone()).unwrap_or_default();
-        let sequences = self.sequences.iter().map(|sequence| sequence.0.load(Ordering::Relaxed)).enumerate();
+        let state = self
+            .books
+            .find(self.fingerprint_of(counter))
+            .map(|entry| entry.lock().clone())
+            .unwrap_or_default();
+        let sequences =
+            self.sequences.iter().map(|sequence| sequence.0.load(Ordering::Relaxed)).enumerate();
         Memory {
             state,
             prefetches: self.prefetches.lock().clone(),
@@ -56,9 +62,15 @@ impl PlanEngine {
         *self.ended.lock() = memory.ended.clone();
         assert_eq!(self.sequences.len(), SHARDS);
         self.sequences.iter().for_each(|sequence| sequence.0.store(0, Ordering::Relaxed));
-        memory.sequences.iter().for_each(|(shard, drawn)| self.sequences[*shard].0.store(*drawn, Ordering::Relaxed));
+        memory
+            .sequences
+            .iter()
+            .for_each(|(shard, drawn)| self.sequences[*shard].0.store(*drawn, Ordering::Relaxed));
         self.marks.rows.clear();
-        memory.marks.iter().for_each(|(place, row)| drop(self.marks.rows.insert(*place, row.clone())));
+        memory
+            .marks
+            .iter()
+            .for_each(|(place, row)| drop(self.marks.rows.insert(*place, row.clone())));
     }
 
     /// All that decides what it will do with this counter.
@@ -79,18 +91,28 @@ impl PlanEngine {
             }
             for held in slot.leases.all_mut() {
                 (held.start_ns, held.spent, held.leased, held.waits(), held.giving).hash(into);
-                (held.asked_until_ns.saturating_sub(now.steady_ns), held.knows(), held.stray, held.ahead).hash(into);
+                (
+                    held.asked_until_ns.saturating_sub(now.steady_ns),
+                    held.knows(),
+                    held.stray,
+                    held.ahead,
+                )
+                    .hash(into);
                 (held.has_news(), held.can_close(), held.is_settled()).hash(into);
             }
         }
     }
 
-    /// What a question means when its answer comes. Rounds only grow: it matters whether one is the same, and not how much it differs.
+    /// What a question means when its answer comes. Rounds only grow: it matters whether one is the
+    /// same, and not how much it differs.
     pub(crate) fn imprint_need(&self, need: &Need, into: &mut impl Hasher) {
-        (need.period.start_ns, need.want, need.spent, need.limit, need.revision, need.number).hash(into);
+        (need.period.start_ns, need.want, need.spent, need.limit, need.revision, need.number)
+            .hash(into);
         let Some(entry) = self.books.find(self.fingerprint_of(&need.counter)) else { return };
         let mut state = entry.lock();
-        let held = state.find(&need.counter.quota).and_then(|slot| slot.leases.held_mut(need.period.start_ns));
+        let held = state
+            .find(&need.counter.quota)
+            .and_then(|slot| slot.leases.held_mut(need.period.start_ns));
         held.map(|held| held.round.compared(need.round)).hash(into);
     }
 }

@@ -1,4 +1,5 @@
-//! The engine against a sequential model that was written from the contract alone: plain maps, declared limits, leaky debts in nanoseconds.
+//! The engine against a sequential model that was written from the contract alone: plain maps,
+//! declared limits, leaky debts in nanoseconds.
 
 mod acts;
 
@@ -62,7 +63,9 @@ struct Met {
 }
 
 fn period_start(unit: PeriodUnit, zone: &str, unix_ns: u64) -> u64 {
-    let local = Timestamp::from_nanosecond(unix_ns.into()).unwrap().to_zoned(TimeZoneDatabase::bundled().get(zone).unwrap());
+    let local = Timestamp::from_nanosecond(unix_ns.into())
+        .unwrap()
+        .to_zoned(TimeZoneDatabase::bundled().get(zone).unwrap());
     let start = match unit {
         PeriodUnit::Minute => local.with().second(0).subsec_nanosecond(0).build().unwrap(),
         PeriodUnit::Hour => local.with().minute(0).second(0).subsec_nanosecond(0).build().unwrap(),
@@ -99,14 +102,31 @@ impl Model {
     /// What a bucket owes now, given its limit, and whether `cost` more fits.
     fn owes(&mut self, name: &str, limit: &RateLimit, now: Now) -> u64 {
         let debt = self.debts.entry(name.to_owned()).or_default();
-        let owed = debt.ns.saturating_sub(now.steady_ns - debt.at).min(limit.interval_ns() * limit.burst());
+        let owed = debt
+            .ns
+            .saturating_sub(now.steady_ns - debt.at)
+            .min(limit.interval_ns() * limit.burst());
         *debt = Debt { ns: owed, at: now.steady_ns };
         owed
     }
 
     /// Decides; charges unless it is a peek.
-    fn check(&mut self, declared: &Declared, key: usize, target: &str, path: &str, cost: Option<u64>, now: Now) -> Met {
-        let refused = |reason| Met { reason: Some(reason), over: false, limits: vec![], counters: vec![], quotas: false };
+    fn check(
+        &mut self,
+        declared: &Declared,
+        key: usize,
+        target: &str,
+        path: &str,
+        cost: Option<u64>,
+        now: Now,
+    ) -> Met {
+        let refused = |reason| Met {
+            reason: Some(reason),
+            over: false,
+            limits: vec![],
+            counters: vec![],
+            quotas: false,
+        };
         if key == 3 {
             return refused(Reason::ApiKeyUnknown);
         }
@@ -117,7 +137,11 @@ impl Model {
             return refused(Reason::NotSubscribed);
         };
         let covering = declared.plans[place].entitlements[0].clone();
-        let subject = if covering.counter_scope == CounterScope::Key { KEYS[key].to_owned() } else { SUBSCRIBERS[OWNERS[key]].to_owned() };
+        let subject = if covering.counter_scope == CounterScope::Key {
+            KEYS[key].to_owned()
+        } else {
+            SUBSCRIBERS[OWNERS[key]].to_owned()
+        };
         let ask = cost.map_or(1, |cost| cost.max(1));
 
         let mut buckets: Vec<(String, String, RateLimit, Reason)> = vec![];
@@ -128,20 +152,43 @@ impl Model {
             _ if path.starts_with("/files/") => Some("/files/*"),
             _ => None,
         };
-        let method = covering.method_rate_limits.iter().find(|limit| Some(limit.path.as_str()) == pattern);
+        let method =
+            covering.method_rate_limits.iter().find(|limit| Some(limit.path.as_str()) == pattern);
         let bucket = |rate: Rate| rate.rate.limit(rate.burst).unwrap();
-        if let Some(rate) = covering.rate_limit.filter(|_| method.is_none_or(|method| !method.replaces_general)) {
-            buckets.push(("rate".to_owned(), format!("{subject} {place}"), bucket(rate), Reason::RateExceeded));
+        if let Some(rate) =
+            covering.rate_limit.filter(|_| method.is_none_or(|method| !method.replaces_general))
+        {
+            buckets.push((
+                "rate".to_owned(),
+                format!("{subject} {place}"),
+                bucket(rate),
+                Reason::RateExceeded,
+            ));
         }
         if let Some(method) = method {
             let name = format!("method:* {}", method.path);
-            buckets.push((name, format!("{subject} {place} {}", method.path), bucket(method.rate), Reason::MethodRateExceeded));
+            buckets.push((
+                name,
+                format!("{subject} {place} {}", method.path),
+                bucket(method.rate),
+                Reason::MethodRateExceeded,
+            ));
         }
         if let Some(rate) = declared.target.filter(|_| target == "a") {
-            buckets.push(("target".to_owned(), "target".to_owned(), bucket(rate), Reason::TargetRateExceeded));
+            buckets.push((
+                "target".to_owned(),
+                "target".to_owned(),
+                bucket(rate),
+                Reason::TargetRateExceeded,
+            ));
         }
         if let Some(rate) = declared.account {
-            buckets.push(("account".to_owned(), "account".to_owned(), bucket(rate), Reason::AccountRateExceeded));
+            buckets.push((
+                "account".to_owned(),
+                "account".to_owned(),
+                bucket(rate),
+                Reason::AccountRateExceeded,
+            ));
         }
         let mut reason = None;
         let mut violated = vec![];
@@ -155,8 +202,14 @@ impl Model {
         let mut counters = vec![];
         for quota in &covering.quotas {
             let start = period_start(quota.unit, &quota.time_zone, now.unix_ns);
-            let counter =
-                (subject.clone(), PLANS[place].to_owned(), quota.name.to_string(), quota.unit, quota.time_zone.to_string(), start);
+            let counter = (
+                subject.clone(),
+                PLANS[place].to_owned(),
+                quota.name.to_string(),
+                quota.unit,
+                quota.time_zone.to_string(),
+                start,
+            );
             let bad = i128::from(ask) > self.left(&counter, quota.limit);
             violated.push(bad);
             if bad && quota.on_breach == OnBreach::Reject {
@@ -178,12 +231,26 @@ impl Model {
         let mut limits = vec![];
         for ((name, counter, limit, _), bad) in buckets.iter().zip(&violated) {
             let full = limit.interval_ns() * limit.burst();
-            limits.push((name.clone(), (full - self.debts[counter].ns) / limit.interval_ns(), *bad));
+            limits.push((
+                name.clone(),
+                (full - self.debts[counter].ns) / limit.interval_ns(),
+                *bad,
+            ));
         }
         for ((counter, quota), bad) in counters.iter().zip(violated.iter().skip(buckets.len())) {
-            limits.push((quota.name.to_string(), u64::try_from(self.left(counter, quota.limit)).unwrap(), *bad));
+            limits.push((
+                quota.name.to_string(),
+                u64::try_from(self.left(counter, quota.limit)).unwrap(),
+                *bad,
+            ));
         }
-        Met { reason, over: over && reason.is_none(), limits, counters, quotas: !covering.quotas.is_empty() }
+        Met {
+            reason,
+            over: over && reason.is_none(),
+            limits,
+            counters,
+            quotas: !covering.quotas.is_empty(),
+        }
     }
 
     fn left(&self, counter: &Counter, limit: u64) -> i128 {
@@ -191,16 +258,28 @@ impl Model {
         ((i128::from(limit) + granted).max(0) - used).max(0)
     }
 
-    fn settle(&mut self, issued: &mut Issued, outcome: Outcome, cost: Option<u64>, now: Now) -> Settlement {
+    fn settle(
+        &mut self,
+        issued: &mut Issued,
+        outcome: Outcome,
+        cost: Option<u64>,
+        now: Now,
+    ) -> Settlement {
         if now.unix_ns.saturating_sub(issued.at / 1000 * 1000) >= TTL {
             return Settlement::Expired;
         }
         let real: Vec<u64> = issued
             .charges
             .iter()
-            .map(|(_, rule, _)| if counts(rule.as_ref(), outcome) { cost.unwrap_or(issued.cost) } else { 0 })
+            .map(
+                |(_, rule, _)| {
+                    if counts(rule.as_ref(), outcome) { cost.unwrap_or(issued.cost) } else { 0 }
+                },
+            )
             .collect();
-        let of = |kind: Charge| issued.charges.iter().zip(&real).filter(move |((_, _, charge), _)| *charge == kind);
+        let of = |kind: Charge| {
+            issued.charges.iter().zip(&real).filter(move |((_, _, charge), _)| *charge == kind)
+        };
         let corrects = of(Charge::AtCheck).any(|(_, &real)| real != issued.cost);
         let charges = of(Charge::AtReport).any(|(_, &real)| real != 0);
         let (do_correct, do_charge) = (corrects && !issued.corrected, charges && !issued.charged);
@@ -252,46 +331,72 @@ impl Run {
 
     fn act(&mut self, act: &Act) -> Result<(), TestCaseError> {
         match act {
-            Act::Check { key, target, path, cost } => self.check(*key, TARGETS[*target], PATHS[*path], *cost)?,
+            Act::Check { key, target, path, cost } => {
+                self.check(*key, TARGETS[*target], PATHS[*path], *cost)?
+            }
             Act::Report { receipt, ending, gateway, cost } => {
                 if self.issued.is_empty() {
                     return Ok(());
                 }
                 let place = *receipt % self.issued.len();
                 let outcome = Outcome { ending: ENDINGS[*ending], made_by_gateway: *gateway };
-                let report = Report { subject: ReportSubject::Receipt(self.issued[place].text.as_bytes()), outcome, cost: *cost };
+                let report = Report {
+                    subject: ReportSubject::Receipt(self.issued[place].text.as_bytes()),
+                    outcome,
+                    cost: *cost,
+                };
                 let found = self.engine.settle(&self.catalog, &report, self.now).unwrap();
-                // A wall clock that steps back makes a receipt no younger; whether that shows depends on when marks were dropped.
+                // A wall clock that steps back makes a receipt no younger; whether that shows
+                // depends on when marks were dropped.
                 let old = self.now.steady_ns - self.issued[place].steady >= TTL;
                 if old && found == Settlement::Expired {
                     return Ok(());
                 }
-                prop_assert_eq!(found, self.model.settle(&mut self.issued[place], outcome, *cost, self.now));
+                prop_assert_eq!(
+                    found,
+                    self.model.settle(&mut self.issued[place], outcome, *cost, self.now)
+                );
             }
             Act::ReportCaller { key, target, ending, cost } => {
                 let (outcome, target) = (Outcome::of(ENDINGS[*ending]), TARGETS[*target]);
                 let report = Report {
-                    subject: ReportSubject::Caller { api_key: KEYS[*key].as_bytes(), target, operation_id: b"" },
+                    subject: ReportSubject::Caller {
+                        api_key: KEYS[*key].as_bytes(),
+                        target,
+                        operation_id: b"",
+                    },
                     outcome,
                     cost: *cost,
                 };
                 let found = self.engine.settle(&self.catalog, &report, self.now).unwrap();
                 let known = *key < 3 && self.declared.covering(OWNERS[*key], target).is_some();
-                prop_assert_eq!(found, if known { Settlement::Counted } else { Settlement::Invalid });
+                prop_assert_eq!(
+                    found,
+                    if known { Settlement::Counted } else { Settlement::Invalid }
+                );
                 if known {
                     // Whose and which counters: as a check would find them.
                     let mut declared = self.declared.clone();
                     declared.enabled = [true; 3];
-                    for (counter, quota) in self.model.clone().check(&declared, *key, target, "/", Some(0), self.now).counters {
-                        if quota.charge == Charge::AtReport && counts(quota.count_statuses.as_ref(), outcome) {
-                            self.model.counts.entry(counter).or_default().0 += i128::from(cost.unwrap_or(1));
+                    for (counter, quota) in self
+                        .model
+                        .clone()
+                        .check(&declared, *key, target, "/", Some(0), self.now)
+                        .counters
+                    {
+                        if quota.charge == Charge::AtReport
+                            && counts(quota.count_statuses.as_ref(), outcome)
+                        {
+                            self.model.counts.entry(counter).or_default().0 +=
+                                i128::from(cost.unwrap_or(1));
                         }
                     }
                 }
             }
             Act::Wait(ns) => {
                 let ns = (*ns).min((self.start + SPAN).saturating_sub(self.now.unix_ns));
-                self.now = Now { unix_ns: self.now.unix_ns + ns, steady_ns: self.now.steady_ns + ns };
+                self.now =
+                    Now { unix_ns: self.now.unix_ns + ns, steady_ns: self.now.steady_ns + ns };
             }
             Act::Wall(offset) => self.now.unix_ns = self.start + offset,
             Act::Edit(edit) => {
@@ -303,37 +408,81 @@ impl Run {
         Ok(())
     }
 
-    fn check(&mut self, key: usize, target: &str, path: &str, cost: Option<u64>) -> Result<(), TestCaseError> {
-        let input = CheckInput { api_key: KEYS[key].as_bytes(), target, method: b"GET", path: path.as_bytes(), cost, operation_id: b"" };
+    fn check(
+        &mut self,
+        key: usize,
+        target: &str,
+        path: &str,
+        cost: Option<u64>,
+    ) -> Result<(), TestCaseError> {
+        let input = CheckInput {
+            api_key: KEYS[key].as_bytes(),
+            target,
+            method: b"GET",
+            path: path.as_bytes(),
+            cost,
+            operation_id: b"",
+        };
         let met = self.model.check(&self.declared, key, target, path, cost, self.now);
         let decision = self.engine.check(&self.catalog, &input, self.now).unwrap();
         prop_assert_eq!(decision.verdict.reason(), met.reason);
-        let found: Vec<_> = decision.limits.iter().map(|limit| (limit.name.to_string(), limit.remaining, limit.violated)).collect();
+        let found: Vec<_> = decision
+            .limits
+            .iter()
+            .map(|limit| (limit.name.to_string(), limit.remaining, limit.violated))
+            .collect();
         prop_assert_eq!(found, met.limits);
-        prop_assert_eq!(decision.receipt.is_some(), met.reason.is_none() && met.quotas && cost != Some(0));
+        prop_assert_eq!(
+            decision.receipt.is_some(),
+            met.reason.is_none() && met.quotas && cost != Some(0)
+        );
         match decision.verdict {
             Verdict::Allow { over_quota } => prop_assert_eq!(over_quota, met.over),
             // Of periods to come that were forgotten it promises what is known.
-            Verdict::Deny { retry_after_ns: Some(_), .. } if self.engine.has_forgotten_after(self.now) => {}
+            Verdict::Deny { retry_after_ns: Some(_), .. }
+                if self.engine.has_forgotten_after(self.now) => {}
             Verdict::Deny { retry_after_ns: Some(after), .. } => {
-                // A refusal charges nothing, so this is the world of the promise: an instant before, and at the instant, in a world where nobody else asks.
-                let at = |ns: u64| Now { unix_ns: self.now.unix_ns + ns, steady_ns: self.now.steady_ns + ns };
-                let then = self.model.clone().check(&self.declared, key, target, path, cost, at(after)).reason;
+                // A refusal charges nothing, so this is the world of the promise: an instant
+                // before, and at the instant, in a world where nobody else asks.
+                let at = |ns: u64| Now {
+                    unix_ns: self.now.unix_ns + ns,
+                    steady_ns: self.now.steady_ns + ns,
+                };
+                let then = self
+                    .model
+                    .clone()
+                    .check(&self.declared, key, target, path, cost, at(after))
+                    .reason;
                 prop_assert_eq!(then, None, "refused at the promised instant");
-                let early = self.model.clone().check(&self.declared, key, target, path, cost, at(after - 1)).reason;
+                let early = self
+                    .model
+                    .clone()
+                    .check(&self.declared, key, target, path, cost, at(after - 1))
+                    .reason;
                 prop_assert!(early.is_some(), "passed before the promised instant");
             }
             Verdict::Deny { retry_after_ns: None, .. } => {
                 for wait in [HOUR, 100 * HOUR, 2_000 * HOUR] {
-                    let later = Now { unix_ns: self.now.unix_ns + wait, steady_ns: self.now.steady_ns + wait };
-                    let then = self.model.clone().check(&self.declared, key, target, path, cost, later).reason;
+                    let later = Now {
+                        unix_ns: self.now.unix_ns + wait,
+                        steady_ns: self.now.steady_ns + wait,
+                    };
+                    let then = self
+                        .model
+                        .clone()
+                        .check(&self.declared, key, target, path, cost, later)
+                        .reason;
                     prop_assert!(then.is_some(), "never is not never");
                 }
             }
         }
         if let Some(text) = decision.receipt {
             prop_assert!(text.len() <= 160);
-            let charges = met.counters.into_iter().map(|(counter, quota)| (counter, quota.count_statuses, quota.charge)).collect();
+            let charges = met
+                .counters
+                .into_iter()
+                .map(|(counter, quota)| (counter, quota.count_statuses, quota.charge))
+                .collect();
             self.issued.push(Issued {
                 text,
                 at: self.now.unix_ns,
@@ -351,15 +500,22 @@ impl Run {
     fn grant(&mut self, subscriber: usize, quota: usize, grant: Grant) {
         let names = ("p0", "wide", QUOTAS[quota]);
         let subject = Id::from(SUBSCRIBERS[subscriber]);
-        let found = self.engine.grant(&self.catalog, Subject::Subscriber(&subject), names, grant, self.now);
+        let found =
+            self.engine.grant(&self.catalog, Subject::Subscriber(&subject), names, grant, self.now);
         if self.declared.dropped[0] {
             assert!(found.is_err());
             return;
         }
         let declared = &self.declared.plans[0].entitlements[0].quotas[quota];
         let start = period_start(declared.unit, &declared.time_zone, self.now.unix_ns);
-        let counter =
-            (subject.to_string(), "p0".to_owned(), QUOTAS[quota].to_owned(), declared.unit, declared.time_zone.to_string(), start);
+        let counter = (
+            subject.to_string(),
+            "p0".to_owned(),
+            QUOTAS[quota].to_owned(),
+            declared.unit,
+            declared.time_zone.to_string(),
+            start,
+        );
         let (used, granted) = self.model.counts.entry(counter).or_default();
         let limit = i128::from(declared.limit);
         *granted = match grant {
@@ -376,8 +532,14 @@ impl Run {
         for usage in self.engine.books(&self.catalog) {
             let subject = usage.key.unwrap_or(usage.subscriber).to_string();
             let zone = usage.quota.time_zone.to_string();
-            let counter =
-                (subject, usage.plan.to_string(), usage.quota.name.to_string(), usage.quota.unit, zone, usage.row.period.start_ns);
+            let counter = (
+                subject,
+                usage.plan.to_string(),
+                usage.quota.name.to_string(),
+                usage.quota.unit,
+                zone,
+                usage.row.period.start_ns,
+            );
             books.insert(counter, (usage.row.used.into(), usage.row.granted.into()));
         }
         books.retain(|_, books| *books != (0, 0));
@@ -421,7 +583,8 @@ proptest! {
 
 fn agrees(mut run: Run, acts: &[Act]) -> Result<(), TestCaseError> {
     for (place, act) in acts.iter().enumerate() {
-        run.act(act).map_err(|wrong| TestCaseError::fail(format!("act {place}, {act:?}: {wrong}")))?;
+        run.act(act)
+            .map_err(|wrong| TestCaseError::fail(format!("act {place}, {act:?}: {wrong}")))?;
         if place % 8 == 7 {
             run.engine.sweep(run.now);
         }
@@ -435,7 +598,14 @@ fn the_model_notices_one_charge_too_many() {
     let mut run = Run::new(START_S * SECOND_NS, Desk::new(settings()));
     run.check(0, "a", "/other", None).unwrap();
     run.compare().unwrap();
-    let input = CheckInput { api_key: b"k0", target: "a", method: b"GET", path: b"/", cost: None, operation_id: b"" };
+    let input = CheckInput {
+        api_key: b"k0",
+        target: "a",
+        method: b"GET",
+        path: b"/",
+        cost: None,
+        operation_id: b"",
+    };
     run.engine.check(&run.catalog, &input, run.now).unwrap();
     assert!(run.compare().is_err());
 }

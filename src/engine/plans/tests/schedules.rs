@@ -1,6 +1,7 @@
-//! A quota that several threads spend from leases, while a lease is given back, a refund made, or a period ends, and what is counted beside
-//! it: in every order that a scheduler finds. What becomes of messages that are late, lost or repeated is tried by the model of the protocol; here the code runs that
-//! the server runs, with a scheduler at each lock, and a ledger that answers at once.
+//! A quota that several threads spend from leases, while a lease is given back, a refund made, or a
+//! period ends, and what is counted beside it: in every order that a scheduler finds. What becomes
+//! of messages that are late, lost or repeated is tried by the model of the protocol; here the code
+//! runs that the server runs, with a scheduler at each lock, and a ledger that answers at once.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,7 +15,9 @@ use crate::decide::outcome::Outcome;
 use crate::decide::time::{Now, SECOND_NS};
 use crate::engine::plans::correction::Settled;
 use crate::engine::plans::lease::{Checked, GiveBack, Need, Shortage};
-use crate::engine::plans::{CheckInput, LeaseSettings, Report, ReportSubject, Scope, Settings, Settlement, UsageChange};
+use crate::engine::plans::{
+    CheckInput, LeaseSettings, Report, ReportSubject, Scope, Settings, Settlement, UsageChange,
+};
 use crate::engine::sync::Mutex;
 use crate::engine::sync::schedules::{found_out, many_orders};
 
@@ -37,10 +40,21 @@ struct Stage {
 
 impl Stage {
     fn new() -> Arc<Self> {
-        let mut world = World::with(Settings { lease: Some(LeaseSettings::default()), ..settings() });
-        world.run(&format!("plan gold\n ent all a\n quota q {LIMIT} day\nsub acme gold\nkey k1 acme")).unwrap();
+        let mut world =
+            World::with(Settings { lease: Some(LeaseSettings::default()), ..settings() });
+        world
+            .run(&format!(
+                "plan gold\n ent all a\n quota q {LIMIT} day\nsub acme gold\nkey k1 acme"
+            ))
+            .unwrap();
         let (admitted, refunded) = Default::default();
-        Arc::new(Self { world, ledger: Mutex::default(), admitted, refunded, written: Mutex::default() })
+        Arc::new(Self {
+            world,
+            ledger: Mutex::default(),
+            admitted,
+            refunded,
+            written: Mutex::default(),
+        })
     }
 
     fn now(&self, day: usize) -> Now {
@@ -49,8 +63,18 @@ impl Stage {
     }
 
     fn ask(&self, day: usize, cost: Option<u64>, shortage: Shortage) -> Checked<'_> {
-        let input = CheckInput { api_key: b"k1", target: "a", method: b"", path: b"", cost, operation_id: b"" };
-        self.world.engine.check_or_need(&self.world.catalog, &input, shortage, self.now(day)).unwrap()
+        let input = CheckInput {
+            api_key: b"k1",
+            target: "a",
+            method: b"",
+            path: b"",
+            cost,
+            operation_id: b"",
+        };
+        self.world
+            .engine
+            .check_or_need(&self.world.catalog, &input, shortage, self.now(day))
+            .unwrap()
     }
 
     fn lease(&self, need: &Need, day: usize) {
@@ -78,20 +102,33 @@ impl Stage {
     /// Of an admission that comes before all others.
     fn receipt(&self) -> String {
         self.lease_first();
-        let Checked::Decided(decision) = self.ask(0, None, Shortage::Ask) else { panic!("there are units") };
+        let Checked::Decided(decision) = self.ask(0, None, Shortage::Ask) else {
+            panic!("there are units")
+        };
         self.admitted[0].fetch_add(1, Ordering::SeqCst);
         decision.receipt.unwrap()
     }
 
     fn lease_first(&self) {
-        let Checked::Needs(needs) = self.ask(0, None, Shortage::Ask) else { panic!("there are none yet") };
+        let Checked::Needs(needs) = self.ask(0, None, Shortage::Ask) else {
+            panic!("there are none yet")
+        };
         needs.iter().for_each(|need| self.lease(need, 0));
     }
 
     /// Reports a 503.
     fn refund(&self, receipt: &str) {
-        let report = Report { subject: ReportSubject::Receipt(receipt.as_bytes()), outcome: Outcome::http(503), cost: None };
-        let settlement = match self.world.engine.settle_or_commit(&self.world.catalog, &report, self.now(0)).unwrap() {
+        let report = Report {
+            subject: ReportSubject::Receipt(receipt.as_bytes()),
+            outcome: Outcome::http(503),
+            cost: None,
+        };
+        let settlement = match self
+            .world
+            .engine
+            .settle_or_commit(&self.world.catalog, &report, self.now(0))
+            .unwrap()
+        {
             Settled::Done(settlement) => settlement,
             Settled::Commit(correction) => {
                 let committed = self.ledger.lock().commit(&correction);
@@ -138,14 +175,19 @@ impl Stage {
     fn check_written(&self) {
         self.write();
         let written = self.written.lock();
-        assert_eq!(written.values().sum::<u64>(), self.admitted[0].load(Ordering::SeqCst), "counted and not written: {written:?}");
+        assert_eq!(
+            written.values().sum::<u64>(),
+            self.admitted[0].load(Ordering::SeqCst),
+            "counted and not written: {written:?}"
+        );
     }
 
     /// Nobody asks any more. What is left of a day is given out, and then not one unit more.
     fn exhaust(&self, day: usize) {
         while self.check(day) == Some(true) {}
         assert_eq!(self.check(day), Some(false), "nothing is on its way any more");
-        let net = self.admitted[day].load(Ordering::SeqCst) - self.refunded[day].load(Ordering::SeqCst);
+        let net =
+            self.admitted[day].load(Ordering::SeqCst) - self.refunded[day].load(Ordering::SeqCst);
         assert_eq!(net, LIMIT, "admitted and not refunded, of day {day}");
     }
 
@@ -154,7 +196,8 @@ impl Stage {
         self.give_back(&self.world.engine.put_away());
         let ledger = self.ledger.lock();
         for (day, kept) in ledger.rows.values().enumerate() {
-            let net = self.admitted[day].load(Ordering::SeqCst) - self.refunded[day].load(Ordering::SeqCst);
+            let net = self.admitted[day].load(Ordering::SeqCst)
+                - self.refunded[day].load(Ordering::SeqCst);
             assert_eq!(kept.charged, net, "charged for day {day}, with {:?} leased", kept.leased);
             assert!(net <= LIMIT);
         }
@@ -182,7 +225,11 @@ fn end(threads: impl IntoIterator<Item = JoinHandle<()>>) {
 fn schedules_leases_are_spent_once() {
     many_orders("3 threads draw 6 units of a quota of 5", || {
         let stage = Stage::new();
-        end([start(&stage, checks(2, 0)), start(&stage, checks(2, 0)), start(&stage, checks(2, 0))]);
+        end([
+            start(&stage, checks(2, 0)),
+            start(&stage, checks(2, 0)),
+            start(&stage, checks(2, 0)),
+        ]);
         stage.exhaust(0);
         stage.stop();
     });
@@ -192,14 +239,23 @@ fn schedules_leases_are_spent_once() {
 fn schedules_what_an_edit_takes_back_is_given_out_again() {
     many_orders("2 threads draw while an edit takes units back", || {
         let stage = Stage::new();
-        end([start(&stage, checks(3, 0)), start(&stage, checks(2, 0)), start(&stage, Stage::take_back)]);
+        end([
+            start(&stage, checks(3, 0)),
+            start(&stage, checks(2, 0)),
+            start(&stage, Stage::take_back),
+        ]);
         stage.exhaust(0);
         stage.stop();
     });
     many_orders("2 threads draw while two edits take units back, and it stops then", || {
         let stage = Stage::new();
         stage.lease_first();
-        end([start(&stage, checks(2, 0)), start(&stage, checks(2, 0)), start(&stage, Stage::take_back), start(&stage, Stage::take_back)]);
+        end([
+            start(&stage, checks(2, 0)),
+            start(&stage, checks(2, 0)),
+            start(&stage, Stage::take_back),
+            start(&stage, Stage::take_back),
+        ]);
         stage.stop();
     });
 }
@@ -210,7 +266,10 @@ fn schedules_a_refund_is_made_once_and_can_be_spent() {
         let stage = Stage::new();
         let receipt = stage.receipt();
         let again = receipt.clone();
-        let reports = [start(&stage, move |stage| stage.refund(&receipt)), start(&stage, move |stage| stage.refund(&again))];
+        let reports = [
+            start(&stage, move |stage| stage.refund(&receipt)),
+            start(&stage, move |stage| stage.refund(&again)),
+        ];
         end([start(&stage, checks(3, 0)), start(&stage, checks(2, 0))].into_iter().chain(reports));
         assert_eq!(stage.refunded[0].load(Ordering::SeqCst), 1);
         stage.exhaust(0);
@@ -219,7 +278,11 @@ fn schedules_a_refund_is_made_once_and_can_be_spent() {
     many_orders("a thread draws while a refund is reported and an edit takes units back", || {
         let stage = Stage::new();
         let receipt = stage.receipt();
-        end([start(&stage, checks(3, 0)), start(&stage, move |stage| stage.refund(&receipt)), start(&stage, Stage::take_back)]);
+        end([
+            start(&stage, checks(3, 0)),
+            start(&stage, move |stage| stage.refund(&receipt)),
+            start(&stage, Stage::take_back),
+        ]);
         stage.exhaust(0);
         stage.stop();
     });
@@ -231,7 +294,12 @@ fn schedules_a_period_ends_under_those_who_draw() {
         let stage = Stage::new();
         let receipt = stage.receipt();
         let refund = start(&stage, move |stage| stage.refund(&receipt));
-        end([start(&stage, checks(2, 0)), start(&stage, checks(2, 1)), start(&stage, Stage::sweep), refund]);
+        end([
+            start(&stage, checks(2, 0)),
+            start(&stage, checks(2, 1)),
+            start(&stage, Stage::sweep),
+            refund,
+        ]);
         stage.exhaust(1);
         stage.stop();
     });
@@ -239,23 +307,29 @@ fn schedules_a_period_ends_under_those_who_draw() {
 
 #[test]
 fn schedules_statistics_are_written_to_the_last_count() {
-    many_orders("2 threads are counted while statistics are written, fail to be, and are swept", || {
-        let stage = Stage::new();
-        stage.lease_first();
-        let writer = start(&stage, |stage| {
-            stage.write();
-            let day = 2 * DAY_NS;
-            stage.world.engine.usage.sweep(Now { unix_ns: stage.world.now.unix_ns + day, steady_ns: stage.world.now.steady_ns + day });
-            let failed = stage.world.engine.take_unwritten_usage();
-            for failed in failed.parts(1) {
-                failed.changes().for_each(drop);
-                stage.world.engine.usage_not_written(failed);
-            }
-            stage.write();
-        });
-        end([start(&stage, checks(2, 0)), start(&stage, checks(2, 0)), writer]);
-        stage.check_written();
-    });
+    many_orders(
+        "2 threads are counted while statistics are written, fail to be, and are swept",
+        || {
+            let stage = Stage::new();
+            stage.lease_first();
+            let writer = start(&stage, |stage| {
+                stage.write();
+                let day = 2 * DAY_NS;
+                stage.world.engine.usage.sweep(Now {
+                    unix_ns: stage.world.now.unix_ns + day,
+                    steady_ns: stage.world.now.steady_ns + day,
+                });
+                let failed = stage.world.engine.take_unwritten_usage();
+                for failed in failed.parts(1) {
+                    failed.changes().for_each(drop);
+                    stage.world.engine.usage_not_written(failed);
+                }
+                stage.write();
+            });
+            end([start(&stage, checks(2, 0)), start(&stage, checks(2, 0)), writer]);
+            stage.check_written();
+        },
+    );
 }
 
 #[test]
@@ -267,7 +341,14 @@ fn schedules_an_operation_is_charged_once() {
         let callers = [1, 2, 3].map(|_| {
             let world = Arc::clone(&world);
             thread::spawn(move || {
-                let input = CheckInput { api_key: b"k1", target: "a", method: b"", path: b"", cost: Some(2), operation_id: b"one" };
+                let input = CheckInput {
+                    api_key: b"k1",
+                    target: "a",
+                    method: b"",
+                    path: b"",
+                    cost: Some(2),
+                    operation_id: b"one",
+                };
                 world.engine.check(&world.catalog, &input, world.now).unwrap().receipt.unwrap()
             })
         });
@@ -282,7 +363,10 @@ fn schedules_an_operation_is_charged_once() {
 /// Looks under one lock whether there is a unit, and takes it under the next.
 fn apart(stage: &Stage) {
     let entry = stage.world.engine.books.by_counter(1).unwrap();
-    let covers = entry.lock().quotas[0].leases.all_mut().all(|held| held.covers(1, &LeaseSettings::default()));
+    let covers = entry.lock().quotas[0]
+        .leases
+        .all_mut()
+        .all(|held| held.covers(1, &LeaseSettings::default()));
     if covers {
         entry.lock().quotas[0].leases.all_mut().for_each(|held| held.spent += 1);
         stage.admitted[0].fetch_add(1, Ordering::SeqCst);
@@ -335,7 +419,11 @@ fn schedules_mistakes_with_leases_are_found_out() {
     assert!(said.contains("more was spent than leased"), "{said}");
     let said = found_out("units are given back that can still be spent", || {
         let stage = Stage::new();
-        end([start(&stage, checks(3, 0)), start(&stage, checks(2, 0)), start(&stage, without_letting_go)]);
+        end([
+            start(&stage, checks(3, 0)),
+            start(&stage, checks(2, 0)),
+            start(&stage, without_letting_go),
+        ]);
         stage.stop();
     });
     assert!(said.contains("more was spent than leased"), "{said}");

@@ -20,14 +20,19 @@ fn a_number_that_the_ledger_gave_before_keeps_no_entry() {
     let need = &site.needs(Some(5))[0];
     let lease = Granted { counter: 77, ..site.ledger.lease(1, need) };
     site.world.engine.apply_lease(need, &lease, site.now());
-    let found = |site: &Site| [1, 77].map(|number| site.world.engine.books.by_counter(number).is_some());
+    let found =
+        |site: &Site| [1, 77].map(|number| site.world.engine.books.by_counter(number).is_some());
     assert_eq!(found(site), [false, true]);
     site.world.engine.apply_lease(need, &lease, site.now());
     assert_eq!(found(site), [false, true], "the same answer again");
     site.world.wait(2 * KEEP_NS);
     for _ in 0..2 {
         site.world.engine.sweep(site.now());
-        site.world.engine.take_ended().into_iter().for_each(|back| site.world.engine.gave_back(back));
+        site.world
+            .engine
+            .take_ended()
+            .into_iter()
+            .for_each(|back| site.world.engine.gave_back(back));
     }
     assert_eq!((found(site), site.world.engine.live_entries()), ([false, false], 0));
 }
@@ -37,7 +42,12 @@ const OLD: Now = Now { unix_ns: END_NS + KEEP_NS, steady_ns: 0 };
 
 fn identity(number: usize) -> Arc<QuotaIdentity> {
     let name = format!("q{number}").into();
-    Arc::new(QuotaIdentity { name, unit: PeriodUnit::Day, time_zone: "UTC".into(), week_start: Weekday::Monday })
+    Arc::new(QuotaIdentity {
+        name,
+        unit: PeriodUnit::Day,
+        time_zone: "UTC".into(),
+        week_start: Weekday::Monday,
+    })
 }
 
 /// An entry with as many counts as it may have, of which some have counted a unit.
@@ -65,7 +75,10 @@ fn an_entry_that_is_full_of_counts_lets_go_of_one_that_is_over() {
     // The one that was just made may be of the same request.
     assert_eq!(state.slot(&identity(2001), OLD, 0), Some(7));
     assert_eq!(state.slot(&identity(2002), OLD, 0), None);
-    assert_eq!((state.slot(&identity(2000), OLD, 0), state.slot(&identity(2001), OLD, 0)), (Some(3), Some(7)));
+    assert_eq!(
+        (state.slot(&identity(2000), OLD, 0), state.slot(&identity(2001), OLD, 0)),
+        (Some(3), Some(7))
+    );
 }
 
 #[test]

@@ -31,7 +31,8 @@ fn a_quota_of_1000_takes_exactly_1000_successes_while_a_third_fails() {
     thread::scope(|scope| {
         let callers: Vec<_> = (0..THREADS)
             .map(|seed| {
-                let (world, admitted, refunded, successes, start) = (&world, &admitted, &refunded, &successes, &start);
+                let (world, admitted, refunded, successes, start) =
+                    (&world, &admitted, &refunded, &successes, &start);
                 scope.spawn(move || {
                     let mut random = seed;
                     start.wait();
@@ -46,11 +47,20 @@ fn a_quota_of_1000_takes_exactly_1000_successes_while_a_third_fails() {
                         };
                         admitted.fetch_add(1, Ordering::SeqCst);
                         if next(&mut random).is_multiple_of(3) {
-                            assert_eq!(world.report(&receipt, Outcome::http(503), None), Settlement::Refunded);
-                            assert_eq!(world.report(&receipt, Outcome::http(503), None), Settlement::Duplicate);
+                            assert_eq!(
+                                world.report(&receipt, Outcome::http(503), None),
+                                Settlement::Refunded
+                            );
+                            assert_eq!(
+                                world.report(&receipt, Outcome::http(503), None),
+                                Settlement::Duplicate
+                            );
                             refunded.fetch_add(1, Ordering::SeqCst);
                         } else {
-                            assert_eq!(world.report(&receipt, Outcome::http(200), None), Settlement::Counted);
+                            assert_eq!(
+                                world.report(&receipt, Outcome::http(200), None),
+                                Settlement::Counted
+                            );
                             successes.fetch_add(1, Ordering::SeqCst);
                         }
                     }
@@ -83,7 +93,14 @@ fn concurrent_duplicates_get_the_one_answer() {
         let callers: Vec<_> = (0..THREADS)
             .map(|_| {
                 scope.spawn(|| {
-                    let input = CheckInput { api_key: b"k1", target: "a", method: b"", path: b"", cost: Some(3), operation_id: b"one" };
+                    let input = CheckInput {
+                        api_key: b"k1",
+                        target: "a",
+                        method: b"",
+                        path: b"",
+                        cost: Some(3),
+                        operation_id: b"one",
+                    };
                     start.wait();
                     world.engine.check(&world.catalog, &input, world.now).unwrap().receipt
                 })
@@ -98,8 +115,11 @@ fn concurrent_duplicates_get_the_one_answer() {
 
 #[test]
 fn limits_that_many_share_hold_while_entries_are_made_and_swept() {
-    let subscribers: String = (0..32).map(|number| format!("sub s{number} gold\nkey k{number} s{number}\n")).collect();
-    let world = world(&format!("target a rate=1/500\nplan gold\n ent all a\n quota q 20 day\naccount 1/400\n{subscribers}"));
+    let subscribers: String =
+        (0..32).map(|number| format!("sub s{number} gold\nkey k{number} s{number}\n")).collect();
+    let world = world(&format!(
+        "target a rate=1/500\nplan gold\n ent all a\n quota q 20 day\naccount 1/400\n{subscribers}"
+    ));
     let admitted = AtomicU64::new(0);
     thread::scope(|scope| {
         for seed in 0..THREADS {
@@ -108,7 +128,10 @@ fn limits_that_many_share_hold_while_entries_are_made_and_swept() {
                 let mut random = seed;
                 for _ in 0..200 {
                     let key = format!("k{}", next(&mut random) % 32);
-                    admitted.fetch_add(u64::from(world.check(&key, "a", None).verdict.is_allowed()), Ordering::SeqCst);
+                    admitted.fetch_add(
+                        u64::from(world.check(&key, "a", None).verdict.is_allowed()),
+                        Ordering::SeqCst,
+                    );
                     if next(&mut random).is_multiple_of(16) {
                         world.engine.sweep(world.now);
                     }

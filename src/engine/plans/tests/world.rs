@@ -1,4 +1,5 @@
-//! A world in words: declarations, clocks, requests and reports, one a line, so that cases can be data.
+//! A world in words: declarations, clocks, requests and reports, one a line, so that cases can be
+//! data.
 //!
 //! ```text
 //! plan gold                                     declares (or replaces) a plan; then its entitlements
@@ -30,7 +31,10 @@ use crate::decide::plan::*;
 use crate::decide::quota::Grant;
 use crate::decide::time::{Now, SECOND_NS};
 use crate::decide::verdict::{Decision, Verdict};
-use crate::engine::plans::{CheckInput, InvalidRequest, QuotaUsage, Report, ReportSubject, Scope, Settings, Settlement, Subject};
+use crate::engine::plans::{
+    CheckInput, InvalidRequest, QuotaUsage, Report, ReportSubject, Scope, Settings, Settlement,
+    Subject,
+};
 
 /// 2026-11-22 10:00:00 UTC, a Sunday.
 pub(crate) const START_S: u64 = 1_795_341_600;
@@ -78,7 +82,8 @@ impl Catalog {
 
     pub(crate) fn put_subscriber(&mut self, id: &str, plans: &[&str]) {
         let plans = plans.iter().map(|&plan| Id::from(plan)).collect();
-        self.subscribers.insert(id.to_owned(), Subscriber { id: Id::from(id), about: About::default(), plans });
+        self.subscribers
+            .insert(id.to_owned(), Subscriber { id: Id::from(id), about: About::default(), plans });
     }
 
     pub(crate) fn put_key(&mut self, id: &str, subscriber: &str) {
@@ -196,7 +201,8 @@ impl World {
     }
 
     fn line(&mut self, line: &str) -> Result<(), String> {
-        let (words, expected) = line.split_once("->").map_or((line, ""), |(words, expected)| (words, expected));
+        let (words, expected) =
+            line.split_once("->").map_or((line, ""), |(words, expected)| (words, expected));
         let words: Vec<&str> = words.split_whitespace().collect();
         let expected: Vec<&str> = expected.split_whitespace().collect();
         let (verb, rest) = words.split_first().ok_or("empty")?;
@@ -218,7 +224,10 @@ impl World {
                 self.part(verb, rest)?;
                 self.recompile();
             }
-            "sub" => self.catalog.put_subscriber(rest[0], &rest.get(1).map_or(vec![], |plans| plans.split(',').collect())),
+            "sub" => self.catalog.put_subscriber(
+                rest[0],
+                &rest.get(1).map_or(vec![], |plans| plans.split(',').collect()),
+            ),
             "key" => {
                 self.catalog.put_key(rest[0], rest[1]);
                 let key = self.catalog.keys.get_mut(rest[0]).ok_or("no key")?;
@@ -226,7 +235,10 @@ impl World {
                 key.not_before_ns = option(rest, "from").map(time);
                 key.expire_ns = option(rest, "until").map(time);
             }
-            "account" => self.catalog.account = rest.first().filter(|&&word| word != "off").map(|word| bucket(rate(word))),
+            "account" => {
+                self.catalog.account =
+                    rest.first().filter(|&&word| word != "off").map(|word| bucket(rate(word)))
+            }
             "drop" => match rest[0] {
                 "plan" => {
                     self.plans.remove(rest[1]);
@@ -258,10 +270,15 @@ impl World {
             Open::Plan(id) => {
                 let plan = self.plans.get_mut(id).ok_or("no plan")?;
                 if verb == "ent" {
-                    let targets: Vec<&str> = words[1].split(',').filter(|&word| word != "-").collect();
+                    let targets: Vec<&str> =
+                        words[1].split(',').filter(|&word| word != "-").collect();
                     let mut declared = entitlement(words[0], &targets);
                     declared.rate_limit = option(words, "rate").map(rate);
-                    declared.counter_scope = if words.contains(&"key") { CounterScope::Key } else { CounterScope::Subscriber };
+                    declared.counter_scope = if words.contains(&"key") {
+                        CounterScope::Key
+                    } else {
+                        CounterScope::Subscriber
+                    };
                     plan.entitlements.push(declared);
                     return Ok(());
                 }
@@ -274,7 +291,10 @@ impl World {
             Open::Target(id) => {
                 let target = self.targets.get_mut(id).ok_or("no target")?;
                 match verb {
-                    "open" => target.open_methods.push(OpenMethod { method: words[0].to_owned(), path: words[1].to_owned() }),
+                    "open" => target.open_methods.push(OpenMethod {
+                        method: words[0].to_owned(),
+                        path: words[1].to_owned(),
+                    }),
                     _ => target.method_rate_limits.push(method(words)),
                 }
             }
@@ -294,7 +314,12 @@ impl World {
         self.ask(&[if key == "-" { "" } else { key }, target], cost, "").unwrap()
     }
 
-    fn ask(&self, words: &[&str], cost: Option<u64>, operation: &str) -> Result<Decision<'_>, InvalidRequest> {
+    fn ask(
+        &self,
+        words: &[&str],
+        cost: Option<u64>,
+        operation: &str,
+    ) -> Result<Decision<'_>, InvalidRequest> {
         let word = |place: usize| words.get(place).copied().unwrap_or_default();
         let input = CheckInput {
             api_key: word(0).as_bytes(),
@@ -320,7 +345,13 @@ impl World {
                 verify(&decision, expected)?;
                 decision.receipt.clone()
             }
-            Err(error) => return same("error", format!("{error:?}").as_str(), expected.first().copied().unwrap_or_default()),
+            Err(error) => {
+                return same(
+                    "error",
+                    format!("{error:?}").as_str(),
+                    expected.first().copied().unwrap_or_default(),
+                );
+            }
         };
         if let (Some(name), Some(receipt)) = (option(words, "as"), receipt) {
             self.receipts.insert(name.to_owned(), receipt);
@@ -337,10 +368,12 @@ impl World {
     }
 
     fn report_line(&mut self, words: &[&str], expected: &[&str]) -> Result<(), String> {
-        let outcome = Outcome { ending: ending(words[1]), made_by_gateway: words.contains(&"gateway") };
+        let outcome =
+            Outcome { ending: ending(words[1]), made_by_gateway: words.contains(&"gateway") };
         let cost = option(words, "cost").map(|cost| cost.parse().unwrap());
         let settlement = if let Some((key, target)) = words[0].split_once('@') {
-            let subject = ReportSubject::Caller { api_key: key.as_bytes(), target, operation_id: b"" };
+            let subject =
+                ReportSubject::Caller { api_key: key.as_bytes(), target, operation_id: b"" };
             self.settle(&Report { subject, outcome, cost })
         } else {
             let name = words[0].trim_end_matches('!');
@@ -351,7 +384,11 @@ impl World {
             }
             self.report(&receipt, outcome, cost)
         };
-        same("settlement", format!("{settlement:?}").to_uppercase().as_str(), expected.first().copied().unwrap_or_default())
+        same(
+            "settlement",
+            format!("{settlement:?}").to_uppercase().as_str(),
+            expected.first().copied().unwrap_or_default(),
+        )
     }
 
     fn grant_line(&mut self, words: &[&str]) -> Result<(), String> {
@@ -360,12 +397,19 @@ impl World {
             word if word.starts_with('+') => Grant::Add(word[1..].parse().unwrap()),
             word => Grant::SetRemaining(word[1..].parse().unwrap()),
         };
-        let (subscriber, key) =
-            words[0].split_once(':').map_or((Id::from(words[0]), None), |(one, key)| (Id::from(one), Some(Id::from(key))));
-        let subject = key.as_ref().map_or(Subject::Subscriber(&subscriber), |key| Subject::Key { subscriber: &subscriber, key });
+        let (subscriber, key) = words[0]
+            .split_once(':')
+            .map_or((Id::from(words[0]), None), |(one, key)| (Id::from(one), Some(Id::from(key))));
+        let subject = key.as_ref().map_or(Subject::Subscriber(&subscriber), |key| Subject::Key {
+            subscriber: &subscriber,
+            key,
+        });
         let names: Vec<&str> = words[1].split('/').collect();
         let names = (names[0], names[1], names[2]);
-        self.engine.grant(&self.catalog, subject, names, change, self.now).map(drop).map_err(|error| error.to_string())
+        self.engine
+            .grant(&self.catalog, subject, names, change, self.now)
+            .map(drop)
+            .map_err(|error| error.to_string())
     }
 
     /// What was used of the running period.
@@ -374,10 +418,19 @@ impl World {
     }
 
     pub(crate) fn usage(&self, who: &str, quota: &str) -> Option<QuotaUsage> {
-        let (subscriber, key) = who.split_once(':').map_or((who, None), |(one, key)| (one, Some(key)));
-        let rows = self.engine.quota_usage(&self.catalog, Scope::Subscriber(subscriber), self.now.unix_ns, self.now.unix_ns + 1);
-        let named = |usage: &QuotaUsage| format!("{}/{}/{}", usage.plan, usage.entitlement, usage.quota.name) == quota;
-        rows.into_iter().find(|usage| named(usage) && usage.key.as_deref() == key && usage.limit.is_some())
+        let (subscriber, key) =
+            who.split_once(':').map_or((who, None), |(one, key)| (one, Some(key)));
+        let rows = self.engine.quota_usage(
+            &self.catalog,
+            Scope::Subscriber(subscriber),
+            self.now.unix_ns,
+            self.now.unix_ns + 1,
+        );
+        let named = |usage: &QuotaUsage| {
+            format!("{}/{}/{}", usage.plan, usage.entitlement, usage.quota.name) == quota
+        };
+        rows.into_iter()
+            .find(|usage| named(usage) && usage.key.as_deref() == key && usage.limit.is_some())
     }
 }
 
@@ -386,7 +439,11 @@ fn verify(decision: &Decision<'_>, expected: &[&str]) -> Result<(), String> {
     let reason = decision.verdict.reason().map_or("ALLOW", |reason| reason.name());
     same("verdict", reason, verdict)?;
     let listed = |violated: bool| {
-        let names = decision.limits.iter().filter(|limit| !violated || limit.violated).map(|limit| limit.name.to_string());
+        let names = decision
+            .limits
+            .iter()
+            .filter(|limit| !violated || limit.violated)
+            .map(|limit| limit.name.to_string());
         names.collect::<Vec<_>>().join(",")
     };
     for detail in details {
@@ -398,18 +455,29 @@ fn verify(decision: &Decision<'_>, expected: &[&str]) -> Result<(), String> {
             "under" => same("over_quota", decision.verdict, Verdict::Allow { over_quota: false })?,
             "never" => same("retry_after", after(decision), None)?,
             "after" => same("retry_after", after(decision), Some(duration(value)))?,
-            "plan" => same("plan", format!("{}/{}", decision.plan, decision.entitlement).as_str(), value)?,
+            "plan" => {
+                same("plan", format!("{}/{}", decision.plan, decision.entitlement).as_str(), value)?
+            }
             "sub" => same("subscriber", &*decision.subscriber, value)?,
-            "http" => same("http", decision.verdict.reason().map_or(200, |reason| reason.http_status()), value.parse().unwrap())?,
+            "http" => same(
+                "http",
+                decision.verdict.reason().map_or(200, |reason| reason.http_status()),
+                value.parse().unwrap(),
+            )?,
             "receipt" => same("receipt", decision.receipt.is_some(), true)?,
             "noreceipt" => same("receipt", decision.receipt.is_some(), false)?,
             "note" => same("note", decision.note.is_some(), true)?,
             "limits" => same("limits", listed(false).as_str(), value)?,
             "violated" => same("violated", listed(true).as_str(), value)?,
             _ => {
-                let limit = name.strip_prefix("left:").ok_or_else(|| format!("cannot expect {detail}"))?;
+                let limit =
+                    name.strip_prefix("left:").ok_or_else(|| format!("cannot expect {detail}"))?;
                 let limit = limit.replace('_', " ");
-                let status = decision.limits.iter().find(|status| status.name == *limit).ok_or_else(|| format!("no limit {limit}"))?;
+                let status = decision
+                    .limits
+                    .iter()
+                    .find(|status| status.name == *limit)
+                    .ok_or_else(|| format!("no limit {limit}"))?;
                 same("remaining", status.remaining, value.parse().unwrap())?;
             }
         }
@@ -433,9 +501,13 @@ fn option<'a>(words: &[&'a str], name: &str) -> Option<&'a str> {
 }
 
 fn rate(word: &str) -> Rate {
-    let (rate, burst) = word.split_once('/').map_or((word, None), |(rate, burst)| (rate, Some(burst)));
+    let (rate, burst) =
+        word.split_once('/').map_or((word, None), |(rate, burst)| (rate, Some(burst)));
     let micro = rate.parse::<f64>().unwrap() * 1e6;
-    Rate { rate: MicroRate(format!("{micro:.0}").parse().unwrap()), burst: burst.map(|burst| burst.parse().unwrap()) }
+    Rate {
+        rate: MicroRate(format!("{micro:.0}").parse().unwrap()),
+        burst: burst.map(|burst| burst.parse().unwrap()),
+    }
 }
 
 fn bucket(rate: Rate) -> RateLimit {
@@ -491,7 +563,10 @@ pub(crate) fn ending(word: &str) -> Ending {
     match word {
         "no_response" => Ending::NoResponse,
         "gone" => Ending::CallerGone,
-        _ => word.strip_prefix("grpc:").map_or_else(|| Ending::Http(word.parse().unwrap()), |status| Ending::Grpc(status.parse().unwrap())),
+        _ => word.strip_prefix("grpc:").map_or_else(
+            || Ending::Http(word.parse().unwrap()),
+            |status| Ending::Grpc(status.parse().unwrap()),
+        ),
     }
 }
 

@@ -14,7 +14,8 @@ struct Bench {
     nothing: Id,
 }
 
-/// What a ledger makes of what it is told: each report takes the place of the one before. By number, the day and the admissions.
+/// What a ledger makes of what it is told: each report takes the place of the one before. By
+/// number, the day and the admissions.
 #[derive(Default)]
 struct Kept(HashMap<u64, (u64, u64)>);
 
@@ -22,10 +23,17 @@ impl Kept {
     fn put(&mut self, taken: TakenUsage<'_>) {
         for change in taken.changes() {
             match change {
-                UsageChange::Told(row) => drop(self.0.insert(row.number, (row.usage.day, row.usage.counts.admitted))),
+                UsageChange::Told(row) => {
+                    drop(self.0.insert(row.number, (row.usage.day, row.usage.counts.admitted)))
+                }
                 UsageChange::Known { number, day, counts } => {
                     let kept = self.0.insert(number, (day, counts.admitted));
-                    assert!(kept.is_some_and(|(known, before)| known == day && before <= counts.admitted), "{number} {kept:?} {counts:?}");
+                    assert!(
+                        kept.is_some_and(
+                            |(known, before)| known == day && before <= counts.admitted
+                        ),
+                        "{number} {kept:?} {counts:?}"
+                    );
                 }
             }
         }
@@ -43,7 +51,8 @@ impl Bench {
 
     fn admit(&self, last: &mut Option<Arc<Row>>, key: &Id, now: Now) {
         let nothing = &self.nothing;
-        let who = Who { subscriber: nothing, key, plan: nothing, entitlement: nothing, target: nothing };
+        let who =
+            Who { subscriber: nothing, key, plan: nothing, entitlement: nothing, target: nothing };
         self.usage.count_again(last, &self.fingerprints, who, Event::Admitted, now);
     }
 
@@ -71,7 +80,11 @@ impl Bench {
     }
 
     fn days(&self) -> Vec<(u64, u64)> {
-        self.usage.list(Scope::All, 0, u64::MAX).into_iter().map(|row| (row.day, row.counts.admitted)).collect()
+        self.usage
+            .list(Scope::All, 0, u64::MAX)
+            .into_iter()
+            .map(|row| (row.day, row.counts.admitted))
+            .collect()
     }
 }
 
@@ -153,7 +166,8 @@ fn whose_a_row_is_is_said_again_when_it_has_left_memory() {
     let mut last = None;
     bench.admit(&mut last, &"k".into(), day(TODAY));
     bench.write(&mut Kept::default());
-    // From then on each time: nothing sweeps what is not there, and a later day may be dropped again.
+    // From then on each time: nothing sweeps what is not there, and a later day may be dropped
+    // again.
     for (count, later, told) in [(2, 1, false), (3, 2, true), (4, 2, true), (5, 9, true)] {
         bench.usage.sweep(day(TODAY + later));
         // The clock steps back, and the caller remembers the row.
@@ -169,18 +183,25 @@ fn rows_are_taken_in_the_order_of_their_numbers_and_written_in_parts() {
     let bench = Bench::new(Usage::written_behind(99));
     for round in [true, false] {
         // The other way round the second time.
-        (0..50).for_each(|number| bench.one(&format!("k{}", if round { number } else { 49 - number }), day(TODAY)));
+        (0..50).for_each(|number| {
+            bench.one(&format!("k{}", if round { number } else { 49 - number }), day(TODAY))
+        });
         let taken = bench.take();
         let number = |change| match change {
             UsageChange::Told(row) => row.number,
             UsageChange::Known { number, .. } => number,
         };
-        // The first of a part is not a neighbour of anything in it, and the first time it is told whose they are.
+        // The first of a part is not a neighbour of anything in it, and the first time it is told
+        // whose they are.
         let twenty = if round { 8 + 20 * 9 } else { 8 + 20 };
-        let parts = |most| taken.parts(most).map(|taken| taken.changes().count()).collect::<Vec<_>>();
+        let parts =
+            |most| taken.parts(most).map(|taken| taken.changes().count()).collect::<Vec<_>>();
         assert_eq!((parts(twenty), parts(twenty - 1)), (vec![20, 20, 10], vec![19, 19, 12]));
         assert_eq!((parts(0), parts(usize::MAX)), (vec![1; 50], vec![50]));
-        let numbers: Vec<u64> = taken.parts(twenty).flat_map(|taken| taken.changes().map(number).collect::<Vec<_>>()).collect();
+        let numbers: Vec<u64> = taken
+            .parts(twenty)
+            .flat_map(|taken| taken.changes().map(number).collect::<Vec<_>>())
+            .collect();
         assert_eq!(numbers, (1..=50).collect::<Vec<_>>());
         assert_eq!(bench.usage.unwritten(), 50);
         bench.written(&taken);
@@ -191,10 +212,13 @@ fn rows_are_taken_in_the_order_of_their_numbers_and_written_in_parts() {
 #[test]
 fn what_does_not_lie_together_is_written_in_smaller_parts() {
     let bench = Bench::new(Usage::written_behind(999));
-    let ask = |step: usize| (0..640).step_by(step).for_each(|number| bench.one(&format!("k{number}"), day(TODAY)));
+    let ask = |step: usize| {
+        (0..640).step_by(step).for_each(|number| bench.one(&format!("k{number}"), day(TODAY)))
+    };
     ask(1);
     bench.write(&mut Kept::default());
-    // Ten pages of 64, beside one of each: numbers begin at 1, so the first page has one less, and an eleventh has it.
+    // Ten pages of 64, beside one of each: numbers begin at 1, so the first page has one less, and
+    // an eleventh has it.
     for (step, work) in [(1, 640 + 11 * 8), (64, 10 + 10 * 8)] {
         ask(step);
         let taken = bench.take();
@@ -254,7 +278,8 @@ fn a_row_that_is_counted_in_again_after_it_left_is_another() {
     let bench = Bench::new(Usage::written_behind(9));
     let (mut kept, mut last) = (Kept::default(), None);
     for counted in 1..=5 {
-        // The wall clock leaps ahead, and steps back. One caller remembers the row that it counted in last, another one does not.
+        // The wall clock leaps ahead, and steps back. One caller remembers the row that it counted
+        // in last, another one does not.
         bench.admit(&mut last, &"k".into(), day(TODAY));
         bench.one("k", day(TODAY));
         bench.write(&mut kept);
@@ -313,7 +338,10 @@ fn nothing_is_lost_or_counted_twice_while_rows_are_written_and_dropped() {
     });
     for after in [4 * EACH, 4 * EACH + 1] {
         bench.write(&mut kept);
-        assert_eq!((kept.sum(TODAY), bench.usage.dropped(), bench.usage.unwritten()), (after, 0, 0));
+        assert_eq!(
+            (kept.sum(TODAY), bench.usage.dropped(), bench.usage.unwritten()),
+            (after, 0, 0)
+        );
         bench.usage.sweep(day(TODAY + 9));
         assert_eq!(bench.usage.rows(), 0);
         bench.one("k0", day(TODAY));

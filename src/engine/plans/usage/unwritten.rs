@@ -1,4 +1,5 @@
-//! Which rows changed since they were written: a list of them, in which a row stands once however often it changes.
+//! Which rows changed since they were written: a list of them, in which a row stands once however
+//! often it changes.
 
 use std::sync::Arc;
 
@@ -44,7 +45,8 @@ pub(super) struct State {
     lane: u8,
 }
 
-/// A row of statistics as one engine has counted it. What it counts of the same after it let go of the row is another row.
+/// A row of statistics as one engine has counted it. What it counts of the same after it let go of
+/// the row is another row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NumberedUsage {
     pub number: u64,
@@ -72,9 +74,9 @@ pub struct UnwrittenUsage(Vec<Listed>);
 pub struct TakenUsage<'a>(&'a [Listed]);
 
 impl UnwrittenUsage {
-    /// At most so much at once, in the order of days and numbers, about: rows are made in it. A row whose counts alone are written is 1, and
-    /// 64 neighbours of its number lie with it; to tell whose a row is, and to go on to others than its neighbours, is
-    /// 8 more each.
+    /// At most so much at once, in the order of days and numbers, about: rows are made in it. A row
+    /// whose counts alone are written is 1, and 64 neighbours of its number lie with it; to tell
+    /// whose a row is, and to go on to others than its neighbours, is 8 more each.
     pub fn parts(&self, most: usize) -> impl Iterator<Item = TakenUsage<'_>> {
         let mut rest = self.0.as_slice();
         std::iter::from_fn(move || {
@@ -102,8 +104,8 @@ fn touch(some: &&[Listed]) {
 }
 
 impl TakenUsage<'_> {
-    /// As they are counted now. Who counts in one from now on puts it on the list again, and nobody before: read them before you say what came
-    /// of them.
+    /// As they are counted now. Who counts in one from now on puts it on the list again, and nobody
+    /// before: read them before you say what came of them.
     pub fn changes(&self) -> impl Iterator<Item = UsageChange> {
         self.0.chunks(AHEAD).inspect(touch).flatten().map(|(number, row)| {
             row.state.take();
@@ -142,17 +144,20 @@ impl State {
         self.bits.load(Ordering::SeqCst) & (WAITS | TAKEN) == 0
     }
 
-    /// The row leaves memory. Who still counts in it, after a leap of the clock, cannot know whether the ledger has dropped the day, too.
+    /// The row leaves memory. Who still counts in it, after a leap of the clock, cannot know
+    /// whether the ledger has dropped the day, too.
     pub(super) fn forget(&self) {
         self.bits.fetch_or(GONE, Ordering::SeqCst);
     }
 }
 
 impl Unwritten {
-    /// The row has changed. Takes a lock for the first change after the row was taken, and then none.
+    /// The row has changed. Takes a lock for the first change after the row was taken, and then
+    /// none.
     ///
-    /// Of a change and a taker that race one sees the other, because all four steps are in one order: the change is made before it looks for
-    /// the row in the list; the taker takes it off the list before it reads it.
+    /// Of a change and a taker that race one sees the other, because all four steps are in one
+    /// order: the change is made before it looks for the row in the list; the taker takes it off
+    /// the list before it reads it.
     pub(super) fn note(&self, row: &Arc<Row>) {
         if row.state.bits.load(Ordering::SeqCst) & WAITS == 0 {
             self.list(row);

@@ -43,10 +43,18 @@ fn a_used_up_day_stays_so_across_a_restart_until_it_ends() {
     for (s, over) in [(20.0, true), (86_399.999_999, true), (86_400.0, false)] {
         let after = kept(10);
         assert!(after.restore(&changed[0], at(20.0)));
-        assert_eq!(one(&after, ask(&after, "a", day, 1), at(s)).over, over, "restored early, asked at {s}");
+        assert_eq!(
+            one(&after, ask(&after, "a", day, 1), at(s)).over,
+            over,
+            "restored early, asked at {s}"
+        );
         let after = kept(10);
         assert!(after.restore(&changed[0], at(s)));
-        assert_eq!(one(&after, ask(&after, "a", day, 1), at(s)).over, over, "restored and asked at {s}");
+        assert_eq!(
+            one(&after, ask(&after, "a", day, 1), at(s)).over,
+            over,
+            "restored and asked at {s}"
+        );
         assert_eq!(one(&after, ask(&after, "b", day, 1), at(s)).before, 0);
     }
 }
@@ -58,7 +66,11 @@ fn a_window_that_is_over_is_not_taken_over() {
     for (end_s, counters) in [(now_s - 1, 0), (now_s, 0), (now_s + 1, 1), (u64::MAX, 0)] {
         let engine = kept(10);
         assert!(engine.restore(&state(end_s), at(0.0)));
-        assert_eq!((engine.live_counters(), engine.kept_windows()), (counters, counters), "ends at {end_s}");
+        assert_eq!(
+            (engine.live_counters(), engine.kept_windows()),
+            (counters, counters),
+            "ends at {end_s}"
+        );
     }
 }
 
@@ -164,7 +176,11 @@ fn what_was_forgotten_before_it_was_written_is_not_written() {
     }
     assert_eq!(engine.take_changed(), []);
     hit(86_400.0 + 6.0);
-    assert_eq!(names(&engine.take_changed()), [1], "listed once, although it was on the list before");
+    assert_eq!(
+        names(&engine.take_changed()),
+        [1],
+        "listed once, although it was on the list before"
+    );
 }
 
 #[test]
@@ -174,7 +190,11 @@ fn an_edit_of_the_limit_keeps_the_count_across_a_restart() {
     let engine = restarted(&engine, at(1.0));
     assert_eq!(one(&engine, ask(&engine, "a", window(4, DAY_S), 1), at(1.0)).remaining, 0);
     assert!(one(&engine, ask(&engine, "a", window(4, DAY_S), 1), at(1.0)).over);
-    assert_eq!(one(&engine, ask(&engine, "a", window(9, 2 * DAY_S), 1), at(1.0)).before, 0, "another window is another count");
+    assert_eq!(
+        one(&engine, ask(&engine, "a", window(9, 2 * DAY_S), 1), at(1.0)).before,
+        0,
+        "another window is another count"
+    );
 }
 
 #[test]

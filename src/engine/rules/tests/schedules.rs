@@ -10,11 +10,20 @@ use crate::engine::sync::schedules::{every_order, found_out, many_orders};
 
 fn few(max_counters: usize) -> Arc<RuleEngine> {
     // Drawn numbers would make each run another.
-    Arc::new(RuleEngine::with(Fingerprinter::keyed(&[1; 16], b"schedules"), max_counters, Kept::default()))
+    Arc::new(RuleEngine::with(
+        Fingerprinter::keyed(&[1; 16], b"schedules"),
+        max_counters,
+        Kept::default(),
+    ))
 }
 
 /// Each of `threads` asks for one hit so often.
-fn hammer(engine: &Arc<RuleEngine>, threads: usize, times: usize, admits: fn(&RuleEngine) -> bool) -> usize {
+fn hammer(
+    engine: &Arc<RuleEngine>,
+    threads: usize,
+    times: usize,
+    admits: fn(&RuleEngine) -> bool,
+) -> usize {
     let callers: Vec<_> = (0..threads)
         .map(|_| {
             let engine = Arc::clone(engine);
@@ -39,24 +48,33 @@ fn in_both(engine: &RuleEngine) -> bool {
 #[test]
 fn schedules_two_threads_make_one_counter() {
     every_order("a window of 1, asked twice", || {
-        let admits = |engine: &RuleEngine| !one(engine, ask(engine, "a", window(1, 60), 1), at(0.0)).over;
+        let admits =
+            |engine: &RuleEngine| !one(engine, ask(engine, "a", window(1, 60), 1), at(0.0)).over;
         assert_eq!(hammer(&few(10), 2, 1, admits), 1);
     });
     every_order("a bucket of 1, asked twice", || {
-        let admits = |engine: &RuleEngine| !one(engine, ask(engine, "a", bucket(1, 1), 1), at(0.0)).over;
+        let admits =
+            |engine: &RuleEngine| !one(engine, ask(engine, "a", bucket(1, 1), 1), at(0.0)).over;
         assert_eq!(hammer(&few(10), 2, 1, admits), 1);
     });
 }
 
 #[test]
 fn schedules_a_limit_of_3_admits_3() {
-    many_orders("a window of 3, asked 6 times by 3 threads", || assert_eq!(hammer(&few(10), 3, 2, in_window), 3));
-    many_orders("a bucket of 3, asked 6 times by 3 threads", || assert_eq!(hammer(&few(10), 3, 2, in_bucket), 3));
-    many_orders("all of a window of 3 and a bucket of 5, asked 6 times", || assert_eq!(hammer(&few(10), 3, 2, in_both), 3));
+    many_orders("a window of 3, asked 6 times by 3 threads", || {
+        assert_eq!(hammer(&few(10), 3, 2, in_window), 3)
+    });
+    many_orders("a bucket of 3, asked 6 times by 3 threads", || {
+        assert_eq!(hammer(&few(10), 3, 2, in_bucket), 3)
+    });
+    many_orders("all of a window of 3 and a bucket of 5, asked 6 times", || {
+        assert_eq!(hammer(&few(10), 3, 2, in_both), 3)
+    });
     many_orders("the same while dead counters are swept", || {
         let engine = few(10);
         let swept = Arc::clone(&engine);
-        let sweeper = thread::spawn(move || (0..swept.sweeps_per_round()).for_each(|_| swept.sweep(at(0.0))));
+        let sweeper =
+            thread::spawn(move || (0..swept.sweeps_per_round()).for_each(|_| swept.sweep(at(0.0))));
         assert_eq!(hammer(&engine, 2, 2, in_window), 3);
         sweeper.join().unwrap();
     });
@@ -70,7 +88,13 @@ fn schedules_at_the_bound_no_key_is_admitted_more() {
         let callers: Vec<_> = ["a", "b"]
             .map(|key| {
                 let engine = Arc::clone(&engine);
-                thread::spawn(move || (0..3).filter(|_| !one(&engine, ask(&engine, key, window(2, 60), 1), at(0.0)).over).count())
+                thread::spawn(move || {
+                    (0..3)
+                        .filter(|_| {
+                            !one(&engine, ask(&engine, key, window(2, 60), 1), at(0.0)).over
+                        })
+                        .count()
+                })
             })
             .into();
         for caller in callers {
@@ -87,7 +111,10 @@ fn crosswise(admits: fn(&RuleEngine, [&str; 2]) -> bool) -> (usize, [u64; 2]) {
         thread::spawn(move || (0..2).filter(|_| admits(&engine, order)).count())
     });
     let admitted = callers.into_iter().map(|caller| caller.join().unwrap()).sum();
-    (admitted, ["a", "b"].map(|key| one(&engine, ask(&engine, key, limit_of(key), 0), at(0.0)).before))
+    (
+        admitted,
+        ["a", "b"].map(|key| one(&engine, ask(&engine, key, limit_of(key), 0), at(0.0)).before),
+    )
 }
 
 fn limit_of(key: &str) -> Budget {

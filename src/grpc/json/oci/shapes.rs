@@ -1,5 +1,6 @@
-//! The shapes in which Oracle's tools hand on one and the same plan: what its command line prints (kebab-case, under `data`), what Terraform
-//! holds (snake_case, a block of one as a list), and the file of the cloud itself.
+//! The shapes in which Oracle's tools hand on one and the same plan: what its command line prints
+//! (kebab-case, under `data`), what Terraform holds (snake_case, a block of one as a list), and the
+//! file of the cloud itself.
 
 use serde_json::{Map, Value};
 
@@ -8,11 +9,13 @@ use crate::decide::plan::validate::Mistakes;
 type Object = Map<String, Value>;
 
 /// What stands beside `data` in what the command line prints.
-const BESIDE_DATA: &[&str] = &["data", "etag", "headers", "status", "opc-next-page", "opc-request-id", "opc-total-items"];
+const BESIDE_DATA: &[&str] =
+    &["data", "etag", "headers", "status", "opc-next-page", "opc-request-id", "opc-total-items"];
 /// What Terraform calls such a plan.
 const RESOURCE: &str = "oci_apigateway_usage_plan";
 
-/// Names of the cloud, and ours that it shares or that may stand beside them, in the spelling of its own file.
+/// Names of the cloud, and ours that it shares or that may stand beside them, in the spelling of
+/// its own file.
 const PLAN: &[&str] = &[
     "displayName",
     "compartmentId",
@@ -31,18 +34,30 @@ const PLAN: &[&str] = &[
     "usagePlanId",
 ];
 const ENTITLEMENT: &[&str] = &["rateLimit", "methodRateLimits", "counterScope"];
-const LIMIT: &[&str] = &["requestsPerSecond", "resetPolicy", "operationOnBreach", "onBreach", "timeZone", "weekStart", "countStatuses"];
+const LIMIT: &[&str] = &[
+    "requestsPerSecond",
+    "resetPolicy",
+    "operationOnBreach",
+    "onBreach",
+    "timeZone",
+    "weekStart",
+    "countStatuses",
+];
 const TARGET: &[&str] = &["deploymentId"];
 
 /// The plan inside of what a tool wrapped it in; what is not wrapped as it is.
 pub(in crate::grpc::json) fn unwrapped(mut value: Value) -> Value {
     let inner = match value.as_object_mut() {
-        Some(fields) if fields.contains_key("data") && fields.keys().all(|name| BESIDE_DATA.contains(&name.as_str())) => {
+        Some(fields)
+            if fields.contains_key("data")
+                && fields.keys().all(|name| BESIDE_DATA.contains(&name.as_str())) =>
+        {
             fields.remove("data").map(only_item)
         }
-        Some(fields) if fields.len() == 1 && fields.contains_key("resource") => {
-            fields.remove("resource").and_then(|resources| named(resources, RESOURCE)).and_then(only)
-        }
+        Some(fields) if fields.len() == 1 && fields.contains_key("resource") => fields
+            .remove("resource")
+            .and_then(|resources| named(resources, RESOURCE))
+            .and_then(only),
         Some(fields) if fields.get("type").is_some_and(|kind| kind == RESOURCE) => {
             let instance = fields.remove("instances").and_then(only);
             let attributes = instance.and_then(|instance| named(instance, "attributes"));
@@ -63,9 +78,10 @@ fn named(mut value: Value, name: &str) -> Option<Value> {
 fn only(value: Value) -> Option<Value> {
     match value {
         Value::Array(items) if items.len() == 1 => items.into_iter().next(),
-        Value::Object(fields) if fields.len() == 1 => {
-            fields.into_iter().next().map(|(_, value)| if value.is_array() { only(value) } else { Some(value) })?
-        }
+        Value::Object(fields) if fields.len() == 1 => fields
+            .into_iter()
+            .next()
+            .map(|(_, value)| if value.is_array() { only(value) } else { Some(value) })?,
         _ => None,
     }
 }
@@ -97,7 +113,8 @@ fn drop_nulls(value: &mut Value) {
     }
 }
 
-/// Spells the names of a plan as the cloud's own file does, and makes lists and objects of what Terraform writes otherwise.
+/// Spells the names of a plan as the cloud's own file does, and makes lists and objects of what
+/// Terraform writes otherwise.
 pub(super) fn respell(plan: &mut Object, found: &mut Mistakes) {
     rename(plan, PLAN, "", found);
     if let Some(one @ Value::Object(_)) = plan.get_mut("entitlements")
@@ -146,7 +163,8 @@ fn block(fields: &mut Object, name: &str) {
 
 /// Renames what is in kebab-case or snake_case to one of `known`.
 fn rename(fields: &mut Object, known: &[&str], at: &str, found: &mut Mistakes) {
-    let names: Vec<String> = fields.keys().filter(|name| name.contains(['-', '_'])).cloned().collect();
+    let names: Vec<String> =
+        fields.keys().filter(|name| name.contains(['-', '_'])).cloned().collect();
     for name in names {
         let Some(right) = known.iter().find(|right| **right == camel(&name)) else { continue };
         let Some(value) = fields.remove(&name) else { continue };

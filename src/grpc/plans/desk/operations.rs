@@ -1,5 +1,5 @@
-//! Operation ids over a restart: a clean stop leaves the admissions of the last minute to the next start, with their answers. A gateway retries
-//! exactly when its server restarts.
+//! Operation ids over a restart: a clean stop leaves the admissions of the last minute to the next
+//! start, with their answers. A gateway retries exactly when its server restarts.
 
 use prost::Message;
 
@@ -22,7 +22,8 @@ const SCOPES: [(LimitScope, pb::limit_status::Scope); 4] = [
 const AT_ONCE: usize = 10_000;
 
 impl Desk {
-    /// Writes the newest admissions that are remembered by an operation id. Blocks until the ledger has them.
+    /// Writes the newest admissions that are remembered by an operation id. Blocks until the ledger
+    /// has them.
     ///
     /// # Errors
     /// The ledger did not take them: their retries are charged again.
@@ -37,8 +38,8 @@ impl Desk {
         Ok(())
     }
 
-    /// Remembers what the last run has written, for what is left of its minute: the time in between counts, by the wall clock. What cannot be
-    /// read is forgotten, as after a crash.
+    /// Remembers what the last run has written, for what is left of its minute: the time in between
+    /// counts, by the wall clock. What cannot be read is forgotten, as after a crash.
     pub(super) fn restore_operations(&self, now: Now) -> Result<(), LedgerError> {
         let after_s = (now.unix_ns.saturating_sub(REMEMBERED_NS) / SECOND_NS).saturating_sub(1);
         self.ledger.ledger().load_made(OnceKind::Check, after_s, &mut |id, made| {
@@ -46,7 +47,10 @@ impl Desk {
                 // A clock that was set back lets nothing live longer than it would have.
                 let left_ns = until_unix_ns.saturating_sub(now.unix_ns).min(REMEMBERED_NS);
                 let until_ns = now.steady_ns.saturating_add(left_ns);
-                self.engine.restore_operation(KeptOperation { id, fields: made.fields, decision, until_ns }, now);
+                self.engine.restore_operation(
+                    KeptOperation { id, fields: made.fields, decision, until_ns },
+                    now,
+                );
             }
         })
     }
@@ -54,13 +58,24 @@ impl Desk {
 
 fn once(kept: &KeptOperation, now: Now) -> Once {
     let until_unix_ns = now.unix_ns.saturating_add(kept.until_ns.saturating_sub(now.steady_ns));
-    Once { kind: OnceKind::Check, name: kept.id, fields: kept.fields, note: write(until_unix_ns, &kept.decision), now_s: now.unix_s() }
+    Once {
+        kind: OnceKind::Check,
+        name: kept.id,
+        fields: kept.fields,
+        note: write(until_unix_ns, &kept.decision),
+        now_s: now.unix_s(),
+    }
 }
 
 fn write(until_unix_ns: u64, decision: &Decision<'_>) -> Vec<u8> {
     let limit = |limit: &LimitStatus<'_>| pb::LimitStatus {
         name: limit.name.to_string(),
-        scope: SCOPES.iter().find(|(scope, _)| *scope == limit.scope).map(|(_, wire)| *wire).unwrap_or_default().into(),
+        scope: SCOPES
+            .iter()
+            .find(|(scope, _)| *scope == limit.scope)
+            .map(|(_, wire)| *wire)
+            .unwrap_or_default()
+            .into(),
         kind: match limit.kind {
             LimitKind::Rate => pb::limit_status::Kind::Rate.into(),
             LimitKind::Quota => pb::limit_status::Kind::Quota.into(),
@@ -90,7 +105,8 @@ fn read(written: &[u8]) -> Option<(u64, Decision<'static>)> {
     let (until_unix_ns, answer) = written.strip_prefix(&[WRITTEN_AS])?.split_first_chunk()?;
     let answer = pb::CheckResponse::decode(answer).ok()?;
     let limit = |limit: pb::LimitStatus| {
-        let scope = SCOPES.iter().find(|(_, wire)| *wire == limit.scope()).map(|(scope, _)| *scope)?;
+        let scope =
+            SCOPES.iter().find(|(_, wire)| *wire == limit.scope()).map(|(scope, _)| *scope)?;
         Some(LimitStatus {
             scope,
             // It was admitted: what was violated refuses nobody, and nothing has to be waited for.
@@ -123,11 +139,15 @@ fn read(written: &[u8]) -> Option<(u64, Decision<'static>)> {
 
 fn duration(ns: u64) -> prost_types::Duration {
     let (seconds, nanos) = (ns / SECOND_NS, ns % SECOND_NS);
-    prost_types::Duration { seconds: i64::try_from(seconds).unwrap_or(i64::MAX), nanos: i32::try_from(nanos).unwrap_or_default() }
+    prost_types::Duration {
+        seconds: i64::try_from(seconds).unwrap_or(i64::MAX),
+        nanos: i32::try_from(nanos).unwrap_or_default(),
+    }
 }
 
 fn nanoseconds(duration: prost_types::Duration) -> Option<u64> {
-    let (seconds, nanos) = (u64::try_from(duration.seconds).ok()?, u64::try_from(duration.nanos).ok()?);
+    let (seconds, nanos) =
+        (u64::try_from(duration.seconds).ok()?, u64::try_from(duration.nanos).ok()?);
     seconds.checked_mul(SECOND_NS)?.checked_add(nanos)
 }
 
@@ -155,7 +175,9 @@ mod tests {
                 plan: "gold".into(),
                 entitlement: "all".into(),
                 subscriber: "acme".into(),
-                limits: [limit(LimitKind::Rate, 0), limit(LimitKind::Quota, 1_234_567_890_123)].into_iter().collect(),
+                limits: [limit(LimitKind::Rate, 0), limit(LimitKind::Quota, 1_234_567_890_123)]
+                    .into_iter()
+                    .collect(),
                 receipt,
                 note: None,
             };

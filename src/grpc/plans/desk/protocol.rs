@@ -1,8 +1,9 @@
-//! The protocol between holders and the ledger, explored exhaustively at small sizes: every order in which checks, questions, answers, reports,
-//! grants, edits, crashes and stops can happen, over the engine and the ledger that are shipped.
+//! The protocol between holders and the ledger, explored exhaustively at small sizes: every order
+//! in which checks, questions, answers, reports, grants, edits, crashes and stops can happen, over
+//! the engine and the ledger that are shipped.
 //!
-//! [`world`] is what stands between the two, [`laws`] what must hold in every state, [`explore`] the search. A [`Mutant`] drops one check of the
-//! protocol; the search must find out.
+//! [`world`] is what stands between the two, [`laws`] what must hold in every state, [`explore`]
+//! the search. A [`Mutant`] drops one check of the protocol; the search must find out.
 //!
 //! `TOLLGATE_EXPLORE=2` (or more) lets more happen in each scenario.
 
@@ -110,21 +111,55 @@ const BASE: Setup = Setup {
 const NOTHING: Left = BASE.left;
 
 /// One node; answers are lost, late, repeated, behind one another.
-const ANSWERS: Setup = Setup { left: Left { checks: 7, lost: 1, failed: 1, twice: 1, ..NOTHING }, ..BASE };
+const ANSWERS: Setup =
+    Setup { left: Left { checks: 7, lost: 1, failed: 1, twice: 1, ..NOTHING }, ..BASE };
 /// Two nodes share the counter, and one may die, with its questions on their way.
-const CRASHES: Setup = Setup { holders: 2, left: Left { checks: 3, crashes: 1, twice: 1, ..NOTHING }, ..BASE };
-const REPORTS: Setup = Setup { left: Left { checks: 3, reports: 2, crashes: 1, lost: 1, ..NOTHING }, ..BASE };
-const REPORTS_BY_TWO: Setup = Setup { holders: 2, limit: 2, left: Left { checks: 3, reports: 2, ..NOTHING }, ..BASE };
-const EDITS: Setup = Setup { holders: 2, limit: 4, lowered: 2, left: Left { checks: 3, edits: 2, ..NOTHING }, ..BASE };
-const EDIT_AND_FAULTS: Setup = Setup { limit: 4, lowered: 2, left: Left { checks: 4, edits: 1, lost: 1, crashes: 1, ..NOTHING }, ..BASE };
-const GRANTS: Setup =
-    Setup { limit: 2, grant: Some(GrantKind::Add), left: Left { checks: 4, grants: 1, lost: 1, crashes: 1, ..NOTHING }, ..BASE };
-const GRANTS_THAT_SET: Setup =
-    Setup { holders: 2, grant: Some(GrantKind::LeaveOne), left: Left { checks: 3, grants: 1, ..NOTHING }, ..BASE };
-const PERIODS: Setup = Setup { limit: 2, before_end_ms: 1, left: Left { checks: 3, forth: 2, back: 1, sweeps: 1, ..NOTHING }, ..BASE };
+const CRASHES: Setup =
+    Setup { holders: 2, left: Left { checks: 3, crashes: 1, twice: 1, ..NOTHING }, ..BASE };
+const REPORTS: Setup =
+    Setup { left: Left { checks: 3, reports: 2, crashes: 1, lost: 1, ..NOTHING }, ..BASE };
+const REPORTS_BY_TWO: Setup =
+    Setup { holders: 2, limit: 2, left: Left { checks: 3, reports: 2, ..NOTHING }, ..BASE };
+const EDITS: Setup = Setup {
+    holders: 2,
+    limit: 4,
+    lowered: 2,
+    left: Left { checks: 3, edits: 2, ..NOTHING },
+    ..BASE
+};
+const EDIT_AND_FAULTS: Setup = Setup {
+    limit: 4,
+    lowered: 2,
+    left: Left { checks: 4, edits: 1, lost: 1, crashes: 1, ..NOTHING },
+    ..BASE
+};
+const GRANTS: Setup = Setup {
+    limit: 2,
+    grant: Some(GrantKind::Add),
+    left: Left { checks: 4, grants: 1, lost: 1, crashes: 1, ..NOTHING },
+    ..BASE
+};
+const GRANTS_THAT_SET: Setup = Setup {
+    holders: 2,
+    grant: Some(GrantKind::LeaveOne),
+    left: Left { checks: 3, grants: 1, ..NOTHING },
+    ..BASE
+};
+const PERIODS: Setup = Setup {
+    limit: 2,
+    before_end_ms: 1,
+    left: Left { checks: 3, forth: 2, back: 1, sweeps: 1, ..NOTHING },
+    ..BASE
+};
 /// A period ends, is forgotten, and comes back.
-const FORGOTTEN: Setup = Setup { limit: 3, before_end_ms: 1, left: Left { checks: 3, forth: 2, back: 2, sweeps: 2, ..NOTHING }, ..BASE };
-const STOPS: Setup = Setup { holders: 2, left: Left { checks: 3, stops: 1, lost: 1, ..NOTHING }, ..BASE };
+const FORGOTTEN: Setup = Setup {
+    limit: 3,
+    before_end_ms: 1,
+    left: Left { checks: 3, forth: 2, back: 2, sweeps: 2, ..NOTHING },
+    ..BASE
+};
+const STOPS: Setup =
+    Setup { holders: 2, left: Left { checks: 3, stops: 1, lost: 1, ..NOTHING }, ..BASE };
 
 /// Each, and the scenario that finds it.
 const MUTANTS: &[(Mutant, Setup)] = &[
@@ -144,12 +179,28 @@ const MUTANTS: &[(Mutant, Setup)] = &[
 
 /// How much more may happen than by default.
 fn more() -> u8 {
-    std::env::var("TOLLGATE_EXPLORE").ok().and_then(|more| more.parse::<u8>().ok()).map_or(0, |times| times.saturating_sub(1))
+    std::env::var("TOLLGATE_EXPLORE")
+        .ok()
+        .and_then(|more| more.parse::<u8>().ok())
+        .map_or(0, |times| times.saturating_sub(1))
 }
 
 fn grown(setup: Setup, more: u8) -> Setup {
     let grow = |times: u8| if times == 0 { 0 } else { times + more };
-    let Left { checks, crashes, lost, failed, twice, reports, grants, edits, forth, back, sweeps, stops } = setup.left;
+    let Left {
+        checks,
+        crashes,
+        lost,
+        failed,
+        twice,
+        reports,
+        grants,
+        edits,
+        forth,
+        back,
+        sweeps,
+        stops,
+    } = setup.left;
     let left = Left {
         checks: grow(checks),
         crashes: grow(crashes),
@@ -222,7 +273,9 @@ fn a_clean_stop_wastes_nothing() {
 fn a_protocol_that_drops_one_check_is_found_out() {
     for (mutant, setup) in MUTANTS {
         let found = explore(Setup { mutant: Some(*mutant), ..*setup });
-        let broken = found.broken.unwrap_or_else(|| panic!("{mutant:?} was not found in {} states", found.states));
+        let broken = found
+            .broken
+            .unwrap_or_else(|| panic!("{mutant:?} was not found in {} states", found.states));
         println!("{mutant:?}, after {} states: {broken}", found.states);
     }
 }

@@ -15,21 +15,30 @@ use crate::ledger::{Ledger, LedgerError, PeriodRow};
 
 /// Counters that get a lease at start.
 const MAX_WARM: usize = 50_000;
-/// Rows that are handed from the one thread to the other at once, and how many times so many may wait.
+/// Rows that are handed from the one thread to the other at once, and how many times so many may
+/// wait.
 const AT_ONCE: usize = 1_024;
 const MAX_WAITING: usize = 8;
 
 impl Desk {
-    /// Takes over the running periods, at start: an exhausted counter then answers from memory. Those of durable rules are `durable`'s. Gives
-    /// what should be leased before anyone asks, for the counters that were active last.
+    /// Takes over the running periods, at start: an exhausted counter then answers from memory.
+    /// Those of durable rules are `durable`'s. Gives what should be leased before anyone asks, for
+    /// the counters that were active last.
     ///
     /// # Errors
     /// The ledger cannot be read, or the system gives no thread.
-    pub fn restore(&self, lookup: &impl Lookup, durable: &PlanEngine) -> Result<Vec<Need>, LedgerError> {
+    pub fn restore(
+        &self,
+        lookup: &impl Lookup,
+        durable: &PlanEngine,
+    ) -> Result<Vec<Need>, LedgerError> {
         let now = self.clock.now();
         // Those that are over are not taken over, and of those that were dropped nobody knows.
-        let dropped_to_ns = self.ledger.ledger().times()?.periods_dropped_to_s.saturating_mul(SECOND_NS);
-        [&*self.engine, durable].iter().for_each(|engine| engine.ask_of_periods_to(now.unix_ns.max(dropped_to_ns)));
+        let dropped_to_ns =
+            self.ledger.ledger().times()?.periods_dropped_to_s.saturating_mul(SECOND_NS);
+        [&*self.engine, durable]
+            .iter()
+            .for_each(|engine| engine.ask_of_periods_to(now.unix_ns.max(dropped_to_ns)));
         let needs = restore(&self.engine, durable, &**self.ledger.ledger(), lookup, now)?;
         self.restore_receipts(now)?;
         self.restore_operations(now)?;
@@ -51,7 +60,8 @@ pub(super) fn restore(
     let active = std::thread::scope(|scope| {
         let taking = std::thread::Builder::new().name("restore".to_owned());
         let taking = taking.spawn_scoped(scope, || take_over(engine, durable, handed, now));
-        let taking = taking.map_err(|wrong| LedgerError::Fault(format!("the system gives no thread: {wrong}")))?;
+        let taking = taking
+            .map_err(|wrong| LedgerError::Fault(format!("the system gives no thread: {wrong}")))?;
         let mut some = Vec::with_capacity(AT_ONCE);
         // An error means that the other thread has ended, which is told below.
         ledger.load_live(now.unix_s(), &mut |row| {
@@ -64,7 +74,10 @@ pub(super) fn restore(
         drop(hand_over);
         taking.join().map_err(|_| LedgerError::Fault("what was kept was not taken over".to_owned()))
     })?;
-    Ok(active.into_iter().filter_map(|Reverse(active)| engine.warm(lookup, &active.row, now)).collect())
+    Ok(active
+        .into_iter()
+        .filter_map(|Reverse(active)| engine.warm(lookup, &active.row, now))
+        .collect())
 }
 
 /// A counter, ordered by when it was active.
@@ -74,7 +87,12 @@ struct Active {
 }
 
 /// Gives those that were active last.
-fn take_over(engine: &PlanEngine, durable: &PlanEngine, handed: Receiver<Vec<PeriodRow>>, now: Now) -> BinaryHeap<Reverse<Active>> {
+fn take_over(
+    engine: &PlanEngine,
+    durable: &PlanEngine,
+    handed: Receiver<Vec<PeriodRow>>,
+    now: Now,
+) -> BinaryHeap<Reverse<Active>> {
     let mut active: BinaryHeap<Reverse<Active>> = BinaryHeap::new();
     for kept in handed.into_iter().flatten() {
         let active_s = kept.active_s;
@@ -104,7 +122,10 @@ fn take_over(engine: &PlanEngine, durable: &PlanEngine, handed: Receiver<Vec<Per
 fn restored(kept: PeriodRow) -> Restored {
     Restored {
         number: kept.counter.0,
-        period: Period { start_ns: kept.period.start_s * SECOND_NS, end_ns: kept.period.end_s * SECOND_NS },
+        period: Period {
+            start_ns: kept.period.start_s * SECOND_NS,
+            end_ns: kept.period.end_s * SECOND_NS,
+        },
         charged: kept.charged,
         granted: kept.granted,
         counter: engine_counter(kept.identity),
@@ -142,11 +163,18 @@ mod tests {
 
     #[test]
     fn those_that_were_active_last_are_leased_for_and_all_are_there() {
-        let engine = PlanEngine::new(Settings { lease: Some(Default::default()), ..Settings::new([7; 32], [9; 16]) });
+        let engine = PlanEngine::new(Settings {
+            lease: Some(Default::default()),
+            ..Settings::new([7; 32], [9; 16])
+        });
         let durable = PlanEngine::new(Settings::new([7; 32], [9; 16]));
         let name = Id::from("UTC");
-        let quota =
-            Arc::new(QuotaIdentity { name: name.clone(), unit: PeriodUnit::Day, time_zone: name.clone(), week_start: Weekday::Monday });
+        let quota = Arc::new(QuotaIdentity {
+            name: name.clone(),
+            unit: PeriodUnit::Day,
+            time_zone: name.clone(),
+            week_start: Weekday::Monday,
+        });
         let many = MAX_WARM as u64 + 10;
         let row = |number: u64| PeriodRow {
             counter: CounterId(number + 1),
@@ -167,7 +195,9 @@ mod tests {
         };
         let (hand_over, handed) = sync_channel(1);
         let active = std::thread::scope(|scope| {
-            let taking = scope.spawn(|| take_over(&engine, &durable, handed, Now { unix_ns: SECOND_NS, steady_ns: 1 }));
+            let taking = scope.spawn(|| {
+                take_over(&engine, &durable, handed, Now { unix_ns: SECOND_NS, steady_ns: 1 })
+            });
             hand_over.send((0..many / 2).map(row).collect()).unwrap();
             hand_over.send((many / 2..many).map(row).collect()).unwrap();
             drop(hand_over);

@@ -19,8 +19,20 @@ async fn a_report_without_a_receipt_charges_once_under_its_id_also_where_its_ans
         {name: q, limit: 9, unit: YEAR, charge: AT_REPORT}, {name: r, limit: 9, unit: DAY, charge: AT_REPORT}]}]}]}";
     let document = crate::yaml::parse(file).unwrap().root.to_json().unwrap();
     let declared = convert::apply::declared(json::declared(document).unwrap().message).unwrap();
-    bench.plans.catalog.edit(EditOptions::default(), bench.plans.clock.now(), |draft| draft.apply(&declared)).unwrap();
-    let charged = || bench.ledger.usage(&LedgerScope::All, 0, u64::MAX).unwrap().iter().map(|row| row.charged).collect::<Vec<_>>();
+    bench
+        .plans
+        .catalog
+        .edit(EditOptions::default(), bench.plans.clock.now(), |draft| draft.apply(&declared))
+        .unwrap();
+    let charged = || {
+        bench
+            .ledger
+            .usage(&LedgerScope::All, 0, u64::MAX)
+            .unwrap()
+            .iter()
+            .map(|row| row.charged)
+            .collect::<Vec<_>>()
+    };
 
     bench.every_commit(|| Fault::After(LedgerError::Fault("on purpose".to_owned())));
     assert!(matches!(report(&bench.plans, b"one", 2).await, Err(NotSettled::Ledger(_))));
@@ -40,6 +52,10 @@ async fn a_report_without_a_receipt_charges_once_under_its_id_also_where_its_ans
         (b"", 1, Settlement::Counted, 6),
         (b"", 1, Settlement::Counted, 7),
     ] {
-        assert_eq!((report(&bench.plans, id, cost).await.unwrap(), charged()), (expected, vec![then; 2]), "{id:?} of {cost}");
+        assert_eq!(
+            (report(&bench.plans, id, cost).await.unwrap(), charged()),
+            (expected, vec![then; 2]),
+            "{id:?} of {cost}"
+        );
     }
 }

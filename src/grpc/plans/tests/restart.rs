@@ -17,7 +17,8 @@ struct Site {
 }
 
 impl Site {
-    /// The ledger, as soon as the service before has let go of it: its last callbacks may outlive it.
+    /// The ledger, as soon as the service before has let go of it: its last callbacks may outlive
+    /// it.
     fn open(&self) -> SqliteLedger {
         loop {
             match SqliteLedger::open(self.folder.path()) {
@@ -27,11 +28,13 @@ impl Site {
         }
     }
 
-    /// Starts at a time of the wall clock, asks until it is refused, at most `most` times, and stops: cleanly, or as a crash does.
+    /// Starts at a time of the wall clock, asks until it is refused, at most `most` times, and
+    /// stops: cleanly, or as a crash does.
     async fn run(&self, unix_ns: u64, most: usize, clean: bool) -> usize {
         self.unix_ns.store(unix_ns, Ordering::SeqCst);
         let wall = self.unix_ns.clone();
-        let clock = Clock::from_fn(move || Now { unix_ns: wall.load(Ordering::SeqCst), steady_ns: 1 });
+        let clock =
+            Clock::from_fn(move || Now { unix_ns: wall.load(Ordering::SeqCst), steady_ns: 1 });
         let plans = over(settings(), Arc::new(self.open()), clock, "DAY");
         let mut admitted = 0;
         while admitted < most && check(&plans, None).await.is_none() {
@@ -71,14 +74,26 @@ async fn no_period_starts_from_zero_twice_wherever_the_clock_is_at_the_next_star
 
 /// Asks once under an operation id: the receipt, or that the id is another's.
 async fn named(plans: &Plans, path: &[u8]) -> Result<Option<String>, InvalidRequest> {
-    let input = CheckInput { api_key: KEY, target: "t", method: b"", path, cost: None, operation_id: b"op" };
+    let input = CheckInput {
+        api_key: KEY,
+        target: "t",
+        method: b"",
+        path,
+        cost: None,
+        operation_id: b"op",
+    };
     plans.check(&input, None, |decision| decision.receipt.clone()).await
 }
 
 #[tokio::test]
 async fn an_operation_id_holds_its_minute_over_a_clean_stop_and_a_crash_forgets_it() {
     // How the first run ends, how long the service is away, and whether the id is known then.
-    for (clean, away_ns, known) in [(true, 0, true), (true, 60 * SECOND_NS - 1, true), (true, 60 * SECOND_NS, false), (false, 0, false)] {
+    for (clean, away_ns, known) in [
+        (true, 0, true),
+        (true, 60 * SECOND_NS - 1, true),
+        (true, 60 * SECOND_NS, false),
+        (false, 0, false),
+    ] {
         let site = Site { folder: tempfile::tempdir().unwrap(), unix_ns: Arc::default() };
         let start = |unix_ns: u64| {
             let clock = Clock::from_fn(move || Now { unix_ns, steady_ns: 1 });
@@ -93,7 +108,11 @@ async fn an_operation_id_holds_its_minute_over_a_clean_stop_and_a_crash_forgets_
         drop(plans);
         let plans = start(NOON_NS + away_ns);
         if known {
-            assert_eq!(named(&plans, b"/b").await, Err(InvalidRequest::OperationIdReused), "{away_ns}: another check under the id");
+            assert_eq!(
+                named(&plans, b"/b").await,
+                Err(InvalidRequest::OperationIdReused),
+                "{away_ns}: another check under the id"
+            );
         }
         let again = named(&plans, b"/a").await;
         assert_eq!(again == Ok(first), known, "{away_ns}: the same check, {again:?}");

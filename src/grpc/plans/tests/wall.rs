@@ -1,4 +1,5 @@
-//! A wall clock that is wrong, at a start and while the service runs: no period has more than its limit, and none is refused for good.
+//! A wall clock that is wrong, at a start and while the service runs: no period has more than its
+//! limit, and none is refused for good.
 
 use super::*;
 use crate::decide::calendar::Calendar;
@@ -13,7 +14,8 @@ const DAY_S: i64 = 86_400;
 /// Noon of 2026-11-30, UTC.
 const T_S: u64 = 1_796_040_000;
 const LIMIT: usize = 3;
-const STEPS_S: [i64; 8] = [60, -60, 3 * DAY_S, -3 * DAY_S, 38 * DAY_S, -38 * DAY_S, 450 * DAY_S, -450 * DAY_S];
+const STEPS_S: [i64; 8] =
+    [60, -60, 3 * DAY_S, -3 * DAY_S, 38 * DAY_S, -38 * DAY_S, 450 * DAY_S, -450 * DAY_S];
 
 fn stepped(step_s: i64) -> u64 {
     T_S.checked_add_signed(step_s).unwrap()
@@ -40,7 +42,8 @@ impl House {
     fn new(in_file: bool, unit: &'static str) -> Self {
         let folder = in_file.then(|| tempfile::tempdir().unwrap());
         let now = Arc::new(Mutex::new(Now { unix_ns: T_S * SECOND_NS, steady_ns: 1 }));
-        let mut house = Self { folder, memory: Arc::new(MemoryLedger::new().unwrap()), unit, now, plans: None };
+        let mut house =
+            Self { folder, memory: Arc::new(MemoryLedger::new().unwrap()), unit, now, plans: None };
         house.start(settings());
         house
     }
@@ -59,7 +62,8 @@ impl House {
     fn start(&mut self, settings: config::Plans) {
         self.plans = None;
         let told = self.now.clone();
-        self.plans = Some(over(settings, self.ledger(), Clock::from_fn(move || *told.lock()), self.unit));
+        self.plans =
+            Some(over(settings, self.ledger(), Clock::from_fn(move || *told.lock()), self.unit));
     }
 
     fn at(&self) -> Now {
@@ -89,7 +93,14 @@ impl House {
     }
 
     async fn peek(&self) -> Option<Reason> {
-        let input = CheckInput { api_key: KEY, target: "t", method: b"", path: b"", cost: Some(0), operation_id: b"" };
+        let input = CheckInput {
+            api_key: KEY,
+            target: "t",
+            method: b"",
+            path: b"",
+            cost: Some(0),
+            operation_id: b"",
+        };
         self.plans().check(&input, None, |decision| decision.verdict.reason()).await.unwrap()
     }
 
@@ -110,8 +121,20 @@ impl House {
 
     /// What is left, and of how much, as an answer shows it.
     async fn shown(&self) -> (u64, u64) {
-        let input = CheckInput { api_key: KEY, target: "t", method: b"", path: b"", cost: None, operation_id: b"" };
-        self.plans().check(&input, None, |decision| (decision.limits[0].remaining, decision.limits[0].limit)).await.unwrap()
+        let input = CheckInput {
+            api_key: KEY,
+            target: "t",
+            method: b"",
+            path: b"",
+            cost: None,
+            operation_id: b"",
+        };
+        self.plans()
+            .check(&input, None, |decision| {
+                (decision.limits[0].remaining, decision.limits[0].limit)
+            })
+            .await
+            .unwrap()
     }
 
     fn books(&self) -> EngineBooks {
@@ -120,7 +143,11 @@ impl House {
 
     /// Units used of each period that is listed.
     async fn used(&self) -> Vec<u64> {
-        let usage = self.books().quotas(Scope::All, 0..=100_000, Default::default(), usize::MAX).await.unwrap();
+        let usage = self
+            .books()
+            .quotas(Scope::All, 0..=100_000, Default::default(), usize::MAX)
+            .await
+            .unwrap();
         usage.0.iter().map(|quota| quota.row.used).collect()
     }
 
@@ -129,7 +156,8 @@ impl House {
         self.desk().put_away().unwrap();
         self.plans = None;
         let to_s = stepped(450 * DAY_S);
-        let all = Expire { periods_ended_by_s: to_s, marks_issued_before_s: to_s, ..Expire::default() };
+        let all =
+            Expire { periods_ended_by_s: to_s, marks_issued_before_s: to_s, ..Expire::default() };
         self.ledger().commit(&[crate::ledger::Operation::Expire(all)]).unwrap();
         self.start(settings());
     }
@@ -149,15 +177,27 @@ async fn every_period_has_its_limit_wherever_the_clock_was_in_between() {
         ("MONTH", PeriodUnit::Month),
         ("YEAR", PeriodUnit::Year),
     ];
-    for ((word, unit), in_file) in units.into_iter().flat_map(|unit| [(unit, false), (unit, true)]) {
+    for ((word, unit), in_file) in units.into_iter().flat_map(|unit| [(unit, false), (unit, true)])
+    {
         for step_s in STEPS_S {
-            for (there, back) in [(Way::Runs, Way::Runs), (Way::Stops, Way::Runs), (Way::Runs, Way::Stops), (Way::Crashes, Way::Crashes)] {
-                if in_file && ((there, back) == (Way::Runs, Way::Runs) || unit != PeriodUnit::Month || step_s.abs() < DAY_S) {
+            for (there, back) in [
+                (Way::Runs, Way::Runs),
+                (Way::Stops, Way::Runs),
+                (Way::Runs, Way::Stops),
+                (Way::Crashes, Way::Crashes),
+            ] {
+                if in_file
+                    && ((there, back) == (Way::Runs, Way::Runs)
+                        || unit != PeriodUnit::Month
+                        || step_s.abs() < DAY_S)
+                {
                     continue;
                 }
                 let mut house = House::new(in_file, word);
                 let same = period(unit, T_S) == period(unit, stepped(step_s));
-                let why = format!("{word}, {step_s} s, {there:?} there and {back:?} back, in a file: {in_file}");
+                let why = format!(
+                    "{word}, {step_s} s, {there:?} there and {back:?} back, in a file: {in_file}"
+                );
                 assert_eq!(house.admits(1).await, 1, "{why}");
                 house.go(there, stepped(step_s));
                 let wrong = house.admits(if same { 1 } else { 2 * LIMIT }).await;
@@ -166,7 +206,10 @@ async fn every_period_has_its_limit_wherever_the_clock_was_in_between() {
                 let sum = if same { right + wrong } else { right };
                 if there == Way::Crashes {
                     // A lease is 2 units at most: what is wasted of it never comes again.
-                    assert!((1..=LIMIT).contains(&sum) && wrong <= LIMIT, "{right} and {wrong}: {why}");
+                    assert!(
+                        (1..=LIMIT).contains(&sum) && wrong <= LIMIT,
+                        "{right} and {wrong}: {why}"
+                    );
                 } else {
                     assert_eq!((sum, wrong), (LIMIT, if same { 1 } else { LIMIT }), "{why}");
                 }
@@ -180,7 +223,9 @@ async fn every_period_has_its_limit_wherever_the_clock_was_in_between() {
 
 #[tokio::test]
 async fn a_clock_that_is_wrong_several_times_leaves_no_period_behind_that_is_refused() {
-    for (word, unit) in [("HOUR", PeriodUnit::Hour), ("DAY", PeriodUnit::Day), ("YEAR", PeriodUnit::Year)] {
+    for (word, unit) in
+        [("HOUR", PeriodUnit::Hour), ("DAY", PeriodUnit::Day), ("YEAR", PeriodUnit::Year)]
+    {
         let house = House::new(false, word);
         assert_eq!(house.admits(1).await, 1);
         for step_s in [3, 38, 450, 900, 1_500].map(|days| days * DAY_S) {
@@ -190,7 +235,11 @@ async fn a_clock_that_is_wrong_several_times_leaves_no_period_behind_that_is_ref
         // Periods between those that were seen, and those that were.
         for step_s in [0, DAY_S, 37 * DAY_S, 38 * DAY_S, 449 * DAY_S] {
             house.now.lock().unix_ns = stepped(step_s) * SECOND_NS;
-            assert!(house.admits(1).await == 1 || unit == PeriodUnit::Year, "{word}, after {} days", step_s / DAY_S);
+            assert!(
+                house.admits(1).await == 1 || unit == PeriodUnit::Year,
+                "{word}, after {} days",
+                step_s / DAY_S
+            );
         }
     }
 }
@@ -206,7 +255,11 @@ async fn a_start_knows_that_periods_which_are_over_were_counted_before_it() {
             let lease = LeaseSettings { optimistic_units, ..settings().lease };
             house.start(config::Plans { lease, ..settings() });
             house.now.lock().unix_ns = T_S * SECOND_NS;
-            assert_eq!(house.peek().await, Some(Reason::QuotaExceeded), "the first that asks is a peek");
+            assert_eq!(
+                house.peek().await,
+                Some(Reason::QuotaExceeded),
+                "the first that asks is a peek"
+            );
             assert_eq!(house.admits(9).await, 0, "not even units that need no lease");
         }
     }
@@ -215,7 +268,12 @@ async fn a_start_knows_that_periods_which_are_over_were_counted_before_it() {
 #[tokio::test]
 async fn a_dropped_period_is_refused_without_a_number_that_is_none_and_opened_by_each_grant() {
     for in_file in [false, true] {
-        for (change, left) in [(Change::Add(2), 2), (Change::SetRemaining(1), 1), (Change::SetRemaining(0), 0), (Change::Reset, LIMIT)] {
+        for (change, left) in [
+            (Change::Add(2), 2),
+            (Change::SetRemaining(1), 1),
+            (Change::SetRemaining(0), 0),
+            (Change::Reset, LIMIT),
+        ] {
             let mut house = House::new(in_file, "YEAR");
             assert_eq!(house.admits(1).await, 1);
             house.drop_all();
@@ -237,10 +295,18 @@ async fn a_dropped_period_is_refused_without_a_number_that_is_none_and_opened_by
                 request: None,
             };
             let granted = house.books().grant(grant.clone(), house.at()).await.unwrap();
-            assert_eq!((granted.used, granted.remaining), (LIMIT as u64, left as u64), "{change:?}");
+            assert_eq!(
+                (granted.used, granted.remaining),
+                (LIMIT as u64, left as u64),
+                "{change:?}"
+            );
             assert_eq!(house.admits(9).await, left, "{change:?}");
             assert_eq!(house.used().await, [(LIMIT + left) as u64], "{change:?}");
-            let again = house.books().grant(Grant { change: Change::Add(1), ..grant }, house.at()).await.unwrap();
+            let again = house
+                .books()
+                .grant(Grant { change: Change::Add(1), ..grant }, house.at())
+                .await
+                .unwrap();
             assert_eq!(again.remaining, 1);
             house.go(Way::Stops, T_S + 1);
             assert_eq!(house.admits(9).await, 1, "{change:?}");
@@ -253,8 +319,17 @@ async fn a_grant_opens_a_dropped_period_that_nobody_has_asked_of() {
     let mut house = House::new(false, "MONTH");
     house.admits(1).await;
     house.drop_all();
-    let (subscriber, plan, entitlement, quota) = ("acme".into(), "gold".into(), "all".into(), "q".into());
-    let grant = Grant { subscriber, key: None, plan, entitlement, quota, change: Change::Reset, request: None };
+    let (subscriber, plan, entitlement, quota) =
+        ("acme".into(), "gold".into(), "all".into(), "q".into());
+    let grant = Grant {
+        subscriber,
+        key: None,
+        plan,
+        entitlement,
+        quota,
+        change: Change::Reset,
+        request: None,
+    };
     assert_eq!(house.books().grant(grant, house.at()).await.unwrap().remaining, LIMIT as u64);
     assert_eq!(house.peek().await, None);
     assert_eq!(house.admits(9).await, LIMIT);
@@ -267,7 +342,10 @@ async fn a_period_that_is_open_again_is_asked_of_again() {
     house.drop_all();
     assert_eq!(house.admits(9).await, 0);
     let believed = Some(Believed { now_s: T_S, vouched: true });
-    let done = house.memory.commit(&[crate::ledger::Operation::Expire(Expire { believed, ..Expire::default() })]).unwrap();
+    let done = house
+        .memory
+        .commit(&[crate::ledger::Operation::Expire(Expire { believed, ..Expire::default() })])
+        .unwrap();
     assert!(matches!(done[..], [crate::ledger::Answer::Expire(expired)] if expired.reopened));
     house.plans().engine.reopen();
     assert_eq!(house.admits(9).await, LIMIT);

@@ -18,19 +18,33 @@ use crate::rulebook::Rulebook;
 fn leased(ledger: &Arc<dyn Ledger>, clock: Clock) -> (Arc<PlanEngine>, Desk) {
     let holder = ledger.join(1).unwrap();
     let lease = Some(crate::grpc::plans::tests::settings().lease);
-    let engine = Arc::new(PlanEngine::new(Settings { epoch: holder.epoch, lease, ..Settings::new([2; 32], [3; 16]) }));
+    let engine = Arc::new(PlanEngine::new(Settings {
+        epoch: holder.epoch,
+        lease,
+        ..Settings::new([2; 32], [3; 16])
+    }));
     let thread = Arc::new(LedgerThread::start(Arc::clone(ledger), 1_000).unwrap());
     let desk = Desk::new(Arc::clone(&engine), thread, holder, clock);
     (engine, desk)
 }
 
 /// A rate limiter by the clock of the system.
-fn limiter(rules: &str, ledger: &Arc<dyn Ledger>, plans: &config::Plans) -> (Arc<RateLimiter>, Desk) {
+fn limiter(
+    rules: &str,
+    ledger: &Arc<dyn Ledger>,
+    plans: &config::Plans,
+) -> (Arc<RateLimiter>, Desk) {
     let folder = tempfile::TempDir::new().unwrap();
     std::fs::write(folder.path().join("rules.yaml"), rules).unwrap();
     let paths = vec![folder.path().to_owned()];
-    let files =
-        config::Rules { paths, merge_domains: false, ignore_dotfiles: true, any_extension: false, prefix: String::new(), poll_ms: 1000 };
+    let files = config::Rules {
+        paths,
+        merge_domains: false,
+        ignore_dotfiles: true,
+        any_extension: false,
+        prefix: String::new(),
+        poll_ms: 1000,
+    };
     let (metrics, clock) = (Arc::new(Metrics::new()), Clock::system());
     let rulebook = Arc::new(Rulebook::open(files, metrics.clone()).unwrap());
     let (engine, desk) = leased(ledger, clock.clone());
@@ -38,7 +52,19 @@ fn limiter(rules: &str, ledger: &Arc<dyn Ledger>, plans: &config::Plans) -> (Arc
     let empty = crate::grpc::plans::tests::empty(clock.clone(), &metrics);
     let rule_engine = Arc::new(RuleEngine::kept(1_000, 1_000, &[4; 16]));
     let (settings, bounds) = (settings(&Json::Null), bounds(&Json::Null));
-    (Arc::new(RateLimiter::new(rule_engine, rulebook, clock, metrics, empty, durable, settings, bounds)), desk)
+    (
+        Arc::new(RateLimiter::new(
+            rule_engine,
+            rulebook,
+            clock,
+            metrics,
+            empty,
+            durable,
+            settings,
+            bounds,
+        )),
+        desk,
+    )
 }
 
 fn plans(settings: impl FnOnce(&mut config::Plans)) -> config::Plans {
@@ -92,7 +118,11 @@ async fn all_or_nothing_is_exact_over_durable_and_other_counters() {
     let (limiter, _) = limiter(TOGETHER, &ledger, &plans(patient));
     let orders = &["d | k=v | l=v | m=v", "d | m=v | l=v | k=v", "d | l=v | k=v | m=v"];
     assert_eq!(passed(&limiter, orders, 20).await, 500, "as many as the least allows");
-    assert_eq!(passed(&limiter, &["d | k=v | l=v", "d | l=v | k=v"], 20).await, 100, "no refused request was charged");
+    assert_eq!(
+        passed(&limiter, &["d | k=v | l=v", "d | l=v | k=v"], 20).await,
+        100,
+        "no refused request was charged"
+    );
     assert_eq!(passed(&limiter, &["d | l=v"], 20).await, 100);
 }
 
@@ -100,19 +130,30 @@ async fn all_or_nothing_is_exact_over_durable_and_other_counters() {
 async fn the_cases_of_durable_rules_hold_with_leases() {
     let cases = crate::yaml::parse(include_str!("../cases.yaml")).unwrap().root.to_json().unwrap();
     let mut calls = 0;
-    for case in cases.as_array().unwrap().iter().filter(|case| case.to_string().contains("durable")) {
+    for case in cases.as_array().unwrap().iter().filter(|case| case.to_string().contains("durable"))
+    {
         let ledger: Arc<dyn Ledger> = Arc::new(MemoryLedger::new().unwrap());
         let counters = |clock: Clock| {
             let (engine, desk) = leased(&ledger, clock);
             (engine, Some(desk))
         };
         let rules = case["rules"].to_string();
-        let bench = Bench::with(Some(&rules), settings(&case["settings"]), bounds(&case["bounds"]), counters);
+        let bench = Bench::with(
+            Some(&rules),
+            settings(&case["settings"]),
+            bounds(&case["bounds"]),
+            counters,
+        );
         for call in case["calls"].as_array().unwrap() {
             let (asked, expected) = call.as_str().unwrap().split_once(" -> ").unwrap();
             let (s, asked) = asked.split_once('|').unwrap();
             bench.at(s.trim().parse().unwrap());
-            assert_eq!(show(bench.limiter.answer(&request(asked), None).await), expected, "{}: {call}", case["name"]);
+            assert_eq!(
+                show(bench.limiter.answer(&request(asked), None).await),
+                expected,
+                "{}: {call}",
+                case["name"]
+            );
             calls += 1;
         }
     }
@@ -125,7 +166,9 @@ async fn a_ledger_that_fails_is_never_an_error_and_is_noticed_when_it_works_agai
     for (on_failure, passes) in [(Shortage::Deny, false), (Shortage::Allow, true)] {
         let failing = Arc::new(Mutex::new(true));
         let fails = Arc::clone(&failing);
-        let faulty = FaultyLedger::new(Arc::new(MemoryLedger::new().unwrap()), move |_| if *fails.lock() { full() } else { Fault::None });
+        let faulty = FaultyLedger::new(Arc::new(MemoryLedger::new().unwrap()), move |_| {
+            if *fails.lock() { full() } else { Fault::None }
+        });
         let ledger: Arc<dyn Ledger> = Arc::new(faulty);
         let plans = plans(|plans| {
             patient(plans);
@@ -147,12 +190,18 @@ async fn a_ledger_that_fails_is_never_an_error_and_is_noticed_when_it_works_agai
 async fn a_slow_ledger_is_waited_for_no_longer_than_said() {
     let (go_on, told) = mpsc::channel();
     let mut told = Some(told);
-    let faulty = FaultyLedger::new(Arc::new(MemoryLedger::new().unwrap()), move |_| told.take().map_or(Fault::None, Fault::Wait));
+    let faulty = FaultyLedger::new(Arc::new(MemoryLedger::new().unwrap()), move |_| {
+        told.take().map_or(Fault::None, Fault::Wait)
+    });
     let ledger: Arc<dyn Ledger> = Arc::new(faulty);
-    let (limiter, _) = limiter(YEARLY, &ledger, &plans(|plans| plans.max_wait = Duration::from_millis(5)));
+    let (limiter, _) =
+        limiter(YEARLY, &ledger, &plans(|plans| plans.max_wait = Duration::from_millis(5)));
     let asked = request("d | k=v");
     for time_left in [None, Some(Duration::ZERO), Some(Duration::from_secs(60))] {
-        assert!(show(limiter.answer(&asked, time_left).await).starts_with("OVER | OVER 1000 of 1000"), "{time_left:?}");
+        assert!(
+            show(limiter.answer(&asked, time_left).await).starts_with("OVER | OVER 1000 of 1000"),
+            "{time_left:?}"
+        );
     }
     drop(go_on);
     while !is_ok(&limiter, "d | k=v").await {}
@@ -181,8 +230,16 @@ async fn a_clean_stop_gives_out_the_last_unit_and_nothing_is_listed_as_a_subscri
         let kept = ledger.usage(&LedgerScope::All, 0, u64::MAX).unwrap();
         assert_eq!(kept.len(), 1);
         let catalog = crate::catalog::CatalogStore::new(crate::catalog::HashKey([1; 32]), None);
-        let all = crate::ledger::Stretch { from_s: 0, until_s: u64::MAX, first: Default::default(), most: usize::MAX };
-        assert_eq!(desk.usage(&**catalog.load(), vec![], crate::engine::plans::Scope::All, &all).unwrap(), (vec![], None));
+        let all = crate::ledger::Stretch {
+            from_s: 0,
+            until_s: u64::MAX,
+            first: Default::default(),
+            most: usize::MAX,
+        };
+        assert_eq!(
+            desk.usage(&**catalog.load(), vec![], crate::engine::plans::Scope::All, &all).unwrap(),
+            (vec![], None)
+        );
         tokio::task::spawn_blocking(move || desk.put_away()).await.unwrap().unwrap();
     }
     assert_eq!(total, 1000);

@@ -43,12 +43,22 @@ struct Talks {
 
 #[tonic::async_trait]
 impl RateLimitService for Talks {
-    async fn should_rate_limit(&self, request: tonic::Request<RateLimitRequest>) -> Result<tonic::Response<RateLimitResponse>, Status> {
+    async fn should_rate_limit(
+        &self,
+        request: tonic::Request<RateLimitRequest>,
+    ) -> Result<tonic::Response<RateLimitResponse>, Status> {
         self.begun.fetch_add(1, Ordering::Relaxed);
         if &request.get_ref().domain[..] == b"wait" {
-            self.may.clone().wait_for(|may| *may).await.map_err(|_| Status::internal("the test is over"))?;
+            self.may
+                .clone()
+                .wait_for(|may| *may)
+                .await
+                .map_err(|_| Status::internal("the test is over"))?;
         }
-        Ok(tonic::Response::new(RateLimitResponse { raw_body: vec![b'x'; ANSWER_BYTES].into(), ..RateLimitResponse::default() }))
+        Ok(tonic::Response::new(RateLimitResponse {
+            raw_body: vec![b'x'; ANSWER_BYTES].into(),
+            ..RateLimitResponse::default()
+        }))
     }
 }
 
@@ -65,14 +75,26 @@ struct Takes {
 }
 
 impl AsyncRead for Ear {
-    fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         *self.takes.waits.lock() = Some(context.waker().clone());
-        if self.takes.now.load(Ordering::Relaxed) { Pin::new(&mut self.stream).poll_read(context, buffer) } else { Poll::Pending }
+        if self.takes.now.load(Ordering::Relaxed) {
+            Pin::new(&mut self.stream).poll_read(context, buffer)
+        } else {
+            Poll::Pending
+        }
     }
 }
 
 impl AsyncWrite for Ear {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(context, bytes)
     }
 
@@ -99,37 +121,70 @@ struct Behind {
 
 impl Behind {
     async fn new(last_answers: [Duration; 2]) -> Self {
-        let overload = Overload::new(Some(Duration::from_nanos(1)), Some(Duration::from_millis(100)));
+        let overload =
+            Overload::new(Some(Duration::from_nanos(1)), Some(Duration::from_millis(100)));
         let core = overload.core();
         [1, 1_000 * MS].iter().for_each(|&now_ns| core.turn(1_000 * MS, now_ns));
         let now_ns = AtomicU64::new(1_000 * MS);
-        let clock = Clock::from_fn(move || Now { unix_ns: 0, steady_ns: now_ns.fetch_add(MS, Ordering::Relaxed) });
+        let clock = Clock::from_fn(move || Now {
+            unix_ns: 0,
+            steady_ns: now_ns.fetch_add(MS, Ordering::Relaxed),
+        });
         close_another(|| Line::new(core.clone(), clock.clone()));
         let (begun, (may, waits)) = (Arc::new(AtomicUsize::new(0)), watch::channel(false));
         let service = RateLimitServiceServer::new(Talks { begun: begun.clone(), may: waits });
-        let dispatch = Dispatch::new().serving(service).observed(Observe::new(Arc::new(Metrics::new()), clock, core));
+        let dispatch = Dispatch::new().serving(service).observed(Observe::new(
+            Arc::new(Metrics::new()),
+            clock,
+            core,
+        ));
         let settings = Config::resolve(&Flags::default(), &|_| None).unwrap().grpc_server;
         let host = Host { last_answers, ..Host::new(&settings, None, dispatch, Warned::default()) };
 
         let (ours, theirs) = duplex(UNDER_WAY_BYTES);
         let (stop, stopping) = watch::channel(false);
-        let served = tokio::spawn(async move { host.drive(Prefaced::read(theirs).await?, Peer::default(), stopping).await });
+        let served = tokio::spawn(async move {
+            host.drive(Prefaced::read(theirs).await?, Peer::default(), stopping).await
+        });
         let takes: Arc<Takes> = Arc::default();
         let ear = Ear { stream: ours, takes: takes.clone() };
-        let (client, connection) = handshake(TokioExecutor::new(), TokioIo::new(ear)).await.unwrap();
+        let (client, connection) =
+            handshake(TokioExecutor::new(), TokioIo::new(ear)).await.unwrap();
         tokio::spawn(connection);
         Self { overload, begun, may, takes, client, served, _stop: stop }
     }
 
     /// Calls, and how long their answers are, or that there are none.
     fn ask(&self, calls: usize, domain: &'static str) -> Vec<JoinHandle<Option<usize>>> {
-        let message = RateLimitRequest { domain: domain.into(), ..RateLimitRequest::default() }.encode_to_vec();
-        let framed = Bytes::from([&[0, 0, 0, 0, u8::try_from(message.len()).unwrap()], &message[..]].concat());
+        let message = RateLimitRequest { domain: domain.into(), ..RateLimitRequest::default() }
+            .encode_to_vec();
+        let framed = Bytes::from(
+            [&[0, 0, 0, 0, u8::try_from(message.len()).unwrap()], &message[..]].concat(),
+        );
         let call = |_| {
-            let post = Request::post("http://server/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit");
-            let request = post.header("content-type", "application/grpc").header("te", "trailers").body(Full::new(framed.clone())).unwrap();
+            let post = Request::post(
+                "http://server/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit",
+            );
+            let request = post
+                .header("content-type", "application/grpc")
+                .header("te", "trailers")
+                .body(Full::new(framed.clone()))
+                .unwrap();
             let mut client = self.client.clone();
-            tokio::spawn(async move { Some(client.send_request(request).await.ok()?.into_body().collect().await.ok()?.to_bytes().len()) })
+            tokio::spawn(async move {
+                Some(
+                    client
+                        .send_request(request)
+                        .await
+                        .ok()?
+                        .into_body()
+                        .collect()
+                        .await
+                        .ok()?
+                        .to_bytes()
+                        .len(),
+                )
+            })
         };
         (0..calls).map(call).collect()
     }
@@ -196,7 +251,10 @@ async fn all_that_was_answered_before_the_cut_is_written_and_nothing_is_begun_af
     assert!((FEW..asked).contains(&begun), "{begun} of {asked}");
     all.take();
     let answered = lengths(calls).await;
-    assert!(answered.len() == begun && answered.iter().all(|&length| length > ANSWER_BYTES), "{answered:?}");
+    assert!(
+        answered.len() == begun && answered.iter().all(|&length| length > ANSWER_BYTES),
+        "{answered:?}"
+    );
     assert_eq!(all.begun(), begun);
 }
 
@@ -224,7 +282,8 @@ async fn nobody_is_waited_for_for_long() {
 fn a_warning_comes_once_a_minute() {
     let warned = Warned::default();
     let all = warned.clone();
-    let again = [5, 6, 5 + WARNED_NS - 1, 5 + WARNED_NS, 6 + WARNED_NS].map(|now_ns| all.again(now_ns));
+    let again =
+        [5, 6, 5 + WARNED_NS - 1, 5 + WARNED_NS, 6 + WARNED_NS].map(|now_ns| all.again(now_ns));
     assert_eq!(again, [true, false, false, true, false]);
 }
 

@@ -5,7 +5,8 @@ use prost::Message;
 use super::*;
 use pb::get_usage_request::Scope as WireScope;
 
-/// Callers that come on three days: each has a counter by subscriber and one by key, and calls once a day.
+/// Callers that come on three days: each has a counter by subscriber and one by key, and calls once
+/// a day.
 struct Callers {
     world: World,
     values: Vec<String>,
@@ -30,11 +31,15 @@ impl Callers {
     }
 
     async fn join(&mut self, id: &str) {
-        let subscriber = pb::Subscriber { id: id.into(), plans: vec!["gold".into()], ..Default::default() };
+        let subscriber =
+            pb::Subscriber { id: id.into(), plans: vec!["gold".into()], ..Default::default() };
         self.world.create_subscriber(subscriber).await.unwrap();
-        let key = pb::ApiKey { id: format!("{id}-key"), subscriber: id.into(), ..Default::default() };
+        let key =
+            pb::ApiKey { id: format!("{id}-key"), subscriber: id.into(), ..Default::default() };
         let request = pb::CreateApiKeyRequest { api_key: Some(key), ..Default::default() };
-        self.values.push(answer(self.world.service.create_api_key(Request::new(request)).await).unwrap().value);
+        self.values.push(
+            answer(self.world.service.create_api_key(Request::new(request)).await).unwrap().value,
+        );
     }
 
     fn call(&self) {
@@ -55,14 +60,24 @@ async fn pages_of_any_size_are_the_whole() {
     let callers = Callers::new(7).await;
     let whole = callers.page(&since_sunday(10_000)).await;
     // A month and three days each, and a row for each day.
-    assert_eq!((whole.quotas.len(), whole.days.len(), whole.next_page_token.as_str()), (7 * 4, 7 * 3, ""));
-    assert_eq!(callers.page(&since_sunday(0)).await, whole, "what is small is whole without a word about pages");
+    assert_eq!(
+        (whole.quotas.len(), whole.days.len(), whole.next_page_token.as_str()),
+        (7 * 4, 7 * 3, "")
+    );
+    assert_eq!(
+        callers.page(&since_sunday(0)).await,
+        whole,
+        "what is small is whole without a word about pages"
+    );
     for size in [1, 2, 5, 27, 28, 29, 48, 49] {
         let (mut request, mut walked) = (since_sunday(size), pb::GetUsageResponse::default());
         for page in 1.. {
             let rows = callers.page(&request).await;
             let count = rows.quotas.len() + rows.days.len();
-            assert!(i32::try_from(count).unwrap() == size || rows.next_page_token.is_empty(), "page {page} of {size} holds {count}");
+            assert!(
+                i32::try_from(count).unwrap() == size || rows.next_page_token.is_empty(),
+                "page {page} of {size} holds {count}"
+            );
             walked.quotas.extend(rows.quotas);
             walked.days.extend(rows.days);
             if rows.next_page_token.is_empty() {
@@ -95,14 +110,23 @@ async fn who_comes_between_two_pages_neither_repeats_nor_hides_a_row() {
         request.page_token = page.next_page_token;
     }
     let names = |rows: &[pb::QuotaUsage]| {
-        rows.iter().map(|row| (row.subscriber.clone(), row.quota.clone(), row.period_start.unwrap().seconds)).collect::<Vec<_>>()
+        rows.iter()
+            .map(|row| {
+                (row.subscriber.clone(), row.quota.clone(), row.period_start.unwrap().seconds)
+            })
+            .collect::<Vec<_>>()
     };
     let mut walked = names(&quotas);
     assert!(walked.windows(2).all(|pair| pair[0] < pair[1]), "in order, each once: {walked:?}");
-    assert!(walked.iter().any(|(subscriber, ..)| subscriber == "s0004a") && !walked.iter().any(|(subscriber, ..)| subscriber == "s0000a"));
+    assert!(
+        walked.iter().any(|(subscriber, ..)| subscriber == "s0004a")
+            && !walked.iter().any(|(subscriber, ..)| subscriber == "s0000a")
+    );
     walked.retain(|name| names(&whole.quotas).contains(name));
     assert_eq!(walked, names(&whole.quotas));
-    let dates = |rows: &[pb::DailyUsage]| rows.iter().map(|row| (row.date.clone(), row.subscriber.clone())).collect::<Vec<_>>();
+    let dates = |rows: &[pb::DailyUsage]| {
+        rows.iter().map(|row| (row.date.clone(), row.subscriber.clone())).collect::<Vec<_>>()
+    };
     let mut walked = dates(&days);
     assert!(walked.windows(2).all(|pair| pair[0] < pair[1]));
     walked.retain(|name| dates(&whole.days).contains(name));
@@ -124,7 +148,10 @@ async fn the_days_of_a_walk_stay_those_of_its_first_page() {
         }
         callers.world.pass(20_000);
     }
-    assert_eq!(days.iter().map(|day| day.date.as_str()).collect::<Vec<_>>(), ["2026-11-25", "2026-11-25"]);
+    assert_eq!(
+        days.iter().map(|day| day.date.as_str()).collect::<Vec<_>>(),
+        ["2026-11-25", "2026-11-25"]
+    );
 }
 
 #[tokio::test]
@@ -132,20 +159,46 @@ async fn a_page_is_never_larger_than_an_ordinary_client_takes() {
     let world = World::new();
     let long = |name: &str| format!("{name}{}", "-".repeat(256 - name.len()));
     let (plan, target, subscriber) = (long("plan"), long("target"), long("subscriber"));
-    world.create_plan(plan_of(json!({"id": plan, "entitlements": [{"name": long("all"), "targets": [target]}]}))).await.unwrap();
-    world.create_subscriber(pb::Subscriber { id: subscriber.clone(), plans: vec![plan], ..Default::default() }).await.unwrap();
+    world
+        .create_plan(plan_of(
+            json!({"id": plan, "entitlements": [{"name": long("all"), "targets": [target]}]}),
+        ))
+        .await
+        .unwrap();
+    world
+        .create_subscriber(pb::Subscriber {
+            id: subscriber.clone(),
+            plans: vec![plan],
+            ..Default::default()
+        })
+        .await
+        .unwrap();
     let mut values = Vec::new();
     for number in 0..700 {
-        let key = pb::ApiKey { id: long(&format!("key{number}")), subscriber: subscriber.clone(), ..Default::default() };
+        let key = pb::ApiKey {
+            id: long(&format!("key{number}")),
+            subscriber: subscriber.clone(),
+            ..Default::default()
+        };
         let request = pb::CreateApiKeyRequest { api_key: Some(key), ..Default::default() };
-        values.push(answer(world.service.create_api_key(Request::new(request)).await).unwrap().value);
+        values
+            .push(answer(world.service.create_api_key(Request::new(request)).await).unwrap().value);
     }
     for _ in 0..4 {
         let catalog = world.store.snapshot();
         for value in &values {
             let (api_key, target) = (value.as_bytes(), target.as_str());
-            let request = CheckInput { api_key, target, method: b"GET", path: b"/", cost: None, operation_id: b"" };
-            assert!(world.engine.check(&*catalog, &request, world.now()).unwrap().verdict.is_allowed());
+            let request = CheckInput {
+                api_key,
+                target,
+                method: b"GET",
+                path: b"/",
+                cost: None,
+                operation_id: b"",
+            };
+            assert!(
+                world.engine.check(&*catalog, &request, world.now()).unwrap().verdict.is_allowed()
+            );
         }
         world.pass(86_400);
     }
@@ -160,7 +213,12 @@ async fn a_page_is_never_larger_than_an_ordinary_client_takes() {
         }
     }
     assert_eq!(rows, 2_800);
-    assert!(sizes.len() == 2 && sizes.iter().all(|size| *size < 4 << 20) && sizes.iter().sum::<usize>() > 7 << 19, "{sizes:?}");
+    assert!(
+        sizes.len() == 2
+            && sizes.iter().all(|size| *size < 4 << 20)
+            && sizes.iter().sum::<usize>() > 7 << 19,
+        "{sizes:?}"
+    );
 }
 
 #[tokio::test]
@@ -175,13 +233,22 @@ async fn page_sizes_and_tokens_that_cannot_be_used_are_refused() {
     for (request, field) in [
         (since_sunday(-1), "page_size"),
         (pb::GetUsageRequest { page_token: "garbage!".into(), ..good.clone() }, "page_token"),
-        (pb::GetUsageRequest { page_token: String::from_utf8(altered).unwrap(), ..good.clone() }, "page_token"),
-        (pb::GetUsageRequest { page_token: token[..token.len() - 4].into(), ..good.clone() }, "page_token"),
+        (
+            pb::GetUsageRequest { page_token: String::from_utf8(altered).unwrap(), ..good.clone() },
+            "page_token",
+        ),
+        (
+            pb::GetUsageRequest { page_token: token[..token.len() - 4].into(), ..good.clone() },
+            "page_token",
+        ),
         (pb::GetUsageRequest { scope: of("s0000"), ..good.clone() }, "page_token"),
         (pb::GetUsageRequest { start_date: "2026-11-23".into(), ..good.clone() }, "page_token"),
         (pb::GetUsageRequest { end_date: "2026-11-23".into(), ..good.clone() }, "page_token"),
     ] {
         let (code, message) = refusal(callers.world.service.get_usage(Request::new(request)).await);
-        assert!(code == Code::InvalidArgument && message.contains(field), "{field}: {code:?} {message}");
+        assert!(
+            code == Code::InvalidArgument && message.contains(field),
+            "{field}: {code:?} {message}"
+        );
     }
 }

@@ -16,7 +16,8 @@ use pb::get_usage_request::Scope as WireScope;
 /// Bytes that tie a token to its request.
 const TAG: usize = 8;
 
-/// Where a row stands in the order of the answer: periods first. No row has an empty name, so a place with one is before all such rows.
+/// Where a row stands in the order of the answer: periods first. No row has an empty name, so a
+/// place with one is before all such rows.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Place {
     Quota(QuotaPlace),
@@ -55,16 +56,32 @@ impl Place {
     }
 
     pub(super) fn of_quota(row: &QuotaUsage) -> Self {
-        let (subscriber, key, plan, entitlement, quota, start_ns, (unit, time_zone, week_start)) = row.order();
+        let (subscriber, key, plan, entitlement, quota, start_ns, (unit, time_zone, week_start)) =
+            row.order();
         let [subscriber, key, plan, entitlement, quota, time_zone] =
-            [subscriber, key.unwrap_or_default(), plan, entitlement, quota, time_zone].map(str::to_owned);
+            [subscriber, key.unwrap_or_default(), plan, entitlement, quota, time_zone]
+                .map(str::to_owned);
         // What an enumeration without values is as a number: its place in the order.
         let (unit, week_start) = (unit as u8, week_start as u8);
-        Self::Quota(QuotaPlace { subscriber, key, plan, entitlement, quota, start_ns, unit, time_zone, week_start })
+        Self::Quota(QuotaPlace {
+            subscriber,
+            key,
+            plan,
+            entitlement,
+            quota,
+            start_ns,
+            unit,
+            time_zone,
+            week_start,
+        })
     }
 
     pub(super) fn of_day(row: &DailyUsage) -> Self {
-        Self::Day(row.day, [&row.subscriber, &row.key, &row.plan, &row.entitlement, &row.target].map(ToString::to_string))
+        Self::Day(
+            row.day,
+            [&row.subscriber, &row.key, &row.plan, &row.entitlement, &row.target]
+                .map(ToString::to_string),
+        )
     }
 
     /// The day that it is on. `None`: it is among the periods.
@@ -78,9 +95,10 @@ impl Place {
     /// Whose period it is.
     pub(super) fn whose(&self) -> Whose {
         match self {
-            Self::Quota(QuotaPlace { subscriber, key, .. }) => {
-                (subscriber.as_str().into(), Some(key).filter(|key| !key.is_empty()).map(|key| Id::from(key.as_str())))
-            }
+            Self::Quota(QuotaPlace { subscriber, key, .. }) => (
+                subscriber.as_str().into(),
+                Some(key).filter(|key| !key.is_empty()).map(|key| Id::from(key.as_str())),
+            ),
             Self::Day(..) => Whose::default(),
         }
     }
@@ -88,8 +106,20 @@ impl Place {
     fn to_text(&self) -> String {
         // No name holds a line feed.
         match self {
-            Self::Quota(QuotaPlace { subscriber, key, plan, entitlement, quota, start_ns, unit, time_zone, week_start }) => {
-                format!("q\n{subscriber}\n{key}\n{plan}\n{entitlement}\n{quota}\n{start_ns}\n{unit}\n{time_zone}\n{week_start}")
+            Self::Quota(QuotaPlace {
+                subscriber,
+                key,
+                plan,
+                entitlement,
+                quota,
+                start_ns,
+                unit,
+                time_zone,
+                week_start,
+            }) => {
+                format!(
+                    "q\n{subscriber}\n{key}\n{plan}\n{entitlement}\n{quota}\n{start_ns}\n{unit}\n{time_zone}\n{week_start}"
+                )
             }
             Self::Day(day, names) => format!("d\n{day}\n{}", names.join("\n")),
         }
@@ -101,10 +131,21 @@ impl Place {
         let mut text = || parts.next().map(str::to_owned);
         let place = match list {
             "q" => {
-                let (subscriber, key, plan, entitlement, quota) = (text()?, text()?, text()?, text()?, text()?);
+                let (subscriber, key, plan, entitlement, quota) =
+                    (text()?, text()?, text()?, text()?, text()?);
                 let (start_ns, unit, time_zone, week_start) =
                     (text()?.parse().ok()?, text()?.parse().ok()?, text()?, text()?.parse().ok()?);
-                Self::Quota(QuotaPlace { subscriber, key, plan, entitlement, quota, start_ns, unit, time_zone, week_start })
+                Self::Quota(QuotaPlace {
+                    subscriber,
+                    key,
+                    plan,
+                    entitlement,
+                    quota,
+                    start_ns,
+                    unit,
+                    time_zone,
+                    week_start,
+                })
             }
             "d" => Self::Day(text()?.parse().ok()?, [text()?, text()?, text()?, text()?, text()?]),
             _ => return None,
@@ -127,8 +168,8 @@ impl Token<'_> {
         URL_SAFE_NO_PAD.encode(bytes)
     }
 
-    /// The days that the first page was asked for, and where the last page ended. `None` for an empty text: the first page. Errors: a text that
-    /// is no token of this request.
+    /// The days that the first page was asked for, and where the last page ended. `None` for an
+    /// empty text: the first page. Errors: a text that is no token of this request.
     pub(super) fn read(&self) -> Result<Option<(RangeInclusive<u64>, Place)>, Invalid> {
         if self.request.page_token.is_empty() {
             return Ok(None);

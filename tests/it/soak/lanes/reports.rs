@@ -1,4 +1,5 @@
-//! What became of the requests that were admitted: reported soon or late, once or again, until there is an answer.
+//! What became of the requests that were admitted: reported soon or late, once or again, until
+//! there is an answer.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,7 +12,8 @@ use tollgate::grpc::pb::tollgate::decision_service_client::DecisionServiceClient
 use super::{Lane, PAUSE, Random};
 use crate::soak::log::{Ending, Receipt, Report};
 
-/// Reports that wait to be made. Beyond it requests stay as they were counted, as those stay that no gateway reports.
+/// Reports that wait to be made. Beyond it requests stay as they were counted, as those stay that
+/// no gateway reports.
 const ROOM: usize = 20_000;
 /// In one message.
 const AT_ONCE: usize = 64;
@@ -36,8 +38,18 @@ impl Reports {
         };
         let real = (random.below(20) == 0).then(|| 1 + random.below(6));
         let Receipt { cost, charges, .. } = receipt;
-        let report = Report { caller, receipt: text, cost, charges, ending, real, unanswered: false, corrected: false };
-        let queue = &mut *(if random.below(32) == 0 { &self.later } else { &self.now }).lock().unwrap();
+        let report = Report {
+            caller,
+            receipt: text,
+            cost,
+            charges,
+            ending,
+            real,
+            unanswered: false,
+            corrected: false,
+        };
+        let queue =
+            &mut *(if random.below(32) == 0 { &self.later } else { &self.now }).lock().unwrap();
         if queue.len() < ROOM {
             queue.push_back(report);
         }
@@ -79,16 +91,26 @@ pub(super) async fn send(lane: Arc<Lane>) {
         }
         lane.turn().await;
         let began = lane.stops.look();
-        match client.report(ReportRequest { outcomes: reports.iter().map(Report::wire).collect() }).await {
+        match client
+            .report(ReportRequest { outcomes: reports.iter().map(Report::wire).collect() })
+            .await
+        {
             Ok(answer) => {
                 let answer = answer.into_inner();
                 assert_eq!(answer.results.len(), reports.len());
                 let tally = &mut *lane.tally.lock().unwrap();
                 for (report, settlement) in reports.iter().zip(answer.results()) {
-                    tally.settle(report, lane.callers[report.caller as usize].kind().quotas, settlement);
+                    tally.settle(
+                        report,
+                        lane.callers[report.caller as usize].kind().quotas,
+                        settlement,
+                    );
                 }
                 let random = &mut lane.random.lock().unwrap();
-                let repeated = reports.into_iter().filter(|report| !report.corrected && random.below(8) == 0).collect::<Vec<_>>();
+                let repeated = reports
+                    .into_iter()
+                    .filter(|report| !report.corrected && random.below(8) == 0)
+                    .collect::<Vec<_>>();
                 lane.reports.again(repeated.into_iter().map(|report| lane.repeated(report)));
             }
             Err(status) => {
@@ -102,7 +124,8 @@ pub(super) async fn send(lane: Arc<Lane>) {
 }
 
 impl Lane {
-    /// What is reported after this was answered: the same where it corrected something, else that the target failed after all.
+    /// What is reported after this was answered: the same where it corrected something, else that
+    /// the target failed after all.
     fn repeated(&self, report: Report) -> Report {
         let corrected = report.corrects(self.callers[report.caller as usize].kind().quotas);
         let ending = if corrected { report.ending } else { Ending::Failed };

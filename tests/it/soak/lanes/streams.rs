@@ -40,7 +40,9 @@ pub(super) async fn ask(lane: Arc<Lane>, mut phase: watch::Receiver<Phase>) {
 async fn one_stream(lane: &Lane, phase: &mut watch::Receiver<Phase>) {
     let began = lane.stops.look();
     let (sender, batches) = mpsc::channel(IN_FLIGHT);
-    let opened = DecisionServiceClient::new(lane.channel.clone()).check_stream(ReceiverStream::new(batches)).await;
+    let opened = DecisionServiceClient::new(lane.channel.clone())
+        .check_stream(ReceiverStream::new(batches))
+        .await;
     let mut answers = match opened {
         Ok(answers) => answers.into_inner(),
         Err(status) => {
@@ -84,7 +86,9 @@ async fn one_stream(lane: &Lane, phase: &mut watch::Receiver<Phase>) {
     };
     tokio::join!(sending, receiving);
     let tally = &mut *lane.tally.lock().unwrap();
-    for (caller, cost) in waiting.into_inner().unwrap().into_values().flat_map(|sent: Sent| sent.items) {
+    for (caller, cost) in
+        waiting.into_inner().unwrap().into_values().flat_map(|sent: Sent| sent.items)
+    {
         *tally.unknown.entry(caller).or_default() += cost;
     }
 }
@@ -95,7 +99,10 @@ impl Lane {
         let items: Vec<(u32, u64)> = (0..BATCH).map(|_| self.pick(random)).collect();
         let batch = CheckBatch {
             id,
-            api_keys: items.iter().map(|(caller, _)| self.callers[*caller as usize].value.clone()).collect(),
+            api_keys: items
+                .iter()
+                .map(|(caller, _)| self.callers[*caller as usize].value.clone())
+                .collect(),
             targets: vec![TARGETS[id as usize % 2].to_owned()],
             costs: items.iter().map(|(_, cost)| *cost).collect(),
             ..CheckBatch::default()
@@ -109,10 +116,18 @@ impl Lane {
         tally.latency.record(nanos(sent.since)).unwrap();
         // Where all would be empty they are left out.
         let mut receipts = answer.receipts.into_iter();
-        for (index, ((caller, cost), verdict)) in sent.items.into_iter().zip(answer.verdicts).enumerate() {
+        for (index, ((caller, cost), verdict)) in
+            sent.items.into_iter().zip(answer.verdicts).enumerate()
+        {
             let verdict = Verdict::try_from(verdict).unwrap();
             let reason = answer.reasons.get(index).copied().unwrap_or_default();
-            self.decided(tally, caller, cost, (verdict, reason, receipts.next().unwrap_or_default()), sent.asked_us);
+            self.decided(
+                tally,
+                caller,
+                cost,
+                (verdict, reason, receipts.next().unwrap_or_default()),
+                sent.asked_us,
+            );
         }
     }
 }

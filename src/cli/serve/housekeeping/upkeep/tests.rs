@@ -1,4 +1,5 @@
-//! Over both ledgers, with a clock that is set: whatever it shows, nothing is lost, and nothing is refused that has begun.
+//! Over both ledgers, with a clock that is set: whatever it shows, nothing is lost, and nothing is
+//! refused that has begun.
 
 use parking_lot::Mutex;
 use tempfile::TempDir;
@@ -8,8 +9,9 @@ use crate::decide::calendar::Calendar;
 use crate::decide::compiled::QuotaIdentity;
 use crate::decide::plan::{Id, PeriodUnit, Weekday};
 use crate::ledger::{
-    Counter, CounterIdentity, DailyChange, DailyCounts, DailyKey, DailyName, DailyReport, Holder, LeaseRequest, Ledger, LedgerPeriod,
-    LedgerScope, Mark, MarkKind, MemoryLedger, Settle, Settled, SqliteLedger, WindowReport, WindowRow,
+    Counter, CounterIdentity, DailyChange, DailyCounts, DailyKey, DailyName, DailyReport, Holder,
+    LeaseRequest, Ledger, LedgerPeriod, LedgerScope, Mark, MarkKind, MemoryLedger, Settle, Settled,
+    SqliteLedger, WindowReport, WindowRow,
 };
 use crate::metrics::Metrics;
 
@@ -17,8 +19,14 @@ const MINUTE_S: u64 = 60;
 const HOUR_S: u64 = 3600;
 /// Noon of 2026-11-30, UTC: every unit's period goes on for some time, but the minute's.
 const T_S: u64 = 1_796_040_000;
-const UNITS: [PeriodUnit; 6] =
-    [PeriodUnit::Minute, PeriodUnit::Hour, PeriodUnit::Day, PeriodUnit::Week, PeriodUnit::Month, PeriodUnit::Year];
+const UNITS: [PeriodUnit; 6] = [
+    PeriodUnit::Minute,
+    PeriodUnit::Hour,
+    PeriodUnit::Day,
+    PeriodUnit::Week,
+    PeriodUnit::Month,
+    PeriodUnit::Year,
+];
 const LIMIT: u64 = 50;
 const USED: u64 = 30;
 const TTL_NS: u64 = HOUR_S * SECOND_NS;
@@ -138,8 +146,11 @@ impl House {
 
     fn charged(&self, unit: PeriodUnit, at_s: u64) -> Option<u64> {
         let start_s = period(unit, at_s).start_s;
-        let rows = self.ledger.ledger().usage(&LedgerScope::All, 0, i64::MAX.cast_unsigned()).unwrap();
-        rows.iter().find(|row| row.identity == identity(unit) && row.period.start_s == start_s).map(|row| row.charged)
+        let rows =
+            self.ledger.ledger().usage(&LedgerScope::All, 0, i64::MAX.cast_unsigned()).unwrap();
+        rows.iter()
+            .find(|row| row.identity == identity(unit) && row.period.start_s == start_s)
+            .map(|row| row.charged)
     }
 
     /// Everything that a clock could delete: quotas of every unit, a mark, a day, a window.
@@ -152,7 +163,10 @@ impl House {
         let key = DailyKey { day: at_s / DAY_S, subscriber, key, plan, entitlement, target };
         let counts = DailyCounts { admitted: 7, ..DailyCounts::default() };
         self.ledger
-            .call(DailyReport { holder: self.holder, rows: vec![DailyChange { number: 1, name: DailyName::Told(key), counts }] })
+            .call(DailyReport {
+                holder: self.holder,
+                rows: vec![DailyChange { number: 1, name: DailyName::Told(key), counts }],
+            })
             .unwrap();
         let rows = vec![WindowRow { fingerprint: [1; 16], end_s: at_s + HOUR_S, count: 3 }];
         self.ledger.call(WindowReport { holder: self.holder, rows }).unwrap();
@@ -160,7 +174,13 @@ impl House {
 
     fn settle(&self, seq: u64, issued_s: u64) -> Settled {
         // The first holder's: a receipt outlives a restart.
-        let mark = Mark { holder: Holder { id: 1, epoch: 1 }, shard: 1, seq, kind: MarkKind::Corrected, issued_s };
+        let mark = Mark {
+            holder: Holder { id: 1, epoch: 1 },
+            shard: 1,
+            seq,
+            kind: MarkKind::Corrected,
+            issued_s,
+        };
         self.ledger.call(Settle { mark, deltas: vec![] }).unwrap()
     }
 
@@ -170,8 +190,13 @@ impl House {
             assert_eq!(self.charged(unit, at_s), Some(USED), "{unit:?}: {why}");
         }
         assert_eq!(self.settle(1, at_s), Settled::Duplicate, "{why}");
-        let days = self.ledger.ledger().daily(&LedgerScope::All, 0, i64::MAX.cast_unsigned()).unwrap();
-        assert_eq!(days.iter().map(|(_, row)| row.counts.admitted).collect::<Vec<_>>(), [7], "{why}");
+        let days =
+            self.ledger.ledger().daily(&LedgerScope::All, 0, i64::MAX.cast_unsigned()).unwrap();
+        assert_eq!(
+            days.iter().map(|(_, row)| row.counts.admitted).collect::<Vec<_>>(),
+            [7],
+            "{why}"
+        );
         let mut windows = 0;
         self.ledger.ledger().load_windows(1, 0, &mut |_| windows += 1).unwrap();
         assert_eq!(windows, 1, "{why}");
@@ -180,8 +205,19 @@ impl House {
 
 fn identity(unit: PeriodUnit) -> CounterIdentity {
     let name = Id::from("a");
-    let quota = QuotaIdentity { name: name.clone(), unit, time_zone: "UTC".into(), week_start: Weekday::Monday };
-    CounterIdentity { subscriber: name.clone(), key: None, plan: name.clone(), entitlement: name, quota: Arc::new(quota) }
+    let quota = QuotaIdentity {
+        name: name.clone(),
+        unit,
+        time_zone: "UTC".into(),
+        week_start: Weekday::Monday,
+    };
+    CounterIdentity {
+        subscriber: name.clone(),
+        key: None,
+        plan: name.clone(),
+        entitlement: name,
+        quota: Arc::new(quota),
+    }
 }
 
 fn period(unit: PeriodUnit, at_s: u64) -> LedgerPeriod {
@@ -225,7 +261,9 @@ fn a_start_with_a_wrong_clock_loses_nothing_and_the_right_one_goes_on() {
                 house.go_on(HOUR_S / 2);
                 house.is_whole(T_S, &why);
                 // Quotas of the time that it shows are served.
-                for unit in UNITS.into_iter().filter(|&unit| period(unit, wrong_s) != period(unit, T_S)) {
+                for unit in
+                    UNITS.into_iter().filter(|&unit| period(unit, wrong_s) != period(unit, T_S))
+                {
                     assert_eq!(house.lease(unit, wrong_s, 1), 1, "{unit:?}: {why}");
                 }
                 // Corrected while it runs, then after a restart.
@@ -234,8 +272,13 @@ fn a_start_with_a_wrong_clock_loses_nothing_and_the_right_one_goes_on() {
                 assert_eq!((house.says() != "", house.doubtful()), (false, false), "{why}");
                 let house = house.restart(T_S + HOUR_S / 2 + 60);
                 house.is_whole(T_S, &why);
-                for unit in [PeriodUnit::Day, PeriodUnit::Week, PeriodUnit::Month, PeriodUnit::Year] {
-                    assert_eq!(house.lease(unit, T_S, LIMIT), LIMIT - USED, "{unit:?} goes on where it was: {why}");
+                for unit in [PeriodUnit::Day, PeriodUnit::Week, PeriodUnit::Month, PeriodUnit::Year]
+                {
+                    assert_eq!(
+                        house.lease(unit, T_S, LIMIT),
+                        LIMIT - USED,
+                        "{unit:?} goes on where it was: {why}"
+                    );
                 }
                 assert_eq!(house.settle(2, T_S), Settled::Done(vec![]), "{why}");
             }
@@ -257,7 +300,11 @@ fn a_step_while_it_runs_loses_nothing_and_comes_back_in_every_way() {
                 house.go_on(HOUR_S / 2);
                 if restarts {
                     house = house.restart(wrong_s + HOUR_S / 2);
-                    assert_eq!(house.says() != "", is_told, "what it showed before vouches for nothing: {why}");
+                    assert_eq!(
+                        house.says() != "",
+                        is_told,
+                        "what it showed before vouches for nothing: {why}"
+                    );
                     house.go_on(HOUR_S / 4);
                 }
                 house.is_whole(T_S, &why);
@@ -285,7 +332,11 @@ fn what_is_old_goes_after_an_hour_of_a_clock_that_leapt_and_not_an_instant_befor
             } else {
                 house.set(T_S + week_s);
             }
-            assert_eq!(house.lease(PeriodUnit::Day, T_S + week_s, LIMIT), LIMIT, "the quotas of a new period are served at once");
+            assert_eq!(
+                house.lease(PeriodUnit::Day, T_S + week_s, LIMIT),
+                LIMIT,
+                "the quotas of a new period are served at once"
+            );
             assert!(house.says().contains("7 d 0 h ahead of"), "{}", house.says());
             house.go_on(HOUR_S - MINUTE_S);
             {
@@ -300,7 +351,11 @@ fn what_is_old_goes_after_an_hour_of_a_clock_that_leapt_and_not_an_instant_befor
             assert_eq!(house.charged(PeriodUnit::Day, T_S), None);
             assert_eq!((house.says().as_str(), house.doubtful()), ("", false));
             assert_eq!(house.charged(PeriodUnit::Year, T_S), Some(USED), "the year goes on");
-            assert_eq!(house.restart(T_S + week_s + HOUR_S).says(), "", "and the next start is vouched for");
+            assert_eq!(
+                house.restart(T_S + week_s + HOUR_S).says(),
+                "",
+                "and the next start is vouched for"
+            );
         }
     }
 }
@@ -315,7 +370,11 @@ fn what_a_clock_that_was_wrong_for_long_dropped_is_open_an_hour_after_it_was_set
         assert_eq!(house.charged(PeriodUnit::Year, T_S), None, "by a clock that was vouched for");
         let mut house = house.restart(T_S);
         assert!(house.says().contains("behind"), "{}", house.says());
-        assert_eq!(house.lease(PeriodUnit::Year, T_S, 1), 0, "which of the two is wrong cannot be known yet");
+        assert_eq!(
+            house.lease(PeriodUnit::Year, T_S, 1),
+            0,
+            "which of the two is wrong cannot be known yet"
+        );
         house.go_on(HOUR_S);
         assert_eq!(house.says(), "");
         assert_eq!(house.lease(PeriodUnit::Year, T_S, 1), 1);
@@ -327,14 +386,25 @@ fn what_a_clock_that_was_wrong_for_long_dropped_is_open_an_hour_after_it_was_set
 fn a_ledger_that_an_older_program_poisoned_is_healed_by_a_start_with_the_right_clock() {
     for house in both(T_S) {
         house.fill(T_S);
-        // As the older program did, with a clock of 450 days later: nothing was kept of it but what it dropped.
+        // As the older program did, with a clock of 450 days later: nothing was kept of it but what
+        // it dropped.
         let later_s = T_S + 450 * DAY_S;
-        let all = Expire { periods_ended_by_s: later_s, marks_issued_before_s: later_s, ..Expire::default() };
+        let all = Expire {
+            periods_ended_by_s: later_s,
+            marks_issued_before_s: later_s,
+            ..Expire::default()
+        };
         house.ledger.call(all).unwrap();
         assert_eq!(house.lease(PeriodUnit::Year, T_S, 1), 0);
         let house = house.restart(T_S + 600);
         assert_eq!(house.says(), "");
-        for unit in [PeriodUnit::Hour, PeriodUnit::Day, PeriodUnit::Week, PeriodUnit::Month, PeriodUnit::Year] {
+        for unit in [
+            PeriodUnit::Hour,
+            PeriodUnit::Day,
+            PeriodUnit::Week,
+            PeriodUnit::Month,
+            PeriodUnit::Year,
+        ] {
             assert_eq!(house.lease(unit, T_S, LIMIT), LIMIT, "{unit:?} goes on, from nothing");
         }
         assert_eq!(house.lease(PeriodUnit::Minute, T_S, 1), 0, "what is over does not begin again");

@@ -3,7 +3,8 @@
 use super::*;
 
 #[test]
-fn more_is_asked_for_at_a_quarter_of_a_lease_or_at_once_at_a_half_where_it_may_not_be_as_large_as_the_pace() {
+fn more_is_asked_for_at_a_quarter_of_a_lease_or_at_once_at_a_half_where_it_may_not_be_as_large_as_the_pace()
+ {
     for limit in [300, 2_000, 1_000_000] {
         let site = &mut Site::new(&format!("{limit} day"));
         let needs = site.needs(None);
@@ -12,9 +13,14 @@ fn more_is_asked_for_at_a_quarter_of_a_lease_or_at_once_at_a_half_where_it_may_n
         for spent in 1..=200_u64 {
             assert!(site.decided(None).verdict.is_allowed());
             let bound = spent.min(limit / 100).min((limit - spent) / 8).max(2);
-            let (urgent, left) = if spent > bound { (true, bound.div_ceil(2)) } else { (false, bound.div_ceil(4)) };
+            let (urgent, left) =
+                if spent > bound { (true, bound.div_ceil(2)) } else { (false, bound.div_ceil(4)) };
             let low = leased - spent < left;
-            assert_eq!(site.world.engine.has_urgent_prefetches(), low && urgent, "{spent} of {limit} spent, {leased} leased");
+            assert_eq!(
+                site.world.engine.has_urgent_prefetches(),
+                low && urgent,
+                "{spent} of {limit} spent, {leased} leased"
+            );
             let needs = site.world.engine.take_prefetches();
             assert_eq!(needs.len(), usize::from(low), "{spent} of {limit} spent, {leased} leased");
             for need in needs {

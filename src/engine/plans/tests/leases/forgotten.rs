@@ -1,4 +1,5 @@
-//! Periods that are over leave memory, and go on from the ledger where the clock steps back into them.
+//! Periods that are over leave memory, and go on from the ledger where the clock steps back into
+//! them.
 
 use super::site::Site;
 use crate::decide::outcome::Outcome;
@@ -8,7 +9,8 @@ use crate::engine::plans::correction::Settled;
 use crate::engine::plans::lease::{Checked, Granted, Shortage};
 use crate::engine::plans::{LeaseSettings, Scope, Settlement};
 
-/// The clock comes to an instant, and then two sweeps, with the give-backs of the first between them.
+/// The clock comes to an instant, and then two sweeps, with the give-backs of the first between
+/// them.
 fn swept(site: &mut Site, unix_ns: u64) {
     site.world.wait(unix_ns - site.now().unix_ns);
     for _ in 0..2 {
@@ -62,13 +64,29 @@ fn a_period_of_which_the_ledger_does_not_know_all_is_not_forgotten() {
     let not_known: [(Act, usize); 5] = [
         (|_| (), 0),
         // Admitted without a lease: more than the ledger was ever asked for.
-        (|site| (0..5).for_each(|_| assert!(matches!(site.ask("k1", None, Shortage::Allow), Checked::Decided(_)))), 1),
+        (
+            |site| {
+                (0..5).for_each(|_| {
+                    assert!(matches!(site.ask("k1", None, Shortage::Allow), Checked::Decided(_)))
+                })
+            },
+            1,
+        ),
         // What became of a question is not known.
         (|site| site.world.engine.lease_failed(&site.needs(Some(5))[0]), 0),
         // A give-back is on its way.
         (|site| drop(site.world.engine.take_back(Scope::All)), 1),
         // What became of a give-back is not known.
-        (|site| site.world.engine.take_back(Scope::All).into_iter().for_each(|back| site.world.engine.give_back_failed(back)), 0),
+        (
+            |site| {
+                site.world
+                    .engine
+                    .take_back(Scope::All)
+                    .into_iter()
+                    .for_each(|back| site.world.engine.give_back_failed(back))
+            },
+            0,
+        ),
     ];
     for (place, (act, left)) in not_known.into_iter().enumerate() {
         let site = &mut Site::new("100 minute");
@@ -77,7 +95,11 @@ fn a_period_of_which_the_ledger_does_not_know_all_is_not_forgotten() {
         site.world.wait(3600 * SECOND_NS);
         for _ in 0..3 {
             site.world.engine.sweep(site.now());
-            site.world.engine.take_ended().into_iter().for_each(|back| site.world.engine.give_back_failed(back));
+            site.world
+                .engine
+                .take_ended()
+                .into_iter()
+                .for_each(|back| site.world.engine.give_back_failed(back));
         }
         assert_eq!(remembered(site), 1, "{place}: no give-back was taken");
         for _ in 0..3 {
@@ -100,7 +122,8 @@ fn an_entry_is_kept_until_the_ledger_knows_what_was_spent_in_it() {
         (0..46).for_each(|_| assert!(site.admits()));
         assert!(site.charged() > 46, "units are left");
         let then = site.now().unix_ns;
-        // The clock leaps ahead by days for one sweep, and what that found does not reach the ledger.
+        // The clock leaps ahead by days for one sweep, and what that found does not reach the
+        // ledger.
         site.world.wait(60 * 3600 * SECOND_NS);
         site.world.engine.sweep(site.now());
         let ended = site.world.engine.take_ended();
@@ -128,7 +151,9 @@ fn what_one_sweep_cannot_give_back_the_next_does() {
     let script = "plan gold\n ent all a\n quota q 9 minute\nsub s1 gold\nsub s2 gold\nsub s3 gold\nkey k1 s1\nkey k2 s2\nkey k3 s3";
     let site = &mut Site::with(script, LeaseSettings { max_ended: 2, ..LeaseSettings::default() });
     for key in ["k1", "k2", "k3"] {
-        let Checked::Needs(needs) = site.ask(key, None, Shortage::Ask) else { panic!("nothing is leased yet") };
+        let Checked::Needs(needs) = site.ask(key, None, Shortage::Ask) else {
+            panic!("nothing is leased yet")
+        };
         needs.iter().for_each(|need| site.lease(need));
         assert!(matches!(site.ask(key, None, Shortage::Ask), Checked::Decided(_)));
     }
@@ -146,13 +171,18 @@ fn what_one_sweep_cannot_give_back_the_next_does() {
 #[test]
 fn in_a_period_that_was_forgotten_not_even_units_without_a_lease_are_admitted() {
     let lease = LeaseSettings { optimistic_units: 2, ..LeaseSettings::default() };
-    let site = &mut Site::with("plan gold\n ent all a\n quota q 5 minute\nsub acme gold\nkey k1 acme", lease);
+    let site = &mut Site::with(
+        "plan gold\n ent all a\n quota q 5 minute\nsub acme gold\nkey k1 acme",
+        lease,
+    );
     assert_eq!((0..9).filter(|_| site.admits()).count(), 5);
     let then = site.now().unix_ns;
     swept(site, then + 3600 * SECOND_NS);
     site.world.now.unix_ns = then;
     for cost in [None, Some(0)] {
-        let Checked::Decided(decision) = site.ask("k1", cost, Shortage::Deny) else { panic!("asks") };
+        let Checked::Decided(decision) = site.ask("k1", cost, Shortage::Deny) else {
+            panic!("asks")
+        };
         assert_eq!(decision.verdict.reason(), Some(Reason::LedgerUnavailable));
     }
     assert!(!site.admits());
@@ -169,7 +199,9 @@ fn a_report_on_its_way_beside_a_question_does_not_empty_a_period_that_was_forgot
     swept(site, then + 600 * SECOND_NS);
     assert_eq!((remembered(site), site.charged()), (0, 3));
     site.world.now.unix_ns = then;
-    let Settled::Commit(correction) = site.settle(&receipts[3], Outcome::http(200), None) else { panic!("nothing to commit") };
+    let Settled::Commit(correction) = site.settle(&receipts[3], Outcome::http(200), None) else {
+        panic!("nothing to commit")
+    };
     let question = site.needs(None).remove(0);
     let committed = site.ledger.commit(&correction);
     let granted = site.ledger.lease(1, &question);
@@ -215,7 +247,11 @@ fn an_answer_of_before_brings_nothing_into_a_period_that_was_forgotten() {
     assert_eq!(site.needs(None)[0].want, 0, "an answer of before was taken for what was spent");
     site.lease(&balance[0]);
     site.world.engine.apply_lease(&late[0], &granted, site.now());
-    assert_eq!((site.needs(None)[0].want, site.needs(None)[0].spent), (3, 1), "units that were given back were spent");
+    assert_eq!(
+        (site.needs(None)[0].want, site.needs(None)[0].spent),
+        (3, 1),
+        "units that were given back were spent"
+    );
     assert_eq!((0..100).filter(|_| site.admits()).count(), 99);
     assert_eq!(site.charged(), 100);
 }
@@ -229,13 +265,17 @@ fn what_is_asked_about_a_forgotten_period_gives_nothing_back() {
     site.world.now.unix_ns = then;
     let balance = site.needs(None);
     // An edit, and a clean stop: what was spent is not known yet.
-    assert!(site.world.engine.take_back(Scope::All).is_empty() && site.world.engine.put_away().is_empty());
+    assert!(
+        site.world.engine.take_back(Scope::All).is_empty()
+            && site.world.engine.put_away().is_empty()
+    );
     site.lease(&balance[0]);
     assert_eq!((0..100).filter(|_| site.admits()).count(), 93);
 }
 
 #[test]
-fn an_entry_that_was_dropped_goes_on_from_the_ledger_and_has_nothing_left_where_that_dropped_it_too() {
+fn an_entry_that_was_dropped_goes_on_from_the_ledger_and_has_nothing_left_where_that_dropped_it_too()
+ {
     let site = &mut Site::new("100 hour");
     assert!(site.admits());
     let then = site.now().unix_ns;
@@ -252,7 +292,8 @@ fn an_entry_that_was_dropped_goes_on_from_the_ledger_and_has_nothing_left_where_
     ended(site);
     site.world.now.unix_ns = then;
     let need = site.needs(None).remove(0);
-    let dropped = Granted { counter: 1, rule: 0, leased: 0, spent: 0, charged: i64::MAX as u64, granted: 0 };
+    let dropped =
+        Granted { counter: 1, rule: 0, leased: 0, spent: 0, charged: i64::MAX as u64, granted: 0 };
     site.world.engine.apply_lease(&need, &dropped, site.now());
     assert_eq!(site.decided(None).verdict.reason(), Some(Reason::QuotaExceeded));
 }

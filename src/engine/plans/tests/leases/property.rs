@@ -1,4 +1,5 @@
-//! Random checks, reports, grants, edits, late and lost answers, stops and crashes against the naive ledger.
+//! Random checks, reports, grants, edits, late and lost answers, stops and crashes against the
+//! naive ledger.
 
 use std::collections::BTreeMap;
 
@@ -57,7 +58,11 @@ enum Fate {
 
 fn act() -> impl Strategy<Value = Act> {
     let fate = || prop_oneof![6 => Just(Fate::Answered), 2 => Just(Fate::Late), 1 => Just(Fate::Lost), 1 => Just(Fate::NotDone)];
-    let grant = prop_oneof![(0u64..4).prop_map(Grant::Add), (0u64..8).prop_map(Grant::SetRemaining), Just(Grant::Reset)];
+    let grant = prop_oneof![
+        (0u64..4).prop_map(Grant::Add),
+        (0u64..8).prop_map(Grant::SetRemaining),
+        Just(Grant::Reset)
+    ];
     prop_oneof![
         14 => (1..=MOST, fate()).prop_map(|(cost, fate)| Act::Check { cost, fate }),
         3 => fate().prop_map(Act::Ahead),
@@ -99,13 +104,23 @@ struct Run {
 }
 
 fn script(limit: u64) -> String {
-    format!("plan gold\n ent all a\n quota q {limit} minute\n quota r 400 hour\nsub acme gold\nkey k1 acme")
+    format!(
+        "plan gold\n ent all a\n quota q {limit} minute\n quota r 400 hour\nsub acme gold\nkey k1 acme"
+    )
 }
 
 impl Run {
     fn new(limit: u64) -> Self {
         let site = Site::with(&script(limit), LeaseSettings::default());
-        Self { site, limit, tallies: BTreeMap::new(), receipts: vec![], answers: vec![], unlearned: vec![], backs: vec![] }
+        Self {
+            site,
+            limit,
+            tallies: BTreeMap::new(),
+            receipts: vec![],
+            answers: vec![],
+            unlearned: vec![],
+            backs: vec![],
+        }
     }
 
     fn ask(&mut self, need: &Need, fate: Fate) {
@@ -113,7 +128,9 @@ impl Run {
         let fate = if need.number.is_none() { Fate::Answered } else { fate };
         match fate {
             Fate::Answered => self.site.lease(need),
-            Fate::Late => self.answers.push((need.clone(), self.site.ledger.lease(self.site.epoch, need))),
+            Fate::Late => {
+                self.answers.push((need.clone(), self.site.ledger.lease(self.site.epoch, need)))
+            }
             Fate::Lost => {
                 self.site.ledger.lease(self.site.epoch, need);
                 self.site.world.engine.lease_failed(need);
@@ -125,7 +142,9 @@ impl Run {
     /// Was it decided?
     fn check(&mut self, cost: u64, fate: Fate) -> Result<bool, TestCaseError> {
         let decided = match self.site.ask("k1", Some(cost), Shortage::Ask) {
-            Checked::Decided(decision) => Ok((decision.verdict.is_allowed(), decision.receipt.clone())),
+            Checked::Decided(decision) => {
+                Ok((decision.verdict.is_allowed(), decision.receipt.clone()))
+            }
             Checked::Needs(needs) => Err(needs),
         };
         match decided {
@@ -146,8 +165,9 @@ impl Run {
         let now_s = self.site.now().unix_s();
         let limits = [(60, self.limit), (3600, 400)];
         for ((number, start_s), kept) in &self.site.ledger.rows {
-            let Some((_, limit)) = limits.iter().find(|(length, _)| kept.length_s() == *length && now_s / length * length == *start_s)
-            else {
+            let Some((_, limit)) = limits.iter().find(|(length, _)| {
+                kept.length_s() == *length && now_s / length * length == *start_s
+            }) else {
                 continue;
             };
             let tally = self.tallies.entry((*number, *start_s)).or_default();
@@ -167,7 +187,9 @@ impl Run {
         let Settled::Commit(correction) = self.site.settle(receipt, outcome, cost) else { return };
         let committed = self.site.ledger.commit(&correction);
         for (change, committed) in correction.changes.iter().zip(&committed) {
-            let Change::Settle { deltas, .. } = change else { unreachable!("all is charged at the check") };
+            let Change::Settle { deltas, .. } = change else {
+                unreachable!("all is charged at the check")
+            };
             for delta in deltas.iter().filter(|_| *committed == Committed::Done) {
                 let tally = self.tallies.entry((delta.counter, delta.period_start_s)).or_default();
                 let counted = if delta.units < 0 { &mut tally.refunded } else { &mut tally.added };
@@ -202,7 +224,15 @@ impl Run {
         self.arrive();
         let (acme, names) = (Id::from("acme"), ("gold", "all", "q"));
         let engine = &self.site.world.engine;
-        let plan = engine.prepare_grant(&self.site.world.catalog, Subject::Subscriber(&acme), names, change, self.site.world.now).unwrap();
+        let plan = engine
+            .prepare_grant(
+                &self.site.world.catalog,
+                Subject::Subscriber(&acme),
+                names,
+                change,
+                self.site.world.now,
+            )
+            .unwrap();
         self.site.give_back(plan.give_back.as_slice());
         let (charged, granted) = self.site.ledger.grant(&plan);
         self.site.world.engine.apply_grant(&plan, charged, granted, self.site.world.now).unwrap();
@@ -253,7 +283,13 @@ impl Run {
     fn act(&mut self, act: &Act) -> Result<(), TestCaseError> {
         match *act {
             Act::Check { cost, fate } => drop(self.check(cost, fate)?),
-            Act::Ahead(fate) => self.site.world.engine.take_prefetches().iter().for_each(|need| self.ask(need, fate)),
+            Act::Ahead(fate) => self
+                .site
+                .world
+                .engine
+                .take_prefetches()
+                .iter()
+                .for_each(|need| self.ask(need, fate)),
             Act::Answer(place, again) => self.answer(place, again),
             Act::Report { receipt, cost, late } => self.report(receipt, cost, late),
             Act::Learn(place) => self.learn(place),

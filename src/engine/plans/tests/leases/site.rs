@@ -10,7 +10,9 @@ use crate::decide::time::{Now, SECOND_NS};
 use crate::decide::verdict::Decision;
 use crate::engine::plans::correction::{Change, Committed, Correction, Mark, Settled};
 use crate::engine::plans::lease::{Checked, Counter, GiveBack, Granted, Need, Restored, Shortage};
-use crate::engine::plans::{CheckInput, GrantPlan, LeaseSettings, QuotaUsage, Report, ReportSubject, Settings, Settlement};
+use crate::engine::plans::{
+    CheckInput, GrantPlan, LeaseSettings, QuotaUsage, Report, ReportSubject, Settings, Settlement,
+};
 
 /// A ledger in maps. It does what it is told, in order, at once.
 #[derive(Debug, Default)]
@@ -37,10 +39,21 @@ pub(crate) struct Kept {
 }
 
 impl Ledger {
-    fn row(&mut self, counter: &Counter, period: crate::decide::calendar::Period) -> (u64, &mut Kept) {
+    fn row(
+        &mut self,
+        counter: &Counter,
+        period: crate::decide::calendar::Period,
+    ) -> (u64, &mut Kept) {
         let next = self.numbers.len() as u64 + 1;
         let number = *self.numbers.entry(counter.clone()).or_insert(next);
-        let fresh = || Kept { counter: counter.clone(), period, charged: 0, granted: 0, leased: BTreeMap::new(), told: BTreeMap::new() };
+        let fresh = || Kept {
+            counter: counter.clone(),
+            period,
+            charged: 0,
+            granted: 0,
+            leased: BTreeMap::new(),
+            told: BTreeMap::new(),
+        };
         (number, self.rows.entry((number, period.start_ns / SECOND_NS)).or_insert_with(fresh))
     }
 
@@ -59,7 +72,14 @@ impl Ledger {
         let more = need.want.saturating_sub(*leased);
         let more = if need.may_pass { more } else { more.min(left) };
         (*leased, row.charged) = (*leased + more, row.charged + more);
-        Granted { counter, rule: rule.try_into().unwrap(), leased: *leased, spent: *told, charged: row.charged, granted: row.granted }
+        Granted {
+            counter,
+            rule: rule.try_into().unwrap(),
+            leased: *leased,
+            spent: *told,
+            charged: row.charged,
+            granted: row.granted,
+        }
     }
 
     /// The periods that go on.
@@ -67,7 +87,13 @@ impl Ledger {
         let live = self.rows.iter().filter(|(_, kept)| kept.period.end_ns > now.unix_ns);
         live.map(|((number, _), kept)| {
             let Kept { counter, period, charged, granted, .. } = kept;
-            Restored { counter: counter.clone(), number: *number, period: *period, charged: *charged, granted: *granted }
+            Restored {
+                counter: counter.clone(),
+                number: *number,
+                period: *period,
+                charged: *charged,
+                granted: *granted,
+            }
         })
         .collect()
     }
@@ -143,7 +169,10 @@ pub(crate) const QUOTA: &str = "gold/all/q";
 impl Site {
     /// One subscriber `acme` with one quota: the words behind `quota q`.
     pub(crate) fn new(quota: &str) -> Self {
-        Self::with(&format!("plan gold\n ent all a\n quota q {quota}\nsub acme gold\nkey k1 acme"), LeaseSettings::default())
+        Self::with(
+            &format!("plan gold\n ent all a\n quota q {quota}\nsub acme gold\nkey k1 acme"),
+            LeaseSettings::default(),
+        )
     }
 
     pub(crate) fn with(script: &str, lease: LeaseSettings) -> Self {
@@ -157,7 +186,14 @@ impl Site {
     }
 
     pub(crate) fn ask(&self, key: &str, cost: Option<u64>, shortage: Shortage) -> Checked<'_> {
-        let input = CheckInput { api_key: key.as_bytes(), target: "a", method: b"GET", path: b"/", cost, operation_id: b"" };
+        let input = CheckInput {
+            api_key: key.as_bytes(),
+            target: "a",
+            method: b"GET",
+            path: b"/",
+            cost,
+            operation_id: b"",
+        };
         self.world.engine.check_or_need(&self.world.catalog, &input, shortage, self.now()).unwrap()
     }
 
@@ -182,7 +218,8 @@ impl Site {
         self.world.engine.apply_lease(need, &granted, self.world.now);
     }
 
-    /// Checks, waits for the ledger as long as it takes, and has everything leased ahead that the engine asks for.
+    /// Checks, waits for the ledger as long as it takes, and has everything leased ahead that the
+    /// engine asks for.
     pub(crate) fn check(&mut self, cost: Option<u64>) -> Decision<'static> {
         for _ in 0..4 {
             let needs = match self.ask("k1", cost, Shortage::Ask) {
@@ -219,7 +256,12 @@ impl Site {
     }
 
     /// Settles, and has the ledger commit.
-    pub(crate) fn report(&mut self, receipt: &str, outcome: Outcome, cost: Option<u64>) -> Settlement {
+    pub(crate) fn report(
+        &mut self,
+        receipt: &str,
+        outcome: Outcome,
+        cost: Option<u64>,
+    ) -> Settlement {
         match self.settle(receipt, outcome, cost) {
             Settled::Done(settlement) => settlement,
             Settled::Commit(correction) => {

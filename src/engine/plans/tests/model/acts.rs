@@ -47,7 +47,8 @@ pub(super) const TARGETS: [&str; 3] = ["a", "b", "nowhere"];
 pub(super) const PLANS: [&str; 2] = ["p0", "p1"];
 pub(super) const QUOTAS: [&str; 2] = ["q0", "q1"];
 pub(super) const PATHS: [&str; 4] = ["/users/me", "/users/7?x=1", "/files/a/b", "/other"];
-pub(super) const UNITS: [PeriodUnit; 5] = [PeriodUnit::Minute, PeriodUnit::Hour, PeriodUnit::Day, PeriodUnit::Week, PeriodUnit::Month];
+pub(super) const UNITS: [PeriodUnit; 5] =
+    [PeriodUnit::Minute, PeriodUnit::Hour, PeriodUnit::Day, PeriodUnit::Week, PeriodUnit::Month];
 pub(super) const ZONES: [&str; 3] = ["UTC", "Asia/Kolkata", "America/New_York"];
 pub(super) const ENDINGS: [Ending; 8] = [
     Ending::Http(200),
@@ -65,7 +66,11 @@ pub(super) const ORDERS: [&[&str]; 4] = [&["p0", "p1"], &["p1", "p0"], &["p1"], 
 pub(super) fn act() -> impl Strategy<Value = Act> {
     let cost = || prop_oneof![4 => Just(None), 1 => Just(Some(0)), 3 => (1u64..5).prop_map(Some)];
     let small = || prop_oneof![3 => 1u64..4 * SECOND_NS, 2 => 1u64..10 * 60 * SECOND_NS, 1 => 1u64..9 * HOUR];
-    let grant = prop_oneof![(0u64..4).prop_map(Grant::Add), (0u64..8).prop_map(Grant::SetRemaining), Just(Grant::Reset)];
+    let grant = prop_oneof![
+        (0u64..4).prop_map(Grant::Add),
+        (0u64..8).prop_map(Grant::SetRemaining),
+        Just(Grant::Reset)
+    ];
     prop_oneof![
         12 => (0..4usize, 0..3usize, 0..4usize, cost()).prop_map(|(key, target, path, cost)| Act::Check { key, target, path, cost }),
         6 => (0..400usize, 0..8usize, any::<bool>(), prop_oneof![3 => Just(None), 1 => (0u64..6).prop_map(Some)])
@@ -85,17 +90,25 @@ fn edit() -> impl Strategy<Value = Edit> {
         (pq(), 0u64..8).prop_map(|((plan, quota), limit)| Edit::Limit { plan, quota, limit }),
         (pq(), 0..5usize).prop_map(|((plan, quota), unit)| Edit::Unit { plan, quota, unit }),
         (pq(), 0..3usize).prop_map(|((plan, quota), zone)| Edit::Zone { plan, quota, zone }),
-        (pq(), any::<bool>()).prop_map(|((plan, quota), allow)| Edit::Breach { plan, quota, allow }),
-        (pq(), any::<bool>()).prop_map(|((plan, quota), at_report)| Edit::Charge { plan, quota, at_report }),
+        (pq(), any::<bool>()).prop_map(|((plan, quota), allow)| Edit::Breach {
+            plan,
+            quota,
+            allow
+        }),
+        (pq(), any::<bool>()).prop_map(|((plan, quota), at_report)| Edit::Charge {
+            plan,
+            quota,
+            at_report
+        }),
         (pq(), 0..4usize).prop_map(|((plan, quota), rule)| Edit::Statuses { plan, quota, rule }),
-        (0..2usize, 1u64..20, 1u64..6).prop_map(|(plan, rate, burst)| Edit::Rate { plan, rate, burst }),
-        (0..2usize).prop_map(|plan| Edit::NoRate { plan }),
-        (0..2usize, 1u64..20, 1u64..4, any::<bool>()).prop_map(|(plan, rate, burst, beside)| Edit::MethodRate {
+        (0..2usize, 1u64..20, 1u64..6).prop_map(|(plan, rate, burst)| Edit::Rate {
             plan,
             rate,
-            burst,
-            beside
+            burst
         }),
+        (0..2usize).prop_map(|plan| Edit::NoRate { plan }),
+        (0..2usize, 1u64..20, 1u64..4, any::<bool>())
+            .prop_map(|(plan, rate, burst, beside)| Edit::MethodRate { plan, rate, burst, beside }),
         rate().prop_map(|rate| Edit::Target { rate }),
         rate().prop_map(|rate| Edit::Account { rate }),
         (0..2usize, 0..4usize).prop_map(|(subscriber, order)| Edit::Order { subscriber, order }),
@@ -143,15 +156,23 @@ impl Declared {
         match *edit {
             Edit::Limit { plan, quota, limit } => self.quota(plan, quota).limit = limit,
             Edit::Unit { plan, quota, unit } => self.quota(plan, quota).unit = UNITS[unit],
-            Edit::Zone { plan, quota, zone } => self.quota(plan, quota).time_zone = Id::from(ZONES[zone]),
+            Edit::Zone { plan, quota, zone } => {
+                self.quota(plan, quota).time_zone = Id::from(ZONES[zone])
+            }
             Edit::Breach { plan, quota, allow } => {
-                self.quota(plan, quota).on_breach = if allow { OnBreach::Allow } else { OnBreach::Reject }
+                self.quota(plan, quota).on_breach =
+                    if allow { OnBreach::Allow } else { OnBreach::Reject }
             }
             Edit::Charge { plan, quota, at_report } => {
-                self.quota(plan, quota).charge = if at_report { Charge::AtReport } else { Charge::AtCheck }
+                self.quota(plan, quota).charge =
+                    if at_report { Charge::AtReport } else { Charge::AtCheck }
             }
-            Edit::Statuses { plan, quota, rule } => self.quota(plan, quota).count_statuses = RULES[rule].map(count_statuses),
-            Edit::Rate { plan, rate, burst } => self.plans[plan].entitlements[0].rate_limit = Some(tenths(rate, burst)),
+            Edit::Statuses { plan, quota, rule } => {
+                self.quota(plan, quota).count_statuses = RULES[rule].map(count_statuses)
+            }
+            Edit::Rate { plan, rate, burst } => {
+                self.plans[plan].entitlements[0].rate_limit = Some(tenths(rate, burst))
+            }
             Edit::NoRate { plan } => self.plans[plan].entitlements[0].rate_limit = None,
             Edit::MethodRate { plan, rate, burst, beside } => {
                 let one = |path: &str, target: Option<&str>| MethodRate {
@@ -161,8 +182,11 @@ impl Declared {
                     rate: tenths(rate, burst),
                     replaces_general: !beside,
                 };
-                self.plans[plan].entitlements[0].method_rate_limits =
-                    vec![one("/files/*", None), one("/users/{id}", None), one("/users/me", Some("b"))];
+                self.plans[plan].entitlements[0].method_rate_limits = vec![
+                    one("/files/*", None),
+                    one("/users/{id}", None),
+                    one("/users/me", Some("b")),
+                ];
             }
             Edit::Target { rate } => self.target = rate.map(|(rate, burst)| tenths(rate, burst)),
             Edit::Account { rate } => self.account = rate.map(|(rate, burst)| tenths(rate, burst)),
@@ -204,7 +228,8 @@ impl Declared {
     pub(super) fn covering(&self, subscriber: usize, target: &str) -> Option<usize> {
         let covers = |id: &str| {
             let place = PLANS.iter().position(|plan| *plan == id).unwrap();
-            let named = self.plans[place].entitlements[0].targets.iter().any(|named| &**named == target);
+            let named =
+                self.plans[place].entitlements[0].targets.iter().any(|named| &**named == target);
             (!self.dropped[place] && named).then_some(place)
         };
         let own = ORDERS[self.orders[subscriber]].iter().find_map(|plan| covers(plan));

@@ -8,13 +8,17 @@ use crate::catalog::{CatalogStore, EditOptions, HashKey};
 use crate::clock::Clock;
 use crate::decide::outcome::Outcome;
 use crate::decide::time::SECOND_NS;
-use crate::engine::plans::{CheckInput, Checked, LeaseSettings, PlanEngine, Report, ReportSubject, Settings, Settlement, Shortage};
+use crate::engine::plans::{
+    CheckInput, Checked, LeaseSettings, PlanEngine, Report, ReportSubject, Settings, Settlement,
+    Shortage,
+};
 use crate::grpc::{convert, json};
 use crate::ledger::faults::{Fault, FaultyLedger};
 use crate::ledger::{Ledger, LedgerThread, MemoryLedger};
 
 const DAY_S: u64 = 86_400;
-/// New rows are written so many at once: seven lots of neighbours, the first of which lacks number 0.
+/// New rows are written so many at once: seven lots of neighbours, the first of which lacks number
+/// 0.
 const NEW_AT_ONCE: usize = 438;
 const TODAY: u64 = 20_779;
 const FILE: &str = "{
@@ -44,9 +48,13 @@ struct Node {
 
 impl World {
     fn new() -> Self {
-        let faults: Arc<Mutex<Box<dyn FnMut() -> Fault + Send>>> = Arc::new(Mutex::new(Box::new(|| Fault::None)));
+        let faults: Arc<Mutex<Box<dyn FnMut() -> Fault + Send>>> =
+            Arc::new(Mutex::new(Box::new(|| Fault::None)));
         let plan = faults.clone();
-        let ledger = Arc::new(FaultyLedger::new(Arc::new(MemoryLedger::new().unwrap()), move |_| (plan.lock())()));
+        let ledger =
+            Arc::new(FaultyLedger::new(Arc::new(MemoryLedger::new().unwrap()), move |_| {
+                (plan.lock())()
+            }));
         Self { ledger, faults, second: Arc::new(AtomicU64::new(TODAY * DAY_S)) }
     }
 
@@ -73,12 +81,17 @@ impl World {
         let declared = convert::apply::declared(json::declared(document).unwrap().message).unwrap();
         catalog.edit(EditOptions::default(), clock.now(), |draft| draft.apply(&declared)).unwrap();
         let holder = self.ledger.join(holder).unwrap();
-        let settings =
-            Settings { holder: holder.id, epoch: holder.epoch, lease: Some(LeaseSettings::default()), ..Settings::new([2; 32], [3; 16]) };
+        let settings = Settings {
+            holder: holder.id,
+            epoch: holder.epoch,
+            lease: Some(LeaseSettings::default()),
+            ..Settings::new([2; 32], [3; 16])
+        };
         let engine = Arc::new(PlanEngine::new(settings));
         let thread = Arc::new(LedgerThread::start(self.ledger.clone(), 100).unwrap());
         let desk = Desk::new(engine.clone(), thread, holder, clock.clone());
-        desk.restore(&*catalog.snapshot(), &PlanEngine::new(Settings::new([2; 32], [3; 16]))).unwrap();
+        desk.restore(&*catalog.snapshot(), &PlanEngine::new(Settings::new([2; 32], [3; 16])))
+            .unwrap();
         Node { engine, catalog, desk, clock }
     }
 }
@@ -87,9 +100,20 @@ impl Node {
     /// Asks once, and gives the receipt.
     async fn check(&self, key: &str, target: &str) -> Option<String> {
         let value = format!("the-value-of-the-key-{key}");
-        let input = CheckInput { api_key: value.as_bytes(), target, method: b"", path: b"", cost: None, operation_id: b"" };
+        let input = CheckInput {
+            api_key: value.as_bytes(),
+            target,
+            method: b"",
+            path: b"",
+            cost: None,
+            operation_id: b"",
+        };
         loop {
-            let needs = match self.engine.check_or_need(&*self.catalog.snapshot(), &input, Shortage::Ask, self.clock.now()).unwrap() {
+            let needs = match self
+                .engine
+                .check_or_need(&*self.catalog.snapshot(), &input, Shortage::Ask, self.clock.now())
+                .unwrap()
+            {
                 Checked::Decided(decision) => return decision.receipt,
                 Checked::Needs(needs) => needs,
             };
@@ -106,7 +130,11 @@ impl Node {
     /// Rows as `day key target admitted`, the day after today.
     fn days(&self, scope: Scope<'_>, first: u64, last: u64) -> Vec<String> {
         let rows = self.desk.daily_usage(scope, TODAY + first, TODAY + last).unwrap();
-        rows.iter().map(|row| format!("{} {} {} {}", row.day - TODAY, row.key, row.target, row.counts.admitted)).collect()
+        rows.iter()
+            .map(|row| {
+                format!("{} {} {} {}", row.day - TODAY, row.key, row.target, row.counts.admitted)
+            })
+            .collect()
     }
 
     fn today(&self) -> Vec<String> {
@@ -114,7 +142,11 @@ impl Node {
     }
 
     fn report(&self, receipt: &str, status: u16) -> Settlement {
-        let report = Report { subject: ReportSubject::Receipt(receipt.as_bytes()), outcome: Outcome::http(status), cost: None };
+        let report = Report {
+            subject: ReportSubject::Receipt(receipt.as_bytes()),
+            outcome: Outcome::http(status),
+            cost: None,
+        };
         self.engine.settle(&*self.catalog.snapshot(), &report, self.clock.now()).unwrap()
     }
 }
@@ -151,12 +183,21 @@ async fn two_holders_of_one_ledger_add_up() {
     let (one, other) = (world.start(1), world.start(2));
     one.checks("k1", "a", 3).await;
     other.checks("k1", "a", 5).await;
-    assert_eq!((one.today(), other.today()), (vec!["0 k1 a 3".to_owned()], vec!["0 k1 a 5".to_owned()]));
+    assert_eq!(
+        (one.today(), other.today()),
+        (vec!["0 k1 a 3".to_owned()], vec!["0 k1 a 5".to_owned()])
+    );
     one.desk.write_behind().unwrap();
-    assert_eq!((one.today(), other.today()), (vec!["0 k1 a 3".to_owned()], vec!["0 k1 a 8".to_owned()]));
+    assert_eq!(
+        (one.today(), other.today()),
+        (vec!["0 k1 a 3".to_owned()], vec!["0 k1 a 8".to_owned()])
+    );
     other.desk.write_behind().unwrap();
     one.checks("k1", "a", 1).await;
-    assert_eq!((one.today(), other.today()), (vec!["0 k1 a 9".to_owned()], vec!["0 k1 a 8".to_owned()]));
+    assert_eq!(
+        (one.today(), other.today()),
+        (vec!["0 k1 a 9".to_owned()], vec!["0 k1 a 8".to_owned()])
+    );
 }
 
 #[tokio::test]
@@ -180,7 +221,12 @@ async fn any_range_of_days_is_shown_whether_memory_still_holds_them_or_not() {
     let held = node.engine.usage_rows();
     assert_eq!(held, 3, "of yesterday: today has none");
     let cases: &[(Scope<'_>, u64, u64, &[&str])] = &[
-        (Scope::Key("k1"), 0, 9, &["0 k1 a 1", "1 k1 a 2", "2 k1 a 3", "3 k1 a 4", "4 k1 a 5", "5 k1 a 6"]),
+        (
+            Scope::Key("k1"),
+            0,
+            9,
+            &["0 k1 a 1", "1 k1 a 2", "2 k1 a 3", "3 k1 a 4", "4 k1 a 5", "5 k1 a 6"],
+        ),
         (Scope::Subscriber("acme"), 4, 5, &["4 k1 a 5", "4 k2 a 1", "5 k1 a 6", "5 k2 a 1"]),
         (Scope::Subscriber("globex"), 2, 3, &["2 k3 b 1", "3 k3 b 1"]),
         (Scope::Plan("gold"), 1, 1, &["1 k1 a 2", "1 k2 a 1", "1 k3 b 1"]),
@@ -279,11 +325,23 @@ async fn a_response_to_a_request_of_an_earlier_epoch_is_counted_under_its_names(
     assert_eq!(second.engine.earlier_names(), 3);
     // Numbers of this epoch stand for other names.
     let own = second.check("k2", "c").await.unwrap();
-    assert_eq!([&receipts[1], &receipts[0], &own].map(|receipt| second.report(receipt, 200)), [Settlement::Counted; 3]);
+    assert_eq!(
+        [&receipts[1], &receipts[0], &own].map(|receipt| second.report(receipt, 200)),
+        [Settlement::Counted; 3]
+    );
     let responses = |node: &Node| -> Vec<String> {
         let rows = node.desk.daily_usage(Scope::All, TODAY, TODAY).unwrap();
         rows.iter()
-            .map(|row| format!("{} {} {}/{} {}", row.key, row.target, row.plan, row.entitlement, row.counts.ended_in(Class::Success)))
+            .map(|row| {
+                format!(
+                    "{} {} {}/{} {}",
+                    row.key,
+                    row.target,
+                    row.plan,
+                    row.entitlement,
+                    row.counts.ended_in(Class::Success)
+                )
+            })
             .collect()
     };
     assert_eq!(responses(&second), ["k1 c tiny/all 1", "k2 c tiny/all 2"]);
@@ -310,7 +368,10 @@ async fn names_that_the_ledger_did_not_take_are_written_later() {
     assert_eq!(world.start(1).engine.earlier_names(), 0);
     node.desk.write_behind().unwrap();
     let later = world.start(1);
-    assert_eq!((later.engine.earlier_names(), later.report(&receipt, 200)), (2, Settlement::Counted));
+    assert_eq!(
+        (later.engine.earlier_names(), later.report(&receipt, 200)),
+        (2, Settlement::Counted)
+    );
 }
 
 #[tokio::test]
@@ -321,5 +382,8 @@ async fn a_receipt_whose_names_were_lost_is_settled_all_the_same() {
     assert!(later.check("k2", "c").await.is_some());
     assert_eq!(later.report(&receipt, 200), Settlement::Counted);
     let rows = later.desk.daily_usage(Scope::All, TODAY, TODAY).unwrap();
-    assert!(rows.iter().all(|row| row.counts.ended_in(Class::Success) == 0), "counted under another name: {rows:?}");
+    assert!(
+        rows.iter().all(|row| row.counts.ended_in(Class::Success) == 0),
+        "counted under another name: {rows:?}"
+    );
 }

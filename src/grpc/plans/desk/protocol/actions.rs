@@ -2,7 +2,9 @@
 
 use std::rc::Rc;
 
-use super::super::{committed, granted, wire_delta, wire_give_back, wire_grant, wire_lease, wire_mark, wire_settle};
+use super::super::{
+    committed, granted, wire_delta, wire_give_back, wire_grant, wire_lease, wire_mark, wire_settle,
+};
 use super::world::{MINUTE_S, Message, Post, Reply, Ticket, World};
 use super::{GrantKind, Mutant};
 use crate::decide::calendar::Period;
@@ -10,8 +12,8 @@ use crate::decide::outcome::Outcome;
 use crate::decide::quota::Grant;
 use crate::decide::time::SECOND_NS;
 use crate::engine::plans::{
-    Change, CheckInput, Checked, Committed, Correction, GiveBack, Need, PlanEngine, Report, ReportSubject, Scope, Settled, Shortage,
-    Subject,
+    Change, CheckInput, Checked, Committed, Correction, GiveBack, Need, PlanEngine, Report,
+    ReportSubject, Scope, Settled, Shortage, Subject,
 };
 use crate::ledger::{Answer, Holder, Operation};
 
@@ -55,7 +57,8 @@ impl World {
             let mut may = |may: bool, act: Act| acts.extend(may.then_some(act));
             let room = post.queue.len() < ON_THEIR_WAY;
             let arrives = !post.queue.is_empty() && post.replies.len() < ON_THEIR_WAY;
-            let lease = matches!(post.queue.front(), Some(Message::Lease(_) | Message::GiveBack(_)));
+            let lease =
+                matches!(post.queue.front(), Some(Message::Lease(_) | Message::GiveBack(_)));
             may(room && left.checks > 0, Act::Check(place));
             may(arrives, Act::Arrive(place));
             may(arrives && left.lost > 0, Act::Lose(place));
@@ -64,7 +67,8 @@ impl World {
             (0..post.replies.len()).for_each(|reply| may(true, Act::Answer(place, reply)));
             may(left.crashes > 0, Act::Crash(place, false));
             may(left.crashes > 0 && !post.queue.is_empty(), Act::Crash(place, true));
-            (0..self.rest.tickets.len()).for_each(|ticket| may(room && left.reports > 0, Act::Report(place, ticket)));
+            (0..self.rest.tickets.len())
+                .for_each(|ticket| may(room && left.reports > 0, Act::Report(place, ticket)));
             may(room && left.grants > 0, Act::Grant(place));
             may(left.edits > 0 && !post.edited, Act::Edit(place));
             may(room && !post.unsent.is_empty(), Act::Send(place));
@@ -118,7 +122,9 @@ impl World {
                 let Some(orphan) = self.rest.orphans.pop_front() else { return Ok(()) };
                 // The next start of the same holder has read the books before.
                 let unheard = match &orphan {
-                    Operation::Settle(settle) => Some((settle.mark.holder.id, settle.mark.holder.epoch, settle.mark.seq)),
+                    Operation::Settle(settle) => {
+                        Some((settle.mark.holder.id, settle.mark.holder.epoch, settle.mark.seq))
+                    }
                     Operation::Grant(_) | Operation::GiveBack(_) => Some((0, 0, 0)),
                     _ => None,
                 };
@@ -152,11 +158,22 @@ impl World {
 
     /// Decided, and how? What is missing is asked for.
     pub(super) fn check(&mut self, place: usize) -> Option<bool> {
-        let input = CheckInput { api_key: b"k", target: "a", method: b"GET", path: b"/", cost: None, operation_id: b"" };
+        let input = CheckInput {
+            api_key: b"k",
+            target: "a",
+            method: b"GET",
+            path: b"/",
+            cost: None,
+            operation_id: b"",
+        };
         let (decided, needs) = {
-            let checked = self.engines[place].check_or_need(self.shop(place), &input, Shortage::Ask, self.rest.now).unwrap();
+            let checked = self.engines[place]
+                .check_or_need(self.shop(place), &input, Shortage::Ask, self.rest.now)
+                .unwrap();
             match checked {
-                Checked::Decided(decision) => (Some((decision.verdict.is_allowed(), decision.receipt.clone())), vec![]),
+                Checked::Decided(decision) => {
+                    (Some((decision.verdict.is_allowed(), decision.receipt.clone())), vec![])
+                }
                 Checked::Needs(needs) => (None, needs),
             }
         };
@@ -183,7 +200,9 @@ impl World {
         let (holder, now_s) = (self.rest.posts[place].holder, self.rest.now.unix_s());
         for time in 0..times {
             let reply = match &message {
-                Message::Lease(need) => match self.commit(Operation::Lease(wire_lease(need, holder, now_s)))? {
+                Message::Lease(need) => match self
+                    .commit(Operation::Lease(wire_lease(need, holder, now_s)))?
+                {
                     Answer::Lease(Ok(lease)) => Some(Reply::Lease(need.clone(), granted(&lease))),
                     _ => {
                         self.engines[place].lease_failed(need);
@@ -196,7 +215,9 @@ impl World {
                 }
                 Message::Settle(correction) => self.settle(place, correction)?,
                 Message::Mark(correction) => {
-                    let Change::Settle { mark, .. } = &correction.changes[0] else { unreachable!() };
+                    let Change::Settle { mark, .. } = &correction.changes[0] else {
+                        unreachable!()
+                    };
                     self.commit(Operation::Settle(wire_settle(mark, &[])))?;
                     Some(Reply::Settled(Rc::clone(correction), Committed::Done))
                 }
@@ -205,9 +226,10 @@ impl World {
                         self.commit(Operation::GiveBack(wire_give_back(back, holder)))?;
                     }
                     match self.commit(Operation::Grant(wire_grant(plan, now_s)))? {
-                        Answer::Grant(Ok(crate::ledger::GrantMade { balance: Some(balance), .. })) => {
-                            Some(Reply::Granted(plan.clone(), balance.charged, balance.granted))
-                        }
+                        Answer::Grant(Ok(crate::ledger::GrantMade {
+                            balance: Some(balance),
+                            ..
+                        })) => Some(Reply::Granted(plan.clone(), balance.charged, balance.granted)),
                         _ => None,
                     }
                 }
@@ -217,10 +239,18 @@ impl World {
         Ok(())
     }
 
-    fn settle(&mut self, place: usize, correction: &Rc<Correction>) -> Result<Option<Reply>, String> {
+    fn settle(
+        &mut self,
+        place: usize,
+        correction: &Rc<Correction>,
+    ) -> Result<Option<Reply>, String> {
         let Change::Settle { mark, deltas } = &correction.changes[0] else { unreachable!() };
         if self.setup.mutant != Some(Mutant::MarkApart) {
-            let Answer::Settle(settled) = self.commit(Operation::Settle(wire_settle(mark, deltas)))? else { unreachable!() };
+            let Answer::Settle(settled) =
+                self.commit(Operation::Settle(wire_settle(mark, deltas)))?
+            else {
+                unreachable!()
+            };
             return Ok(Some(Reply::Settled(Rc::clone(correction), committed(&settled))));
         }
         if self.rest.marked.contains(&name(correction)) {
@@ -229,7 +259,10 @@ impl World {
         // The change goes first, under a mark that nobody looks at.
         let mut apart = wire_mark(mark);
         apart.seq += 0x100 * (1 + u64::from(self.rest.left.reports));
-        self.commit(Operation::Settle(crate::ledger::Settle { mark: apart, deltas: deltas.iter().map(wire_delta).collect() }))?;
+        self.commit(Operation::Settle(crate::ledger::Settle {
+            mark: apart,
+            deltas: deltas.iter().map(wire_delta).collect(),
+        }))?;
         self.post(place).queue.push_front(Message::Mark(Rc::clone(correction)));
         Ok(None)
     }
@@ -272,7 +305,9 @@ impl World {
                 self.rest.unheard.remove(&name(&correction));
                 self.engines[place].apply_correction(&correction, &[committed], now);
             }
-            Reply::Granted(plan, charged, granted) => drop(self.engines[place].apply_grant(&plan, charged, granted, now)),
+            Reply::Granted(plan, charged, granted) => {
+                drop(self.engines[place].apply_grant(&plan, charged, granted, now))
+            }
         }
     }
 
@@ -290,8 +325,13 @@ impl World {
 
     fn report(&mut self, place: usize, ticket: usize) {
         let text = self.rest.tickets[ticket].text.clone();
-        let report = Report { subject: ReportSubject::Receipt(text.as_bytes()), outcome: Outcome::http(503), cost: None };
-        let settled = self.engines[place].settle_or_commit(self.shop(place), &report, self.rest.now).unwrap();
+        let report = Report {
+            subject: ReportSubject::Receipt(text.as_bytes()),
+            outcome: Outcome::http(503),
+            cost: None,
+        };
+        let settled =
+            self.engines[place].settle_or_commit(self.shop(place), &report, self.rest.now).unwrap();
         if let Settled::Commit(correction) = settled {
             self.post(place).queue.push_back(Message::Settle(Rc::new(*correction)));
         }
@@ -303,7 +343,15 @@ impl World {
             _ => Grant::Add(1),
         };
         let (acme, names) = ("acme".into(), ("gold", "all", "q"));
-        let plan = self.engines[place].prepare_grant(self.shop(place), Subject::Subscriber(&acme), names, change, self.rest.now).unwrap();
+        let plan = self.engines[place]
+            .prepare_grant(
+                self.shop(place),
+                Subject::Subscriber(&acme),
+                names,
+                change,
+                self.rest.now,
+            )
+            .unwrap();
         self.post(place).queue.push_back(Message::Grant(plan));
     }
 
@@ -320,7 +368,8 @@ impl World {
         self.acknowledge();
     }
 
-    /// The edit is acknowledged when every holder has it, and nothing that was let go of is on its way.
+    /// The edit is acknowledged when every holder has it, and nothing that was let go of is on its
+    /// way.
     fn acknowledge(&mut self) {
         let here = |post: &Post| post.edited && post.returning == 0;
         if self.rest.lower && !self.rest.acknowledged && self.rest.posts.iter().all(here) {
@@ -352,7 +401,8 @@ impl World {
         Ok(())
     }
 
-    /// A clean stop as `Desk::put_away` makes it, and the next start: what was asked before is answered between its two halves.
+    /// A clean stop as `Desk::put_away` makes it, and the next start: what was asked before is
+    /// answered between its two halves.
     pub(super) fn stop(&mut self, place: usize) -> Result<(), String> {
         for _ in 0..2 {
             self.send(place);

@@ -1,4 +1,5 @@
-//! The search: breadth first, so that what it finds is short. A state is known by a hash of all that decides what can follow.
+//! The search: breadth first, so that what it finds is short. A state is known by a hash of all
+//! that decides what can follow.
 
 use std::collections::{HashSet, VecDeque};
 
@@ -42,7 +43,11 @@ pub(super) fn explore(setup: Setup) -> Found {
             if let Err(broken) = fine {
                 let mut way = way(&known, place);
                 way.push(act);
-                return Found { states: seen.len(), steps, broken: Some(format!("{broken}, by {way:?}")) };
+                return Found {
+                    states: seen.len(),
+                    steps,
+                    broken: Some(format!("{broken}, by {way:?}")),
+                };
             }
         }
     }

@@ -24,7 +24,11 @@ impl World {
                 return Err(format!("{net} were admitted, and {charged} are charged"));
             }
             let lowered = self.setup.lowered.saturating_add_signed(granted).max(truth.at_edit);
-            let allowed = if self.rest.acknowledged { lowered } else { self.setup.limit.saturating_add_signed(granted) };
+            let allowed = if self.rest.acknowledged {
+                lowered
+            } else {
+                self.setup.limit.saturating_add_signed(granted)
+            };
             if net > allowed {
                 return Err(format!("{net} were admitted of {allowed}"));
             }
@@ -40,16 +44,31 @@ impl World {
         Ok(())
     }
 
-    fn unspent(&self, book: &Book, holder: crate::ledger::Holder, leased: u64) -> Result<u64, String> {
-        let spent = self.rest.truths.get(&book.start_s).and_then(|truth| truth.spent.get(&holder)).copied().unwrap_or_default();
-        leased.checked_sub(spent).ok_or_else(|| format!("{spent} were admitted of a lease of {leased}"))
+    fn unspent(
+        &self,
+        book: &Book,
+        holder: crate::ledger::Holder,
+        leased: u64,
+    ) -> Result<u64, String> {
+        let spent = self
+            .rest
+            .truths
+            .get(&book.start_s)
+            .and_then(|truth| truth.spent.get(&holder))
+            .copied()
+            .unwrap_or_default();
+        leased
+            .checked_sub(spent)
+            .ok_or_else(|| format!("{spent} were admitted of a lease of {leased}"))
     }
 
     /// After a clean stop nothing is leased that was not spent.
     pub(super) fn stopped_clean(&self, place: usize) -> Result<(), String> {
         let post = &self.rest.posts[place];
         for book in self.ledger.books() {
-            for (holder, leased, _) in book.shares.iter().filter(|(holder, ..)| *holder == post.holder) {
+            for (holder, leased, _) in
+                book.shares.iter().filter(|(holder, ..)| *holder == post.holder)
+            {
                 // What the ledger did and never answered has no number here.
                 let unspent = self.unspent(&book, *holder, *leased)?;
                 if unspent > 0 && post.named {
@@ -60,7 +79,8 @@ impl World {
         Ok(())
     }
 
-    /// From here on nothing more goes wrong: every check is decided, the last unit is given out, and the books are right to the unit.
+    /// From here on nothing more goes wrong: every check is decided, the last unit is given out,
+    /// and the books are right to the unit.
     pub(super) fn ends_well(&mut self) -> Result<(), String> {
         while !self.rest.orphans.is_empty() {
             self.act(Act::Orphan)?;
@@ -76,7 +96,8 @@ impl World {
         if places.len() == 1 && self.rest.unheard.is_empty() {
             self.nothing_left()?;
         }
-        // What others gave back, a holder learns of when it starts, or asks: one that starts when all have stopped knows all.
+        // What others gave back, a holder learns of when it starts, or asks: one that starts when
+        // all have stopped knows all.
         places.clone().try_for_each(|place| self.stop(place))?;
         self.stop(0)?;
         self.spend(0)?;
@@ -87,10 +108,16 @@ impl World {
             let net = self.rest.truths.get(&book.start_s).map_or(0, Truth::net);
             let lost = self.lost(&book)?;
             if book.charged != net + lost {
-                return Err(format!("{} units are charged, {net} were admitted and {lost} are lost", book.charged));
+                return Err(format!(
+                    "{} units are charged, {net} were admitted and {lost} are lost",
+                    book.charged
+                ));
             }
         }
-        let rows = self.ledger.usage(&LedgerScope::All, 0, u64::MAX / 2).map_err(|wrong| wrong.to_string())?;
+        let rows = self
+            .ledger
+            .usage(&LedgerScope::All, 0, u64::MAX / 2)
+            .map_err(|wrong| wrong.to_string())?;
         for (row, book) in rows.iter().zip(self.ledger.books()) {
             // A dead holder is known to have spent what it told, and so less than it did.
             if row.lost + row.held < self.lost(&book)? {
@@ -129,12 +156,16 @@ impl World {
     fn nothing_left(&self) -> Result<(), String> {
         let start_s = self.start_s();
         let book = self.ledger.books().into_iter().find(|book| book.start_s == start_s);
-        let Some(book) = book else { return Err("the ledger knows nothing of the running period".to_owned()) };
+        let Some(book) = book else {
+            return Err("the ledger knows nothing of the running period".to_owned());
+        };
         let limit = if self.rest.lower { self.setup.lowered } else { self.setup.limit };
         let net = self.rest.truths.get(&start_s).map_or(0, Truth::net);
         let (lost, allowed) = (self.lost(&book)?, limit.saturating_add_signed(book.granted));
         if net + lost < allowed {
-            return Err(format!("refused, although {net} were admitted of {allowed}, and {lost} are lost"));
+            return Err(format!(
+                "refused, although {net} were admitted of {allowed}, and {lost} are lost"
+            ));
         }
         Ok(())
     }

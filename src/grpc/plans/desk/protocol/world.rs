@@ -1,4 +1,5 @@
-//! Holders, the ledger, and the messages between them. The model adds only what the network and the operators do.
+//! Holders, the ledger, and the messages between them. The model adds only what the network and the
+//! operators do.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque, hash_map::DefaultHasher};
 use std::hash::{Hash, Hasher};
@@ -12,7 +13,8 @@ use crate::decide::lookup::Lookup;
 use crate::decide::plan::*;
 use crate::decide::time::{Now, SECOND_NS};
 use crate::engine::plans::{
-    Committed, Correction, Counter, GiveBack, GrantPlan, Granted, LeaseSettings, Memory, Need, PlanEngine, Settings,
+    Committed, Correction, Counter, GiveBack, GrantPlan, Granted, LeaseSettings, Memory, Need,
+    PlanEngine, Settings,
 };
 use crate::ledger::{self, Answer, Holder, Ledger, LedgerPeriod, MemoryLedger, Operation};
 
@@ -50,7 +52,8 @@ impl Shop {
             quotas: vec![quota],
             counter_scope: CounterScope::Subscriber,
         };
-        let plan = Plan { id: "gold".into(), about: About::default(), entitlements: vec![entitlement] };
+        let plan =
+            Plan { id: "gold".into(), about: About::default(), entitlements: vec![entitlement] };
         let key = ApiKey {
             id: "k".into(),
             subscriber: "acme".into(),
@@ -60,7 +63,8 @@ impl Shop {
             expire_ns: None,
             last_four: String::new(),
         };
-        let subscriber = Subscriber { id: "acme".into(), about: About::default(), plans: vec!["gold".into()] };
+        let subscriber =
+            Subscriber { id: "acme".into(), about: About::default(), plans: vec!["gold".into()] };
         Self { plan: CompiledPlan::new(Arc::new(plan)).unwrap(), subscriber, key, revision }
     }
 }
@@ -181,8 +185,12 @@ pub(super) struct World {
 }
 
 fn engine(holder: Holder) -> PlanEngine {
-    let settings =
-        Settings { holder: holder.id, epoch: holder.epoch, lease: Some(LeaseSettings::default()), ..Settings::new([7; 32], [9; 16]) };
+    let settings = Settings {
+        holder: holder.id,
+        epoch: holder.epoch,
+        lease: Some(LeaseSettings::default()),
+        ..Settings::new([7; 32], [9; 16])
+    };
     PlanEngine::new(settings)
 }
 
@@ -218,8 +226,21 @@ impl World {
             unheard: BTreeSet::new(),
         };
         let quota = Arc::clone(&shops[0].plan.entitlement("all").unwrap().quotas[0].identity);
-        let counter = Counter { subscriber: "acme".into(), key: None, plan: "gold".into(), entitlement: "all".into(), quota };
-        Self { setup, shops, counter, engines: holders.into_iter().map(engine).collect(), ledger, rest }
+        let counter = Counter {
+            subscriber: "acme".into(),
+            key: None,
+            plan: "gold".into(),
+            entitlement: "all".into(),
+            quota,
+        };
+        Self {
+            setup,
+            shops,
+            counter,
+            engines: holders.into_iter().map(engine).collect(),
+            ledger,
+            rest,
+        }
     }
 
     pub(super) fn image(&self) -> Image {
@@ -230,7 +251,9 @@ impl World {
     pub(super) fn return_to(&mut self, image: &Image) {
         self.rest = image.rest.clone();
         self.ledger.return_to(&image.ledger);
-        for ((engine, memory), post) in self.engines.iter_mut().zip(&image.engines).zip(&image.rest.posts) {
+        for ((engine, memory), post) in
+            self.engines.iter_mut().zip(&image.engines).zip(&image.rest.posts)
+        {
             engine.return_to(post.holder.epoch, &self.counter, memory, image.rest.now);
         }
     }
@@ -240,16 +263,34 @@ impl World {
         let mut into = DefaultHasher::new();
         let rest = &self.rest;
         self.ledger.imprint(&mut into);
-        (rest.left, rest.now.unix_ns, &rest.tickets, &rest.truths, &rest.refunds, rest.newest, &rest.gone).hash(&mut into);
+        (
+            rest.left,
+            rest.now.unix_ns,
+            &rest.tickets,
+            &rest.truths,
+            &rest.refunds,
+            rest.newest,
+            &rest.gone,
+        )
+            .hash(&mut into);
         (rest.lower, rest.acknowledged, &rest.marked, &rest.unheard).hash(&mut into);
         format!("{:?}", rest.orphans).hash(&mut into);
         for (engine, post) in self.engines.iter().zip(&rest.posts) {
             engine.imprint(&self.counter, rest.now, &mut into);
-            (post.holder, post.edited, post.returning, post.named, post.queue.len(), post.unsent.len()).hash(&mut into);
+            (
+                post.holder,
+                post.edited,
+                post.returning,
+                post.named,
+                post.queue.len(),
+                post.unsent.len(),
+            )
+                .hash(&mut into);
             post.unsent.iter().for_each(|back| hash_back(*back, &mut into));
             post.queue.iter().for_each(|message| hash_message(engine, message, &mut into));
             // Answers come in any order.
-            let mut replies: Vec<u64> = post.replies.iter().map(|reply| hash_reply(engine, reply)).collect();
+            let mut replies: Vec<u64> =
+                post.replies.iter().map(|reply| hash_reply(engine, reply)).collect();
             replies.sort_unstable();
             replies.hash(&mut into);
         }
@@ -267,8 +308,11 @@ impl World {
     /// Another life of a holder: it knows what the ledger kept.
     pub(super) fn start(&mut self, place: usize) {
         let id = self.rest.posts[place].holder.id;
-        let holder =
-            if self.setup.mutant == Some(Mutant::SameEpoch) { self.rest.posts[place].holder } else { self.ledger.join(id).unwrap() };
+        let holder = if self.setup.mutant == Some(Mutant::SameEpoch) {
+            self.rest.posts[place].holder
+        } else {
+            self.ledger.join(id).unwrap()
+        };
         self.engines[place].return_to(holder.epoch, &self.counter, &Memory::blank(), self.rest.now);
         let edited = self.rest.lower;
         self.rest.posts[place] = Post {
@@ -293,12 +337,18 @@ impl World {
 
     /// The ledger does one thing, less what a mutant leaves out.
     pub(super) fn commit(&mut self, operation: Operation) -> Result<Answer, String> {
-        let (before, limit) = (self.ledger.books(), if let Operation::Lease(request) = &operation { request.limit } else { 0 });
+        let (before, limit) = (
+            self.ledger.books(),
+            if let Operation::Lease(request) = &operation { request.limit } else { 0 },
+        );
         let operation = self.mutated(operation);
         let answer = self.ledger.commit(std::slice::from_ref(&operation)).unwrap().remove(0);
-        if let (Operation::Settle(settle), Answer::Settle(ledger::Settled::Done(_))) = (&operation, &answer) {
+        if let (Operation::Settle(settle), Answer::Settle(ledger::Settled::Done(_))) =
+            (&operation, &answer)
+        {
             for delta in &settle.deltas {
-                self.rest.truths.entry(delta.period_start_s).or_default().refunded += delta.units.unsigned_abs();
+                self.rest.truths.entry(delta.period_start_s).or_default().refunded +=
+                    delta.units.unsigned_abs();
             }
             let mark = settle.mark;
             let name = (mark.holder.id, mark.holder.epoch, mark.seq & 0xff);
@@ -319,7 +369,10 @@ impl World {
             self.rest.newest = (revision, limit);
         }
         for book in self.ledger.books() {
-            let charged = before.iter().find(|before| before.start_s == book.start_s).map_or(0, |before| before.charged);
+            let charged = before
+                .iter()
+                .find(|before| before.start_s == book.start_s)
+                .map_or(0, |before| before.charged);
             let allowed = self.rest.newest.1.saturating_add_signed(book.granted);
             if book.charged > charged && book.charged > allowed {
                 return Err(format!("{} units are charged of {allowed}", book.charged));
@@ -334,13 +387,21 @@ impl World {
             (Some(Mutant::OnePeriod), Operation::Lease(request)) => request.period = whole,
             (Some(Mutant::OnePeriod), Operation::GiveBack(back)) => back.period_start_s = START_S,
             (Some(Mutant::NotCumulative), Operation::Lease(request)) => {
-                let shares = self.ledger.books().into_iter().filter(|book| book.start_s == request.period.start_s);
-                let mut shares = shares.flat_map(|book| book.shares).filter(|(holder, ..)| *holder == request.holder);
+                let shares = self
+                    .ledger
+                    .books()
+                    .into_iter()
+                    .filter(|book| book.start_s == request.period.start_s);
+                let mut shares = shares
+                    .flat_map(|book| book.shares)
+                    .filter(|(holder, ..)| *holder == request.holder);
                 // Of a sum the holder asks for what it has not spent.
-                request.want = request.want.saturating_sub(request.spent) + shares.next().map_or(0, |(_, leased, _)| leased);
+                request.want = request.want.saturating_sub(request.spent)
+                    + shares.next().map_or(0, |(_, leased, _)| leased);
             }
             (Some(Mutant::NoMark), Operation::Settle(settle)) => {
-                settle.mark.seq += 0x100 * (1 + self.rest.refunds.len() as u64 + u64::from(self.rest.left.reports))
+                settle.mark.seq +=
+                    0x100 * (1 + self.rest.refunds.len() as u64 + u64::from(self.rest.left.reports))
             }
             (Some(Mutant::StaleRevision), Operation::Lease(request)) => request.revision = 1,
             (Some(Mutant::OneMore), Operation::Lease(request)) => request.limit += 1,
@@ -360,7 +421,9 @@ fn hash_message(engine: &PlanEngine, message: &Message, into: &mut impl Hasher) 
     match message {
         Message::Lease(need) => engine.imprint_need(need, into),
         Message::GiveBack(back) => hash_back(*back, into),
-        Message::Settle(correction) | Message::Mark(correction) => format!("{:?}", correction.changes).hash(into),
+        Message::Settle(correction) | Message::Mark(correction) => {
+            format!("{:?}", correction.changes).hash(into)
+        }
         Message::Grant(plan) => hash_grant(plan, into),
     }
 }
@@ -376,7 +439,8 @@ fn hash_reply(engine: &PlanEngine, reply: &Reply) -> u64 {
     match reply {
         Reply::Lease(need, granted) => {
             engine.imprint_need(need, into);
-            (granted.counter, granted.leased, granted.charged, granted.granted, granted.spent).hash(into);
+            (granted.counter, granted.leased, granted.charged, granted.granted, granted.spent)
+                .hash(into);
         }
         Reply::GaveBack(back) => hash_back(*back, into),
         Reply::Settled(correction, committed) => {
