@@ -1,8 +1,6 @@
 //! The edge: protobuf to domain types and back, one file per service, every error to a status in
 //! one place (`status`).
 
-mod audit;
-pub mod books;
 mod budget;
 pub mod codec;
 pub mod convert;
@@ -11,13 +9,12 @@ pub mod decision;
 pub mod details;
 pub mod ext_authz;
 mod gate;
+mod headers;
 pub mod health;
 mod inbound;
 pub mod json;
-pub mod keep;
 pub mod observe;
 pub mod overload;
-pub mod plans;
 mod protobuf;
 pub mod ratelimit;
 pub mod reflection;
@@ -25,7 +22,6 @@ pub mod server;
 mod status;
 mod unary;
 pub mod usage_plans;
-pub mod windows;
 pub mod wire;
 
 /// The descriptors of the Envoy services that are served, for reflection and JSON.

@@ -68,5 +68,6 @@ pub mod open_files;
 pub mod plain_file;
 pub mod rulebook;
 pub mod rules;
+pub mod service;
 pub mod tls;
 pub mod yaml;

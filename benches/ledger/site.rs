@@ -15,10 +15,10 @@ use tollgate::decide::time::Now;
 use tollgate::engine::plans::{
     CheckInput, PlanEngine, Report, ReportSubject, Settings, Settlement,
 };
-use tollgate::grpc::plans::Plans;
-use tollgate::grpc::plans::desk::Desk;
 use tollgate::ledger::{Expire, Ledger, LedgerError, LedgerThread, SqliteLedger};
 use tollgate::metrics::Metrics;
+use tollgate::service::decisions::Plans;
+use tollgate::service::lease_broker::Desk;
 
 use crate::declare;
 

@@ -12,11 +12,11 @@ use tollgate::clock::Clock;
 use tollgate::decide::outcome::CountRule;
 use tollgate::decide::plan::Id;
 use tollgate::engine::plans::{PlanEngine, Settings};
-use tollgate::grpc::keep::LedgerKeeper;
-use tollgate::grpc::plans::desk::Desk;
 use tollgate::ledger::{
     Counter, CounterIdentity, LeaseRequest, Ledger, LedgerPeriod, LedgerThread, Operation,
 };
+use tollgate::service::catalog_storage::LedgerKeeper;
+use tollgate::service::lease_broker::Desk;
 
 use crate::declare;
 use crate::figures::{median, resident};

@@ -7,8 +7,8 @@ use super::Failure;
 use super::client::output::{note, print};
 use super::serve::unopened;
 use crate::config::{Config, DataDir, Flags};
-use crate::grpc::keep::unusable;
 use crate::ledger::sqlite::{FILE, Found, accept, backup, check};
+use crate::service::catalog_storage::unusable;
 
 /// What to do about a damaged ledger.
 const MEND: &str = "A service that uses it serves everybody else. To mend it: declare a damaged target, plan, subscriber or API key again (`apply -f`); \

@@ -7,7 +7,6 @@ use std::time::Duration;
 use axum::http::HeaderMap;
 
 use crate::clock::Clock;
-use crate::decide::time::Now;
 
 /// What the answer needs to get back to the caller.
 const WAY_BACK: Duration = Duration::from_millis(2);
@@ -68,29 +67,6 @@ impl Deadline {
         let Some(at_ns) = self.at_ns else { return Ok(None) };
         let left = Duration::from_nanos(at_ns.saturating_sub(clock.steady_ns()));
         if left.is_zero() { Err(Expired) } else { Ok(Some(left.saturating_sub(WAY_BACK))) }
-    }
-}
-
-/// How long a request may wait for the ledger.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Patience {
-    since_ns: u64,
-    at_most: Duration,
-}
-
-impl Patience {
-    /// From now on, for at most so long, and never past what is left by the call's own deadline.
-    pub(super) fn new(now: Now, at_most: Duration, time_left: Option<Duration>) -> Self {
-        Self {
-            since_ns: now.steady_ns,
-            at_most: time_left.map_or(at_most, |left| left.min(at_most)),
-        }
-    }
-
-    /// What is left of it.
-    pub(super) fn left(self, now: Now) -> Duration {
-        self.at_most
-            .saturating_sub(Duration::from_nanos(now.steady_ns.saturating_sub(self.since_ns)))
     }
 }
 

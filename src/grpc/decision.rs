@@ -15,10 +15,10 @@ use tonic::Status;
 
 pub use self::service::DecisionGrpc;
 use super::pb::tollgate as pb;
-use super::plans::{Plans, Tried};
 use super::protobuf::Malformed;
 use super::unary::{Framed, Reply};
 use crate::decide::verdict::Reason;
+use crate::service::decisions::{Plans, Tried};
 
 /// The most items of a batch, and outcomes of a report.
 pub const MAX_BATCH: usize = 10_000;

@@ -31,13 +31,15 @@ use tonic::server::NamedService;
 use tonic::{Code, Status};
 
 use self::wire::{CheckRequest, HttpRequest};
+use super::deadline::Deadline;
+use super::headers;
 use super::inbound::Inbound;
-use super::plans::{Plans, headers};
 use super::protobuf::{Malformed, text_or_none};
 use super::ratelimit::{plan_metadata, string_struct};
 use super::unary::{self, Framed, Reply};
 use crate::decide::verdict::Decision;
 use crate::engine::plans::CheckInput;
+use crate::service::decisions::Plans;
 
 /// What the service does, from message to message.
 #[derive(Clone, Debug)]
@@ -75,14 +77,16 @@ where
         }
         let authorization = self.0.clone();
         unary::answer(request, move |message, call| {
-            Ok(match authorization.0.time_left(call.headers) {
-                Ok(time_left) => {
-                    Reply::Later(Box::pin(
-                        async move { authorization.check(message, time_left).await },
-                    ))
-                }
-                Err(expired) => Reply::Now(Err(expired.into())),
-            })
+            Ok(
+                match Deadline::of(call.headers, authorization.0.clock())
+                    .time_left(authorization.0.clock())
+                {
+                    Ok(time_left) => Reply::Later(Box::pin(async move {
+                        authorization.check(message, time_left).await
+                    })),
+                    Err(expired) => Reply::Now(Err(expired.into())),
+                },
+            )
         })
     }
 }

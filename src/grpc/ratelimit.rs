@@ -1,6 +1,5 @@
 //! `envoy.service.ratelimit.v3.RateLimitService`, and the same answers for `/json`.
 
-mod durable;
 mod json;
 mod plans;
 mod response;
@@ -12,8 +11,6 @@ use std::time::Duration;
 use metrics::Counter;
 use smallvec::SmallVec;
 
-use self::durable::{Try, Waiting};
-use super::plans::{NotSettled, Plans};
 use super::wire::{self, RateLimitRequest, RateLimitResponse};
 use crate::access::{Granted, Refusal, Scopes};
 use crate::clock::Clock;
@@ -25,8 +22,9 @@ use crate::engine::rules::tally::Tally;
 use crate::metrics::Metrics;
 use crate::rulebook::{Edition, Rulebook};
 use crate::rules::{Domain, PerUnit, shown};
+use crate::service::decisions::{NotSettled, Plans};
+use crate::service::durable_rules::{DurableRules, Try, Waiting};
 
-pub use self::durable::DurableRules;
 pub use self::json::JsonError;
 pub(super) use self::plans::metadata as plan_metadata;
 pub(super) use self::response::string_struct;

@@ -8,7 +8,6 @@ use super::deadline::Expired;
 use super::details;
 use super::inbound::Stopping;
 use super::overload::{Cut, Shed};
-use super::plans::NotSettled;
 use super::protobuf::Malformed;
 use super::ratelimit::RateLimitError;
 use super::unary::NotRead;
@@ -17,6 +16,7 @@ use crate::access::Refusal;
 use crate::catalog::EditError;
 use crate::decide::invalid::Invalid;
 use crate::engine::plans::InvalidRequest;
+use crate::service::decisions::NotSettled;
 
 /// The reference answers UNKNOWN to all of these. What the gateway can mend is INVALID_ARGUMENT
 /// here, what passes by itself UNAVAILABLE.

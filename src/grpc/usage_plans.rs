@@ -7,7 +7,6 @@ use prost::Message;
 use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::audit;
 use super::convert::requests::ListRequest;
 use super::pb::tollgate as pb;
 use super::status::{invalid, unfinished};
@@ -17,6 +16,7 @@ use crate::catalog::{
 };
 use crate::decide::invalid::Invalid;
 use crate::decide::time::Now;
+use crate::service::audit;
 use pb::usage_plan_service_server::UsagePlanService;
 
 mod apply;
@@ -26,7 +26,6 @@ mod keys;
 mod plans;
 mod subscribers;
 mod targets;
-mod unused;
 mod usage;
 
 pub use books::{Books, BooksError, Grant};

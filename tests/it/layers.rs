@@ -14,8 +14,23 @@ const RANKS: &[(u8, &[&str])] = &[
     (0, &["yaml", "near"]),
     (1, PURE),
     (2, &["engine", "catalog", "ledger"]),
-    (4, &["grpc", "http"]),
-    (5, &["cli"]),
+    (4, &["service"]),
+    (5, &["grpc", "http"]),
+    (6, &["cli"]),
+];
+
+/// Files of `service` that still use the protobuf of `grpc`. It must shrink to nothing: who stands
+/// here and does not is wrong, too.
+const NOT_YET: &[&str] = &[
+    "src/service/audit.rs",
+    "src/service/catalog_storage.rs",
+    "src/service/decisions/tests.rs",
+    "src/service/decisions/tests/wall.rs",
+    "src/service/durable_rules/tests.rs",
+    "src/service/operation_ids.rs",
+    "src/service/usage.rs",
+    "src/service/usage/tests.rs",
+    "src/service/write_behind/tests.rs",
 ];
 
 /// Every other module at the root (`config`, `clock`, …): the edge is wired with them, and the
@@ -45,8 +60,9 @@ const IMPURE_WORDS: &[&str] = &[
 ];
 const IMPURE_STD: &[&str] = &["fs", "net", "io", "process", "thread", "env"];
 
-/// Wire types stop in `src/grpc`.
-const WIRE_WORDS: &[&str] = &["tonic", "prost", "envoy_types"];
+/// Wire types stop at the doors.
+const WIRE_WORDS: &[&str] =
+    &["tonic", "prost", "prost_types", "prost_reflect", "envoy_types", "hyper", "axum"];
 
 const CLOCKS: &[&str] = &["SystemTime", "Instant", "Timestamp", "Zoned"];
 
@@ -71,6 +87,16 @@ fn check(sources: &[Source]) -> Vec<String> {
             shape(source, &mut wrong);
         }
         leftovers(source, &mut wrong);
+    }
+    // What is still to be done is no fault, and what is done is not to be done.
+    for path in NOT_YET {
+        let (open, rest): (Vec<_>, _) = wrong.into_iter().partition(|line: &String| {
+            line.starts_with(&format!("{path}:")) && line.contains("service must not")
+        });
+        wrong = rest;
+        if open.is_empty() && sources.iter().any(|source| source.path == *path) {
+            wrong.push(format!("{path}: stands in NOT_YET, and needs to no more"));
+        }
     }
     wrong
 }
@@ -104,7 +130,7 @@ fn purity(source: &Source, wrong: &mut Vec<String>) {
     let Some(&layer) = module.first() else { return };
     let words = match rank(layer) {
         0 | 1 => IMPURE_WORDS,
-        2 => WIRE_WORDS,
+        2 | 4 => WIRE_WORDS,
         _ => return,
     };
     for word in source.words.iter().filter(|word| words.contains(&word.text.as_str())) {
@@ -222,6 +248,16 @@ fn what_breaks_the_order_is_found() {
         ("src/config.rs", "use crate::grpc::wire;", Some("config must not use grpc")),
         ("src/grpc/a.rs", "use crate::{clock, config, engine, pb};", None),
         ("src/grpc/a.rs", "use crate::http::metrics;", Some("grpc must not use http")),
+        ("src/grpc/a.rs", "use crate::service::decisions;", None),
+        ("src/service/a.rs", "use crate::{engine, ledger, catalog, clock, config, metrics};", None),
+        ("src/service/a.rs", "use crate::grpc::wire;", Some("service must not use grpc")),
+        ("src/service/a.rs", "use crate::pb::tollgate;", Some("service must not use pb")),
+        ("src/service/a.rs", "use tonic::Status;", Some("service must not know tonic")),
+        ("src/service/a.rs", "use hyper::Request;", Some("service must not know hyper")),
+        ("src/service/a.rs", "use axum::http::HeaderMap;", Some("service must not know axum")),
+        ("src/service/a.rs", "use prost::Message;", Some("service must not know prost")),
+        ("src/engine/a.rs", "use crate::service;", Some("engine must not use service")),
+        ("src/config.rs", "use crate::service;", Some("config must not use service")),
         ("src/http.rs", "use crate::grpc::wire;", Some("http must not use grpc")),
         ("src/http.rs", "use crate::cli;", Some("http must not use cli")),
         ("src/cli/serve.rs", "use crate::{grpc, http, engine, clock};", None),
@@ -265,8 +301,8 @@ fn what_breaks_the_order_is_found() {
         ("src/main.rs", "fn main() { tollgate::cli::run() }", None),
     ];
     let modules = [
-        "catalog", "cli", "clock", "config", "decide", "engine", "grpc", "http", "ledger", "rules",
-        "yaml",
+        "catalog", "cli", "clock", "config", "decide", "engine", "grpc", "http", "ledger",
+        "metrics", "rules", "service", "yaml",
     ];
     for (path, text, expected) in cases {
         let mut sources: Vec<_> =

@@ -4,9 +4,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use super::parts::Parts;
-use crate::grpc::plans::desk::Desk;
-use crate::grpc::windows::WindowKeeper;
 use crate::ledger::LedgerError;
+use crate::service::lease_broker::Desk;
+use crate::service::windows::WindowKeeper;
 
 /// Leases, windows of rules, and statistics. Dropped, it leaves the ledger as the next start should
 /// find it, and blocks for that: so it is on every way out, after an error and in a panic too.

@@ -11,17 +11,18 @@ use crate::clock::Clock;
 use crate::config::{Config, DataDir, GrpcServer};
 use crate::engine::plans::{Need, PlanEngine, Settings};
 use crate::engine::rules::RuleEngine;
-use crate::grpc::keep::LedgerKeeper;
 use crate::grpc::overload::Overload;
-use crate::grpc::plans::Plans;
-use crate::grpc::plans::desk::Desk;
-use crate::grpc::ratelimit::{DurableRules, RateLimiter};
-use crate::grpc::windows::WindowKeeper;
+use crate::grpc::ratelimit::RateLimiter;
 use crate::ledger::{
     Holder, Ledger, LedgerError, LedgerThread, MemoryLedger, Secrets, SqliteLedger,
 };
 use crate::metrics::Metrics;
 use crate::rulebook::Rulebook;
+use crate::service::catalog_storage::LedgerKeeper;
+use crate::service::decisions::Plans;
+use crate::service::durable_rules::DurableRules;
+use crate::service::lease_broker::Desk;
+use crate::service::windows::WindowKeeper;
 use crate::tls::Tls;
 
 pub(super) struct Parts {

@@ -8,7 +8,6 @@ use tonic_health::ServingStatus;
 use super::parts::Parts;
 use crate::cli::Failure;
 use crate::config::Config;
-use crate::grpc::books::EngineBooks;
 use crate::grpc::decision::DecisionGrpc;
 use crate::grpc::ext_authz::AuthorizationGrpc;
 use crate::grpc::health::{HealthGrpc, HealthReporter, health};
@@ -19,6 +18,7 @@ use crate::grpc::reflection::{Described, ReflectionGrpc};
 use crate::grpc::server::Dispatch;
 use crate::grpc::usage_plans::UsagePlans;
 use crate::grpc::{ENVOY_DESCRIPTORS, TOLLGATE_DESCRIPTORS};
+use crate::service::usage::EngineBooks;
 
 /// The services that take traffic.
 const SERVED: [&str; 4] = [

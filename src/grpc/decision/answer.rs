@@ -3,10 +3,11 @@
 use super::wire_reason;
 use crate::decide::time::SECOND_NS;
 use crate::decide::verdict::{Decision, LimitKind, LimitScope, LimitStatus, Verdict};
+use crate::grpc::headers;
 use crate::grpc::pb::tollgate as pb;
-use crate::grpc::plans::{Plans, headers};
 use crate::grpc::protobuf::{put_nested, put_number, put_text, put_value};
 use crate::grpc::unary::Framed;
+use crate::service::decisions::Plans;
 
 /// Enough for nearly every answer.
 const BYTES: usize = 760;

@@ -7,8 +7,8 @@ use super::{MAX_BATCH, wire_reason};
 use crate::decide::verdict::{Decision, Reason, Verdict};
 use crate::grpc::deadline::Deadline;
 use crate::grpc::pb::tollgate as pb;
-use crate::grpc::plans::Plans;
 use crate::grpc::protobuf::{put_bytes, put_nested, put_number, put_text, put_varint};
+use crate::service::decisions::Plans;
 
 /// `CheckBatch` to `CheckBatchResponse`.
 pub(super) async fn answer(
@@ -16,7 +16,7 @@ pub(super) async fn answer(
     message: &[u8],
     deadline: Deadline,
 ) -> Result<Vec<u8>, Status> {
-    let time_left = plans.left_until(deadline)?;
+    let time_left = deadline.time_left(plans.clock())?;
     let batch = Batch::read(message)?;
     if let Some(error) = unreadable(&batch) {
         let mut out = Vec::new();

@@ -5,9 +5,9 @@ use crate::decide::invalid::Invalid;
 use crate::decide::outcome::{Ending, Outcome};
 use crate::engine::plans::{Report, ReportSubject, Settlement};
 use crate::grpc::pb::tollgate as pb;
-use crate::grpc::plans::Plans;
 use crate::grpc::protobuf::text_or_none;
 use crate::grpc::status::ReportError;
+use crate::service::decisions::Plans;
 use pb::outcome::{Result as WireResult, Subject};
 
 pub(super) async fn settle_all(

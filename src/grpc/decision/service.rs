@@ -17,11 +17,12 @@ use tonic::server::{Grpc, NamedService, StreamingService};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{Decisions, batch};
+use crate::grpc::deadline::Deadline;
 use crate::grpc::inbound::Inbound;
 use crate::grpc::overload::LineEnds;
 use crate::grpc::pb::tollgate::decision_service_server::SERVICE_NAME;
-use crate::grpc::plans::Plans;
 use crate::grpc::unary::{self, Reply};
+use crate::service::decisions::Plans;
 
 /// `tollgate.v1.DecisionService`, for one thread: its clones count their uses together.
 #[derive(Clone, Debug)]
@@ -55,17 +56,21 @@ where
         let decisions = self.decisions.clone();
         match request.uri().path() {
             "/tollgate.v1.DecisionService/Check" => unary::answer(request, move |message, call| {
-                Ok(match decisions.0.time_left(call.headers) {
-                    Ok(time_left) => decisions.check(message, time_left),
-                    Err(expired) => Reply::Now(Err(expired.into())),
-                })
+                Ok(
+                    match Deadline::of(call.headers, decisions.0.clock())
+                        .time_left(decisions.0.clock())
+                    {
+                        Ok(time_left) => decisions.check(message, time_left),
+                        Err(expired) => Reply::Now(Err(expired.into())),
+                    },
+                )
             }),
             "/tollgate.v1.DecisionService/Report" => unary::answer(request, move |message, _| {
                 Ok(Reply::Later(Box::pin(async move { decisions.report(message).await })))
             }),
             "/tollgate.v1.DecisionService/CheckStream" => {
                 // Of the stream as a whole.
-                let deadline = decisions.0.deadline(request.headers());
+                let deadline = Deadline::of(request.headers(), decisions.0.clock());
                 stream(request, move |message| {
                     let decisions = decisions.clone();
                     async move { batch::answer(&decisions.0, &message, deadline).await }
@@ -188,7 +193,7 @@ mod tests {
     /// its status.
     async fn check_at(steady_ns: u64) -> Code {
         let clock = Clock::from_fn(move || Now { unix_ns: 1, steady_ns });
-        let plans = crate::grpc::plans::tests::empty(clock, &Metrics::new());
+        let plans = crate::service::decisions::tests::empty(clock, &Metrics::new());
         let message = Full::new(Bytes::from_static(b"\0\0\0\0\x03\x12\x01t"));
         let mut request = http::Request::post("/tollgate.v1.DecisionService/Check")
             .body(Inbound::of(message))

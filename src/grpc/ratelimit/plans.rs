@@ -12,10 +12,11 @@ use crate::decide::outcome::{Ending, Outcome};
 use crate::decide::time::SECOND_NS;
 use crate::decide::verdict::{Decision, LimitKind, LimitStatus, Reason};
 use crate::engine::plans::{CheckInput, Report, ReportSubject};
-use crate::grpc::plans::{Plans, headers};
+use crate::grpc::headers;
 use crate::grpc::wire::{
     Code, CurrentLimit, Descriptor, DescriptorStatus, RateLimitRequest, RateLimitResponse,
 };
+use crate::service::decisions::Plans;
 
 /// Is the domain one of the two?
 pub(super) fn are_asked(plans: &Plans, request: &RateLimitRequest) -> bool {

@@ -17,6 +17,7 @@ use tonic::codegen::{BoxFuture, Service, StdError};
 use tonic::server::NamedService;
 
 use super::{First, RateLimiter};
+use crate::grpc::deadline::Deadline;
 use crate::grpc::inbound::Inbound;
 use crate::grpc::overload::Overloaded;
 use crate::grpc::pb::rls::rate_limit_service_server::SERVICE_NAME;
@@ -82,8 +83,8 @@ fn should_rate_limit(shared: Arc<Shared>, message: Bytes, call: Call<'_>) -> Rep
         return Reply::Now(Err(Malformed::Message.into()));
     };
     let limiter = &shared.limiter;
-    let deadline = limiter.plans.deadline(call.headers);
-    if let Err(expired) = limiter.plans.left_until(deadline)
+    let deadline = Deadline::of(call.headers, &limiter.clock);
+    if let Err(expired) = deadline.time_left(&limiter.clock)
         && !limiter.is_for_reports(&request.domain)
     {
         return Reply::Now(Err(expired.into()));
@@ -95,7 +96,7 @@ fn should_rate_limit(shared: Arc<Shared>, message: Bytes, call: Call<'_>) -> Rep
         Ok(First::Later(open)) => open,
     };
     // A report is taken however late it is.
-    let time_left = limiter.plans.left_until(deadline).unwrap_or(Some(Duration::ZERO));
+    let time_left = deadline.time_left(&limiter.clock).unwrap_or(Some(Duration::ZERO));
     Reply::Later(Box::pin(async move {
         Ok(Framed::of(&shared.limiter.answer_later(&request, open, time_left).await?))
     }))

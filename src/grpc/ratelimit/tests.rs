@@ -13,8 +13,8 @@ use tonic::Status;
 use super::*;
 use crate::decide::time::{Now, SECOND_NS};
 use crate::engine::plans::{PlanEngine, Settings};
-use crate::grpc::plans::desk::Desk;
 use crate::grpc::wire::{Code, DescriptorStatus, Entry, LimitOverride};
+use crate::service::lease_broker::Desk;
 
 const UNITS: [&str; 8] = ["UNKNOWN", "SECOND", "MINUTE", "HOUR", "DAY", "MONTH", "YEAR", "WEEK"];
 
@@ -56,7 +56,7 @@ impl Bench {
         let now = Arc::new(Mutex::new(instant(0.0)));
         let read = now.clone();
         let clock = Clock::from_fn(move || *read.lock());
-        let plans = crate::grpc::plans::tests::empty(clock.clone(), &metrics);
+        let plans = crate::service::decisions::tests::empty(clock.clone(), &metrics);
         let (counters, desk) = counters(clock.clone());
         let durable = DurableRules::new(counters, desk, plans.settings());
         let limiter = RateLimiter::new(

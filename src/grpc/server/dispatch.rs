@@ -20,7 +20,8 @@ use crate::grpc::budget::{Known, OpenWithoutToken, Share};
 use crate::grpc::inbound::{Inbound, Kind, header_bytes, takes_gzip};
 use crate::grpc::observe::{Call, Observe, Observed};
 use crate::grpc::overload::{Backlog, Line, LineEnds, Overloaded, Sheds, is_stream, sheds};
-use crate::grpc::{audit, gate, health};
+use crate::grpc::{gate, health};
+use crate::service::audit;
 
 /// What a generated service answers with.
 pub(crate) type Answer = BoxFuture<Response<Body>, Infallible>;

@@ -13,9 +13,9 @@ use crate::decide::plan::{CounterScope, Id};
 use crate::decide::quota::Grant as GrantChange;
 use crate::decide::time::Now;
 use crate::engine::plans::{DailyUsage, QuotaUsage, Scope};
-use crate::grpc::audit;
 use crate::grpc::pb::tollgate as pb;
 use crate::ledger::Whose;
+use crate::service::audit;
 use pb::grant_request::{Change, Subject};
 
 /// A change of the current period of one counter that the catalog knows.

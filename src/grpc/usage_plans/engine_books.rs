@@ -14,8 +14,8 @@ use crate::decide::time::{Now, SECOND_NS};
 use crate::engine::plans::{DailyUsage, GrantError, PlanEngine, QuotaUsage, Scope, Subject};
 use crate::grpc::convert::usage::quota_to_wire;
 use crate::grpc::pb::tollgate as pb;
-use crate::grpc::plans::desk::cut;
 use crate::ledger::Whose;
+use crate::service::lease_broker::cut;
 
 const DAY_NS: u64 = 86_400 * SECOND_NS;
 

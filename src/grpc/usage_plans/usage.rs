@@ -14,7 +14,6 @@ use prost::Message;
 use tonic::Status;
 
 use super::UsagePlans;
-use super::unused::unused;
 use crate::catalog::{Catalog, EditError};
 use crate::decide::invalid::Invalid;
 use crate::decide::plan::validate::Mistakes;
@@ -23,6 +22,7 @@ use crate::engine::plans::{DailyUsage, QuotaUsage, Scope};
 use crate::grpc::convert::usage::{day_to_wire, quota_to_wire};
 use crate::grpc::pb::tollgate as pb;
 use crate::grpc::status::invalid;
+use crate::service::usage::unused::unused;
 use pb::get_usage_request::Scope as WireScope;
 use place::{Place, Token};
 

@@ -13,11 +13,11 @@ use tollgate::engine::plans::{CheckInput, PlanEngine, Settings};
 use tollgate::grpc::pb::tollgate as pb;
 use tollgate::grpc::pb::tollgate::decision_service_client::DecisionServiceClient;
 use tollgate::grpc::pb::tollgate::usage_plan_service_client::UsagePlanServiceClient;
-use tollgate::grpc::plans::Plans;
-use tollgate::grpc::plans::desk::Desk;
 use tollgate::ledger::faults::{Fault, FaultyLedger};
 use tollgate::ledger::{Ledger, LedgerThread, MemoryLedger};
 use tollgate::metrics::Metrics;
+use tollgate::service::decisions::Plans;
+use tollgate::service::lease_broker::Desk;
 
 use super::{catalog, connect, declared, scaled};
 use crate::patience::until;

@@ -20,13 +20,14 @@ use tollgate::engine::rules::decision::{Descriptor as Asked, Modes};
 use tollgate::grpc::decision::Decisions;
 use tollgate::grpc::ext_authz::ExternalAuthorization;
 use tollgate::grpc::pb::tollgate as pb;
-use tollgate::grpc::plans::Plans;
-use tollgate::grpc::ratelimit::{DurableRules, RateLimiter};
+use tollgate::grpc::ratelimit::RateLimiter;
 use tollgate::grpc::wire::{Descriptor, Entry, RateLimitRequest};
 use tollgate::grpc::{convert, json};
 use tollgate::metrics::Metrics;
 use tollgate::rulebook::Rulebook;
 use tollgate::rules::{LoadOptions, Source, load};
+use tollgate::service::decisions::Plans;
+use tollgate::service::durable_rules::DurableRules;
 
 use super::simulation::{Bytes, House};
 

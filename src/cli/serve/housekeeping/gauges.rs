@@ -4,10 +4,10 @@ use super::stall::Stalled;
 use crate::engine::plans::PlanEngine;
 use crate::engine::rules::RuleEngine;
 use crate::grpc::overload::Overload;
-use crate::grpc::plans::Plans;
 use crate::ledger::{LedgerError, LedgerStatus};
 use crate::log::Log;
 use crate::metrics::Metrics;
+use crate::service::decisions::Plans;
 
 type Read<E> = fn(&E) -> u64;
 

@@ -3,7 +3,7 @@
 
 use prost::Message;
 
-use super::Desk;
+use super::lease_broker::Desk;
 use crate::decide::time::{Now, SECOND_NS};
 use crate::decide::verdict::{Decision, LimitKind, LimitScope, LimitStatus, Verdict};
 use crate::engine::plans::{KeptOperation, REMEMBERED_NS};

@@ -2,9 +2,6 @@
 
 use std::rc::Rc;
 
-use super::super::{
-    committed, granted, wire_delta, wire_give_back, wire_grant, wire_lease, wire_mark, wire_settle,
-};
 use super::world::{MINUTE_S, Message, Post, Reply, Ticket, World};
 use super::{GrantKind, Mutant};
 use crate::decide::calendar::Period;
@@ -16,6 +13,9 @@ use crate::engine::plans::{
     ReportSubject, Scope, Settled, Shortage, Subject,
 };
 use crate::ledger::{Answer, Holder, Operation};
+use crate::service::lease_broker::{
+    committed, granted, wire_delta, wire_give_back, wire_grant, wire_lease, wire_mark, wire_settle,
+};
 
 /// One thing that happens, to the holder of this place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

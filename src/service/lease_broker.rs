@@ -1,10 +1,6 @@
 //! Between the engine, which does no I/O, and the ledger, which does nothing else: draws leases,
 //! hands unspent units back, and has statistics kept.
 
-mod behind;
-mod operations;
-mod restore;
-
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -40,12 +36,12 @@ const FEW_AT_ONCE: usize = 256;
 /// Draws leases for an engine.
 #[derive(Clone, Debug)]
 pub struct Desk {
-    engine: Arc<PlanEngine>,
-    ledger: Arc<LedgerThread>,
-    holder: Holder,
-    clock: Clock,
+    pub(super) engine: Arc<PlanEngine>,
+    pub(super) ledger: Arc<LedgerThread>,
+    pub(super) holder: Holder,
+    pub(super) clock: Clock,
     /// Held while statistics are written: what was taken later is written later.
-    behind: Arc<Mutex<()>>,
+    pub(super) behind: Arc<Mutex<()>>,
     gathering: Arc<Gathering>,
 }
 
@@ -453,7 +449,7 @@ impl Desk {
     }
 }
 
-fn wire_lease(need: &Need, holder: Holder, now_s: u64) -> LeaseRequest {
+pub(super) fn wire_lease(need: &Need, holder: Holder, now_s: u64) -> LeaseRequest {
     LeaseRequest {
         counter: wire_counter(&need.counter, need.number),
         count_rule: need.rule.bits(),
@@ -468,7 +464,7 @@ fn wire_lease(need: &Need, holder: Holder, now_s: u64) -> LeaseRequest {
     }
 }
 
-fn granted(lease: &ledger::Lease) -> Granted {
+pub(super) fn granted(lease: &ledger::Lease) -> Granted {
     let ledger::Lease { counter, rule, leased, spent, balance } = *lease;
     Granted {
         counter: counter.0,
@@ -480,12 +476,12 @@ fn granted(lease: &ledger::Lease) -> Granted {
     }
 }
 
-fn wire_give_back(unspent: GiveBack, holder: Holder) -> ledger::GiveBack {
+pub(super) fn wire_give_back(unspent: GiveBack, holder: Holder) -> ledger::GiveBack {
     let GiveBack { counter, period_start_s, spent } = unspent;
     ledger::GiveBack { counter: ledger::CounterId(counter), period_start_s, holder, spent }
 }
 
-fn wire_grant(plan: &GrantPlan, now_s: u64) -> ledger::GrantRequest {
+pub(super) fn wire_grant(plan: &GrantPlan, now_s: u64) -> ledger::GrantRequest {
     ledger::GrantRequest {
         counter: wire_counter(&plan.counter, None),
         period: wire_period(plan.period),
@@ -496,11 +492,11 @@ fn wire_grant(plan: &GrantPlan, now_s: u64) -> ledger::GrantRequest {
     }
 }
 
-fn wire_settle(mark: &Mark, deltas: &[Delta]) -> ledger::Settle {
+pub(super) fn wire_settle(mark: &Mark, deltas: &[Delta]) -> ledger::Settle {
     ledger::Settle { mark: wire_mark(mark), deltas: deltas.iter().map(wire_delta).collect() }
 }
 
-fn committed(settled: &ledger::Settled) -> Committed {
+pub(super) fn committed(settled: &ledger::Settled) -> Committed {
     match settled {
         ledger::Settled::Done(_) => Committed::Done,
         ledger::Settled::Duplicate => Committed::Duplicate,
@@ -508,7 +504,7 @@ fn committed(settled: &ledger::Settled) -> Committed {
     }
 }
 
-pub(in crate::grpc) fn wire_scope(scope: Scope<'_>) -> ledger::LedgerScope {
+pub(crate) fn wire_scope(scope: Scope<'_>) -> ledger::LedgerScope {
     match scope {
         Scope::All => ledger::LedgerScope::All,
         Scope::Subscriber(id) => ledger::LedgerScope::Subscriber(id.into()),
@@ -517,7 +513,7 @@ pub(in crate::grpc) fn wire_scope(scope: Scope<'_>) -> ledger::LedgerScope {
     }
 }
 
-pub(in crate::grpc) fn engine_scope(scope: &ledger::LedgerScope) -> Scope<'_> {
+pub(crate) fn engine_scope(scope: &ledger::LedgerScope) -> Scope<'_> {
     match scope {
         ledger::LedgerScope::All => Scope::All,
         ledger::LedgerScope::Subscriber(id) => Scope::Subscriber(id),
@@ -526,7 +522,7 @@ pub(in crate::grpc) fn engine_scope(scope: &ledger::LedgerScope) -> Scope<'_> {
     }
 }
 
-fn wire_counter(counter: &Counter, number: Option<u64>) -> ledger::Counter {
+pub(super) fn wire_counter(counter: &Counter, number: Option<u64>) -> ledger::Counter {
     let Counter { subscriber, key, plan, entitlement, quota } = counter.clone();
     number.map_or_else(
         || ledger::Counter::Named(CounterIdentity { subscriber, key, plan, entitlement, quota }),
@@ -534,16 +530,16 @@ fn wire_counter(counter: &Counter, number: Option<u64>) -> ledger::Counter {
     )
 }
 
-fn engine_counter(counter: CounterIdentity) -> Counter {
+pub(super) fn engine_counter(counter: CounterIdentity) -> Counter {
     let CounterIdentity { subscriber, key, plan, entitlement, quota } = counter;
     Counter { subscriber, key, plan, entitlement, quota }
 }
 
-fn wire_period(period: Period) -> LedgerPeriod {
+pub(super) fn wire_period(period: Period) -> LedgerPeriod {
     LedgerPeriod { start_s: period.start_ns / SECOND_NS, end_s: period.end_ns.div_ceil(SECOND_NS) }
 }
 
-fn wire_mark(mark: &Mark) -> ledger::Mark {
+pub(super) fn wire_mark(mark: &Mark) -> ledger::Mark {
     let Mark { holder, epoch, shard, seq, kind, issued_s } = *mark;
     let kind = match kind {
         MarkKind::Corrected => ledger::MarkKind::Corrected,
@@ -552,7 +548,7 @@ fn wire_mark(mark: &Mark) -> ledger::Mark {
     ledger::Mark { holder: Holder { id: holder, epoch }, shard, seq, kind, issued_s }
 }
 
-fn wire_delta(delta: &Delta) -> ledger::Delta {
+pub(super) fn wire_delta(delta: &Delta) -> ledger::Delta {
     ledger::Delta {
         counter: ledger::CounterId(delta.counter),
         period_start_s: delta.period_start_s,
@@ -561,7 +557,7 @@ fn wire_delta(delta: &Delta) -> ledger::Delta {
 }
 
 /// The limit that is declared now. `None`: the quota is not declared any more.
-fn declared_limit(
+pub(super) fn declared_limit(
     lookup: &impl Lookup,
     plan: &str,
     entitlement: &str,
@@ -575,14 +571,14 @@ fn declared_limit(
         .map(|declared| declared.limit)
 }
 
-fn counter_of(usage: &QuotaUsage) -> Counter {
+pub(super) fn counter_of(usage: &QuotaUsage) -> Counter {
     let QuotaUsage { subscriber, key, plan, entitlement, quota, .. } = usage.clone();
     Counter { subscriber, key, plan, entitlement, quota }
 }
 
 /// Ends a list in order after so many rows, before the next subscriber or key: that one, where
 /// there is more.
-pub(in crate::grpc) fn cut(rows: &mut Vec<QuotaUsage>, most: usize) -> Option<Whose> {
+pub(crate) fn cut(rows: &mut Vec<QuotaUsage>, most: usize) -> Option<Whose> {
     let whose = |row: &QuotaUsage| (row.subscriber.clone(), row.key.clone());
     let last = whose(rows.get(most.checked_sub(1)?)?);
     let rest = rows.partition_point(|row| whose(row) <= last);
@@ -599,6 +595,3 @@ pub enum GrantFailed {
     #[error("another request had this name")]
     OtherRequest,
 }
-
-#[cfg(test)]
-mod protocol;

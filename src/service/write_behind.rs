@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use super::{Desk, engine_counter, wire_scope};
+use super::lease_broker::{Desk, engine_counter, wire_scope};
 use crate::decide::outcome::Class;
 use crate::decide::time::{Now, SECOND_NS};
 use crate::decide::verdict::Reason;

@@ -17,7 +17,7 @@ use crate::rulebook::Rulebook;
 /// An engine with its desk at a ledger that another may have used before.
 fn leased(ledger: &Arc<dyn Ledger>, clock: Clock) -> (Arc<PlanEngine>, Desk) {
     let holder = ledger.join(1).unwrap();
-    let lease = Some(crate::grpc::plans::tests::settings().lease);
+    let lease = Some(crate::service::decisions::tests::settings().lease);
     let engine = Arc::new(PlanEngine::new(Settings {
         epoch: holder.epoch,
         lease,
@@ -49,7 +49,7 @@ fn limiter(
     let rulebook = Arc::new(Rulebook::open(files, metrics.clone()).unwrap());
     let (engine, desk) = leased(ledger, clock.clone());
     let durable = DurableRules::new(engine, Some(desk.clone()), plans);
-    let empty = crate::grpc::plans::tests::empty(clock.clone(), &metrics);
+    let empty = crate::service::decisions::tests::empty(clock.clone(), &metrics);
     let rule_engine = Arc::new(RuleEngine::kept(1_000, 1_000, &[4; 16]));
     let (settings, bounds) = (settings(&Json::Null), bounds(&Json::Null));
     (
@@ -68,7 +68,7 @@ fn limiter(
 }
 
 fn plans(settings: impl FnOnce(&mut config::Plans)) -> config::Plans {
-    let mut plans = crate::grpc::plans::tests::settings();
+    let mut plans = crate::service::decisions::tests::settings();
     settings(&mut plans);
     plans
 }

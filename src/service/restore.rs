@@ -4,7 +4,7 @@ use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
 use std::sync::mpsc::{Receiver, sync_channel};
 
-use super::{Desk, engine_counter};
+use super::lease_broker::{Desk, engine_counter};
 use crate::decide::calendar::Period;
 use crate::decide::lookup::Lookup;
 use crate::decide::outcome::CountRule;

@@ -4,12 +4,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::lease_broker::Desk;
+use super::patience::Patience;
 use crate::clock::Clock;
 use crate::config;
 use crate::engine::plans::durable::{AtOnce, Leased};
 use crate::engine::plans::{Need, PlanEngine, Shortage};
-use crate::grpc::deadline::Patience;
-use crate::grpc::plans::desk::Desk;
 
 /// The counters of durable rules, and the way to the ledger.
 #[derive(Debug)]
@@ -22,7 +22,7 @@ pub struct DurableRules {
 }
 
 /// How a request is decided this time.
-pub(super) enum Try<'d> {
+pub enum Try<'d> {
     /// Asks for what is missing.
     Ask(Leased<'d>),
     /// For the last time.
@@ -31,7 +31,7 @@ pub(super) enum Try<'d> {
 
 /// A request that waits.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Waiting {
+pub struct Waiting {
     patience: Patience,
     /// The ledger fails: it is not waited for.
     in_vain: bool,
@@ -44,12 +44,12 @@ impl DurableRules {
         Self { engine, desk, max_wait: settings.max_wait, on_failure: settings.on_failure }
     }
 
-    pub(super) fn waiting(&self, clock: &Clock, time_left: Option<Duration>) -> Waiting {
+    pub fn waiting(&self, clock: &Clock, time_left: Option<Duration>) -> Waiting {
         Waiting { patience: Patience::new(clock.now(), self.max_wait, time_left), in_vain: false }
     }
 
     /// `None`: it has not waited yet.
-    pub(super) fn next_try(&self, waiting: Option<Waiting>, clock: &Clock) -> Try<'_> {
+    pub fn next_try(&self, waiting: Option<Waiting>, clock: &Clock) -> Try<'_> {
         let over = waiting
             .is_some_and(|waiting| waiting.in_vain || waiting.patience.left(clock.now()).is_zero());
         if over || self.desk.is_none() {
@@ -60,14 +60,14 @@ impl DurableRules {
     }
 
     /// Has the ledger asked, and waits for it.
-    pub(super) async fn wait(&self, needs: Vec<Need>, waiting: &mut Waiting, clock: &Clock) {
+    pub async fn wait(&self, needs: Vec<Need>, waiting: &mut Waiting, clock: &Clock) {
         let Some(desk) = &self.desk else { return };
         waiting.in_vain =
             !desk.draw_unless_failing(needs, waiting.patience.left(clock.now())).await;
     }
 
     /// Asks for what the last decisions want ahead of use.
-    pub(super) fn look_ahead(&self) {
+    pub fn look_ahead(&self) {
         if let Some(desk) = self.desk.as_ref().filter(|_| self.engine.has_prefetches()) {
             desk.prefetch();
         }

@@ -324,7 +324,7 @@ impl World {
             returning: 0,
             named: !self.ledger.books().is_empty(),
         };
-        let needs = super::super::restore::restore(
+        let needs = crate::service::restore::restore(
             &self.engines[place],
             &self.engines[place],
             &self.ledger,

@@ -1,21 +1,17 @@
 //! Usage plans as every service of the edge asks about them: one way in to the engine, with the
 //! catalog and the clock of one moment.
 
-pub mod desk;
-pub mod headers;
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::Guard;
-use axum::http::HeaderMap;
 use metrics::Counter;
 use parking_lot::{Mutex, MutexGuard};
 use smallvec::SmallVec;
 
-use self::desk::Desk;
-use super::deadline::{Deadline, Expired, Patience};
+use super::lease_broker::Desk;
+use super::patience::Patience;
 use crate::catalog::{Caller, Catalog, CatalogStore, Recent, Room, Who};
 use crate::clock::Clock;
 use crate::config;
@@ -239,19 +235,9 @@ impl Plans {
         self.room.held()
     }
 
-    /// The deadline of the call that is polled, by its headers.
-    pub(super) fn deadline(&self, headers: &HeaderMap) -> Deadline {
-        Deadline::of(headers, &self.clock)
-    }
-
-    /// What is left until then.
-    pub(super) fn left_until(&self, deadline: Deadline) -> Result<Option<Duration>, Expired> {
-        deadline.time_left(&self.clock)
-    }
-
-    /// What is left of the time of the call that is polled.
-    pub(super) fn time_left(&self, headers: &HeaderMap) -> Result<Option<Duration>, Expired> {
-        self.left_until(self.deadline(headers))
+    /// The clock that decisions are made by.
+    pub fn clock(&self) -> &Clock {
+        &self.clock
     }
 
     /// How plans are asked about.

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use super::usage_plans::Grant;
 use crate::catalog::{Change, Kind};
 use crate::decide::quota::Grant as GrantChange;
+use crate::grpc::usage_plans::Grant;
 
 tokio::task_local! {
     static CALLER: Arc<str>;
@@ -14,24 +14,22 @@ tokio::task_local! {
 const MOST_NAMES: usize = 10;
 
 /// The future of a call that may edit, and who makes it.
-pub(super) async fn by<T>(caller: Arc<str>, call: impl Future<Output = T>) -> T {
+pub async fn by<T>(caller: Arc<str>, call: impl Future<Output = T>) -> T {
     CALLER.scope(caller, call).await
 }
 
 /// Who makes the call that is under way.
-pub(super) fn caller() -> Arc<str> {
+pub fn caller() -> Arc<str> {
     CALLER.try_with(Arc::clone).unwrap_or_else(|_| "anyone".into())
 }
 
 /// Says what an edit has changed.
-pub(super) fn edited(caller: &str, change: &Change) {
+pub fn edited(caller: &str, change: &Change) {
     tracing::info!(caller, revision = change.revision, "edited: {}", names(&change.resources));
 }
 
 /// Says what was granted.
-pub(super) fn granted(
-    Grant { subscriber, key, plan, entitlement, quota, change, request: _ }: &Grant,
-) {
+pub fn granted(Grant { subscriber, key, plan, entitlement, quota, change, request: _ }: &Grant) {
     let what = match change {
         GrantChange::Add(units) => format!("{units} units more"),
         GrantChange::SetRemaining(units) => format!("{units} units remain"),

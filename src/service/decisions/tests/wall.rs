@@ -6,9 +6,9 @@ use crate::decide::calendar::Calendar;
 use crate::decide::plan::{PeriodUnit, Weekday};
 use crate::decide::quota::Grant as Change;
 use crate::decide::time::Now;
-use crate::grpc::books::EngineBooks;
 use crate::grpc::usage_plans::{Books, Grant};
 use crate::ledger::{Believed, Expire, SqliteLedger};
+use crate::service::usage::EngineBooks;
 
 const DAY_S: i64 = 86_400;
 /// Noon of 2026-11-30, UTC.

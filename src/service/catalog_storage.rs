@@ -5,9 +5,7 @@ use std::sync::Arc;
 
 use prost::Message;
 
-use super::convert::{keys, plans, subscribers, targets};
-use super::pb::tollgate as pb;
-use super::plans::desk::Desk;
+use super::lease_broker::Desk;
 use crate::catalog::{
     Catalog, Draft, FirstRequest, HashKey, Image, Keeper, KeyEntry, Kind, MadeRequest, RequestKey,
     Stored, ValueHash,
@@ -15,6 +13,8 @@ use crate::catalog::{
 use crate::decide::invalid::Invalid;
 use crate::decide::plan::Id;
 use crate::decide::time::SECOND_NS;
+use crate::grpc::convert::{keys, plans, subscribers, targets};
+use crate::grpc::pb::tollgate as pb;
 use crate::ledger::{
     CatalogChange, CatalogEdit, CatalogImage, CatalogResource, LedgerThread, Once, OnceKind,
 };

@@ -1,14 +1,13 @@
 //! The engine's books, as the service of usage plans reads them.
 
+pub mod unused;
+
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use prost::Message;
 
-use super::convert::usage::quota_to_wire;
-use super::pb::tollgate as pb;
-use super::plans::desk::{Desk, GrantFailed, engine_scope, wire_scope};
-use super::usage_plans::{Books, BooksError, Grant};
+use super::lease_broker::{Desk, GrantFailed, engine_scope, wire_scope};
 use crate::catalog::{CatalogStore, FirstRequest, RequestKey};
 use crate::decide::invalid::Invalid;
 use crate::decide::plan::validate::MAX_QUOTA_LIMIT;
@@ -17,6 +16,9 @@ use crate::decide::time::{Now, SECOND_NS};
 use crate::engine::plans::{
     DailyUsage, GrantError, GrantPlan, PlanEngine, QuotaUsage, Scope, Subject,
 };
+use crate::grpc::convert::usage::quota_to_wire;
+use crate::grpc::pb::tollgate as pb;
+use crate::grpc::usage_plans::{Books, BooksError, Grant};
 use crate::ledger::{LedgerError, Made, Once, OnceKind, Stretch, Whose};
 
 const DAY_NS: u64 = 86_400 * SECOND_NS;

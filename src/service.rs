@@ -1,0 +1,16 @@
+//! What tollgate does, whoever asks: engine, catalog and ledger meet here. A door translates what it
+//! is asked into these words, and the answer back.
+
+pub mod audit;
+pub mod catalog_storage;
+pub mod decisions;
+pub mod durable_rules;
+pub mod lease_broker;
+mod operation_ids;
+pub mod patience;
+#[cfg(test)]
+mod protocol;
+mod restore;
+pub mod usage;
+pub mod windows;
+mod write_behind;
