@@ -91,39 +91,39 @@ pub fn serve_if_asked() {
     let status = RateLimitResponse::decode_length_delimited(&mut rest).unwrap().statuses.remove(0);
     let rate = pb::CheckResponse::decode_length_delimited(&mut rest).unwrap();
     let quotas = pb::CheckResponse::decode_length_delimited(&mut rest).unwrap();
-    let desk = Desk(Box::leak(Box::new(Samples { status, rate, quotas })));
+    let broker = LeaseBroker(Box::leak(Box::new(Samples { status, rate, quotas })));
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.set_nonblocking(true).unwrap();
     println!("ready grpc={}", listener.local_addr().unwrap());
     std::io::stdout().flush().unwrap();
     if settings == Settings::Default.name() {
-        serve_default(desk, listener)
+        serve_default(broker, listener)
     } else {
-        serve_chosen(desk, listener)
+        serve_chosen(broker, listener)
     }
 }
 
-fn serve_default(desk: Desk, listener: TcpListener) {
+fn serve_default(broker: LeaseBroker, listener: TcpListener) {
     tokio::runtime::Runtime::new().unwrap().block_on(async {
         let incoming = TcpIncoming::from(tokio::net::TcpListener::from_std(listener).unwrap())
             .with_nodelay(Some(true));
-        router(desk).serve_with_incoming(incoming).await.unwrap();
+        router(broker).serve_with_incoming(incoming).await.unwrap();
     });
 }
 
-fn router(desk: Desk) -> tonic::transport::server::Router {
+fn router(broker: LeaseBroker) -> tonic::transport::server::Router {
     Tonic::builder()
-        .add_service(RateLimitServiceServer::new(desk))
-        .add_service(DecisionServiceServer::new(desk))
+        .add_service(RateLimitServiceServer::new(broker))
+        .add_service(DecisionServiceServer::new(broker))
 }
 
 /// On tollgate's own server, with its default settings.
-fn serve_chosen(desk: Desk, listener: TcpListener) {
+fn serve_chosen(broker: LeaseBroker, listener: TcpListener) {
     let config = Config::resolve(&Flags::default(), &|_| None).unwrap();
     let services = move || {
         Dispatch::new()
-            .serving(RateLimitServiceServer::new(desk))
-            .serving(DecisionServiceServer::new(desk))
+            .serving(RateLimitServiceServer::new(broker))
+            .serving(DecisionServiceServer::new(broker))
     };
     let (_stop, stopping) = watch::channel(false);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -136,10 +136,10 @@ fn serve_chosen(desk: Desk, listener: TcpListener) {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Desk(&'static Samples);
+struct LeaseBroker(&'static Samples);
 
 #[tonic::async_trait]
-impl RateLimitService for Desk {
+impl RateLimitService for LeaseBroker {
     async fn should_rate_limit(
         &self,
         request: Request<RateLimitRequest>,
@@ -154,7 +154,7 @@ impl RateLimitService for Desk {
 }
 
 #[tonic::async_trait]
-impl DecisionService for Desk {
+impl DecisionService for LeaseBroker {
     async fn check(
         &self,
         request: Request<pb::CheckRequest>,

@@ -17,8 +17,8 @@ use tollgate::engine::plans::{
 };
 use tollgate::ledger::{Expire, Ledger, LedgerError, LedgerThread, SqliteLedger};
 use tollgate::metrics::Metrics;
-use tollgate::service::decisions::Plans;
-use tollgate::service::lease_broker::Desk;
+use tollgate::service::decisions::Decisions;
+use tollgate::service::lease_broker::LeaseBroker;
 
 use crate::declare;
 
@@ -26,10 +26,10 @@ use crate::declare;
 const MAX_WAITING: usize = 65_536;
 
 pub struct Site {
-    pub plans: Arc<Plans>,
+    pub plans: Arc<Decisions>,
     pub engine: Arc<PlanEngine>,
     /// `None`: counters live in memory alone.
-    pub books: Option<(Arc<LedgerThread>, Desk)>,
+    pub books: Option<(Arc<LedgerThread>, LeaseBroker)>,
     pub time: Time,
     pub folder: TempDir,
 }
@@ -98,18 +98,18 @@ impl Site {
         let engine = Arc::new(PlanEngine::new(settings));
         let books = with_ledger.then(|| {
             let thread = Arc::new(LedgerThread::start(ledger, MAX_WAITING).unwrap());
-            let desk = Desk::new(engine.clone(), thread.clone(), holder, clock.clone());
-            (thread, desk)
+            let broker = LeaseBroker::new(engine.clone(), thread.clone(), holder, clock.clone());
+            (thread, broker)
         });
         let catalog = Arc::new(CatalogStore::new(HashKey(secrets.key_hash), None));
         declare::apply(&catalog, &declare::declare(file, subscribers), time.now());
-        let desk = books.as_ref().map(|(_, desk)| desk.clone());
-        let plans = Arc::new(Plans::new(
+        let broker = books.as_ref().map(|(_, broker)| broker.clone());
+        let plans = Arc::new(Decisions::new(
             engine.clone(),
             catalog,
             clock,
             config.plans,
-            desk,
+            broker,
             &Metrics::new(),
         ));
         Self { plans, engine, books, time, folder }
@@ -121,9 +121,9 @@ impl Site {
 
     /// Gathers what is wanted ahead of use, as a server does, until the runtime ends.
     pub fn gather(&self, runtime: &Runtime) {
-        if let Some((_, desk)) = &self.books {
-            let desk = desk.clone();
-            runtime.spawn(async move { desk.gather().await });
+        if let Some((_, broker)) = &self.books {
+            let broker = broker.clone();
+            runtime.spawn(async move { broker.gather().await });
         }
     }
 
@@ -156,17 +156,21 @@ impl Site {
 }
 
 /// One check: the receipt where it was admitted.
-pub async fn check(plans: Arc<Plans>, key: String, target: &'static str) -> Option<Option<String>> {
+pub async fn check(
+    plans: Arc<Decisions>,
+    key: String,
+    target: &'static str,
+) -> Option<Option<String>> {
     ask(&plans, &key, target).await
 }
 
 /// Checks until it is admitted: a ledger that is slow for a moment is not what is measured here.
 /// Gives the receipt.
-pub async fn admitted(plans: Arc<Plans>, key: String, target: &'static str) -> Option<String> {
+pub async fn admitted(plans: Arc<Decisions>, key: String, target: &'static str) -> Option<String> {
     until_admitted(&plans, &key, target).await
 }
 
-pub async fn until_admitted(plans: &Plans, key: &str, target: &str) -> Option<String> {
+pub async fn until_admitted(plans: &Decisions, key: &str, target: &str) -> Option<String> {
     const TRIES: usize = 100;
     for _ in 0..TRIES {
         if let Some(receipt) = ask(plans, key, target).await {
@@ -176,7 +180,7 @@ pub async fn until_admitted(plans: &Plans, key: &str, target: &str) -> Option<St
     panic!("a check was refused {TRIES} times");
 }
 
-pub async fn ask(plans: &Plans, key: &str, target: &str) -> Option<Option<String>> {
+pub async fn ask(plans: &Decisions, key: &str, target: &str) -> Option<Option<String>> {
     let request = CheckInput {
         api_key: key.as_bytes(),
         target,
@@ -192,7 +196,7 @@ pub async fn ask(plans: &Plans, key: &str, target: &str) -> Option<Option<String
 }
 
 /// Reports a 503.
-pub async fn report_failure(plans: Arc<Plans>, receipt: String) -> Settlement {
+pub async fn report_failure(plans: Arc<Decisions>, receipt: String) -> Settlement {
     let report = Report {
         subject: ReportSubject::Receipt(receipt.as_bytes()),
         outcome: Outcome::http(503),

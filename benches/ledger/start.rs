@@ -15,8 +15,8 @@ use tollgate::engine::plans::{PlanEngine, Settings};
 use tollgate::ledger::{
     Counter, CounterIdentity, LeaseRequest, Ledger, LedgerPeriod, LedgerThread, Operation,
 };
-use tollgate::service::catalog_storage::LedgerKeeper;
-use tollgate::service::lease_broker::Desk;
+use tollgate::service::catalog_storage::CatalogStorage;
+use tollgate::service::lease_broker::LeaseBroker;
 
 use crate::declare;
 use crate::figures::{median, resident};
@@ -89,11 +89,12 @@ fn fill(folder: &Path, subscribers: usize) {
     let now = time.now();
     let thread = Arc::new(LedgerThread::start(ledger.clone(), 16).unwrap());
     let engine = Arc::new(PlanEngine::new(Settings::new(secrets.receipt_key, secrets.fingerprint)));
-    let desk = Desk::new(engine, thread.clone(), holder, Clock::from_fn(move || time.now()));
+    let broker =
+        LeaseBroker::new(engine, thread.clone(), holder, Clock::from_fn(move || time.now()));
     let catalog = CatalogStore::kept(
         HashKey(secrets.key_hash),
         None,
-        Arc::new(LedgerKeeper::new(thread, desk)),
+        Arc::new(CatalogStorage::new(thread, broker)),
     )
     .unwrap();
     declare::apply(&catalog, &declare::declare(&ten_counters(1_000_000), subscribers), now);

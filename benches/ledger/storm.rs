@@ -39,13 +39,13 @@ pub fn stop(scale: Scale, rows: &mut Vec<Row>) {
     let leased = counters as f64 / start.elapsed().as_secs_f64();
     let per_counter = (resident("self") - before - catalog) / counters as f64;
     let Site { books, plans, engine, folder, .. } = site;
-    let (ledger, desk) = books.unwrap();
+    let (ledger, broker) = books.unwrap();
     let start = Instant::now();
-    desk.put_away().unwrap();
+    broker.put_away().unwrap();
     let given_back = start.elapsed();
     // The tasks of the runtime hold clones for as long as they run; the thread ends with the last
     // one.
-    drop((desk, plans, engine, runtime));
+    drop((broker, plans, engine, runtime));
     drop(std::sync::Arc::into_inner(ledger).expect("somebody still holds the ledger"));
     let closed = start.elapsed();
     let measured = format!(

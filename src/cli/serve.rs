@@ -153,7 +153,7 @@ async fn serve(config: Config, log: &Log) -> Result<(), Failure> {
         assembled.map_err(|_| Failure::failed("the start panicked; the log says where"))??;
     let borrowed = Borrowed::of(&parts);
     tokio::select! {
-        () = parts.desk.draw(std::mem::take(&mut parts.warm), WARM_AT_MOST) => {}
+        () = parts.broker.draw(std::mem::take(&mut parts.warm), WARM_AT_MOST) => {}
         () = signals.asked_to_stop() => {
             tracing::info!("stopping before the service was ready");
             return Ok(());

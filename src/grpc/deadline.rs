@@ -90,6 +90,7 @@ fn timeout(text: &str) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::decide::time::Now;
 
     #[test]
     fn timeouts_are_read_as_grpc_writes_them() {
@@ -106,19 +107,6 @@ mod tests {
         }
         for text in ["", "S", "1", "1s", "-1S", "123456789S", "1 S", "+1S", "é"] {
             assert_eq!(timeout(text), None, "{text}");
-        }
-    }
-
-    #[test]
-    fn patience_is_over_at_its_instant() {
-        let at = |steady_ns| Now { unix_ns: 0, steady_ns };
-        let (short, long) = (Duration::from_nanos(100), Duration::from_nanos(101));
-        for (at_most, time_left) in [(short, None), (short, Some(long)), (long, Some(short))] {
-            let patience = Patience::new(at(5), at_most, time_left);
-            assert_eq!(
-                [4, 5, 104, 105, 106].map(|ns| patience.left(at(ns)).as_nanos()),
-                [100, 100, 1, 0, 0]
-            );
         }
     }
 

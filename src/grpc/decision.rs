@@ -18,16 +18,16 @@ use super::pb::tollgate as pb;
 use super::protobuf::Malformed;
 use super::unary::{Framed, Reply};
 use crate::decide::verdict::Reason;
-use crate::service::decisions::{Plans, Tried};
+use crate::service::decisions::{Decisions, Tried};
 
 /// The most items of a batch, and outcomes of a report.
 pub const MAX_BATCH: usize = 10_000;
 
 /// What the service does, from message to message.
 #[derive(Clone, Debug)]
-pub struct Decisions(pub Arc<Plans>);
+pub struct DecisionMessages(pub Arc<Decisions>);
 
-impl Decisions {
+impl DecisionMessages {
     /// `CheckRequest` to `CheckResponse`.
     fn check(self: &Arc<Self>, message: Bytes, time_left: Option<Duration>) -> Reply {
         let input = match request::check(&message) {

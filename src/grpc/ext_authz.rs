@@ -39,19 +39,19 @@ use super::ratelimit::{plan_metadata, string_struct};
 use super::unary::{self, Framed, Reply};
 use crate::decide::verdict::Decision;
 use crate::engine::plans::CheckInput;
-use crate::service::decisions::Plans;
+use crate::service::decisions::Decisions;
 
 /// What the service does, from message to message.
 #[derive(Clone, Debug)]
-pub struct ExternalAuthorization(pub Arc<Plans>);
+pub struct ExternalAuthorization(pub Arc<Decisions>);
 
 /// The service.
 #[derive(Clone, Debug)]
 pub struct AuthorizationGrpc(Arc<ExternalAuthorization>);
 
 impl AuthorizationGrpc {
-    pub fn new(plans: Arc<Plans>) -> Self {
-        Self(Arc::new(ExternalAuthorization(plans)))
+    pub fn new(decisions: Arc<Decisions>) -> Self {
+        Self(Arc::new(ExternalAuthorization(decisions)))
     }
 }
 
@@ -151,8 +151,8 @@ fn key_of<'h>(name: &str, value: &'h [u8]) -> Option<Cow<'h, [u8]>> {
     scheme.eq_ignore_ascii_case(b"bearer ").then(|| Cow::Borrowed(key.trim_ascii()))
 }
 
-fn respond(decision: &Decision<'_>, plans: &Plans) -> CheckResponse {
-    let mut response_headers = headers::headers(decision, &plans.settings().headers);
+fn respond(decision: &Decision<'_>, decisions: &Decisions) -> CheckResponse {
+    let mut response_headers = headers::headers(decision, &decisions.settings().headers);
     let problem = headers::problem(decision);
     if problem.is_some() {
         response_headers.push(("content-type", headers::PROBLEM_JSON.to_owned()));

@@ -10,17 +10,21 @@ use crate::decide::time::SECOND_NS;
 use crate::decide::verdict::{Decision, LimitStatus, Reason, Verdict};
 
 /// A header's name, in lower case, and its value.
-pub type Header = (&'static str, String);
+pub(super) type Header = (&'static str, String);
 
 /// The headers of an answer.
-pub fn headers(decision: &Decision<'_>, sets: &HeaderSets) -> Vec<Header> {
+pub(super) fn headers(decision: &Decision<'_>, sets: &HeaderSets) -> Vec<Header> {
     let mut headers = Vec::new();
     each(decision, sets, |name, value| headers.push((name, value.to_owned())));
     headers
 }
 
 /// Tells the headers of an answer, one after the other.
-pub fn each(decision: &Decision<'_>, sets: &HeaderSets, mut tell: impl FnMut(&'static str, &str)) {
+pub(super) fn each(
+    decision: &Decision<'_>,
+    sets: &HeaderSets,
+    mut tell: impl FnMut(&'static str, &str),
+) {
     let mut value = String::with_capacity(LIST_BYTES);
     let mut tell = |name, write: &dyn Fn(&mut String)| {
         value.clear();
@@ -147,11 +151,11 @@ fn push_number(text: &mut String, number: u64) {
 }
 
 /// The media type of [`problem`].
-pub const PROBLEM_JSON: &str = "application/problem+json";
+pub(super) const PROBLEM_JSON: &str = "application/problem+json";
 
 /// The body of a refusal: a problem document (RFC 9457), its type and `violated-policies` those of
 /// draft-ietf-httpapi-ratelimit-headers.
-pub fn problem(decision: &Decision<'_>) -> Option<String> {
+pub(super) fn problem(decision: &Decision<'_>) -> Option<String> {
     let Verdict::Deny { reason, retry_after_ns } = decision.verdict else { return None };
     let (kind, title) = match reason.http_status() {
         403 => ("about:blank", "Forbidden"),

@@ -22,7 +22,7 @@ use crate::engine::rules::tally::Tally;
 use crate::metrics::Metrics;
 use crate::rulebook::{Edition, Rulebook};
 use crate::rules::{Domain, PerUnit, shown};
-use crate::service::decisions::{NotSettled, Plans};
+use crate::service::decisions::{Decisions, NotSettled};
 use crate::service::durable_rules::{DurableRules, Try, Waiting};
 
 pub use self::json::JsonError;
@@ -67,7 +67,7 @@ pub struct RateLimiter {
     rulebook: Arc<Rulebook>,
     clock: Clock,
     metrics: Arc<Metrics>,
-    plans: Arc<Plans>,
+    decisions: Arc<Decisions>,
     durable: DurableRules,
     settings: config::RateLimit,
     bounds: config::GrpcBounds,
@@ -84,7 +84,7 @@ impl RateLimiter {
         rulebook: Arc<Rulebook>,
         clock: Clock,
         metrics: Arc<Metrics>,
-        plans: Arc<Plans>,
+        decisions: Arc<Decisions>,
         durable: DurableRules,
         settings: config::RateLimit,
         bounds: config::GrpcBounds,
@@ -114,7 +114,7 @@ impl RateLimiter {
             rulebook,
             clock,
             metrics,
-            plans,
+            decisions,
             durable,
             settings,
             bounds,
@@ -151,7 +151,7 @@ impl RateLimiter {
             return Err(RateLimitError::NoDescriptors);
         }
         self.check_bounds(request)?;
-        if plans::are_asked(&self.plans, request) {
+        if plans::are_asked(&self.decisions, request) {
             return Ok(First::Later(Open::Plans));
         }
         Ok(match self.decide(request, None)? {
@@ -178,7 +178,7 @@ impl RateLimiter {
         time_left: Option<Duration>,
     ) -> Result<RateLimitResponse, RateLimitError> {
         let mut needs = match open {
-            Open::Plans => return plans::answer(&self.plans, request, time_left).await,
+            Open::Plans => return plans::answer(&self.decisions, request, time_left).await,
             Open::Needs(needs) => needs,
         };
         let mut waiting = self.durable.waiting(&self.clock, time_left);
@@ -243,7 +243,7 @@ impl RateLimiter {
 
     /// Whether requests in this domain report what became of others, and decide nothing.
     fn is_for_reports(&self, domain: &[u8]) -> bool {
-        domain == self.plans.settings().report_domain.as_bytes()
+        domain == self.decisions.settings().report_domain.as_bytes()
     }
 
     fn check_bounds(&self, request: &RateLimitRequest) -> Result<(), RateLimitError> {

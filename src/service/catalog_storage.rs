@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use prost::Message;
 
-use super::lease_broker::Desk;
+use super::lease_broker::LeaseBroker;
 use crate::catalog::{
     Catalog, Draft, FirstRequest, HashKey, Image, Keeper, KeyEntry, Kind, MadeRequest, RequestKey,
     Stored, ValueHash,
@@ -25,19 +25,19 @@ const HASH_BYTES: usize = 32;
 
 /// Keeps the catalog in a ledger.
 #[derive(Debug)]
-pub struct LedgerKeeper {
+pub struct CatalogStorage {
     ledger: Arc<LedgerThread>,
-    desk: Desk,
+    broker: LeaseBroker,
 }
 
-impl LedgerKeeper {
-    /// `desk` hands back what was leased by limits that an edit has lowered.
-    pub fn new(ledger: Arc<LedgerThread>, desk: Desk) -> Self {
-        Self { ledger, desk }
+impl CatalogStorage {
+    /// `broker` hands back what was leased by limits that an edit has lowered.
+    pub fn new(ledger: Arc<LedgerThread>, broker: LeaseBroker) -> Self {
+        Self { ledger, broker }
     }
 }
 
-impl Keeper for LedgerKeeper {
+impl Keeper for CatalogStorage {
     fn keep(
         &self,
         expected: u64,
@@ -77,7 +77,7 @@ impl Keeper for LedgerKeeper {
             plan(before).is_some_and(|was| plan(after).is_none_or(|now| now.lowers(&was)))
         };
         for (_, id) in changed.iter().filter(|(kind, id)| *kind == Kind::Plan && lowered(id)) {
-            if let Err(error) = self.desk.take_back(id) {
+            if let Err(error) = self.broker.take_back(id) {
                 tracing::warn!(
                     plan = &**id,
                     "unspent units of the plan were not handed back: {error}"
@@ -271,11 +271,11 @@ mod tests {
         let thread = Arc::new(LedgerThread::start(ledger, 16).unwrap());
         let engine =
             Arc::new(PlanEngine::new(Settings::new(secrets.receipt_key, secrets.fingerprint)));
-        let desk = Desk::new(engine, thread.clone(), holder, Clock::from_fn(|| NOW));
+        let broker = LeaseBroker::new(engine, thread.clone(), holder, Clock::from_fn(|| NOW));
         CatalogStore::kept(
             HashKey(secrets.key_hash),
             None,
-            Arc::new(LedgerKeeper::new(thread, desk)),
+            Arc::new(CatalogStorage::new(thread, broker)),
         )
         .unwrap()
     }
@@ -347,8 +347,9 @@ subscribers: [{id: acme, plans: [gold, empty], keys: [{id: one, value: a-value-o
         let settings =
             Settings { lease: Some(LeaseSettings::default()), ..Settings::new([1; 32], [2; 16]) };
         let engine = Arc::new(PlanEngine::new(settings));
-        let desk = Desk::new(engine.clone(), thread.clone(), holder, Clock::from_fn(|| NOW));
-        let keeper = Arc::new(LedgerKeeper::new(thread.clone(), desk.clone()));
+        let broker =
+            LeaseBroker::new(engine.clone(), thread.clone(), holder, Clock::from_fn(|| NOW));
+        let keeper = Arc::new(CatalogStorage::new(thread.clone(), broker.clone()));
         let store = CatalogStore::kept(HashKey([3; 32]), None, keeper).unwrap();
         let charged = || {
             thread
@@ -371,7 +372,7 @@ subscribers: [{id: acme, plans: [gold, empty], keys: [{id: one, value: a-value-o
             match engine.check_or_need(&**store.load(), &request, Shortage::Ask, NOW).unwrap() {
                 Checked::Decided(decision) => break decision.verdict.is_allowed(),
                 Checked::Needs(needs) => {
-                    let draw = desk.draw(needs, std::time::Duration::from_secs(60));
+                    let draw = broker.draw(needs, std::time::Duration::from_secs(60));
                     tokio::runtime::Builder::new_current_thread()
                         .enable_time()
                         .build()

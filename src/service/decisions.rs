@@ -10,7 +10,7 @@ use metrics::Counter;
 use parking_lot::{Mutex, MutexGuard};
 use smallvec::SmallVec;
 
-use super::lease_broker::Desk;
+use super::lease_broker::LeaseBroker;
 use super::patience::Patience;
 use crate::catalog::{Caller, Catalog, CatalogStore, Recent, Room, Who};
 use crate::clock::Clock;
@@ -26,13 +26,13 @@ use crate::metrics::{Metrics, Striped, thread_number};
 
 /// Decides and settles by usage plans.
 #[derive(Debug)]
-pub struct Plans {
+pub struct Decisions {
     engine: Arc<PlanEngine>,
     catalog: Arc<CatalogStore>,
     clock: Clock,
     settings: config::Plans,
     /// `None`: counters live in this engine's memory alone.
-    desk: Option<Desk>,
+    broker: Option<LeaseBroker>,
     meters: Meters,
     /// Of each thread its own; threads beyond these share.
     recent: Box<[Mutex<Recent<Seat>>]>,
@@ -56,7 +56,7 @@ pub enum NotSettled {
 #[derive(Debug)]
 pub enum Tried<R, F> {
     Answered(R),
-    /// For [`Plans::answer_later`]. The answer is not made yet.
+    /// For [`Decisions::answer_later`]. The answer is not made yet.
     Later(Open, F),
 }
 
@@ -74,8 +74,8 @@ type Decided<R, F> = Result<R, (Vec<Need>, F)>;
 const AHEAD: usize = 16;
 
 /// Decisions by one catalog at one moment.
-struct Sitting<'p> {
-    plans: &'p Plans,
+struct Context<'p> {
+    service: &'p Decisions,
     catalog: Guard<Arc<Catalog>>,
     /// This thread's own, held meanwhile.
     recent: Option<MutexGuard<'p, Recent<Seat>>>,
@@ -85,7 +85,7 @@ struct Sitting<'p> {
     admitted: u64,
 }
 
-impl Sitting<'_> {
+impl Context<'_> {
     /// One try.
     fn decide<R, F: FnOnce(&Decision<'_>) -> R>(
         &mut self,
@@ -107,13 +107,13 @@ impl Sitting<'_> {
         request: &CheckInput<'_>,
         answer: F,
     ) -> Result<Decided<R, F>, InvalidRequest> {
-        let plans = self.plans;
+        let service = self.service;
         let (recent, called) = (self.recent.as_mut().zip(who), (request.api_key, request.target));
         let caller =
             recent.and_then(|(recent, who)| recent.find(&self.catalog, who, called, self.now));
         let mut decision = unavailable();
         let known = caller.map(Caller::covered);
-        let needs = plans.engine.check_into(
+        let needs = service.engine.check_into(
             &**self.catalog,
             known,
             request,
@@ -129,10 +129,10 @@ impl Sitting<'_> {
         }
         match decision.verdict.reason() {
             None => self.admitted += 1,
-            Some(reason) => plans.meters.refused(reason),
+            Some(reason) => service.meters.refused(reason),
         }
-        if let Some(desk) = plans.desk.as_ref().filter(|_| plans.engine.has_prefetches()) {
-            desk.prefetch();
+        if let Some(broker) = service.broker.as_ref().filter(|_| service.engine.has_prefetches()) {
+            broker.prefetch();
         }
         Ok(Ok(answer(&decision)))
     }
@@ -161,7 +161,7 @@ impl Sitting<'_> {
                     Ok(Ok(())) => {}
                     Ok(Err((needs, _))) => open.push((place, needs)),
                     Err(_) => {
-                        self.plans.reject_check();
+                        self.service.reject_check();
                         answer(place, None);
                     }
                 }
@@ -170,10 +170,10 @@ impl Sitting<'_> {
     }
 }
 
-impl Drop for Sitting<'_> {
+impl Drop for Context<'_> {
     fn drop(&mut self) {
         if self.admitted > 0 {
-            self.plans.meters.checks.add(ADMITTED, self.admitted);
+            self.service.meters.checks.add(ADMITTED, self.admitted);
         }
     }
 }
@@ -203,20 +203,29 @@ const SETTLEMENTS: [(Settlement, &str); 6] = [
     (Settlement::Invalid, "INVALID"),
 ];
 
-impl Plans {
+impl Decisions {
     pub fn new(
         engine: Arc<PlanEngine>,
         catalog: Arc<CatalogStore>,
         clock: Clock,
         settings: config::Plans,
-        desk: Option<Desk>,
+        broker: Option<LeaseBroker>,
         metrics: &Metrics,
     ) -> Self {
         let room = Room::default();
         let recent = std::iter::repeat_with(|| Mutex::new(catalog.recent(&room)))
             .take(REMEMBERING_THREADS)
             .collect();
-        Self { engine, catalog, clock, settings, desk, meters: Meters::new(metrics), recent, room }
+        Self {
+            engine,
+            catalog,
+            clock,
+            settings,
+            broker,
+            meters: Meters::new(metrics),
+            recent,
+            room,
+        }
     }
 
     /// Lets go of callers who did not call since this was last called. It keeps nobody waiting for
@@ -279,9 +288,9 @@ impl Plans {
     ) -> Result<Tried<R, F>, InvalidRequest> {
         let now = self.clock.now();
         let patience = Patience::new(now, self.settings.max_wait, time_left);
-        let asks = self.desk.is_some() && !patience.left(now).is_zero();
+        let asks = self.broker.is_some() && !patience.left(now).is_zero();
         let shortage = if asks { Shortage::Ask } else { self.settings.on_failure };
-        Ok(match self.sit(shortage, now).decide(request, answer)? {
+        Ok(match self.context(shortage, now).decide(request, answer)? {
             Ok(answered) => Tried::Answered(answered),
             Err((needs, answer)) if asks => Tried::Later(Open { needs, patience }, answer),
             Err((_, answer)) => Tried::Answered(answer(&unavailable())),
@@ -298,8 +307,8 @@ impl Plans {
         Open { needs, patience }: Open,
         answer: impl FnOnce(&Decision<'_>) -> R,
     ) -> Result<R, InvalidRequest> {
-        match &self.desk {
-            Some(desk) => self.wait(desk, needs, request, patience, answer).await,
+        match &self.broker {
+            Some(broker) => self.wait(broker, needs, request, patience, answer).await,
             // Without it nothing waits.
             None => Ok(answer(&unavailable())),
         }
@@ -318,19 +327,19 @@ impl Plans {
     ) {
         let now = self.clock.now();
         let patience = Patience::new(now, self.settings.max_wait, time_left);
-        let asks = self.desk.is_some() && !patience.left(now).is_zero();
+        let asks = self.broker.is_some() && !patience.left(now).is_zero();
         let shortage = if asks { Shortage::Ask } else { self.settings.on_failure };
         let mut open = self
-            .sit(shortage, now)
+            .context(shortage, now)
             .decide_each((0..count).map(|place| (place, request(place))), &mut answer);
-        while let (Some(desk), true) = (&self.desk, asks && !open.is_empty()) {
+        while let (Some(broker), true) = (&self.broker, asks && !open.is_empty()) {
             let needs = open.iter_mut().flat_map(|(_, needs)| std::mem::take(needs)).collect();
-            let works = desk.draw_unless_failing(needs, patience.left(self.clock.now())).await;
+            let works = broker.draw_unless_failing(needs, patience.left(self.clock.now())).await;
             let now = self.clock.now();
             let last = !works || patience.left(now).is_zero();
             let shortage = if last { self.settings.on_failure } else { Shortage::Ask };
             let again = open.iter().map(|&(place, _)| (place, request(place)));
-            open = self.sit(shortage, now).decide_each(again, &mut answer);
+            open = self.context(shortage, now).decide_each(again, &mut answer);
             if last {
                 break;
             }
@@ -341,32 +350,32 @@ impl Plans {
     /// Draws what a decision needs and tries again, until it has it or its time is over.
     async fn wait<R, F: FnOnce(&Decision<'_>) -> R>(
         &self,
-        desk: &Desk,
+        broker: &LeaseBroker,
         mut needs: Vec<Need>,
         request: &CheckInput<'_>,
         patience: Patience,
         mut answer: F,
     ) -> Result<R, InvalidRequest> {
         let mut now = self.clock.now();
-        while desk.draw_unless_failing(needs, patience.left(now)).await {
+        while broker.draw_unless_failing(needs, patience.left(now)).await {
             now = self.clock.now();
             if patience.left(now).is_zero() {
                 break;
             }
-            match self.sit(Shortage::Ask, now).decide(request, answer)? {
+            match self.context(Shortage::Ask, now).decide(request, answer)? {
                 Ok(answered) => return Ok(answered),
                 Err(still) => (needs, answer) = still,
             }
         }
-        match self.sit(self.settings.on_failure, self.clock.now()).decide(request, answer)? {
+        match self.context(self.settings.on_failure, self.clock.now()).decide(request, answer)? {
             Ok(answered) => Ok(answered),
             Err((_, answer)) => Ok(answer(&unavailable())),
         }
     }
 
-    fn sit(&self, shortage: Shortage, now: Now) -> Sitting<'_> {
+    fn context(&self, shortage: Shortage, now: Now) -> Context<'_> {
         let recent = self.recent.get(thread_number() % REMEMBERING_THREADS).map(Mutex::lock);
-        Sitting { plans: self, catalog: self.catalog.load(), recent, shortage, now, admitted: 0 }
+        Context { service: self, catalog: self.catalog.load(), recent, shortage, now, admitted: 0 }
     }
 
     /// Settles one report. A correction is answered when the ledger has committed it, its mark with
@@ -379,9 +388,9 @@ impl Plans {
             let catalog = self.catalog.load();
             self.engine.settle_or_commit(&**catalog, report, self.clock.now())?
         };
-        let settlement = match (settled, &self.desk) {
+        let settlement = match (settled, &self.broker) {
             (Settled::Done(settlement), _) => settlement,
-            (Settled::Commit(correction), Some(desk)) => desk.correct(*correction).await?,
+            (Settled::Commit(correction), Some(broker)) => broker.correct(*correction).await?,
             // An engine without leases has nothing to commit.
             (Settled::Commit(_), None) => return Err(NotRecorded.into()),
         };

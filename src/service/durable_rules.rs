@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::lease_broker::Desk;
+use super::lease_broker::LeaseBroker;
 use super::patience::Patience;
 use crate::clock::Clock;
 use crate::config;
@@ -16,13 +16,13 @@ use crate::engine::plans::{Need, PlanEngine, Shortage};
 pub struct DurableRules {
     engine: Arc<PlanEngine>,
     /// `None`: the counters live in this engine's memory alone.
-    desk: Option<Desk>,
+    broker: Option<LeaseBroker>,
     max_wait: Duration,
     on_failure: Shortage,
 }
 
 /// How a request is decided this time.
-pub enum Try<'d> {
+pub(crate) enum Try<'d> {
     /// Asks for what is missing.
     Ask(Leased<'d>),
     /// For the last time.
@@ -40,8 +40,12 @@ pub struct Waiting {
 impl DurableRules {
     /// `engine` must keep nothing else. `settings` say how long a request waits, and what becomes
     /// of it where the ledger cannot answer.
-    pub fn new(engine: Arc<PlanEngine>, desk: Option<Desk>, settings: &config::Plans) -> Self {
-        Self { engine, desk, max_wait: settings.max_wait, on_failure: settings.on_failure }
+    pub fn new(
+        engine: Arc<PlanEngine>,
+        broker: Option<LeaseBroker>,
+        settings: &config::Plans,
+    ) -> Self {
+        Self { engine, broker, max_wait: settings.max_wait, on_failure: settings.on_failure }
     }
 
     pub fn waiting(&self, clock: &Clock, time_left: Option<Duration>) -> Waiting {
@@ -49,10 +53,10 @@ impl DurableRules {
     }
 
     /// `None`: it has not waited yet.
-    pub fn next_try(&self, waiting: Option<Waiting>, clock: &Clock) -> Try<'_> {
+    pub(crate) fn next_try(&self, waiting: Option<Waiting>, clock: &Clock) -> Try<'_> {
         let over = waiting
             .is_some_and(|waiting| waiting.in_vain || waiting.patience.left(clock.now()).is_zero());
-        if over || self.desk.is_none() {
+        if over || self.broker.is_none() {
             Try::Last(AtOnce { engine: &self.engine, shortage: self.on_failure })
         } else {
             Try::Ask(Leased(&self.engine))
@@ -61,18 +65,15 @@ impl DurableRules {
 
     /// Has the ledger asked, and waits for it.
     pub async fn wait(&self, needs: Vec<Need>, waiting: &mut Waiting, clock: &Clock) {
-        let Some(desk) = &self.desk else { return };
+        let Some(broker) = &self.broker else { return };
         waiting.in_vain =
-            !desk.draw_unless_failing(needs, waiting.patience.left(clock.now())).await;
+            !broker.draw_unless_failing(needs, waiting.patience.left(clock.now())).await;
     }
 
     /// Asks for what the last decisions want ahead of use.
     pub fn look_ahead(&self) {
-        if let Some(desk) = self.desk.as_ref().filter(|_| self.engine.has_prefetches()) {
-            desk.prefetch();
+        if let Some(broker) = self.broker.as_ref().filter(|_| self.engine.has_prefetches()) {
+            broker.prefetch();
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -35,7 +35,7 @@ const FEW_AT_ONCE: usize = 256;
 
 /// Draws leases for an engine.
 #[derive(Clone, Debug)]
-pub struct Desk {
+pub struct LeaseBroker {
     pub(super) engine: Arc<PlanEngine>,
     pub(super) ledger: Arc<LedgerThread>,
     pub(super) holder: Holder,
@@ -62,7 +62,7 @@ impl Drop for Off<'_> {
     }
 }
 
-impl Desk {
+impl LeaseBroker {
     pub fn new(
         engine: Arc<PlanEngine>,
         ledger: Arc<LedgerThread>,
@@ -141,31 +141,31 @@ impl Desk {
     }
 
     fn submit(&self, need: Need, tell: oneshot::Sender<()>) {
-        let desk = self.clone();
+        let broker = self.clone();
         self.ledger.submit(
             wire_lease(&need, self.holder, self.clock.now().unix_s()),
             move |answer| {
                 match answer {
                     Ok(Ok(lease)) => {
-                        desk.engine.apply_lease(&need, &granted(&lease), desk.clock.now())
+                        broker.engine.apply_lease(&need, &granted(&lease), broker.clock.now())
                     }
                     // The ledger let go of the counter after its last period: by its name it gets
                     // another number.
                     Ok(Err(Refused::UnknownCounter)) if need.number.is_some() => {
                         let mut by_name = need;
                         by_name.number = None;
-                        return desk.submit(by_name, tell);
+                        return broker.submit(by_name, tell);
                     }
                     Ok(Err(Refused::PeriodDropped)) => {
-                        desk.engine.period_dropped(&need, desk.clock.now())
+                        broker.engine.period_dropped(&need, broker.clock.now())
                     }
                     Ok(Err(refused)) => {
                         tracing::debug!("a lease was refused: {refused}");
-                        desk.engine.lease_failed(&need);
+                        broker.engine.lease_failed(&need);
                     }
                     Err(error) => {
                         tracing::debug!("a lease failed: {error}");
-                        desk.engine.lease_failed(&need);
+                        broker.engine.lease_failed(&need);
                     }
                 }
                 // Whoever asked may be gone.
@@ -183,13 +183,13 @@ impl Desk {
         // Handed over before anything is waited for: of two reports for one receipt the first
         // corrects.
         let answers: Vec<_> = correction.changes.iter().map(|change| self.commit(change)).collect();
-        let desk = self.clone();
+        let broker = self.clone();
         let done = tokio::spawn(async move {
             let mut committed = Vec::with_capacity(answers.len());
             for answer in answers {
                 committed.push(answer.await?);
             }
-            Ok(desk.engine.conclude_correction(&correction, &committed, desk.clock.now()))
+            Ok(broker.engine.conclude_correction(&correction, &committed, broker.clock.now()))
         });
         done.await.unwrap_or(Err(LedgerError::Stopped))
     }
@@ -201,11 +201,13 @@ impl Desk {
         change: &Change,
     ) -> impl Future<Output = Result<Committed, LedgerError>> + Send + use<> {
         let (tell, told) = oneshot::channel();
-        let (desk, applied) = (self.clone(), change.clone());
+        let (broker, applied) = (self.clone(), change.clone());
         let apply = move |made: Result<Committed, LedgerError>| {
             match made {
-                Ok(committed) => desk.engine.apply_change(&applied, committed, desk.clock.now()),
-                Err(_) => desk.engine.change_failed(&applied),
+                Ok(committed) => {
+                    broker.engine.apply_change(&applied, committed, broker.clock.now())
+                }
+                Err(_) => broker.engine.change_failed(&applied),
             }
             // Whoever reported may be gone.
             let _ = tell.send(made);
@@ -256,18 +258,19 @@ impl Desk {
     /// The ledger did not make it, or is not known to have made it; or another request had the
     /// name.
     pub async fn grant(&self, plan: GrantPlan, once: Option<Once>) -> Result<Made, GrantFailed> {
-        let desk = self.clone();
+        let broker = self.clone();
         let done = tokio::spawn(async move {
-            let answered = desk.give_back_and_grant(&plan, once.clone()).await;
+            let answered = broker.give_back_and_grant(&plan, once.clone()).await;
             let Ok(GrantMade { balance: Some(Balance { charged, granted, .. }), first }) =
                 &answered
             else {
                 // Where it was made in a period that is over, too, the ledger knows better.
-                desk.engine.grant_failed(&plan);
+                broker.engine.grant_failed(&plan);
                 return answered
                     .and_then(|GrantMade { first, .. }| first.ok_or(LedgerError::Stopped.into()));
             };
-            if let Err(full) = desk.engine.apply_grant(&plan, *charged, *granted, desk.clock.now())
+            if let Err(full) =
+                broker.engine.apply_grant(&plan, *charged, *granted, broker.clock.now())
             {
                 // The ledger has it: the next lease tells.
                 tracing::debug!("a grant was made, and is not known here yet: {full}");

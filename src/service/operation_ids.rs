@@ -3,7 +3,7 @@
 
 use prost::Message;
 
-use super::lease_broker::Desk;
+use super::lease_broker::LeaseBroker;
 use crate::decide::time::{Now, SECOND_NS};
 use crate::decide::verdict::{Decision, LimitKind, LimitScope, LimitStatus, Verdict};
 use crate::engine::plans::{KeptOperation, REMEMBERED_NS};
@@ -21,7 +21,7 @@ const SCOPES: [(LimitScope, pb::limit_status::Scope); 4] = [
 /// In one transaction.
 const AT_ONCE: usize = 10_000;
 
-impl Desk {
+impl LeaseBroker {
     /// Writes the newest admissions that are remembered by an operation id. Blocks until the ledger
     /// has them.
     ///

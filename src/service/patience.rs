@@ -26,3 +26,21 @@ impl Patience {
             .saturating_sub(Duration::from_nanos(now.steady_ns.saturating_sub(self.since_ns)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patience_is_over_at_its_instant() {
+        let at = |steady_ns| Now { unix_ns: 0, steady_ns };
+        let (short, long) = (Duration::from_nanos(100), Duration::from_nanos(101));
+        for (at_most, time_left) in [(short, None), (short, Some(long)), (long, Some(short))] {
+            let patience = Patience::new(at(5), at_most, time_left);
+            assert_eq!(
+                [4, 5, 104, 105, 106].map(|ns| patience.left(at(ns)).as_nanos()),
+                [100, 100, 1, 0, 0]
+            );
+        }
+    }
+}

@@ -4,7 +4,7 @@ use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
 use std::sync::mpsc::{Receiver, sync_channel};
 
-use super::lease_broker::{Desk, engine_counter};
+use super::lease_broker::{LeaseBroker, engine_counter};
 use crate::decide::calendar::Period;
 use crate::decide::lookup::Lookup;
 use crate::decide::outcome::CountRule;
@@ -20,7 +20,7 @@ const MAX_WARM: usize = 50_000;
 const AT_ONCE: usize = 1_024;
 const MAX_WAITING: usize = 8;
 
-impl Desk {
+impl LeaseBroker {
     /// Takes over the running periods, at start: an exhausted counter then answers from memory.
     /// Those of durable rules are `durable`'s. Gives what should be leased before anyone asks, for
     /// the counters that were active last.

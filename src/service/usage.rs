@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use prost::Message;
 
-use super::lease_broker::{Desk, GrantFailed, engine_scope, wire_scope};
+use super::lease_broker::{GrantFailed, LeaseBroker, engine_scope, wire_scope};
 use crate::catalog::{CatalogStore, FirstRequest, RequestKey};
 use crate::decide::invalid::Invalid;
 use crate::decide::plan::validate::MAX_QUOTA_LIMIT;
@@ -28,12 +28,12 @@ const DAY_NS: u64 = 86_400 * SECOND_NS;
 pub struct EngineBooks {
     engine: Arc<PlanEngine>,
     catalog: Arc<CatalogStore>,
-    desk: Desk,
+    broker: LeaseBroker,
 }
 
 impl EngineBooks {
-    pub fn new(engine: Arc<PlanEngine>, catalog: Arc<CatalogStore>, desk: Desk) -> Self {
-        Self { engine, catalog, desk }
+    pub fn new(engine: Arc<PlanEngine>, catalog: Arc<CatalogStore>, broker: LeaseBroker) -> Self {
+        Self { engine, catalog, broker }
     }
 
     fn prepare(&self, grant: &Grant, now: Now) -> Result<GrantPlan, BooksError> {
@@ -118,9 +118,9 @@ impl Books for EngineBooks {
             days.start().saturating_mul(DAY_NS),
             days.end().saturating_add(1).saturating_mul(DAY_NS),
         );
-        let (engine, desk, catalog, scope) = (
+        let (engine, broker, catalog, scope) = (
             Arc::clone(&self.engine),
-            self.desk.clone(),
+            self.broker.clone(),
             self.catalog.snapshot(),
             wire_scope(scope),
         );
@@ -139,7 +139,7 @@ impl Books for EngineBooks {
                 first,
                 most,
             };
-            desk.usage(&*catalog, held, scope, &stretch)
+            broker.usage(&*catalog, held, scope, &stretch)
         });
         read.await.unwrap_or(Err(LedgerError::Stopped)).map_err(unread)
     }
@@ -149,9 +149,9 @@ impl Books for EngineBooks {
         scope: Scope<'_>,
         days: RangeInclusive<u64>,
     ) -> Result<Vec<DailyUsage>, BooksError> {
-        let (desk, scope) = (self.desk.clone(), wire_scope(scope));
+        let (broker, scope) = (self.broker.clone(), wire_scope(scope));
         let read = tokio::task::spawn_blocking(move || {
-            desk.daily_usage(engine_scope(&scope), *days.start(), *days.end())
+            broker.daily_usage(engine_scope(&scope), *days.start(), *days.end())
         });
         read.await.unwrap_or(Err(LedgerError::Stopped)).map_err(unread)
     }
@@ -161,8 +161,8 @@ impl Books for EngineBooks {
         request: &RequestKey,
         _now: Now,
     ) -> Result<Option<pb::QuotaUsage>, BooksError> {
-        let (desk, name) = (self.desk.clone(), request.name);
-        let found = tokio::task::spawn_blocking(move || desk.find_request(&name)).await;
+        let (broker, name) = (self.broker.clone(), request.name);
+        let found = tokio::task::spawn_blocking(move || broker.find_request(&name)).await;
         let Some(made) = found.unwrap_or(Err(LedgerError::Stopped)).map_err(unread)? else {
             return Ok(None);
         };
@@ -182,7 +182,7 @@ impl Books for EngineBooks {
             note: note.clone(),
             now_s,
         });
-        let made = self.desk.grant(plan, once).await.map_err(|failed| match failed {
+        let made = self.broker.grant(plan, once).await.map_err(|failed| match failed {
             GrantFailed::OtherRequest => BooksError::Invalid(vec![RequestKey::taken()]),
             GrantFailed::Ledger(error) => BooksError::Unavailable(error.to_string()),
         })?;

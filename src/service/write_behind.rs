@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use super::lease_broker::{Desk, engine_counter, wire_scope};
+use super::lease_broker::{LeaseBroker, engine_counter, wire_scope};
 use crate::decide::outcome::Class;
 use crate::decide::time::{Now, SECOND_NS};
 use crate::decide::verdict::Reason;
@@ -24,7 +24,7 @@ const USAGE_AT_ONCE: usize = 4_000;
 /// Without theirs, a response is missing in the statistics.
 const MAX_EARLIER: usize = 1_000_000;
 
-impl Desk {
+impl LeaseBroker {
     /// Has the ledger keep what was counted since the last time, and the names that receipts were
     /// given numbers for. Blocks until the ledger has it. What is counted meanwhile waits for the
     /// next time.

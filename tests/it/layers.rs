@@ -26,7 +26,6 @@ const NOT_YET: &[&str] = &[
     "src/service/catalog_storage.rs",
     "src/service/decisions/tests.rs",
     "src/service/decisions/tests/wall.rs",
-    "src/service/durable_rules/tests.rs",
     "src/service/operation_ids.rs",
     "src/service/usage.rs",
     "src/service/usage/tests.rs",

@@ -27,10 +27,10 @@ struct Seen {
 }
 
 #[derive(Clone, Debug, Default)]
-struct Desk(Arc<Seen>);
+struct LeaseBroker(Arc<Seen>);
 
 #[tonic::async_trait]
-impl RateLimitService for Desk {
+impl RateLimitService for LeaseBroker {
     async fn should_rate_limit(
         &self,
         request: Request<RateLimitRequest>,
@@ -61,8 +61,8 @@ impl RateLimitService for Desk {
 fn serve(most_streams: Option<u32>, dropped: usize) -> (Runtime, SocketAddr, Arc<Seen>) {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    let desk = Desk::default();
-    let seen = desk.0.clone();
+    let broker = LeaseBroker::default();
+    let seen = broker.0.clone();
     let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
     let address = listener.local_addr().unwrap();
     let mut count = 0;
@@ -71,8 +71,9 @@ fn serve(most_streams: Option<u32>, dropped: usize) -> (Runtime, SocketAddr, Arc
         count > dropped
     });
     let mut server = Server::builder().max_concurrent_streams(most_streams);
-    runtime
-        .spawn(server.add_service(RateLimitServiceServer::new(desk)).serve_with_incoming(incoming));
+    runtime.spawn(
+        server.add_service(RateLimitServiceServer::new(broker)).serve_with_incoming(incoming),
+    );
     (runtime, address, seen)
 }
 

@@ -5,22 +5,22 @@ use std::sync::Arc;
 
 use super::parts::Parts;
 use crate::ledger::LedgerError;
-use crate::service::lease_broker::Desk;
+use crate::service::lease_broker::LeaseBroker;
 use crate::service::windows::WindowKeeper;
 
 /// Leases, windows of rules, and statistics. Dropped, it leaves the ledger as the next start should
 /// find it, and blocks for that: so it is on every way out, after an error and in a panic too.
 pub(super) struct Borrowed {
-    desk: Desk,
-    durable_desk: Desk,
+    broker: LeaseBroker,
+    durable_broker: LeaseBroker,
     windows: Arc<WindowKeeper>,
 }
 
 impl Borrowed {
     pub(super) fn of(parts: &Parts) -> Self {
         Self {
-            desk: parts.desk.clone(),
-            durable_desk: parts.durable_desk.clone(),
+            broker: parts.broker.clone(),
+            durable_broker: parts.durable_broker.clone(),
             windows: parts.windows.clone(),
         }
     }
@@ -30,12 +30,14 @@ impl Drop for Borrowed {
     fn drop(&mut self) {
         // The engines let go of units first, so that nothing which still runs can spend them: a
         // clean stop wastes nothing.
-        put_away("unspent units were not handed back, and count as lost", || self.desk.put_away());
+        put_away("unspent units were not handed back, and count as lost", || {
+            self.broker.put_away()
+        });
         put_away("unspent units of durable rules were not handed back, and count as lost", || {
-            self.durable_desk.put_away()
+            self.durable_broker.put_away()
         });
         put_away("the last hits on the windows of rules were not written", || self.windows.write());
-        put_away("statistics of the last second were not written", || self.desk.write_behind());
+        put_away("statistics of the last second were not written", || self.broker.write_behind());
     }
 }
 

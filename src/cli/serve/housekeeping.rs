@@ -89,26 +89,26 @@ pub(super) fn start(
             }
         }
     });
-    for desk in [parts.desk.clone(), parts.durable_desk.clone()] {
+    for broker in [parts.broker.clone(), parts.durable_broker.clone()] {
         every("sweep of plans", SWEEP_ROUND, stopping.clone(), move || {
-            let desk = desk.clone();
+            let broker = broker.clone();
             blocking(move || {
-                if let Err(error) = desk.sweep() {
+                if let Err(error) = broker.sweep() {
                     tracing::debug!("periods that are over were not closed: {error}");
                 }
             })
         });
     }
-    let plans = parts.plans.clone();
+    let decisions = parts.decisions.clone();
     every("callers", CALLERS_ROUND, stopping.clone(), move || {
-        let plans = plans.clone();
-        blocking(move || plans.forget_idle_callers())
+        let decisions = decisions.clone();
+        blocking(move || decisions.forget_idle_callers())
     });
-    for desk in [parts.desk.clone(), parts.durable_desk.clone()] {
+    for broker in [parts.broker.clone(), parts.durable_broker.clone()] {
         let stopping = stopping.clone();
         tokio::spawn(async move {
             let gather = async {
-                while caught(desk.gather()).await.is_err() {
+                while caught(broker.gather()).await.is_err() {
                     tracing::error!("leasing ahead has panicked, and goes on");
                     tokio::time::sleep(PAUSE).await;
                 }
@@ -119,11 +119,11 @@ pub(super) fn start(
             }
         });
     }
-    let desk = parts.desk.clone();
+    let broker = parts.broker.clone();
     every("statistics", WRITE_BEHIND_ROUND, stopping.clone(), move || {
-        let desk = desk.clone();
+        let broker = broker.clone();
         blocking(move || {
-            if let Err(error) = desk.write_behind() {
+            if let Err(error) = broker.write_behind() {
                 tracing::debug!("statistics wait until the ledger takes them: {error}");
             }
         })
@@ -152,7 +152,7 @@ pub(super) fn start(
     let (mut watch, stalled, clock) =
         (Watch::new(stalled.clone()), stalled.clone(), parts.clock.clone());
     let (durable, overload) = (parts.durable_engine.clone(), parts.overload.clone());
-    let (metrics, callers) = (parts.metrics.clone(), parts.plans.clone());
+    let (metrics, callers) = (parts.metrics.clone(), parts.decisions.clone());
     let (mut turns, mut told_lost, mut trouble) = (Turns::new(degraded), 0, Trouble::default());
     let time = parts.time.clone();
     every("gauges", Duration::from_secs(1), stopping.clone(), move || {

@@ -18,10 +18,10 @@ use crate::ledger::{
 };
 use crate::metrics::Metrics;
 use crate::rulebook::Rulebook;
-use crate::service::catalog_storage::LedgerKeeper;
-use crate::service::decisions::Plans;
+use crate::service::catalog_storage::CatalogStorage;
+use crate::service::decisions::Decisions;
 use crate::service::durable_rules::DurableRules;
-use crate::service::lease_broker::Desk;
+use crate::service::lease_broker::LeaseBroker;
 use crate::service::windows::WindowKeeper;
 use crate::tls::Tls;
 
@@ -36,11 +36,11 @@ pub(super) struct Parts {
     pub(super) windows: Arc<WindowKeeper>,
     pub(super) catalog: Arc<CatalogStore>,
     pub(super) plan_engine: Arc<PlanEngine>,
-    pub(super) plans: Arc<Plans>,
-    pub(super) desk: Desk,
+    pub(super) decisions: Arc<Decisions>,
+    pub(super) broker: LeaseBroker,
     /// Counters of durable rules.
     pub(super) durable_engine: Arc<PlanEngine>,
-    pub(super) durable_desk: Desk,
+    pub(super) durable_broker: LeaseBroker,
     /// What to lease before anyone asks.
     pub(super) warm: Vec<Need>,
     pub(super) ledger: Arc<LedgerThread>,
@@ -95,34 +95,35 @@ impl Parts {
         };
         let durable = Settings { max_entries: config.max_windows, ..settings.clone() };
         let plan_engine = Arc::new(PlanEngine::new(settings));
-        let desk = Desk::new(plan_engine.clone(), ledger.clone(), holder, clock.clone());
+        let broker = LeaseBroker::new(plan_engine.clone(), ledger.clone(), holder, clock.clone());
         let durable_engine = Arc::new(PlanEngine::new(durable));
-        let durable_desk = Desk::new(durable_engine.clone(), ledger.clone(), holder, clock.clone());
-        let keeper = Arc::new(LedgerKeeper::new(ledger.clone(), desk.clone()));
+        let durable_broker =
+            LeaseBroker::new(durable_engine.clone(), ledger.clone(), holder, clock.clone());
+        let keeper = Arc::new(CatalogStorage::new(ledger.clone(), broker.clone()));
         let catalog = CatalogStore::kept(HashKey(secrets.key_hash), config.plans.account, keeper);
         let catalog = Arc::new(catalog.map_err(Failure::unusable)?);
-        let warm = desk.restore(&**catalog.load(), &durable_engine).map_err(unopened)?;
+        let warm = broker.restore(&**catalog.load(), &durable_engine).map_err(unopened)?;
         tracing::info!(
             revision = catalog.load().revision(),
             counters = plan_engine.live_entries(),
             "the ledger is open"
         );
-        let plans = Plans::new(
+        let decisions = Decisions::new(
             plan_engine.clone(),
             catalog.clone(),
             clock.clone(),
             config.plans.clone(),
-            Some(desk.clone()),
+            Some(broker.clone()),
             &metrics,
         );
-        let plans = Arc::new(plans);
+        let decisions = Arc::new(decisions);
         let limiter = Arc::new(RateLimiter::new(
             rule_engine.clone(),
             rulebook.clone(),
             clock.clone(),
             metrics.clone(),
-            plans.clone(),
-            DurableRules::new(durable_engine.clone(), Some(durable_desk.clone()), &config.plans),
+            decisions.clone(),
+            DurableRules::new(durable_engine.clone(), Some(durable_broker.clone()), &config.plans),
             config.rate_limit.clone(),
             config.grpc,
         ));
@@ -137,10 +138,10 @@ impl Parts {
             windows,
             catalog,
             plan_engine,
-            plans,
-            desk,
+            decisions,
+            broker,
             durable_engine,
-            durable_desk,
+            durable_broker,
             warm,
             ledger,
             limiter,

@@ -52,12 +52,12 @@ pub(super) fn services(parts: &Parts, config: &Config) -> Result<Services, Failu
         let observe = Observe::new(metrics.clone(), clock.clone(), overload.core());
         Dispatch::new().observed(observe).gated(access.clone()).bounded(max).serving(health.clone())
     };
-    let (limiter, plans) = (parts.limiter.clone(), parts.plans.clone());
+    let (limiter, decisions) = (parts.limiter.clone(), parts.decisions.clone());
     let decisions = move |dispatch: Dispatch| {
         dispatch
             .serving(RateLimitGrpc::new(limiter.clone()))
-            .serving(DecisionGrpc::new(plans.clone()))
-            .serving(AuthorizationGrpc::new(plans.clone()))
+            .serving(DecisionGrpc::new(decisions.clone()))
+            .serving(AuthorizationGrpc::new(decisions.clone()))
     };
     // How long a message may be is looked at where it comes in.
     let usage_plans = UsagePlanServiceServer::new(usage_plans(parts, config.grpc.max_apply_bytes))
@@ -88,7 +88,7 @@ fn usage_plans(parts: &Parts, max_set_bytes: usize) -> UsagePlans {
     let books = Arc::new(EngineBooks::new(
         parts.plan_engine.clone(),
         parts.catalog.clone(),
-        parts.desk.clone(),
+        parts.broker.clone(),
     ));
     UsagePlans::new(parts.catalog.clone(), books, Arc::new(move || clock.now()))
         .with_max_set_bytes(max_set_bytes)

@@ -7,14 +7,14 @@ use crate::grpc::headers;
 use crate::grpc::pb::tollgate as pb;
 use crate::grpc::protobuf::{put_nested, put_number, put_text, put_value};
 use crate::grpc::unary::Framed;
-use crate::service::decisions::Plans;
+use crate::service::decisions::Decisions;
 
 /// Enough for nearly every answer.
 const BYTES: usize = 760;
 
 /// `CheckResponse`.
-pub(super) fn framed(decision: &Decision<'_>, plans: &Plans) -> Framed {
-    Framed::new(BYTES, |out| write(out, decision, &plans.settings().headers))
+pub(super) fn framed(decision: &Decision<'_>, decisions: &Decisions) -> Framed {
+    Framed::new(BYTES, |out| write(out, decision, &decisions.settings().headers))
 }
 
 fn write(out: &mut Vec<u8>, decision: &Decision<'_>, sets: &crate::config::HeaderSets) {

@@ -8,15 +8,15 @@ use crate::decide::verdict::{Decision, Reason, Verdict};
 use crate::grpc::deadline::Deadline;
 use crate::grpc::pb::tollgate as pb;
 use crate::grpc::protobuf::{put_bytes, put_nested, put_number, put_text, put_varint};
-use crate::service::decisions::Plans;
+use crate::service::decisions::Decisions;
 
 /// `CheckBatch` to `CheckBatchResponse`.
 pub(super) async fn answer(
-    plans: &Plans,
+    decisions: &Decisions,
     message: &[u8],
     deadline: Deadline,
 ) -> Result<Vec<u8>, Status> {
-    let time_left = deadline.time_left(plans.clock())?;
+    let time_left = deadline.time_left(decisions.clock())?;
     let batch = Batch::read(message)?;
     if let Some(error) = unreadable(&batch) {
         let mut out = Vec::new();
@@ -30,7 +30,7 @@ pub(super) async fn answer(
         Some(decision) => answers.set(place, decision),
         None => answers.refuse(place, Reason::InvalidRequest, None),
     };
-    plans.check_all(count, time_left, |place| batch.item(place), answer).await;
+    decisions.check_all(count, time_left, |place| batch.item(place), answer).await;
     Ok(answers.pack(batch.id))
 }
 

@@ -7,11 +7,11 @@ use crate::engine::plans::{Report, ReportSubject, Settlement};
 use crate::grpc::pb::tollgate as pb;
 use crate::grpc::protobuf::text_or_none;
 use crate::grpc::status::ReportError;
-use crate::service::decisions::Plans;
+use crate::service::decisions::Decisions;
 use pb::outcome::{Result as WireResult, Subject};
 
 pub(super) async fn settle_all(
-    plans: &Plans,
+    decisions: &Decisions,
     request: &pb::ReportRequest,
 ) -> Result<pb::ReportResponse, ReportError> {
     if request.outcomes.len() > MAX_BATCH {
@@ -23,21 +23,21 @@ pub(super) async fn settle_all(
     }
     // All at once: corrections that wait for the ledger then share a commit.
     let results = futures_util::future::try_join_all(
-        request.outcomes.iter().map(|outcome| settle(plans, outcome)),
+        request.outcomes.iter().map(|outcome| settle(decisions, outcome)),
     )
     .await?;
     Ok(pb::ReportResponse { results })
 }
 
-async fn settle(plans: &Plans, wire: &pb::Outcome) -> Result<i32, ReportError> {
+async fn settle(decisions: &Decisions, wire: &pb::Outcome) -> Result<i32, ReportError> {
     let report = subject(wire).zip(ending(wire)).map(|(subject, ending)| Report {
         subject,
         outcome: Outcome { ending, made_by_gateway: wire.made_by_gateway },
         cost: wire.cost,
     });
     let settlement = match report {
-        Some(report) => plans.settle(&report).await?,
-        None => plans.reject_report(),
+        Some(report) => decisions.settle(&report).await?,
+        None => decisions.reject_report(),
     };
     Ok(wire_settlement(settlement).into())
 }

@@ -16,23 +16,23 @@ use tonic::codegen::{BoxFuture, Service, StdError};
 use tonic::server::{Grpc, NamedService, StreamingService};
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{Decisions, batch};
+use super::{DecisionMessages, batch};
 use crate::grpc::deadline::Deadline;
 use crate::grpc::inbound::Inbound;
 use crate::grpc::overload::LineEnds;
 use crate::grpc::pb::tollgate::decision_service_server::SERVICE_NAME;
 use crate::grpc::unary::{self, Reply};
-use crate::service::decisions::Plans;
+use crate::service::decisions::Decisions;
 
 /// `tollgate.v1.DecisionService`, for one thread: its clones count their uses together.
 #[derive(Clone, Debug)]
 pub struct DecisionGrpc {
-    decisions: Arc<Decisions>,
+    decisions: Arc<DecisionMessages>,
 }
 
 impl DecisionGrpc {
-    pub fn new(plans: Arc<Plans>) -> Self {
-        Self { decisions: Arc::new(Decisions(plans)) }
+    pub fn new(decisions: Arc<Decisions>) -> Self {
+        Self { decisions: Arc::new(DecisionMessages(decisions)) }
     }
 }
 
@@ -193,7 +193,7 @@ mod tests {
     /// its status.
     async fn check_at(steady_ns: u64) -> Code {
         let clock = Clock::from_fn(move || Now { unix_ns: 1, steady_ns });
-        let plans = crate::service::decisions::tests::empty(clock, &Metrics::new());
+        let decisions = crate::service::decisions::tests::empty(clock, &Metrics::new());
         let message = Full::new(Bytes::from_static(b"\0\0\0\0\x03\x12\x01t"));
         let mut request = http::Request::post("/tollgate.v1.DecisionService/Check")
             .body(Inbound::of(message))
@@ -201,7 +201,7 @@ mod tests {
         request.headers_mut().insert("grpc-timeout", "20m".parse().unwrap());
         let _arrived = Arrived::at(0);
         let response =
-            DecisionGrpc::new(plans).call(request).await.unwrap_or_else(|never| match never {});
+            DecisionGrpc::new(decisions).call(request).await.unwrap_or_else(|never| match never {});
         Status::from_header_map(response.headers()).map_or(Code::Ok, |status| status.code())
     }
 

@@ -16,24 +16,24 @@ use crate::grpc::headers;
 use crate::grpc::wire::{
     Code, CurrentLimit, Descriptor, DescriptorStatus, RateLimitRequest, RateLimitResponse,
 };
-use crate::service::decisions::Plans;
+use crate::service::decisions::Decisions;
 
 /// Is the domain one of the two?
-pub(super) fn are_asked(plans: &Plans, request: &RateLimitRequest) -> bool {
-    let settings = plans.settings();
+pub(super) fn are_asked(decisions: &Decisions, request: &RateLimitRequest) -> bool {
+    let settings = decisions.settings();
     request.domain == settings.check_domain || request.domain == settings.report_domain
 }
 
 /// Answers a request in one of the two domains.
 pub(super) async fn answer(
-    plans: &Plans,
+    decisions: &Decisions,
     request: &RateLimitRequest,
     time_left: Option<Duration>,
 ) -> Result<RateLimitResponse, RateLimitError> {
-    if request.domain == plans.settings().check_domain {
-        check(plans, request, time_left).await
+    if request.domain == decisions.settings().check_domain {
+        check(decisions, request, time_left).await
     } else {
-        report(plans, request).await
+        report(decisions, request).await
     }
 }
 
@@ -44,7 +44,7 @@ fn entry<'q>(descriptors: &'q [Descriptor], key: &str) -> Option<&'q [u8]> {
 }
 
 async fn check(
-    plans: &Plans,
+    decisions: &Decisions,
     request: &RateLimitRequest,
     time_left: Option<Duration>,
 ) -> Result<RateLimitResponse, RateLimitError> {
@@ -52,8 +52,8 @@ async fn check(
     let Ok(cost) = cost(request) else {
         // A caller may have a hand in the cost: a bad one is a refusal and not an error, on which
         // Envoy would let the request pass.
-        plans.reject_check();
-        return Ok(respond(&Decision::refused(Reason::InvalidRequest, None), plans));
+        decisions.reject_check();
+        return Ok(respond(&Decision::refused(Reason::InvalidRequest, None), decisions));
     };
     // Not the caller's, and where it is no text it is no target that anyone has declared.
     let target = value("target").map(String::from_utf8_lossy).unwrap_or_default();
@@ -65,8 +65,8 @@ async fn check(
         cost,
         operation_id: &[],
     };
-    plans
-        .check(&input, time_left, |decision| respond(decision, plans))
+    decisions
+        .check(&input, time_left, |decision| respond(decision, decisions))
         .await
         .map_err(RateLimitError::Check)
 }
@@ -80,8 +80,8 @@ fn cost(request: &RateLimitRequest) -> Result<Option<u64>, ()> {
     Ok(of_descriptor.or_else(|| (request.hits_addend > 0).then(|| request.hits_addend.into())))
 }
 
-fn respond(decision: &Decision<'_>, plans: &Plans) -> RateLimitResponse {
-    let sets = &plans.settings().envoy_headers;
+fn respond(decision: &Decision<'_>, decisions: &Decisions) -> RateLimitResponse {
+    let sets = &decisions.settings().envoy_headers;
     let mut response_headers = headers::headers(decision, sets);
     let body = headers::problem(decision);
     if body.is_some() {
@@ -202,11 +202,11 @@ fn period_unit(window_ns: u64) -> i32 {
 }
 
 async fn report(
-    plans: &Plans,
+    decisions: &Decisions,
     request: &RateLimitRequest,
 ) -> Result<RateLimitResponse, RateLimitError> {
     for descriptor in &request.descriptors {
-        settle(plans, std::slice::from_ref(descriptor)).await?;
+        settle(decisions, std::slice::from_ref(descriptor)).await?;
     }
     let status = || DescriptorStatus { code: Code::Ok.into(), ..DescriptorStatus::default() };
     let statuses = request.descriptors.iter().map(|_| status()).collect();
@@ -218,7 +218,7 @@ async fn report(
     })
 }
 
-async fn settle(plans: &Plans, descriptor: &[Descriptor]) -> Result<(), RateLimitError> {
+async fn settle(decisions: &Decisions, descriptor: &[Descriptor]) -> Result<(), RateLimitError> {
     let value = |key| entry(descriptor, key);
     let target = value("target").map(String::from_utf8_lossy).unwrap_or_default();
     let subject = match (value("receipt"), value("api_key")) {
@@ -231,13 +231,13 @@ async fn settle(plans: &Plans, descriptor: &[Descriptor]) -> Result<(), RateLimi
     };
     let report = subject.zip(outcome(descriptor)).zip(real_cost(descriptor));
     match report {
-        Some(((subject, outcome), cost)) => plans
+        Some(((subject, outcome), cost)) => decisions
             .settle(&Report { subject, outcome, cost })
             .await
             .map(drop)
             .map_err(RateLimitError::Report),
         None => {
-            plans.reject_report();
+            decisions.reject_report();
             Ok(())
         }
     }

@@ -1,3 +1,4 @@
+mod durable_rules;
 mod reference;
 
 use std::io::Write;
@@ -14,7 +15,7 @@ use super::*;
 use crate::decide::time::{Now, SECOND_NS};
 use crate::engine::plans::{PlanEngine, Settings};
 use crate::grpc::wire::{Code, DescriptorStatus, Entry, LimitOverride};
-use crate::service::lease_broker::Desk;
+use crate::service::lease_broker::LeaseBroker;
 
 const UNITS: [&str; 8] = ["UNKNOWN", "SECOND", "MINUTE", "HOUR", "DAY", "MONTH", "YEAR", "WEEK"];
 
@@ -32,12 +33,12 @@ impl Bench {
     }
 
     /// Durable rules are counted in the engine that `counters` gives, and leased where it gives a
-    /// desk, too.
+    /// broker, too.
     pub(super) fn with(
         rules: Option<&str>,
         settings: config::RateLimit,
         bounds: config::GrpcBounds,
-        counters: impl FnOnce(Clock) -> (Arc<PlanEngine>, Option<Desk>),
+        counters: impl FnOnce(Clock) -> (Arc<PlanEngine>, Option<LeaseBroker>),
     ) -> Self {
         let mut file = tempfile::Builder::new().suffix(".yaml").tempfile().unwrap();
         file.write_all(rules.unwrap_or_default().as_bytes()).unwrap();
@@ -57,8 +58,8 @@ impl Bench {
         let read = now.clone();
         let clock = Clock::from_fn(move || *read.lock());
         let plans = crate::service::decisions::tests::empty(clock.clone(), &metrics);
-        let (counters, desk) = counters(clock.clone());
-        let durable = DurableRules::new(counters, desk, plans.settings());
+        let (counters, broker) = counters(clock.clone());
+        let durable = DurableRules::new(counters, broker, plans.settings());
         let limiter = RateLimiter::new(
             engine,
             rulebook,

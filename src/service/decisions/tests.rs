@@ -24,16 +24,16 @@ pub(crate) fn settings() -> config::Plans {
 }
 
 /// Plans of an empty catalog.
-pub(crate) fn empty(clock: Clock, metrics: &Metrics) -> Arc<Plans> {
+pub(crate) fn empty(clock: Clock, metrics: &Metrics) -> Arc<Decisions> {
     let catalog = Arc::new(CatalogStore::new(HashKey([1; 32]), None));
     let engine = Arc::new(PlanEngine::new(Settings::new([2; 32], [3; 16])));
-    Arc::new(Plans::new(engine, catalog, clock, settings(), None, metrics))
+    Arc::new(Decisions::new(engine, catalog, clock, settings(), None, metrics))
 }
 
 const KEY: &[u8] = b"a-value-of-twenty-characters";
 
 /// Plans with a quota of 3 in each `unit`, over a ledger, as a start makes them.
-fn over(settings: config::Plans, ledger: Arc<dyn Ledger>, clock: Clock, unit: &str) -> Plans {
+fn over(settings: config::Plans, ledger: Arc<dyn Ledger>, clock: Clock, unit: &str) -> Decisions {
     let catalog = Arc::new(CatalogStore::new(HashKey([1; 32]), None));
     let file = format!(
         "{{plans: [{{id: gold, entitlements: [{{name: all, targets: [t], quotas: [{{name: q, limit: 3, unit: {unit}}}]}}]}}],
@@ -51,12 +51,12 @@ fn over(settings: config::Plans, ledger: Arc<dyn Ledger>, clock: Clock, unit: &s
     };
     let engine = Arc::new(PlanEngine::new(own));
     let thread = Arc::new(LedgerThread::start(ledger, 1_000).unwrap());
-    let desk = Desk::new(engine.clone(), thread, holder, clock.clone());
-    desk.restore(&**catalog.load(), &PlanEngine::new(Settings::new([2; 32], [3; 16]))).unwrap();
-    Plans::new(engine, catalog, clock, settings, Some(desk), &Metrics::new())
+    let broker = LeaseBroker::new(engine.clone(), thread, holder, clock.clone());
+    broker.restore(&**catalog.load(), &PlanEngine::new(Settings::new([2; 32], [3; 16]))).unwrap();
+    Decisions::new(engine, catalog, clock, settings, Some(broker), &Metrics::new())
 }
 
-async fn check(plans: &Plans, time_left: Option<Duration>) -> Option<Reason> {
+async fn check(plans: &Decisions, time_left: Option<Duration>) -> Option<Reason> {
     let input = CheckInput {
         api_key: KEY,
         target: "t",
@@ -70,7 +70,7 @@ async fn check(plans: &Plans, time_left: Option<Duration>) -> Option<Reason> {
 
 /// A quota of 3 a year over a ledger whose commits meet faults.
 struct Bench {
-    plans: Plans,
+    plans: Decisions,
     ledger: Arc<FaultyLedger>,
     faults: Arc<Mutex<Box<dyn FnMut() -> Fault + Send>>>,
 }
@@ -98,7 +98,7 @@ impl Bench {
 
 /// Plans with a quota of 3 a year for each of so many callers, over a ledger that says how often it
 /// committed.
-fn of_many(callers: usize) -> (Bench, Desk) {
+fn of_many(callers: usize) -> (Bench, LeaseBroker) {
     let bench = Bench::new(settings());
     let document: String = (0..callers)
         .map(|caller| format!("{{id: s{caller}, plans: [gold], keys: [{{id: k{caller}, value: a-value-of-caller-number-{caller:03}}}]}},"))
@@ -111,12 +111,12 @@ fn of_many(callers: usize) -> (Bench, Desk) {
     let declared = convert::apply::declared(json::declared(document).unwrap().message).unwrap();
     let now = bench.plans.clock.now();
     bench.plans.catalog.edit(EditOptions::default(), now, |draft| draft.apply(&declared)).unwrap();
-    let desk = bench.plans.desk.clone().unwrap();
-    (bench, desk)
+    let broker = bench.plans.broker.clone().unwrap();
+    (bench, broker)
 }
 
 /// Checks one after the other of these callers in one batch, and gives the reasons.
-async fn check_batch(plans: &Plans, callers: &[usize]) -> Vec<Option<Reason>> {
+async fn check_batch(plans: &Decisions, callers: &[usize]) -> Vec<Option<Reason>> {
     let keys: Vec<String> =
         callers.iter().map(|caller| format!("a-value-of-caller-number-{caller:03}")).collect();
     let input = |place: usize| CheckInput {
@@ -152,7 +152,7 @@ async fn a_sweep_closes_all_periods_that_are_over_however_few_it_finds_at_once()
         clock,
         "MINUTE",
     );
-    let desk = plans.desk.clone().unwrap();
+    let broker = plans.broker.clone().unwrap();
     let remembered =
         || plans.engine.quota_usage(&**plans.catalog.load(), Scope::All, 0, u64::MAX).len();
     for _ in 0..3 {
@@ -162,7 +162,7 @@ async fn a_sweep_closes_all_periods_that_are_over_however_few_it_finds_at_once()
     now.fetch_add(60 * SECOND_NS, Ordering::Relaxed);
     // The last one is closed, and forgotten the next time.
     for left in [1, 0] {
-        desk.sweep().unwrap();
+        broker.sweep().unwrap();
         assert_eq!(remembered(), left);
     }
 }
@@ -266,7 +266,7 @@ async fn an_open_method_is_open_to_a_caller_who_is_known() {
 
 #[tokio::test]
 async fn what_waits_in_a_batch_waits_together() {
-    let (bench, desk) = of_many(100);
+    let (bench, broker) = of_many(100);
     // The first commit ends when everything has been asked for.
     let (asked, wait) = mpsc::channel();
     let mut until = Some(wait);
@@ -275,13 +275,13 @@ async fn what_waits_in_a_batch_waits_together() {
     let (answers, ()) =
         tokio::join!(biased; check_batch(&bench.plans, &callers), async { drop(asked) });
     assert_eq!(answers, vec![None; 100]);
-    let (commits, leases) = (desk.ledger_status().commits, desk.ledger_status().operations);
+    let (commits, leases) = (broker.ledger_status().commits, broker.ledger_status().operations);
     assert!(commits <= 3 && leases >= 100, "{commits} commits of {leases} leases");
 }
 
 #[tokio::test]
 async fn all_who_hold_units_of_a_plan_give_them_back_some_after_the_others() {
-    let (bench, desk) = of_many(600);
+    let (bench, broker) = of_many(600);
     for callers in (0..600).collect::<Vec<_>>().chunks(50) {
         assert_eq!(check_batch(&bench.plans, callers).await, vec![None; 50]);
     }
@@ -295,7 +295,7 @@ async fn all_who_hold_units_of_a_plan_give_them_back_some_after_the_others() {
             .sum::<u64>()
     };
     assert!(charged() > 600, "more is leased than was spent");
-    tokio::task::spawn_blocking(move || desk.take_back("gold")).await.unwrap().unwrap();
+    tokio::task::spawn_blocking(move || broker.take_back("gold")).await.unwrap().unwrap();
     assert_eq!(charged(), 600);
     let exceeded = Some(Reason::QuotaExceeded);
     assert_eq!(
@@ -468,11 +468,11 @@ async fn what_is_wanted_ahead_of_use_is_asked_for_at_once_or_gathered_and_never_
     // waits for it.
     for gathers in [false, true, true] {
         let bench = Bench::new(settings());
-        let desk = bench.plans.desk.clone().unwrap();
-        let leases = || desk.ledger_status().operations;
+        let broker = bench.plans.broker.clone().unwrap();
+        let leases = || broker.ledger_status().operations;
         let gathered = async {
             if gathers {
-                desk.gather().await;
+                broker.gather().await;
             }
             std::future::pending::<()>().await;
         };

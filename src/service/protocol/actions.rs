@@ -401,7 +401,7 @@ impl World {
         Ok(())
     }
 
-    /// A clean stop as `Desk::put_away` makes it, and the next start: what was asked before is
+    /// A clean stop as `LeaseBroker::put_away` makes it, and the next start: what was asked before is
     /// answered between its two halves.
     pub(super) fn stop(&mut self, place: usize) -> Result<(), String> {
         for _ in 0..2 {

@@ -44,15 +44,17 @@ impl Site {
             ..Settings::new([1; 32], [2; 16])
         };
         let engine = Arc::new(PlanEngine::new(own));
-        let desk = Desk::new(engine.clone(), thread, holder, Clock::from_fn(|| NOW));
+        let broker = LeaseBroker::new(engine.clone(), thread, holder, Clock::from_fn(|| NOW));
         let catalog = Arc::new(CatalogStore::new(HashKey([3; 32]), None));
         let file = "{plans: [{id: gold, entitlements: [{name: all, targets: [t], quotas: [{name: q, limit: 3, unit: DAY}]}]}],
                      subscribers: [{id: acme, plans: [gold]}]}";
         let document = crate::yaml::parse(file).unwrap().root.to_json().unwrap();
         let declared = convert::apply::declared(json::declared(document).unwrap().message).unwrap();
         catalog.edit(EditOptions::default(), NOW, |draft| draft.apply(&declared)).unwrap();
-        desk.restore(&**catalog.load(), &PlanEngine::new(Settings::new([1; 32], [2; 16]))).unwrap();
-        Self { books: EngineBooks::new(engine, catalog, desk), ledger }
+        broker
+            .restore(&**catalog.load(), &PlanEngine::new(Settings::new([1; 32], [2; 16])))
+            .unwrap();
+        Self { books: EngineBooks::new(engine, catalog, broker), ledger }
     }
 
     /// Units that were granted in all, as the file says.

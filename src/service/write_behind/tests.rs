@@ -42,7 +42,7 @@ struct World {
 struct Node {
     engine: Arc<PlanEngine>,
     catalog: Arc<CatalogStore>,
-    desk: Desk,
+    broker: LeaseBroker,
     clock: Clock,
 }
 
@@ -89,10 +89,11 @@ impl World {
         };
         let engine = Arc::new(PlanEngine::new(settings));
         let thread = Arc::new(LedgerThread::start(self.ledger.clone(), 100).unwrap());
-        let desk = Desk::new(engine.clone(), thread, holder, clock.clone());
-        desk.restore(&*catalog.snapshot(), &PlanEngine::new(Settings::new([2; 32], [3; 16])))
+        let broker = LeaseBroker::new(engine.clone(), thread, holder, clock.clone());
+        broker
+            .restore(&*catalog.snapshot(), &PlanEngine::new(Settings::new([2; 32], [3; 16])))
             .unwrap();
-        Node { engine, catalog, desk, clock }
+        Node { engine, catalog, broker, clock }
     }
 }
 
@@ -117,7 +118,7 @@ impl Node {
                 Checked::Decided(decision) => return decision.receipt,
                 Checked::Needs(needs) => needs,
             };
-            self.desk.draw(needs, std::time::Duration::from_secs(60)).await;
+            self.broker.draw(needs, std::time::Duration::from_secs(60)).await;
         }
     }
 
@@ -129,7 +130,7 @@ impl Node {
 
     /// Rows as `day key target admitted`, the day after today.
     fn days(&self, scope: Scope<'_>, first: u64, last: u64) -> Vec<String> {
-        let rows = self.desk.daily_usage(scope, TODAY + first, TODAY + last).unwrap();
+        let rows = self.broker.daily_usage(scope, TODAY + first, TODAY + last).unwrap();
         rows.iter()
             .map(|row| {
                 format!("{} {} {} {}", row.day - TODAY, row.key, row.target, row.counts.admitted)
@@ -161,7 +162,7 @@ async fn a_restart_loses_what_was_not_written_and_counts_nothing_twice() {
     let first = world.start(1);
     first.checks("k1", "a", 3).await;
     assert_eq!(first.today(), ["0 k1 a 3"], "before it is written");
-    first.desk.write_behind().unwrap();
+    first.broker.write_behind().unwrap();
     assert_eq!(first.today(), ["0 k1 a 3"], "and after");
     first.checks("k1", "a", 1).await;
     assert_eq!(first.today(), ["0 k1 a 4"], "memory knows better than the ledger");
@@ -172,7 +173,7 @@ async fn a_restart_loses_what_was_not_written_and_counts_nothing_twice() {
     second.checks("k2", "b", 1).await;
     for _ in 0..2 {
         assert_eq!(second.today(), ["0 k1 a 5", "0 k2 b 1"]);
-        second.desk.write_behind().unwrap();
+        second.broker.write_behind().unwrap();
     }
     assert_eq!(world.start(1).today(), ["0 k1 a 5", "0 k2 b 1"]);
 }
@@ -187,12 +188,12 @@ async fn two_holders_of_one_ledger_add_up() {
         (one.today(), other.today()),
         (vec!["0 k1 a 3".to_owned()], vec!["0 k1 a 5".to_owned()])
     );
-    one.desk.write_behind().unwrap();
+    one.broker.write_behind().unwrap();
     assert_eq!(
         (one.today(), other.today()),
         (vec!["0 k1 a 3".to_owned()], vec!["0 k1 a 8".to_owned()])
     );
-    other.desk.write_behind().unwrap();
+    other.broker.write_behind().unwrap();
     one.checks("k1", "a", 1).await;
     assert_eq!(
         (one.today(), other.today()),
@@ -212,7 +213,7 @@ async fn any_range_of_days_is_shown_whether_memory_still_holds_them_or_not() {
         node.checks("k2", "a", 1).await;
         world.pass(1);
         node.engine.sweep(node.clock.now());
-        node.desk.write_behind().unwrap();
+        node.broker.write_behind().unwrap();
         if day == 2 {
             node = world.start(1);
         }
@@ -245,17 +246,17 @@ async fn a_ledger_that_fails_is_told_when_it_works_again() {
     node.checks("k1", "a", 2).await;
     world.every_commit(full);
     for _ in 0..3 {
-        node.desk.write_behind().unwrap_err();
+        node.broker.write_behind().unwrap_err();
         assert_eq!((node.engine.unwritten_usage(), node.today()), (1, vec!["0 k1 a 2".to_owned()]));
     }
     // Committed, and nobody knows.
     world.every_commit(|| Fault::After(LedgerError::Full("ledger.sqlite".into())));
     node.checks("k1", "a", 1).await;
-    node.desk.write_behind().unwrap_err();
+    node.broker.write_behind().unwrap_err();
     node.checks("k1", "a", 1).await;
     assert_eq!(node.today(), ["0 k1 a 4"]);
     world.every_commit(|| Fault::None);
-    node.desk.write_behind().unwrap();
+    node.broker.write_behind().unwrap();
     assert_eq!((node.engine.unwritten_usage(), node.today()), (0, vec!["0 k1 a 4".to_owned()]));
     assert_eq!(world.start(1).today(), ["0 k1 a 4"]);
 }
@@ -266,8 +267,8 @@ async fn a_ledger_that_cannot_be_read_is_an_error_and_not_half_an_answer() {
     let node = world.start(1);
     node.checks("k1", "a", 2).await;
     world.every_commit(|| Fault::Die);
-    node.desk.write_behind().unwrap_err();
-    assert_eq!(node.desk.daily_usage(Scope::All, TODAY, TODAY), Err(LedgerError::Stopped));
+    node.broker.write_behind().unwrap_err();
+    assert_eq!(node.broker.daily_usage(Scope::All, TODAY, TODAY), Err(LedgerError::Stopped));
 }
 
 /// So many rows, each of a target.
@@ -291,7 +292,7 @@ async fn many_rows_are_written_in_pieces() {
     let many = 2 * NEW_AT_ONCE + 1;
     let node = counted(&world, many).await;
     let before = world.ledger.commits();
-    node.desk.write_behind().unwrap();
+    node.broker.write_behind().unwrap();
     assert_eq!((world.ledger.commits() - before, node.engine.unwritten_usage()), (3, 0));
     assert_eq!(world.start(1).today().len(), many);
 }
@@ -306,9 +307,9 @@ async fn after_a_piece_that_failed_the_rest_waits_for_the_next_time() {
         commits += 1;
         if commits == 2 { full() } else { Fault::None }
     });
-    node.desk.write_behind().unwrap_err();
+    node.broker.write_behind().unwrap_err();
     assert_eq!(node.engine.unwritten_usage(), many - NEW_AT_ONCE);
-    node.desk.write_behind().unwrap();
+    node.broker.write_behind().unwrap();
     assert_eq!((node.engine.unwritten_usage(), world.start(1).today().len()), (0, many));
 }
 
@@ -317,7 +318,7 @@ async fn a_response_to_a_request_of_an_earlier_epoch_is_counted_under_its_names(
     let world = World::new();
     let first = world.start(1);
     let receipts = [first.check("k1", "c").await.unwrap(), first.check("k2", "c").await.unwrap()];
-    first.desk.write_behind().unwrap();
+    first.broker.write_behind().unwrap();
 
     // Half an hour, and the periods of both: an entry is all that is left of them.
     world.pass(1_800);
@@ -330,7 +331,7 @@ async fn a_response_to_a_request_of_an_earlier_epoch_is_counted_under_its_names(
         [Settlement::Counted; 3]
     );
     let responses = |node: &Node| -> Vec<String> {
-        let rows = node.desk.daily_usage(Scope::All, TODAY, TODAY).unwrap();
+        let rows = node.broker.daily_usage(Scope::All, TODAY, TODAY).unwrap();
         rows.iter()
             .map(|row| {
                 format!(
@@ -345,7 +346,7 @@ async fn a_response_to_a_request_of_an_earlier_epoch_is_counted_under_its_names(
             .collect()
     };
     assert_eq!(responses(&second), ["k1 c tiny/all 1", "k2 c tiny/all 2"]);
-    second.desk.write_behind().unwrap();
+    second.broker.write_behind().unwrap();
     assert_eq!(responses(&world.start(1)), ["k1 c tiny/all 1", "k2 c tiny/all 2"]);
 
     // No receipt of before the start lives any longer.
@@ -363,10 +364,10 @@ async fn names_that_the_ledger_did_not_take_are_written_later() {
     let node = world.start(1);
     let receipt = node.check("k1", "c").await.unwrap();
     world.every_commit(full);
-    node.desk.write_behind().unwrap_err();
+    node.broker.write_behind().unwrap_err();
     world.every_commit(|| Fault::None);
     assert_eq!(world.start(1).engine.earlier_names(), 0);
-    node.desk.write_behind().unwrap();
+    node.broker.write_behind().unwrap();
     let later = world.start(1);
     assert_eq!(
         (later.engine.earlier_names(), later.report(&receipt, 200)),
@@ -381,7 +382,7 @@ async fn a_receipt_whose_names_were_lost_is_settled_all_the_same() {
     let later = world.start(1);
     assert!(later.check("k2", "c").await.is_some());
     assert_eq!(later.report(&receipt, 200), Settlement::Counted);
-    let rows = later.desk.daily_usage(Scope::All, TODAY, TODAY).unwrap();
+    let rows = later.broker.daily_usage(Scope::All, TODAY, TODAY).unwrap();
     assert!(
         rows.iter().all(|row| row.counts.ended_in(Class::Success) == 0),
         "counted under another name: {rows:?}"

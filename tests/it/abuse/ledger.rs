@@ -16,8 +16,8 @@ use tollgate::grpc::pb::tollgate::usage_plan_service_client::UsagePlanServiceCli
 use tollgate::ledger::faults::{Fault, FaultyLedger};
 use tollgate::ledger::{Ledger, LedgerThread, MemoryLedger};
 use tollgate::metrics::Metrics;
-use tollgate::service::decisions::Plans;
-use tollgate::service::lease_broker::Desk;
+use tollgate::service::decisions::Decisions;
+use tollgate::service::lease_broker::LeaseBroker;
 
 use super::{catalog, connect, declared, scaled};
 use crate::patience::until;
@@ -47,7 +47,7 @@ fn value(number: usize) -> String {
 
 /// Plans over a ledger in memory, as a start makes them.
 pub struct House {
-    pub plans: Arc<Plans>,
+    pub plans: Arc<Decisions>,
     pub engine: Arc<PlanEngine>,
     pub catalog: Arc<CatalogStore>,
     pub ledger: Arc<FaultyLedger>,
@@ -68,20 +68,20 @@ impl House {
         };
         let engine = Arc::new(PlanEngine::new(own));
         let thread = Arc::new(LedgerThread::start(ledger.clone(), 65_536).unwrap());
-        let desk = Desk::new(engine.clone(), thread, holder, clock.clone());
-        let plans = Plans::new(
+        let broker = LeaseBroker::new(engine.clone(), thread, holder, clock.clone());
+        let plans = Decisions::new(
             engine.clone(),
             catalog.clone(),
             clock,
             settings,
-            Some(desk),
+            Some(broker),
             &Metrics::new(),
         );
         Self { plans: Arc::new(plans), engine, catalog, ledger }
     }
 }
 
-async fn check(plans: &Plans, number: usize) -> Option<Reason> {
+async fn check(plans: &Decisions, number: usize) -> Option<Reason> {
     let api_key = value(number);
     let input = CheckInput {
         api_key: api_key.as_bytes(),
@@ -104,7 +104,7 @@ struct Told {
 }
 
 impl Told {
-    async fn ask(&self, plans: &Plans, number: usize) -> Option<Reason> {
+    async fn ask(&self, plans: &Decisions, number: usize) -> Option<Reason> {
         let start = Instant::now();
         let reason = check(plans, number).await;
         self.longest_ns.fetch_max(start.elapsed().as_nanos() as u64, Ordering::SeqCst);

@@ -827,7 +827,7 @@ impl<C: Choices> House<C> {
     /// Nothing is wasted, and the books are right to the unit.
     fn stop(&mut self) -> Step {
         self.tally.stops += 1;
-        // As `Desk::put_away` does it: what was asked before is answered between its two halves.
+        // As `LeaseBroker::put_away` does it: what was asked before is answered between its two halves.
         for _ in 0..2 {
             for back in self.engine.put_away() {
                 let operation = self.wire_back(back);

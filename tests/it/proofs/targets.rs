@@ -17,7 +17,7 @@ use tollgate::engine::plans::{
 };
 use tollgate::engine::rules::RuleEngine;
 use tollgate::engine::rules::decision::{Descriptor as Asked, Modes};
-use tollgate::grpc::decision::Decisions;
+use tollgate::grpc::decision::DecisionMessages;
 use tollgate::grpc::ext_authz::ExternalAuthorization;
 use tollgate::grpc::pb::tollgate as pb;
 use tollgate::grpc::ratelimit::RateLimiter;
@@ -26,7 +26,7 @@ use tollgate::grpc::{convert, json};
 use tollgate::metrics::Metrics;
 use tollgate::rulebook::Rulebook;
 use tollgate::rules::{LoadOptions, Source, load};
-use tollgate::service::decisions::Plans;
+use tollgate::service::decisions::Decisions;
 use tollgate::service::durable_rules::DurableRules;
 
 use super::simulation::{Bytes, House};
@@ -166,7 +166,7 @@ pub fn config_file(data: &[u8]) {
 struct Services {
     engine: Arc<PlanEngine>,
     catalog: Arc<CatalogStore>,
-    plans: Arc<Plans>,
+    plans: Arc<Decisions>,
     limiter: RateLimiter,
 }
 
@@ -188,7 +188,7 @@ fn services() -> Services {
         let ns = passed_ns.fetch_add(1_000, Ordering::Relaxed);
         Now { unix_ns: START.unix_ns + ns, steady_ns: START.steady_ns + ns }
     });
-    let plans = Arc::new(Plans::new(
+    let plans = Arc::new(Decisions::new(
         engine.clone(),
         catalog.clone(),
         clock.clone(),
@@ -351,7 +351,7 @@ struct Readable {
 /// Our own check and report, as bytes.
 pub fn check_request(data: &[u8]) {
     SERVICES.with(|house| {
-        let service = Arc::new(Decisions(house.plans.clone()));
+        let service = Arc::new(DecisionMessages(house.plans.clone()));
         let any = prost::bytes::Bytes::copy_from_slice(data);
         let read = Readable::decode(data).is_ok();
         match now(service.answer_check(any.clone())) {

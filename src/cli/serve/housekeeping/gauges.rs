@@ -7,7 +7,7 @@ use crate::grpc::overload::Overload;
 use crate::ledger::{LedgerError, LedgerStatus};
 use crate::log::Log;
 use crate::metrics::Metrics;
-use crate::service::decisions::Plans;
+use crate::service::decisions::Decisions;
 
 type Read<E> = fn(&E) -> u64;
 
@@ -119,10 +119,10 @@ const DURABLE_COUNTERS: [(&str, &str, Read<PlanEngine>); 1] = [(
     PlanEngine::entries_refused,
 )];
 
-const CALLER_GAUGES: [(&str, &str, Read<Plans>); 1] = [(
+const CALLER_GAUGES: [(&str, &str, Read<Decisions>); 1] = [(
     "tollgate_remembered_callers",
     "Callers whose key and plan are not looked up again, those of each thread apart",
-    |plans| count(plans.remembered_callers()),
+    |decisions| count(decisions.remembered_callers()),
 )];
 
 const LEDGER_GAUGES: [(&str, &str, Read<LedgerStatus>); 3] = [
@@ -208,7 +208,7 @@ pub(super) struct Gauges {
     plan_counters: Vec<(metrics::Counter, Read<PlanEngine>)>,
     durable_gauges: Vec<(metrics::Gauge, Read<PlanEngine>)>,
     durable_counters: Vec<(metrics::Counter, Read<PlanEngine>)>,
-    caller_gauges: Vec<(metrics::Gauge, Read<Plans>)>,
+    caller_gauges: Vec<(metrics::Gauge, Read<Decisions>)>,
     ledger_gauges: Vec<(metrics::Gauge, Read<LedgerStatus>)>,
     ledger_counters: Vec<(metrics::Counter, Read<LedgerStatus>)>,
     overload_gauges: Vec<(metrics::Gauge, Read<Overload>)>,
@@ -279,8 +279,8 @@ impl Gauges {
         self.damaged_rows.set(rows as f64);
     }
 
-    pub(super) fn set_callers(&self, plans: &Plans) {
-        set(&self.caller_gauges, &[], plans);
+    pub(super) fn set_callers(&self, decisions: &Decisions) {
+        set(&self.caller_gauges, &[], decisions);
     }
 
     pub(super) fn set_log(&self, log: &Log) {

@@ -32,7 +32,7 @@ pub(super) struct Upkeep {
 
 impl Upkeep {
     pub(super) fn new(parts: &Parts) -> Self {
-        let settings = parts.plans.settings();
+        let settings = parts.decisions.settings();
         let engines = vec![parts.plan_engine.clone(), parts.durable_engine.clone()];
         let of = Self::of(
             parts.ledger.clone(),

@@ -6,7 +6,11 @@ use crate::engine::plans::ReportSubject;
 use crate::ledger::LedgerScope;
 
 /// A report of a request of the one caller, of this cost.
-async fn report(plans: &Plans, operation_id: &[u8], cost: u64) -> Result<Settlement, NotSettled> {
+async fn report(
+    plans: &Decisions,
+    operation_id: &[u8],
+    cost: u64,
+) -> Result<Settlement, NotSettled> {
     let subject = ReportSubject::Caller { api_key: KEY, target: "t", operation_id };
     let outcome = Outcome { ending: Ending::Http(200), made_by_gateway: false };
     plans.settle(&Report { subject, outcome, cost: Some(cost) }).await

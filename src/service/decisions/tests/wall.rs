@@ -35,7 +35,7 @@ struct House {
     memory: Arc<dyn Ledger>,
     unit: &'static str,
     now: Arc<Mutex<Now>>,
-    plans: Option<Plans>,
+    plans: Option<Decisions>,
 }
 
 impl House {
@@ -70,23 +70,23 @@ impl House {
         *self.now.lock()
     }
 
-    fn plans(&self) -> &Plans {
+    fn plans(&self) -> &Decisions {
         self.plans.as_ref().unwrap()
     }
 
-    fn desk(&self) -> Desk {
-        self.plans().desk.clone().unwrap()
+    fn broker(&self) -> LeaseBroker {
+        self.plans().broker.clone().unwrap()
     }
 
     fn go(&mut self, way: Way, unix_s: u64) {
         let set = |house: &Self| house.now.lock().unix_ns = unix_s * SECOND_NS;
         if way == Way::Stops {
-            self.desk().put_away().unwrap();
+            self.broker().put_away().unwrap();
         }
         set(self);
         if way == Way::Runs {
             // As it does now and then.
-            (0..2).for_each(|_| self.desk().sweep().unwrap());
+            (0..2).for_each(|_| self.broker().sweep().unwrap());
         } else {
             self.start(settings());
         }
@@ -138,7 +138,7 @@ impl House {
     }
 
     fn books(&self) -> EngineBooks {
-        EngineBooks::new(self.plans().engine.clone(), self.plans().catalog.clone(), self.desk())
+        EngineBooks::new(self.plans().engine.clone(), self.plans().catalog.clone(), self.broker())
     }
 
     /// Units used of each period that is listed.
@@ -153,7 +153,7 @@ impl House {
 
     /// As an older program did with a clock that was 450 days ahead.
     fn drop_all(&mut self) {
-        self.desk().put_away().unwrap();
+        self.broker().put_away().unwrap();
         self.plans = None;
         let to_s = stepped(450 * DAY_S);
         let all =
@@ -250,7 +250,7 @@ async fn a_start_knows_that_periods_which_are_over_were_counted_before_it() {
         for in_file in [false, true] {
             let mut house = House::new(in_file, "DAY");
             assert_eq!(house.admits(9).await, LIMIT);
-            house.desk().put_away().unwrap();
+            house.broker().put_away().unwrap();
             house.now.lock().unix_ns = stepped(DAY_S) * SECOND_NS;
             let lease = LeaseSettings { optimistic_units, ..settings().lease };
             house.start(config::Plans { lease, ..settings() });

@@ -1,21 +1,14 @@
 use std::sync::mpsc;
 
-use parking_lot::Mutex;
-use serde_json::Value as Json;
 use tokio::task::JoinSet;
 
 use super::*;
-use crate::engine::plans::Settings;
-use crate::engine::rules::RuleEngine;
-use crate::grpc::ratelimit::RateLimiter;
-use crate::grpc::ratelimit::tests::{Bench, bounds, request, settings, show};
+use crate::engine::plans::Shortage;
 use crate::ledger::faults::{Fault, FaultyLedger};
 use crate::ledger::{Ledger, LedgerError, LedgerScope, LedgerThread, MemoryLedger, SqliteLedger};
-use crate::metrics::Metrics;
-use crate::rulebook::Rulebook;
 
-/// An engine with its desk at a ledger that another may have used before.
-fn leased(ledger: &Arc<dyn Ledger>, clock: Clock) -> (Arc<PlanEngine>, Desk) {
+/// An engine with its broker at a ledger that another may have used before.
+fn leased(ledger: &Arc<dyn Ledger>, clock: Clock) -> (Arc<PlanEngine>, LeaseBroker) {
     let holder = ledger.join(1).unwrap();
     let lease = Some(crate::service::decisions::tests::settings().lease);
     let engine = Arc::new(PlanEngine::new(Settings {
@@ -24,8 +17,8 @@ fn leased(ledger: &Arc<dyn Ledger>, clock: Clock) -> (Arc<PlanEngine>, Desk) {
         ..Settings::new([2; 32], [3; 16])
     }));
     let thread = Arc::new(LedgerThread::start(Arc::clone(ledger), 1_000).unwrap());
-    let desk = Desk::new(Arc::clone(&engine), thread, holder, clock);
-    (engine, desk)
+    let broker = LeaseBroker::new(Arc::clone(&engine), thread, holder, clock);
+    (engine, broker)
 }
 
 /// A rate limiter by the clock of the system.
@@ -33,7 +26,7 @@ fn limiter(
     rules: &str,
     ledger: &Arc<dyn Ledger>,
     plans: &config::Plans,
-) -> (Arc<RateLimiter>, Desk) {
+) -> (Arc<RateLimiter>, LeaseBroker) {
     let folder = tempfile::TempDir::new().unwrap();
     std::fs::write(folder.path().join("rules.yaml"), rules).unwrap();
     let paths = vec![folder.path().to_owned()];
@@ -47,8 +40,8 @@ fn limiter(
     };
     let (metrics, clock) = (Arc::new(Metrics::new()), Clock::system());
     let rulebook = Arc::new(Rulebook::open(files, metrics.clone()).unwrap());
-    let (engine, desk) = leased(ledger, clock.clone());
-    let durable = DurableRules::new(engine, Some(desk.clone()), plans);
+    let (engine, broker) = leased(ledger, clock.clone());
+    let durable = DurableRules::new(engine, Some(broker.clone()), plans);
     let empty = crate::service::decisions::tests::empty(clock.clone(), &metrics);
     let rule_engine = Arc::new(RuleEngine::kept(1_000, 1_000, &[4; 16]));
     let (settings, bounds) = (settings(&Json::Null), bounds(&Json::Null));
@@ -63,7 +56,7 @@ fn limiter(
             settings,
             bounds,
         )),
-        desk,
+        broker,
     )
 }
 
@@ -134,8 +127,8 @@ async fn the_cases_of_durable_rules_hold_with_leases() {
     {
         let ledger: Arc<dyn Ledger> = Arc::new(MemoryLedger::new().unwrap());
         let counters = |clock: Clock| {
-            let (engine, desk) = leased(&ledger, clock);
-            (engine, Some(desk))
+            let (engine, broker) = leased(&ledger, clock);
+            (engine, Some(broker))
         };
         let rules = case["rules"].to_string();
         let bench = Bench::with(
@@ -223,7 +216,7 @@ async fn a_clean_stop_gives_out_the_last_unit_and_nothing_is_listed_as_a_subscri
     let mut total = 0;
     for _ in 0..4 {
         let ledger: Arc<dyn Ledger> = Arc::new(open(folder.path()));
-        let (limiter, desk) = limiter(YEARLY, &ledger, &plans(patient));
+        let (limiter, broker) = limiter(YEARLY, &ledger, &plans(patient));
         for _ in 0..260 {
             total += u32::from(is_ok(&limiter, "d | k=v").await);
         }
@@ -237,10 +230,12 @@ async fn a_clean_stop_gives_out_the_last_unit_and_nothing_is_listed_as_a_subscri
             most: usize::MAX,
         };
         assert_eq!(
-            desk.usage(&**catalog.load(), vec![], crate::engine::plans::Scope::All, &all).unwrap(),
+            broker
+                .usage(&**catalog.load(), vec![], crate::engine::plans::Scope::All, &all)
+                .unwrap(),
             (vec![], None)
         );
-        tokio::task::spawn_blocking(move || desk.put_away()).await.unwrap().unwrap();
+        tokio::task::spawn_blocking(move || broker.put_away()).await.unwrap().unwrap();
     }
     assert_eq!(total, 1000);
 }
