@@ -1,7 +1,6 @@
 //! Is it steady? Latencies at 50 % and 80 % of what saturates it, while rules are reloaded and a
 //! plan is edited each second; what callers see beyond saturation, where what would wait longer
-//! than `grpc.max_lag_ms` is shed (`Unavailable`), and connections are closed where that is not
-//! enough (`grpc.max_unread_ms`); and how soon it is as before.
+//! than `grpc.max_lag_ms` is shed (`Unavailable`); and how soon it is as before.
 //!
 //! `cargo bench --bench steady -- [--seconds N] [--write]`. With `--write` the table goes to
 //! `benches/results/steady.md`.

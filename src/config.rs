@@ -209,11 +209,6 @@ pub const SETTINGS: &[Setting] = &[
         "a decision that would wait longer for its core is answered `UNAVAILABLE` at once; 0: never",
     ),
     setting(
-        "grpc.max_unread_ms",
-        "250",
-        "where a core stays so far behind that calls wait longer than this, it closes connections until it has caught up; 0: never",
-    ),
-    setting(
         "grpc.max_control_frames",
         "2000",
         "frames a second that belong to no call (pings, settings, room for answers) on one connection, beside 8 for each call and message and 1 for each KiB of answers; what was not sent in 5 s may be sent at once. A connection that sends more is closed; 0: never",

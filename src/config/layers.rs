@@ -8,7 +8,7 @@ use std::str::FromStr;
 
 use config::{File, FileFormat, Map, Source, Value, ValueKind};
 
-use super::names::{near_key, variable};
+use super::names::{unknown_key, variable};
 use super::{SETTINGS, reference};
 
 /// What the command line says.
@@ -78,11 +78,13 @@ impl Reader {
                     origins.extend(
                         layer.0.iter().map(|(key, _, origin)| (key.clone(), origin.clone())),
                     );
-                    mistakes.extend(layer.0.iter().filter(|(key, ..)| !SETTINGS.iter().any(|setting| setting.key == key)).map(
-                        |(key, _, origin)| {
-                            format!("{origin}: there is no setting `{key}`{}; see the table of settings in the README", near_key(key))
-                        },
-                    ));
+                    mistakes.extend(
+                        layer
+                            .0
+                            .iter()
+                            .filter(|(key, ..)| !SETTINGS.iter().any(|setting| setting.key == key))
+                            .map(|(key, _, origin)| format!("{origin}: {}", unknown_key(key))),
+                    );
                     builder = builder.add_source(layer);
                 }
                 Err(mistake) => mistakes.push(mistake),

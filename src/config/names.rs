@@ -19,6 +19,26 @@ const OTHERS: [&str; 6] = [
 
 const PREFIX: &str = "TOLLGATE_";
 
+/// Settings that earlier versions had, and why there is none any more.
+const GONE: [(&str, &str); 1] = [(
+    "grpc.max_unread_ms",
+    "connections are not closed under load any more: decisions that would wait longer than grpc.max_lag_ms are refused, and that is all",
+)];
+
+/// What is wrong with a key that is no setting.
+pub(super) fn unknown_key(key: &str) -> String {
+    gone(key).unwrap_or_else(|| {
+        let near = did_you_mean(key, "", SETTINGS.iter().map(|setting| setting.key));
+        format!("there is no setting `{key}`{near}; see the table of settings in the README")
+    })
+}
+
+/// Why a key is no setting any more. In the environment as in a file.
+fn gone(key: &str) -> Option<String> {
+    let (known, why) = GONE.iter().find(|(gone, _)| *gone == key || variable(gone) == key)?;
+    Some(format!("the setting `{known}` is gone; take it out ({why})"))
+}
+
 /// The variable of a setting.
 pub(super) fn variable(key: &str) -> String {
     format!("{PREFIX}{}", key.replace('.', "_").to_uppercase())
@@ -41,6 +61,8 @@ pub(super) fn mistakes(environment: &[(OsString, OsString)]) -> Vec<String> {
             if value.to_str().is_none() {
                 found.push(format!("{name}: its value must be UTF-8"));
             }
+        } else if let Some(gone) = gone(&name) {
+            found.push(format!("{name}: {gone}"));
         } else if !is_of_kubernetes(&name, &value.to_string_lossy()) {
             // All begin alike, which makes no two of them near.
             let rests = known.iter().filter_map(|known| known.strip_prefix(PREFIX));
@@ -52,11 +74,6 @@ pub(super) fn mistakes(environment: &[(OsString, OsString)]) -> Vec<String> {
     }
     found.sort_unstable();
     found
-}
-
-/// `, did you mean …` for a key of a file, where one is near.
-pub(super) fn near_key(key: &str) -> String {
-    did_you_mean(key, "", SETTINGS.iter().map(|setting| setting.key))
 }
 
 /// Kubernetes sets them in each container for each service of the namespace, and a service may be
@@ -99,6 +116,10 @@ mod tests {
             ("TOLLGATE_TOKENS", Some("did you mean `TOLLGATE_TOKEN`")),
             ("TOLLGATE_", Some("there is no such setting; see")),
             ("TOLLGATE_SOMETHING_ELSE_ALTOGETHER", Some("there is no such setting; see")),
+            (
+                "TOLLGATE_GRPC_MAX_UNREAD_MS",
+                Some("the setting `grpc.max_unread_ms` is gone; take it out (connections are not"),
+            ),
             ("TOLLGATE_DATA_DIR", None),
             ("TOLLGATE_CONFIG", None),
             ("TOLLGATE_SERVER", None),
@@ -127,6 +148,15 @@ mod tests {
                 None => assert!(found.is_empty(), "{found:?}"),
             }
         }
+    }
+
+    #[test]
+    fn no_setting_is_called_gone_that_is_there() {
+        for (gone, _) in GONE {
+            assert!(SETTINGS.iter().all(|setting| setting.key != gone), "{gone}");
+            assert!(unknown_key(gone).contains("is gone"), "{gone}");
+        }
+        assert!(unknown_key("grpc.max_unraed_ms").starts_with("there is no setting"));
     }
 
     #[test]

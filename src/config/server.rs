@@ -20,9 +20,6 @@ pub struct GrpcServer {
     /// The longest that a decision may have to wait for its core; it is shed where it would be
     /// longer.
     pub max_lag: Option<Duration>,
-    /// How long calls may lie unread in their sockets while a core falls behind, before it closes
-    /// connections.
-    pub max_unread: Option<Duration>,
     /// All header fields of one call together, as HTTP/2 counts them.
     pub max_header_bytes: u32,
     /// How long a connection may be open.
@@ -60,7 +57,7 @@ impl GrpcServer {
         };
         let (keepalive, ping) = (unless_0("grpc.keepalive_ms"), unless_0("grpc.ping_ms"));
         let max_connection_age = unless_0("grpc.max_connection_age_ms");
-        let (max_lag, max_unread) = (unless_0("grpc.max_lag_ms"), unless_0("grpc.max_unread_ms"));
+        let max_lag = unless_0("grpc.max_lag_ms");
         Self {
             workers: reader.number("grpc.workers", 0..=1024),
             max_connections: reader.number("grpc.max_connections", 1..=1_000_000),
@@ -68,7 +65,6 @@ impl GrpcServer {
             max_pending_bytes: reader.number("grpc.max_pending_bytes", 1 << 20..=1 << 40),
             max_control_frames: reader.number("grpc.max_control_frames", 0..=1_000_000_000),
             max_lag,
-            max_unread,
             max_header_bytes: reader.number("grpc.max_header_bytes", 1024..=1 << 20),
             max_connection_age,
             max_connection_age_grace: Duration::from_millis(

@@ -74,6 +74,12 @@ fn all_mistakes_are_reported_at_once_with_their_origin() {
 }
 
 #[test]
+fn a_setting_that_is_gone_is_refused_with_the_reason() {
+    let mistakes = resolve(&[], Some("grpc: {max_unread_ms: 250}"), &[]).unwrap_err();
+    insta::assert_snapshot!(mistakes.join("\n"), @"FILE: the setting `grpc.max_unread_ms` is gone; take it out (connections are not closed under load any more: decisions that would wait longer than grpc.max_lag_ms are refused, and that is all)");
+}
+
+#[test]
 fn a_file_that_cannot_be_used_is_named() {
     let missing = Flags { file: Some("no/such.yaml".into()), settings: vec![] };
     let mistakes = Config::resolve(&missing, &|_| None).unwrap_err();

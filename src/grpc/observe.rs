@@ -14,9 +14,7 @@ use prost_types::FileDescriptorSet;
 use tonic::Code;
 
 use super::deadline::Arrived;
-use super::overload::{
-    Backlog, Line, LineEnds, Overloaded, Sheds, Turn, is_queue, is_spared, sheds,
-};
+use super::overload::{Backlog, Line, LineEnds, Overloaded, Sheds, Turn, is_queue, sheds};
 use super::{ENVOY_DESCRIPTORS, TOLLGATE_DESCRIPTORS};
 use crate::clock::Clock;
 use crate::metrics::{CallMeter, Metrics};
@@ -40,8 +38,6 @@ struct Method {
     meter: Arc<CallMeter>,
     /// It may be shed.
     decides: bool,
-    /// Its connection is not to be closed for it.
-    spared: bool,
 }
 
 /// `Ok` to `Unauthenticated`.
@@ -55,7 +51,7 @@ impl Observe {
         );
         let method = |path: String| {
             let meter = metrics.calls(path.rsplit('/').next().unwrap_or_default());
-            Method { meter, decides: sheds(&path) != Sheds::Never, spared: is_spared(&path), path }
+            Method { meter, decides: sheds(&path) != Sheds::Never, path }
         };
         let methods = served_paths().into_iter().map(method).collect();
         Self {
@@ -81,12 +77,8 @@ impl Observe {
     /// A call that starts now.
     pub(super) fn begin(self: &Arc<Self>, path: &str, line: &Arc<LineEnds>) -> Call {
         let method = self.methods.iter().position(|known| known.path == path);
-        let (decides, spared) = method
-            .and_then(|method| self.methods.get(method))
-            .map_or((false, false), |method| (method.decides, method.spared));
-        if !spared {
-            line.came();
-        }
+        let decides =
+            method.and_then(|method| self.methods.get(method)).is_some_and(|method| method.decides);
         let turn = self.backlog.arrive(|| decides);
         Call {
             observe: self.clone(),
@@ -167,7 +159,7 @@ pub(super) struct Call {
     turn: Turn,
     /// It was looked at.
     began: bool,
-    /// Its connection, which may be cut before it begins.
+    /// Its connection.
     line: Arc<LineEnds>,
 }
 
@@ -196,18 +188,7 @@ impl Call {
         let Observe { backlog, clock, .. } = &*self.observe;
         backlog.leave();
         let queued = matches!(self.turn, Turn::Waits { behind } if is_queue(behind));
-        if !queued && !backlog.is_late() {
-            return Some(self.start_ns);
-        }
-        let now_ns = clock.steady_ns();
-        backlog.turn(now_ns.saturating_sub(self.start_ns), now_ns);
-        Some(now_ns)
-    }
-
-    /// Nobody is there any more to hear what it would come to. What has begun is waited for, as
-    /// long as its connection is.
-    fn is_cut(&self) -> bool {
-        if self.began { self.line.is_over() } else { self.line.is_cut() }
+        Some(if queued { clock.steady_ns() } else { self.start_ns })
     }
 }
 
@@ -227,14 +208,11 @@ impl Drop for Call {
 pub struct Observed<F> {
     answer: F,
     call: Option<Call>,
-    /// Nobody is there any more to hear it: it is dropped as soon as HTTP/2 sees that its
-    /// connection is gone, decided and charged nowhere.
-    given_up: bool,
 }
 
 impl<F> Observed<F> {
     pub(super) fn new(answer: F, call: Option<Call>) -> Self {
-        Self { answer, call, given_up: false }
+        Self { answer, call }
     }
 }
 
@@ -242,12 +220,6 @@ impl<F: Future<Output = Result<Response<A>, E>> + Unpin, A, E> Future for Observ
     type Output = F::Output;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        if self.call.take_if(|call| call.is_cut()).is_some() {
-            self.given_up = true;
-        }
-        if self.given_up {
-            return Poll::Pending;
-        }
         let began_ns = self.call.as_mut().and_then(Call::begin);
         let _arrived = self.call.as_ref().map(|call| Arrived::at(call.start_ns));
         let answered = std::task::ready!(Pin::new(&mut self.answer).poll(context));
@@ -300,11 +272,8 @@ mod tests {
     #[test]
     fn a_call_is_counted_when_it_is_answered_and_what_is_not_served_as_other() {
         let metrics = Arc::new(Metrics::new());
-        let observe = Arc::new(Observe::new(
-            metrics.clone(),
-            Clock::system(),
-            Overload::new(None, None).core(),
-        ));
+        let observe =
+            Arc::new(Observe::new(metrics.clone(), Clock::system(), Overload::new(None).core()));
         let line = Arc::default();
         for path in [
             "/tollgate.v1.DecisionService/Check",
@@ -328,29 +297,6 @@ mod tests {
     }
 
     #[test]
-    fn a_call_whose_turn_comes_when_its_connection_was_cut_is_not_decided() {
-        let backlog = Overload::new(None, None).core();
-        let observe =
-            Arc::new(Observe::new(Arc::new(Metrics::new()), Clock::system(), backlog.clone()));
-        let line: Arc<LineEnds> = Arc::default();
-        let mut before: Vec<_> =
-            (0..20).map(|_| observe.begin("/tollgate.v1.DecisionService/Check", &line)).collect();
-        let mut context = Context::from_waker(std::task::Waker::noop());
-        let mut answer_to = |call| {
-            let answer = std::future::poll_fn(|_| {
-                Poll::Ready(Ok::<_, std::convert::Infallible>(Response::new(())))
-            });
-            Pin::new(&mut Observed::new(answer, call)).poll(&mut context).is_ready()
-        };
-        assert!(answer_to(before.pop()), "it is there");
-        line.cut();
-        assert!(!answer_to(before.pop()), "nobody is there any more");
-        drop(before);
-        let behind = |observe: &Arc<Observe>| observe.begin("/no/such", &line).turn;
-        assert_eq!(behind(&observe), Turn::Waits { behind: 0 }, "none of them waits");
-    }
-
-    #[test]
     fn the_time_of_a_call_runs_from_when_it_came_and_not_from_when_its_turn_comes() {
         let now = Arc::new(std::sync::atomic::AtomicU64::new(1));
         let told = now.clone();
@@ -361,7 +307,7 @@ mod tests {
         let observe = Arc::new(Observe::new(
             Arc::new(Metrics::new()),
             clock.clone(),
-            Overload::new(None, None).core(),
+            Overload::new(None).core(),
         ));
         let mut headers = HeaderMap::new();
         headers.insert("grpc-timeout", "20m".parse().unwrap());
@@ -378,55 +324,12 @@ mod tests {
         assert!(!over(), "outside of it nothing has come");
     }
 
-    /// An Envoy's report is told from a decision by its message, so it comes as one that is not let
-    /// in.
-    #[test]
-    fn a_report_that_was_not_let_in_is_answered_once_it_has_begun_and_not_begun_once_its_connection_is_cut()
-     {
-        let backlog = Overload::new(Some(std::time::Duration::from_millis(1)), None).core();
-        let observe =
-            Arc::new(Observe::new(Arc::new(Metrics::new()), Clock::system(), backlog.clone()));
-        let others: Arc<LineEnds> = Arc::default();
-        let _before: Vec<_> = (0..1_000)
-            .map(|_| observe.begin("/tollgate.v1.DecisionService/Check", &others))
-            .collect();
-        let mut context = Context::from_waker(std::task::Waker::noop());
-        let mut twice = |line: &Arc<LineEnds>, between: fn(&LineEnds)| {
-            let call =
-                observe.begin("/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit", line);
-            assert!(call.overloaded().is_some());
-            let mut polls = 0;
-            let answer = std::future::poll_fn(|_| {
-                polls += 1;
-                if polls < 2 {
-                    Poll::Pending
-                } else {
-                    Poll::Ready(Ok::<_, std::convert::Infallible>(Response::new(())))
-                }
-            });
-            let mut call = Observed::new(answer, Some(call));
-            assert!(Pin::new(&mut call).poll(&mut context).is_pending());
-            let begun = line.is_answering();
-            between(line);
-            (begun, Pin::new(&mut call).poll(&mut context).is_ready())
-        };
-        let line: Arc<LineEnds> = Arc::default();
-        assert_eq!(twice(&line, LineEnds::cut), (true, true), "it is waited for");
-        assert!(!line.is_answering());
-        assert_eq!(twice(&line, |_| ()), (false, false), "it has come too late");
-        assert_eq!(
-            twice(&Arc::default(), LineEnds::end),
-            (true, false),
-            "nobody can be told any more"
-        );
-    }
-
     #[test]
     fn a_connection_is_answering_from_when_a_call_begins_to_when_it_is_answered_or_given_up() {
         let observe = Arc::new(Observe::new(
             Arc::new(Metrics::new()),
             Clock::system(),
-            Overload::new(None, None).core(),
+            Overload::new(None).core(),
         ));
         let mut context = Context::from_waker(std::task::Waker::noop());
         for answered in [true, false] {
@@ -446,8 +349,6 @@ mod tests {
             );
             assert!(!line.is_answering(), "it waits");
             assert!(Pin::new(&mut call).poll(&mut context).is_pending() && line.is_answering());
-            // What had begun is answered also when the connection is cut meanwhile.
-            line.cut();
             if answered {
                 assert!(Pin::new(&mut call).poll(&mut context).is_ready());
             } else {

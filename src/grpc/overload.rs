@@ -5,11 +5,11 @@
 //! that was let in counts, and not how long calls really wait: where most are shed they wait for
 //! the shedding, and a core that went by that would let in nobody.
 //!
-//! Nothing has to recover: when no call waits, the next one is let in. Where refusing is too much
-//! as well, `unread` closes connections.
+//! Nothing has to recover: when no call waits, the next one is let in. Far beyond what a core can
+//! answer, refusing takes all of its time: then calls wait in their sockets, unread, for longer than
+//! any bound, until callers give up or ask elsewhere.
 
 mod control;
-mod unread;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -23,7 +23,6 @@ use tonic::body::Body;
 
 pub(super) use self::control::CALM;
 use self::control::Control;
-use self::unread::{Reading, Unread};
 use super::budget::{Budget, Holding};
 use crate::clock::Clock;
 
@@ -38,24 +37,15 @@ const SMOOTHED: u64 = 32;
 #[derive(Debug)]
 pub struct Overload {
     max_lag: Option<Duration>,
-    max_unread: Option<Duration>,
     budget: Arc<Budget>,
     control_per_second: u64,
     cores: Mutex<Vec<Arc<Backlog>>>,
 }
 
 impl Overload {
-    /// Sheds calls that would wait longer than `max_lag`, and closes connections where calls come
-    /// to wait for longer than `max_unread` all the same; for longer than twice `max_lag` in any
-    /// case. `None`: never; where no call is shed, no connection is closed.
-    pub fn new(max_lag: Option<Duration>, max_unread: Option<Duration>) -> Self {
-        Self {
-            max_lag,
-            max_unread,
-            budget: Arc::default(),
-            control_per_second: 0,
-            cores: Mutex::default(),
-        }
+    /// Sheds calls that would wait longer than `max_lag`. `None`: sheds none.
+    pub fn new(max_lag: Option<Duration>) -> Self {
+        Self { max_lag, budget: Arc::default(), control_per_second: 0, cores: Mutex::default() }
     }
 
     /// Refuses calls that would have to be kept, where all that are kept hold more than `bytes`.
@@ -73,15 +63,13 @@ impl Overload {
 
     /// A core more.
     pub fn core(&self) -> Arc<Backlog> {
-        let ns = |time: Option<Duration>| {
-            time.map_or(u64::MAX, |time| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
-        };
-        // Who lets calls wait for longer does not want connections closed for it.
-        let max_unread = self.max_lag.and_then(|lag| Some(self.max_unread?.max(2 * lag)));
+        let max_lag_ns = self
+            .max_lag
+            .map_or(u64::MAX, |time| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
         let core = Arc::new(Backlog {
             budget: self.budget.clone(),
             control_per_second: self.control_per_second,
-            ..Backlog::new(ns(self.max_lag), ns(max_unread))
+            ..Backlog::new(max_lag_ns)
         });
         self.cores.lock().push(core.clone());
         core
@@ -90,11 +78,6 @@ impl Overload {
     /// Calls that were shed since the start.
     pub fn shed(&self) -> u64 {
         self.cores.lock().iter().map(|core| core.shed.load(Ordering::Relaxed)).sum()
-    }
-
-    /// Connections that were closed since the start, because calls lay unread for too long.
-    pub fn closed(&self) -> u64 {
-        self.cores.lock().iter().map(|core| core.closed.load(Ordering::Relaxed)).sum()
     }
 
     /// Bytes that calls hold that are kept.
@@ -131,8 +114,6 @@ pub struct Backlog {
     smoothed_ns: AtomicU64,
     pulse: Pulse,
     shed: AtomicU64,
-    unread: Unread,
-    closed: AtomicU64,
     control_per_second: u64,
     calmed: AtomicU64,
     /// What calls that are shed are answered.
@@ -150,17 +131,14 @@ pub(super) enum Turn {
 }
 
 impl Backlog {
-    pub(super) fn new(max_lag_ns: u64, max_unread_ns: u64) -> Self {
+    pub(super) fn new(max_lag_ns: u64) -> Self {
         let zero = || AtomicU64::new(0);
-        let unread = Unread::new(max_unread_ns, max_lag_ns.min(max_unread_ns));
         Self {
             max_lag_ns,
             waiting: zero(),
             smoothed_ns: zero(),
             pulse: Pulse::default(),
             shed: zero(),
-            unread,
-            closed: zero(),
             control_per_second: 0,
             calmed: zero(),
             refusal: OnceLock::new(),
@@ -186,11 +164,6 @@ impl Backlog {
         self.waiting.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// The turn of a call came after so long.
-    pub(super) fn turn(&self, waited_ns: u64, now_ns: u64) {
-        self.unread.turn(waited_ns, now_ns);
-    }
-
     /// Measures how late turns come on this core, for ever.
     pub(super) async fn measure(&self, clock: &Clock) {
         loop {
@@ -198,21 +171,6 @@ impl Backlog {
             tokio::time::sleep(PULSE).await;
             self.pulse.end(clock.steady_ns());
         }
-    }
-
-    /// The core looks what there is to do.
-    pub(super) fn looks(&self, clock: &Clock) {
-        self.unread.looks(|| clock.steady_ns());
-    }
-
-    /// There is something to do.
-    pub(super) fn found(&self, clock: &Clock) {
-        self.unread.found(|| clock.steady_ns());
-    }
-
-    /// Whether the turns of calls came late of late: then it matters of each when it comes.
-    pub(super) fn is_late(&self) -> bool {
-        self.unread.matters()
     }
 
     /// An answer took this long, from its beginning.
@@ -281,38 +239,17 @@ impl Pulse {
 pub(super) struct Line {
     core: Arc<Backlog>,
     clock: Clock,
-    reading: Reading,
     control: Control,
     ends: Arc<LineEnds>,
-}
-
-/// What may be looked at of what came.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Looked {
-    All,
-    /// The connection is cut, and neither this nor what comes after it is to be looked at.
-    Nothing,
-    /// Up to there. Then the connection is to be closed, because it sends too much that is no call.
-    Until(usize),
 }
 
 /// What those who read a connection and those who answer its calls know together.
 #[derive(Debug, Default)]
 pub(super) struct LineEnds {
-    /// Calls that have come, but for those that are spared.
-    calls: AtomicU64,
     /// Calls that have begun and are not answered.
     begun: AtomicU64,
     /// Calls, and messages of streams, that have begun since the start.
     begun_ever: AtomicU64,
-    /// It is to be closed, and what has not begun of what it asked for is not answered any more.
-    cut: AtomicBool,
-    /// The peer has to take something before more can be written.
-    writing: AtomicBool,
-    /// Nothing more is sent on it.
-    over: AtomicBool,
-    /// The peer was told so, behind all that was answered.
-    told: AtomicBool,
     /// Bytes that came, and that went.
     received: AtomicU64,
     written: AtomicU64,
@@ -341,11 +278,6 @@ impl LineEnds {
         self.stopping.get()
     }
 
-    /// A call came, to the one thread that serves the connection.
-    pub(super) fn came(&self) {
-        self.calls.store(self.calls.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
-    }
-
     /// A call has begun.
     pub(super) fn began(&self) {
         self.begun.store(self.begun.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
@@ -358,7 +290,7 @@ impl LineEnds {
     }
 
     /// Bytes went.
-    fn wrote(&self, bytes: usize) {
+    pub(super) fn wrote(&self, bytes: usize) {
         add(&self.written, bytes);
     }
 
@@ -376,44 +308,10 @@ impl LineEnds {
         self.begun.load(Ordering::Relaxed) > 0
     }
 
-    pub(super) fn cut(&self) {
-        self.cut.store(true, Ordering::Relaxed);
-    }
-
-    pub(super) fn is_cut(&self) -> bool {
-        self.cut.load(Ordering::Relaxed)
-    }
-
-    /// Something waits to be written.
-    pub(super) fn is_writing(&self) -> bool {
-        self.writing.load(Ordering::Relaxed)
-    }
-
-    /// Nothing more is to be answered, and all answers are written.
-    pub(super) fn end(&self) {
-        self.over.store(true, Ordering::Relaxed);
-    }
-
-    pub(super) fn is_over(&self) -> bool {
-        self.over.load(Ordering::Relaxed)
-    }
-
     /// Whoever asks for a stream of answers begins each of them by itself.
-    pub(super) fn begin(self: &Arc<Self>) -> Result<Begun, Cut> {
-        if self.is_cut() {
-            return Err(Cut);
-        }
+    pub(super) fn begin(self: &Arc<Self>) -> Begun {
         self.began();
-        Ok(Begun(self.clone()))
-    }
-
-    /// All is written, and the peer was told that it was all.
-    pub(super) fn tell(&self) {
-        self.told.store(true, Ordering::Relaxed);
-    }
-
-    pub(super) fn is_told(&self) -> bool {
-        self.told.load(Ordering::Relaxed)
+        Begun(self.clone())
     }
 }
 
@@ -427,36 +325,21 @@ impl Line {
     pub(super) fn new(core: Arc<Backlog>, clock: Clock) -> Self {
         let ends = Arc::new(LineEnds::holding_of(core.budget.clone()));
         let control = Control::new(core.control_per_second);
-        Self { core, clock, reading: Reading::default(), control, ends }
+        Self { core, clock, control, ends }
     }
 
     pub(super) fn ends(&self) -> Arc<LineEnds> {
         self.ends.clone()
     }
 
-    pub(super) fn is_cut(&self) -> bool {
-        self.ends.is_cut()
-    }
-
-    pub(super) fn is_over(&self) -> bool {
-        self.ends.is_over()
-    }
-
-    /// So much was written, or, `None`, it has to wait.
-    pub(super) fn writes(&self, written: Option<usize>) {
-        self.ends.writing.store(written.is_none(), Ordering::Relaxed);
-        self.ends.wrote(written.unwrap_or_default());
-    }
-
-    /// The peer was told that nothing more is sent.
-    pub(super) fn told(&self) {
-        self.ends.tell();
+    /// So many bytes were written.
+    pub(super) fn wrote(&self, bytes: usize) {
+        self.ends.wrote(bytes);
     }
 
     /// All that had come was read.
     pub(super) fn dry(&mut self) {
         self.control.dry();
-        self.reading.dry(&self.core.unread, || self.clock.steady_ns());
     }
 
     /// Whether so much was read that is no call that others should have their turn first.
@@ -464,26 +347,16 @@ impl Line {
         self.control.has_had_its_turn()
     }
 
-    /// This was read. What may be looked at of it?
-    pub(super) fn read(&mut self, bytes: &[u8]) -> Looked {
+    /// This was read. `Some`: it may be looked at up to there. Then the connection is to be closed,
+    /// because it sends too much that is no call.
+    pub(super) fn read(&mut self, bytes: &[u8]) -> Option<usize> {
         add(&self.ends.received, bytes.len());
-        let calls = self.ends.calls.load(Ordering::Relaxed);
-        if !self.is_cut() && self.reading.read(calls, &self.core.unread, || self.clock.steady_ns())
-        {
-            self.core.closed.fetch_add(1, Ordering::Relaxed);
-            self.ends.cut();
+        let until = self.control.came(bytes, &self.ends, || self.clock.steady_ns());
+        if until.is_some() {
+            self.core.calmed.fetch_add(1, Ordering::Relaxed);
+            self.ends.calmed.store(true, Ordering::Relaxed);
         }
-        if self.is_cut() {
-            return Looked::Nothing;
-        }
-        match self.control.came(bytes, &self.ends, || self.clock.steady_ns()) {
-            None => Looked::All,
-            Some(until) => {
-                self.core.calmed.fetch_add(1, Ordering::Relaxed);
-                self.ends.calmed.store(true, Ordering::Relaxed);
-                Looked::Until(until)
-            }
-        }
+        until
     }
 }
 
@@ -496,14 +369,6 @@ impl Drop for Begun {
         self.0.ended();
     }
 }
-
-/// Why a connection is closed whose calls lay unread for too long, and what came by it was not
-/// looked at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "the connection is closed, because the core is further behind than grpc.max_unread_ms; connect and ask again"
-)]
-pub(super) struct Cut;
 
 /// Why a connection is closed that sends too much that is no call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -571,13 +436,6 @@ pub(super) fn is_stream(path: &str) -> bool {
     (path.ends_with("Stream") && path.starts_with("/tollgate.v1.DecisionService/"))
         || (path.starts_with("/grpc.")
             && (path.ends_with("/Watch") || path.ends_with("/ServerReflectionInfo")))
-}
-
-/// Connections are not closed for these, where they make no other calls: reports, and what
-/// operators do.
-pub(super) fn is_spared(path: &str) -> bool {
-    path.starts_with("/tollgate.v1.DecisionService/Report")
-        || path.starts_with("/tollgate.v1.UsagePlanService/")
 }
 
 #[cfg(test)]

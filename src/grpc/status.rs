@@ -7,7 +7,7 @@ use super::budget::Full;
 use super::deadline::Expired;
 use super::details;
 use super::inbound::Stopping;
-use super::overload::{Cut, Shed};
+use super::overload::Shed;
 use super::protobuf::Malformed;
 use super::ratelimit::RateLimitError;
 use super::unary::NotRead;
@@ -92,13 +92,6 @@ impl From<Refusal> for Status {
 impl From<Shed> for Status {
     fn from(shed: Shed) -> Self {
         Self::unavailable(shed.to_string())
-    }
-}
-
-/// The same.
-impl From<Cut> for Status {
-    fn from(cut: Cut) -> Self {
-        Self::unavailable(cut.to_string())
     }
 }
 

@@ -151,7 +151,7 @@ impl Parts {
 }
 
 fn overload(settings: &GrpcServer) -> Overload {
-    Overload::new(settings.max_lag, settings.max_unread)
+    Overload::new(settings.max_lag)
         .holding(settings.max_pending_bytes)
         .calming(settings.max_control_frames)
 }

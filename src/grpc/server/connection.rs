@@ -24,7 +24,7 @@ use super::socket::{Io, Socket};
 use crate::access::Peer;
 use crate::clock::Clock;
 use crate::config::GrpcServer;
-use crate::grpc::overload::{Backlog, Calmed, Cut, Line, LineEnds};
+use crate::grpc::overload::{Backlog, Calmed, Line, LineEnds};
 use crate::tls::{Protocol, Tls, client_names};
 
 /// What the connections of one worker have in common.
@@ -36,8 +36,6 @@ pub(super) struct Host {
     keepalive: Option<Keepalive>,
     age: Age,
     warned: Warned,
-    /// [`LAST_ANSWERS`], to be made and to be written.
-    last_answers: [Duration; 2],
 }
 
 /// How the kernel finds out that a peer is gone. Unlike pings of HTTP/2 it costs the calls nothing.
@@ -81,9 +79,8 @@ impl Age {
     }
 }
 
-/// How long its last answers may be made, as long again may be written, and again be on their way
-/// to the peer.
-const LAST_ANSWERS: Duration = Duration::from_millis(100);
+/// How long it may take to tell a peer why its connection is closed.
+const LAST_WORD: Duration = Duration::from_millis(100);
 
 /// When a server stops it waits no longer than this for calls that may be on their way.
 const SILENCE: Duration = Duration::from_millis(250);
@@ -147,16 +144,7 @@ impl Host {
         let age =
             Age { most: settings.max_connection_age, grace: settings.max_connection_age_grace };
         let (dispatch, handshake_timeout) = (Arc::new(dispatch), settings.handshake_timeout);
-        Self {
-            http2,
-            tls,
-            dispatch,
-            handshake_timeout,
-            keepalive,
-            age,
-            warned,
-            last_answers: [LAST_ANSWERS; 2],
-        }
+        Self { http2, tls, dispatch, handshake_timeout, keepalive, age, warned }
     }
 
     /// Whether it is time to say again that somebody speaks something else.
@@ -222,12 +210,12 @@ impl Host {
             pin!(self.http2.serve_connection(TokioIo::new(stream.on(line)), calls));
         let whole = tokio::select! {
             biased;
-            whole = until_cut(connection.as_mut(), &ends) => whole?,
+            whole = until_calmed(connection.as_mut(), &ends) => whole?,
             () = stopped(&mut stopping) => {
                 connection.as_mut().graceful_shutdown();
                 tokio::select! {
                     biased;
-                    whole = until_cut(connection.as_mut(), &ends) => whole?,
+                    whole = until_calmed(connection.as_mut(), &ends) => whole?,
                     () = silence(&ends), if is_observed => return Ok(()),
                 }
             }
@@ -235,7 +223,7 @@ impl Host {
                 connection.as_mut().graceful_shutdown();
                 tokio::select! {
                     biased;
-                    whole = until_cut(connection.as_mut(), &ends) => whole?,
+                    whole = until_calmed(connection.as_mut(), &ends) => whole?,
                     // Who has heard of it calls elsewhere by now.
                     () = stopped_and_silent(&mut stopping, &ends), if is_observed => return Ok(()),
                     () = tokio::time::sleep(self.age.grace) => return Err("it was open for grpc.max_connection_age_ms and the grace after it".into()),
@@ -245,46 +233,18 @@ impl Host {
         if whole {
             return Ok(());
         }
-        let [to_be_made, to_be_written] = self.last_answers;
-        if ends.is_calmed() {
-            // As long as it takes to tell the peer why.
-            let _ = timeout(to_be_written, connection).await;
-            return Err(Calmed.into());
-        }
-        // Calls that had begun, and wait for the ledger.
-        let answered = poll_fn(|context| match connection.as_mut().poll(context) {
-            Poll::Pending if ends.is_answering() => Poll::Pending,
-            Poll::Pending => Poll::Ready(None),
-            ended => ended.map(Some),
-        });
-        if let Ok(Some(ended)) = timeout(to_be_made, answered).await {
-            return Ok(ended?);
-        }
-        // As fast as the peer takes them.
-        let told = poll_fn(|context| {
-            let mut ended = connection.as_mut().poll(context).is_ready();
-            if !ended && !ends.is_writing() {
-                ends.end();
-                ended = connection.as_mut().poll(context).is_ready();
-            }
-            if ended || ends.is_told() { Poll::Ready(()) } else { Poll::Pending }
-        });
-        if timeout(to_be_written, told).await.is_ok() {
-            // Closed with something unread, it would be reset, and what was answered last might be
-            // lost on its way.
-            tokio::time::sleep(LAST_ANSWERS).await;
-        }
-        Err(Cut.into())
+        let _ = timeout(LAST_WORD, connection).await;
+        Err(Calmed.into())
     }
 }
 
 /// A connection to its end, or, `false`, until it is to be closed.
-async fn until_cut(
+async fn until_calmed(
     mut connection: Pin<&mut impl Future<Output = hyper::Result<()>>>,
     line: &LineEnds,
 ) -> hyper::Result<bool> {
     poll_fn(|context| match connection.as_mut().poll(context) {
-        Poll::Pending if line.is_cut() || line.is_calmed() => Poll::Ready(Ok(false)),
+        Poll::Pending if line.is_calmed() => Poll::Ready(Ok(false)),
         ended => ended.map_ok(|()| true),
     })
     .await

@@ -4,11 +4,11 @@
 use std::error::Error;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 
-use crate::grpc::overload::{CALM, Line, Looked};
+use crate::grpc::overload::{CALM, Line};
 
 /// What every client sends first, whatever it wants.
 const PREFACE_BYTES: usize = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".len();
@@ -74,7 +74,7 @@ impl<S: AsyncRead + Unpin> Prefaced<S> {
         Ok(Self { first: Some((first, 0)), stream, line: None, calm: None })
     }
 
-    /// Tells `line` what is read from now on. Once the line is cut, nothing more is.
+    /// Tells `line` what is read from now on.
     pub(super) fn on(self, line: Option<Line>) -> Self {
         Self { line, ..self }
     }
@@ -100,11 +100,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Prefaced<S> {
 
 impl<S> Prefaced<S> {
     fn wrote(&self, written: &Poll<io::Result<usize>>) {
-        if let Some(line) = &self.line {
-            line.writes(match written {
-                Poll::Ready(written) => Some(*written.as_ref().unwrap_or(&0)),
-                Poll::Pending => None,
-            });
+        if let (Some(line), Poll::Ready(Ok(bytes))) = (&self.line, written) {
+            line.wrote(*bytes);
         }
     }
 }
@@ -126,10 +123,6 @@ impl<S: AsyncRead + Unpin> AsyncRead for Prefaced<S> {
                 return Poll::Ready(Ok(()));
             }
             let Self { stream, line, .. } = &mut *self;
-            if line.as_ref().is_some_and(Line::is_cut) {
-                // The same.
-                return Poll::Pending;
-            }
             if line.as_mut().is_some_and(Line::has_had_its_turn) {
                 context.waker().wake_by_ref();
                 return Poll::Pending;
@@ -142,16 +135,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for Prefaced<S> {
                 // again for what is left.
                 Poll::Pending => line.dry(),
                 Poll::Ready(Ok(())) if buffer.filled().len() > filled => {
-                    match line.read(buffer.filled().get(filled..).unwrap_or_default()) {
-                        Looked::All => {}
-                        Looked::Nothing => {
-                            buffer.set_filled(filled);
-                            return Poll::Pending;
-                        }
-                        Looked::Until(until) => {
-                            buffer.set_filled(filled + until);
-                            self.calm = Some(put(&CALM, buffer));
-                        }
+                    let bytes = buffer.filled().get(filled..).unwrap_or_default();
+                    if let Some(until) = line.read(bytes) {
+                        buffer.set_filled(filled + until);
+                        self.calm = Some(put(&CALM, buffer));
                     }
                 }
                 _ => {}
@@ -203,17 +190,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Prefaced<S> {
         self.first.is_none() && self.stream.is_write_vectored()
     }
 
-    /// HTTP/2 flushes in the midst of a large answer, too: a line that was cut is over when nothing
-    /// is left to be written, and then the peer is told.
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(Pin::new(&mut self.stream).poll_flush(context))?;
-        let Self { stream, line, .. } = &mut *self;
-        let Some(line) = line.as_ref().filter(|line| line.is_over()) else {
-            return Poll::Ready(Ok(()));
-        };
-        let ended = ready!(Pin::new(stream).poll_shutdown(context));
-        line.told();
-        Poll::Ready(ended)
+        Pin::new(&mut self.stream).poll_flush(context)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -224,9 +202,6 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Prefaced<S> {
 #[cfg(test)]
 mod tests {
     use std::task::Waker;
-    use std::time::Duration;
-
-    use parking_lot::Mutex;
 
     use super::*;
     use crate::clock::Clock;
@@ -295,46 +270,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn once_a_line_is_cut_nothing_more_is_read() {
-        let core =
-            Overload::new(Some(Duration::from_nanos(1)), Some(Duration::from_millis(100))).core();
-        // A core that is behind, for long enough.
-        [1, 1_000_000_000].iter().for_each(|&now_ns| core.turn(1_000_000_000, now_ns));
-        let times = Mutex::new(vec![1_000_000_000, 500_000_000]);
-        let clock =
-            Clock::from_fn(move || Now { unix_ns: 0, steady_ns: times.lock().pop().unwrap() });
-        let line = Line::new(core.clone(), clock);
-        let ends = line.ends();
-        let pieces = Pieces(vec![&[b'x'; PREFACE_BYTES], b"first", b"cut", b"never"], 0);
-        let mut stream = Prefaced::read(pieces).await.unwrap().on(Some(line));
-        let mut buffer = [0; 64];
-        let mut read = |stream: &mut Prefaced<Pieces>| {
-            let mut buffer = ReadBuf::new(&mut buffer);
-            let read =
-                Pin::new(stream).poll_read(&mut Context::from_waker(Waker::noop()), &mut buffer);
-            (read.is_ready(), buffer.filled().to_vec())
-        };
-        assert_eq!(read(&mut stream), (true, vec![b'x'; PREFACE_BYTES]));
-        // Nobody has looked at this one yet, so it is looked at.
-        assert_eq!(read(&mut stream), (true, b"first".to_vec()));
-        let later = std::mem::take(&mut stream.stream.0);
-        (0..100).for_each(|_| ends.came());
-        assert_eq!(read(&mut stream), (false, vec![]));
-        stream.stream.0 = later;
-        assert!(!ends.is_cut());
-        assert_eq!(read(&mut stream), (false, vec![]), "it has come, and is not looked at");
-        assert!(ends.is_cut());
-        let reads = stream.stream.1;
-        assert_eq!(
-            (read(&mut stream), stream.stream.1, stream.stream.0.len()),
-            ((false, vec![]), reads, 1),
-            "nor is what comes after it"
-        );
-    }
-
-    #[tokio::test]
     async fn of_what_is_too_much_up_to_there_is_read_and_then_what_calms() {
-        let core = Overload::new(None, None).calming(1).core();
+        let core = Overload::new(None).calming(1).core();
         let line = Line::new(core, Clock::from_fn(|| Now { unix_ns: 0, steady_ns: 0 }));
         let ends = line.ends();
         // Five at once, and one for the second before.
@@ -356,7 +293,7 @@ mod tests {
             all.extend_from_slice(buffer.filled());
         }
         assert_eq!(all, [&[b'x'; PREFACE_BYTES], &pings[..6 * 17], &CALM[..]].concat());
-        assert!(ends.is_calmed() && !ends.is_cut());
+        assert!(ends.is_calmed());
         assert_eq!(stream.stream.0, [b"never"]);
     }
 }

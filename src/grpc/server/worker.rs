@@ -40,14 +40,7 @@ impl Worker {
         stopping: watch::Receiver<bool>,
         warned: Warned,
     ) -> io::Result<Self> {
-        let mut runtime = tokio::runtime::Builder::new_current_thread();
-        if let Some((backlog, clock)) = dispatch.backlog() {
-            let (found, its_clock) = (backlog.clone(), clock.clone());
-            runtime
-                .on_thread_park(move || backlog.looks(&clock))
-                .on_thread_unpark(move || found.found(&its_clock));
-        }
-        let runtime = runtime.enable_all().build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (arriving, arrivals) = mpsc::unbounded_channel();
         let (end, ended) = oneshot::channel();
         let host = Host::new(&settings, tls, dispatch, warned);

@@ -165,7 +165,7 @@ const OVERLOAD_GAUGES: [(&str, &str, Read<Overload>); 1] = [(
     "What calls hold that are open or wait for the rest of a message (grpc.max_pending_bytes)",
     Overload::held,
 )];
-const OVERLOAD_COUNTERS: [(&str, &str, Read<Overload>); 4] = [
+const OVERLOAD_COUNTERS: [(&str, &str, Read<Overload>); 3] = [
     (
         "tollgate_calmed_connections",
         "Connections closed because of grpc.max_control_frames",
@@ -180,11 +180,6 @@ const OVERLOAD_COUNTERS: [(&str, &str, Read<Overload>); 4] = [
         "tollgate_shed_calls",
         "Decisions answered UNAVAILABLE at once because of grpc.max_lag_ms",
         Overload::shed,
-    ),
-    (
-        "tollgate_shed_connections",
-        "Connections closed because of grpc.max_unread_ms",
-        Overload::closed,
     ),
 ];
 
