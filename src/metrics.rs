@@ -9,10 +9,8 @@ mod striped;
 
 use std::sync::Arc;
 
-use metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder};
-use metrics_exporter_prometheus::{
-    Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder,
-};
+use metrics::{Counter, Gauge, Key, Label, Level, Metadata, Recorder};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 use parking_lot::Mutex;
 
 pub use self::calls::CallMeter;
@@ -21,12 +19,6 @@ pub use self::rules::RuleMeters;
 use self::rules::{RuleSeries, RuleSums};
 pub use self::striped::{Striped, thread_number};
 use crate::engine::rules::tally::Tally;
-
-/// From 10 µs, because a decision takes that, to the second at which every caller has given up.
-const LATENCY_BUCKETS_S: &[f64] = &[
-    0.000_01, 0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025,
-    0.05, 0.1, 0.25, 0.5, 1.0,
-];
 
 const METADATA: Metadata<'_> = Metadata::new("tollgate", Level::INFO, None);
 
@@ -43,15 +35,7 @@ pub struct Metrics {
 impl Metrics {
     #[must_use]
     pub fn new() -> Self {
-        let builder = PrometheusBuilder::new();
-        // Fails only for an empty list of buckets.
-        let builder = match builder
-            .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), LATENCY_BUCKETS_S)
-        {
-            Ok(builder) => builder,
-            Err(_) => PrometheusBuilder::new(),
-        };
-        let recorder = builder.build_recorder();
+        let recorder = PrometheusBuilder::new().build_recorder();
         let handle = recorder.handle();
         Self {
             recorder,
@@ -85,12 +69,11 @@ impl Metrics {
         self.sums.count(meters, tally);
     }
 
-    /// Folds the recorded latencies together. Call it every second or so: until then each takes
-    /// memory.
+    /// Adds up what the threads counted, and forgets the series of rules that are gone. Call it
+    /// every second or so: nobody may ever ask for the text.
     pub fn run_upkeep(&self) {
         self.settle();
         self.rules.forget_gone();
-        self.handle.run_upkeep();
     }
 
     fn settle(&self) {
@@ -116,10 +99,6 @@ impl Metrics {
 
     pub fn gauge(&self, name: &'static str, labels: &[(&'static str, &str)]) -> Gauge {
         self.recorder.register_gauge(&key(name, labels), &METADATA)
-    }
-
-    pub fn histogram(&self, name: &'static str, labels: &[(&'static str, &str)]) -> Histogram {
-        self.recorder.register_histogram(&key(name, labels), &METADATA)
     }
 
     /// Says in the exposition what a series means.
@@ -192,13 +171,5 @@ mod tests {
         assert!(
             text.contains(r#"ratelimit_service_rate_limit_total_hits{domain="other",key1=""} 10"#)
         );
-    }
-
-    #[test]
-    fn latencies_have_buckets_below_a_millisecond() {
-        let metrics = Metrics::new();
-        metrics.histogram("some_seconds", &[]).record(0.000_03);
-        metrics.run_upkeep();
-        assert!(metrics.render().contains(r#"some_seconds_bucket{le="0.00005"} 1"#));
     }
 }
