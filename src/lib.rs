@@ -11,8 +11,8 @@
 //! main → cli → {grpc, http} → {engine, catalog, ledger} → {decide, rules} → std
 //! ```
 //!
-//! - [`decide`] and [`rules`] (with the leaves [`yaml`] and [`near`]) are **pure**: no clock, no
-//!   I/O, no async, no lock, no protobuf, no log. Time is an argument.
+//! - [`decide`] and [`rules`] (with the leaves [`yaml`], [`near`] and `fingerprint`) are **pure**: no
+//!   clock, no I/O, no async, no lock, no protobuf, no log. Time is an argument.
 //! - [`engine`] is the keyed state in memory: sharded, synchronous, bounded. It takes `now`, and
 //!   never waits.
 //! - [`catalog`] is plans, subscribers, keys and targets: the immutable snapshot that decisions
@@ -58,6 +58,7 @@ pub mod config;
 pub mod decide;
 pub mod engine;
 pub mod file_modes;
+mod fingerprint;
 pub mod grpc;
 pub mod http;
 pub mod ledger;

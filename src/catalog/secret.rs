@@ -5,6 +5,7 @@ use std::hash::{BuildHasherDefault, Hash, Hasher};
 
 use super::error::EditError;
 use crate::decide::plan::validate::KEY_VALUE_BYTES;
+use crate::fingerprint::AlreadyHashed;
 
 /// Begins every value that is made here, so that a leaked one is recognised.
 pub const VALUE_PREFIX: &str = "tg_";
@@ -49,30 +50,11 @@ impl HashKey {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ValueHash(pub [u8; 32]);
 
+/// Its first bytes as they are: nobody without the secret can choose them.
 impl Hash for ValueHash {
     fn hash<H: Hasher>(&self, state: &mut H) {
         let [a, b, c, d, e, f, g, h, ..] = self.0;
         state.write_u64(u64::from_le_bytes([a, b, c, d, e, f, g, h]));
-    }
-}
-
-/// Takes the first bytes of a [`ValueHash`] as they are: nobody without the secret can choose them.
-#[derive(Debug, Default)]
-pub(super) struct AlreadyHashed(u64);
-
-impl Hasher for AlreadyHashed {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for &byte in bytes {
-            self.0 = self.0.rotate_left(8) ^ u64::from(byte);
-        }
-    }
-
-    fn write_u64(&mut self, hash: u64) {
-        self.0 = hash;
     }
 }
 

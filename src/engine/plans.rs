@@ -41,7 +41,6 @@ use foldhash::quality::RandomState;
 
 pub use self::books::Seat;
 use self::books::{Books, Entry, Owner, Rates, State};
-use self::fingerprint::Fingerprints;
 pub use self::lease::{Checked, Counter, GiveBack, Granted, Need, Restored, Shortage};
 use self::marks::Marks;
 use self::metering::{Asked, Charges, Metered, NO_ROOM_RETRY_NS, no_room};
@@ -62,6 +61,7 @@ use crate::engine::sync::{
     DashMap, Mutex,
     atomic::{AtomicBool, AtomicU64, Ordering},
 };
+use crate::fingerprint::Fingerprinter;
 
 pub use self::correction::{
     Change, ChargeName, Committed, Correction, Delta, Mark, MarkKind, Settled,
@@ -131,7 +131,7 @@ pub enum InvalidRequest {
 #[derive(Debug)]
 pub struct PlanEngine {
     settings: Settings,
-    fingerprints: Fingerprints,
+    fingerprints: Fingerprinter,
     books: Books,
     targets: DashMap<Id, Mutex<Rates>, RandomState>,
     account: Mutex<u64>,
@@ -167,7 +167,7 @@ impl PlanEngine {
     pub fn new(settings: Settings) -> Self {
         let has_ledger = settings.lease.is_some();
         Self {
-            fingerprints: Fingerprints::new(settings.hash_key),
+            fingerprints: Fingerprinter::new(settings.hash_key),
             books: Books::new(settings.max_entries, settings.lease.is_none()),
             targets: DashMap::default(),
             account: Mutex::new(0),
@@ -274,11 +274,12 @@ impl PlanEngine {
         if request.operation_id.is_empty() || request.cost == Some(0) {
             return Ok(self.check_covered(lookup, caller, asked, decision).err());
         }
-        let id = self.fingerprints.of(b'o', &[caller.0.key.id.as_bytes(), request.operation_id]);
+        let id =
+            self.fingerprints.of_parts(b'o', &[caller.0.key.id.as_bytes(), request.operation_id]);
         let cost = request.cost.unwrap_or(1).to_le_bytes();
         let fields = self
             .fingerprints
-            .of(b'f', &[request.target.as_bytes(), request.method, request.path, &cost]);
+            .of_parts(b'f', &[request.target.as_bytes(), request.method, request.path, &cost]);
         let check = || {
             let mut decision = undecided();
             let checked = self.check_covered(lookup, caller, asked, &mut decision);

@@ -20,12 +20,13 @@ use smallvec::SmallVec;
 use self::counter::Counter;
 pub use self::counter::{Budget, Standing};
 use self::keeping::Kept;
-use super::table::{Fingerprint, Fingerprinter, Locked, Table};
+use super::table::{Locked, Table};
 use crate::decide::time::Now;
 use crate::engine::sync::{
     Mutex, MutexGuard,
     atomic::{AtomicU64, AtomicUsize, Ordering},
 };
+use crate::fingerprint::{Fingerprint, Fingerprinter};
 
 /// How many counters the fresh keys of one rule share at the bound.
 pub const OVERFLOW_COUNTERS: u64 = 4096;
@@ -155,7 +156,7 @@ impl<'a> Identity<'a> {
 
     /// Names the counter, whatever its budget.
     pub fn name(&self) -> [u8; 16] {
-        self.fingerprinter.of(self.counter.bytes()).to_bytes()
+        self.fingerprinter.of(self.counter.bytes()).to_be_bytes()
     }
 
     /// Asks `hits` of this counter. Changing how many requests a budget allows keeps the count;
@@ -181,7 +182,9 @@ impl RuleEngine {
     /// # Errors
     /// When the operating system gives no random numbers.
     pub fn new(max_counters: usize) -> Result<Self, getrandom::Error> {
-        Ok(Self::with(Fingerprinter::random()?, max_counters, Kept::default()))
+        let mut key = [0; 16];
+        getrandom::fill(&mut key)?;
+        Ok(Self::with(Fingerprinter::new(key), max_counters, Kept::default()))
     }
 
     fn with(fingerprinter: Fingerprinter, max_counters: usize, kept: Kept) -> Self {

@@ -1,67 +1,16 @@
 //! A sharded hash table of small values, keyed by 128-bit fingerprints.
 //!
-//! A fingerprint is a SipHash-1-3-128 under a secret key, so callers cannot aim for a collision,
-//! and the key itself (any length) is not kept. Shards are plain mutexes, and several can be held
-//! at once, always in index order: that is what lets one request check many counters and then
-//! charge them all, or none. Each shard has a list of values that somebody wants to look at later,
-//! without going through all of them.
+//! Shards are plain mutexes, and several can be held at once, always in index order: that is what
+//! lets one request check many counters and then charge them all, or none. Each shard has a list of
+//! values that somebody wants to look at later, without going through all of them.
 
 mod entries;
 
-use siphasher::sip128::SipHasher13;
 use smallvec::SmallVec;
 
 use self::entries::Entries;
 use crate::engine::sync::{Mutex, MutexGuard};
-
-/// What a key is known by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Fingerprint {
-    high: u64,
-    low: u64,
-}
-
-/// Makes fingerprints: under one key the same pieces always give the same one.
-#[derive(Clone, Debug)]
-pub(crate) struct Fingerprinter {
-    keys: (u64, u64),
-}
-
-impl Fingerprinter {
-    pub(crate) fn random() -> Result<Self, getrandom::Error> {
-        Ok(Self { keys: (getrandom::u64()?, getrandom::u64()?) })
-    }
-
-    /// Under a key that is made of a secret, and of what it is for: others may use the same secret.
-    pub(crate) fn keyed(secret: &[u8; 16], purpose: &[u8]) -> Self {
-        let key = SipHasher13::new_with_key(secret).hash(purpose);
-        Self { keys: (key.h1, key.h2) }
-    }
-
-    /// All pieces stand in one text, because that is hashed in one go. Who writes it keeps its
-    /// parts apart.
-    pub(crate) fn of(&self, text: &[u8]) -> Fingerprint {
-        let hash = SipHasher13::new_with_keys(self.keys.0, self.keys.1).hash(text);
-        Fingerprint { high: hash.h1, low: hash.h2 }
-    }
-}
-
-impl Fingerprint {
-    pub(crate) fn to_bytes(self) -> [u8; 16] {
-        (u128::from(self.high) << 64 | u128::from(self.low)).to_be_bytes()
-    }
-
-    pub(crate) fn from_bytes(bytes: [u8; 16]) -> Self {
-        let whole = u128::from_be_bytes(bytes);
-        let low = u64::try_from(whole & u128::from(u64::MAX)).unwrap_or_default();
-        Self { high: u64::try_from(whole >> 64).unwrap_or_default(), low }
-    }
-
-    /// Bits that neither the shard nor the table uses to place an entry.
-    pub(crate) fn spread(&self) -> u64 {
-        self.high >> 8
-    }
-}
+use crate::fingerprint::Fingerprint;
 
 struct Content<V> {
     entries: Entries<V>,
@@ -93,8 +42,8 @@ impl<V> Table<V> {
         // A power of two of shards: the mask keeps it in range, and truncation cannot matter below
         // it.
         #[allow(clippy::cast_possible_truncation)]
-        let high = fingerprint.high as usize;
-        high & (self.shards.len() - 1)
+        let shard = fingerprint.shard() as usize;
+        shard & (self.shards.len() - 1)
     }
 
     /// Locks the shards of all `fingerprints`, in index order, each once.

@@ -11,7 +11,7 @@ use source::Source;
 
 /// The layers that have a name, lowest first. A module may use itself and what stands lower.
 const RANKS: &[(u8, &[&str])] = &[
-    (0, &["yaml", "near"]),
+    (0, &["yaml", "near", "fingerprint"]),
     (1, PURE),
     (2, &["engine", "catalog", "ledger"]),
     (4, &["service"]),

@@ -7,7 +7,7 @@ use foldhash::quality::RandomState;
 use siphasher::sip128::SipHasher13;
 use smallvec::SmallVec;
 
-use super::fingerprint::{Filed, Files, Fingerprint, Fingerprinted, Fingerprints, SHARDS, files};
+use super::fingerprint::{Filed, Files, Fingerprinted, SHARDS, files};
 use super::held::Leases;
 use super::paged::Paged;
 use super::under::{Shared, Under};
@@ -20,6 +20,7 @@ use crate::engine::sync::{
     DashMap, Mutex, MutexGuard,
     atomic::{AtomicU64, AtomicUsize, Ordering},
 };
+use crate::fingerprint::{Fingerprint, Fingerprinter};
 
 /// The most counts of quotas in one entry, those of units and zones that were edited away included.
 const MAX_SLOTS: usize = 1024;
@@ -477,7 +478,7 @@ pub(super) fn shard_of(subscriber: &str) -> u8 {
 
 /// The fingerprint of an entry.
 pub(super) fn subject_fingerprint(
-    fingerprints: &Fingerprints,
+    fingerprints: &Fingerprinter,
     scope: CounterScope,
     subject: &str,
     (plan, entitlement): (&str, &str),
@@ -486,5 +487,5 @@ pub(super) fn subject_fingerprint(
         CounterScope::Subscriber => b's',
         CounterScope::Key => b'k',
     };
-    fingerprints.of(tag, &[subject.as_bytes(), plan.as_bytes(), entitlement.as_bytes()])
+    fingerprints.of_parts(tag, &[subject.as_bytes(), plan.as_bytes(), entitlement.as_bytes()])
 }

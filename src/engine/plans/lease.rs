@@ -17,7 +17,6 @@ use smallvec::SmallVec;
 use super::PlanEngine;
 use super::asking::Haste;
 use super::books::{Owner, Seat, Slot, State, subject_fingerprint};
-use super::fingerprint::Fingerprint;
 use super::held::{Held, Question, Round};
 use super::settings::LeaseSettings;
 use super::under::Under;
@@ -30,6 +29,7 @@ use crate::decide::quota::Row;
 use crate::decide::time::{Now, SECOND_NS};
 use crate::decide::verdict::Decision;
 use crate::engine::sync::atomic::Ordering;
+use crate::fingerprint::Fingerprint;
 
 /// How long after the end of a period its unspent units are given back, and what was spent in it
 /// forgotten. Where the wall clock steps back by more, the ledger is asked.

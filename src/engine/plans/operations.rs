@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::fingerprint::{ByFingerprint, Fingerprint};
+use super::fingerprint::ByFingerprint;
 use super::lease::Checked;
 use crate::decide::time::{Now, SECOND_NS};
 use crate::decide::verdict::Decision;
@@ -12,6 +12,7 @@ use crate::engine::sync::{
     Mutex,
     atomic::{AtomicU64, Ordering},
 };
+use crate::fingerprint::Fingerprint;
 
 /// How long an admission is remembered.
 pub const REMEMBERED_NS: u64 = 60 * SECOND_NS;
@@ -153,8 +154,8 @@ impl Operations {
         let kept = newest.into_iter().filter_map(|(id, shared)| match &*shared.lock() {
             Slot::Admitted { fields, decision, until_ns } if *until_ns > now.steady_ns => {
                 Some(KeptOperation {
-                    id: id.bytes(),
-                    fields: fields.bytes(),
+                    id: id.to_le_bytes(),
+                    fields: fields.to_le_bytes(),
                     decision: (**decision).clone(),
                     until_ns: *until_ns,
                 })
@@ -170,7 +171,7 @@ impl Operations {
         if until_ns <= now.steady_ns {
             return;
         }
-        let (id, fields) = (Fingerprint::of_bytes(id), Fingerprint::of_bytes(fields));
+        let (id, fields) = (Fingerprint::from_le_bytes(id), Fingerprint::from_le_bytes(fields));
         let shared =
             Arc::new(Mutex::new(Slot::Admitted { fields, decision: Box::new(decision), until_ns }));
         self.slots.insert(id, Arc::clone(&shared));

@@ -354,10 +354,10 @@ impl PlanEngine {
         let name = named.map(|Named { key, id, asked }| {
             let QuotaIdentity { name, unit, time_zone, week_start } = &*quota.identity;
             let quota = format!("{name}|{unit:?}|{time_zone}|{week_start:?}");
-            let parts = [key.as_bytes(), id, &fingerprint.bytes(), quota.as_bytes()];
+            let parts = [key.as_bytes(), id, &fingerprint.to_le_bytes(), quota.as_bytes()];
             ChargeName {
-                name: self.fingerprints.of(b'c', &parts).bytes(),
-                fields: self.fingerprints.of(b'r', &asked).bytes(),
+                name: self.fingerprints.of_parts(b'c', &parts).to_le_bytes(),
+                fields: self.fingerprints.of_parts(b'r', &asked).to_le_bytes(),
             }
         });
         Change::Charge {

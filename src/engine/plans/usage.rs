@@ -9,7 +9,7 @@ use once_cell::race::OnceBox;
 pub use self::unwritten::{NumberedUsage, TakenUsage, UnwrittenUsage, UsageChange};
 use self::unwritten::{State, Unwritten};
 use super::books::{Owner, shard_of};
-use super::fingerprint::{Filed, Files, Fingerprint, Fingerprinted, Fingerprints, files};
+use super::fingerprint::{Filed, Files, Fingerprinted, files};
 use super::receipt_names::NameKind;
 use super::under::{Shared, Under};
 use crate::decide::outcome::Class;
@@ -17,6 +17,7 @@ use crate::decide::plan::Id;
 use crate::decide::time::{Now, SECOND_NS};
 use crate::decide::verdict::Reason;
 use crate::engine::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use crate::fingerprint::{Fingerprint, Fingerprinter};
 
 const DAY_S: u64 = 86_400;
 
@@ -180,7 +181,7 @@ impl Usage {
         }
     }
 
-    pub(super) fn count(&self, fingerprints: &Fingerprints, who: Who<'_>, event: Event, now: Now) {
+    pub(super) fn count(&self, fingerprints: &Fingerprinter, who: Who<'_>, event: Event, now: Now) {
         self.count_again(&mut None, fingerprints, who, event, now);
     }
 
@@ -189,7 +190,7 @@ impl Usage {
     pub(super) fn count_again(
         &self,
         last: &mut Option<Arc<Row>>,
-        fingerprints: &Fingerprints,
+        fingerprints: &Fingerprinter,
         who: Who<'_>,
         event: Event,
         now: Now,
@@ -209,12 +210,12 @@ impl Usage {
         }
     }
 
-    fn row(&self, fingerprints: &Fingerprints, who: Who<'_>, day: u64) -> Option<Arc<Row>> {
+    fn row(&self, fingerprints: &Fingerprinter, who: Who<'_>, day: u64) -> Option<Arc<Row>> {
         let names = [who.subscriber, who.key, who.plan, who.entitlement, who.target]
             .map(|name| name.as_bytes());
         let [subscriber, key, plan, entitlement, target] = names;
         let fingerprint = fingerprints
-            .of(b'd', &[&day.to_le_bytes(), subscriber, key, plan, entitlement, target]);
+            .of_parts(b'd', &[&day.to_le_bytes(), subscriber, key, plan, entitlement, target]);
         if let Some(found) = self.rows.get(&fingerprint) {
             return Some(Arc::clone(&found.key().0));
         }

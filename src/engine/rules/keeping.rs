@@ -61,7 +61,7 @@ impl Kept {
             self.rows.fetch_add(1, Ordering::Relaxed);
         }
         Some(WindowState {
-            fingerprint: fingerprint.to_bytes(),
+            fingerprint: fingerprint.to_be_bytes(),
             end_s: u64::from(*end_s),
             count: *count,
         })
@@ -91,7 +91,7 @@ impl RuleEngine {
         if self.live.load(Ordering::Relaxed) >= self.max_counters {
             return false;
         }
-        let fingerprint = Fingerprint::from_bytes(state.fingerprint);
+        let fingerprint = Fingerprint::from_be_bytes(state.fingerprint);
         let mut held = self.counters.lock(std::iter::once(fingerprint));
         if held.get(fingerprint).is_none() {
             let keeping = Keeping { long: true, listed: false, has_row: true };
@@ -119,7 +119,7 @@ impl RuleEngine {
     /// then.
     pub fn put_back(&self, states: &[WindowState]) {
         for state in states {
-            let fingerprint = Fingerprint::from_bytes(state.fingerprint);
+            let fingerprint = Fingerprint::from_be_bytes(state.fingerprint);
             let mut held = self.counters.lock(std::iter::once(fingerprint));
             let list = held.get(fingerprint).is_some_and(Counter::begin);
             if list {

@@ -2,7 +2,7 @@
 //! on. Looking for an entry touches the one or two cache lines that it is in, and nothing beside
 //! them. No more than three quarters of the slots are used.
 
-use super::Fingerprint;
+use crate::fingerprint::Fingerprint;
 
 /// The least there is room for.
 const FEWEST: usize = 4;
@@ -50,7 +50,7 @@ impl<V> Entries<V> {
 
     #[allow(clippy::cast_possible_truncation)]
     fn first(&self, fingerprint: Fingerprint) -> Option<usize> {
-        Some(fingerprint.low as usize & self.slots.len().checked_sub(1)?)
+        Some(fingerprint.hash64() as usize & self.slots.len().checked_sub(1)?)
     }
 
     fn next(&self, place: usize) -> usize {
@@ -111,13 +111,19 @@ mod tests {
 
     use super::*;
 
+    /// Placed by `low` alone.
+    fn of(high: u64, low: u64) -> Fingerprint {
+        let whole = u128::from(high) << 64 | u128::from(high ^ (u64::MAX - low));
+        Fingerprint::from_be_bytes(whole.to_be_bytes())
+    }
+
     proptest! {
         /// Few places for many fingerprints: most stand behind others, and around the end.
         #[test]
         fn entries_are_those_of_a_map(acts in prop::collection::vec((0u8..8, 0u64..4, 0u64..64), 1..200)) {
             let (mut entries, mut map) = (Entries::new(), BTreeMap::new());
             for (act, low, high) in acts {
-                let fingerprint = Fingerprint { high, low: u64::MAX - low };
+                let fingerprint = of(high, low);
                 match act {
                     0 => {
                         let dead = |value: &u64| value % 4 == low;
@@ -134,7 +140,7 @@ mod tests {
                 prop_assert_eq!(entries.used, map.len());
                 for high in 0..64 {
                     for low in 0..4 {
-                        let fingerprint = Fingerprint { high, low: u64::MAX - low };
+                        let fingerprint = of(high, low);
                         prop_assert_eq!(entries.get(fingerprint).copied(), map.get(&fingerprint).copied());
                     }
                 }

@@ -10,7 +10,7 @@ const TODAY: u64 = 20_779;
 /// Rows, and whom they are about.
 struct Bench {
     usage: Usage,
-    fingerprints: Fingerprints,
+    fingerprints: Fingerprinter,
     nothing: Id,
 }
 
@@ -46,7 +46,7 @@ impl Kept {
 
 impl Bench {
     fn new(usage: Usage) -> Self {
-        Self { usage, fingerprints: Fingerprints::new([1; 16]), nothing: Id::default() }
+        Self { usage, fingerprints: Fingerprinter::new([1; 16]), nothing: Id::default() }
     }
 
     fn admit(&self, last: &mut Option<Arc<Row>>, key: &Id, now: Now) {

@@ -4,11 +4,11 @@
 use std::sync::Arc;
 
 use super::{DailyUsage, Keep, Row, Usage, UsageCounts};
-use crate::engine::plans::fingerprint::Fingerprint;
 use crate::engine::sync::{
     Mutex,
     atomic::{AtomicU8, AtomicUsize, Ordering},
 };
+use crate::fingerprint::Fingerprint;
 
 /// So that threads that touch different rows for the first time seldom meet.
 const LANES: usize = 16;
@@ -124,7 +124,7 @@ impl TakenUsage<'_> {
 
 impl State {
     pub(super) fn of(fingerprint: Fingerprint) -> Self {
-        Self { bits: AtomicU8::new(0), lane: fingerprint.spread() }
+        Self { bits: AtomicU8::new(0), lane: fingerprint.spread().to_le_bytes()[0] }
     }
 
     /// It is off the list. Before what is counted is read: see [`Unwritten::note`].
