@@ -1,9 +1,7 @@
-//! Compiles `proto/` without `protoc`, and takes the descriptors of Envoy's services from the crate
-//! `envoy-types` for reflection and JSON.
+//! Compiles `proto/` without `protoc`.
 
-use std::collections::{HashMap, HashSet};
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::collections::HashMap;
+use std::path::PathBuf;
 use std::{env, error, fs};
 
 use tonic_prost_build::FileDescriptorSet;
@@ -19,23 +17,18 @@ const CALLER_CONTROLLED: &[(&str, &[&str])] = &[
     ("Caller", &["api_key", "target"]),
 ];
 
-/// The Envoy services that are served, by the file that declares them.
-const ENVOY_FILES: &[&str] =
-    &["envoy/service/ratelimit/v3/rls.proto", "envoy/service/auth/v3/external_auth.proto"];
-
 /// What the generated services read and write messages with.
 const CODEC: &str = "crate::grpc::codec::FittedCodec";
 
 fn main() -> Result<(), Box<dyn error::Error>> {
     println!("cargo:rerun-if-changed=proto");
-    println!("cargo:rerun-if-changed=Cargo.lock");
     let out = PathBuf::from(env::var("OUT_DIR")?);
 
     let described = protox::compile(
         ["proto/tollgate/v1/decision.proto", "proto/tollgate/v1/usage_plans.proto"],
         ["proto"],
     )?;
-    fs::write(out.join("tollgate.v1.bin"), encode(&described))?;
+    fs::write(out.join("tollgate.v1.bin"), prost::Message::encode_to_vec(&described))?;
     let mut served = described;
     decode_as_bytes(&mut served);
     // Ordered maps: equal messages encode alike, which tells a retry from another request.
@@ -59,13 +52,7 @@ fn main() -> Result<(), Box<dyn error::Error>> {
                 .build(),
         )
         .build()]);
-
-    fs::write(out.join("envoy.bin"), encode(&envoy_descriptors()?))?;
     Ok(())
-}
-
-fn encode(set: &FileDescriptorSet) -> Vec<u8> {
-    prost::Message::encode_to_vec(set)
 }
 
 fn decode_as_bytes(set: &mut FileDescriptorSet) {
@@ -89,70 +76,4 @@ fn decode_as_bytes(set: &mut FileDescriptorSet) {
         messages.extend(message.nested_type.iter_mut());
     }
     assert_eq!(left, 0, "CALLER_CONTROLLED names a field that proto/ does not have");
-}
-
-/// The files of [`ENVOY_FILES`] and all that they import, out of the descriptor set that
-/// `envoy-types` was generated from.
-fn envoy_descriptors() -> Result<FileDescriptorSet, Box<dyn error::Error>> {
-    let path = package_dir("envoy-types")?.join("src/generated/types.bin");
-    let all: FileDescriptorSet = prost::Message::decode(fs::read(&path)?.as_slice())?;
-    let by_name: HashMap<String, _> =
-        all.file.into_iter().map(|file| (file.name().to_owned(), file)).collect();
-    let mut wanted: Vec<String> = ENVOY_FILES.iter().map(|&name| name.to_owned()).collect();
-    let mut seen: HashSet<String> = HashSet::new();
-    let mut file = Vec::new();
-    while let Some(name) = wanted.pop() {
-        if seen.insert(name.clone()) {
-            let found = by_name
-                .get(&name)
-                .ok_or_else(|| format!("{} does not hold {name}", path.display()))?;
-            wanted.extend(found.dependency.iter().cloned());
-            file.push(found.clone());
-        }
-    }
-    Ok(FileDescriptorSet { file })
-}
-
-/// Where cargo keeps the sources of a dependency.
-///
-/// Asked of a package that depends on nothing else: all of that is there by now. Of this package
-/// there may be parts that are not, such as what only tests or other platforms need, and a build
-/// must not fetch anything.
-fn package_dir(name: &str) -> Result<PathBuf, Box<dyn error::Error>> {
-    let root = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?);
-    let asking = PathBuf::from(env::var("OUT_DIR")?).join("locate");
-    fs::create_dir_all(asking.join("src"))?;
-    fs::write(asking.join("src/lib.rs"), "")?;
-    let manifest = format!(
-        "[package]\nname = \"locate\"\nedition = \"2024\"\n[dependencies]\n{name} = \"*\"\n[workspace]\n"
-    );
-    fs::write(asking.join("Cargo.toml"), manifest)?;
-    // The version is the one that is built.
-    fs::copy(root.join("Cargo.lock"), asking.join("Cargo.lock"))?;
-    let output = Command::new(env::var("CARGO")?)
-        .args([
-            "metadata",
-            "--format-version=1",
-            "--offline",
-            "--filter-platform",
-            &env::var("TARGET")?,
-            "--manifest-path",
-        ])
-        .arg(asking.join("Cargo.toml"))
-        .current_dir(root)
-        .output()?;
-    if !output.status.success() {
-        return Err(format!("cargo metadata: {}", String::from_utf8_lossy(&output.stderr)).into());
-    }
-    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout)?;
-    let packages = metadata
-        .get("packages")
-        .and_then(serde_json::Value::as_array)
-        .ok_or("cargo metadata names no packages")?;
-    let manifest = packages
-        .iter()
-        .find(|package| package.get("name").is_some_and(|found| found == name))
-        .and_then(|package| package.get("manifest_path")?.as_str())
-        .ok_or_else(|| format!("{name} is not a dependency"))?;
-    Ok(Path::new(manifest).parent().ok_or("a manifest without a folder")?.to_owned())
 }

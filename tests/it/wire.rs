@@ -4,6 +4,7 @@
 mod calls;
 mod comments;
 mod contract;
+mod envoy_descriptors;
 
 use std::path::Path;
 
