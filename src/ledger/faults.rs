@@ -101,15 +101,28 @@ impl fmt::Debug for FaultyLedger {
     }
 }
 
+/// Questions that the ledger inside answers while this one is not dead.
+macro_rules! while_alive {
+    ($(fn $name:ident($($given:ident: $kind:ty),*) -> $answer:ty;)*) => {
+        $(fn $name(&self, $($given: $kind),*) -> Result<$answer, LedgerError> {
+            self.alive()?.$name($($given),*)
+        })*
+    };
+}
+
+/// What the ledger inside answers in any case.
+macro_rules! always {
+    ($(fn $name:ident() -> $answer:ty;)*) => {
+        $(fn $name(&self) -> $answer {
+            self.inner.$name()
+        })*
+    };
+}
+
+type Visit<'a, T> = &'a mut dyn FnMut(T);
+type VisitTwo<'a, T, U> = &'a mut dyn FnMut(T, U);
+
 impl Ledger for FaultyLedger {
-    fn join(&self, holder_id: u32) -> Result<Holder, LedgerError> {
-        self.alive()?.join(holder_id)
-    }
-
-    fn secrets(&self) -> Result<Secrets, LedgerError> {
-        self.alive()?.secrets()
-    }
-
     fn commit(&self, operations: &[Operation]) -> Result<Vec<Answer>, LedgerError> {
         self.alive()?;
         self.meet(self.next_fault(), operations)
@@ -123,79 +136,6 @@ impl Ledger for FaultyLedger {
         done.unwrap_or_else(|wrong| operations.iter().map(|_| Err(wrong.clone())).collect())
     }
 
-    fn find_made(&self, kind: OnceKind, name: &[u8; 16]) -> Result<Option<Made>, LedgerError> {
-        self.alive()?.find_made(kind, name)
-    }
-
-    fn times(&self) -> Result<Times, LedgerError> {
-        self.alive()?.times()
-    }
-
-    fn load_made(
-        &self,
-        kind: OnceKind,
-        after_s: u64,
-        visit: &mut dyn FnMut([u8; 16], Made),
-    ) -> Result<(), LedgerError> {
-        self.alive()?.load_made(kind, after_s, visit)
-    }
-
-    fn load_catalog(&self) -> Result<CatalogImage, LedgerError> {
-        self.alive()?.load_catalog()
-    }
-
-    fn load_count_rules(&self) -> Result<Vec<(u16, [u64; 8])>, LedgerError> {
-        self.alive()?.load_count_rules()
-    }
-
-    fn load_live(&self, now_s: u64, visit: &mut dyn FnMut(PeriodRow)) -> Result<(), LedgerError> {
-        self.alive()?.load_live(now_s, visit)
-    }
-
-    fn load_ended(
-        &self,
-        after_s: u64,
-        by_s: u64,
-        most: usize,
-        visit: &mut dyn FnMut(CounterId, CounterIdentity),
-    ) -> Result<(), LedgerError> {
-        self.alive()?.load_ended(after_s, by_s, most, visit)
-    }
-
-    fn usage_of(
-        &self,
-        scope: &LedgerScope,
-        stretch: &Stretch,
-    ) -> Result<(Vec<PeriodRow>, Option<Whose>), LedgerError> {
-        self.alive()?.usage_of(scope, stretch)
-    }
-
-    fn daily(
-        &self,
-        scope: &LedgerScope,
-        first_day: u64,
-        last_day: u64,
-    ) -> Result<Vec<(Holder, DailyRow)>, LedgerError> {
-        self.alive()?.daily(scope, first_day, last_day)
-    }
-
-    fn load_names(
-        &self,
-        most: usize,
-        visit: &mut dyn FnMut(Holder, NumberedName),
-    ) -> Result<(), LedgerError> {
-        self.alive()?.load_names(most, visit)
-    }
-
-    fn load_windows(
-        &self,
-        holder_id: u32,
-        now_s: u64,
-        visit: &mut dyn FnMut(WindowRow),
-    ) -> Result<(), LedgerError> {
-        self.alive()?.load_windows(holder_id, now_s, visit)
-    }
-
     fn tidy(&self) -> Result<(), LedgerError> {
         let inner = self.alive()?;
         match &*self.tidying.lock() {
@@ -204,23 +144,35 @@ impl Ledger for FaultyLedger {
         }
     }
 
-    fn wants_tidying(&self) -> bool {
-        self.inner.wants_tidying()
-    }
-
-    fn concern(&self) -> Option<String> {
-        self.inner.concern()
-    }
-
     fn look(&self) {
         self.inner.look();
     }
 
-    fn damaged_rows(&self) -> usize {
-        self.inner.damaged_rows()
+    while_alive! {
+        fn join(holder_id: u32) -> Holder;
+        fn secrets() -> Secrets;
+        fn find_made(kind: OnceKind, name: &[u8; 16]) -> Option<Made>;
+        fn times() -> Times;
+        fn load_made(kind: OnceKind, after_s: u64, visit: VisitTwo<'_, [u8; 16], Made>) -> ();
+        fn load_catalog() -> CatalogImage;
+        fn load_count_rules() -> Vec<(u16, [u64; 8])>;
+        fn load_live(now_s: u64, visit: Visit<'_, PeriodRow>) -> ();
+        fn load_ended(
+            after_s: u64,
+            by_s: u64,
+            most: usize,
+            visit: VisitTwo<'_, CounterId, CounterIdentity>
+        ) -> ();
+        fn usage_of(scope: &LedgerScope, stretch: &Stretch) -> (Vec<PeriodRow>, Option<Whose>);
+        fn daily(scope: &LedgerScope, first_day: u64, last_day: u64) -> Vec<(Holder, DailyRow)>;
+        fn load_names(most: usize, visit: VisitTwo<'_, Holder, NumberedName>) -> ();
+        fn load_windows(holder_id: u32, now_s: u64, visit: Visit<'_, WindowRow>) -> ();
     }
 
-    fn untidy_bytes(&self) -> u64 {
-        self.inner.untidy_bytes()
+    always! {
+        fn wants_tidying() -> bool;
+        fn concern() -> Option<String>;
+        fn damaged_rows() -> usize;
+        fn untidy_bytes() -> u64;
     }
 }
