@@ -8,7 +8,8 @@
 //! ```
 //!
 //! Mistakes name lines and never what stands there: it may be a token that somebody put into the
-//! wrong place.
+//! wrong place. That is why it is read node by node and not by `serde`, whose errors end at the
+//! first mistake, know no line here, and quote what they met.
 
 use super::token::TOKEN_PREFIX;
 use super::{Caller, Callers, Scope, Scopes, TokenHash};

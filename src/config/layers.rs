@@ -1,4 +1,11 @@
 //! Where settings come from, and reading them out typed, with the mistakes collected.
+//!
+//! The crate `config` reads a file and lays the layers over each other. The values are then read
+//! one by one, and not into a struct by `#[derive(Deserialize)]`: that ends at the first mistake,
+//! does not know the file or the variable that a value came from, and cannot say what a setting
+//! may be (`must be a whole number from 1 to 1000000`). To collect the mistakes all the same, each
+//! field needed a type of its own for its range and a second struct of results, which is longer
+//! than one call for each setting.
 
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
