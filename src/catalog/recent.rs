@@ -4,15 +4,15 @@
 //! deeper the more there are. A caller who calls again and again is found here in one place
 //! instead, for as long as the catalog is not edited.
 
-mod sets;
+mod lately;
 
 use std::sync::Arc;
 
 use siphasher::sip128::SipHasher24;
 use smallvec::SmallVec;
 
-pub use self::sets::Room;
-use self::sets::Sets;
+use self::lately::Lately;
+pub use self::lately::Room;
 use super::secret::HashKey;
 use super::snapshot::{Catalog, KeyEntry};
 use super::table::Stored;
@@ -27,7 +27,7 @@ use crate::decide::time::Now;
 #[derive(Debug)]
 pub struct Recent<S> {
     key: [u8; 16],
-    callers: Sets<Caller<S>>,
+    callers: Lately<Caller<S>>,
 }
 
 /// An API key that calls a target, and what covers that.
@@ -74,7 +74,7 @@ impl<S> Caller<S> {
 impl<S: Default> Recent<S> {
     /// For a catalog with this secret.
     pub(super) fn new(secret: &HashKey, room: &Room) -> Self {
-        Self { key: secret.derive(b"recent callers"), callers: Sets::new(room.clone()) }
+        Self { key: secret.derive(b"recent callers"), callers: Lately::new(room.clone()) }
     }
 
     /// What a caller is found by, who presents this API key to this target. `None`: there is none.
