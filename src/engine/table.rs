@@ -4,18 +4,29 @@
 //! lets one request check many counters and then charge them all, or none. Each shard has a list of
 //! values that somebody wants to look at later, without going through all of them.
 
-mod entries;
-
+use hashbrown::HashTable;
 use smallvec::SmallVec;
 
-use self::entries::Entries;
 use crate::engine::sync::{Mutex, MutexGuard};
 use crate::fingerprint::Fingerprint;
 
 struct Content<V> {
-    entries: Entries<V>,
+    entries: HashTable<(Fingerprint, V)>,
     /// No longer than the entries, as long as each is listed once until the list is taken.
     listed: Vec<Fingerprint>,
+}
+
+/// What an entry is placed by in its shard.
+fn place<V>((fingerprint, _): &(Fingerprint, V)) -> u64 {
+    fingerprint.hash64()
+}
+
+fn value_of<V>(
+    entries: &mut HashTable<(Fingerprint, V)>,
+    fingerprint: Fingerprint,
+) -> Option<&mut V> {
+    let found = entries.find_mut(fingerprint.hash64(), |(known, _)| *known == fingerprint)?;
+    Some(&mut found.1)
 }
 
 /// One shard on a cache line of its own.
@@ -30,7 +41,7 @@ impl<V> Table<V> {
     /// `shards` is rounded up to a power of two.
     pub(crate) fn new(shards: usize) -> Self {
         let shards = shards.next_power_of_two();
-        let empty = || Content { entries: Entries::new(), listed: Vec::new() };
+        let empty = || Content { entries: HashTable::new(), listed: Vec::new() };
         Self { shards: (0..shards).map(|_| Shard(Mutex::new(empty()))).collect() }
     }
 
@@ -69,7 +80,7 @@ impl<V> Table<V> {
     ) -> Option<R> {
         let mut content = self.shards.get(self.index(fingerprint))?.0.lock();
         let Content { entries, listed } = &mut *content;
-        let (result, list) = visit(entries.get(fingerprint)?);
+        let (result, list) = visit(value_of(entries, fingerprint)?);
         if list {
             listed.push(fingerprint);
         }
@@ -81,7 +92,7 @@ impl<V> Table<V> {
         let Some(shard) = self.shards.get(shard) else { return };
         let mut content = shard.0.lock();
         for fingerprint in std::mem::take(&mut content.listed) {
-            if let Some(value) = content.entries.get(fingerprint) {
+            if let Some(value) = value_of(&mut content.entries, fingerprint) {
                 visit(fingerprint, value);
             }
         }
@@ -92,9 +103,15 @@ impl<V> Table<V> {
         let Some(shard) = self.shards.get(shard) else { return 0 };
         let mut content = shard.0.lock();
         let Content { entries, listed } = &mut *content;
-        let dropped = entries.drop_dead(&mut dead);
+        let before = entries.len();
+        entries.retain(|(_, value)| !dead(value));
+        let dropped = before - entries.len();
         if dropped > 0 {
-            listed.retain(|listed| entries.get(*listed).is_some());
+            listed.retain(|listed| value_of(entries, *listed).is_some());
+        }
+        // Not smaller than what the same keys would soon want again.
+        if entries.len() < entries.capacity() / 8 {
+            entries.shrink_to(entries.len(), place);
         }
         dropped
     }
@@ -123,13 +140,13 @@ impl<V> Locked<'_, V> {
 
     /// The value of a fingerprint whose shard is held.
     pub(crate) fn get(&mut self, fingerprint: Fingerprint) -> Option<&mut V> {
-        self.shard(fingerprint)?.entries.get(fingerprint)
+        value_of(&mut self.shard(fingerprint)?.entries, fingerprint)
     }
 
     /// Adds a value for a fingerprint whose shard is held and that has none.
     pub(crate) fn insert(&mut self, fingerprint: Fingerprint, value: V) {
         if let Some(shard) = self.shard(fingerprint) {
-            shard.entries.insert(fingerprint, value);
+            shard.entries.insert_unique(fingerprint.hash64(), (fingerprint, value), place);
         }
     }
 
@@ -139,5 +156,44 @@ impl<V> Locked<'_, V> {
         if let Some(shard) = self.shard(fingerprint) {
             shard.listed.push(fingerprint);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::iter::once;
+
+    use super::*;
+    use crate::fingerprint::Fingerprinter;
+
+    fn of(number: u64) -> Fingerprint {
+        Fingerprinter::new([1; 16]).of(&number.to_le_bytes())
+    }
+
+    #[test]
+    fn a_sweep_drops_the_dead_alone_and_gives_back_what_they_took() {
+        let table = Table::new(1);
+        for number in 0..10_000 {
+            let mut locked = table.lock(once(of(number)));
+            locked.insert(of(number), number);
+            if number % 2 == 0 {
+                locked.list(of(number));
+            }
+        }
+        let capacity = || table.shards[0].0.lock().entries.capacity();
+        assert_eq!(table.sweep(0, |number| number % 100 != 0), 9_900);
+        for number in 0..10_000 {
+            let found = table.visit(of(number), |value| (*value, false));
+            assert_eq!(found, (number % 100 == 0).then_some(number));
+        }
+        assert!(capacity() < 1_000, "{}", capacity());
+        let mut listed = Vec::new();
+        table.take_listed(0, |fingerprint, value| {
+            assert_eq!(fingerprint, of(*value));
+            listed.push(*value);
+        });
+        listed.sort_unstable();
+        assert!(listed.into_iter().eq((0..10_000).step_by(100)), "the listed that are left");
+        assert_eq!((table.sweep(0, |_| true), capacity()), (100, 0));
     }
 }
