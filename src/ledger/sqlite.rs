@@ -37,6 +37,7 @@ mod copy;
 mod damage;
 mod days;
 mod failure;
+mod halves;
 mod lists;
 mod made;
 mod mark;
@@ -210,6 +211,23 @@ impl SqliteLedger {
                 Ok(())
             };
             work(sql, note)
+        })
+    }
+
+    /// The running periods of some counters, without damaged rows, which are noted.
+    fn read_live(
+        &self,
+        place: &Mutex<Option<Connection>>,
+        now_s: u64,
+        counters: lists::Counters,
+        visit: &mut dyn FnMut(PeriodRow),
+    ) -> Result<(), LedgerError> {
+        let note = &mut |bad: BadRow| {
+            self.damage.note(&bad);
+            Ok(())
+        };
+        self.with(place, connect::open_to_read, |sql| {
+            lists::live(sql, now_s, counters, visit, note)
         })
     }
 
@@ -469,7 +487,14 @@ impl Ledger for SqliteLedger {
     }
 
     fn load_live(&self, now_s: u64, visit: &mut dyn FnMut(PeriodRow)) -> Result<(), LedgerError> {
-        self.read_sound(|sql, on_bad| lists::live(sql, now_s, visit, on_bad))
+        let Some(halves) = self.read(lists::halves)? else {
+            return self.read_live(&self.reader, now_s, lists::Counters::ALL, visit);
+        };
+        // Nothing is written before a start has read what there is, so both see one state.
+        let read = |counters, visit: &mut dyn FnMut(PeriodRow)| {
+            self.read_live(&Mutex::new(None), now_s, counters, visit)
+        };
+        halves::both(halves, read, visit)
     }
 
     fn load_ended(

@@ -220,7 +220,7 @@ fn read_all(sql: &Connection, told: &mut BTreeSet<BadRow>) -> rusqlite::Result<C
         Ok(())
     };
     lists::count_rules(sql, &mut note)?;
-    lists::live(sql, 0, &mut drop, &mut note)?;
+    lists::live(sql, 0, lists::Counters::ALL, &mut drop, &mut note)?;
     lists::names(sql, usize::MAX, &mut |_, _| {}, &mut note)?;
     lists::all_windows(sql, &mut note)?;
     rows::marks(sql, &mut note)?;

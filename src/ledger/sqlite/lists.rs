@@ -131,16 +131,87 @@ const PERIOD: &str = "counter, subscriber, key, plan, entitlement, quota, unit, 
                                  week_start, limit_revision),
                              periods.checksum IS checksum('periods', counter, start_s, end_s, charged, granted, active_s)";
 
-/// Those that end after `now_s`.
+/// As few counters as this are read by one thread.
+const FEW_COUNTERS: i64 = 1_000;
+
+/// A stretch of counters by their numbers, both ends in it.
+#[derive(Clone, Copy)]
+pub(super) struct Counters {
+    first: i64,
+    last: i64,
+}
+
+impl Counters {
+    pub(super) const ALL: Self = Self { first: i64::MIN, last: i64::MAX };
+}
+
+/// All counters, in two halves of about the same size. `None`: there are too few to be divided.
+pub(super) fn halves(sql: &Connection) -> Result<Option<[Counters; 2]>> {
+    let ends = "SELECT (SELECT min(id) FROM counters), (SELECT max(id) FROM counters)";
+    let ends: (Option<i64>, Option<i64>) =
+        sql.query_row(ends, [], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let (Some(first), Some(last)) = ends else { return Ok(None) };
+    if last.saturating_sub(first) < FEW_COUNTERS {
+        return Ok(None);
+    }
+    let middle = first.midpoint(last);
+    let lower = Counters { last: middle, ..Counters::ALL };
+    Ok(Some([lower, Counters { first: middle.saturating_add(1), ..Counters::ALL }]))
+}
+
+/// Those of some counters that end after `now_s`.
 pub(super) fn live(
     sql: &Connection,
     now_s: u64,
+    counters: Counters,
     visit: &mut dyn FnMut(PeriodRow),
     on_bad: OnBad<'_>,
 ) -> Result<()> {
-    // Nearly all rows are live: `+` keeps SQLite from an index that would lead it to them in
-    // another order.
-    all_periods(sql, "+end_s > ?1", params![int(now_s)], visit, on_bad)
+    // The shares are read beside the periods, in the same order. Nearly all rows are live: `+`
+    // keeps SQLite from an index that would lead it to them in another order.
+    let moment = sql.unchecked_transaction()?;
+    let Counters { first, last } = counters;
+    let mut shares = moment
+        .prepare(&format!("{SHARES} WHERE counter BETWEEN ?1 AND ?2 ORDER BY counter, start_s"))?;
+    let shares = shares.query_map([first, last], |row| {
+        // Where a damaged share lies is known as well as can be: its account is not shown without
+        // it.
+        let place = (
+            CounterId(row.get::<_, i64>(0)?.cast_unsigned()),
+            row.get::<_, i64>(1)?.cast_unsigned(),
+        );
+        Ok((place, share(row).map(|(_, share)| share)))
+    })?;
+    let mut shares = shares.peekable();
+    // Damaged ones that belong to nothing: they may go under another name.
+    let mut strays = Vec::new();
+    periods(
+        &moment,
+        "+end_s > ?1 AND counter BETWEEN ?2 AND ?3 ORDER BY counter, start_s",
+        params![int(now_s), first, last],
+        visit,
+        on_bad,
+        |counter, start_s| {
+            let mut found = Vec::new();
+            while let Some(row) = shares
+                .next_if(|row| row.as_ref().map_or(true, |(place, _)| *place <= (counter, start_s)))
+            {
+                let (place, share) = row?;
+                if place == (counter, start_s) {
+                    found.push(share);
+                } else if let Err(wrong) = share {
+                    strays.push(wrong);
+                }
+            }
+            found.into_iter().collect()
+        },
+    )?;
+    for row in shares {
+        strays.extend(row?.1.err());
+    }
+    strays
+        .into_iter()
+        .try_for_each(|wrong| sound::<()>(Err(wrong), "shares", String::new, on_bad).map(drop))
 }
 
 /// Few of all periods: they are found by when they end, and each counter is given once.
@@ -254,57 +325,6 @@ fn share_key(row: &Row<'_>) -> String {
         number(2),
         number(3)
     )
-}
-
-/// Most of all: the shares of all are read beside them, in the same order.
-fn all_periods(
-    sql: &Connection,
-    condition: &str,
-    values: impl rusqlite::Params,
-    visit: &mut dyn FnMut(PeriodRow),
-    on_bad: OnBad<'_>,
-) -> Result<()> {
-    let moment = sql.unchecked_transaction()?;
-    let mut shares = moment.prepare(&format!("{SHARES} ORDER BY counter, start_s"))?;
-    let shares = shares.query_map([], |row| {
-        // Where a damaged share lies is known as well as can be: its account is not shown without
-        // it.
-        let place = (
-            CounterId(row.get::<_, i64>(0)?.cast_unsigned()),
-            row.get::<_, i64>(1)?.cast_unsigned(),
-        );
-        Ok((place, share(row).map(|(_, share)| share)))
-    })?;
-    let mut shares = shares.peekable();
-    // Damaged ones that belong to nothing: they may go under another name.
-    let mut strays = Vec::new();
-    periods(
-        &moment,
-        &format!("{condition} ORDER BY counter, start_s"),
-        values,
-        visit,
-        on_bad,
-        |counter, start_s| {
-            let mut found = Vec::new();
-            while let Some(row) = shares
-                .next_if(|row| row.as_ref().map_or(true, |(place, _)| *place <= (counter, start_s)))
-            {
-                let (place, share) = row?;
-                if place == (counter, start_s) {
-                    found.push(share);
-                } else if let Err(wrong) = share {
-                    strays.push(wrong);
-                }
-            }
-            found.into_iter().collect()
-        },
-    )?;
-    for row in shares {
-        strays.extend(row?.1.err());
-    }
-    strays
-        .into_iter()
-        .try_for_each(|wrong| sound::<()>(Err(wrong), "shares", String::new, on_bad).map(drop))
 }
 
 fn periods(

@@ -431,3 +431,29 @@ fn an_index_that_lacks_a_sound_row_is_made_again() {
     drop(ledger);
     assert_eq!(sqlite::check(&file(&folder)).unwrap().mistakes, Vec::<String>::new());
 }
+
+/// Two threads read at once, where there are so many.
+#[test]
+fn a_start_reads_each_running_period_once_but_the_damaged_ones_in_both_halves() {
+    const COUNTERS: u64 = 3_000;
+    let folder = TempDir::new().unwrap();
+    let ledger = SqliteLedger::open(folder.path()).unwrap();
+    let holder = ledger.join(1).unwrap();
+    let asked = (1..=COUNTERS).map(|number| {
+        let counter = Counter::Named(identity(&format!("subscriber-{number}")));
+        Operation::Lease(LeaseRequest { counter, ..lease(holder, 3) })
+    });
+    ledger.commit(&asked.collect::<Vec<_>>()).unwrap();
+    drop(ledger);
+    for counter in [3, 2_990] {
+        damage(&folder, &format!("UPDATE periods SET charged = 0 WHERE counter = {counter}"));
+    }
+    let ledger = SqliteLedger::open(folder.path()).unwrap();
+    let mut found = Vec::new();
+    ledger.load_live(0, &mut |row| found.push((row.counter.0, row.held + row.lost))).unwrap();
+    found.sort_unstable();
+    let sound = (1..=COUNTERS).filter(|number| ![3, 2_990].contains(number));
+    assert_eq!(found.len(), sound.clone().count());
+    assert!(found.into_iter().eq(sound.map(|number| (number, 3))));
+    assert!(ledger.concern().is_some());
+}
