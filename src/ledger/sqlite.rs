@@ -54,6 +54,9 @@ pub const FILE: &str = "ledger.sqlite";
 const LOCK_FILE: &str = "ledger.lock";
 /// A larger file is looked over while it is served.
 const LOOKED_OVER_FIRST_BYTES: u64 = 32 << 20;
+/// The thread that looks over a large file makes way for all others.
+#[cfg(target_os = "linux")]
+const NICE: i32 = 10;
 const LOOKED_OVER_AFTER: Duration = Duration::from_secs(5);
 /// After how many rows the log is written back into the file although commits are waiting.
 const MUCH_WRITTEN: u64 = 20_000;
@@ -382,8 +385,10 @@ fn look_over(path: &Path, damage: &Arc<Damage>) -> Result<(), LedgerError> {
     }
     let (path, damage) = (path.to_owned(), Arc::clone(damage));
     let looked = std::thread::Builder::new().name("ledger-check".to_owned()).spawn(move || {
-        // The start reads the same file now, and comes first.
+        // The start reads the same file now, and comes first; so does all that is decided later.
         std::thread::sleep(LOOKED_OVER_AFTER);
+        #[cfg(target_os = "linux")]
+        let _ = rustix::process::nice(NICE);
         match check::look_over(&path, &damage) {
             Ok(mistakes) => damage.note_structure(&path, &mistakes),
             Err(wrong) => {
