@@ -32,7 +32,7 @@ pub struct Setting {
     pub meaning: &'static str,
 }
 
-/// Every setting there is. The README's table and the check for unknown keys come from here.
+/// Every setting there is. `docs/settings.md` and the check for unknown keys come from here.
 pub const SETTINGS: &[Setting] = &[
     setting("grpc_addr", "127.0.0.1:8081", "where gRPC is served"),
     setting(

@@ -29,7 +29,7 @@ const GONE: [(&str, &str); 1] = [(
 pub(super) fn unknown_key(key: &str) -> String {
     gone(key).unwrap_or_else(|| {
         let near = did_you_mean(key, "", SETTINGS.iter().map(|setting| setting.key));
-        format!("there is no setting `{key}`{near}; see the table of settings in the README")
+        format!("there is no setting `{key}`{near}; `tollgate settings` lists them all")
     })
 }
 
@@ -68,7 +68,7 @@ pub(super) fn mistakes(environment: &[(OsString, OsString)]) -> Vec<String> {
             let rests = known.iter().filter_map(|known| known.strip_prefix(PREFIX));
             let meant = did_you_mean(name.strip_prefix(PREFIX).unwrap_or(&name), PREFIX, rests);
             found.push(format!(
-                "{name}: there is no such setting{meant}; see the table of settings in the README"
+                "{name}: there is no such setting{meant}; `tollgate settings` lists them all"
             ));
         }
     }
@@ -114,8 +114,11 @@ mod tests {
             ("TOLLGATE_LOGLEVEL", Some("did you mean `TOLLGATE_LOG_LEVEL`")),
             ("TOLLGATE_LEDGER_MAX_WAIT", Some("did you mean `TOLLGATE_LEDGER_MAX_WAIT_MS`")),
             ("TOLLGATE_TOKENS", Some("did you mean `TOLLGATE_TOKEN`")),
-            ("TOLLGATE_", Some("there is no such setting; see")),
-            ("TOLLGATE_SOMETHING_ELSE_ALTOGETHER", Some("there is no such setting; see")),
+            ("TOLLGATE_", Some("there is no such setting; `tollgate settings`")),
+            (
+                "TOLLGATE_SOMETHING_ELSE_ALTOGETHER",
+                Some("there is no such setting; `tollgate settings`"),
+            ),
             (
                 "TOLLGATE_GRPC_MAX_UNREAD_MS",
                 Some("the setting `grpc.max_unread_ms` is gone; take it out (connections are not"),

@@ -62,7 +62,7 @@ fn all_mistakes_are_reported_at_once_with_their_origin() {
     )
     .unwrap_err();
     insta::assert_snapshot!(mistakes.join("\n"), @"
-    FILE: there is no setting `grpc.max_size`; see the table of settings in the README
+    FILE: there is no setting `grpc.max_size`; `tollgate settings` lists them all
     tls.cert and tls.key are needed together, also where tls.client_ca is set
     --grpc-addr: grpc_addr must be an address and a port, such as 127.0.0.1:8081, [::1]:8081 or :8081, not `nowhere`
     FILE: drain_timeout_ms must be a whole number from 0 to 3600000, not `soon`
@@ -286,7 +286,7 @@ fn a_name_of_the_environment_that_is_no_setting_is_one_mistake_beside_the_others
     let mistakes = Config::resolve_in(&Flags::default(), &environment).unwrap_err();
     insta::assert_snapshot!(mistakes, @"
     the settings cannot be used:
-      TOLLGATE_GRCP_ADDR: there is no such setting, did you mean `TOLLGATE_GRPC_ADDR`; see the table of settings in the README
+      TOLLGATE_GRCP_ADDR: there is no such setting, did you mean `TOLLGATE_GRPC_ADDR`; `tollgate settings` lists them all
       TOLLGATE_LOG_LEVEL: log_level must be one of off, error, warn, info, debug, trace, or a filter such as `info,tollgate::grpc=debug`, not `loud`
     ");
     assert!(Config::resolve_in(&Flags::default(), &environment[2..]).is_ok());
