@@ -7,10 +7,12 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::{ArcSwap, Guard};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard, RwLock, RwLockReadGuard};
 
+use crate::decide::compiled::CompiledPlan;
 use crate::decide::gcra::RateLimit;
 use crate::decide::plan::Id;
 use crate::decide::time::Now;
@@ -42,6 +44,9 @@ pub use secret::{HashKey, VALUE_PREFIX, ValueHash};
 pub use snapshot::{Catalog, KeyEntry};
 pub use table::{Kind, Resource, Stored, Table};
 
+/// How long an edit waits for those before it.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// How an edit is made.
 #[derive(Clone, Debug, Default)]
 pub struct EditOptions {
@@ -72,6 +77,17 @@ pub struct CatalogStore {
     current: ArcSwap<Catalog>,
     writer: Mutex<Writer>,
     keeper: Option<Arc<dyn Keeper>>,
+    /// Read while what was published is told to the keeper, and nothing is acknowledged yet.
+    telling: RwLock<()>,
+    patience: Duration,
+}
+
+/// An edit that is in force, and whose keeper was not told yet.
+struct Published<'s> {
+    before: Arc<Catalog>,
+    after: Arc<Catalog>,
+    changed: Vec<(Kind, Id)>,
+    _telling: RwLockReadGuard<'s, ()>,
 }
 
 /// What edits take turns at.
@@ -99,6 +115,8 @@ impl CatalogStore {
             current: ArcSwap::from_pointee(Catalog::new(hash_key, account)),
             writer: Mutex::default(),
             keeper: None,
+            telling: RwLock::default(),
+            patience: PATIENCE,
         }
     }
 
@@ -116,6 +134,8 @@ impl CatalogStore {
             current: ArcSwap::from_pointee(catalog),
             writer: Mutex::default(),
             keeper: Some(keeper),
+            telling: RwLock::default(),
+            patience: PATIENCE,
         })
     }
 
@@ -139,19 +159,20 @@ impl CatalogStore {
     ///
     /// # Errors
     /// Those of `work`, those that show when all of it is done (a default plan that does not cover
-    /// its target); and [`EditError::NotKept`].
+    /// its target); [`EditError::NotKept`] and [`EditError::Waiting`].
     pub fn edit<A>(
         &self,
         options: EditOptions,
         now: Now,
         work: impl FnOnce(&mut Draft) -> Result<A, EditError>,
     ) -> Result<Edited<A>, EditError> {
-        let mut writer = self.writer.lock();
+        let mut writer = self.turn()?;
         self.make_sure(&mut writer)?;
         let (draft, answer) = self.draft(now, work)?;
-        let change =
+        let published =
             if options.validate_only { None } else { self.publish(draft, &mut writer, None)? };
-        Ok(Edited { answer, repeated: false, change })
+        drop(writer);
+        Ok(Edited { answer, repeated: false, change: self.tell(published) })
     }
 
     /// The same, where the request has a name: a retry gets the first answer, and changes nothing.
@@ -165,13 +186,16 @@ impl CatalogStore {
         now: Now,
         work: impl FnOnce(&mut Draft) -> Result<A, EditError>,
     ) -> Result<Edited<A>, EditError> {
-        let mut writer = self.writer.lock();
+        let mut writer = self.turn()?;
         self.make_sure(&mut writer)?;
         let first = match &self.keeper {
             Some(keeper) => keeper.find(request).map_err(EditError::NotKept)?,
             None => writer.requests.find(request, now).cloned(),
         };
         if let Some(first) = first {
+            drop(writer);
+            // The first request may be waiting for its keeper still: the retry waits with it.
+            drop(self.telling.write());
             let written =
                 request.answered(&first).map_err(|wrong| EditError::Invalid(vec![wrong]))?;
             let unread = || {
@@ -187,7 +211,7 @@ impl CatalogStore {
             });
         }
         let (draft, answer) = self.draft(now, work)?;
-        let change = if options.validate_only {
+        let published = if options.validate_only {
             None
         } else {
             self.publish(
@@ -196,7 +220,13 @@ impl CatalogStore {
                 Some(MadeRequest { key: request, answer: answer.write(), now }),
             )?
         };
-        Ok(Edited { answer, repeated: false, change })
+        drop(writer);
+        Ok(Edited { answer, repeated: false, change: self.tell(published) })
+    }
+
+    /// Waits for the edits before this one.
+    fn turn(&self) -> Result<MutexGuard<'_, Writer>, EditError> {
+        self.writer.try_lock_for(self.patience).ok_or(EditError::Waiting)
     }
 
     /// Works an edit out.
@@ -217,7 +247,7 @@ impl CatalogStore {
         draft: Draft,
         writer: &mut Writer,
         request: Option<MadeRequest<'_>>,
-    ) -> Result<Option<Change>, EditError> {
+    ) -> Result<Option<Published<'_>>, EditError> {
         let is_empty = draft.changed().next().is_none();
         if is_empty && request.is_none() {
             return Ok(None);
@@ -236,21 +266,40 @@ impl CatalogStore {
         }
         let changed: Vec<_> = draft.changed().cloned().collect();
         let after = Arc::new(draft.into_catalog());
+        // Whoever waits for it to be told must not keep others from being told.
+        let telling = self.telling.read_recursive();
         let before = self.current.swap(Arc::clone(&after));
+        Ok(Some(Published { before, after, changed, _telling: telling }))
+    }
+
+    /// Tells the keeper of an edit that is in force. Other edits go on meanwhile: what is taken
+    /// back may be the units of a million counters.
+    fn tell(&self, published: Option<Published<'_>>) -> Option<Change> {
+        let Published { before, after, changed, _telling } = published?;
         if let Some(keeper) = &self.keeper {
             keeper.published(&before, &after, &changed);
         }
-        Ok(Some(Change { revision: after.revision(), resources: changed }))
+        Some(Change { revision: after.revision(), resources: changed })
     }
 
     /// After a failure the edit may have been kept all the same: goes on from what was.
     fn make_sure(&self, writer: &mut Writer) -> Result<(), EditError> {
         let (true, Some(keeper)) = (writer.unsure, &self.keeper) else { return Ok(()) };
-        let current = self.current.load();
+        let current = self.current.load_full();
         let image = keeper.load().map_err(EditError::NotKept)?;
         let catalog = Catalog::restore(current.hash_key.clone(), current.account, image);
-        self.current.store(Arc::new(catalog));
+        let after = Arc::new(catalog);
+        let before = self.current.swap(Arc::clone(&after));
         writer.unsure = false;
+        // What it lowered was not taken back.
+        let differs = |plan: &&Arc<Stored<CompiledPlan>>| {
+            after.plans().get(plan.value.id()).is_none_or(|now| now.revision != plan.revision)
+        };
+        let plans = before.plans().iter_after(None).filter(differs);
+        let changed: Vec<_> = plans.map(|plan| (Kind::Plan, plan.value.id().clone())).collect();
+        if !changed.is_empty() {
+            keeper.published(&before, &after, &changed);
+        }
         Ok(())
     }
 }

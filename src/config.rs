@@ -48,6 +48,11 @@ pub const SETTINGS: &[Setting] = &[
     setting("http_addr", "127.0.0.1:8080", "where health, metrics and `/json` are served"),
     setting("metrics_addr", "", "a second place for the metrics alone; empty: none"),
     setting("metrics_path", "/metrics", "the path of the metrics at `metrics_addr`"),
+    setting(
+        "metrics_labels",
+        "",
+        "labels of every series, such as `region:eu,cluster:blue`; empty: none",
+    ),
     setting("debug_addr", "", "a second place for `/rlconfig` and the list of pages; empty: none"),
     setting("data_dir", "./tollgate-data", "where durable state is kept; `:memory:` keeps none"),
     setting("drain_timeout_ms", "10000", "how long a stop waits for calls in flight"),
@@ -133,7 +138,7 @@ pub const SETTINGS: &[Setting] = &[
     setting(
         "ledger.max_wait_ms",
         "100",
-        "how long a decision waits for the ledger at most, and never past its call's deadline",
+        "how long a decision waits for the ledger at most, up to ten times as long for the first answers of one that is slow and gets on; never past its call's deadline",
     ),
     setting(
         "ledger.on_failure",

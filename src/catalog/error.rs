@@ -41,6 +41,11 @@ pub enum EditError {
         "the edit could not be kept: {0}. Read the resource, and repeat the edit if it is not there"
     )]
     NotKept(String),
+    /// Those before it wait for the ledger.
+    #[error(
+        "the edits before this one wait for the ledger, which does not answer: nothing was changed. Repeat the edit when the ledger works again"
+    )]
+    Waiting,
     #[error("the operating system gave no random bytes: {0}")]
     NoRandom(String),
 }

@@ -49,7 +49,7 @@ pub trait Keeper: Send + Sync + std::fmt::Debug {
     fn find(&self, request: &RequestKey) -> Result<Option<FirstRequest>, String>;
 
     /// An edit of `before` that was kept is what decisions read from now on, and is not
-    /// acknowledged yet.
+    /// acknowledged yet. Others may be made, and told, meanwhile.
     fn published(&self, before: &Catalog, after: &Catalog, changed: &[(Kind, Id)]);
 
     /// What was kept.

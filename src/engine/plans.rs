@@ -12,6 +12,7 @@
 
 mod asking;
 mod books;
+mod by_plan;
 pub mod correction;
 pub mod durable;
 mod fingerprint;

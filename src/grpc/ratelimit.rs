@@ -184,7 +184,7 @@ impl RateLimiter {
         let mut waiting = self.durable.waiting(&self.clock, time_left);
         loop {
             // While it waits it holds no lock and no edition, and has charged nothing.
-            self.durable.wait(needs, &mut waiting, &self.clock).await;
+            self.durable.wait(needs, &mut waiting).await;
             needs = match self.decide(request, Some(waiting))? {
                 Decided::Answered(answer) => return Ok(answer),
                 Decided::Needs(needs) => needs,

@@ -141,7 +141,9 @@ impl From<EditError> for Status {
             EditError::InUse { .. } | EditError::MostOf { .. } => {
                 Self::failed_precondition(message)
             }
-            EditError::NoRandom(_) | EditError::NotKept(_) => Self::unavailable(message),
+            EditError::NoRandom(_) | EditError::NotKept(_) | EditError::Waiting => {
+                Self::unavailable(message)
+            }
         }
     }
 }

@@ -40,6 +40,9 @@ pub enum LedgerError {
     Missing(PathBuf),
     #[error("too many operations wait for the ledger")]
     Busy,
+    /// It may be done all the same.
+    #[error("the ledger did not answer in time")]
+    Late,
     #[error("the ledger has stopped")]
     Stopped,
     #[error("the ledger has a fault: {0}")]
@@ -48,7 +51,7 @@ pub enum LedgerError {
 
 impl LedgerError {
     /// Every word of [`Self::reason`].
-    pub const REASONS: [&'static str; 14] = [
+    pub const REASONS: [&'static str; 15] = [
         "full",
         "read_only",
         "io",
@@ -61,6 +64,7 @@ impl LedgerError {
         "went_back",
         "missing",
         "busy",
+        "late",
         "stopped",
         "fault",
     ];
@@ -80,6 +84,7 @@ impl LedgerError {
             Self::WentBack { .. } => "went_back",
             Self::Missing(_) => "missing",
             Self::Busy => "busy",
+            Self::Late => "late",
             Self::Stopped => "stopped",
             Self::Fault(_) => "fault",
         }

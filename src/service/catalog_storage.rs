@@ -2,6 +2,9 @@
 //! byte that says how; an API key with its hash between the two.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::RecvTimeoutError;
+use std::time::Duration;
 
 use prost::Message;
 
@@ -16,24 +19,80 @@ use crate::decide::time::SECOND_NS;
 use crate::grpc::convert::{keys, plans, subscribers, targets};
 use crate::grpc::pb::tollgate as pb;
 use crate::ledger::{
-    CatalogChange, CatalogEdit, CatalogImage, CatalogResource, LedgerThread, Once, OnceKind,
+    CatalogChange, CatalogEdit, CatalogImage, CatalogResource, Ledger, LedgerError, LedgerThread,
+    Once, OnceKind,
 };
 
 /// How values are written. Another way gets another number, and this one stays readable.
 const WRITTEN_AS: u8 = 1;
 const HASH_BYTES: usize = 32;
 
+/// How long an edit waits for the ledger, and for each of its changes besides.
+const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE_FOR_ONE: Duration = Duration::from_millis(1);
+
 /// Keeps the catalog in a ledger.
 #[derive(Debug)]
 pub struct CatalogStorage {
     ledger: Arc<LedgerThread>,
     broker: LeaseBroker,
+    patience: Duration,
+    /// What the ledger was asked, and has not answered yet: one thing at a time.
+    asked: Arc<AtomicBool>,
 }
 
 impl CatalogStorage {
     /// `broker` hands back what was leased by limits that an edit has lowered.
     pub fn new(ledger: Arc<LedgerThread>, broker: LeaseBroker) -> Self {
-        Self { ledger, broker }
+        Self { ledger, broker, patience: PATIENCE, asked: Arc::default() }
+    }
+
+    /// Asks, and waits so long at most. Until the ledger has answered it is asked nothing more: each
+    /// would wait as long, and would stay behind.
+    fn ask<T: Send + 'static>(
+        &self,
+        at_most: Duration,
+        ask: impl FnOnce(Box<dyn FnOnce(Result<T, LedgerError>) + Send>),
+    ) -> Result<T, LedgerError> {
+        if self.asked.swap(true, Ordering::AcqRel) {
+            return Err(LedgerError::Late);
+        }
+        let (tell, told) = std::sync::mpsc::channel();
+        let asked = Asked(Arc::clone(&self.asked));
+        ask(Box::new(move |answer| {
+            drop(asked);
+            // Who asked may have gone.
+            drop(tell.send(answer));
+        }));
+        told.recv_timeout(at_most).unwrap_or_else(|none| {
+            Err(match none {
+                RecvTimeoutError::Timeout => LedgerError::Late,
+                RecvTimeoutError::Disconnected => LedgerError::Stopped,
+            })
+        })
+    }
+
+    /// Reads on a thread of its own.
+    fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&dyn Ledger) -> Result<T, LedgerError> + Send + 'static,
+    ) -> Result<T, String> {
+        let ledger = Arc::clone(self.ledger.ledger());
+        let answer = self.ask(self.patience, |tell| {
+            let reading = std::thread::Builder::new().name("catalog-read".to_owned());
+            // An error drops what would tell: the ledger counts as stopped.
+            drop(reading.spawn(move || tell(read(&*ledger))));
+        });
+        answer.map_err(|error| error.to_string())
+    }
+}
+
+/// Is being asked, until it is dropped.
+struct Asked(Arc<AtomicBool>);
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
     }
 }
 
@@ -52,8 +111,10 @@ impl Keeper for CatalogStorage {
         };
         let changes: Vec<_> = edit.changed().map(change).collect();
         let revision = if changes.is_empty() { expected } else { catalog.revision() };
+        let count = u32::try_from(changes.len()).unwrap_or(u32::MAX);
+        let at_most = self.patience.saturating_add(PATIENCE_FOR_ONE.saturating_mul(count));
         let edit = CatalogEdit { expected, revision, changes, once: request.map(once) };
-        match self.ledger.call(edit) {
+        match self.ask(at_most, |tell| self.ledger.submit(edit, tell)) {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(conflict)) => Err(conflict.to_string()),
             Err(error) => Err(error.to_string()),
@@ -61,11 +122,8 @@ impl Keeper for CatalogStorage {
     }
 
     fn find(&self, request: &RequestKey) -> Result<Option<FirstRequest>, String> {
-        let made = self
-            .ledger
-            .ledger()
-            .find_made(OnceKind::Request, &request.name)
-            .map_err(|error| error.to_string())?;
+        let name = request.name;
+        let made = self.read(move |ledger| ledger.find_made(OnceKind::Request, &name))?;
         Ok(made.map(|made| FirstRequest { fields: made.fields, answer: made.note }))
     }
 
@@ -76,18 +134,22 @@ impl Keeper for CatalogStorage {
             };
             plan(before).is_some_and(|was| plan(after).is_none_or(|now| now.lowers(&was)))
         };
+        let mut patience = self.patience;
         for (_, id) in changed.iter().filter(|(kind, id)| *kind == Kind::Plan && lowered(id)) {
-            if let Err(error) = self.broker.take_back(id) {
+            if let Err(error) = self.broker.take_back(id, patience) {
+                if error == LedgerError::Late {
+                    patience = Duration::ZERO;
+                }
                 tracing::warn!(
                     plan = &**id,
-                    "unspent units of the plan were not handed back: {error}"
+                    "unspent units of the plan are not handed back yet, and nobody spends them: {error}"
                 );
             }
         }
     }
 
     fn load(&self) -> Result<Image, String> {
-        let kept = self.ledger.ledger().load_catalog().map_err(|error| error.to_string())?;
+        let kept = self.read(|ledger| ledger.load_catalog())?;
         let (image, reasons) = decode(&kept);
         for reason in reasons {
             tracing::error!(
@@ -252,7 +314,7 @@ fn stored<T>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::catalog::{CatalogStore, EditOptions};
+    use crate::catalog::{CatalogStore, EditError, EditOptions};
     use crate::clock::Clock;
     use crate::decide::lookup::Lookup;
     use crate::decide::time::Now;
@@ -260,7 +322,8 @@ mod tests {
         CheckInput, Checked, LeaseSettings, PlanEngine, Settings, Shortage,
     };
     use crate::grpc::{convert, json};
-    use crate::ledger::{Ledger, LedgerScope, SqliteLedger};
+    use crate::ledger::faults::{Fault, FaultyLedger};
+    use crate::ledger::{LedgerScope, MemoryLedger, SqliteLedger};
 
     const NOW: Now = Now { unix_ns: 1_795_341_600_123_456_789, steady_ns: 1 };
 
@@ -413,6 +476,52 @@ subscribers: [{id: acme, plans: [gold, empty], keys: [{id: one, value: a-value-o
             4,
             "a quota that is gone is spent no more"
         );
+    }
+
+    #[test]
+    fn a_ledger_that_hangs_keeps_no_edit_for_ever_and_nobody_from_reading() {
+        let memory: Arc<dyn Ledger> = Arc::new(MemoryLedger::new().unwrap());
+        let (go_on, told) = std::sync::mpsc::channel();
+        let mut told = Some(told);
+        let hangs = move |number| match (number, told.take()) {
+            (2, Some(told)) => Fault::Wait(told),
+            (_, kept) => {
+                told = kept;
+                Fault::None
+            }
+        };
+        let ledger: Arc<dyn Ledger> = Arc::new(FaultyLedger::new(memory, hangs));
+        let holder = ledger.join(1).unwrap();
+        let thread = Arc::new(LedgerThread::start(ledger, 16).unwrap());
+        let settings =
+            Settings { lease: Some(LeaseSettings::default()), ..Settings::new([1; 32], [2; 16]) };
+        let engine = Arc::new(PlanEngine::new(settings));
+        let broker = LeaseBroker::new(engine, thread.clone(), holder, Clock::from_fn(|| NOW));
+        let mut keeper = CatalogStorage::new(thread, broker);
+        keeper.patience = Duration::from_millis(50);
+        let asked = Arc::clone(&keeper.asked);
+        let store = CatalogStore::kept(HashKey([3; 32]), None, Arc::new(keeper)).unwrap();
+        let create = |id: &str| {
+            let file = format!("subscribers: [{{id: {id}}}]");
+            let made =
+                store.edit(EditOptions::default(), NOW, |draft| draft.apply(&declared(&file)));
+            made.map(drop)
+        };
+        let known = || store.load().subscribers().len();
+        create("first").unwrap();
+        for id in ["second", "third", "fourth"] {
+            let late = create(id).unwrap_err().to_string();
+            assert!(late.contains("did not answer in time"), "{late}");
+            assert_eq!(known(), 1);
+        }
+        go_on.send(()).unwrap();
+        while asked.load(Ordering::Acquire) {
+            std::thread::yield_now();
+        }
+        // The one that waited was made after all, and no other.
+        assert!(matches!(create("second"), Err(EditError::Exists { .. }) | Ok(())));
+        create("third").unwrap();
+        assert_eq!(known(), 3);
     }
 
     #[test]

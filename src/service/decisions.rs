@@ -326,7 +326,7 @@ impl Decisions {
         mut answer: impl FnMut(usize, Option<&Decision<'_>>),
     ) {
         let now = self.clock.now();
-        let patience = Patience::new(now, self.settings.max_wait, time_left);
+        let mut patience = Patience::new(now, self.settings.max_wait, time_left);
         let asks = self.broker.is_some() && !patience.left(now).is_zero();
         let shortage = if asks { Shortage::Ask } else { self.settings.on_failure };
         let mut open = self
@@ -334,9 +334,11 @@ impl Decisions {
             .decide_each((0..count).map(|place| (place, request(place))), &mut answer);
         while let (Some(broker), true) = (&self.broker, asks && !open.is_empty()) {
             let needs = open.iter_mut().flat_map(|(_, needs)| std::mem::take(needs)).collect();
-            let works = broker.draw_unless_failing(needs, patience.left(self.clock.now())).await;
+            patience.draws();
+            let left = |now, gets_on| patience.left_in_draw(now, gets_on);
+            let works = broker.draw_unless_failing(needs, left).await;
             let now = self.clock.now();
-            let last = !works || patience.left(now).is_zero();
+            let last = !works || patience.is_over(now);
             let shortage = if last { self.settings.on_failure } else { Shortage::Ask };
             let again = open.iter().map(|&(place, _)| (place, request(place)));
             open = self.context(shortage, now).decide_each(again, &mut answer);
@@ -353,13 +355,15 @@ impl Decisions {
         broker: &LeaseBroker,
         mut needs: Vec<Need>,
         request: &CheckInput<'_>,
-        patience: Patience,
+        mut patience: Patience,
         mut answer: F,
     ) -> Result<R, InvalidRequest> {
-        let mut now = self.clock.now();
-        while broker.draw_unless_failing(needs, patience.left(now)).await {
-            now = self.clock.now();
-            if patience.left(now).is_zero() {
+        loop {
+            patience.draws();
+            let left = |now, gets_on| patience.left_in_draw(now, gets_on);
+            let works = broker.draw_unless_failing(needs, left).await;
+            let now = self.clock.now();
+            if !works || patience.is_over(now) {
                 break;
             }
             match self.context(Shortage::Ask, now).decide(request, answer)? {

@@ -33,7 +33,7 @@ pub(crate) enum Try<'d> {
 #[derive(Clone, Copy, Debug)]
 pub struct Waiting {
     patience: Patience,
-    /// The ledger fails: it is not waited for.
+    /// The ledger fails, or does not answer in time: it is not waited for.
     in_vain: bool,
 }
 
@@ -54,8 +54,8 @@ impl DurableRules {
 
     /// `None`: it has not waited yet.
     pub(crate) fn next_try(&self, waiting: Option<Waiting>, clock: &Clock) -> Try<'_> {
-        let over = waiting
-            .is_some_and(|waiting| waiting.in_vain || waiting.patience.left(clock.now()).is_zero());
+        let over =
+            waiting.is_some_and(|waiting| waiting.in_vain || waiting.patience.is_over(clock.now()));
         if over || self.broker.is_none() {
             Try::Last(AtOnce { engine: &self.engine, shortage: self.on_failure })
         } else {
@@ -64,10 +64,12 @@ impl DurableRules {
     }
 
     /// Has the ledger asked, and waits for it.
-    pub async fn wait(&self, needs: Vec<Need>, waiting: &mut Waiting, clock: &Clock) {
+    pub async fn wait(&self, needs: Vec<Need>, waiting: &mut Waiting) {
         let Some(broker) = &self.broker else { return };
-        waiting.in_vain =
-            !broker.draw_unless_failing(needs, waiting.patience.left(clock.now())).await;
+        waiting.patience.draws();
+        let patience = waiting.patience;
+        let left = |now, gets_on| patience.left_in_draw(now, gets_on);
+        waiting.in_vain = !broker.draw_unless_failing(needs, left).await;
     }
 
     /// Asks for what the last decisions want ahead of use.

@@ -3,7 +3,8 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -14,7 +15,7 @@ use crate::decide::calendar::Period;
 use crate::decide::compiled::QuotaIdentity;
 use crate::decide::lookup::Lookup;
 use crate::decide::quota::Row;
-use crate::decide::time::SECOND_NS;
+use crate::decide::time::{Now, SECOND_NS};
 use crate::engine::plans::durable::RULES;
 use crate::engine::plans::{
     Change, ChargeName, Committed, Correction, Counter, Delta, GiveBack, GrantPlan, Granted, Mark,
@@ -28,6 +29,8 @@ use crate::ledger::{
 /// How long what is wanted ahead of use waits for others. What is held meanwhile lasts for an
 /// eighth of `ledger.chunk_ms` at least.
 const GATHER: Duration = Duration::from_millis(5);
+/// A ledger that has answered nobody for so long hangs, and is waited for no longer than it must be.
+const STUCK: Duration = Duration::from_secs(1);
 /// Give-backs that are handed over before the answers are waited for.
 const AT_ONCE: usize = 4_096;
 /// The same while calls go on: until the ledger has them, what needs units of these counters waits.
@@ -43,6 +46,28 @@ pub struct LeaseBroker {
     /// Held while statistics are written: what was taken later is written later.
     pub(super) behind: Arc<Mutex<()>>,
     gathering: Arc<Gathering>,
+    progress: Arc<Progress>,
+}
+
+/// Whether the ledger gets on with the leases that it is asked for.
+#[derive(Debug, Default)]
+struct Progress {
+    unanswered: AtomicU64,
+    /// When it answered last, or was asked after it had answered everything.
+    since_ns: AtomicU64,
+}
+
+impl Progress {
+    fn asked(&self, now_ns: u64) {
+        if self.unanswered.fetch_add(1, Ordering::AcqRel) == 0 {
+            self.since_ns.store(now_ns, Ordering::Release);
+        }
+    }
+
+    fn answered(&self, now_ns: u64) {
+        self.since_ns.store(now_ns, Ordering::Release);
+        self.unanswered.fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
 /// Whether somebody asks for what is wanted ahead of use, and was told to.
@@ -69,7 +94,15 @@ impl LeaseBroker {
         holder: Holder,
         clock: Clock,
     ) -> Self {
-        Self { engine, ledger, holder, clock, behind: Arc::default(), gathering: Arc::default() }
+        Self {
+            engine,
+            ledger,
+            holder,
+            clock,
+            behind: Arc::default(),
+            gathering: Arc::default(),
+            progress: Arc::default(),
+        }
     }
 
     /// What the ledger has done so far.
@@ -81,23 +114,46 @@ impl LeaseBroker {
     /// Asks the ledger for all of `needs`, and waits for the answers, at most so long. Whether
     /// units came shows at the next check.
     pub async fn draw(&self, needs: Vec<Need>, at_most: Duration) {
+        let _ = tokio::time::timeout(at_most, self.ask_all(needs)).await;
+    }
+
+    /// The same for as long as `left` says, which is told how long the ledger is worth waiting for:
+    /// one that is slow, and gets on. One whose last transaction failed is asked all the same,
+    /// which is how it is noticed that it works again, but waiting would only cost the caller's
+    /// time. `false`: it fails, or did not answer in time.
+    pub async fn draw_unless_failing(
+        &self,
+        needs: Vec<Need>,
+        left: impl Fn(Now, Duration) -> Duration,
+    ) -> bool {
+        let fails = self.ledger.is_failing();
+        let mut answers = std::pin::pin!(self.ask_all(needs));
+        loop {
+            let now = self.clock.now();
+            let left = if fails { Duration::ZERO } else { left(now, self.gets_on(now)) };
+            let answered = tokio::time::timeout(left, &mut answers).await.is_ok();
+            if answered || left.is_zero() {
+                return answered && !fails;
+            }
+        }
+    }
+
+    /// Asks at once, and waits for the answers.
+    fn ask_all(&self, needs: Vec<Need>) -> impl Future<Output = ()> + use<> {
         let answers: Vec<_> = needs.into_iter().map(|need| self.ask(need)).collect();
-        let all = async {
+        async {
             for answer in answers {
                 // An error: the ledger has stopped. The next check shows it.
                 let _ = answer.await;
             }
-        };
-        let _ = tokio::time::timeout(at_most, all).await;
+        }
     }
 
-    /// The same, but does not wait for a ledger whose last transaction failed: that is asked all
-    /// the same, which is how it is noticed that it works again, but waiting would only cost the
-    /// caller's time. `false`: it fails.
-    pub async fn draw_unless_failing(&self, needs: Vec<Need>, at_most: Duration) -> bool {
-        let fails = self.ledger.is_failing();
-        self.draw(needs, if fails { Duration::ZERO } else { at_most }).await;
-        !fails
+    /// How long the ledger is worth waiting for. Nothing is left of it where it has answered nobody
+    /// for so long.
+    fn gets_on(&self, now: Now) -> Duration {
+        let since_ns = self.progress.since_ns.load(Ordering::Acquire);
+        STUCK.saturating_sub(Duration::from_nanos(now.steady_ns.saturating_sub(since_ns)))
     }
 
     /// Asks for what the engine wants ahead of use, or lets [`Self::gather`] do it. Nobody waits.
@@ -142,36 +198,36 @@ impl LeaseBroker {
 
     fn submit(&self, need: Need, tell: oneshot::Sender<()>) {
         let broker = self.clone();
-        self.ledger.submit(
-            wire_lease(&need, self.holder, self.clock.now().unix_s()),
-            move |answer| {
-                match answer {
-                    Ok(Ok(lease)) => {
-                        broker.engine.apply_lease(&need, &granted(&lease), broker.clock.now())
-                    }
-                    // The ledger let go of the counter after its last period: by its name it gets
-                    // another number.
-                    Ok(Err(Refused::UnknownCounter)) if need.number.is_some() => {
-                        let mut by_name = need;
-                        by_name.number = None;
-                        return broker.submit(by_name, tell);
-                    }
-                    Ok(Err(Refused::PeriodDropped)) => {
-                        broker.engine.period_dropped(&need, broker.clock.now())
-                    }
-                    Ok(Err(refused)) => {
-                        tracing::debug!("a lease was refused: {refused}");
-                        broker.engine.lease_failed(&need);
-                    }
-                    Err(error) => {
-                        tracing::debug!("a lease failed: {error}");
-                        broker.engine.lease_failed(&need);
-                    }
+        let now = self.clock.now();
+        self.progress.asked(now.steady_ns);
+        self.ledger.submit(wire_lease(&need, self.holder, now.unix_s()), move |answer| {
+            broker.progress.answered(broker.steady_ns());
+            match answer {
+                Ok(Ok(lease)) => {
+                    broker.engine.apply_lease(&need, &granted(&lease), broker.clock.now())
                 }
-                // Whoever asked may be gone.
-                let _ = tell.send(());
-            },
-        );
+                // The ledger let go of the counter after its last period: by its name it gets
+                // another number.
+                Ok(Err(Refused::UnknownCounter)) if need.number.is_some() => {
+                    let mut by_name = need;
+                    by_name.number = None;
+                    return broker.submit(by_name, tell);
+                }
+                Ok(Err(Refused::PeriodDropped)) => {
+                    broker.engine.period_dropped(&need, broker.clock.now())
+                }
+                Ok(Err(refused)) => {
+                    tracing::debug!("a lease was refused: {refused}");
+                    broker.engine.lease_failed(&need);
+                }
+                Err(error) => {
+                    tracing::debug!("a lease failed: {error}");
+                    broker.engine.lease_failed(&need);
+                }
+            }
+            // Whoever asked may be gone.
+            let _ = tell.send(());
+        });
     }
 
     /// Has the ledger commit a correction, and makes it count here. Once begun it goes on, also
@@ -309,6 +365,12 @@ impl LeaseBroker {
         self.ledger.ledger().find_made(OnceKind::Request, name)
     }
 
+    /// Which rows of the ledger are damaged, where some are.
+    pub fn damage(&self) -> Option<String> {
+        let ledger = self.ledger.ledger();
+        ledger.concern().filter(|_| ledger.damaged_rows() > 0)
+    }
+
     fn call<R: ledger::Request>(
         &self,
         request: R,
@@ -378,15 +440,27 @@ impl LeaseBroker {
     /// Lets go of the unspent units of a plan, some after the others, until the ledger has them
     /// all: for an edit that has lowered something.
     ///
+    /// After `at_most` it waits no more: nobody spends them from now on, and the ledger takes them
+    /// when it can.
+    ///
     /// # Errors
-    /// The ledger did not take them. They stay charged, and are asked for no more.
-    pub fn take_back(&self, plan: &str) -> Result<(), LedgerError> {
-        let mut returned = Ok(());
-        for some in self.engine.holding(Scope::Plan(plan)).chunks(FEW_AT_ONCE) {
+    /// The ledger did not take them, or not yet. They stay charged, and are asked for no more.
+    pub fn take_back(&self, plan: &str, at_most: Duration) -> Result<(), LedgerError> {
+        let (mut returned, mut place) = (Ok(()), usize::MAX);
+        let until_ns = self.steady_ns().saturating_add(nanoseconds(at_most));
+        while place > 0 {
+            let (some, next) = self.engine.holding(plan, place, FEW_AT_ONCE);
+            let left_ns = until_ns.saturating_sub(self.steady_ns());
             // Where it failed the others go back all the same.
-            returned = returned.and(self.return_all(self.engine.take_back_from(some)));
+            let units = self.engine.take_back_from(&some);
+            returned = returned.and(self.return_all(units, Some(Duration::from_nanos(left_ns))));
+            place = next;
         }
         returned
+    }
+
+    fn steady_ns(&self) -> u64 {
+        self.clock.now().steady_ns
     }
 
     /// Lets go of all unspent units, and leaves the operation ids of the last minute to the next
@@ -395,12 +469,12 @@ impl LeaseBroker {
     /// # Errors
     /// As of [`Self::take_back`].
     pub fn put_away(&self) -> Result<(), LedgerError> {
-        let first = self.return_all(self.engine.put_away());
+        let first = self.return_all(self.engine.put_away(), None);
         // What was leased meanwhile, and what was asked for the first time and had no number yet:
         // behind this, all of it is answered.
         let answered =
             self.ledger.call(ledger::WindowReport { holder: self.holder, rows: Vec::new() });
-        let returned = first.and(answered).and(self.return_all(self.engine.put_away()));
+        let returned = first.and(answered).and(self.return_all(self.engine.put_away(), None));
         if let Err(error) = self.keep_operations() {
             tracing::warn!(
                 "operation ids of the last minute were not kept, and their checks are charged again if they are sent again: {error}"
@@ -416,7 +490,7 @@ impl LeaseBroker {
     pub fn sweep(&self) -> Result<(), LedgerError> {
         loop {
             let is_more = self.engine.sweep(self.clock.now());
-            self.return_all(self.engine.take_ended())?;
+            self.return_all(self.engine.take_ended(), None)?;
             if !is_more {
                 return Ok(());
             }
@@ -424,26 +498,45 @@ impl LeaseBroker {
     }
 
     /// Through the ledger's thread, behind the leases that were asked for before: they go back too.
-    fn return_all(&self, mut units: Vec<GiveBack>) -> Result<(), LedgerError> {
+    /// Waits until all of them are back, or for so long.
+    fn return_all(
+        &self,
+        mut units: Vec<GiveBack>,
+        at_most: Option<Duration>,
+    ) -> Result<(), LedgerError> {
         // In the order that the ledger keeps them in: one page of its file holds dozens of
         // neighbours.
         units.sort_unstable_by_key(|unspent| (unspent.counter, unspent.period_start_s));
+        let until_ns = at_most.map(|most| self.steady_ns().saturating_add(nanoseconds(most)));
         let mut returned = Ok(());
         for some in units.chunks(AT_ONCE) {
             let (tell, told) = std::sync::mpsc::channel();
             for unspent in some {
-                let (tell, unspent) = (tell.clone(), *unspent);
+                let (tell, engine, unspent) = (tell.clone(), Arc::clone(&self.engine), *unspent);
                 self.ledger.submit(wire_give_back(unspent, self.holder), move |answer| {
-                    drop(tell.send((unspent, answer)))
+                    // Also where nobody waits for it any more.
+                    match &answer {
+                        Ok(_) => engine.gave_back(unspent),
+                        Err(_) => engine.give_back_failed(unspent),
+                    }
+                    drop(tell.send(answer.map(drop)));
                 });
             }
             drop(tell);
-            for (unspent, answer) in told {
+            loop {
+                let answer = match until_ns {
+                    None => told.recv().map_err(|_| RecvTimeoutError::Disconnected),
+                    Some(until_ns) => {
+                        let left_ns = until_ns.saturating_sub(self.steady_ns());
+                        told.recv_timeout(Duration::from_nanos(left_ns))
+                    }
+                };
                 match answer {
-                    Ok(_) => self.engine.gave_back(unspent),
-                    Err(error) => {
-                        self.engine.give_back_failed(unspent);
-                        returned = returned.and(Err(error));
+                    Ok(answer) => returned = returned.and(answer),
+                    Err(RecvTimeoutError::Disconnected) => break,
+                    Err(RecvTimeoutError::Timeout) => {
+                        returned = returned.and(Err(LedgerError::Late));
+                        break;
                     }
                 }
             }
@@ -452,7 +545,11 @@ impl LeaseBroker {
     }
 }
 
-pub(super) fn wire_lease(need: &Need, holder: Holder, now_s: u64) -> LeaseRequest {
+fn nanoseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+fn wire_lease(need: &Need, holder: Holder, now_s: u64) -> LeaseRequest {
     LeaseRequest {
         counter: wire_counter(&need.counter, need.number),
         count_rule: need.rule.bits(),

@@ -35,6 +35,7 @@ mod process;
 mod proofs;
 mod ratelimit_service;
 mod server;
+mod slow_disk;
 mod soak;
 mod stable;
 mod starts;

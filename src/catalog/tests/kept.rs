@@ -1,5 +1,6 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::mpsc::{self, Receiver, Sender};
 
 use parking_lot::Mutex as Lock;
 
@@ -22,6 +23,10 @@ struct Shelf {
     kept: Lock<Image>,
     requests: Lock<HashMap<[u8; 16], FirstRequest>>,
     mood: AtomicU8,
+    /// What it was told of, and between which revisions.
+    told: Lock<Vec<(u64, u64, Vec<Id>)>>,
+    /// Says when it is told the next time, and waits then.
+    pause: Lock<Option<(Sender<()>, Receiver<()>)>>,
 }
 
 impl Keeper for Shelf {
@@ -51,6 +56,13 @@ impl Keeper for Shelf {
 
     fn published(&self, before: &Catalog, after: &Catalog, changed: &[(Kind, Id)]) {
         assert!(!changed.is_empty() && before.revision() < after.revision());
+        let pause = self.pause.lock().take();
+        if let Some((begins, go_on)) = pause {
+            begins.send(()).unwrap();
+            go_on.recv().unwrap();
+        }
+        let ids = changed.iter().map(|(_, id)| id.clone()).collect();
+        self.told.lock().push((before.revision(), after.revision(), ids));
     }
 
     fn load(&self) -> Result<Image, String> {
@@ -178,6 +190,74 @@ fn an_edit_that_was_kept_although_it_failed_is_seen_by_the_next() {
     assert!(matches!(tried(&store, work), Err(EditError::NotKept(_))));
     shelf.mood.store(WORKS, Ordering::Relaxed);
     assert!(matches!(tried(&store, work), Err(EditError::Exists { .. })));
+}
+
+#[test]
+fn a_keeper_is_told_of_an_edit_that_was_kept_although_it_failed() {
+    let shelf = Arc::new(Shelf::default());
+    let store = store(&shelf);
+    fill(&store);
+    shelf.told.lock().clear();
+    shelf.mood.store(FAILS_AFTERWARDS, Ordering::Relaxed);
+    let lower = |draft: &mut Draft| draft.replace_plan(plan("gold", &["users"])).map(|_| ());
+    assert!(matches!(tried(&store, lower), Err(EditError::NotKept(_))));
+    assert!(shelf.told.lock().is_empty());
+    shelf.mood.store(WORKS, Ordering::Relaxed);
+    tried(&store, |draft| draft.create_subscriber(subscriber("other", &[])).map(|_| ())).unwrap();
+    let names = |ids: &[&str]| ids.iter().map(|id| Id::from(*id)).collect::<Vec<_>>();
+    assert_eq!(
+        *shelf.told.lock(),
+        [(2, 3, names(&["gold"])), (3, 4, names(&["other"]))],
+        "what the plan had leased was not taken back"
+    );
+}
+
+#[test]
+fn while_the_keeper_is_told_others_are_edited_and_a_retry_waits() {
+    let shelf = Arc::new(Shelf::default());
+    let store = store(&shelf);
+    fill(&store);
+    let (begins, begun) = mpsc::channel();
+    let (go_on, pause) = mpsc::channel();
+    *shelf.pause.lock() = Some((begins, pause));
+    let key = RequestKey::new("r", "Update", b"x").unwrap().unwrap();
+    let lower = || {
+        let work =
+            |draft: &mut Draft| draft.replace_plan(plan("gold", &["users"])).map(|_| Count(7));
+        store.edit_once(&key, EditOptions::default(), at(1), work).unwrap().repeated
+    };
+    std::thread::scope(|threads| {
+        let first = threads.spawn(lower);
+        begun.recv().unwrap();
+        // It is in force, and not acknowledged.
+        assert_eq!(store.load().revision(), 3);
+        tried(&store, |draft| draft.create_subscriber(subscriber("other", &[])).map(|_| ()))
+            .unwrap();
+        let (answers, answered) = mpsc::channel();
+        let retry = threads.spawn(move || answers.send(lower()));
+        assert!(
+            answered.recv_timeout(std::time::Duration::from_millis(50)).is_err(),
+            "a retry was acknowledged before the first"
+        );
+        go_on.send(()).unwrap();
+        assert!(answered.recv().unwrap() && !first.join().unwrap());
+        retry.join().unwrap().unwrap();
+    });
+    assert_eq!(shelf.told.lock().len(), 4);
+}
+
+#[test]
+fn an_edit_waits_for_those_before_it_and_not_for_ever() {
+    let shelf = Arc::new(Shelf::default());
+    let mut store = store(&shelf);
+    fill(&store);
+    store.patience = std::time::Duration::from_millis(20);
+    let work =
+        |draft: &mut Draft| draft.create_subscriber(subscriber("other", &["gold"])).map(|_| ());
+    let before = store.writer.lock();
+    assert_eq!(tried(&store, work), Err(EditError::Waiting));
+    drop(before);
+    tried(&store, work).unwrap();
 }
 
 /// An answer as it is written down.

@@ -7,6 +7,7 @@ use foldhash::quality::RandomState;
 use siphasher::sip128::SipHasher13;
 use smallvec::SmallVec;
 
+use super::by_plan::{self, ByPlan, Place, Placed};
 use super::fingerprint::{Filed, Files, Fingerprinted, SHARDS, files};
 use super::held::Leases;
 use super::paged::Paged;
@@ -51,8 +52,9 @@ impl Owner {
 #[repr(C)]
 pub(super) struct Entry {
     fingerprint: Fingerprint,
-    /// Names the entry in receipts. Never used twice.
-    pub(super) id: u64,
+    /// Names the entry in receipts, where it can be found by it: then it is never used twice.
+    id: u32,
+    place: Place,
     pub(super) owner: Owner,
     state: Mutex<State>,
 }
@@ -248,6 +250,11 @@ impl Slot {
 }
 
 impl Entry {
+    /// Names the entry in receipts, where it can be found by it.
+    pub(super) fn id(&self) -> u64 {
+        self.id.into()
+    }
+
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock()
     }
@@ -256,6 +263,12 @@ impl Entry {
 impl Fingerprinted for Entry {
     fn fingerprint(&self) -> &Fingerprint {
         &self.fingerprint
+    }
+}
+
+impl Placed for Entry {
+    fn place(&self) -> &Place {
+        &self.place
     }
 }
 
@@ -275,6 +288,7 @@ pub(super) struct Books {
     /// `None` where receipts name the ledger's counters.
     by_id: Option<DashMap<u64, Arc<Entry>, RandomState>>,
     by_counter: Paged<Entry>,
+    by_plan: ByPlan<Entry>,
     unders: Shared,
     live: AtomicUsize,
     next_id: AtomicU64,
@@ -295,10 +309,11 @@ impl Books {
             by_id: by_id
                 .then(|| DashMap::with_hasher_and_shard_amount(RandomState::default(), SHARDS)),
             by_counter: Paged::default(),
+            by_plan: ByPlan::default(),
             unders: Shared::default(),
             live: AtomicUsize::new(0),
             next_id: AtomicU64::new(1),
-            max_entries,
+            max_entries: max_entries.min(by_plan::MOST),
             refused: AtomicU64::new(0),
             floor_ns: AtomicU64::new(0),
         }
@@ -323,7 +338,7 @@ impl Books {
         let found = self.by_subject.entry(Filed(Arc::clone(&fresh))).or_default().downgrade();
         let Filed(entry) = found.key();
         if !Arc::ptr_eq(entry, &fresh) {
-            self.forget(fresh.id);
+            self.forget(&fresh);
         }
         Ok(Self::touch(entry, entry.lock(), now, work))
     }
@@ -365,19 +380,33 @@ impl Books {
             self.refused.fetch_add(1, Ordering::Relaxed);
             return Err(Full);
         }
-        let id = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let number = self.next_id.fetch_add(1, Ordering::Relaxed);
+        let id = match (u32::try_from(number), &self.by_id) {
+            (Ok(id), _) => id,
+            // Nobody asks for it.
+            (Err(_), None) => 0,
+            (Err(_), Some(_)) => {
+                self.live.fetch_sub(1, Ordering::Relaxed);
+                self.refused.fetch_add(1, Ordering::Relaxed);
+                return Err(Full);
+            }
+        };
         let owner = Owner { under: self.unders.of(owner.under), ..owner };
-        let entry = Arc::new(Entry { fingerprint, id, owner, state: Mutex::default() });
+        let (place, state) = (Place::default(), Mutex::default());
+        let entry = Arc::new(Entry { fingerprint, id, place, owner, state });
         if let Some(by_id) = &self.by_id {
-            by_id.insert(id, Arc::clone(&entry));
+            by_id.insert(entry.id(), Arc::clone(&entry));
         }
+        // Before anyone finds it, and leases units for it.
+        self.by_plan.put(&entry.owner.under.plan, Arc::clone(&entry));
         Ok(entry)
     }
 
-    fn forget(&self, id: u64) {
+    fn forget(&self, entry: &Arc<Entry>) {
         if let Some(by_id) = &self.by_id {
-            by_id.remove(&id);
+            by_id.remove(&entry.id());
         }
+        self.by_plan.remove(&entry.owner.under.plan, entry);
         self.live.fetch_sub(1, Ordering::Relaxed);
     }
 
@@ -426,10 +455,10 @@ impl Books {
         self.by_subject.iter().for_each(|found| visit(&found.key().0));
     }
 
-    /// The entries of some owners.
-    pub(super) fn seats(&self, wanted: impl Fn(&Owner) -> bool) -> Vec<Seat> {
-        let entries = self.by_subject.iter().map(|found| Arc::clone(&found.key().0));
-        entries.filter(|entry| wanted(&entry.owner)).map(|entry| Seat(Some(entry))).collect()
+    /// Some of the entries of a plan, the last ones first: see [`ByPlan::before`].
+    pub(super) fn of_plan(&self, plan: &str, before: usize, most: usize) -> (Vec<Seat>, usize) {
+        let (entries, place) = self.by_plan.before(plan, before, most);
+        (entries.into_iter().map(|entry| Seat(Some(entry))).collect(), place)
     }
 
     /// Drops the entries that remember nothing any more, after something was done to each. `then`
@@ -446,7 +475,7 @@ impl Books {
                 let last_ns =
                     state.quotas.iter().map(Slot::last_end_ns).fold(state.floor_ns, u64::max);
                 self.floor_ns.fetch_max(last_ns, Ordering::Relaxed);
-                gone.push(entry.id);
+                gone.push(Arc::clone(entry));
                 let numbered = state
                     .quotas
                     .iter()
@@ -456,7 +485,9 @@ impl Books {
             }
             !idle
         });
-        gone.into_iter().for_each(|id| self.forget(id));
+        gone.iter().for_each(|entry| self.forget(entry));
+        drop(gone);
+        self.by_plan.sweep();
         self.unders.sweep();
         // Who called again meanwhile may have the number by now.
         counters.into_iter().for_each(|(counter, entry)| self.by_counter.remove(counter, &entry));

@@ -12,6 +12,7 @@ use smallvec::SmallVec;
 use super::PlanEngine;
 use super::asking::Asking;
 use super::books::{Entry, Owner, Slot, State, subject_fingerprint};
+use super::fingerprint::Fingerprinted;
 use super::held::Room;
 use super::lease::{Need, Shortage};
 use crate::decide::plan::{CounterScope, Id};
@@ -262,11 +263,11 @@ impl PlanEngine {
     }
 }
 
-/// Locks each entry once, in the order of their ids, which is the same for all requests.
+/// Locks each entry once, in the order of their fingerprints, which is the same for all requests.
 fn hold(entries: &[Option<Arc<Entry>>]) -> Held<'_> {
     let mut wanted: SmallVec<[&Arc<Entry>; 4]> = entries.iter().flatten().collect();
-    wanted.sort_unstable_by_key(|entry| entry.id);
-    wanted.dedup_by_key(|entry| entry.id);
+    wanted.sort_unstable_by_key(|entry| *entry.fingerprint());
+    wanted.dedup_by_key(|entry| *entry.fingerprint());
     wanted.into_iter().map(|entry| (entry, entry.lock())).collect()
 }
 

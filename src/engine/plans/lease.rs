@@ -20,7 +20,6 @@ use super::books::{Owner, Seat, Slot, State, subject_fingerprint};
 use super::held::{Held, Question, Round};
 use super::settings::LeaseSettings;
 use super::under::Under;
-use super::usage::Scope;
 use crate::decide::calendar::Period;
 use crate::decide::compiled::QuotaIdentity;
 use crate::decide::outcome::CountRule;
@@ -300,11 +299,10 @@ impl PlanEngine {
         std::mem::take(&mut *queue)
     }
 
-    /// All that may hold units of a scope now, for [`Self::take_back_from`].
-    pub fn holding(&self, scope: Scope<'_>) -> Vec<Seat> {
-        self.books.seats(|owner| {
-            scope.holds(&owner.subscriber, owner.under.key.as_deref(), &owner.under.plan)
-        })
+    /// Some of those that may hold units under a plan, for [`Self::take_back_from`]: at most `most`
+    /// of them before a place, and the place to go on with, until it is 0. Begin with `usize::MAX`.
+    pub fn holding(&self, plan: &str, before: usize, most: usize) -> (Vec<Seat>, usize) {
+        self.books.of_plan(plan, before, most)
     }
 
     /// Lets go of all unspent units of some, and tells which: for an edit that lowers, before it is
@@ -318,9 +316,9 @@ impl PlanEngine {
         found
     }
 
-    /// The same of a whole scope at once.
-    pub fn take_back(&self, scope: Scope<'_>) -> Vec<GiveBack> {
-        self.take_back_from(&self.holding(scope))
+    /// The same of a whole plan at once.
+    pub fn take_back(&self, plan: &str) -> Vec<GiveBack> {
+        self.take_back_from(&self.holding(plan, usize::MAX, usize::MAX).0)
     }
 
     /// Lets go of everything, for a clean stop, and tells what was spent of each lease: also where

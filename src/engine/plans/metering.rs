@@ -167,7 +167,7 @@ impl PlanEngine {
                     self.look_ahead(asking, &quotas, slots);
                 }
                 if let Some(entry) = entry.filter(|_| charged) {
-                    self.name_charges(entry.id, &quotas, slots, metered.charges);
+                    self.name_charges(entry.id(), &quotas, slots, metered.charges);
                 }
                 Ok(verdict)
             }

@@ -10,7 +10,7 @@ use crate::decide::quota::Grant;
 use crate::decide::time::SECOND_NS;
 use crate::engine::plans::{
     Change, CheckInput, Checked, Committed, Correction, GiveBack, Need, PlanEngine, Report,
-    ReportSubject, Scope, Settled, Shortage, Subject,
+    ReportSubject, Settled, Shortage, Subject,
 };
 use crate::ledger::{Answer, Holder, Operation};
 use crate::service::lease_broker::{
@@ -357,7 +357,7 @@ impl World {
 
     pub(super) fn edit(&mut self, place: usize) {
         self.rest.lower = true;
-        let backs = self.engines[place].take_back(Scope::Plan("gold"));
+        let backs = self.engines[place].take_back("gold");
         if self.setup.mutant == Some(Mutant::NotFenced) {
             backs.iter().for_each(|back| self.engines[place].gave_back(*back));
         }

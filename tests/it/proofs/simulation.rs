@@ -19,8 +19,7 @@ use tollgate::decide::time::{Now, SECOND_NS};
 use tollgate::decide::verdict::Reason;
 use tollgate::engine::plans::{
     Change, CheckInput, Checked, Committed, Counter, GiveBack, Granted, LeaseSettings, Need,
-    PlanEngine, Report, ReportSubject, Restored, Scope, Settings, Settled, Settlement, Shortage,
-    Subject,
+    PlanEngine, Report, ReportSubject, Restored, Settings, Settled, Settlement, Shortage, Subject,
 };
 use tollgate::engine::rules::{Budget, Mode, RuleEngine};
 use tollgate::ledger::faults::{Fault, FaultyLedger};
@@ -717,7 +716,7 @@ impl<C: Choices> House<C> {
         self.tally.edits += 1;
         self.limit = [0, 3, 10, 40, 100, 300][usize::try_from(self.choices.below(6)).unwrap()];
         self.declare();
-        let backs = self.engine.take_back(Scope::Plan("gold"));
+        let backs = self.engine.take_back("gold");
         self.give_back(&backs);
         Ok(())
     }

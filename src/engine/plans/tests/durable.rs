@@ -12,7 +12,7 @@ use crate::decide::compiled::CompiledQuota;
 use crate::decide::time::{Now, SECOND_NS};
 use crate::engine::plans::durable::{AtOnce, Leased, RULES};
 use crate::engine::plans::lease::{Need, Shortage};
-use crate::engine::plans::{LeaseSettings, PlanEngine, Scope, Settings};
+use crate::engine::plans::{LeaseSettings, PlanEngine, Settings};
 use crate::engine::rules::durable::{DurableAsk, DurableCounters};
 use crate::engine::rules::{Mode, Standing};
 use crate::rules::{self, LoadOptions, Source};
@@ -98,7 +98,7 @@ impl Site {
     }
 
     fn stop(&mut self) {
-        let backs = self.engine.take_back(Scope::All);
+        let backs = self.engine.take_back(RULES);
         backs.iter().for_each(|back| self.ledger.give_back(self.epoch, back));
         self.crash();
     }

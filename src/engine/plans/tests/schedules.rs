@@ -148,7 +148,7 @@ impl Stage {
 
     /// As an edit does that lowers.
     fn take_back(&self) {
-        self.give_back(&self.world.engine.take_back(Scope::All));
+        self.give_back(&self.world.engine.take_back("gold"));
     }
 
     /// Every so often, some time after midnight.
@@ -375,7 +375,7 @@ fn apart(stage: &Stage) {
 
 /// Says that the units are back before they are.
 fn too_soon(stage: &Stage) {
-    let backs = stage.world.engine.take_back(Scope::All);
+    let backs = stage.world.engine.take_back("gold");
     backs.iter().for_each(|back| stage.world.engine.gave_back(*back));
     backs.iter().for_each(|back| stage.ledger.lock().give_back(EPOCH, back));
 }

@@ -75,13 +75,13 @@ fn a_period_of_which_the_ledger_does_not_know_all_is_not_forgotten() {
         // What became of a question is not known.
         (|site| site.world.engine.lease_failed(&site.needs(Some(5))[0]), 0),
         // A give-back is on its way.
-        (|site| drop(site.world.engine.take_back(Scope::All)), 1),
+        (|site| drop(site.world.engine.take_back("gold")), 1),
         // What became of a give-back is not known.
         (
             |site| {
                 site.world
                     .engine
-                    .take_back(Scope::All)
+                    .take_back("gold")
                     .into_iter()
                     .for_each(|back| site.world.engine.give_back_failed(back))
             },
@@ -266,8 +266,7 @@ fn what_is_asked_about_a_forgotten_period_gives_nothing_back() {
     let balance = site.needs(None);
     // An edit, and a clean stop: what was spent is not known yet.
     assert!(
-        site.world.engine.take_back(Scope::All).is_empty()
-            && site.world.engine.put_away().is_empty()
+        site.world.engine.take_back("gold").is_empty() && site.world.engine.put_away().is_empty()
     );
     site.lease(&balance[0]);
     assert_eq!((0..100).filter(|_| site.admits()).count(), 93);

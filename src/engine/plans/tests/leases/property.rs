@@ -12,7 +12,7 @@ use crate::decide::quota::Grant;
 use crate::decide::time::SECOND_NS;
 use crate::engine::plans::correction::{Change, Committed, Correction, Settled};
 use crate::engine::plans::lease::{Checked, GiveBack, Granted, Need, Shortage};
-use crate::engine::plans::{LeaseSettings, Scope, Subject};
+use crate::engine::plans::{LeaseSettings, Subject};
 
 /// What a request may cost.
 const MOST: u64 = 3;
@@ -242,7 +242,7 @@ impl Run {
         self.limit = limit;
         self.site.world.run(&script(limit)).unwrap();
         self.arrive();
-        self.backs = self.site.world.engine.take_back(Scope::Plan("gold"));
+        self.backs = self.site.world.engine.take_back("gold");
     }
 
     fn arrive(&mut self) {
