@@ -2,6 +2,7 @@
 
 use super::Failure;
 use super::client::connect::Client;
+use super::client::output::note;
 use super::client::quota::unit_word;
 use super::client::table::Table;
 use super::client::words;
@@ -60,6 +61,9 @@ pub(super) async fn run(args: Args, client: &Client) -> Result<(), Failure> {
         client.answer(client.usage_plans().get_usage(request.clone())).await
     });
     let usage = usage.await?;
+    if !usage.damage.is_empty() {
+        note(&format!("rows may be missing: {}", usage.damage));
+    }
     let most = if args.all { usize::MAX } else { ROWS };
     client.show("tollgate.v1.GetUsageResponse", &usage, |usage| tables(usage, most))
 }
@@ -70,10 +74,14 @@ async fn all(
 ) -> Result<GetUsageResponse, Failure> {
     let mut all = page(String::new()).await?;
     while !all.next_page_token.is_empty() {
-        let GetUsageResponse { quotas, days, next_page_token } = page(all.next_page_token).await?;
+        let GetUsageResponse { quotas, days, next_page_token, damage } =
+            page(all.next_page_token).await?;
         all.quotas.extend(quotas);
         all.days.extend(days);
         all.next_page_token = next_page_token;
+        if !damage.is_empty() {
+            all.damage = damage;
+        }
     }
     Ok(all)
 }
@@ -231,13 +239,16 @@ mod tests {
             asked.push(token);
             let (quotas, days) =
                 (vec![super::QuotaUsage::default(); 2], vec![super::DailyUsage::default()]);
-            Ok::<_, crate::cli::Failure>(super::GetUsageResponse { quotas, days, next_page_token })
+            let damage = if asked.len() == 2 { "a row" } else { "" }.to_owned();
+            let page = super::GetUsageResponse { quotas, days, next_page_token, damage };
+            Ok::<_, crate::cli::Failure>(page)
         }));
         let whole = whole.unwrap();
         assert_eq!(
             (whole.quotas.len(), whole.days.len(), whole.next_page_token.as_str()),
             (6, 3, "")
         );
+        assert_eq!(whole.damage, "a row");
         assert_eq!(asked, ["", "a", "b"]);
     }
 

@@ -101,6 +101,7 @@ impl SqliteLedger {
     pub fn open(folder: &Path) -> Result<Self, LedgerError> {
         connect::make_folder(folder)?;
         let path = folder.join(FILE);
+        connect::check_files(&path)?;
         let named = place::lock(&folder.join(LOCK_FILE))?;
         let written = mark::read(&path)?;
         let is_new = is_empty(&path);
@@ -232,6 +233,22 @@ impl SqliteLedger {
         self.with(place, connect::open_to_read, |sql| {
             lists::live(sql, now_s, counters, visit, note)
         })
+    }
+
+    /// Reads the books of a scope. One whose books cannot be read must not look like one who used
+    /// nothing; of many the others are shown all the same, and [`Ledger::concern`] says that there
+    /// are more.
+    fn read_books<R>(
+        &self,
+        scope: &LedgerScope,
+        work: impl FnOnce(&Connection, lists::OnBad<'_>) -> rusqlite::Result<R>,
+    ) -> Result<R, LedgerError> {
+        match scope {
+            LedgerScope::Subscriber(_) | LedgerScope::Key(_) => {
+                self.read(|sql| work(sql, &mut lists::refuse))
+            }
+            LedgerScope::All | LedgerScope::Plan(_) => self.read_sound(work),
+        }
     }
 
     /// Works in a transaction: all of it is on the disk, or none.
@@ -411,6 +428,7 @@ pub fn accept(folder: &Path) -> Result<String, LedgerError> {
     if !folder.is_dir() {
         return Err(LedgerError::Missing(path));
     }
+    connect::check_files(&path)?;
     let _named = place::lock(&folder.join(LOCK_FILE))?;
     let written = match mark::read(&path)? {
         Written::Reached(written) => written,
@@ -517,7 +535,7 @@ impl Ledger for SqliteLedger {
         scope: &LedgerScope,
         stretch: &Stretch,
     ) -> Result<(Vec<PeriodRow>, Option<Whose>), LedgerError> {
-        self.read(|sql| lists::usage(sql, scope, stretch))
+        self.read_books(scope, |sql, on_bad| lists::usage(sql, scope, stretch, on_bad))
     }
 
     fn daily(
@@ -526,7 +544,7 @@ impl Ledger for SqliteLedger {
         first_day: u64,
         last_day: u64,
     ) -> Result<Vec<(Holder, DailyRow)>, LedgerError> {
-        self.read(|sql| days::list(sql, scope, first_day, last_day))
+        self.read_books(scope, |sql, on_bad| days::list(sql, scope, first_day, last_day, on_bad))
     }
 
     fn load_names(

@@ -156,6 +156,10 @@ impl Books for EngineBooks {
         read.await.unwrap_or(Err(LedgerError::Stopped)).map_err(unread)
     }
 
+    fn damage(&self) -> Option<String> {
+        self.broker.damage()
+    }
+
     async fn granted_before(
         &self,
         request: &RequestKey,

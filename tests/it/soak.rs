@@ -289,7 +289,7 @@ impl Soak {
         };
         let (mut plans, mut all) = (self.plans(), GetUsageResponse::default());
         loop {
-            let GetUsageResponse { quotas, days, next_page_token } =
+            let GetUsageResponse { quotas, days, next_page_token, .. } =
                 plans.get_usage(request.clone()).await.unwrap().into_inner();
             all.quotas.extend(quotas);
             all.days.extend(days);

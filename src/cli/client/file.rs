@@ -1,6 +1,5 @@
 //! Files that a command is given; `-` is standard input.
 
-use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -12,15 +11,16 @@ use super::place;
 use crate::cli::Failure;
 use crate::decide::invalid::Invalid;
 use crate::grpc::json;
+use crate::plain_file;
 use crate::yaml::{self, Node, YamlError};
 
 /// The text of a file.
 pub(in crate::cli) fn read(path: &Path) -> Result<String, Failure> {
     let text = if path.as_os_str() == "-" {
-        let mut text = String::new();
-        std::io::stdin().lock().read_to_string(&mut text).map(|_| text)
+        plain_file::read_long_text(std::io::stdin().lock())
     } else {
-        std::fs::read_to_string(path)
+        plain_file::open(path, "file to read (`-` reads standard input)")
+            .and_then(plain_file::read_long_text)
     };
     text.map_err(|error| Failure::unusable(format!("{}: {error}", name(path))))
 }

@@ -63,6 +63,11 @@ pub trait Books: Send + Sync + 'static {
         days: RangeInclusive<u64>,
     ) -> Result<Vec<DailyUsage>, BooksError>;
 
+    /// Why the books of many may lack those of some.
+    fn damage(&self) -> Option<String> {
+        None
+    }
+
     /// What a request that has this name was answered, if it was made before. Invalid where another
     /// request had the name.
     async fn granted_before(

@@ -199,6 +199,8 @@ impl UsagePlans {
             // What was deleted may still have books; what has neither is a mistake.
             known(&catalog, query.scope())?;
         }
+        // After it was read: that is when damage is met.
+        page.answer.damage = self.books.damage().unwrap_or_default();
         Ok(page.answer)
     }
 

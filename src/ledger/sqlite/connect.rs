@@ -11,6 +11,7 @@ use super::checksum;
 use super::failure::{classify, from_io};
 use super::schema::{APPLICATION_ID, CHECKSUMS, migrate, newest};
 use crate::ledger::{LedgerError, Secrets};
+use crate::plain_file;
 
 /// For the owner alone: the ledger holds secrets.
 pub(super) const FILE_MODE: u32 = 0o600;
@@ -70,9 +71,28 @@ fn hide(path: &Path) -> Result<(), LedgerError> {
     }
 }
 
+/// Looks at all files of a ledger before they are opened: nobody waits for what is no file.
+pub(super) fn check_files(path: &Path) -> Result<(), LedgerError> {
+    // The others lie beside the file itself, also where it is reached by a link.
+    let real = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let of_sqlite = ["", "-wal", "-shm", "-journal"].map(|suffix| beside(&real, suffix));
+    let ours = [path.with_file_name(super::LOCK_FILE), real.with_file_name(super::mark::FILE)];
+    for path in of_sqlite.into_iter().chain(ours) {
+        match plain_file::look(&path, "file of a ledger") {
+            Ok(()) => {}
+            Err(wrong) if wrong.kind() == ErrorKind::InvalidInput => {
+                return Err(LedgerError::Foreign { path, what: wrong.to_string() });
+            }
+            Err(wrong) => return Err(from_io(&path, &wrong)),
+        }
+    }
+    Ok(())
+}
+
 /// Looks at a file before SQLite does, which might change one that is none of ours. An empty file
 /// is a new ledger.
 pub(super) fn check_header(path: &Path) -> Result<(), LedgerError> {
+    check_files(path)?;
     let mut header = Vec::new();
     let read = File::open(path).and_then(|file| file.take(HEADER_BYTES).read_to_end(&mut header));
     if read.map_err(|wrong| from_io(path, &wrong))? == 0 {
@@ -118,6 +138,14 @@ pub(super) fn open(path: &Path) -> Result<Connection, LedgerError> {
         connection.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(ours)?;
     check_version(path, version)?;
     if version < newest() {
+        if version > 0 {
+            tracing::warn!(
+                path = %path.display(),
+                from = version,
+                to = newest(),
+                "the ledger is brought to a newer schema, which earlier versions cannot read"
+            );
+        }
         // A new file gets its tables before it gets a log, so that its header says at once whose it
         // is.
         migrate(&mut connection, version, &Secrets::generate()?).map_err(ours)?;

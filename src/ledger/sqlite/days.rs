@@ -4,11 +4,11 @@
 use std::collections::BTreeMap;
 
 use rusqlite::types::FromSqlError;
-use rusqlite::{Connection, OptionalExtension, Result, Statement, params};
+use rusqlite::{Connection, OptionalExtension, Result, Row, Statement, params};
 
 use super::checksum::{BadRow, intact};
 use super::codes::{int, is_unreadable, pack, read_int, read_packed, unreadable};
-use super::lists::{Names, OnBad, column};
+use super::lists::{Names, OnBad, column, sound};
 use crate::ledger::{DailyCounts, DailyKey, DailyRow, Holder, LedgerScope};
 
 const NAMED: &str =
@@ -198,12 +198,13 @@ pub(super) fn pages(sql: &Connection, on_bad: OnBad<'_>) -> Result<()> {
     Ok(())
 }
 
-/// The rows of a scope, in the order of their keys.
+/// The rows of a scope, in the order of their keys. Those of a damaged page are left out.
 pub(super) fn list(
     sql: &Connection,
     scope: &LedgerScope,
     first_day: u64,
     last_day: u64,
+    on_bad: OnBad<'_>,
 ) -> Result<Vec<(Holder, DailyRow)>> {
     let moment = sql.unchecked_transaction()?;
     let (condition, id) = column(scope).unwrap_or(("?3 = ''", ""));
@@ -220,7 +221,7 @@ pub(super) fn list(
     let mut found = Vec::new();
     let mut rows = statement.query(params![int(first_day), int(last_day), id])?;
     while let Some(row) = rows.next()? {
-        intact(row, 9, "daily_names", || {
+        let name = || {
             let number = |column| row.get::<_, i64>(column).unwrap_or_default();
             format!(
                 "(day {}, holder {}, epoch {}, number {})",
@@ -229,15 +230,16 @@ pub(super) fn list(
                 number(7),
                 number(8)
             )
-        })?;
-        let mut name = |column| names.id(row, column);
-        let (subscriber, key, plan, entitlement, target) =
-            (name(1)?, name(2)?, name(3)?, name(4)?, name(5)?);
-        let key = DailyKey { day: read_int(row, 0)?, subscriber, key, plan, entitlement, target };
-        let (holder, number) = (Holder { id: row.get(6)?, epoch: row.get(7)? }, read_int(row, 8)?);
+        };
+        let named = intact(row, 9, "daily_names", name).and_then(|()| named(row, &mut names));
+        let Some((key, holder, number)) = sound(named, "daily_names", name, on_bad)? else {
+            continue;
+        };
         let (page, place) = place(key.day, holder, number);
         if last.as_ref().is_none_or(|(known, _)| *known != page) {
-            last = Some((page, read(&mut pages, page)?));
+            let read = read(&mut pages, page);
+            // Of one that cannot be read nothing is shown.
+            last = Some((page, sound(read, "daily_pages", name, on_bad)?.unwrap_or_default()));
         }
         if let Some(counts) = last.as_ref().and_then(|(_, page)| page.get(place)) {
             found.push((holder, DailyRow { number, key, counts }));
@@ -247,6 +249,14 @@ pub(super) fn list(
         (&row.key, holder, row.number).cmp(&(&than.key, other, than.number))
     });
     Ok(found)
+}
+
+fn named(row: &Row<'_>, names: &mut Names) -> Result<(DailyKey, Holder, u64)> {
+    let mut name = |column| names.id(row, column);
+    let (subscriber, key, plan, entitlement, target) =
+        (name(1)?, name(2)?, name(3)?, name(4)?, name(5)?);
+    let key = DailyKey { day: read_int(row, 0)?, subscriber, key, plan, entitlement, target };
+    Ok((key, Holder { id: row.get(6)?, epoch: row.get(7)? }, read_int(row, 8)?))
 }
 
 /// Brings counts that have a row each into pages.

@@ -50,7 +50,7 @@ pub(super) fn times(sql: &Connection) -> Result<Times> {
 }
 
 /// The value of a row, unless the row is damaged.
-fn sound<T>(
+pub(super) fn sound<T>(
     value: Result<T>,
     table: &'static str,
     key: impl FnOnce() -> String,
@@ -247,10 +247,12 @@ pub(super) fn ended(
 }
 
 /// A stretch of the list, by the index of names: a page costs what is on it, however much there is.
+/// A period whose account or share is damaged is left out whole.
 pub(super) fn usage(
     sql: &Connection,
     scope: &LedgerScope,
     stretch: &Stretch,
+    on_bad: OnBad<'_>,
 ) -> Result<(Vec<PeriodRow>, Option<Whose>)> {
     let Stretch { from_s, until_s, first: (subscriber, key), most } = stretch;
     let (condition, id) = column(scope).unwrap_or(("?3 = ''", ""));
@@ -272,9 +274,8 @@ pub(super) fn usage(
         key.as_deref().unwrap_or_default()
     ])?;
     while let Some(row) = rows.next()? {
-        let Some(mut period) =
-            sound(period(row, &mut names), "periods", || counter_key(row), &mut refuse)?
-        else {
+        let key = || counter_key(row);
+        let Some(mut period) = sound(period(row, &mut names), "periods", key, on_bad)? else {
             continue;
         };
         if found.len() >= *most
@@ -285,8 +286,9 @@ pub(super) fn usage(
             break;
         }
         let of_it = shares.query_map([int(period.counter.0), int(period.period.start_s)], share)?;
-        let of_it: Vec<(Holder, Share)> =
-            of_it.map(|row| row.map(|(_, share)| share)).collect::<Result<_>>()?;
+        let of_it: Result<Vec<(Holder, Share)>> =
+            of_it.map(|row| row.map(|(_, share)| share)).collect();
+        let Some(of_it) = sound(of_it, "shares", key, on_bad)? else { continue };
         (period.lost, period.held) =
             unspent(of_it, |id| epochs.get(&id).copied().unwrap_or_default());
         found.push(period);

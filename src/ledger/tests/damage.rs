@@ -325,7 +325,32 @@ fn a_damaged_count_is_refused_and_others_go_on() {
             subscriber(2).is_err() && subscriber(4).is_ok(),
             "{sql}: nothing is left out of a list without a word"
         );
+        // The books of all others are shown.
+        let of_plan = ledger.usage(&LedgerScope::Plan("gold".into()), 0, u64::MAX).unwrap();
+        for all in [of_plan, ledger.usage(&LedgerScope::All, 0, u64::MAX).unwrap()] {
+            assert_eq!(all.len() as u64, COUNTERS - 1, "{sql}");
+            assert!(all.iter().all(|row| row.counter != CounterId(3)), "{sql}");
+        }
     }
+}
+
+#[test]
+fn damaged_statistics_hide_those_of_nobody_else() {
+    let shown = |sql: &str| {
+        let folder = filled();
+        damage(&folder, sql);
+        let ledger = SqliteLedger::open(folder.path()).unwrap();
+        let days = ledger.daily(&LedgerScope::All, 0, 9).unwrap().len();
+        assert_eq!(ledger.concern().is_some(), days < 9, "{sql}");
+        let of_one = |id: &str| ledger.daily(&LedgerScope::Subscriber(id.into()), 0, 9).is_ok();
+        (days, of_one("sub03"), of_one("sub04"))
+    };
+    assert_eq!(
+        shown("UPDATE daily_names SET target = 'u' WHERE number = 3"),
+        (8, false, true),
+        "and who asks for that one is told"
+    );
+    assert_eq!(shown("UPDATE daily_pages SET admitted = x'00'"), (0, false, false));
 }
 
 /// Does something to the rows of periods that their index does not see.

@@ -616,3 +616,27 @@ fn a_refund_whose_mark_cannot_be_written_is_not_made() {
     assert_eq!(one(&ledger, settle(holder, 1, &[(id, -1)])).unwrap(), Settled::Duplicate);
     assert_eq!(charged(&ledger), 9);
 }
+
+#[test]
+fn what_is_no_file_is_told_and_not_waited_for() {
+    for name in ["ledger.sqlite", "ledger.sqlite-journal", "ledger.mark", "ledger.lock"] {
+        let folder = filled(1);
+        let path = folder.path().join(name);
+        let _ = fs::remove_file(&path);
+        let made = std::process::Command::new("mkfifo").arg(&path).status().unwrap();
+        assert!(made.success());
+        let told = format!("{}", refusal(&folder));
+        assert!(
+            told.contains(name) && told.contains("it is a FIFO, and no file of a ledger"),
+            "{told}"
+        );
+        let ledger = file(&folder);
+        assert!(matches!(sqlite::check(&ledger), Err(LedgerError::Foreign { .. })), "{name}");
+        assert!(
+            matches!(sqlite::accept(folder.path()), Err(LedgerError::Foreign { .. })),
+            "{name}"
+        );
+        let copy = folder.path().join("copy");
+        assert!(matches!(sqlite::backup(&ledger, &copy), Err(LedgerError::Foreign { .. })));
+    }
+}
