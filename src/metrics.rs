@@ -2,6 +2,7 @@
 //! of the reference service read.
 
 mod calls;
+mod extra;
 mod labels;
 mod process;
 mod rules;
@@ -15,6 +16,7 @@ use parking_lot::Mutex;
 
 pub use self::calls::CallMeter;
 use self::calls::CallMeters;
+pub use self::extra::ExtraLabels;
 pub use self::rules::RuleMeters;
 use self::rules::{RuleSeries, RuleSums};
 pub use self::striped::{Striped, thread_number};
@@ -30,11 +32,18 @@ pub struct Metrics {
     rules: RuleSeries,
     sums: RuleSums,
     striped: Mutex<Vec<Striped>>,
+    extra: ExtraLabels,
 }
 
 impl Metrics {
     #[must_use]
     pub fn new() -> Self {
+        Self::with_labels(ExtraLabels::default())
+    }
+
+    /// Every series has these labels.
+    #[must_use]
+    pub fn with_labels(extra: ExtraLabels) -> Self {
         let recorder = PrometheusBuilder::new().build_recorder();
         let handle = recorder.handle();
         Self {
@@ -44,6 +53,7 @@ impl Metrics {
             rules: RuleSeries::default(),
             sums: RuleSums::new(),
             striped: Mutex::default(),
+            extra,
         }
     }
 
@@ -55,7 +65,7 @@ impl Metrics {
         self.rules.render(&mut text);
         self.calls.render(&mut text);
         process::render(&mut text);
-        text
+        self.extra.give_to(text)
     }
 
     /// A meter of calls of a method, for one thread alone. What several count of one method is

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use super::layers::Reader;
+use crate::metrics::ExtraLabels;
 
 /// Certificates and keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +34,8 @@ pub struct Reach {
     pub metrics_addr: Option<SocketAddr>,
     /// Where the metrics are at `metrics_addr`.
     pub metrics_path: String,
+    /// Of every series.
+    pub metrics_labels: ExtraLabels,
     /// Where the rules in force are shown beside `http_addr`.
     pub debug_addr: Option<SocketAddr>,
     pub reflection: bool,
@@ -66,6 +69,7 @@ impl Reach {
                     Err("must be a path such as /metrics".to_owned())
                 }
             }),
+            metrics_labels: reader.checked("metrics_labels", ExtraLabels::parse),
             debug_addr: reader.address("debug_addr"),
             reflection: reader.flag("grpc.reflection"),
             tokens_file,

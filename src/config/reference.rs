@@ -101,7 +101,7 @@ pub const NAMES: &[Name] = &[
     nothing("STATSD_*", NO_STATSD),
     nothing("USE_DOG_STATSD*", NO_STATSD),
     nothing("DOG_STATSD_*", NO_STATSD),
-    nothing("EXTRA_TAGS", NO_STATSD),
+    honoured("EXTRA_TAGS", "metrics_labels: tags are labels of every series"),
     nothing("STATS_FLUSH_INTERVAL", "metrics are as of the moment at which they are read"),
     nothing("DISABLE_STATS", "metrics cost nothing while nobody reads them"),
     honoured("USE_PROMETHEUS", "metrics_addr; /metrics is at http_addr as well"),
@@ -218,6 +218,7 @@ pub(super) fn settings(env: &dyn Fn(&str) -> Option<String>, mistakes: &mut Vec<
         ("LIMIT_RESET_HEADER", "rate_limit.reset_header"),
         ("HEALTHY_WITH_AT_LEAST_ONE_CONFIG_LOADED", "health.needs_rules"),
         ("GRPC_UDS", "grpc_uds"),
+        ("EXTRA_TAGS", "metrics_labels"),
     ] {
         if let Some(value) = get(name) {
             layer.set(key, value, name);

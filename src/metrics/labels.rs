@@ -59,7 +59,7 @@ fn address(text: &str) -> Option<usize> {
     Some(length)
 }
 
-fn escaped(text: &str) -> Cow<'_, str> {
+pub(super) fn escaped(text: &str) -> Cow<'_, str> {
     if !text.contains(['\\', '"', '\n']) {
         return Cow::Borrowed(text);
     }

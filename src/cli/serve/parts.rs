@@ -50,7 +50,7 @@ pub(super) struct Parts {
 
 impl Parts {
     pub(super) fn assemble(config: &Config) -> Result<Self, Failure> {
-        let metrics = Arc::new(Metrics::new());
+        let metrics = Arc::new(Metrics::with_labels(config.reach.metrics_labels.clone()));
         let clock = Clock::system();
         let reach = &config.reach;
         let certificates = reach.tls.as_ref().is_some_and(|tls| tls.client_ca.is_some());

@@ -120,6 +120,12 @@ fn addresses_are_joined_as_go_joins_them() {
         (config.reach.metrics_addr, config.reach.metrics_path.as_str()),
         (Some("[::]:9090".parse().unwrap()), "/stats")
     );
+    let labels =
+        |tags: &str| resolve(&[("EXTRA_TAGS", tags)]).map(|config| config.reach.metrics_labels);
+    let pairs = crate::metrics::ExtraLabels::parse("foo:bar,a:b").unwrap();
+    assert_eq!(labels("foo:bar,a:b"), Ok(pairs));
+    let mistakes = labels("foo:bar:baz").unwrap_err();
+    assert!(mistakes[0].starts_with("EXTRA_TAGS: metrics_labels must be pairs"), "{mistakes:?}");
     let mistakes = resolve(&[("HOST", "no such host"), ("PORT", "99999")]).unwrap_err();
     assert!(
         mistakes[0].starts_with("HOST and PORT: http_addr must be an address and a port"),
