@@ -20,6 +20,10 @@ pub const DEFAULT_PAGE_SIZE: usize = 50;
 /// The most resources on a page.
 pub const MAX_PAGE_SIZE: usize = 1_000;
 
+/// So many resources are looked at for one page, where nothing leads to those that match. A page may
+/// end with few, or none, and lead on.
+const LOOKED_AT: usize = 100_000;
+
 /// What a caller asks of a list, in the words of the contract.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ListOptions<'a> {
@@ -37,7 +41,8 @@ pub struct Page<T> {
     pub items: Vec<Arc<Stored<T>>>,
     /// Leads to the next page; empty on the last one.
     pub next_page_token: String,
-    /// Resources on all pages.
+    /// Resources on all pages. Where too many have to be looked at for one page: those that were
+    /// found up to this one.
     pub total: usize,
 }
 
@@ -47,7 +52,7 @@ impl Catalog {
         &self,
         options: &ListOptions<'_>,
     ) -> Result<Page<CompiledPlan>, Vec<Invalid>> {
-        list(self, &self.plans, options)
+        list(self, &self.plans, options, LOOKED_AT)
     }
 
     /// A page of targets. Errors as of [`Self::list_plans`].
@@ -55,7 +60,7 @@ impl Catalog {
         &self,
         options: &ListOptions<'_>,
     ) -> Result<Page<CompiledTarget>, Vec<Invalid>> {
-        list(self, &self.targets, options)
+        list(self, &self.targets, options, LOOKED_AT)
     }
 
     /// A page of subscribers. Errors as of [`Self::list_plans`].
@@ -63,12 +68,12 @@ impl Catalog {
         &self,
         options: &ListOptions<'_>,
     ) -> Result<Page<Subscriber>, Vec<Invalid>> {
-        list(self, &self.subscribers, options)
+        list(self, &self.subscribers, options, LOOKED_AT)
     }
 
     /// A page of API keys. Errors as of [`Self::list_plans`].
     pub fn list_keys(&self, options: &ListOptions<'_>) -> Result<Page<KeyEntry>, Vec<Invalid>> {
-        list(self, &self.keys, options)
+        list(self, &self.keys, options, LOOKED_AT)
     }
 
     /// Ties the page token of a list that is kept elsewhere to what was asked for.
@@ -175,6 +180,7 @@ fn list<T: Listed>(
     catalog: &Catalog,
     table: &Table<T>,
     options: &ListOptions<'_>,
+    looked_at: usize,
 ) -> Result<Page<T>, Vec<Invalid>> {
     let size = page_size(options.page_size);
     let filter = Filter::parse(options.filter, T::KIND);
@@ -195,19 +201,25 @@ fn list<T: Listed>(
                 .collect());
         }
     };
+    let is_by_id = order == (Order { by: By::Id, descending: false });
+    let in_parts = after.as_ref().is_some_and(|after| after.found.is_some())
+        || (is_by_id && !filter.is_empty() && table.len() > looked_at)
+            && filter.candidates::<T>(catalog, looked_at).is_none();
+    if is_by_id && in_parts {
+        return Ok(part(catalog, table, &filter, &token, after.as_ref(), (size, looked_at)));
+    }
     let after = after.as_ref().map(token::Place::position);
     // One more than the page holds tells whether there is another page.
-    let (mut items, total) =
-        if filter.is_empty() && order == (Order { by: By::Id, descending: false }) {
-            let from = after.map(|after| after.id);
-            (table.iter_after(from).take(size + 1).cloned().collect(), table.len())
-        } else if let Some(after) = after {
-            let list =
-                walks::List { kind: T::KIND, filter: options.filter, order_by: options.order_by };
-            walked(catalog, table, list, &filter, order, after, size + 1)
-        } else {
-            matching(catalog, table, &filter, order, None, size + 1)
-        };
+    let (mut items, total) = if filter.is_empty() && is_by_id {
+        let from = after.map(|after| after.id);
+        (table.iter_after(from).take(size + 1).cloned().collect(), table.len())
+    } else if let Some(after) = after {
+        let list =
+            walks::List { kind: T::KIND, filter: options.filter, order_by: options.order_by };
+        walked(catalog, table, list, &filter, order, after, size + 1)
+    } else {
+        matching(catalog, table, &filter, order, None, size + 1)
+    };
     let more = items.len() > size;
     items.truncate(size);
     let next_page_token = items
@@ -216,6 +228,33 @@ fn list<T: Listed>(
         .map(|last| token.write(order.position(last)))
         .unwrap_or_default();
     Ok(Page { items, next_page_token, total })
+}
+
+/// A page of a list by id that is too long to be looked through for one page: of at most `size`
+/// matches among the next `looked_at` resources.
+fn part<T: Listed>(
+    catalog: &Catalog,
+    table: &Table<T>,
+    filter: &Filter,
+    token: &token::Token<'_>,
+    after: Option<&token::Place>,
+    (size, looked_at): (usize, usize),
+) -> Page<T> {
+    let before = after.and_then(|after| after.found).unwrap_or_default();
+    let (mut items, mut last) = (Vec::new(), None);
+    let mut rest = table.iter_after(after.map(|after| after.id.as_str()));
+    for stored in rest.by_ref().take(looked_at) {
+        last = Some(stored.value.id());
+        if filter.matches(catalog, &stored.value) {
+            items.push(Arc::clone(stored));
+            if items.len() >= size {
+                break;
+            }
+        }
+    }
+    let total = before.saturating_add(items.len());
+    let next = last.filter(|_| rest.next().is_some()).map(|id| token.write_found(id, total));
+    Page { items, next_page_token: next.unwrap_or_default(), total }
 }
 
 /// The first `most` after a position that match, in order, and how many match at any position: by
@@ -271,7 +310,9 @@ fn matching<T: Listed>(
 ) -> (Vec<Arc<Stored<T>>>, usize) {
     let mut total = 0;
     let mut first: BinaryHeap<Ranked<'_, T>> = BinaryHeap::new();
-    let narrowed = filter.candidates::<T>(catalog);
+    let narrowed = filter.candidates::<T>(catalog, LOOKED_AT);
+    // Many that look through all of a long list at once would leave no core to others.
+    let _turn = narrowed.is_none().then(|| catalog.walks.turn());
     let candidates: Box<dyn Iterator<Item = &Arc<Stored<T>>> + '_> = match &narrowed {
         Some(ids) => Box::new(ids.iter().filter_map(|id| table.get(id))),
         None => Box::new(table.iter_after(None)),

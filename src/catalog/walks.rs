@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 use super::table::Kind;
 use crate::decide::plan::Id;
@@ -19,7 +19,11 @@ const EDITS: u64 = 1_000;
 
 /// What follows on the pages of some lists, whoever asks.
 #[derive(Debug, Default)]
-pub(super) struct Walks(Mutex<Vec<Arc<Walk>>>);
+pub(super) struct Walks {
+    kept: Mutex<Vec<Arc<Walk>>>,
+    /// Held by who looks through a whole list.
+    turn: Mutex<()>,
+}
 
 /// Which list: the kind, the filter and the order, as they were asked for.
 #[derive(Clone, Copy, Debug)]
@@ -91,7 +95,7 @@ impl Walks {
         revision: u64,
         id: &str,
     ) -> Option<(Arc<Walk>, usize)> {
-        let mut walks = self.0.lock();
+        let mut walks = self.kept.lock();
         walks.retain(|walk| revision.abs_diff(walk.revision) <= EDITS);
         let (place, behind) = walks
             .iter()
@@ -103,8 +107,13 @@ impl Walks {
         Some((walk, behind))
     }
 
+    /// One at a time looks through a whole list.
+    pub(super) fn turn(&self) -> MutexGuard<'_, ()> {
+        self.turn.lock()
+    }
+
     pub(super) fn keep(&self, walk: Arc<Walk>) {
-        let mut walks = self.0.lock();
+        let mut walks = self.kept.lock();
         if walks.len() >= WALKS {
             walks.remove(0);
         }
@@ -113,11 +122,11 @@ impl Walks {
 
     /// It was walked to its end.
     pub(super) fn forget(&self, walk: &Arc<Walk>) {
-        self.0.lock().retain(|kept| !Arc::ptr_eq(kept, walk));
+        self.kept.lock().retain(|kept| !Arc::ptr_eq(kept, walk));
     }
 
     #[cfg(test)]
     pub(super) fn kept(&self) -> usize {
-        self.0.lock().len()
+        self.kept.lock().len()
     }
 }

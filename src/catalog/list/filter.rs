@@ -66,8 +66,9 @@ impl Match {
 pub(super) trait Listed: Resource {
     /// Whether it is, names, or serves the one that the relation names.
     fn is_related(&self, catalog: &Catalog, relation: &Relation) -> bool;
-    /// Ids among which all are that can be related, where the catalog knows them without a search.
-    fn candidates(catalog: &Catalog, relation: &Relation) -> Option<BTreeSet<Id>>;
+    /// Ids among which all are that can be related, where the catalog knows them without a search,
+    /// and they are at most so many.
+    fn candidates(catalog: &Catalog, relation: &Relation, most: usize) -> Option<BTreeSet<Id>>;
     /// `None`: its kind cannot be switched off.
     fn enabled(&self) -> Option<bool> {
         None
@@ -187,15 +188,19 @@ impl Filter {
         self.texts.iter().all(|text| id.contains(text) || name.contains(text))
     }
 
-    /// Ids among which all matches are; `None`: everything has to be looked at.
-    pub(super) fn candidates<T: Listed>(&self, catalog: &Catalog) -> Option<BTreeSet<Id>> {
+    /// At most so many ids among which all matches are; `None`: everything has to be looked at.
+    pub(super) fn candidates<T: Listed>(
+        &self,
+        catalog: &Catalog,
+        most: usize,
+    ) -> Option<BTreeSet<Id>> {
         let by_id = self.fields.iter().filter_map(|field| match field {
             Field::Id(Match::Is(id)) => Some([Id::from(id.as_str())].into()),
             _ => None,
         });
         self.relations
             .iter()
-            .filter_map(|relation| T::candidates(catalog, relation))
+            .filter_map(|relation| T::candidates(catalog, relation, most))
             .chain(by_id)
             .min_by_key(BTreeSet::len)
     }
@@ -325,12 +330,12 @@ impl Listed for CompiledPlan {
         }
     }
 
-    fn candidates(catalog: &Catalog, relation: &Relation) -> Option<BTreeSet<Id>> {
-        Some(match relation {
-            Relation::Plan(id) => [id.as_str().into()].into(),
-            Relation::Target(id) => catalog.plans_of(id).cloned().collect(),
-            Relation::Subscriber(id) => plans_of_subscriber(catalog, id).iter().cloned().collect(),
-        })
+    fn candidates(catalog: &Catalog, relation: &Relation, most: usize) -> Option<BTreeSet<Id>> {
+        match relation {
+            Relation::Plan(id) => few([id.as_str().into()], most),
+            Relation::Target(id) => few(catalog.plans_of(id).cloned(), most),
+            Relation::Subscriber(id) => few(plans_of_subscriber(catalog, id).iter().cloned(), most),
+        }
     }
 }
 
@@ -347,7 +352,7 @@ impl Listed for CompiledTarget {
         }
     }
 
-    fn candidates(catalog: &Catalog, relation: &Relation) -> Option<BTreeSet<Id>> {
+    fn candidates(catalog: &Catalog, relation: &Relation, most: usize) -> Option<BTreeSet<Id>> {
         let of_plan = |plan: &str| {
             let plan = catalog.plans.get(plan).into_iter();
             plan.flat_map(|plan| &plan.value.plan.entitlements)
@@ -355,14 +360,15 @@ impl Listed for CompiledTarget {
                 .cloned()
                 .collect::<Vec<_>>()
         };
-        Some(match relation {
+        match relation {
             // A default plan covers its target.
-            Relation::Plan(id) => of_plan(id).into_iter().collect(),
-            Relation::Target(id) => [id.as_str().into()].into(),
+            Relation::Plan(id) => few(of_plan(id), most),
+            Relation::Target(id) => few([id.as_str().into()], most),
             Relation::Subscriber(id) => {
-                plans_of_subscriber(catalog, id).iter().flat_map(|plan| of_plan(plan)).collect()
+                let plans = plans_of_subscriber(catalog, id).iter();
+                few(plans.flat_map(|plan| of_plan(plan)), most)
             }
-        })
+        }
     }
 }
 
@@ -375,16 +381,15 @@ impl Listed for Subscriber {
         }
     }
 
-    fn candidates(catalog: &Catalog, relation: &Relation) -> Option<BTreeSet<Id>> {
-        Some(match relation {
-            Relation::Plan(id) => catalog.subscribers_of(id).cloned().collect(),
-            Relation::Target(id) => catalog
-                .plans_of(id)
-                .flat_map(|plan| catalog.subscribers_of(plan))
-                .cloned()
-                .collect(),
-            Relation::Subscriber(id) => [id.as_str().into()].into(),
-        })
+    fn candidates(catalog: &Catalog, relation: &Relation, most: usize) -> Option<BTreeSet<Id>> {
+        match relation {
+            Relation::Plan(id) => few(catalog.subscribers_of(id).cloned(), most),
+            Relation::Target(id) => {
+                let plans = catalog.plans_of(id);
+                few(plans.flat_map(|plan| catalog.subscribers_of(plan)).cloned(), most)
+            }
+            Relation::Subscriber(id) => few([id.as_str().into()], most),
+        }
     }
 }
 
@@ -397,20 +402,26 @@ impl Listed for KeyEntry {
             .is_some_and(|subscriber| subscriber.value.is_related(catalog, relation))
     }
 
-    fn candidates(catalog: &Catalog, relation: &Relation) -> Option<BTreeSet<Id>> {
-        let subscribers = Subscriber::candidates(catalog, relation)?;
-        Some(
-            subscribers
-                .iter()
-                .flat_map(|subscriber| catalog.keys_of(subscriber))
-                .cloned()
-                .collect(),
-        )
+    fn candidates(catalog: &Catalog, relation: &Relation, most: usize) -> Option<BTreeSet<Id>> {
+        let subscribers = Subscriber::candidates(catalog, relation, most)?;
+        few(subscribers.iter().flat_map(|subscriber| catalog.keys_of(subscriber)).cloned(), most)
     }
 
     fn enabled(&self) -> Option<bool> {
         Some(self.key.enabled)
     }
+}
+
+/// Ids in order, where there are no more of them.
+fn few(ids: impl IntoIterator<Item = Id>, most: usize) -> Option<BTreeSet<Id>> {
+    let mut found = BTreeSet::new();
+    for (count, id) in ids.into_iter().enumerate() {
+        if count >= most {
+            return None;
+        }
+        found.insert(id);
+    }
+    Some(found)
 }
 
 fn plans_of_subscriber<'a>(catalog: &'a Catalog, id: &str) -> &'a [Id] {

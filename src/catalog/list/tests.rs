@@ -79,6 +79,48 @@ fn totals_are_over_all_pages() {
 }
 
 #[test]
+fn no_page_looks_through_more_than_its_part_of_a_long_list() {
+    let store = many();
+    let catalog = store.snapshot();
+    let page = |filter: &str, token: &str, size| {
+        let options = ListOptions { page_size: size, page_token: token, filter, order_by: "" };
+        list(&catalog, &catalog.plans, &options, 10).unwrap()
+    };
+    let walked = |filter: &str, size| {
+        let (mut pages, mut token) = (Vec::new(), String::new());
+        loop {
+            let Page { items, next_page_token, total } = page(filter, &token, size);
+            let ids: Vec<_> = items.iter().map(|one| one.value.plan.id.to_string()).collect();
+            pages.push((ids.join(" "), total));
+            token = next_page_token;
+            if token.is_empty() {
+                return pages;
+            }
+        }
+    };
+    let pages = |pages: &[(&str, usize)]| -> Vec<_> {
+        pages.iter().map(|(ids, total)| ((*ids).to_owned(), *total)).collect()
+    };
+    // Of 25 plans 10 are looked at for a page.
+    assert_eq!(walked("nothing", 5), pages(&[("", 0), ("", 0), ("", 0)]));
+    assert_eq!(walked("p24", 5), pages(&[("", 0), ("", 0), ("p24", 1)]));
+    assert_eq!(
+        walked("5", 2),
+        // The names run the other way round: `Plan 5`, `Plan 15`, `Plan 25`.
+        pages(&[("p00 p05", 2), ("p10 p15", 4), ("p20", 5)])
+    );
+    assert_eq!(walked("p", 24).iter().map(|(_, total)| *total).collect::<Vec<_>>(), [10, 20, 25]);
+    // What an index leads to is one page, and so is what is short enough.
+    assert_eq!(walked("id=p24", 5), pages(&[("p24", 1)]));
+    let options = options("p24", "");
+    assert_eq!(ids(list(&catalog, &catalog.plans, &options, 25)), ["p24"]);
+    // A token of a part belongs to its list.
+    let token = page("nothing", "", 5).next_page_token;
+    let other = ListOptions { page_token: &token, filter: "p", ..ListOptions::default() };
+    assert_eq!(list(&catalog, &catalog.plans, &other, 10).unwrap_err()[0].field, "page_token");
+}
+
+#[test]
 fn page_sizes_have_a_default_and_a_bound() {
     let store = store();
     edit(&store, 1, |draft| {

@@ -24,7 +24,9 @@ pub(super) struct Token<'a> {
 #[derive(Debug)]
 pub(super) struct Place {
     first: OwnedFirst,
-    id: String,
+    pub(super) id: String,
+    /// Resources that were found up to there, where nobody knows how many there are in all.
+    pub(super) found: Option<usize>,
 }
 
 #[derive(Debug)]
@@ -52,8 +54,18 @@ impl Token<'_> {
             First::Text(text) => format!("t{text}"),
             First::Instant(instant) => format!("i{instant}"),
         };
+        self.write_payload(position.id, &first)
+    }
+
+    /// Of a list by id that is looked through in parts: as far as was looked, and how many were
+    /// found up to there.
+    pub(super) fn write_found(&self, id: &str, found: usize) -> String {
+        self.write_payload(id, &format!("f{found}"))
+    }
+
+    fn write_payload(&self, id: &str, first: &str) -> String {
         // No id holds a line feed.
-        let payload = format!("{}\n{first}", position.id);
+        let payload = format!("{id}\n{first}");
         let mut bytes = self.tag(payload.as_bytes()).to_vec();
         bytes.extend(payload.as_bytes());
         URL_SAFE_NO_PAD.encode(bytes)
@@ -81,9 +93,13 @@ impl Token<'_> {
             Some(("s", "")) => OwnedFirst::Same,
             Some(("t", text)) => OwnedFirst::Text(text.to_owned()),
             Some(("i", instant)) => OwnedFirst::Instant(instant.parse().map_err(|_| wrong())?),
+            Some(("f", found)) => {
+                let found = Some(found.parse().map_err(|_| wrong())?);
+                return Ok(Some(Place { first: OwnedFirst::Same, id: id.to_owned(), found }));
+            }
             _ => return Err(wrong()),
         };
-        Ok(Some(Place { first, id: id.to_owned() }))
+        Ok(Some(Place { first, id: id.to_owned(), found: None }))
     }
 
     fn tag(&self, payload: &[u8]) -> [u8; TAG] {
