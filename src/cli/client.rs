@@ -11,6 +11,7 @@ pub(super) mod list;
 pub(super) mod output;
 pub(super) mod place;
 pub(super) mod quota;
+pub(super) mod resumed;
 pub(super) mod table;
 pub(super) mod targets;
 pub(super) mod words;

@@ -10,8 +10,9 @@ use super::client::list::{self, total_line};
 use super::client::output::{Output, note, print};
 use super::client::table::Table;
 use super::client::words::When;
-use super::client::{file, words};
+use super::client::{file, resumed, words};
 use crate::clock::Clock;
+use crate::grpc::pb::tollgate::get_usage_request::Scope;
 use crate::grpc::pb::tollgate::{
     ApiKey, CreateApiKeyRequest, CreateApiKeyResponse, DeleteApiKeyRequest, GetApiKeyRequest,
     ImportApiKeyRequest, ListApiKeysRequest, ListApiKeysResponse, UpdateApiKeyRequest,
@@ -174,6 +175,7 @@ async fn create(key: ApiKey, edit: Edit, client: &Client) -> Result<(), Failure>
     let made = client.answer(client.usage_plans().create_api_key(request)).await?;
     edit.note_if_validated();
     let key = made.api_key.clone().unwrap_or_default();
+    tell_resumed(&key, &edit, client).await;
     if !made.value.is_empty() {
         note(&format!(
             "made the key {} of {}; its value is on standard output, this once and never again",
@@ -210,7 +212,14 @@ async fn import(key: ApiKey, value: Value, edit: Edit, client: &Client) -> Resul
     };
     let key = client.answer(client.usage_plans().import_api_key(request)).await?;
     edit.note_if_validated();
+    tell_resumed(&key, &edit, client).await;
     show(&key, client)
+}
+
+async fn tell_resumed(key: &ApiKey, edit: &Edit, client: &Client) {
+    if !edit.validate_only {
+        resumed::tell("key", &key.id, Scope::ApiKey(key.id.clone()), client).await;
+    }
 }
 
 async fn switch(

@@ -7,7 +7,8 @@ use super::Failure;
 use super::client::connect::Client;
 use super::client::edit::{self, Connection, Delete, Edit, Id};
 use super::client::list::{self, total_line};
-use super::client::targets;
+use super::client::{resumed, targets};
+use crate::grpc::pb::tollgate::get_usage_request::Scope;
 use crate::grpc::pb::tollgate::{
     CreateUsagePlanRequest, DeleteUsagePlanRequest, GetUsagePlanRequest, ListUsagePlansRequest,
     ListUsagePlansResponse, UpdateUsagePlanRequest, UsagePlan,
@@ -97,6 +98,9 @@ async fn create(draft: draft::Draft, edit: Edit, client: &Client) -> Result<(), 
         validate_only: edit.validate_only,
     };
     let plan = client.answer(client.usage_plans().create_usage_plan(request)).await?;
+    if !edit.validate_only {
+        resumed::tell("plan", &plan.id, Scope::Plan(plan.id.clone()), client).await;
+    }
     edited(&plan, &edit, client).await
 }
 

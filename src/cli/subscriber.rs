@@ -8,7 +8,8 @@ use super::client::connect::Client;
 use super::client::edit::{Delete, Edit, Etag, Id};
 use super::client::list::{self, total_line};
 use super::client::table::Table;
-use super::client::{file, words};
+use super::client::{file, resumed, words};
+use crate::grpc::pb::tollgate::get_usage_request::Scope;
 use crate::grpc::pb::tollgate::{
     CreateSubscriberRequest, DeleteSubscriberRequest, GetSubscriberRequest, ListSubscribersRequest,
     ListSubscribersResponse, Subscriber, UpdateSubscriberRequest,
@@ -95,6 +96,10 @@ pub(super) async fn run(command: Command, client: &Client) -> Result<(), Failure
             };
             let subscriber = client.answer(service.create_subscriber(request)).await?;
             edit.note_if_validated();
+            if !edit.validate_only {
+                let scope = Scope::Subscriber(subscriber.id.clone());
+                resumed::tell("subscriber", &subscriber.id, scope, client).await;
+            }
             show(&subscriber, client)
         }
         Command::Get(Id { id }) => {

@@ -221,17 +221,10 @@ async fn report(
 async fn settle(decisions: &Decisions, descriptor: &[Descriptor]) -> Result<(), RateLimitError> {
     let value = |key| entry(descriptor, key);
     let target = value("target").map(String::from_utf8_lossy).unwrap_or_default();
-    let subject = match (value("receipt"), value("api_key")) {
-        (Some(receipt), _) => Some(ReportSubject::Receipt(receipt)),
-        (None, Some(api_key)) => {
-            Some(ReportSubject::Caller { api_key, target: &target, operation_id: &[] })
-        }
-        // An open method, or a caller without a key: there is nothing to settle.
-        (None, None) => return Ok(()),
-    };
-    let report = subject.zip(outcome(descriptor)).zip(real_cost(descriptor));
-    match report {
-        Some(((subject, outcome), cost)) => decisions
+    // An open method, or a caller without a key: there is nothing to settle.
+    let Some(subject) = subject(descriptor, &target) else { return Ok(()) };
+    match outcome(descriptor).zip(real_cost(descriptor)) {
+        Some((outcome, cost)) => decisions
             .settle(&Report { subject, outcome, cost })
             .await
             .map(drop)
@@ -241,6 +234,17 @@ async fn settle(decisions: &Decisions, descriptor: &[Descriptor]) -> Result<(), 
             Ok(())
         }
     }
+}
+
+/// What a descriptor reports on. `None`: nothing.
+fn subject<'d>(descriptor: &'d [Descriptor], target: &'d str) -> Option<ReportSubject<'d>> {
+    let value = |key| entry(descriptor, key);
+    if let Some(receipt) = value("receipt") {
+        return Some(ReportSubject::Receipt(receipt));
+    }
+    // Where the gateway gives it, it tells a report that Envoy sends again from another request's.
+    let operation_id = value("operation_id").unwrap_or_default();
+    Some(ReportSubject::Caller { api_key: value("api_key")?, target, operation_id })
 }
 
 /// How Envoy says a request ended. `None`: a status that is none.
@@ -274,6 +278,31 @@ fn real_cost(descriptor: &[Descriptor]) -> Option<Option<u64>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::grpc::wire::Entry;
+
+    #[test]
+    fn a_report_is_on_a_receipt_or_else_on_a_caller_and_its_operation() {
+        let of = |entries: &[(&str, &str)]| {
+            let entries = entries.iter().map(|(key, value)| Entry {
+                key: key.as_bytes().to_vec().into(),
+                value: value.as_bytes().to_vec().into(),
+            });
+            let entries = entries.collect();
+            let descriptor = [Descriptor { entries, ..Descriptor::default() }];
+            subject(&descriptor, "t").map(|subject| match subject {
+                ReportSubject::Receipt(receipt) => String::from_utf8_lossy(receipt).into_owned(),
+                ReportSubject::Caller { api_key, target, operation_id } => {
+                    let text = String::from_utf8_lossy;
+                    format!("{} {target} {}", text(api_key), text(operation_id))
+                }
+            })
+        };
+        assert_eq!(of(&[("status", "200")]), None);
+        assert_eq!(of(&[("operation_id", "o")]), None);
+        assert_eq!(of(&[("api_key", "k")]).unwrap(), "k t ");
+        assert_eq!(of(&[("api_key", "k"), ("operation_id", "o")]).unwrap(), "k t o");
+        assert_eq!(of(&[("api_key", "k"), ("operation_id", "o"), ("receipt", "r")]).unwrap(), "r");
+    }
 
     #[test]
     fn a_rate_is_said_in_the_smallest_unit_in_which_it_is_at_least_one() {
