@@ -25,7 +25,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use tempfile::TempDir;
-use tollgate::cli::load::{Job, Order, Traffic};
+use tollgate::load::{Job, Order, Traffic};
 
 use self::harness::arguments::Arguments;
 use self::harness::load::{Sample, Shape, caller, finish, job, measure, rules};

@@ -23,7 +23,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use tempfile::TempDir;
-use tollgate::cli::load::{Job, Traffic};
+use tollgate::load::{Job, Traffic};
 
 use self::harness::arguments::Arguments;
 use self::harness::load::{Sample, Shape, caller, job, measure, rules};

@@ -27,7 +27,7 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 use tempfile::TempDir;
-use tollgate::cli::load::{Job, Summary, Traffic};
+use tollgate::load::{Job, Summary, Traffic};
 use tonic::Code;
 
 use self::harness::arguments::Arguments;

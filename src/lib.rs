@@ -8,7 +8,7 @@
 //! Arrows point one way, and a test (`tests/it/layers.rs`) reads every `use` to keep it so:
 //!
 //! ```text
-//! main → cli → {grpc, http} → {engine, catalog, ledger} → {decide, rules} → std
+//! main → cli → {load, grpc, http} → {engine, catalog, ledger} → {decide, rules} → std
 //! ```
 //!
 //! - [`decide`] and [`rules`] (with the leaves [`yaml`], [`near`] and `fingerprint`) are **pure**: no
@@ -21,6 +21,8 @@
 //!   daily usage. One interface, SQLite and memory.
 //! - [`grpc`] and [`http`] are the edge: wire types stop there, and errors become a status in one
 //!   place.
+//! - [`load`] is the load generator, a client that the benches use too. The only one that uses it is
+//!   [`cli`].
 //! - [`cli`] is one file per command; `cli::serve` is the composition root, the only place where
 //!   the parts know each other.
 //! - Beside the layers: [`clock`] (the only place that asks what time it is), [`config`] (all
@@ -62,6 +64,7 @@ mod fingerprint;
 pub mod grpc;
 pub mod http;
 pub mod ledger;
+pub mod load;
 pub mod log;
 pub mod metrics;
 pub mod near;

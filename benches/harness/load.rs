@@ -3,8 +3,8 @@
 use std::thread::sleep;
 use std::time::Duration;
 
-use tollgate::cli::load::{ApiKeys, Caller, DescriptorEntry, Job, Order, Run, Summary, Traffic};
 use tollgate::clock::Clock;
+use tollgate::load::{ApiKeys, Caller, DescriptorEntry, Job, Order, Run, Summary, Traffic};
 
 use super::process::{Server, own_cpu_s};
 

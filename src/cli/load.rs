@@ -1,37 +1,21 @@
 //! `tollgate load`: asks as fast as the server answers, or at a fixed rate, and says how it did.
 
-mod alarm;
-mod answers;
-mod flights;
-mod hpack;
-mod http2;
-mod job;
-mod keys;
-mod lane;
-mod messages;
-mod pace;
 mod prepare;
 mod probe;
-mod run;
 mod show;
-mod tally;
-mod worker;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-pub use self::job::{ApiKeys, Caller, DescriptorEntry, Job, Traffic};
-pub use self::keys::Order;
 use self::prepare::Stage;
-pub use self::run::{Progress, Run, Summary};
-pub use self::tally::{Calls, Tally};
 use super::Failure;
 use super::client::connect::Client;
 use super::client::file;
 use super::client::output::{Output, note, print};
 use crate::clock::Clock;
+use crate::load::{ApiKeys, Caller, DescriptorEntry, Job, Order, Progress, Run, Summary, Traffic};
 
 const SECOND_NS: u64 = 1_000_000_000;
 

@@ -4,7 +4,6 @@ use std::fmt::Write as _;
 
 use tonic::{Code, Status};
 
-use super::job::ApiKeys;
 use crate::cli::Failure;
 use crate::cli::client::connect::Client;
 use crate::cli::client::output::note;
@@ -14,6 +13,7 @@ use crate::grpc::pb::tollgate::{
     DeleteUsagePlanRequest, Entitlement, ListSubscribersRequest, Quota, RateLimit, Subscriber,
     SubscriberWithKeys, Target, UsagePlan,
 };
+use crate::load::ApiKeys;
 
 /// So many subscribers are declared with one request.
 const AT_ONCE: u64 = 2_000;

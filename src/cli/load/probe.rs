@@ -1,8 +1,8 @@
 //! Whether a server has a rule for what was asked.
 
-use super::job::DescriptorEntry;
 use crate::cli::client::connect::Client;
 use crate::grpc::wire::{Descriptor, Entry, RateLimitRequest};
+use crate::load::DescriptorEntry;
 
 /// Whether no rule matches. It asks with no hits, which charges nothing. A server that does not
 /// answer says nothing.

@@ -4,11 +4,8 @@ use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 use tonic::Code;
 
-use super::answers::Answer;
-use super::job::{ApiKeys, Job, Traffic};
-use super::run::Summary;
-use super::tally::Calls;
 use crate::cli::client::table::Table;
+use crate::load::{Answer, ApiKeys, Calls, Job, Summary, Traffic};
 
 /// Names of percentiles, and where they are.
 const PERCENTILES: [(&str, f64); 4] = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99_9", 0.999)];
@@ -250,8 +247,7 @@ fn time(ns: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::load::keys::Order;
-    use crate::cli::load::tally::Tally;
+    use crate::load::{Order, Tally};
 
     fn summary() -> Summary {
         let job = Job {

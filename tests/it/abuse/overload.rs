@@ -2,7 +2,6 @@
 
 use std::task::Poll;
 
-use tollgate::cli::load::{ApiKeys, Caller, DescriptorEntry, Job, Order, Run, Summary, Traffic};
 use tollgate::clock::Clock;
 use tollgate::grpc::pb::rls::rate_limit_service_client::RateLimitServiceClient;
 use tollgate::grpc::pb::tollgate::decision_service_client::DecisionServiceClient;
@@ -12,6 +11,7 @@ use tollgate::grpc::pb::tollgate::{
     CheckRequest, GetUsageRequest, Outcome, Reason, ReportRequest, Verdict,
 };
 use tollgate::grpc::wire::{Descriptor, Entry, RateLimitRequest};
+use tollgate::load::{ApiKeys, Caller, DescriptorEntry, Job, Order, Run, Summary, Traffic};
 use tonic::Code;
 use tonic::transport::Channel;
 use tonic_health::pb::HealthCheckRequest;

@@ -23,10 +23,10 @@ pub struct Calls {
     pub latency: Histogram<u64>,
     /// How long it took to fail.
     pub failure_latency: Histogram<u64>,
-    pub(super) verdicts: [u64; VERDICTS],
-    pub(super) codes: [u64; CODES],
+    pub(crate) verdicts: [u64; VERDICTS],
+    pub(crate) codes: [u64; CODES],
     /// What the server said with a code, the first time.
-    pub(super) reasons: BTreeMap<usize, Arc<str>>,
+    pub(crate) reasons: BTreeMap<usize, Arc<str>>,
 }
 
 impl Calls {
@@ -76,11 +76,11 @@ impl Calls {
             .unwrap_or(0)
     }
 
-    pub(super) fn answer(&mut self, latency_ns: u64) {
+    pub(crate) fn answer(&mut self, latency_ns: u64) {
         self.latency.saturating_record(latency_ns);
     }
 
-    pub(super) fn failure(&mut self, code: u8, latency_ns: u64, reason: Option<&Arc<str>>) {
+    pub(crate) fn failure(&mut self, code: u8, latency_ns: u64, reason: Option<&Arc<str>>) {
         let code = usize::from(code).min(CODES - 1);
         if let Some(count) = self.codes.get_mut(code) {
             *count += 1;
@@ -128,7 +128,7 @@ pub struct Tally {
 }
 
 impl Tally {
-    pub(super) fn new() -> Result<Self, String> {
+    pub(crate) fn new() -> Result<Self, String> {
         let (calls, reports) = (Calls::new()?, Calls::new()?);
         Ok(Self {
             asked: 0,

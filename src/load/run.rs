@@ -39,7 +39,7 @@ pub struct Summary {
     pub tally: Tally,
     /// From the end of the warm-up to the last answer.
     pub elapsed_ns: u64,
-    pub(super) job: Job,
+    pub(crate) job: Job,
 }
 
 impl Run {

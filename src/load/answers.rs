@@ -10,7 +10,7 @@ pub(super) const VERDICTS: usize = 16;
 
 /// A kind of answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Answer {
+pub enum Answer {
     /// `RateLimitResponse`.
     RateLimit,
     /// `CheckResponse`.
@@ -51,7 +51,7 @@ impl Answer {
     }
 
     /// How a verdict is called.
-    pub(super) fn name(self, verdict: usize) -> String {
+    pub(crate) fn name(self, verdict: usize) -> String {
         let number = i32::try_from(verdict).unwrap_or(i32::MAX);
         let known = match self {
             Self::RateLimit => Code::try_from(number).ok().map(|code| match code {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use tonic::Code;
 
 use super::Lane;
-use crate::cli::load::answers::{Answer, VERDICTS};
-use crate::cli::load::http2::{Event, REFILL};
+use crate::load::answers::{Answer, VERDICTS};
+use crate::load::http2::{Event, REFILL};
 
 /// A gRPC message is preceded by a flag and its length.
 const PREFIX: usize = 5;
