@@ -9,7 +9,7 @@ use tonic::Status;
 use tonic::codec::{BufferSettings, Codec, DecodeBuf, Decoder};
 use tonic_prost::ProstCodec;
 
-use super::protobuf::Malformed;
+use super::fast::protobuf::Malformed;
 
 /// Nearly every message fits; larger ones grow. tonic's own 8 KiB are the largest thing that a call
 /// allocates, twice.

@@ -1,9 +1,7 @@
 //! `tollgate.v1.DecisionService`.
 
-mod answer;
 mod batch;
 mod outcome;
-mod request;
 mod service;
 
 use std::sync::Arc;
@@ -14,10 +12,11 @@ use prost::bytes::Bytes;
 use tonic::Status;
 
 pub use self::service::DecisionGrpc;
+use super::fast::protobuf::Malformed;
+use super::fast::unary::{Framed, Reply};
+use super::fast::{answer, request};
 use super::pb::tollgate as pb;
-use super::protobuf::Malformed;
-use super::unary::{Framed, Reply};
-use crate::decide::verdict::Reason;
+use crate::decide::verdict::Decision;
 use crate::service::decisions::{Decisions, Tried};
 
 /// The most items of a batch, and outcomes of a report.
@@ -34,18 +33,21 @@ impl DecisionMessages {
             Ok(input) => input,
             Err(malformed) => return Reply::Now(Err(malformed.into())),
         };
-        let open =
-            match self.0.first_try(&input, time_left, |decision| answer::framed(decision, &self.0))
-            {
-                Ok(Tried::Answered(answered)) => return Reply::Now(Ok(answered)),
-                Ok(Tried::Later(open, _)) => open,
-                Err(invalid) => return Reply::Now(Err(invalid.into())),
-            };
-        let decisions = self.clone();
+        let open = match self.0.first_try(&input, time_left, |decision| self.framed(decision)) {
+            Ok(Tried::Answered(answered)) => return Reply::Now(Ok(answered)),
+            Ok(Tried::Later(open, _)) => open,
+            Err(invalid) => return Reply::Now(Err(invalid.into())),
+        };
+        let messages = self.clone();
         Reply::Later(Box::pin(async move {
-            let (input, plans) = (request::check(&message)?, &decisions.0);
-            Ok(plans.answer_later(&input, open, |decision| answer::framed(decision, plans)).await?)
+            let input = request::check(&message)?;
+            let framed = |decision: &Decision<'_>| messages.framed(decision);
+            Ok(messages.0.answer_later(&input, open, framed).await?)
         }))
+    }
+
+    fn framed(&self, decision: &Decision<'_>) -> Framed {
+        answer::framed(decision, &self.0.settings().headers)
     }
 
     /// `ReportRequest` to `ReportResponse`.
@@ -72,23 +74,5 @@ impl DecisionMessages {
     /// Where the bytes are no request, or a correction could not be recorded.
     pub async fn answer_report(&self, message: Bytes) -> Result<Vec<u8>, Status> {
         Ok(self.report(message).await?.message().to_vec())
-    }
-}
-
-fn wire_reason(reason: Reason) -> pb::Reason {
-    match reason {
-        Reason::ApiKeyMissing => pb::Reason::ApiKeyMissing,
-        Reason::ApiKeyUnknown => pb::Reason::ApiKeyUnknown,
-        Reason::ApiKeyDisabled => pb::Reason::ApiKeyDisabled,
-        Reason::ApiKeyNotYetValid => pb::Reason::ApiKeyNotYetValid,
-        Reason::ApiKeyExpired => pb::Reason::ApiKeyExpired,
-        Reason::NotSubscribed => pb::Reason::NotSubscribed,
-        Reason::RateExceeded => pb::Reason::RateExceeded,
-        Reason::MethodRateExceeded => pb::Reason::MethodRateExceeded,
-        Reason::TargetRateExceeded => pb::Reason::TargetRateExceeded,
-        Reason::AccountRateExceeded => pb::Reason::AccountRateExceeded,
-        Reason::QuotaExceeded => pb::Reason::QuotaExceeded,
-        Reason::LedgerUnavailable => pb::Reason::LedgerUnavailable,
-        Reason::InvalidRequest => pb::Reason::InvalidRequest,
     }
 }

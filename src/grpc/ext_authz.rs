@@ -32,11 +32,11 @@ use tonic::{Code, Status};
 
 use self::wire::{CheckRequest, HttpRequest};
 use super::deadline::Deadline;
+use super::fast::protobuf::{Malformed, text_or_none};
+use super::fast::unary::{self, Framed, Reply};
 use super::headers;
 use super::inbound::Inbound;
-use super::protobuf::{Malformed, text_or_none};
 use super::ratelimit::{plan_metadata, string_struct};
-use super::unary::{self, Framed, Reply};
 use crate::decide::verdict::Decision;
 use crate::engine::plans::CheckInput;
 use crate::service::decisions::Decisions;

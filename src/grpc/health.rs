@@ -21,10 +21,10 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 
 use super::codec::FittedCodec;
+use super::fast::protobuf::Malformed;
+use super::fast::unary::{self, Framed, Reply};
 use super::inbound::{Inbound, Stopping};
 use super::overload::LineEnds;
-use super::protobuf::Malformed;
-use super::unary::{self, Framed, Reply};
 
 /// The longest question: no service's name comes near it.
 pub(super) const MAX_MESSAGE_BYTES: usize = 1024;

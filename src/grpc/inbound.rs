@@ -20,8 +20,8 @@ use tonic::Status;
 use tonic::codegen::StdError;
 
 use super::budget::{Known, Share};
+use super::fast::unary::{HEAD_BYTES, NotRead, read_head};
 use super::overload::LineEnds;
-use super::unary::{HEAD_BYTES, NotRead, read_head};
 
 /// Of a compressed message so much is unpacked before it is looked whether there is room for more.
 const UNPACKED_AT_ONCE: u64 = 64 * 1024;

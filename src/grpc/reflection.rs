@@ -28,8 +28,8 @@ use tonic_reflection::pb::v1::{
 };
 
 use super::codec::FittedCodec;
+use super::fast::protobuf::{Fields, Malformed};
 use super::inbound::Inbound;
-use super::protobuf::{Fields, Malformed};
 
 /// What is told.
 #[derive(Debug, Default)]

@@ -18,10 +18,10 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::{DecisionMessages, batch};
 use crate::grpc::deadline::Deadline;
+use crate::grpc::fast::unary::{self, Reply};
 use crate::grpc::inbound::Inbound;
 use crate::grpc::overload::LineEnds;
 use crate::grpc::pb::tollgate::decision_service_server::SERVICE_NAME;
-use crate::grpc::unary::{self, Reply};
 use crate::service::decisions::Decisions;
 
 /// `tollgate.v1.DecisionService`, for one thread: its clones count their uses together.

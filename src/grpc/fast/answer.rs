@@ -1,23 +1,23 @@
 //! The answer to one check, written without a message in between.
 
-use super::wire_reason;
+use super::protobuf::{put_nested, put_number, put_text, put_value};
+use super::unary::Framed;
+use crate::config::HeaderSets;
 use crate::decide::time::SECOND_NS;
-use crate::decide::verdict::{Decision, LimitKind, LimitScope, LimitStatus, Verdict};
+use crate::decide::verdict::{Decision, LimitKind, LimitScope, LimitStatus, Reason, Verdict};
 use crate::grpc::headers;
 use crate::grpc::pb::tollgate as pb;
-use crate::grpc::protobuf::{put_nested, put_number, put_text, put_value};
-use crate::grpc::unary::Framed;
-use crate::service::decisions::Decisions;
 
 /// Enough for nearly every answer.
 const BYTES: usize = 760;
 
-/// `CheckResponse`.
-pub(super) fn framed(decision: &Decision<'_>, decisions: &Decisions) -> Framed {
-    Framed::new(BYTES, |out| write(out, decision, &decisions.settings().headers))
+/// Writes a `CheckResponse` into its frame.
+#[must_use]
+pub fn framed(decision: &Decision<'_>, sets: &HeaderSets) -> Framed {
+    Framed::new(BYTES, |out| write(out, decision, sets))
 }
 
-fn write(out: &mut Vec<u8>, decision: &Decision<'_>, sets: &crate::config::HeaderSets) {
+fn write(out: &mut Vec<u8>, decision: &Decision<'_>, sets: &HeaderSets) {
     let (verdict, reason, http_status, retry_after_ns, over_quota) = match decision.verdict {
         Verdict::Allow { over_quota } => {
             (pb::Verdict::Allow, pb::Reason::Unspecified, 200, None, over_quota)
@@ -80,14 +80,30 @@ fn put_duration(out: &mut Vec<u8>, tag: u32, ns: u64) {
     });
 }
 
+pub(super) fn wire_reason(reason: Reason) -> pb::Reason {
+    match reason {
+        Reason::ApiKeyMissing => pb::Reason::ApiKeyMissing,
+        Reason::ApiKeyUnknown => pb::Reason::ApiKeyUnknown,
+        Reason::ApiKeyDisabled => pb::Reason::ApiKeyDisabled,
+        Reason::ApiKeyNotYetValid => pb::Reason::ApiKeyNotYetValid,
+        Reason::ApiKeyExpired => pb::Reason::ApiKeyExpired,
+        Reason::NotSubscribed => pb::Reason::NotSubscribed,
+        Reason::RateExceeded => pb::Reason::RateExceeded,
+        Reason::MethodRateExceeded => pb::Reason::MethodRateExceeded,
+        Reason::TargetRateExceeded => pb::Reason::TargetRateExceeded,
+        Reason::AccountRateExceeded => pb::Reason::AccountRateExceeded,
+        Reason::QuotaExceeded => pb::Reason::QuotaExceeded,
+        Reason::LedgerUnavailable => pb::Reason::LedgerUnavailable,
+        Reason::InvalidRequest => pb::Reason::InvalidRequest,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
     use prost::Message;
 
     use super::*;
-    use crate::config::HeaderSets;
-    use crate::decide::verdict::Reason;
 
     /// The message as the contract says it.
     fn message(decision: &Decision<'_>, sets: &HeaderSets) -> pb::CheckResponse {

@@ -20,28 +20,28 @@ const NO_NAME: &str = "\u{fffd}";
 /// A name as a text. One that is no text names nothing, as one does that is not known: it is no
 /// reason for an RPC error, which gateways take for leave to let a request pass, nor for failing
 /// what stands beside it.
-pub(super) fn text_or_none(name: &[u8]) -> &str {
+pub(in crate::grpc) fn text_or_none(name: &[u8]) -> &str {
     from_utf8(name).unwrap_or(NO_NAME)
 }
 
 /// The fields of a message, one after the other.
 #[derive(Clone, Debug)]
-pub(super) struct Fields<'a>(&'a [u8]);
+pub(in crate::grpc) struct Fields<'a>(&'a [u8]);
 
 /// One field, its value not read yet: it must be, or be skipped.
 #[derive(Debug)]
-pub(super) struct Field<'a, 'f> {
-    pub(super) tag: u32,
+pub(in crate::grpc) struct Field<'a, 'f> {
+    pub(in crate::grpc) tag: u32,
     wire: WireType,
     rest: &'f mut &'a [u8],
 }
 
 impl<'a> Fields<'a> {
-    pub(super) fn of(message: &'a [u8]) -> Self {
+    pub(in crate::grpc) fn of(message: &'a [u8]) -> Self {
         Self(message)
     }
 
-    pub(super) fn next(&mut self) -> Result<Option<Field<'a, '_>>, Malformed> {
+    pub(in crate::grpc) fn next(&mut self) -> Result<Option<Field<'a, '_>>, Malformed> {
         if self.0.is_empty() {
             return Ok(None);
         }
@@ -51,7 +51,7 @@ impl<'a> Fields<'a> {
 }
 
 impl<'a> Field<'a, '_> {
-    pub(super) fn bytes(self) -> Result<&'a [u8], Malformed> {
+    pub(in crate::grpc) fn bytes(self) -> Result<&'a [u8], Malformed> {
         self.expect(WireType::LengthDelimited)?;
         let length = decode_varint(self.rest).map_err(|_| Malformed::Message)?;
         let length = usize::try_from(length).map_err(|_| Malformed::Message)?;
@@ -60,17 +60,17 @@ impl<'a> Field<'a, '_> {
         Ok(value)
     }
 
-    pub(super) fn name(self) -> Result<&'a str, Malformed> {
+    pub(in crate::grpc) fn name(self) -> Result<&'a str, Malformed> {
         Ok(text_or_none(self.bytes()?))
     }
 
-    pub(super) fn number(self) -> Result<u64, Malformed> {
+    pub(in crate::grpc) fn number(self) -> Result<u64, Malformed> {
         self.expect(WireType::Varint)?;
         decode_varint(self.rest).map_err(|_| Malformed::Message)
     }
 
     /// Of a repeated field: one, or many packed.
-    pub(super) fn numbers(self, numbers: &mut Vec<u64>) -> Result<(), Malformed> {
+    pub(in crate::grpc) fn numbers(self, numbers: &mut Vec<u64>) -> Result<(), Malformed> {
         if self.wire != WireType::LengthDelimited {
             numbers.push(self.number()?);
             return Ok(());
@@ -82,7 +82,7 @@ impl<'a> Field<'a, '_> {
         Ok(())
     }
 
-    pub(super) fn skip(self) -> Result<(), Malformed> {
+    pub(in crate::grpc) fn skip(self) -> Result<(), Malformed> {
         skip_field(self.wire, self.tag, self.rest, DecodeContext::default())
             .map_err(|_| Malformed::Message)
     }
@@ -93,7 +93,7 @@ impl<'a> Field<'a, '_> {
 }
 
 /// Appends a number that is not 0.
-pub(super) fn put_number(out: &mut Vec<u8>, tag: u32, number: u64) {
+pub(in crate::grpc) fn put_number(out: &mut Vec<u8>, tag: u32, number: u64) {
     if number != 0 {
         put_key(out, tag, WireType::Varint);
         put_varint(out, number);
@@ -101,26 +101,26 @@ pub(super) fn put_number(out: &mut Vec<u8>, tag: u32, number: u64) {
 }
 
 /// Appends a value of an enumeration, unless it is the first.
-pub(super) fn put_value(out: &mut Vec<u8>, tag: u32, value: impl Into<i32>) {
+pub(in crate::grpc) fn put_value(out: &mut Vec<u8>, tag: u32, value: impl Into<i32>) {
     put_number(out, tag, u64::try_from(value.into()).unwrap_or_default());
 }
 
 /// Appends a text that is not empty.
-pub(super) fn put_text(out: &mut Vec<u8>, tag: u32, text: &str) {
+pub(in crate::grpc) fn put_text(out: &mut Vec<u8>, tag: u32, text: &str) {
     if !text.is_empty() {
         put_bytes(out, tag, text.as_bytes());
     }
 }
 
 /// Appends bytes, also where there are none.
-pub(super) fn put_bytes(out: &mut Vec<u8>, tag: u32, bytes: &[u8]) {
+pub(in crate::grpc) fn put_bytes(out: &mut Vec<u8>, tag: u32, bytes: &[u8]) {
     put_key(out, tag, WireType::LengthDelimited);
     put_varint(out, bytes.len().try_into().unwrap_or(u64::MAX));
     out.extend_from_slice(bytes);
 }
 
 /// Appends what `write` appends as one field, also where that is nothing.
-pub(super) fn put_nested(out: &mut Vec<u8>, tag: u32, write: impl FnOnce(&mut Vec<u8>)) {
+pub(in crate::grpc) fn put_nested(out: &mut Vec<u8>, tag: u32, write: impl FnOnce(&mut Vec<u8>)) {
     put_key(out, tag, WireType::LengthDelimited);
     // Nearly always the length has one byte.
     let place = out.len();
@@ -137,7 +137,7 @@ pub(super) fn put_nested(out: &mut Vec<u8>, tag: u32, write: impl FnOnce(&mut Ve
     }
 }
 
-pub(super) fn put_varint(out: &mut Vec<u8>, mut number: u64) {
+pub(in crate::grpc) fn put_varint(out: &mut Vec<u8>, mut number: u64) {
     while number >= 0x80 {
         out.push(number.to_le_bytes()[0] | 0x80);
         number >>= 7;

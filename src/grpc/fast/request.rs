@@ -1,10 +1,13 @@
 //! Requests, read where they lie.
 
+use super::protobuf::{Fields, Malformed};
 use crate::engine::plans::CheckInput;
-use crate::grpc::protobuf::{Fields, Malformed};
 
-/// `CheckRequest`.
-pub(super) fn check(message: &[u8]) -> Result<CheckInput<'_>, Malformed> {
+/// Reads a `CheckRequest`.
+///
+/// # Errors
+/// It is no protobuf message, or a field is of another type than in the contract.
+pub fn check(message: &[u8]) -> Result<CheckInput<'_>, Malformed> {
     let mut input = CheckInput {
         api_key: &[],
         target: "",
@@ -30,18 +33,22 @@ pub(super) fn check(message: &[u8]) -> Result<CheckInput<'_>, Malformed> {
 
 /// `CheckBatch`.
 #[derive(Debug, Default)]
-pub(super) struct Batch<'a> {
-    pub(super) id: u64,
-    pub(super) api_keys: Vec<&'a [u8]>,
-    pub(super) targets: Vec<&'a str>,
-    pub(super) methods: Vec<&'a [u8]>,
-    pub(super) paths: Vec<&'a [u8]>,
-    pub(super) costs: Vec<u64>,
-    pub(super) operation_ids: Vec<&'a [u8]>,
+pub struct Batch<'a> {
+    pub id: u64,
+    pub api_keys: Vec<&'a [u8]>,
+    pub targets: Vec<&'a str>,
+    pub methods: Vec<&'a [u8]>,
+    pub paths: Vec<&'a [u8]>,
+    pub costs: Vec<u64>,
+    pub operation_ids: Vec<&'a [u8]>,
 }
 
 impl<'a> Batch<'a> {
-    pub(super) fn read(message: &'a [u8]) -> Result<Self, Malformed> {
+    /// Reads a `CheckBatch`.
+    ///
+    /// # Errors
+    /// It is no protobuf message, or a field is of another type than in the contract.
+    pub fn read(message: &'a [u8]) -> Result<Self, Malformed> {
         let mut batch = Self::default();
         let mut fields = Fields::of(message);
         while let Some(field) = fields.next()? {
@@ -60,7 +67,8 @@ impl<'a> Batch<'a> {
     }
 
     /// One item, where the arrays fit together.
-    pub(super) fn item(&self, place: usize) -> CheckInput<'a> {
+    #[must_use]
+    pub fn item(&self, place: usize) -> CheckInput<'a> {
         CheckInput {
             api_key: of_item(&self.api_keys, place).unwrap_or_default(),
             target: of_item(&self.targets, place).unwrap_or_default(),

@@ -16,10 +16,10 @@ use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::{BoxFuture, StdError};
 
-use super::inbound::Inbound;
+use crate::grpc::inbound::Inbound;
 
 /// A flag, and the length in four bytes.
-pub(super) const HEAD_BYTES: usize = 5;
+pub(in crate::grpc) const HEAD_BYTES: usize = 5;
 const STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
 static HEADERS: LazyLock<HeaderMap> = LazyLock::new(|| {
@@ -51,11 +51,11 @@ pub enum NotRead {
 
 /// A message as it goes over the wire.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Framed(Vec<u8>);
+pub struct Framed(Vec<u8>);
 
 impl Framed {
     /// What `write` appends. `capacity` should be enough for nearly every message.
-    pub(super) fn new(capacity: usize, write: impl FnOnce(&mut Vec<u8>)) -> Self {
+    pub(in crate::grpc) fn new(capacity: usize, write: impl FnOnce(&mut Vec<u8>)) -> Self {
         let mut bytes = Vec::with_capacity(HEAD_BYTES + capacity);
         bytes.extend_from_slice(&[0; HEAD_BYTES]);
         write(&mut bytes);
@@ -67,31 +67,32 @@ impl Framed {
         Self(bytes)
     }
 
-    pub(super) fn of(message: &impl Message) -> Self {
+    pub(in crate::grpc) fn of(message: &impl Message) -> Self {
         Self::new(message.encoded_len(), |bytes| message.encode_raw(bytes))
     }
 
     /// The message without its frame.
-    pub(super) fn message(&self) -> &[u8] {
+    #[must_use]
+    pub fn message(&self) -> &[u8] {
         self.0.get(HEAD_BYTES..).unwrap_or_default()
     }
 }
 
 /// What a method comes to.
-pub(super) enum Reply {
+pub(in crate::grpc) enum Reply {
     Now(Result<Framed, Status>),
     Later(BoxFuture<Framed, Status>),
 }
 
 /// What of a call is not its message.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Call<'c> {
-    pub(super) headers: &'c HeaderMap,
-    pub(super) extensions: &'c Extensions,
+pub(in crate::grpc) struct Call<'c> {
+    pub(in crate::grpc) headers: &'c HeaderMap,
+    pub(in crate::grpc) extensions: &'c Extensions,
 }
 
 /// Answers one call. An `Err` of the method is the answer as it is.
-pub(super) fn answer<B, M>(
+pub(in crate::grpc) fn answer<B, M>(
     mut request: Request<Inbound<B>>,
     method: M,
 ) -> BoxFuture<Response<Body>, Infallible>
@@ -146,7 +147,9 @@ where
 }
 
 /// Whether a message is compressed, and its length, by its head.
-pub(super) fn read_head([flag, length @ ..]: [u8; HEAD_BYTES]) -> Result<(bool, usize), NotRead> {
+pub(in crate::grpc) fn read_head(
+    [flag, length @ ..]: [u8; HEAD_BYTES],
+) -> Result<(bool, usize), NotRead> {
     if flag > 1 {
         return Err(NotRead::Flagged);
     }

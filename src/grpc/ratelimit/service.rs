@@ -18,11 +18,11 @@ use tonic::server::NamedService;
 
 use super::{First, RateLimiter};
 use crate::grpc::deadline::Deadline;
+use crate::grpc::fast::protobuf::Malformed;
+use crate::grpc::fast::unary::{self, Call, Framed, Reply};
 use crate::grpc::inbound::Inbound;
 use crate::grpc::overload::Overloaded;
 use crate::grpc::pb::rls::rate_limit_service_server::SERVICE_NAME;
-use crate::grpc::protobuf::Malformed;
-use crate::grpc::unary::{self, Call, Framed, Reply};
 use crate::grpc::wire::{RateLimitDomain, RateLimitRequest};
 
 const SHOULD_RATE_LIMIT: &str = "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit";
