@@ -1,9 +1,10 @@
 //! What a decision costs as work grows: keys, rules, plans, connections. Processor time of the
 //! server at saturation, latency at a fixed rate, and memory.
 //!
-//! `cargo bench --bench growth -- [--quick | --full] [--pairs N] [--only TEXT] [--write]`. `--full`
-//! goes on to 10 M keys. With `--write` the tables go to `benches/results/growth.md` and the curves
-//! to `benches/results/growth.svg`.
+//! `cargo bench --bench growth -- [--quick | --full] [--pairs N] [--only TEXT] [--memory] [--write]`.
+//! `--full` goes on to 10 M keys. `--memory` measures memory alone, which needs no quiet machine.
+//! With `--write` the tables go to `benches/results/growth.md` and `memory.md`, and the curves to
+//! `benches/results/growth.svg`.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -39,6 +40,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[path = "harness/harness.rs"]
 mod harness;
+#[path = "growth/memory.rs"]
+mod memory;
 
 const SHAPE: Shape = (8, 32);
 /// Calls a second at which latency is measured.
@@ -229,11 +232,28 @@ fn most_beside_fewest(arguments: &Arguments, folder: &Path, most_keys: u64) -> S
     )
 }
 
+/// The table of memory.
+fn measure_memory(arguments: &Arguments, folder: &Path, machine: &str) {
+    let table = memory::Memory::table(arguments, folder);
+    println!();
+    if arguments.has("--write") {
+        let text = format!(
+            "# What a server holds in memory\n\n`cargo bench --bench growth -- --memory --full --write`. {machine}. Resident memory of the \
+             server's process, its ledger on disk. Each has called twice. Bytes each: what a minute later is more than at rest.\n\n{table}"
+        );
+        write("memory.md", &text);
+    }
+}
+
 fn main() {
     let arguments = Arguments::of_this_process();
     let folder = TempDir::new().unwrap();
     let machine = machine();
     println!("{machine}\n");
+    measure_memory(&arguments, folder.path(), &machine);
+    if arguments.has("--memory") {
+        return;
+    }
     let table =
         Table::new(&["what grows", "to", "µs of CPU", "decisions/s", "p50 µs", "p99 µs", "MB"]);
     let mut growth = Growth { arguments: arguments.clone(), table, rows: Vec::new() };

@@ -81,6 +81,19 @@ impl Server {
         pages * rustix::param::page_size() as f64
     }
 
+    /// The most memory that it has had since [`Self::forget_peak`], in bytes.
+    #[allow(clippy::cast_precision_loss)]
+    pub fn peak_bytes(&self) -> f64 {
+        let text = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<f64>().unwrap() * 1024.0
+    }
+
+    /// The peak counts anew from here.
+    pub fn forget_peak(&self) {
+        std::fs::write(format!("/proc/{}/clear_refs", self.child.id()), "5").unwrap();
+    }
+
     /// Where it keeps what must not be lost.
     pub fn folder(&self) -> Option<&Path> {
         self.data.as_ref().map(TempDir::path)
