@@ -109,8 +109,10 @@ impl Counts {
         self.is_failing.load(Ordering::Relaxed)
     }
 
-    pub(super) fn waits(&self) {
-        self.waiting.fetch_add(1, Ordering::Relaxed);
+    /// One more waits, unless so many do: then `false`.
+    pub(super) fn waits(&self, most: u64) -> bool {
+        let more = |waiting| (waiting < most).then_some(waiting + 1);
+        self.waiting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
     }
 
     pub(super) fn waits_no_more(&self, operations: u64) {

@@ -4,7 +4,9 @@
 use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{
+    Receiver, RecvTimeoutError, SendError, Sender, SyncSender, channel, sync_channel,
+};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -69,8 +71,10 @@ struct Job {
 /// A ledger with a thread of its own. When it is dropped, what waits is done first.
 pub struct LedgerThread {
     ledger: Arc<dyn Ledger>,
-    /// `None` while it is dropped.
-    queue: Option<SyncSender<Job>>,
+    /// `None` while it is dropped. Bounded by what is counted: a channel with a bound has all of its
+    /// places from the start, 15 MB of them.
+    queue: Option<Sender<Job>>,
+    max_waiting: u64,
     thread: Option<JoinHandle<()>>,
     counts: Arc<Counts>,
 }
@@ -81,13 +85,14 @@ impl LedgerThread {
     /// # Errors
     /// The operating system gives no thread.
     pub fn start(ledger: Arc<dyn Ledger>, max_waiting: usize) -> Result<Self, LedgerError> {
-        let (queue, jobs) = sync_channel(max_waiting);
+        let (queue, jobs) = channel();
+        let max_waiting = u64::try_from(max_waiting).unwrap_or(u64::MAX);
         let counts = Arc::new(Counts::default());
         let tidier = Tidier::start(&ledger, &counts)?;
         let work =
             Worker { ledger: Arc::clone(&ledger), jobs, counts: Arc::clone(&counts), tidier };
         let thread = spawn("ledger", move || work.run())?;
-        Ok(Self { ledger, queue: Some(queue), thread: Some(thread), counts })
+        Ok(Self { ledger, queue: Some(queue), max_waiting, thread: Some(thread), counts })
     }
 
     /// The ledger, for what is read. Lists take their time: not on a thread that serves.
@@ -112,14 +117,13 @@ impl LedgerThread {
         });
         let job = Job { operation: request.into_operation(), answer };
         let Some(queue) = &self.queue else { return (job.answer)(Err(LedgerError::Stopped)) };
-        self.counts.waits();
-        let (job, why) = match queue.try_send(job) {
-            Ok(()) => return,
-            Err(TrySendError::Full(job)) => (job, LedgerError::Busy),
-            Err(TrySendError::Disconnected(job)) => (job, LedgerError::Stopped),
-        };
-        self.counts.waits_no_more(1);
-        (job.answer)(Err(why));
+        if !self.counts.waits(self.max_waiting) {
+            return (job.answer)(Err(LedgerError::Busy));
+        }
+        if let Err(SendError(job)) = queue.send(job) {
+            self.counts.waits_no_more(1);
+            (job.answer)(Err(LedgerError::Stopped));
+        }
     }
 
     /// Does an operation, and waits for it. Not on a thread that serves.

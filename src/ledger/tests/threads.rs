@@ -234,3 +234,11 @@ fn a_row_that_cannot_be_read_fails_the_operation_that_needs_it_and_no_other() {
     let row = ledger.usage(&LedgerScope::All, 0, u64::MAX).unwrap().remove(0);
     assert_eq!(row.charged, 25 - 2, "each that worked was done once");
 }
+
+#[test]
+fn a_thread_that_has_nothing_to_do_holds_no_room_for_what_may_wait() {
+    // A place for each of them would be more than the machine has.
+    let thread = LedgerThread::start(Bench::memory().ledger, usize::MAX).unwrap();
+    let holder = thread.ledger().join(1).unwrap();
+    assert_eq!(thread.call(lease(holder, 1)).unwrap().unwrap().leased, 1);
+}
