@@ -1,61 +1,36 @@
-//! The allocator, and when it gives memory back.
+//! The allocator, in small pages.
 //!
-//! What a caller takes lies anywhere in the memory of a million of them, so what a read costs there
-//! is mostly finding the page: a huge page of 2 MiB is found far sooner than one of 4 KiB. Linux
-//! gives them to mimalloc, which then by itself hands pieces of them back as soon as a second
-//! passes without need of them; a huge page of which a piece is gone is 512 small ones from then
-//! on.
-
-use std::ffi::c_long;
-
-use libmimalloc_sys::{mi_option_get, mi_option_set_default, mi_option_t};
+//! mimalloc asks Linux for huge pages of 2 MiB, and gets one where a few KiB of it are used. That
+//! took 17 MB more at rest, 40 to 60 MB more with a million keys, and a tenth more with customers.
+//! Huge pages are found sooner where there are many. What that saved was measured in turns, at a
+//! million keys, ten million keys and 400,000 customers: see `benches/results/memory.md`.
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// One of mimalloc's options, which the crate has no name for.
-struct Choice {
-    /// Where it stands in `mi_option_t` of mimalloc 3.
-    option: mi_option_t,
-    /// What it is by default. Another number there is another option, of another version, and is
-    /// left alone.
-    default: c_long,
-    chosen: c_long,
-}
-
-const CHOICES: [Choice; 2] = [
-    // `purge_delay`: milliseconds until what is free goes back. What comes and goes each second is
-    // not given back in between.
-    Choice { option: 15, default: 1_000, chosen: 10_000 },
-    // `allow_thp`: with 2, what goes back are whole huge pages.
-    Choice { option: 43, default: 1, chosen: 2 },
-];
-
-/// Has huge pages stay whole. What the environment says (`MIMALLOC_PURGE_DELAY`,
-/// `MIMALLOC_ALLOW_THP`) comes first.
-pub(crate) fn keep_huge_pages() {
-    for Choice { option, default, chosen } in CHOICES {
-        // SAFETY: both take any number and know those that are no option; they read and write a
-        // number of mimalloc's own, and no thread is started yet.
-        #[allow(unsafe_code)]
-        unsafe {
-            if mi_option_get(option) == default {
-                mi_option_set_default(option, chosen);
-            }
-        }
+/// Has Linux give this process small pages. Call it before there are threads and much in memory:
+/// what lies in a huge page by then stays there.
+pub(crate) fn use_small_pages() {
+    #[cfg(target_os = "linux")]
+    {
+        // Where the kernel does not know of it, it gives what it likes.
+        let _ = rustix::thread::disable_transparent_huge_pages(true);
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, target_os = "linux"))]
 mod tests {
     use super::*;
 
     #[test]
-    fn the_options_are_where_they_are_looked_for() {
-        keep_huge_pages();
-        // SAFETY: as above.
-        #[allow(unsafe_code)]
-        let now = CHOICES.map(|choice| unsafe { mi_option_get(choice.option) });
-        assert_eq!(now, [10_000, 2], "see mi_option_t of the mimalloc that is built in");
+    fn no_huge_page_is_given_any_more() {
+        use_small_pages();
+        assert_eq!(rustix::thread::transparent_huge_pages_are_disabled(), Ok(true));
+        // Aligned, and far more than a huge page.
+        let many = vec![1_u8; 64 << 20];
+        let text = std::fs::read_to_string("/proc/self/smaps_rollup").unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix("AnonHugePages:")).unwrap();
+        let huge_kb: u64 = line.trim().trim_end_matches(" kB").parse().unwrap();
+        assert!(huge_kb < 16 << 10, "{huge_kb} KB of {} bytes lie in huge pages", many.len());
     }
 }

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use tollgate::cli::{Cli, explain};
 
 fn main() -> ExitCode {
-    allocator::keep_huge_pages();
+    allocator::use_small_pages();
     match Cli::read() {
         Ok(cli) => cli.run(),
         Err(error) => explain(&error),
