@@ -15,8 +15,8 @@ use tollgate::decide::verdict::{Decision, LimitKind, LimitScope, LimitStatus, Ve
 use tollgate::grpc::fast::batch::Answers;
 use tollgate::grpc::fast::request::Batch;
 use tollgate::grpc::fast::{answer, request};
+use tollgate::grpc::headers;
 use tollgate::grpc::pb::tollgate as pb;
-use tollgate::grpc::plans::headers;
 
 /// As the server has it.
 #[global_allocator]

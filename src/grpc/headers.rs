@@ -13,7 +13,7 @@ use crate::decide::verdict::{Decision, LimitStatus, Reason, Verdict};
 pub(super) type Header = (&'static str, String);
 
 /// The headers of an answer.
-pub(super) fn headers(decision: &Decision<'_>, sets: &HeaderSets) -> Vec<Header> {
+pub fn headers(decision: &Decision<'_>, sets: &HeaderSets) -> Vec<Header> {
     let mut headers = Vec::new();
     each(decision, sets, |name, value| headers.push((name, value.to_owned())));
     headers

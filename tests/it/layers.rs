@@ -306,8 +306,8 @@ fn what_breaks_the_order_is_found() {
         ("src/main.rs", "fn main() { tollgate::cli::run() }", None),
     ];
     let modules = [
-        "catalog", "cli", "clock", "config", "decide", "engine", "grpc", "http", "ledger",
-        "load", "metrics", "rules", "service", "yaml",
+        "catalog", "cli", "clock", "config", "decide", "engine", "grpc", "http", "ledger", "load",
+        "metrics", "rules", "service", "yaml",
     ];
     for (path, text, expected) in cases {
         let mut sources: Vec<_> =
