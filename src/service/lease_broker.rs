@@ -30,7 +30,7 @@ use crate::ledger::{
 /// eighth of `ledger.chunk_ms` at least.
 const GATHER: Duration = Duration::from_millis(5);
 /// A ledger that has answered nobody for so long hangs, and is waited for no longer than it must be.
-const STUCK: Duration = Duration::from_secs(1);
+const STUCK: Duration = Duration::from_millis(400);
 /// Give-backs that are handed over before the answers are waited for.
 const AT_ONCE: usize = 4_096;
 /// The same while calls go on: until the ledger has them, what needs units of these counters waits.
