@@ -549,7 +549,7 @@ fn nanoseconds(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
-fn wire_lease(need: &Need, holder: Holder, now_s: u64) -> LeaseRequest {
+pub(super) fn wire_lease(need: &Need, holder: Holder, now_s: u64) -> LeaseRequest {
     LeaseRequest {
         counter: wire_counter(&need.counter, need.number),
         count_rule: need.rule.bits(),
