@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::overload::LineEnds;
+use super::overload::ConnectionState;
 
 /// What calls may take that need no token, of the whole.
 const PART_WITHOUT_TOKEN: u64 = 16;
@@ -140,7 +140,7 @@ impl Holding {
 /// What one call holds. It is given back when this is dropped.
 #[derive(Debug)]
 pub(super) struct Share {
-    line: Arc<LineEnds>,
+    connection: Arc<ConnectionState>,
     known: Known,
     header_bytes: u64,
     bytes: u64,
@@ -148,8 +148,13 @@ pub(super) struct Share {
 
 impl Share {
     /// Nothing yet.
-    pub(super) fn new(line: Arc<LineEnds>, known: Known, header_bytes: usize) -> Self {
-        Self { line, known, header_bytes: header_bytes.try_into().unwrap_or(u64::MAX), bytes: 0 }
+    pub(super) fn new(connection: Arc<ConnectionState>, known: Known, header_bytes: usize) -> Self {
+        Self {
+            connection,
+            known,
+            header_bytes: header_bytes.try_into().unwrap_or(u64::MAX),
+            bytes: 0,
+        }
     }
 
     /// The call stays open, and holds so much of a message.
@@ -159,7 +164,7 @@ impl Share {
     }
 
     fn set(&mut self, bytes: u64) -> Result<(), Full> {
-        let holding = self.line.holding();
+        let holding = self.connection.holding();
         if bytes > self.bytes {
             holding.take(bytes - self.bytes, self.known)?;
         } else {
@@ -173,7 +178,7 @@ impl Share {
 impl Drop for Share {
     fn drop(&mut self) {
         if self.bytes > 0 {
-            self.line.holding().give_back(self.bytes, self.known);
+            self.connection.holding().give_back(self.bytes, self.known);
         }
     }
 }
@@ -181,28 +186,28 @@ impl Drop for Share {
 /// A call that needs no token, for as long as it is open.
 #[derive(Debug)]
 pub(super) struct OpenWithoutToken {
-    line: Arc<LineEnds>,
+    connection: Arc<ConnectionState>,
     _share: Share,
 }
 
 impl OpenWithoutToken {
-    pub(super) fn new(line: Arc<LineEnds>, header_bytes: usize) -> Result<Self, Full> {
-        let holding = line.holding();
+    pub(super) fn new(connection: Arc<ConnectionState>, header_bytes: usize) -> Result<Self, Full> {
+        let holding = connection.holding();
         // One thread serves the connection.
         let open = holding.open_without_token.load(Ordering::Relaxed);
         if open >= OPEN_WITHOUT_TOKEN {
             return Err(holding.budget.refuse(Full::Open));
         }
-        let mut share = Share::new(line.clone(), Known::No, header_bytes);
+        let mut share = Share::new(connection.clone(), Known::No, header_bytes);
         share.hold(0)?;
         holding.open_without_token.store(open + 1, Ordering::Relaxed);
-        Ok(Self { line, _share: share })
+        Ok(Self { connection, _share: share })
     }
 }
 
 impl Drop for OpenWithoutToken {
     fn drop(&mut self) {
-        self.line.holding().open_without_token.fetch_sub(1, Ordering::Relaxed);
+        self.connection.holding().open_without_token.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -210,31 +215,31 @@ impl Drop for OpenWithoutToken {
 mod tests {
     use super::*;
 
-    fn connection(budget: &Arc<Budget>) -> Arc<LineEnds> {
-        Arc::new(LineEnds::holding_of(budget.clone()))
+    fn connected(budget: &Arc<Budget>) -> Arc<ConnectionState> {
+        Arc::new(ConnectionState::holding_of(budget.clone()))
     }
 
     #[test]
     fn a_call_holds_what_fits_and_gives_all_of_it_back() {
         let budget = Arc::new(Budget::new(64 * 1024));
-        let line = connection(&budget);
-        let mut share = Share::new(line.clone(), Known::Yes, 100);
+        let connection = connected(&budget);
+        let mut share = Share::new(connection.clone(), Known::Yes, 100);
         // A quarter for the connection.
         let room = 16 * 1024 - 1024 - 100;
         assert_eq!(share.hold(room + 1), Err(Full::Connection));
         assert_eq!((budget.held(), budget.refused()), (0, 1));
         assert_eq!(share.hold(room), Ok(()));
-        assert_eq!(Share::new(line, Known::Yes, 0).hold(0), Err(Full::Connection));
+        assert_eq!(Share::new(connection, Known::Yes, 0).hold(0), Err(Full::Connection));
         // Three others fill it, so there is no room for a fifth.
         let others: Vec<_> = (0..3)
             .map(|_| {
-                let mut other = Share::new(connection(&budget), Known::Yes, 100);
+                let mut other = Share::new(connected(&budget), Known::Yes, 100);
                 other.hold(room).map(|()| other)
             })
             .collect();
         assert!(others.iter().all(Result::is_ok));
         assert_eq!(budget.held(), 64 * 1024);
-        assert_eq!(Share::new(connection(&budget), Known::Yes, 0).hold(0), Err(Full::All));
+        assert_eq!(Share::new(connected(&budget), Known::Yes, 0).hold(0), Err(Full::All));
         assert_eq!(share.hold(0), Ok(()), "the message was handed on");
         assert_eq!(budget.held(), 48 * 1024 + 1024 + 100);
         drop((share, others));
@@ -244,18 +249,18 @@ mod tests {
     #[test]
     fn who_needs_no_token_has_a_sixteenth_and_sixteen_calls() {
         let budget = Arc::new(Budget::new(16 * 20 * 1024));
-        let line = connection(&budget);
-        let open = || OpenWithoutToken::new(line.clone(), 0);
+        let connection = connected(&budget);
+        let open = || OpenWithoutToken::new(connection.clone(), 0);
         let mut calls: Vec<_> = (0..16).map(|_| open().unwrap()).collect();
         assert_eq!(open().err(), Some(Full::Open));
         calls.pop();
         calls.push(open().unwrap());
         let others: Vec<_> =
-            (0..5).map_while(|_| OpenWithoutToken::new(connection(&budget), 0).ok()).collect();
+            (0..5).map_while(|_| OpenWithoutToken::new(connected(&budget), 0).ok()).collect();
         assert_eq!(others.len(), 4, "20 KiB, 1 KiB each");
-        assert_eq!(OpenWithoutToken::new(connection(&budget), 0).err(), Some(Full::WithoutToken));
+        assert_eq!(OpenWithoutToken::new(connected(&budget), 0).err(), Some(Full::WithoutToken));
         assert_eq!(
-            Share::new(line, Known::Yes, 0).hold(1024),
+            Share::new(connection, Known::Yes, 0).hold(1024),
             Ok(()),
             "who was let in has the rest"
         );

@@ -24,7 +24,7 @@ use super::codec::FittedCodec;
 use super::fast::protobuf::Malformed;
 use super::fast::unary::{self, Framed, Reply};
 use super::inbound::{Inbound, Stopping};
-use super::overload::LineEnds;
+use super::overload::ConnectionState;
 
 /// The longest question: no service's name comes near it.
 pub(super) const MAX_MESSAGE_BYTES: usize = 1024;
@@ -107,8 +107,9 @@ where
                 Ok(Reply::Now(health.check(&message).map(|answer| Framed::of(&answer))))
             }),
             "/grpc.health.v1.Health/Watch" => {
-                let line = request.extensions().get::<Arc<LineEnds>>().cloned().unwrap_or_default();
-                let watch = Watch { health, line };
+                let connection =
+                    request.extensions().get::<Arc<ConnectionState>>().cloned().unwrap_or_default();
+                let watch = Watch { health, connection };
                 Box::pin(async move {
                     Ok(Grpc::new(FittedCodec::default()).server_streaming(watch, request).await)
                 })
@@ -125,7 +126,7 @@ type Answers = Pin<Box<dyn Stream<Item = Result<HealthCheckResponse, Status>> + 
 /// Tells each change, and ends when the server stops, after it has said so.
 struct Watch {
     health: HealthGrpc,
-    line: Arc<LineEnds>,
+    connection: Arc<ConnectionState>,
 }
 
 impl ServerStreamingService<HealthCheckRequest> for Watch {
@@ -145,7 +146,7 @@ impl ServerStreamingService<HealthCheckRequest> for Watch {
             }
         };
         let mut changes = WatchStream::new(self.health.serving.clone());
-        let stopping = self.line.stopping().cloned();
+        let stopping = self.connection.stopping().cloned();
         let mut stop = Box::pin(async move {
             match stopping {
                 // An error means that the sender is gone, and with it the process that wants to

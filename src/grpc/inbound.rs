@@ -21,7 +21,7 @@ use tonic::codegen::StdError;
 
 use super::budget::{Known, Share};
 use super::fast::unary::{HEAD_BYTES, NotRead, read_head};
-use super::overload::LineEnds;
+use super::overload::ConnectionState;
 
 /// Of a compressed message so much is unpacked before it is looked whether there is room for more.
 const UNPACKED_AT_ONCE: u64 = 64 * 1024;
@@ -48,7 +48,7 @@ pub struct Inbound<B = Incoming> {
     /// A message that comes in pieces, as far as it has come.
     joined: BytesMut,
     share: Share,
-    line: Arc<LineEnds>,
+    connection: Arc<ConnectionState>,
     /// Between two messages a stream has nothing in work.
     is_stream: bool,
     /// Messages may be compressed so.
@@ -58,15 +58,20 @@ pub struct Inbound<B = Incoming> {
 }
 
 impl<B> Inbound<B> {
-    pub(super) fn new(body: B, header_bytes: usize, line: Arc<LineEnds>, kind: Kind) -> Self {
+    pub(super) fn new(
+        body: B,
+        header_bytes: usize,
+        connection: Arc<ConnectionState>,
+        kind: Kind,
+    ) -> Self {
         let Kind { known, max_message_bytes, is_stream, gzip } = kind;
         Self {
             body,
             max_message_bytes,
             first: Bytes::new(),
             joined: BytesMut::new(),
-            share: Share::new(line.clone(), known, header_bytes),
-            line,
+            share: Share::new(connection.clone(), known, header_bytes),
+            connection,
             is_stream,
             gzip,
             stop: None,
@@ -158,7 +163,7 @@ impl<B> Inbound<B> {
     fn wait(&mut self, context: &mut Context<'_>) -> Result<(), Status> {
         self.keep();
         self.share.hold(self.joined.capacity())?;
-        let Some(stopping) = self.line.stopping() else { return Ok(()) };
+        let Some(stopping) = self.connection.stopping() else { return Ok(()) };
         let in_work = !(self.is_stream && self.joined.is_empty());
         let (_, stop) = match &mut self.stop {
             Some(stop) if stop.0 == in_work => stop,

@@ -14,7 +14,9 @@ use prost_types::FileDescriptorSet;
 use tonic::Code;
 
 use super::deadline::Arrived;
-use super::overload::{Backlog, Line, LineEnds, Overloaded, Sheds, Turn, is_queue, sheds};
+use super::overload::{
+    Backlog, ConnectionState, ConnectionWatch, Overloaded, Sheds, Turn, is_queue, sheds,
+};
 use super::{ENVOY_DESCRIPTORS, TOLLGATE_DESCRIPTORS};
 use crate::clock::Clock;
 use crate::metrics::{CallMeter, Metrics};
@@ -70,12 +72,12 @@ impl Observe {
     }
 
     /// A connection to the core.
-    pub(super) fn line(&self) -> Line {
-        Line::new(self.backlog.clone(), self.clock.clone())
+    pub(super) fn watch(&self) -> ConnectionWatch {
+        ConnectionWatch::new(self.backlog.clone(), self.clock.clone())
     }
 
     /// A call that starts now.
-    pub(super) fn begin(self: &Arc<Self>, path: &str, line: &Arc<LineEnds>) -> Call {
+    pub(super) fn begin(self: &Arc<Self>, path: &str, connection: &Arc<ConnectionState>) -> Call {
         let method = self.methods.iter().position(|known| known.path == path);
         let decides =
             method.and_then(|method| self.methods.get(method)).is_some_and(|method| method.decides);
@@ -86,7 +88,7 @@ impl Observe {
             start_ns: self.clock.steady_ns(),
             turn,
             began: false,
-            line: line.clone(),
+            connection: connection.clone(),
         }
     }
 
@@ -160,7 +162,7 @@ pub(super) struct Call {
     /// It was looked at.
     began: bool,
     /// Its connection.
-    line: Arc<LineEnds>,
+    connection: Arc<ConnectionState>,
 }
 
 impl Call {
@@ -180,7 +182,7 @@ impl Call {
     fn begin(&mut self) -> Option<u64> {
         let waits = self.waits();
         if !std::mem::replace(&mut self.began, true) {
-            self.line.began();
+            self.connection.began();
         }
         if !waits {
             return None;
@@ -198,7 +200,7 @@ impl Drop for Call {
             self.observe.backlog.leave();
         }
         if self.began {
-            self.line.ended();
+            self.connection.ended();
         }
     }
 }
@@ -274,15 +276,15 @@ mod tests {
         let metrics = Arc::new(Metrics::new());
         let observe =
             Arc::new(Observe::new(metrics.clone(), Clock::system(), Overload::new(None).core()));
-        let line = Arc::default();
+        let connection = Arc::default();
         for path in [
             "/tollgate.v1.DecisionService/Check",
             "/envoy.service.auth.v3.Authorization/Check",
             "/no/such",
         ] {
-            observe.end(&observe.begin(path, &line), None, &HeaderMap::new());
+            observe.end(&observe.begin(path, &connection), None, &HeaderMap::new());
         }
-        drop(observe.begin("/tollgate.v1.DecisionService/Check", &line));
+        drop(observe.begin("/tollgate.v1.DecisionService/Check", &connection));
         let text = metrics.render();
         assert!(
             text.contains("ratelimit_service_total_requests{grpc_method=\"Check\"} 2\n"),
@@ -333,8 +335,8 @@ mod tests {
         ));
         let mut context = Context::from_waker(std::task::Waker::noop());
         for answered in [true, false] {
-            let line: Arc<LineEnds> = Arc::default();
-            let call = observe.begin("/tollgate.v1.DecisionService/Check", &line);
+            let connection: Arc<ConnectionState> = Arc::default();
+            let call = observe.begin("/tollgate.v1.DecisionService/Check", &connection);
             let mut polls = 0;
             let mut call = Observed::new(
                 std::future::poll_fn(|_| {
@@ -347,14 +349,16 @@ mod tests {
                 }),
                 Some(call),
             );
-            assert!(!line.is_answering(), "it waits");
-            assert!(Pin::new(&mut call).poll(&mut context).is_pending() && line.is_answering());
+            assert!(!connection.is_answering(), "it waits");
+            assert!(
+                Pin::new(&mut call).poll(&mut context).is_pending() && connection.is_answering()
+            );
             if answered {
                 assert!(Pin::new(&mut call).poll(&mut context).is_ready());
             } else {
                 drop(call);
             }
-            assert!(!line.is_answering());
+            assert!(!connection.is_answering());
         }
     }
 }

@@ -9,21 +9,21 @@
 //! answer, refusing takes all of its time: then calls wait in their sockets, unread, for longer than
 //! any bound, until callers give up or ask elsewhere.
 
+mod connection;
 mod control;
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use axum::http::{HeaderMap, Response};
 use parking_lot::Mutex;
-use tokio::sync::watch;
 use tonic::Status;
 use tonic::body::Body;
 
+pub(super) use self::connection::{Calmed, ConnectionState, ConnectionWatch};
 pub(super) use self::control::CALM;
-use self::control::Control;
-use super::budget::{Budget, Holding};
+use super::budget::Budget;
 use crate::clock::Clock;
 
 /// What HTTP/2 takes for a call beside its answer, which alone is measured.
@@ -233,149 +233,6 @@ impl Pulse {
         self.latest_ns.swap(0, Ordering::Relaxed).max(waits_ns)
     }
 }
-
-/// A connection, as the core sees it that has to read it.
-#[derive(Debug)]
-pub(super) struct Line {
-    core: Arc<Backlog>,
-    clock: Clock,
-    control: Control,
-    ends: Arc<LineEnds>,
-}
-
-/// What those who read a connection and those who answer its calls know together.
-#[derive(Debug, Default)]
-pub(super) struct LineEnds {
-    /// Calls that have begun and are not answered.
-    begun: AtomicU64,
-    /// Calls, and messages of streams, that have begun since the start.
-    begun_ever: AtomicU64,
-    /// Bytes that came, and that went.
-    received: AtomicU64,
-    written: AtomicU64,
-    /// It sends too much that is no call, and is told so.
-    calmed: AtomicBool,
-    holding: Holding,
-    stopping: OnceLock<watch::Receiver<bool>>,
-}
-
-impl LineEnds {
-    pub(super) fn holding_of(budget: Arc<Budget>) -> Self {
-        Self { holding: Holding::new(budget), ..Self::default() }
-    }
-
-    /// What its calls hold.
-    pub(super) fn holding(&self) -> &Holding {
-        &self.holding
-    }
-
-    /// It is told there when the server stops.
-    pub(super) fn stops_with(&self, stopping: watch::Receiver<bool>) {
-        drop(self.stopping.set(stopping));
-    }
-
-    pub(super) fn stopping(&self) -> Option<&watch::Receiver<bool>> {
-        self.stopping.get()
-    }
-
-    /// A call has begun.
-    pub(super) fn began(&self) {
-        self.begun.store(self.begun.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
-        self.begun_ever.store(self.begun_ever.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
-    }
-
-    /// A call that had begun is answered, or given up.
-    pub(super) fn ended(&self) {
-        self.begun.store(self.begun.load(Ordering::Relaxed).saturating_sub(1), Ordering::Relaxed);
-    }
-
-    /// Bytes went.
-    pub(super) fn wrote(&self, bytes: usize) {
-        add(&self.written, bytes);
-    }
-
-    /// How many bytes came and went. If it is the same twice, nothing has moved in between.
-    pub(super) fn moved(&self) -> u64 {
-        self.received.load(Ordering::Relaxed).wrapping_add(self.written.load(Ordering::Relaxed))
-    }
-
-    pub(super) fn is_calmed(&self) -> bool {
-        self.calmed.load(Ordering::Relaxed)
-    }
-
-    /// Calls have begun and are not answered.
-    pub(super) fn is_answering(&self) -> bool {
-        self.begun.load(Ordering::Relaxed) > 0
-    }
-
-    /// Whoever asks for a stream of answers begins each of them by itself.
-    pub(super) fn begin(self: &Arc<Self>) -> Begun {
-        self.began();
-        Begun(self.clone())
-    }
-}
-
-/// Counts bytes, on the one thread that serves a connection.
-fn add(count: &AtomicU64, bytes: usize) {
-    let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
-    count.store(count.load(Ordering::Relaxed).wrapping_add(bytes), Ordering::Relaxed);
-}
-
-impl Line {
-    pub(super) fn new(core: Arc<Backlog>, clock: Clock) -> Self {
-        let ends = Arc::new(LineEnds::holding_of(core.budget.clone()));
-        let control = Control::new(core.control_per_second);
-        Self { core, clock, control, ends }
-    }
-
-    pub(super) fn ends(&self) -> Arc<LineEnds> {
-        self.ends.clone()
-    }
-
-    /// So many bytes were written.
-    pub(super) fn wrote(&self, bytes: usize) {
-        self.ends.wrote(bytes);
-    }
-
-    /// All that had come was read.
-    pub(super) fn dry(&mut self) {
-        self.control.dry();
-    }
-
-    /// Whether so much was read that is no call that others should have their turn first.
-    pub(super) fn has_had_its_turn(&mut self) -> bool {
-        self.control.has_had_its_turn()
-    }
-
-    /// This was read. `Some`: it may be looked at up to there. Then the connection is to be closed,
-    /// because it sends too much that is no call.
-    pub(super) fn read(&mut self, bytes: &[u8]) -> Option<usize> {
-        add(&self.ends.received, bytes.len());
-        let until = self.control.came(bytes, &self.ends, || self.clock.steady_ns());
-        if until.is_some() {
-            self.core.calmed.fetch_add(1, Ordering::Relaxed);
-            self.ends.calmed.store(true, Ordering::Relaxed);
-        }
-        until
-    }
-}
-
-/// An answer of a stream that has begun, for as long as it is not there.
-#[derive(Debug)]
-pub(super) struct Begun(Arc<LineEnds>);
-
-impl Drop for Begun {
-    fn drop(&mut self) {
-        self.0.ended();
-    }
-}
-
-/// Why a connection is closed that sends too much that is no call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "the connection is closed, because it sends more pings, settings and the like than its calls explain, see grpc.max_control_frames"
-)]
-pub(super) struct Calmed;
 
 /// Whether it is worth a reading of the clock to know what a call takes.
 pub(super) fn is_queue(behind: u64) -> bool {

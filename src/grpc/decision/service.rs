@@ -20,7 +20,7 @@ use super::{DecisionMessages, batch};
 use crate::grpc::deadline::Deadline;
 use crate::grpc::fast::unary::{self, Reply};
 use crate::grpc::inbound::Inbound;
-use crate::grpc::overload::LineEnds;
+use crate::grpc::overload::ConnectionState;
 use crate::grpc::pb::tollgate::decision_service_server::SERVICE_NAME;
 use crate::service::decisions::Decisions;
 
@@ -137,13 +137,14 @@ where
     F: Future<Output = Result<Vec<u8>, Status>> + Send + 'static,
 {
     // None where there is no connection.
-    let line = request.extensions().get::<Arc<LineEnds>>().cloned().unwrap_or_default();
+    let connection =
+        request.extensions().get::<Arc<ConnectionState>>().cloned().unwrap_or_default();
     Box::pin(
         // How long a message may be is looked at where it comes in.
         async move {
             Ok(Grpc::new(Raw)
                 .apply_max_message_size_config(Some(usize::MAX), None)
-                .streaming(Each { answer, line }, request)
+                .streaming(Each { answer, connection }, request)
                 .await)
         },
     )
@@ -151,7 +152,7 @@ where
 
 struct Each<A> {
     answer: A,
-    line: Arc<LineEnds>,
+    connection: Arc<ConnectionState>,
 }
 
 impl<A, F> StreamingService<Bytes> for Each<A>
@@ -166,9 +167,9 @@ where
     // A message is read when the answers before it have gone out: a client that does not read its
     // answers is not read either.
     fn call(&mut self, request: Request<Streaming<Bytes>>) -> Opened {
-        let (answer, line) = (self.answer.clone(), self.line.clone());
+        let (answer, connection) = (self.answer.clone(), self.connection.clone());
         let answers = request.into_inner().then(move |message| {
-            let begun = message.map(|message| (line.begin(), answer(message)));
+            let begun = message.map(|message| (connection.begin(), answer(message)));
             async move {
                 let (_begun, answer) = begun?;
                 answer.await
@@ -214,11 +215,11 @@ mod tests {
     /// When a server stops it waits for what is in work on a connection.
     #[tokio::test]
     async fn a_message_of_a_stream_is_in_work_on_its_connection_until_it_is_answered() {
-        let line: Arc<LineEnds> = Arc::default();
+        let connection: Arc<ConnectionState> = Arc::default();
         let framed = b"\0\0\0\0\x01a\0\0\0\0\x01b".as_slice();
         let mut request = http::Request::new(Full::new(Bytes::from_static(framed)));
-        request.extensions_mut().insert(line.clone());
-        let begun = line.clone();
+        request.extensions_mut().insert(connection.clone());
+        let begun = connection.clone();
         let answer = move |message: Bytes| {
             let begun = begun.clone();
             async move {
@@ -236,6 +237,6 @@ mod tests {
             .await
             .unwrap();
         assert_eq!(answers.to_bytes(), framed);
-        assert!(!line.is_answering());
+        assert!(!connection.is_answering());
     }
 }

@@ -25,12 +25,21 @@ impl Sender {
 const MAX: usize = 1_000;
 
 /// A call, and who sends it.
-fn call(line: &Arc<LineEnds>, is_stream: bool, gzip: bool) -> (Sender, Inbound<Pieces>) {
+fn call(
+    connection: &Arc<ConnectionState>,
+    is_stream: bool,
+    gzip: bool,
+) -> (Sender, Inbound<Pieces>) {
     let (sender, pieces) = mpsc::unbounded_channel();
     let kind = Kind { known: Known::Yes, max_message_bytes: MAX, is_stream, gzip };
     (
         Sender(sender),
-        Inbound::new(StreamBody::new(UnboundedReceiverStream::new(pieces)), 0, line.clone(), kind),
+        Inbound::new(
+            StreamBody::new(UnboundedReceiverStream::new(pieces)),
+            0,
+            connection.clone(),
+            kind,
+        ),
     )
 }
 
@@ -74,8 +83,8 @@ async fn messages_are_handed_on_whole_however_they_come() {
 #[tokio::test]
 async fn a_call_holds_what_has_come_while_it_waits_and_not_what_it_declares() {
     let budget = Arc::new(Budget::new(1 << 20));
-    let line = Arc::new(LineEnds::holding_of(budget.clone()));
-    let (sender, mut inbound) = call(&line, true, false);
+    let connection = Arc::new(ConnectionState::holding_of(budget.clone()));
+    let (sender, mut inbound) = call(&connection, true, false);
     sender.send(b"\0\0\0\x03\xe8x");
     assert!(waits(&mut inbound).await);
     assert!((1_024..1_200).contains(&budget.held()), "{}", budget.held());
@@ -86,7 +95,7 @@ async fn a_call_holds_what_has_come_while_it_waits_and_not_what_it_declares() {
     drop(inbound);
     assert_eq!(budget.held(), 0);
     // Where there is no room, it is refused.
-    let tiny = Arc::new(LineEnds::holding_of(Arc::new(Budget::new(1_024))));
+    let tiny = Arc::new(ConnectionState::holding_of(Arc::new(Budget::new(1_024))));
     let (_sender, mut inbound) = call(&tiny, true, false);
     assert_eq!(next(&mut inbound).await, Some(Err(Code::ResourceExhausted)));
     // And what is there at once is not looked at.
@@ -108,10 +117,10 @@ async fn at_a_stop_a_stream_that_waits_for_a_message_ends_and_one_in_its_midst_h
     for (is_stream, sent, waits_ms) in
         [(true, &b""[..], 0), (true, b"\0\0\0\0\x01", 250), (false, b"", 250), (false, b"\0", 250)]
     {
-        let line: Arc<LineEnds> = Arc::default();
+        let connection: Arc<ConnectionState> = Arc::default();
         let (stop, stopping) = watch::channel(false);
-        line.stops_with(stopping);
-        let (sender, mut inbound) = call(&line, is_stream, false);
+        connection.stops_with(stopping);
+        let (sender, mut inbound) = call(&connection, is_stream, false);
         sender.send(sent);
         assert!(waits(&mut inbound).await);
         stop.send_replace(true);
@@ -125,10 +134,10 @@ async fn at_a_stop_a_stream_that_waits_for_a_message_ends_and_one_in_its_midst_h
         );
     }
     // What comes in that moment is answered.
-    let line: Arc<LineEnds> = Arc::default();
+    let connection: Arc<ConnectionState> = Arc::default();
     let (stop, stopping) = watch::channel(false);
-    line.stops_with(stopping);
-    let (sender, mut inbound) = call(&line, true, false);
+    connection.stops_with(stopping);
+    let (sender, mut inbound) = call(&connection, true, false);
     assert!(waits(&mut inbound).await);
     sender.send(b"\0\0\0\0\x01");
     assert!(waits(&mut inbound).await);
@@ -166,7 +175,7 @@ async fn compressed_messages_are_unpacked_up_to_the_bound() {
         assert_eq!(next(&mut inbound).await, Some(Err(code)), "{what}");
     }
     let budget = Arc::new(Budget::new(4 * 1_500));
-    let (sender, mut inbound) = call(&Arc::new(LineEnds::holding_of(budget)), false, true);
+    let (sender, mut inbound) = call(&Arc::new(ConnectionState::holding_of(budget)), false, true);
     sender.send(&packed(&[7; MAX]));
     assert_eq!(
         next(&mut inbound).await,

@@ -4,13 +4,13 @@
 //! be shed. So these frames are counted as they come, before HTTP/2 sees them, and a connection
 //! that sends more of them than its calls explain is closed.
 //!
-//! Clients that behave need few. gRPC pings to find out how fast the line is, at most once for each
+//! Clients that behave need few. gRPC pings to find out how fast the connection is, at most once for each
 //! answer; it says that it has taken an answer by two frames for each 16 KiB at most; it changes
 //! its settings a dozen times in the life of a connection.
 
 use std::sync::atomic::Ordering;
 
-use super::LineEnds;
+use super::ConnectionState;
 
 /// Frames that each call, or message of a stream, allows.
 const OF_A_CALL: u64 = 8;
@@ -88,7 +88,7 @@ impl Control {
     pub(super) fn came(
         &mut self,
         bytes: &[u8],
-        line: &LineEnds,
+        connection: &ConnectionState,
         clock: impl Fn() -> u64,
     ) -> Option<usize> {
         let Self { frames, all, settings, turn, calls, written } = self;
@@ -106,8 +106,10 @@ impl Control {
                 return false;
             }
             all.take(|| {
-                let (now_calls, now_written) =
-                    (line.begun_ever.load(Ordering::Relaxed), line.written.load(Ordering::Relaxed));
+                let (now_calls, now_written) = (
+                    connection.begun_ever.load(Ordering::Relaxed),
+                    connection.written.load(Ordering::Relaxed),
+                );
                 let of_calls = now_calls.saturating_sub(*calls).saturating_mul(OF_A_CALL);
                 let of_written = now_written.saturating_sub(*written) / WRITTEN_BYTES;
                 (*calls, *written) = (now_calls, now_written);
@@ -229,14 +231,19 @@ mod tests {
         [&[0, 0, length, kind, flags, 0, 0, 0, 1], payload].concat()
     }
 
-    fn control(per_second: u64) -> (Control, LineEnds) {
-        (Control::new(per_second), LineEnds::default())
+    fn control(per_second: u64) -> (Control, ConnectionState) {
+        (Control::new(per_second), ConnectionState::default())
     }
 
     /// How many of these frames are looked at, of a thousand that come at once.
-    fn looked_at(control: &mut Control, line: &LineEnds, one: &[u8], now_ns: u64) -> usize {
+    fn looked_at(
+        control: &mut Control,
+        connection: &ConnectionState,
+        one: &[u8],
+        now_ns: u64,
+    ) -> usize {
         let all = one.repeat(1_000);
-        control.came(&all, line, || now_ns).unwrap_or(all.len()) / one.len()
+        control.came(&all, connection, || now_ns).unwrap_or(all.len()) / one.len()
     }
 
     #[test]
@@ -278,23 +285,27 @@ mod tests {
 
     #[test]
     fn there_may_be_as_many_as_time_calls_and_answers_allow() {
-        let (mut control, line) = control(100);
+        let (mut control, connection) = control(100);
         let (ping, hour_ns) = (frame(PING, 0, &[0; 8]), 3_600_000_000_000);
         // Five seconds' worth, and that of the second before the first look at the clock.
-        assert_eq!(looked_at(&mut control, &line, &ping, hour_ns), 600);
-        assert_eq!(looked_at(&mut control, &line, &ping, hour_ns + 9_999_999), 0);
-        assert_eq!(looked_at(&mut control, &line, &ping, hour_ns + 10_000_000), 1);
-        assert_eq!(looked_at(&mut control, &line, &ping, hour_ns + 10_000_000), 0);
-        line.began();
-        assert_eq!(looked_at(&mut control, &line, &ping, hour_ns + 10_000_000), 8);
-        line.wrote(10 * 1024);
-        assert_eq!(looked_at(&mut control, &line, &ping, hour_ns + 10_000_000), 10);
-        assert_eq!(looked_at(&mut control, &line, &ping, 2 * hour_ns), 500, "no more is saved");
+        assert_eq!(looked_at(&mut control, &connection, &ping, hour_ns), 600);
+        assert_eq!(looked_at(&mut control, &connection, &ping, hour_ns + 9_999_999), 0);
+        assert_eq!(looked_at(&mut control, &connection, &ping, hour_ns + 10_000_000), 1);
+        assert_eq!(looked_at(&mut control, &connection, &ping, hour_ns + 10_000_000), 0);
+        connection.began();
+        assert_eq!(looked_at(&mut control, &connection, &ping, hour_ns + 10_000_000), 8);
+        connection.wrote(10 * 1024);
+        assert_eq!(looked_at(&mut control, &connection, &ping, hour_ns + 10_000_000), 10);
+        assert_eq!(
+            looked_at(&mut control, &connection, &ping, 2 * hour_ns),
+            500,
+            "no more is saved"
+        );
     }
 
     #[test]
     fn calls_and_what_belongs_to_them_are_not_counted_and_settings_apart() {
-        let (mut busy, line) = control(1);
+        let (mut busy, connection) = control(1);
         for of_a_call in [
             frame(HEADERS, 4, b"x"),
             frame(DATA, 0, b"x"),
@@ -302,7 +313,7 @@ mod tests {
             frame(CONTINUATION, 4, b"x"),
             frame(RST_STREAM, 0, &[0; 4]),
         ] {
-            assert_eq!(looked_at(&mut busy, &line, &of_a_call, 0), 1_000, "{of_a_call:?}");
+            assert_eq!(looked_at(&mut busy, &connection, &of_a_call, 0), 1_000, "{of_a_call:?}");
         }
         for none in [
             frame(DATA, 0, &[]),
@@ -311,18 +322,21 @@ mod tests {
             frame(2, 0, &[0; 5]),
             frame(77, 0, b"?"),
         ] {
-            assert_eq!(looked_at(&mut control(1).0, &line, &none, 0), 6, "{none:?}");
+            assert_eq!(looked_at(&mut control(1).0, &connection, &none, 0), 6, "{none:?}");
         }
-        (0..1_000).for_each(|_| line.began());
+        (0..1_000).for_each(|_| connection.began());
         let settings = frame(SETTINGS, 0, &[0, 4, 0, 0, 0, 0]);
         assert_eq!(
-            looked_at(&mut control(100_000).0, &line, &settings, 0),
+            looked_at(&mut control(100_000).0, &connection, &settings, 0),
             65,
             "however much is called"
         );
-        assert_eq!(looked_at(&mut control(100_000).0, &line, &frame(SETTINGS, ACK, &[]), 0), 1_000);
         assert_eq!(
-            looked_at(&mut control(0).0, &line, &settings, 0),
+            looked_at(&mut control(100_000).0, &connection, &frame(SETTINGS, ACK, &[]), 0),
+            1_000
+        );
+        assert_eq!(
+            looked_at(&mut control(0).0, &connection, &settings, 0),
             1_000,
             "where there is no bound"
         );
@@ -330,15 +344,15 @@ mod tests {
 
     #[test]
     fn others_have_their_turn_after_some() {
-        let (mut control, line) = control(1_000_000);
+        let (mut control, connection) = control(1_000_000);
         let ping = frame(PING, 0, &[0; 8]);
-        assert_eq!(control.came(&ping.repeat(255), &line, || 0), None);
+        assert_eq!(control.came(&ping.repeat(255), &connection, || 0), None);
         assert!(!control.has_had_its_turn());
-        assert_eq!(control.came(&ping, &line, || 0), None);
+        assert_eq!(control.came(&ping, &connection, || 0), None);
         assert!(control.has_had_its_turn() && !control.has_had_its_turn());
-        assert_eq!(control.came(&ping.repeat(255), &line, || 0), None);
+        assert_eq!(control.came(&ping.repeat(255), &connection, || 0), None);
         control.dry();
-        assert_eq!(control.came(&ping, &line, || 0), None);
+        assert_eq!(control.came(&ping, &connection, || 0), None);
         assert!(!control.has_had_its_turn());
     }
 }

@@ -24,7 +24,7 @@ use super::socket::{Io, Socket};
 use crate::access::Peer;
 use crate::clock::Clock;
 use crate::config::GrpcServer;
-use crate::grpc::overload::{Backlog, Calmed, Line, LineEnds};
+use crate::grpc::overload::{Backlog, Calmed, ConnectionState, ConnectionWatch};
 use crate::tls::{Protocol, Tls, client_names};
 
 /// What the connections of one worker have in common.
@@ -201,31 +201,31 @@ impl Host {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let line = self.dispatch.line();
-        let ends = line.as_ref().map(Line::ends).unwrap_or_default();
-        ends.stops_with(stopping.clone());
-        let is_observed = line.is_some();
-        let calls = Calls::new(self.dispatch.clone(), peer, ends.clone());
+        let watched = self.dispatch.watch();
+        let state = watched.as_ref().map(ConnectionWatch::state).unwrap_or_default();
+        state.stops_with(stopping.clone());
+        let is_observed = watched.is_some();
+        let calls = Calls::new(self.dispatch.clone(), peer, state.clone());
         let mut connection =
-            pin!(self.http2.serve_connection(TokioIo::new(stream.on(line)), calls));
+            pin!(self.http2.serve_connection(TokioIo::new(stream.on(watched)), calls));
         let whole = tokio::select! {
             biased;
-            whole = until_calmed(connection.as_mut(), &ends) => whole?,
+            whole = until_calmed(connection.as_mut(), &state) => whole?,
             () = stopped(&mut stopping) => {
                 connection.as_mut().graceful_shutdown();
                 tokio::select! {
                     biased;
-                    whole = until_calmed(connection.as_mut(), &ends) => whole?,
-                    () = silence(&ends), if is_observed => return Ok(()),
+                    whole = until_calmed(connection.as_mut(), &state) => whole?,
+                    () = silence(&state), if is_observed => return Ok(()),
                 }
             }
             () = self.age.over() => {
                 connection.as_mut().graceful_shutdown();
                 tokio::select! {
                     biased;
-                    whole = until_calmed(connection.as_mut(), &ends) => whole?,
+                    whole = until_calmed(connection.as_mut(), &state) => whole?,
                     // Who has heard of it calls elsewhere by now.
-                    () = stopped_and_silent(&mut stopping, &ends), if is_observed => return Ok(()),
+                    () = stopped_and_silent(&mut stopping, &state), if is_observed => return Ok(()),
                     () = tokio::time::sleep(self.age.grace) => return Err("it was open for grpc.max_connection_age_ms and the grace after it".into()),
                 }
             }
@@ -241,10 +241,10 @@ impl Host {
 /// A connection to its end, or, `false`, until it is to be closed.
 async fn until_calmed(
     mut connection: Pin<&mut impl Future<Output = hyper::Result<()>>>,
-    line: &LineEnds,
+    state: &ConnectionState,
 ) -> hyper::Result<bool> {
     poll_fn(|context| match connection.as_mut().poll(context) {
-        Poll::Pending if line.is_calmed() => Poll::Ready(Ok(false)),
+        Poll::Pending if state.is_calmed() => Poll::Ready(Ok(false)),
         ended => ended.map_ok(|()| true),
     })
     .await
@@ -252,19 +252,19 @@ async fn until_calmed(
 
 /// Resolves when nothing is in work on a connection, and nothing has come or gone on it for a
 /// while. A peer that does not say that it has heard of the stop is not waited for any longer.
-async fn silence(line: &LineEnds) {
+async fn silence(state: &ConnectionState) {
     loop {
-        let moved = line.moved();
+        let moved = state.moved();
         tokio::time::sleep(SILENCE).await;
-        if line.moved() == moved && !line.is_answering() {
+        if state.moved() == moved && !state.is_answering() {
             return;
         }
     }
 }
 
-async fn stopped_and_silent(stopping: &mut watch::Receiver<bool>, line: &LineEnds) {
+async fn stopped_and_silent(stopping: &mut watch::Receiver<bool>, state: &ConnectionState) {
     stopped(stopping).await;
-    silence(line).await;
+    silence(state).await;
 }
 
 async fn stopped(stopping: &mut watch::Receiver<bool>) {

@@ -19,7 +19,9 @@ use crate::clock::Clock;
 use crate::grpc::budget::{Known, OpenWithoutToken, Share};
 use crate::grpc::inbound::{Inbound, Kind, header_bytes, takes_gzip};
 use crate::grpc::observe::{Call, Observe, Observed};
-use crate::grpc::overload::{Backlog, Line, LineEnds, Overloaded, Sheds, is_stream, sheds};
+use crate::grpc::overload::{
+    Backlog, ConnectionState, ConnectionWatch, Overloaded, Sheds, is_stream, sheds,
+};
 use crate::grpc::{gate, health};
 use crate::service::audit;
 
@@ -122,15 +124,15 @@ impl Dispatch {
     }
 
     /// A connection to the core, where one is observed.
-    pub(super) fn line(&self) -> Option<Line> {
-        self.observe.as_ref().map(|observe| observe.line())
+    pub(super) fn watch(&self) -> Option<ConnectionWatch> {
+        self.observe.as_ref().map(|observe| observe.watch())
     }
 
     fn answer(
         &self,
         mut request: Request<Incoming>,
         peer: &Peer,
-        line: &Arc<LineEnds>,
+        connection: &Arc<ConnectionState>,
         overloaded: Option<Overloaded>,
     ) -> Answer {
         if let Some(refused) = gate::refuse_what_is_no_call(&request) {
@@ -161,21 +163,21 @@ impl Dispatch {
         let (is_stream, is_open, is_large) =
             (is_stream(path), gate::is_open(path), answers_much(path));
         if is_stream {
-            request.extensions_mut().insert(line.clone());
+            request.extensions_mut().insert(connection.clone());
         }
         let known = if is_open { Known::No } else { Known::Yes };
         let max_message_bytes =
             if is_open { health::MAX_MESSAGE_BYTES } else { self.max_message_bytes };
         let header_bytes = header_bytes(request.headers());
         let open = if is_open {
-            OpenWithoutToken::new(line.clone(), header_bytes).map(Some)
+            OpenWithoutToken::new(connection.clone(), header_bytes).map(Some)
         } else {
             Ok(None)
         };
         let (head, body) = request.into_parts();
         let kind = Kind { known, max_message_bytes, is_stream, gzip };
         let request =
-            Request::from_parts(head, Inbound::new(body, header_bytes, line.clone(), kind));
+            Request::from_parts(head, Inbound::new(body, header_bytes, connection.clone(), kind));
         let call = |request| match caller {
             None => served.service.call(request),
             // One that may edit.
@@ -183,7 +185,7 @@ impl Dispatch {
         };
         match open {
             Ok(None) if !is_large => call(request),
-            Ok(open) => held(call(request), Share::new(line.clone(), known, 0), open),
+            Ok(open) => held(call(request), Share::new(connection.clone(), known, 0), open),
             Err(full) => refuse(full.into()),
         }
     }
@@ -249,12 +251,16 @@ fn service_name(path: &str) -> &str {
 pub(super) struct Calls {
     dispatch: Arc<Dispatch>,
     peer: Peer,
-    line: Arc<LineEnds>,
+    connection: Arc<ConnectionState>,
 }
 
 impl Calls {
-    pub(super) fn new(dispatch: Arc<Dispatch>, peer: Peer, line: Arc<LineEnds>) -> Self {
-        Self { dispatch, peer, line }
+    pub(super) fn new(
+        dispatch: Arc<Dispatch>,
+        peer: Peer,
+        connection: Arc<ConnectionState>,
+    ) -> Self {
+        Self { dispatch, peer, connection }
     }
 }
 
@@ -268,9 +274,9 @@ impl hyper::service::Service<Request<Incoming>> for Calls {
             .dispatch
             .observe
             .as_ref()
-            .map(|observe| observe.begin(request.uri().path(), &self.line));
+            .map(|observe| observe.begin(request.uri().path(), &self.connection));
         let overloaded = call.as_ref().and_then(Call::overloaded);
-        Observed::new(self.dispatch.answer(request, &self.peer, &self.line, overloaded), call)
+        Observed::new(self.dispatch.answer(request, &self.peer, &self.connection, overloaded), call)
     }
 }
 

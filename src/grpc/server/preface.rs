@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 
-use crate::grpc::overload::{CALM, Line};
+use crate::grpc::overload::{CALM, ConnectionWatch};
 
 /// What every client sends first, whatever it wants.
 const PREFACE_BYTES: usize = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".len();
@@ -58,7 +58,7 @@ pub(super) struct Prefaced<S> {
     first: Option<([u8; PREFACE_BYTES], usize)>,
     stream: S,
     /// Who has to read it.
-    line: Option<Line>,
+    watched: Option<ConnectionWatch>,
     /// The peer sends too much: so much of what makes HTTP/2 say so was read.
     calm: Option<usize>,
 }
@@ -71,12 +71,12 @@ impl<S: AsyncRead + Unpin> Prefaced<S> {
     pub(super) async fn read(mut stream: S) -> io::Result<Self> {
         let mut first = [0; PREFACE_BYTES];
         stream.read_exact(&mut first).await?;
-        Ok(Self { first: Some((first, 0)), stream, line: None, calm: None })
+        Ok(Self { first: Some((first, 0)), stream, watched: None, calm: None })
     }
 
-    /// Tells `line` what is read from now on.
-    pub(super) fn on(self, line: Option<Line>) -> Self {
-        Self { line, ..self }
+    /// Tells `watched` what is read from now on.
+    pub(super) fn on(self, watched: Option<ConnectionWatch>) -> Self {
+        Self { watched, ..self }
     }
 }
 
@@ -100,8 +100,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Prefaced<S> {
 
 impl<S> Prefaced<S> {
     fn wrote(&self, written: &Poll<io::Result<usize>>) {
-        if let (Some(line), Poll::Ready(Ok(bytes))) = (&self.line, written) {
-            line.wrote(*bytes);
+        if let (Some(watched), Poll::Ready(Ok(bytes))) = (&self.watched, written) {
+            watched.wrote(*bytes);
         }
     }
 }
@@ -122,21 +122,21 @@ impl<S: AsyncRead + Unpin> AsyncRead for Prefaced<S> {
                 *read += put(left, buffer);
                 return Poll::Ready(Ok(()));
             }
-            let Self { stream, line, .. } = &mut *self;
-            if line.as_mut().is_some_and(Line::has_had_its_turn) {
+            let Self { stream, watched, .. } = &mut *self;
+            if watched.as_mut().is_some_and(ConnectionWatch::has_had_its_turn) {
                 context.waker().wake_by_ref();
                 return Poll::Pending;
             }
             let filled = buffer.filled().len();
             let read = Pin::new(stream).poll_read(context, buffer);
-            let Some(line) = line else { return read };
+            let Some(watched) = watched else { return read };
             match &read {
                 // All was read, or as much as one turn of the connection may: then it is asked
                 // again for what is left.
-                Poll::Pending => line.dry(),
+                Poll::Pending => watched.dry(),
                 Poll::Ready(Ok(())) if buffer.filled().len() > filled => {
                     let bytes = buffer.filled().get(filled..).unwrap_or_default();
-                    if let Some(until) = line.read(bytes) {
+                    if let Some(until) = watched.read(bytes) {
                         buffer.set_filled(filled + until);
                         self.calm = Some(put(&CALM, buffer));
                     }
@@ -272,14 +272,15 @@ mod tests {
     #[tokio::test]
     async fn of_what_is_too_much_up_to_there_is_read_and_then_what_calms() {
         let core = Overload::new(None).calming(1).core();
-        let line = Line::new(core, Clock::from_fn(|| Now { unix_ns: 0, steady_ns: 0 }));
-        let ends = line.ends();
+        let watched =
+            ConnectionWatch::new(core, Clock::from_fn(|| Now { unix_ns: 0, steady_ns: 0 }));
+        let state = watched.state();
         // Five at once, and one for the second before.
         let pings: &'static [u8] = Box::leak(
             [0, 0, 8, 6, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8].repeat(7).into_boxed_slice(),
         );
         let pieces = Pieces(vec![&[b'x'; PREFACE_BYTES], pings, b"never"], 0);
-        let mut stream = Prefaced::read(pieces).await.unwrap().on(Some(line));
+        let mut stream = Prefaced::read(pieces).await.unwrap().on(Some(watched));
         let mut all = Vec::new();
         let mut buffer = [0; 200];
         loop {
@@ -293,7 +294,7 @@ mod tests {
             all.extend_from_slice(buffer.filled());
         }
         assert_eq!(all, [&[b'x'; PREFACE_BYTES], &pings[..6 * 17], &CALM[..]].concat());
-        assert!(ends.is_calmed());
+        assert!(state.is_calmed());
         assert_eq!(stream.stream.0, [b"never"]);
     }
 }
