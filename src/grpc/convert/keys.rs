@@ -8,7 +8,7 @@ use crate::decide::plan::ApiKey;
 use crate::decide::plan::validate::{self, Mistakes};
 use crate::grpc::pb::tollgate as pb;
 
-use super::mask::Mask;
+use super::mask::{Mask, take};
 use super::{about, instant, timestamp};
 
 const EDITABLE: &[&str] = &[
@@ -52,12 +52,7 @@ pub fn updated(
     let subscriber =
         if wire.subscriber.is_empty() { merged.subscriber.clone() } else { wire.subscriber };
     mask.take("subscriber", &mut merged.subscriber, subscriber);
-    mask.take("display_name", &mut merged.display_name, wire.display_name);
-    mask.take("description", &mut merged.description, wire.description);
-    mask.take("labels", &mut merged.labels, wire.labels);
-    mask.take("enabled", &mut merged.enabled, wire.enabled);
-    mask.take("not_before", &mut merged.not_before, wire.not_before);
-    mask.take("expire_time", &mut merged.expire_time, wire.expire_time);
+    take!(mask, merged, wire: display_name, description, labels, enabled, not_before, expire_time);
     let key = read(merged, &mut found);
     validate::api_key(&key, &mut found);
     found.or_else(key)

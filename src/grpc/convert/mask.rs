@@ -6,6 +6,14 @@ use crate::catalog::{Field, Fields};
 use crate::decide::plan::validate::Mistakes;
 use crate::grpc::pb::tollgate::RateLimit;
 
+/// Puts those fields of `$from` into `$to` that an update replaces.
+macro_rules! take {
+    ($mask:ident, $to:ident, $from:ident: $($field:ident),+) => {
+        $($mask.take(stringify!($field), &mut $to.$field, $from.$field);)+
+    };
+}
+pub(super) use take;
+
 /// Fields that an update never reads, whatever the mask says.
 const NEVER_READ: &[&str] = &["id", "etag", "revision", "create_time", "update_time", "last_four"];
 

@@ -13,7 +13,7 @@ use pb::entitlement::CounterScope as WireScope;
 use super::limits::{
     method_rate_limits, method_rate_limits_to_wire, rate_limit, rate_limit_to_wire,
 };
-use super::mask::Mask;
+use super::mask::{Mask, take};
 use super::quotas::{quota_to_wire, quotas};
 use super::{about, ids, member, texts, timestamp};
 
@@ -37,10 +37,7 @@ pub fn updated(
     let mut found = Mistakes::default();
     let mask = Mask::read(mask, EDITABLE, &mut found);
     let mut merged = to_wire(current);
-    mask.take("display_name", &mut merged.display_name, wire.display_name);
-    mask.take("description", &mut merged.description, wire.description);
-    mask.take("labels", &mut merged.labels, wire.labels);
-    mask.take("entitlements", &mut merged.entitlements, wire.entitlements);
+    take!(mask, merged, wire: display_name, description, labels, entitlements);
     let plan = read(merged, &mut found);
     found.or_else(plan)
 }

@@ -8,7 +8,7 @@ use crate::decide::plan::Subscriber;
 use crate::decide::plan::validate::{self, Mistakes};
 use crate::grpc::pb::tollgate as pb;
 
-use super::mask::Mask;
+use super::mask::{Mask, take};
 use super::{about, ids, texts, timestamp};
 
 const EDITABLE: &[&str] = &["display_name", "description", "labels", "plans"];
@@ -31,10 +31,7 @@ pub fn updated(
     let mut found = Mistakes::default();
     let mask = Mask::read(mask, EDITABLE, &mut found);
     let mut merged = to_wire(current);
-    mask.take("display_name", &mut merged.display_name, wire.display_name);
-    mask.take("description", &mut merged.description, wire.description);
-    mask.take("labels", &mut merged.labels, wire.labels);
-    mask.take("plans", &mut merged.plans, wire.plans);
+    take!(mask, merged, wire: display_name, description, labels, plans);
     let subscriber = read(merged, &mut found);
     found.or_else(subscriber)
 }

@@ -12,7 +12,7 @@ use crate::grpc::pb::tollgate as pb;
 use super::limits::{
     method_rate_limits, method_rate_limits_to_wire, rate_limit, rate_limit_to_wire,
 };
-use super::mask::Mask;
+use super::mask::{Mask, take};
 use super::{about, optional_id, timestamp};
 
 const EDITABLE: &[&str] = &[
@@ -42,13 +42,9 @@ pub fn updated(
     let mut found = Mistakes::default();
     let mask = Mask::read(mask, EDITABLE, &mut found);
     let mut merged = to_wire(current);
-    mask.take("display_name", &mut merged.display_name, wire.display_name);
-    mask.take("description", &mut merged.description, wire.description);
-    mask.take("labels", &mut merged.labels, wire.labels);
+    take!(mask, merged, wire: display_name, description, labels);
     mask.take_rate(&mut merged.rate_limit, wire.rate_limit);
-    mask.take("method_rate_limits", &mut merged.method_rate_limits, wire.method_rate_limits);
-    mask.take("open_methods", &mut merged.open_methods, wire.open_methods);
-    mask.take("default_plan", &mut merged.default_plan, wire.default_plan);
+    take!(mask, merged, wire: method_rate_limits, open_methods, default_plan);
     let target = read(merged, &mut found);
     found.or_else(target)
 }
