@@ -134,7 +134,7 @@ impl Reader {
             node,
             "hash",
             "must be `blake3:` and 64 hexadecimal digits, as `tollgate token create` prints it",
-            |hash| TokenHash::parse(hash),
+            TokenHash::parse,
         );
         let scopes = self.scopes(node);
         Some((hash?, Caller { name: id?, scopes: scopes? }))

@@ -24,7 +24,7 @@ impl Kept {
         for change in taken.changes() {
             match change {
                 UsageChange::Told(row) => {
-                    drop(self.0.insert(row.number, (row.usage.day, row.usage.counts.admitted)))
+                    let _ = self.0.insert(row.number, (row.usage.day, row.usage.counts.admitted));
                 }
                 UsageChange::Known { number, day, counts } => {
                     let kept = self.0.insert(number, (day, counts.admitted));
