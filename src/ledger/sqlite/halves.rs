@@ -46,7 +46,7 @@ pub(super) fn both(
         let done = read(here, &mut |row| {
             visit(row);
             seen += 1;
-            if seen % AT_ONCE == 0 {
+            if seen.is_multiple_of(AT_ONCE) {
                 drain(&handed, visit);
             }
         });
