@@ -20,6 +20,7 @@ pub mod ratelimit;
 pub mod reflection;
 pub mod server;
 mod status;
+pub mod stored;
 pub mod usage_plans;
 pub mod wire;
 

@@ -5,12 +5,17 @@ pub mod audit;
 pub mod catalog_storage;
 pub mod decisions;
 pub mod durable_rules;
+pub mod edits;
+pub mod error;
+pub mod grant;
+pub mod grants;
 pub mod lease_broker;
 mod operation_ids;
 pub mod patience;
 #[cfg(test)]
 mod protocol;
 mod restore;
+pub mod stored;
 pub mod usage;
 pub mod windows;
 mod write_behind;

@@ -94,7 +94,7 @@ fn fill(folder: &Path, subscribers: usize) {
     let catalog = CatalogStore::kept(
         HashKey(secrets.key_hash),
         None,
-        Arc::new(CatalogStorage::new(thread, broker)),
+        Arc::new(CatalogStorage::new(thread, broker, &tollgate::grpc::stored::Messages)),
     )
     .unwrap();
     declare::apply(&catalog, &declare::declare(&ten_counters(1_000_000), subscribers), now);

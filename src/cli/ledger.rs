@@ -7,6 +7,7 @@ use super::Failure;
 use super::client::output::{note, print};
 use super::serve::unopened;
 use crate::config::{Config, DataDir, Flags};
+use crate::grpc::stored::Messages;
 use crate::ledger::sqlite::{FILE, Found, accept, backup, check};
 use crate::service::catalog_storage::unusable;
 
@@ -70,7 +71,9 @@ pub(super) fn run(command: Command) -> Result<(), Failure> {
         Command::Check { of } => {
             let path = of.path()?;
             let Found { mut mistakes, catalog } = check(&path).map_err(unopened)?;
-            mistakes.extend(unusable(&catalog).into_iter().map(|what| format!("it holds {what}")));
+            mistakes.extend(
+                unusable(&Messages, &catalog).into_iter().map(|what| format!("it holds {what}")),
+            );
             if mistakes.is_empty() {
                 return print(&format!("{} is sound\n", path.display()));
             }

@@ -15,7 +15,7 @@ pub mod keys;
 mod limits;
 mod mask;
 pub mod plans;
-mod quotas;
+pub mod quotas;
 pub mod requests;
 pub mod subscribers;
 pub mod targets;
@@ -60,15 +60,19 @@ fn member<E: TryFrom<i32> + Default>(field: String, number: i32, found: &mut Mis
 
 /// An instant in nanoseconds since the Unix epoch.
 fn instant(field: &str, time: Option<Timestamp>, found: &mut Mistakes) -> Option<u64> {
-    let time = time?;
-    let seconds =
-        u64::try_from(time.seconds).ok().and_then(|seconds| seconds.checked_mul(SECOND_NS));
-    let nanos = u64::try_from(time.nanos).ok().filter(|nanos| *nanos < SECOND_NS);
-    let at_ns = seconds.zip(nanos).and_then(|(seconds, nanos)| seconds.checked_add(nanos));
+    let at_ns = instant_ns(time?);
     if at_ns.is_none() {
         found.add(field, "must be an instant of the years 1970 to 2554");
     }
     at_ns
+}
+
+/// Nanoseconds after the Unix epoch. `None`: before it, or too far after it.
+pub(super) fn instant_ns(time: Timestamp) -> Option<u64> {
+    let seconds =
+        u64::try_from(time.seconds).ok().and_then(|seconds| seconds.checked_mul(SECOND_NS))?;
+    let nanos = u64::try_from(time.nanos).ok().filter(|nanos| *nanos < SECOND_NS)?;
+    seconds.checked_add(nanos)
 }
 
 /// The instant that `at_ns` nanoseconds after the Unix epoch is.

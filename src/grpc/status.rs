@@ -11,12 +11,12 @@ use super::fast::unary::NotRead;
 use super::inbound::Stopping;
 use super::overload::Shed;
 use super::ratelimit::RateLimitError;
-use super::usage_plans::BooksError;
 use crate::access::Refusal;
 use crate::catalog::EditError;
 use crate::decide::invalid::Invalid;
 use crate::engine::plans::InvalidRequest;
 use crate::service::decisions::NotSettled;
+use crate::service::error::ServiceError;
 
 /// The reference answers UNKNOWN to all of these. What the gateway can mend is INVALID_ARGUMENT
 /// here, what passes by itself UNAVAILABLE.
@@ -148,11 +148,13 @@ impl From<EditError> for Status {
     }
 }
 
-impl From<BooksError> for Status {
-    fn from(error: BooksError) -> Self {
+impl From<ServiceError> for Status {
+    fn from(error: ServiceError) -> Self {
+        let message = error.to_string();
         match error {
-            BooksError::Invalid(mistakes) => invalid(mistakes),
-            BooksError::Unavailable(why) => Self::unavailable(why),
+            ServiceError::Refused(refused) => refused.into(),
+            ServiceError::Unavailable(_) => Self::unavailable(message),
+            ServiceError::Unfinished(_) => Self::internal(message),
         }
     }
 }
@@ -160,9 +162,4 @@ impl From<BooksError> for Status {
 /// Names every field that cannot be used.
 pub(super) fn invalid(mistakes: Vec<Invalid>) -> Status {
     EditError::Invalid(mistakes).into()
-}
-
-/// Work on a thread of its own that panicked, or that the end of the process cut short.
-pub(super) fn unfinished(error: &tokio::task::JoinError) -> Status {
-    Status::internal(format!("the work was not finished: {error}"))
 }

@@ -1,55 +1,36 @@
 //! `tollgate.v1.UsagePlanService`: plans, targets, subscribers, API keys and their books.
 
-use std::fmt;
-use std::sync::Arc;
-
 use prost::Message;
 use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::convert::requests::ListRequest;
 use super::pb::tollgate as pb;
-use super::status::{invalid, unfinished};
-use crate::catalog::{
-    Answer as Written, Catalog, CatalogStore, Draft, EditError, EditOptions, Edited, ListOptions,
-    Page, RequestKey,
-};
+use super::status::invalid;
+use crate::catalog::{Answer as Written, Draft, EditError, EditOptions, RequestKey};
 use crate::decide::invalid::Invalid;
-use crate::decide::time::Now;
-use crate::service::audit;
+use crate::service::edits::Edits;
+use crate::service::grants::Grants;
+use crate::service::usage::Usage;
 use pb::usage_plan_service_server::UsagePlanService;
 
 mod apply;
-mod books;
-mod engine_books;
+mod grants;
 mod keys;
 mod plans;
 mod subscribers;
 mod targets;
 mod usage;
 
-pub use books::{Books, BooksError, Grant};
-pub use engine_books::EngineBooks;
-
-/// Asks what time it is.
-pub type Clock = Arc<dyn Fn() -> Now + Send + Sync>;
-
-/// The service, over a catalog and the books of its quotas.
+/// The service: what is asked on the wire, asked of edits, usage and grants.
+#[derive(Debug)]
 pub struct UsagePlans {
-    store: Arc<CatalogStore>,
-    books: Arc<dyn Books>,
-    now: Clock,
-    unshown: usage::Unshown,
+    edits: Edits,
+    usage: Usage,
+    grants: Grants,
     /// For sets that are sent in parts.
     sets: Semaphore,
     /// The most bytes of such a set.
     max_set_bytes: usize,
-}
-
-impl fmt::Debug for UsagePlans {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("UsagePlans").finish_non_exhaustive()
-    }
 }
 
 /// What is common to the requests of edits.
@@ -60,16 +41,9 @@ struct How<'a> {
 }
 
 impl UsagePlans {
-    /// The service over `store` and `books`; `now` is asked once per request.
-    pub fn new(store: Arc<CatalogStore>, books: Arc<dyn Books>, now: Clock) -> Self {
-        Self {
-            store,
-            books,
-            now,
-            unshown: usage::Unshown::default(),
-            sets: Semaphore::new(apply::AT_ONCE),
-            max_set_bytes: usize::MAX,
-        }
+    pub fn new(edits: Edits, usage: Usage, grants: Grants) -> Self {
+        let sets = Semaphore::new(apply::AT_ONCE);
+        Self { edits, usage, grants, sets, max_set_bytes: usize::MAX }
     }
 
     /// The same, for sets in parts of at most so many bytes.
@@ -86,43 +60,16 @@ impl UsagePlans {
         })
     }
 
-    /// Makes an edit, and answers it: `wire` says what with. It waits for those before it, and a
-    /// large one takes its time, so it is no work for a thread that serves calls.
+    /// Makes an edit, and answers it: `wire` says what with.
     async fn edit<A: 'static, W: Message + Default + 'static>(
         &self,
         Options { request, edit }: Options,
         work: impl FnOnce(&mut Draft) -> Result<A, EditError> + Send + 'static,
         wire: fn(&A) -> W,
     ) -> Result<W, Status> {
-        let (store, now) = (Arc::clone(&self.store), (self.now)());
-        let caller = audit::caller();
-        apart(move || {
-            let work = |draft: &mut Draft| work(draft).map(|answer| OnWire(wire(&answer)));
-            let Edited { answer: OnWire(answer), change, .. } = match &request {
-                Some(request) => store.edit_once(request, edit, now, work)?,
-                None => store.edit(edit, now, work)?,
-            };
-            if let Some(change) = change {
-                audit::edited(&caller, &change);
-            }
-            Ok(answer)
-        })
-        .await
-    }
-
-    /// A page of a list. A filter may look at every resource.
-    async fn page<T: Send + Sync + 'static>(
-        &self,
-        request: ListRequest,
-        list: List<T>,
-    ) -> Result<Page<T>, Status> {
-        let catalog = self.store.snapshot();
-        let page = move || {
-            let ListRequest { page_size, page_token, filter, order_by } = &request;
-            list(&catalog, &ListOptions { page_size: *page_size, page_token, filter, order_by })
-                .map_err(invalid)
-        };
-        apart(page).await
+        let work = move |draft: &mut Draft| work(draft).map(|answer| OnWire(wire(&answer)));
+        let OnWire(answer) = self.edits.edit_once(request, edit, work).await?;
+        Ok(answer)
     }
 }
 
@@ -143,16 +90,6 @@ impl<W: Message + Default> Written for OnWire<W> {
     fn read(written: &[u8]) -> Option<Self> {
         W::decode(written).ok().map(Self)
     }
-}
-
-/// How the catalog lists one kind of resource.
-type List<T> = fn(&Catalog, &ListOptions<'_>) -> Result<Page<T>, Vec<Invalid>>;
-
-/// Does work that may take long on a thread that serves no calls.
-async fn apart<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, Status> + Send + 'static,
-) -> Result<T, Status> {
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(unfinished(&error)))
 }
 
 /// What tells a retry from another request; the message is encoded only where it has a name.

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
+use super::grant::Grant;
 use crate::catalog::{Change, Kind};
 use crate::decide::quota::Grant as GrantChange;
-use crate::grpc::usage_plans::Grant;
 
 tokio::task_local! {
     static CALLER: Arc<str>;
@@ -29,7 +29,7 @@ pub fn edited(caller: &str, change: &Change) {
 }
 
 /// Says what was granted.
-pub fn granted(Grant { subscriber, key, plan, entitlement, quota, change, request: _ }: &Grant) {
+pub fn granted(Grant { subscriber, key, plan, entitlement, quota, change }: &Grant) {
     let what = match change {
         GrantChange::Add(units) => format!("{units} units more"),
         GrantChange::SetRemaining(units) => format!("{units} units remain"),

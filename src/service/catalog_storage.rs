@@ -1,23 +1,18 @@
-//! Keeps the catalog in the ledger. A resource is written as the message that shows it, behind a
-//! byte that says how; an API key with its hash between the two.
+//! Keeps the catalog in the ledger. A resource is written as [`StoredForms`] has it, behind a byte
+//! that says how; an API key with its hash between the two.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
 
-use prost::Message;
-
 use super::lease_broker::LeaseBroker;
+use super::stored::{Resource, StoredForms};
 use crate::catalog::{
     Catalog, Draft, FirstRequest, HashKey, Image, Keeper, KeyEntry, Kind, MadeRequest, RequestKey,
     Stored, ValueHash,
 };
-use crate::decide::invalid::Invalid;
 use crate::decide::plan::Id;
-use crate::decide::time::SECOND_NS;
-use crate::grpc::convert::{keys, plans, subscribers, targets};
-use crate::grpc::pb::tollgate as pb;
 use crate::ledger::{
     CatalogChange, CatalogEdit, CatalogImage, CatalogResource, Ledger, LedgerError, LedgerThread,
     Once, OnceKind,
@@ -26,6 +21,8 @@ use crate::ledger::{
 /// How values are written. Another way gets another number, and this one stays readable.
 const WRITTEN_AS: u8 = 1;
 const HASH_BYTES: usize = 32;
+
+const KINDS: [Kind; 4] = [Kind::Target, Kind::Plan, Kind::Subscriber, Kind::Key];
 
 /// How long an edit waits for the ledger, and for each of its changes besides.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -36,6 +33,7 @@ const PATIENCE_FOR_ONE: Duration = Duration::from_millis(1);
 pub struct CatalogStorage {
     ledger: Arc<LedgerThread>,
     broker: LeaseBroker,
+    forms: &'static dyn StoredForms,
     patience: Duration,
     /// What the ledger was asked, and has not answered yet: one thing at a time.
     asked: Arc<AtomicBool>,
@@ -43,8 +41,12 @@ pub struct CatalogStorage {
 
 impl CatalogStorage {
     /// `broker` hands back what was leased by limits that an edit has lowered.
-    pub fn new(ledger: Arc<LedgerThread>, broker: LeaseBroker) -> Self {
-        Self { ledger, broker, patience: PATIENCE, asked: Arc::default() }
+    pub fn new(
+        ledger: Arc<LedgerThread>,
+        broker: LeaseBroker,
+        forms: &'static dyn StoredForms,
+    ) -> Self {
+        Self { ledger, broker, forms, patience: PATIENCE, asked: Arc::default() }
     }
 
     /// Asks, and waits so long at most. Until the ledger has answered it is asked nothing more: each
@@ -107,7 +109,7 @@ impl Keeper for CatalogStorage {
         let change = |(kind, id): &(Kind, _)| CatalogChange {
             kind: number(*kind),
             id: Arc::clone(id),
-            value: write(catalog, *kind, id),
+            value: write(self.forms, catalog, *kind, id),
         };
         let changes: Vec<_> = edit.changed().map(change).collect();
         let revision = if changes.is_empty() { expected } else { catalog.revision() };
@@ -150,7 +152,7 @@ impl Keeper for CatalogStorage {
 
     fn load(&self) -> Result<Image, String> {
         let kept = self.read(|ledger| ledger.load_catalog())?;
-        let (image, reasons) = decode(&kept);
+        let (image, reasons) = decode(self.forms, &kept);
         for reason in reasons {
             tracing::error!(
                 "the ledger holds {reason}: it is not served, and what needs it is refused. Declare it again, or restore a backup"
@@ -171,8 +173,8 @@ fn once(MadeRequest { key, answer, now }: MadeRequest<'_>) -> Once {
 }
 
 /// What in a catalog cannot be used, a line for each.
-pub fn unusable(kept: &CatalogImage) -> Vec<String> {
-    let (image, mut reasons) = decode(kept);
+pub fn unusable(forms: &dyn StoredForms, kept: &CatalogImage) -> Vec<String> {
+    let (image, mut reasons) = decode(forms, kept);
     let unread = image.unreadable.clone();
     let restored = Catalog::restore(HashKey([0; 32]), None, image);
     let unprepared = restored.unreadable_resources().filter(|resource| !unread.contains(resource));
@@ -183,14 +185,14 @@ pub fn unusable(kept: &CatalogImage) -> Vec<String> {
 }
 
 /// The resources that can be read, and why the others cannot.
-fn decode(kept: &CatalogImage) -> (Image, Vec<String>) {
+fn decode(forms: &dyn StoredForms, kept: &CatalogImage) -> (Image, Vec<String>) {
     let mut image = Image { revision: kept.revision, ..Image::default() };
     let mut reasons = Vec::new();
     for (kind, id) in &kept.damaged {
         image.unreadable.extend(kinds(*kind).iter().map(|kind| (*kind, Arc::clone(id))));
     }
     for resource in &kept.resources {
-        if let Err(reason) = read(resource, &mut image) {
+        if let Err(reason) = read(forms, resource, &mut image) {
             let CatalogResource { kind, id, .. } = resource;
             reasons.push(format!("a resource that cannot be read (kind {kind}, `{id}`): {reason}"));
             image.unreadable.extend(kinds(*kind).iter().map(|kind| (*kind, Arc::clone(id))));
@@ -201,9 +203,8 @@ fn decode(kept: &CatalogImage) -> (Image, Vec<String>) {
 
 /// The kind of a number, or all where it may be any.
 fn kinds(of: u8) -> Vec<Kind> {
-    let all = [Kind::Target, Kind::Plan, Kind::Subscriber, Kind::Key];
-    let known: Vec<Kind> = all.into_iter().filter(|kind| number(*kind) == of).collect();
-    if known.is_empty() { all.to_vec() } else { known }
+    let known: Vec<Kind> = KINDS.into_iter().filter(|kind| number(*kind) == of).collect();
+    if known.is_empty() { KINDS.to_vec() } else { known }
 }
 
 /// Numbers in the ledger never change.
@@ -217,98 +218,47 @@ fn number(kind: Kind) -> u8 {
 }
 
 /// `None`: it was deleted.
-fn write(catalog: &Catalog, kind: Kind, id: &str) -> Option<Vec<u8>> {
+fn write(forms: &dyn StoredForms, catalog: &Catalog, kind: Kind, id: &str) -> Option<Vec<u8>> {
     let mut value = vec![WRITTEN_AS];
-    match kind {
-        Kind::Target => value.extend(targets::to_wire(catalog.targets().get(id)?).encode_to_vec()),
-        Kind::Plan => value.extend(plans::to_wire(catalog.plans().get(id)?).encode_to_vec()),
-        Kind::Subscriber => {
-            value.extend(subscribers::to_wire(catalog.subscribers().get(id)?).encode_to_vec())
-        }
-        Kind::Key => {
-            let key = catalog.keys().get(id)?;
-            value.extend(key.value.hash.0);
-            value.extend(keys::to_wire(key).encode_to_vec());
-        }
+    if kind == Kind::Key {
+        value.extend(catalog.keys().get(id)?.value.hash.0);
     }
+    value.extend(forms.write_resource(catalog, kind, id)?);
     Some(value)
 }
 
-fn read(resource: &CatalogResource, image: &mut Image) -> Result<(), String> {
+fn read(
+    forms: &dyn StoredForms,
+    resource: &CatalogResource,
+    image: &mut Image,
+) -> Result<(), String> {
     let (&written_as, value) = resource.value.split_first().ok_or("it is empty")?;
     if written_as != WRITTEN_AS {
         return Err(format!(
             "it is written in the way {written_as}, this program knows {WRITTEN_AS}: run a newer one"
         ));
     }
-    match resource.kind {
-        1 => {
-            let wire: pb::Target = message(value)?;
-            let (revision, create, update) = (wire.revision, wire.create_time, wire.update_time);
-            image.targets.push(stored(
-                targets::target(wire).map_err(listed)?,
-                revision,
-                create,
-                update,
-            ));
-        }
-        2 => {
-            let wire: pb::UsagePlan = message(value)?;
-            let (revision, create, update) = (wire.revision, wire.create_time, wire.update_time);
-            image.plans.push(stored(plans::plan(wire).map_err(listed)?, revision, create, update));
-        }
-        3 => {
-            let wire: pb::Subscriber = message(value)?;
-            let (revision, create, update) = (wire.revision, wire.create_time, wire.update_time);
-            image.subscribers.push(stored(
-                subscribers::subscriber(wire).map_err(listed)?,
-                revision,
-                create,
-                update,
-            ));
-        }
-        4 => {
+    let known = KINDS.into_iter().find(|kind| number(*kind) == resource.kind);
+    let kind = known
+        .ok_or_else(|| format!("this program knows no kind {}: run a newer one", resource.kind))?;
+    let (hash, value) = match kind {
+        Kind::Key => {
             let (hash, value) =
                 value.split_first_chunk::<HASH_BYTES>().ok_or("its hash is cut off")?;
-            let wire: pb::ApiKey = message(value)?;
-            let (revision, create, update) = (wire.revision, wire.create_time, wire.update_time);
-            let last_four = wire.last_four.clone();
-            let mut key = keys::api_key(wire).map_err(listed)?;
-            key.last_four = last_four;
-            image.keys.push(stored(
-                KeyEntry { key, hash: ValueHash(*hash) },
-                revision,
-                create,
-                update,
-            ));
+            (ValueHash(*hash), value)
         }
-        kind => return Err(format!("this program knows no kind {kind}: run a newer one")),
+        Kind::Target | Kind::Plan | Kind::Subscriber => (ValueHash([0; HASH_BYTES]), value),
+    };
+    match forms.read_resource(kind, value)? {
+        Resource::Target(stored) => image.targets.push(stored),
+        Resource::Plan(stored) => image.plans.push(stored),
+        Resource::Subscriber(stored) => image.subscribers.push(stored),
+        Resource::Key(Stored { value: key, revision, create_ns, update_ns }) => {
+            let value = KeyEntry { key, hash };
+            image.keys.push(Stored { value, revision, create_ns, update_ns });
+        }
     }
     Ok(())
-}
-
-fn message<M: Message + Default>(value: &[u8]) -> Result<M, String> {
-    M::decode(value).map_err(|error| error.to_string())
-}
-
-fn listed(mistakes: Vec<Invalid>) -> String {
-    mistakes.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
-}
-
-fn stored<T>(
-    value: T,
-    revision: u64,
-    create: Option<prost_types::Timestamp>,
-    update: Option<prost_types::Timestamp>,
-) -> Stored<T> {
-    let ns = |time: Option<prost_types::Timestamp>| {
-        let time = time.unwrap_or_default();
-        let seconds = u64::try_from(time.seconds).unwrap_or_default();
-        seconds
-            .saturating_mul(SECOND_NS)
-            .saturating_add(u64::try_from(time.nanos).unwrap_or_default())
-    };
-    Stored { value, revision, create_ns: ns(create), update_ns: ns(update) }
 }
 
 #[cfg(test)]
@@ -321,6 +271,8 @@ mod tests {
     use crate::engine::plans::{
         CheckInput, Checked, LeaseSettings, PlanEngine, Settings, Shortage,
     };
+    use crate::grpc::convert::{keys, plans, subscribers, targets};
+    use crate::grpc::stored::Messages;
     use crate::grpc::{convert, json};
     use crate::ledger::faults::{Fault, FaultyLedger};
     use crate::ledger::{LedgerScope, MemoryLedger, SqliteLedger};
@@ -338,7 +290,7 @@ mod tests {
         CatalogStore::kept(
             HashKey(secrets.key_hash),
             None,
-            Arc::new(CatalogStorage::new(thread, broker)),
+            Arc::new(CatalogStorage::new(thread, broker, &Messages)),
         )
         .unwrap()
     }
@@ -412,7 +364,7 @@ subscribers: [{id: acme, plans: [gold, empty], keys: [{id: one, value: a-value-o
         let engine = Arc::new(PlanEngine::new(settings));
         let broker =
             LeaseBroker::new(engine.clone(), thread.clone(), holder, Clock::from_fn(|| NOW));
-        let keeper = Arc::new(CatalogStorage::new(thread.clone(), broker.clone()));
+        let keeper = Arc::new(CatalogStorage::new(thread.clone(), broker.clone(), &Messages));
         let store = CatalogStore::kept(HashKey([3; 32]), None, keeper).unwrap();
         let charged = || {
             thread
@@ -497,7 +449,7 @@ subscribers: [{id: acme, plans: [gold, empty], keys: [{id: one, value: a-value-o
             Settings { lease: Some(LeaseSettings::default()), ..Settings::new([1; 32], [2; 16]) };
         let engine = Arc::new(PlanEngine::new(settings));
         let broker = LeaseBroker::new(engine, thread.clone(), holder, Clock::from_fn(|| NOW));
-        let mut keeper = CatalogStorage::new(thread, broker);
+        let mut keeper = CatalogStorage::new(thread, broker, &Messages);
         keeper.patience = Duration::from_millis(50);
         let asked = Arc::clone(&keeper.asked);
         let store = CatalogStore::kept(HashKey([3; 32]), None, Arc::new(keeper)).unwrap();
@@ -528,8 +480,12 @@ subscribers: [{id: acme, plans: [gold, empty], keys: [{id: one, value: a-value-o
     fn what_cannot_be_read_is_named() {
         let mut image = Image::default();
         let mut tried = |kind, value: &[u8]| {
-            read(&CatalogResource { kind, id: "x".into(), value: value.to_vec() }, &mut image)
-                .unwrap_err()
+            read(
+                &Messages,
+                &CatalogResource { kind, id: "x".into(), value: value.to_vec() },
+                &mut image,
+            )
+            .unwrap_err()
         };
         assert!(tried(1, b"").contains("empty"));
         assert!(tried(1, b"\x02").contains("run a newer one"));

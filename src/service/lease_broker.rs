@@ -10,6 +10,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 
+use super::stored::StoredForms;
 use crate::clock::Clock;
 use crate::decide::calendar::Period;
 use crate::decide::compiled::QuotaIdentity;
@@ -47,6 +48,8 @@ pub struct LeaseBroker {
     pub(super) behind: Arc<Mutex<()>>,
     gathering: Arc<Gathering>,
     progress: Arc<Progress>,
+    /// How the operation ids of the last minute are written down. `None`: they are not.
+    pub(super) forms: Option<&'static dyn StoredForms>,
 }
 
 /// Whether the ledger gets on with the leases that it is asked for.
@@ -102,7 +105,15 @@ impl LeaseBroker {
             behind: Arc::default(),
             gathering: Arc::default(),
             progress: Arc::default(),
+            forms: None,
         }
+    }
+
+    /// The same, which leaves the operation ids of the last minute to the next start, and takes
+    /// over those of the last one.
+    #[must_use]
+    pub fn keeping_operations(self, forms: &'static dyn StoredForms) -> Self {
+        Self { forms: Some(forms), ..self }
     }
 
     /// What the ledger has done so far.
@@ -604,7 +615,7 @@ pub(super) fn committed(settled: &ledger::Settled) -> Committed {
     }
 }
 
-pub(crate) fn wire_scope(scope: Scope<'_>) -> ledger::LedgerScope {
+pub(super) fn wire_scope(scope: Scope<'_>) -> ledger::LedgerScope {
     match scope {
         Scope::All => ledger::LedgerScope::All,
         Scope::Subscriber(id) => ledger::LedgerScope::Subscriber(id.into()),
@@ -613,7 +624,7 @@ pub(crate) fn wire_scope(scope: Scope<'_>) -> ledger::LedgerScope {
     }
 }
 
-pub(crate) fn engine_scope(scope: &ledger::LedgerScope) -> Scope<'_> {
+pub(super) fn engine_scope(scope: &ledger::LedgerScope) -> Scope<'_> {
     match scope {
         ledger::LedgerScope::All => Scope::All,
         ledger::LedgerScope::Subscriber(id) => Scope::Subscriber(id),
@@ -678,7 +689,7 @@ pub(super) fn counter_of(usage: &QuotaUsage) -> Counter {
 
 /// Ends a list in order after so many rows, before the next subscriber or key: that one, where
 /// there is more.
-pub(crate) fn cut(rows: &mut Vec<QuotaUsage>, most: usize) -> Option<Whose> {
+fn cut(rows: &mut Vec<QuotaUsage>, most: usize) -> Option<Whose> {
     let whose = |row: &QuotaUsage| (row.subscriber.clone(), row.key.clone());
     let last = whose(rows.get(most.checked_sub(1)?)?);
     let rest = rows.partition_point(|row| whose(row) <= last);

@@ -13,6 +13,7 @@ use crate::engine::plans::{Need, PlanEngine, Settings};
 use crate::engine::rules::RuleEngine;
 use crate::grpc::overload::Overload;
 use crate::grpc::ratelimit::RateLimiter;
+use crate::grpc::stored::Messages;
 use crate::ledger::{
     Holder, Ledger, LedgerError, LedgerThread, MemoryLedger, Secrets, SqliteLedger,
 };
@@ -95,11 +96,12 @@ impl Parts {
         };
         let durable = Settings { max_entries: config.max_windows, ..settings.clone() };
         let plan_engine = Arc::new(PlanEngine::new(settings));
-        let broker = LeaseBroker::new(plan_engine.clone(), ledger.clone(), holder, clock.clone());
+        let broker = LeaseBroker::new(plan_engine.clone(), ledger.clone(), holder, clock.clone())
+            .keeping_operations(&Messages);
         let durable_engine = Arc::new(PlanEngine::new(durable));
         let durable_broker =
             LeaseBroker::new(durable_engine.clone(), ledger.clone(), holder, clock.clone());
-        let keeper = Arc::new(CatalogStorage::new(ledger.clone(), broker.clone()));
+        let keeper = Arc::new(CatalogStorage::new(ledger.clone(), broker.clone(), &Messages));
         let catalog = CatalogStore::kept(HashKey(secrets.key_hash), config.plans.account, keeper);
         let catalog = Arc::new(catalog.map_err(Failure::unusable)?);
         let warm = broker.restore(&**catalog.load(), &durable_engine).map_err(unopened)?;

@@ -16,9 +16,12 @@ use crate::grpc::pb::tollgate::usage_plan_service_server::UsagePlanServiceServer
 use crate::grpc::ratelimit::RateLimitGrpc;
 use crate::grpc::reflection::{Described, ReflectionGrpc};
 use crate::grpc::server::Dispatch;
+use crate::grpc::stored::Messages;
 use crate::grpc::usage_plans::UsagePlans;
 use crate::grpc::{ENVOY_DESCRIPTORS, TOLLGATE_DESCRIPTORS};
-use crate::service::usage::EngineBooks;
+use crate::service::edits::Edits;
+use crate::service::grants::Grants;
+use crate::service::usage::Usage;
 
 /// The services that take traffic.
 const SERVED: [&str; 4] = [
@@ -84,14 +87,12 @@ pub(super) fn services(parts: &Parts, config: &Config) -> Result<Services, Failu
 }
 
 fn usage_plans(parts: &Parts, max_set_bytes: usize) -> UsagePlans {
-    let clock = parts.clock.clone();
-    let books = Arc::new(EngineBooks::new(
-        parts.plan_engine.clone(),
-        parts.catalog.clone(),
-        parts.broker.clone(),
-    ));
-    UsagePlans::new(parts.catalog.clone(), books, Arc::new(move || clock.now()))
-        .with_max_set_bytes(max_set_bytes)
+    let Parts { plan_engine, catalog, broker, clock, .. } = parts;
+    let edits = Edits::new(catalog.clone(), clock.clone());
+    let usage = Usage::new(plan_engine.clone(), catalog.clone(), broker.clone(), clock.clone());
+    let grants =
+        Grants::new(plan_engine.clone(), catalog.clone(), broker.clone(), clock.clone(), &Messages);
+    UsagePlans::new(edits, usage, grants).with_max_set_bytes(max_set_bytes)
 }
 
 fn described() -> Result<Described, Failure> {

@@ -45,17 +45,23 @@ fn quota(wire: pb::Quota, found: &mut Mistakes) -> Quota {
 }
 
 fn unit(number: i32, found: &mut Mistakes) -> Option<PeriodUnit> {
-    match WireUnit::try_from(number) {
-        Ok(WireUnit::Minute) => Some(PeriodUnit::Minute),
-        Ok(WireUnit::Hour) => Some(PeriodUnit::Hour),
-        Ok(WireUnit::Day) => Some(PeriodUnit::Day),
-        Ok(WireUnit::Week) => Some(PeriodUnit::Week),
-        Ok(WireUnit::Month) => Some(PeriodUnit::Month),
-        Ok(WireUnit::Year) => Some(PeriodUnit::Year),
-        Ok(WireUnit::Unspecified) | Err(_) => {
-            found.add("unit", "is needed: MINUTE, HOUR, DAY, WEEK, MONTH or YEAR");
-            None
-        }
+    let unit = WireUnit::try_from(number).ok().and_then(unit_of);
+    if unit.is_none() {
+        found.add("unit", "is needed: MINUTE, HOUR, DAY, WEEK, MONTH or YEAR");
+    }
+    unit
+}
+
+/// The unit that a message names.
+pub fn unit_of(unit: WireUnit) -> Option<PeriodUnit> {
+    match unit {
+        WireUnit::Minute => Some(PeriodUnit::Minute),
+        WireUnit::Hour => Some(PeriodUnit::Hour),
+        WireUnit::Day => Some(PeriodUnit::Day),
+        WireUnit::Week => Some(PeriodUnit::Week),
+        WireUnit::Month => Some(PeriodUnit::Month),
+        WireUnit::Year => Some(PeriodUnit::Year),
+        WireUnit::Unspecified => None,
     }
 }
 

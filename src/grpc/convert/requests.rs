@@ -2,15 +2,7 @@
 //! so that one of them can get a field more; who handles all kinds alike goes through these.
 
 use crate::grpc::pb::tollgate as pb;
-
-/// A page of a list, whatever it lists.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ListRequest {
-    pub page_size: i32,
-    pub page_token: String,
-    pub filter: String,
-    pub order_by: String,
-}
+pub use crate::service::edits::ListRequest;
 
 /// A resource to be deleted, of any kind.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -6,12 +6,13 @@ use futures_util::{Stream, StreamExt};
 use prost::Message;
 use tonic::Status;
 
-use super::{How, Options, UsagePlans, apart};
+use super::{How, Options, UsagePlans};
 use crate::catalog::{Declared, EditOptions};
 use crate::decide::invalid::Invalid;
 use crate::grpc::convert::apply::{self, Collected};
 use crate::grpc::pb::tollgate as pb;
 use crate::grpc::status::invalid;
+use crate::service::error::on_a_thread;
 
 /// Sets that are sent in parts at a time.
 pub(super) const AT_ONCE: usize = 2;
@@ -39,7 +40,7 @@ impl UsagePlans {
             validate_only: request.validate_only,
         };
         let options = Self::options(&how, &request)?;
-        let declared = apart(move || apply::declared(request).map_err(invalid)).await?;
+        let declared = on_a_thread(move || apply::declared(request)).await?.map_err(invalid)?;
         self.apply_set(options, declared).await
     }
 
@@ -56,7 +57,7 @@ impl UsagePlans {
             tokio::time::timeout(ALL_PARTS, take(parts, self.max_set_bytes, NEXT_PART)).await;
         let (set, validate_only) =
             taken.unwrap_or_else(|_| Err(too_late("the last part", ALL_PARTS)))?;
-        let declared = apart(move || set.finish().map_err(invalid)).await?;
+        let declared = on_a_thread(move || set.finish()).await?.map_err(invalid)?;
         let options = Options { request: None, edit: EditOptions { validate_only } };
         let mut changes = self.apply_set(options, declared).await?.changes.into_iter();
         let mut parts = Vec::new();
@@ -102,9 +103,9 @@ async fn take(
         }
         validate_only |= part.validate_only;
         // A part takes its time, and other calls of this thread wait for none of it.
-        set = apart(move || {
+        set = on_a_thread(move || {
             set.add(part);
-            Ok(set)
+            set
         })
         .await?;
     }

@@ -54,7 +54,7 @@ impl UsagePlans {
     }
 
     pub(super) fn get_key(&self, id: &str) -> Result<pb::ApiKey, Status> {
-        let catalog = self.store.snapshot();
+        let catalog = self.edits.catalog();
         let found = catalog.keys().find(id)?;
         Ok(keys::to_wire(found))
     }
@@ -63,7 +63,7 @@ impl UsagePlans {
         &self,
         request: pb::ListApiKeysRequest,
     ) -> Result<pb::ListApiKeysResponse, Status> {
-        let page = self.page(request.into(), Catalog::list_keys).await?;
+        let page = self.edits.list(request.into(), Catalog::list_keys).await?;
         Ok(pb::ListApiKeysResponse {
             api_keys: page.items.iter().map(|key| keys::to_wire(key)).collect(),
             next_page_token: page.next_page_token,

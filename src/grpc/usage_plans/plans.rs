@@ -25,7 +25,7 @@ impl UsagePlans {
     }
 
     pub(super) fn get_plan(&self, id: &str) -> Result<pb::UsagePlan, Status> {
-        let catalog = self.store.snapshot();
+        let catalog = self.edits.catalog();
         let found = catalog.plans().find(id)?;
         Ok(plans::to_wire(found))
     }
@@ -34,7 +34,7 @@ impl UsagePlans {
         &self,
         request: pb::ListUsagePlansRequest,
     ) -> Result<pb::ListUsagePlansResponse, Status> {
-        let page = self.page(request.into(), Catalog::list_plans).await?;
+        let page = self.edits.list(request.into(), Catalog::list_plans).await?;
         Ok(pb::ListUsagePlansResponse {
             usage_plans: page.items.iter().map(|plan| plans::to_wire(plan)).collect(),
             next_page_token: page.next_page_token,

@@ -30,7 +30,7 @@ impl UsagePlans {
     }
 
     pub(super) fn get_one_subscriber(&self, id: &str) -> Result<pb::Subscriber, Status> {
-        let catalog = self.store.snapshot();
+        let catalog = self.edits.catalog();
         let found = catalog.subscribers().find(id)?;
         Ok(subscribers::to_wire(found))
     }
@@ -39,7 +39,7 @@ impl UsagePlans {
         &self,
         request: pb::ListSubscribersRequest,
     ) -> Result<pb::ListSubscribersResponse, Status> {
-        let page = self.page(request.into(), Catalog::list_subscribers).await?;
+        let page = self.edits.list(request.into(), Catalog::list_subscribers).await?;
         Ok(pb::ListSubscribersResponse {
             subscribers: page
                 .items

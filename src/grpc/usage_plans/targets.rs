@@ -29,7 +29,7 @@ impl UsagePlans {
     }
 
     pub(super) fn get_one_target(&self, id: &str) -> Result<pb::Target, Status> {
-        let catalog = self.store.snapshot();
+        let catalog = self.edits.catalog();
         let found = catalog.targets().find(id)?;
         Ok(targets::to_wire(found))
     }
@@ -38,7 +38,7 @@ impl UsagePlans {
         &self,
         request: pb::ListTargetsRequest,
     ) -> Result<pb::ListTargetsResponse, Status> {
-        let page = self.page(request.into(), Catalog::list_targets).await?;
+        let page = self.edits.list(request.into(), Catalog::list_targets).await?;
         Ok(pb::ListTargetsResponse {
             targets: page.items.iter().map(|target| targets::to_wire(target)).collect(),
             next_page_token: page.next_page_token,

@@ -1,13 +1,21 @@
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tonic::Code;
 
 use super::*;
-use crate::catalog::HashKey;
-use crate::decide::time::SECOND_NS;
-use crate::engine::plans::{CheckInput, PlanEngine, Settings};
+use crate::catalog::{CatalogStore, HashKey};
+use crate::clock::Clock;
+use crate::decide::time::{Now, SECOND_NS};
+use crate::engine::plans::{
+    CheckInput, Checked, LeaseSettings, Need, PlanEngine, Settings, Shortage,
+};
 use crate::grpc::json::from_json;
+use crate::grpc::stored::Messages;
+use crate::ledger::{Ledger, LedgerThread, MemoryLedger};
+use crate::service::lease_broker::LeaseBroker;
 
 mod edits;
 mod lists;
@@ -18,35 +26,38 @@ mod wire;
 /// 2026-11-22 00:00:00 UTC.
 pub(super) const MIDNIGHT_S: u64 = 1_795_305_600;
 
-/// The service with a clock that a test moves.
+/// The service over a ledger in memory, with a clock that a test moves.
 pub(super) struct World {
     pub(super) service: UsagePlans,
     pub(super) store: Arc<CatalogStore>,
-    pub(super) engine: Arc<PlanEngine>,
+    engine: Arc<PlanEngine>,
+    broker: LeaseBroker,
     second: Arc<AtomicU64>,
 }
 
 impl World {
     pub(super) fn new() -> Self {
-        Self::with_books(|engine, store| Arc::new(EngineBooks::new(engine, store)))
+        Self::over(Arc::new(MemoryLedger::new().unwrap()))
     }
 
-    pub(super) fn with_books(
-        books: impl FnOnce(Arc<PlanEngine>, Arc<CatalogStore>) -> Arc<dyn Books>,
-    ) -> Self {
+    pub(super) fn over(ledger: Arc<dyn Ledger>) -> Self {
         let store = Arc::new(CatalogStore::new(HashKey([3; 32]), None));
-        let engine = Arc::new(PlanEngine::new(Settings::new([4; 32], [5; 16])));
+        let holder = ledger.join(1).unwrap();
+        let engine = Arc::new(PlanEngine::new(Settings {
+            holder: holder.id,
+            epoch: holder.epoch,
+            lease: Some(LeaseSettings::default()),
+            ..Settings::new([4; 32], [5; 16])
+        }));
         let second = Arc::new(AtomicU64::new(MIDNIGHT_S));
-        let clock = {
-            let second = Arc::clone(&second);
-            Arc::new(move || now_at(second.load(Ordering::Relaxed)))
-        };
-        let service = UsagePlans::new(
-            Arc::clone(&store),
-            books(Arc::clone(&engine), Arc::clone(&store)),
-            clock,
-        );
-        Self { service, store, engine, second }
+        let told = Arc::clone(&second);
+        let clock = Clock::from_fn(move || now_at(told.load(Ordering::Relaxed)));
+        let thread = Arc::new(LedgerThread::start(ledger, 1_000).unwrap());
+        let broker = LeaseBroker::new(Arc::clone(&engine), thread, holder, clock.clone());
+        let edits = Edits::new(store.clone(), clock.clone());
+        let usage = Usage::new(engine.clone(), store.clone(), broker.clone(), clock.clone());
+        let grants = Grants::new(engine.clone(), store.clone(), broker.clone(), clock, &Messages);
+        Self { service: UsagePlans::new(edits, usage, grants), store, engine, broker, second }
     }
 
     /// With the plan `gold` (orders and users; 3 a day) and the subscriber acme, who has it.
@@ -95,16 +106,36 @@ impl World {
 
     /// Whether a call with this key passes.
     pub(super) fn admits(&self, value: &str) -> bool {
+        self.admits_to(value, "orders")
+    }
+
+    pub(super) fn admits_to(&self, value: &str, target: &str) -> bool {
         let catalog = self.store.snapshot();
         let request = CheckInput {
             api_key: value.as_bytes(),
-            target: "orders",
+            target,
             method: b"GET",
             path: b"/",
             cost: None,
             operation_id: b"",
         };
-        self.engine.check(&*catalog, &request, self.now()).unwrap().verdict.is_allowed()
+        loop {
+            let checked =
+                self.engine.check_or_need(&*catalog, &request, Shortage::Ask, self.now()).unwrap();
+            match checked {
+                Checked::Decided(decision) => return decision.verdict.is_allowed(),
+                Checked::Needs(needs) => self.draw(needs),
+            }
+        }
+    }
+
+    /// Waits on a thread of its own: the one that a test runs on has calls to serve.
+    fn draw(&self, needs: Vec<Need>) {
+        let draw = || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+            runtime.unwrap().block_on(self.broker.draw(needs, Duration::from_secs(60)));
+        };
+        std::thread::scope(|scope| scope.spawn(draw).join().unwrap());
     }
 }
 

@@ -14,6 +14,7 @@ use crate::catalog::{EditOptions, HashKey};
 use crate::config::Config;
 use crate::decide::plan::{About, ApiKey, OpenMethod, Target};
 use crate::engine::plans::{LeaseSettings, Scope, Settings};
+use crate::grpc::stored::Messages;
 use crate::grpc::{convert, json};
 use crate::ledger::faults::{Fault, FaultyLedger};
 use crate::ledger::{Ledger, LedgerThread, MemoryLedger};
@@ -51,7 +52,8 @@ fn over(settings: config::Plans, ledger: Arc<dyn Ledger>, clock: Clock, unit: &s
     };
     let engine = Arc::new(PlanEngine::new(own));
     let thread = Arc::new(LedgerThread::start(ledger, 1_000).unwrap());
-    let broker = LeaseBroker::new(engine.clone(), thread, holder, clock.clone());
+    let broker = LeaseBroker::new(engine.clone(), thread, holder, clock.clone())
+        .keeping_operations(&Messages);
     broker.restore(&**catalog.load(), &PlanEngine::new(Settings::new([2; 32], [3; 16]))).unwrap();
     Decisions::new(engine, catalog, clock, settings, Some(broker), &Metrics::new())
 }

@@ -14,7 +14,7 @@ const MOST: usize = 1_000;
 
 /// The current periods of the quotas of a subscriber or a key of which `found` has none. Of all
 /// others, and of a whole plan, there may be any number: they are not looked for.
-pub fn unused(
+pub(super) fn unused(
     catalog: &Catalog,
     scope: Scope<'_>,
     found: &[QuotaUsage],

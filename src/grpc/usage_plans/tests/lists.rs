@@ -1,4 +1,5 @@
 use super::*;
+use crate::service::edits::ListRequest;
 
 fn list<R: From<ListRequest>>(page_size: i32, filter: &str) -> Request<R> {
     Request::new(ListRequest { page_size, filter: filter.into(), ..Default::default() }.into())

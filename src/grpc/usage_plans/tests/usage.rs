@@ -1,11 +1,9 @@
-use std::ops::RangeInclusive;
-
 use pb::get_usage_request::Scope as WireScope;
 use pb::grant_request::{Change, Subject};
 
 use super::*;
-use crate::engine::plans::{DailyUsage, QuotaUsage, Scope};
-use crate::ledger::Whose;
+use crate::ledger::LedgerError;
+use crate::ledger::faults::{Fault, FaultyLedger};
 
 fn usage(scope: Option<WireScope>, start: &str, end: &str) -> Request<pb::GetUsageRequest> {
     Request::new(pb::GetUsageRequest {
@@ -288,45 +286,10 @@ async fn a_grant_that_cannot_be_made_is_refused_by_field() {
     );
 }
 
-/// Books that are closed.
-struct Closed;
-
-#[tonic::async_trait]
-impl Books for Closed {
-    async fn quotas(
-        &self,
-        _: Scope<'_>,
-        _: RangeInclusive<u64>,
-        _: Whose,
-        _: usize,
-    ) -> Result<(Vec<QuotaUsage>, Option<Whose>), BooksError> {
-        Err(BooksError::Unavailable("the ledger is read-only".into()))
-    }
-
-    async fn days(
-        &self,
-        _: Scope<'_>,
-        _: RangeInclusive<u64>,
-    ) -> Result<Vec<DailyUsage>, BooksError> {
-        Err(BooksError::Unavailable("the ledger is read-only".into()))
-    }
-
-    async fn granted_before(
-        &self,
-        _: &RequestKey,
-        _: Now,
-    ) -> Result<Option<pb::QuotaUsage>, BooksError> {
-        Err(BooksError::Unavailable("the ledger is read-only".into()))
-    }
-
-    async fn grant(&self, _: Grant, _: Now) -> Result<pb::QuotaUsage, BooksError> {
-        Err(BooksError::Unavailable("the ledger is read-only".into()))
-    }
-}
-
 #[tokio::test]
 async fn books_that_fail_are_unavailable() {
-    let world = World::with_books(|_, _| Arc::new(Closed));
+    let memory = Arc::new(MemoryLedger::new().unwrap());
+    let world = World::over(Arc::new(FaultyLedger::new(memory, |_| Fault::Die)));
     world.create_plan(gold()).await.unwrap();
     world
         .create_subscriber(pb::Subscriber {
@@ -336,7 +299,9 @@ async fn books_that_fail_are_unavailable() {
         })
         .await
         .unwrap();
-    let closed = (Code::Unavailable, "the ledger is read-only".to_owned());
-    assert_eq!(refusal(world.service.get_usage(usage(None, "", "")).await), closed);
+    let closed = (Code::Unavailable, LedgerError::Stopped.to_string());
     assert_eq!(refusal(world.service.grant(Request::new(grant(Change::Add(1)))).await), closed);
+    assert_eq!(refusal(world.service.get_usage(usage(None, "", "")).await), closed);
+    let named = pb::GrantRequest { request_id: "r".into(), ..grant(Change::Add(1)) };
+    assert_eq!(refusal(world.service.grant(Request::new(named)).await), closed);
 }

@@ -6,9 +6,11 @@ use crate::decide::calendar::Calendar;
 use crate::decide::plan::{PeriodUnit, Weekday};
 use crate::decide::quota::Grant as Change;
 use crate::decide::time::Now;
-use crate::grpc::usage_plans::{Books, Grant};
-use crate::ledger::{Believed, Expire, SqliteLedger};
-use crate::service::usage::EngineBooks;
+use crate::grpc::stored::Messages;
+use crate::ledger::{Believed, Expire, LedgerScope, SqliteLedger};
+use crate::service::grant::{Grant, GrantAnswer};
+use crate::service::grants::Grants;
+use crate::service::usage::Usage;
 
 const DAY_S: i64 = 86_400;
 /// Noon of 2026-11-30, UTC.
@@ -137,18 +139,23 @@ impl House {
             .unwrap()
     }
 
-    fn books(&self) -> EngineBooks {
-        EngineBooks::new(self.plans().engine.clone(), self.plans().catalog.clone(), self.broker())
+    async fn grant(&self, grant: &Grant) -> GrantAnswer {
+        let plans = self.plans();
+        let (engine, catalog) = (plans.engine.clone(), plans.catalog.clone());
+        let grants = Grants::new(engine, catalog, self.broker(), plans.clock.clone(), &Messages);
+        grants.make(grant, None, self.at()).await.unwrap()
     }
 
     /// Units used of each period that is listed.
     async fn used(&self) -> Vec<u64> {
-        let usage = self
-            .books()
-            .quotas(Scope::All, 0..=100_000, Default::default(), usize::MAX)
+        let plans = self.plans();
+        let (engine, catalog) = (plans.engine.clone(), plans.catalog.clone());
+        let usage = Usage::new(engine, catalog, self.broker(), plans.clock.clone());
+        let (rows, _) = usage
+            .read_quotas(&LedgerScope::All, 0..=100_000, Default::default(), usize::MAX)
             .await
             .unwrap();
-        usage.0.iter().map(|quota| quota.row.used).collect()
+        rows.iter().map(|quota| quota.row.used).collect()
     }
 
     /// As an older program did with a clock that was 450 days ahead.
@@ -292,9 +299,8 @@ async fn a_dropped_period_is_refused_without_a_number_that_is_none_and_opened_by
                 entitlement: "all".into(),
                 quota: "q".into(),
                 change,
-                request: None,
             };
-            let granted = house.books().grant(grant.clone(), house.at()).await.unwrap();
+            let granted = house.grant(&grant).await;
             assert_eq!(
                 (granted.used, granted.remaining),
                 (LIMIT as u64, left as u64),
@@ -302,11 +308,7 @@ async fn a_dropped_period_is_refused_without_a_number_that_is_none_and_opened_by
             );
             assert_eq!(house.admits(9).await, left, "{change:?}");
             assert_eq!(house.used().await, [(LIMIT + left) as u64], "{change:?}");
-            let again = house
-                .books()
-                .grant(Grant { change: Change::Add(1), ..grant }, house.at())
-                .await
-                .unwrap();
+            let again = house.grant(&Grant { change: Change::Add(1), ..grant }).await;
             assert_eq!(again.remaining, 1);
             house.go(Way::Stops, T_S + 1);
             assert_eq!(house.admits(9).await, 1, "{change:?}");
@@ -321,16 +323,8 @@ async fn a_grant_opens_a_dropped_period_that_nobody_has_asked_of() {
     house.drop_all();
     let (subscriber, plan, entitlement, quota) =
         ("acme".into(), "gold".into(), "all".into(), "q".into());
-    let grant = Grant {
-        subscriber,
-        key: None,
-        plan,
-        entitlement,
-        quota,
-        change: Change::Reset,
-        request: None,
-    };
-    assert_eq!(house.books().grant(grant, house.at()).await.unwrap().remaining, LIMIT as u64);
+    let grant = Grant { subscriber, key: None, plan, entitlement, quota, change: Change::Reset };
+    assert_eq!(house.grant(&grant).await.remaining, LIMIT as u64);
     assert_eq!(house.peek().await, None);
     assert_eq!(house.admits(9).await, LIMIT);
 }

@@ -5,13 +5,12 @@ use std::ops::RangeInclusive;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
+use super::UsageRequest;
 use crate::catalog::Catalog;
 use crate::decide::invalid::Invalid;
 use crate::decide::plan::Id;
 use crate::engine::plans::{DailyUsage, QuotaUsage};
-use crate::grpc::pb::tollgate as pb;
-use crate::ledger::Whose;
-use pb::get_usage_request::Scope as WireScope;
+use crate::ledger::{LedgerScope, Whose};
 
 /// Bytes that tie a token to its request.
 const TAG: usize = 8;
@@ -157,7 +156,7 @@ impl Place {
 /// What a token belongs to: with another scope or other days it would lead nowhere.
 pub(super) struct Token<'a> {
     pub(super) catalog: &'a Catalog,
-    pub(super) request: &'a pb::GetUsageRequest,
+    pub(super) request: &'a UsageRequest,
 }
 
 impl Token<'_> {
@@ -196,10 +195,10 @@ impl Token<'_> {
 
     fn tag(&self, payload: &[u8]) -> [u8; TAG] {
         let (kind, id) = match &self.request.scope {
-            None => ("", ""),
-            Some(WireScope::Subscriber(id)) => ("subscriber", id.as_str()),
-            Some(WireScope::ApiKey(id)) => ("key", id.as_str()),
-            Some(WireScope::Plan(id)) => ("plan", id.as_str()),
+            LedgerScope::All => ("", ""),
+            LedgerScope::Subscriber(id) => ("subscriber", &**id),
+            LedgerScope::Key(id) => ("key", &**id),
+            LedgerScope::Plan(id) => ("plan", &**id),
         };
         let asked = [kind, id, &self.request.start_date, &self.request.end_date].map(str::as_bytes);
         self.catalog.page_tag("usage", &[asked[0], asked[1], asked[2], asked[3], payload])

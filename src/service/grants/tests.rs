@@ -7,9 +7,8 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::catalog::{EditOptions, HashKey};
-use crate::clock::Clock;
-use crate::decide::quota::Grant as Change;
 use crate::engine::plans::{LeaseSettings, Settings};
+use crate::grpc::stored::Messages;
 use crate::grpc::{convert, json};
 use crate::ledger::faults::{Fault, FaultyLedger};
 use crate::ledger::{Ledger, LedgerScope, LedgerThread, SqliteLedger};
@@ -20,7 +19,7 @@ type Faults = Arc<Mutex<Box<dyn FnMut(u64) -> Fault + Send>>>;
 
 /// One start of a service on a folder.
 struct Site {
-    books: EngineBooks,
+    grants: Grants,
     ledger: Arc<FaultyLedger>,
 }
 
@@ -54,7 +53,12 @@ impl Site {
         broker
             .restore(&**catalog.load(), &PlanEngine::new(Settings::new([1; 32], [2; 16])))
             .unwrap();
-        Self { books: EngineBooks::new(engine, catalog, broker), ledger }
+        let clock = Clock::from_fn(|| NOW);
+        Self { grants: Grants::new(engine, catalog, broker, clock, &Messages), ledger }
+    }
+
+    async fn grant(&self, (grant, request): Asked) -> Result<GrantAnswer, ServiceError> {
+        self.grants.make(&grant, request.as_ref(), NOW).await
     }
 
     /// Units that were granted in all, as the file says.
@@ -68,23 +72,26 @@ impl Site {
     }
 }
 
+/// A grant, and the name of its request.
+type Asked = (Grant, Option<RequestKey>);
+
 fn key(message: &[u8]) -> RequestKey {
     RequestKey::new("r", "Grant", message).unwrap().unwrap()
 }
 
-fn grant(change: Change, request: Option<RequestKey>) -> Grant {
-    Grant {
+fn grant(change: Change, request: Option<RequestKey>) -> Asked {
+    let grant = Grant {
         subscriber: "acme".into(),
         key: None,
         plan: "gold".into(),
         entitlement: "all".into(),
         quota: "q".into(),
         change,
-        request,
-    }
+    };
+    (grant, request)
 }
 
-fn two() -> Grant {
+fn two() -> Asked {
     grant(Change::Add(2), Some(key(b"two")))
 }
 
@@ -101,19 +108,19 @@ async fn a_grant_whose_answer_was_lost_or_an_error_is_made_once_and_answered_ali
         let folder = TempDir::new().unwrap();
         let site =
             Site::start(&folder, move |number| if number == 1 { fault() } else { Fault::None });
-        let _first = site.books.grant(two(), NOW).await;
-        let retried = site.books.grant(two(), NOW).await;
+        let _first = site.grant(two()).await;
+        let retried = site.grant(two()).await;
         drop(site);
         let site = Site::start(&folder, |_| Fault::None);
-        let again = site.books.grant(two(), NOW).await.unwrap();
+        let again = site.grant(two()).await.unwrap();
         assert_eq!((again.granted, again.remaining, site.granted()), (2, 5, 2));
         if let Ok(retried) = retried {
             assert_eq!(retried, again, "the first answer");
         }
-        assert_eq!(site.books.granted_before(&key(b"two"), NOW).await, Ok(Some(again)));
-        let other = site.books.granted_before(&key(b"other"), NOW).await;
+        assert_eq!(site.grants.made_before(&key(b"two")).await, Ok(Some(again)));
+        let other = site.grants.made_before(&key(b"other")).await;
         assert!(
-            matches!(other, Err(BooksError::Invalid(mistakes)) if mistakes[0].field == "request_id")
+            matches!(other, Err(ServiceError::Refused(EditError::Invalid(mistakes))) if mistakes[0].field == "request_id")
         );
     }
 }
@@ -124,15 +131,14 @@ async fn a_grant_whose_caller_gives_up_is_made_once_however_often_it_is_asked_fo
     let (open, gate) = mpsc::channel();
     let mut gate = Some(gate);
     let site = Site::start(&folder, move |_| gate.take().map_or(Fault::None, Fault::Wait));
-    let gone = site.books.grant(two(), NOW);
+    let gone = site.grant(two());
     tokio::select! {
         biased;
         _ = gone => panic!("nobody has opened the gate"),
         () = std::future::ready(()) => {}
     }
     // It was begun, and its caller is gone. Two retries at once wait behind it.
-    let retries =
-        async { tokio::join!(site.books.grant(two(), NOW), site.books.grant(two(), NOW)) };
+    let retries = async { tokio::join!(site.grant(two()), site.grant(two())) };
     let opened = async {
         while site.ledger.commits() == 0 {
             tokio::task::yield_now().await;
@@ -148,13 +154,13 @@ async fn a_grant_whose_caller_gives_up_is_made_once_however_often_it_is_asked_fo
 async fn another_grant_under_the_name_is_refused_and_makes_nothing() {
     let folder = TempDir::new().unwrap();
     let site = Site::start(&folder, |_| Fault::None);
-    site.books.grant(two(), NOW).await.unwrap();
-    let other = site.books.grant(grant(Change::Add(3), Some(key(b"three"))), NOW).await;
+    site.grant(two()).await.unwrap();
+    let other = site.grant(grant(Change::Add(3), Some(key(b"three")))).await;
     assert!(
-        matches!(other, Err(BooksError::Invalid(mistakes)) if mistakes[0].field == "request_id")
+        matches!(other, Err(ServiceError::Refused(EditError::Invalid(mistakes))) if mistakes[0].field == "request_id")
     );
     assert_eq!(site.granted(), 2);
-    let unnamed = site.books.grant(grant(Change::Add(2), None), NOW).await.unwrap();
+    let unnamed = site.grant(grant(Change::Add(2), None)).await.unwrap();
     assert_eq!(
         (unnamed.granted, unnamed.remaining, site.granted()),
         (4, 7, 4),
@@ -167,9 +173,9 @@ async fn what_remains_is_set_once_and_a_retry_does_not_set_it_again() {
     let folder = TempDir::new().unwrap();
     let site = Site::start(&folder, |_| Fault::None);
     let set = || grant(Change::SetRemaining(1), Some(key(b"set")));
-    let first = site.books.grant(set(), NOW).await.unwrap();
+    let first = site.grant(set()).await.unwrap();
     assert_eq!((first.granted, first.remaining), (-2, 1));
-    site.books.grant(grant(Change::Add(5), None), NOW).await.unwrap();
-    assert_eq!(site.books.grant(set(), NOW).await.unwrap(), first);
+    site.grant(grant(Change::Add(5), None)).await.unwrap();
+    assert_eq!(site.grant(set()).await.unwrap(), first);
     assert_eq!(site.granted(), 3);
 }
