@@ -14,6 +14,7 @@ mod operation_ids;
 pub mod patience;
 #[cfg(test)]
 mod protocol;
+pub mod rate_limits;
 mod restore;
 pub mod stored;
 pub mod usage;

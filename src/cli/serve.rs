@@ -32,13 +32,14 @@ use super::client::output::print;
 use crate::catalog::Catalog;
 use crate::config::{Config, DataDir, Flags, GrpcServer};
 use crate::file_modes::{self, Holds};
-use crate::grpc::ratelimit::{JsonError, RateLimitError};
+use crate::grpc::ratelimit::JsonError;
 use crate::grpc::server::Server;
 use crate::http::{Admin, Degraded, Health, NoAnswer, Port, Ports as PagesPorts};
 use crate::ledger::LedgerError;
 use crate::log::{Log, caught};
 use crate::open_files;
 use crate::rulebook::Rulebook;
+use crate::service::rate_limits::RateLimitError;
 
 /// How long a start waits for the first leases. Those that come later are of use all the same.
 const WARM_AT_MOST: Duration = Duration::from_secs(2);

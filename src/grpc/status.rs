@@ -10,13 +10,13 @@ use super::fast::protobuf::Malformed;
 use super::fast::unary::NotRead;
 use super::inbound::Stopping;
 use super::overload::Shed;
-use super::ratelimit::RateLimitError;
 use crate::access::Refusal;
 use crate::catalog::EditError;
 use crate::decide::invalid::Invalid;
 use crate::engine::plans::InvalidRequest;
 use crate::service::decisions::NotSettled;
 use crate::service::error::ServiceError;
+use crate::service::rate_limits::RateLimitError;
 
 /// The reference answers UNKNOWN to all of these. What the gateway can mend is INVALID_ARGUMENT
 /// here, what passes by itself UNAVAILABLE.

@@ -23,6 +23,7 @@ use crate::service::catalog_storage::CatalogStorage;
 use crate::service::decisions::Decisions;
 use crate::service::durable_rules::DurableRules;
 use crate::service::lease_broker::LeaseBroker;
+use crate::service::rate_limits::{self, RateLimits};
 use crate::service::windows::WindowKeeper;
 use crate::tls::Tls;
 
@@ -45,7 +46,7 @@ pub(super) struct Parts {
     /// What to lease before anyone asks.
     pub(super) warm: Vec<Need>,
     pub(super) ledger: Arc<LedgerThread>,
-    pub(super) limiter: Arc<RateLimiter>,
+    pub(super) limiter: RateLimiter,
     pub(super) overload: Arc<Overload>,
 }
 
@@ -119,16 +120,18 @@ impl Parts {
             &metrics,
         );
         let decisions = Arc::new(decisions);
-        let limiter = Arc::new(RateLimiter::new(
-            rule_engine.clone(),
-            rulebook.clone(),
-            clock.clone(),
-            metrics.clone(),
-            decisions.clone(),
-            DurableRules::new(durable_engine.clone(), Some(durable_broker.clone()), &config.plans),
-            config.rate_limit.clone(),
-            config.grpc,
-        ));
+        let durable = Some(durable_broker.clone());
+        let limits = RateLimits::new(rate_limits::Parts {
+            engine: rule_engine.clone(),
+            rulebook: rulebook.clone(),
+            clock: clock.clone(),
+            metrics: metrics.clone(),
+            decisions: decisions.clone(),
+            durable: DurableRules::new(durable_engine.clone(), durable, &config.plans),
+            settings: config.rate_limit.clone(),
+            bounds: config.grpc,
+        });
+        let limiter = RateLimiter(Arc::new(limits));
         Ok(Self {
             metrics,
             clock,

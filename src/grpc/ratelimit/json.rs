@@ -6,9 +6,10 @@ use prost::Message;
 use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor};
 use serde_json::error::Category;
 
-use super::{RateLimitError, RateLimiter};
+use super::RateLimiter;
 use crate::access::Granted;
 use crate::grpc::wire::{Code, RateLimitRequest, RateLimitResponse};
+use crate::service::rate_limits::RateLimitError;
 
 /// Why a JSON request gets no answer.
 #[derive(Debug, thiserror::Error)]
@@ -47,7 +48,7 @@ impl RateLimiter {
         reader.end().map_err(|error| wrong_body(&error))?;
         let request = RateLimitRequest::decode(message.encode_to_vec().as_slice())
             .map_err(|error| JsonError::Answer(error.to_string()))?;
-        self.permit(&request, granted)?;
+        self.0.permit(&request.domain, granted)?;
         let answer = self.answer(&request, None).await?;
         let over_limit = answer.overall_code == i32::from(Code::OverLimit);
         Ok((over_limit, to_json(response, &answer)?))

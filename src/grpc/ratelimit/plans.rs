@@ -6,7 +6,6 @@ use std::time::Duration;
 use envoy_types::pb::envoy::config::core::v3::HeaderValue;
 use prost::bytes::Bytes;
 
-use super::RateLimitError;
 use super::response::{duration, string_struct};
 use crate::decide::outcome::{Ending, Outcome};
 use crate::decide::time::SECOND_NS;
@@ -17,23 +16,18 @@ use crate::grpc::wire::{
     Code, CurrentLimit, Descriptor, DescriptorStatus, RateLimitRequest, RateLimitResponse,
 };
 use crate::service::decisions::Decisions;
-
-/// Is the domain one of the two?
-pub(super) fn are_asked(decisions: &Decisions, request: &RateLimitRequest) -> bool {
-    let settings = decisions.settings();
-    request.domain == settings.check_domain || request.domain == settings.report_domain
-}
+use crate::service::rate_limits::{PlanDomain, RateLimitError};
 
 /// Answers a request in one of the two domains.
 pub(super) async fn answer(
     decisions: &Decisions,
+    domain: PlanDomain,
     request: &RateLimitRequest,
     time_left: Option<Duration>,
 ) -> Result<RateLimitResponse, RateLimitError> {
-    if request.domain == decisions.settings().check_domain {
-        check(decisions, request, time_left).await
-    } else {
-        report(decisions, request).await
+    match domain {
+        PlanDomain::Checks => check(decisions, request, time_left).await,
+        PlanDomain::Reports => report(decisions, request).await,
     }
 }
 

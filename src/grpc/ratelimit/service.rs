@@ -35,11 +35,11 @@ pub struct RateLimitGrpc(Arc<Shared>);
 /// Of one thread.
 #[derive(Debug)]
 struct Shared {
-    limiter: Arc<RateLimiter>,
+    limiter: RateLimiter,
 }
 
 impl RateLimitGrpc {
-    pub fn new(limiter: Arc<RateLimiter>) -> Self {
+    pub fn new(limiter: RateLimiter) -> Self {
         Self(Arc::new(Shared { limiter }))
     }
 }
@@ -69,7 +69,7 @@ where
             if let Some(overloaded) = call.extensions.get::<Overloaded>() {
                 // A decision is shed before it is decoded, a report is taken.
                 match RateLimitDomain::decode(message.clone()) {
-                    Ok(RateLimitDomain { domain }) if shared.limiter.is_for_reports(&domain) => {}
+                    Ok(RateLimitDomain { domain }) if shared.limiter.0.is_for_reports(&domain) => {}
                     _ => return Err(Box::new(overloaded.shed())),
                 }
             }
@@ -83,20 +83,20 @@ fn should_rate_limit(shared: Arc<Shared>, message: Bytes, call: Call<'_>) -> Rep
         return Reply::Now(Err(Malformed::Message.into()));
     };
     let limiter = &shared.limiter;
-    let deadline = Deadline::of(call.headers, &limiter.clock);
-    if let Err(expired) = deadline.time_left(&limiter.clock)
-        && !limiter.is_for_reports(&request.domain)
+    let deadline = Deadline::of(call.headers, limiter.0.clock());
+    if let Err(expired) = deadline.time_left(limiter.0.clock())
+        && !limiter.0.is_for_reports(&request.domain)
     {
         return Reply::Now(Err(expired.into()));
     }
-    let permitted = limiter.permit(&request, call.extensions.get());
+    let permitted = limiter.0.permit(&request.domain, call.extensions.get());
     let open = match permitted.and_then(|()| limiter.first_try(&request)) {
         Ok(First::Answered(answer)) => return Reply::Now(Ok(Framed::of(&answer))),
         Err(error) => return Reply::Now(Err(error.into())),
         Ok(First::Later(open)) => open,
     };
     // A report is taken however late it is.
-    let time_left = deadline.time_left(&limiter.clock).unwrap_or(Some(Duration::ZERO));
+    let time_left = deadline.time_left(limiter.0.clock()).unwrap_or(Some(Duration::ZERO));
     Reply::Later(Box::pin(async move {
         Ok(Framed::of(&shared.limiter.answer_later(&request, open, time_left).await?))
     }))

@@ -12,16 +12,22 @@ use serde_json::Value as Json;
 use tonic::Status;
 
 use super::*;
+use crate::clock::Clock;
+use crate::config;
 use crate::decide::time::{Now, SECOND_NS};
 use crate::engine::plans::{PlanEngine, Settings};
+use crate::engine::rules::RuleEngine;
 use crate::grpc::wire::{Code, DescriptorStatus, Entry, LimitOverride};
+use crate::metrics::Metrics;
+use crate::rulebook::Rulebook;
+use crate::service::durable_rules::DurableRules;
 use crate::service::lease_broker::LeaseBroker;
 
 const UNITS: [&str; 8] = ["UNKNOWN", "SECOND", "MINUTE", "HOUR", "DAY", "MONTH", "YEAR", "WEEK"];
 
 /// A rate limiter over one rules text, with a clock that the test sets.
 pub(super) struct Bench {
-    pub(super) limiter: Arc<RateLimiter>,
+    pub(super) limiter: RateLimiter,
     metrics: Arc<Metrics>,
     now: Arc<Mutex<Now>>,
 }
@@ -57,20 +63,20 @@ impl Bench {
         let now = Arc::new(Mutex::new(instant(0.0)));
         let read = now.clone();
         let clock = Clock::from_fn(move || *read.lock());
-        let plans = crate::service::decisions::tests::empty(clock.clone(), &metrics);
+        let decisions = crate::service::decisions::tests::empty(clock.clone(), &metrics);
         let (counters, broker) = counters(clock.clone());
-        let durable = DurableRules::new(counters, broker, plans.settings());
-        let limiter = RateLimiter::new(
+        let durable = DurableRules::new(counters, broker, decisions.settings());
+        let limits = RateLimits::new(rate_limits::Parts {
             engine,
             rulebook,
             clock,
-            metrics.clone(),
-            plans,
+            metrics: metrics.clone(),
+            decisions,
             durable,
             settings,
             bounds,
-        );
-        Self { limiter: Arc::new(limiter), metrics, now }
+        });
+        Self { limiter: RateLimiter(Arc::new(limits)), metrics, now }
     }
 
     fn answer(&self, request: &RateLimitRequest) -> Result<RateLimitResponse, RateLimitError> {

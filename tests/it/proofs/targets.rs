@@ -28,6 +28,7 @@ use tollgate::rulebook::Rulebook;
 use tollgate::rules::{LoadOptions, Source, load};
 use tollgate::service::decisions::Decisions;
 use tollgate::service::durable_rules::DurableRules;
+use tollgate::service::rate_limits::{Parts, RateLimits};
 
 use super::simulation::{Bytes, House};
 
@@ -203,16 +204,17 @@ fn services() -> Services {
     let rule_engine = Arc::new(RuleEngine::new(100).unwrap());
     let kept = Arc::new(PlanEngine::new(Settings::new([2; 32], [3; 16])));
     let durable = DurableRules::new(kept, None, plans.settings());
-    let limiter = RateLimiter::new(
-        rule_engine,
+    let limits = RateLimits::new(Parts {
+        engine: rule_engine,
         rulebook,
         clock,
         metrics,
-        plans.clone(),
+        decisions: plans.clone(),
         durable,
-        settings.rate_limit,
-        settings.grpc,
-    );
+        settings: settings.rate_limit,
+        bounds: settings.grpc,
+    });
+    let limiter = RateLimiter(Arc::new(limits));
     Services { engine, catalog, plans, limiter }
 }
 

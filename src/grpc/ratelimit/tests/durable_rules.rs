@@ -26,7 +26,7 @@ fn limiter(
     rules: &str,
     ledger: &Arc<dyn Ledger>,
     plans: &config::Plans,
-) -> (Arc<RateLimiter>, LeaseBroker) {
+) -> (RateLimiter, LeaseBroker) {
     let folder = tempfile::TempDir::new().unwrap();
     std::fs::write(folder.path().join("rules.yaml"), rules).unwrap();
     let paths = vec![folder.path().to_owned()];
@@ -46,16 +46,16 @@ fn limiter(
     let rule_engine = Arc::new(RuleEngine::kept(1_000, 1_000, &[4; 16]));
     let (settings, bounds) = (settings(&Json::Null), bounds(&Json::Null));
     (
-        Arc::new(RateLimiter::new(
-            rule_engine,
+        RateLimiter(Arc::new(RateLimits::new(rate_limits::Parts {
+            engine: rule_engine,
             rulebook,
             clock,
             metrics,
-            empty,
+            decisions: empty,
             durable,
             settings,
             bounds,
-        )),
+        }))),
         broker,
     )
 }
@@ -82,10 +82,10 @@ async fn is_ok(limiter: &RateLimiter, asked: &str) -> bool {
 }
 
 /// How many of `each` requests of 64 callers pass.
-async fn passed(limiter: &Arc<RateLimiter>, asked: &'static [&'static str], each: usize) -> usize {
+async fn passed(limiter: &RateLimiter, asked: &'static [&'static str], each: usize) -> usize {
     let mut callers = JoinSet::new();
     for caller in 0..64 {
-        let limiter = Arc::clone(limiter);
+        let limiter = limiter.clone();
         callers.spawn(async move {
             let mut passed = 0;
             for call in 0..each {
