@@ -19,6 +19,7 @@ use crate::decide::time::Now;
 
 mod draft;
 mod error;
+mod kind;
 mod links;
 mod list;
 mod recent;
@@ -29,11 +30,10 @@ mod snapshot;
 mod table;
 mod walks;
 
-pub use draft::apply::{
-    Action, Declared, DeclaredKey, DeclaredSubscriber, Difference, Prune, Stated,
-};
-pub use draft::{Changed, Draft, Field, Fields, NewValue};
+pub use draft::apply::{Action, Declared, DeclaredKey, DeclaredSubscriber, Difference, Prune};
+pub use draft::{Changed, Draft, Field, Fields, NewValue, Stated};
 pub use error::{EditError, MAX_NAMED};
+pub use kind::Kind;
 pub use list::{DEFAULT_PAGE_SIZE, ListOptions, MAX_PAGE_SIZE, Page};
 pub use recent::{Caller, Recent, Room, Who};
 pub use requests::{
@@ -42,7 +42,7 @@ pub use requests::{
 pub use restore::{Image, Keeper};
 pub use secret::{HashKey, VALUE_PREFIX, ValueHash};
 pub use snapshot::{Catalog, KeyEntry};
-pub use table::{Kind, Resource, Stored, Table};
+pub use table::{Resource, Stored, Table};
 
 /// How long an edit waits for those before it.
 const PATIENCE: Duration = Duration::from_secs(10);

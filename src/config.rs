@@ -1,6 +1,7 @@
 //! Settings: defaults, then a file, then the environment, then flags; the later wins. All mistakes
 //! are reported at once, and everything is resolved before any port is bound.
 
+mod layer;
 mod layers;
 mod names;
 mod pages;

@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::error::{EditError, MAX_NAMED, clipped};
+use super::kind::Kind;
 use super::links::Links;
 use super::snapshot::Catalog;
-use super::table::{Kind, Resource, Stored, Table};
+use super::table::{Resource, Stored, Table};
 use crate::decide::plan::Id;
 use crate::decide::time::Now;
 
@@ -21,7 +22,7 @@ mod targets;
 mod words;
 
 pub use difference::Changed;
-pub use fields::{Field, Fields};
+pub use fields::{Field, Fields, Stated};
 pub use keys::NewValue;
 
 /// An edit in the making. What fails leaves it half done: it is thrown away then.

@@ -2,8 +2,7 @@
 
 use std::fmt;
 
-use super::secret::{ID_PREFIX, last_four};
-use super::table::Kind;
+use super::kind::{ID_PREFIX, Kind, last_four};
 use crate::decide::invalid::Invalid;
 use crate::decide::plan::validate::KEY_VALUE_BYTES;
 

@@ -4,14 +4,12 @@ use std::fmt;
 use std::hash::{BuildHasherDefault, Hash, Hasher};
 
 use super::error::EditError;
+use super::kind::ID_PREFIX;
 use crate::decide::plan::validate::KEY_VALUE_BYTES;
 use crate::fingerprint::AlreadyHashed;
 
 /// Begins every value that is made here, so that a leaked one is recognised.
 pub const VALUE_PREFIX: &str = "tg_";
-
-/// Begins every id that is made here.
-pub(super) const ID_PREFIX: &str = "key-";
 
 /// 160 bits.
 const VALUE_RANDOM_BYTES: usize = 20;
@@ -96,12 +94,6 @@ fn digits(bytes: &[u8]) -> String {
     text
 }
 
-/// What is shown of a value: its last four characters.
-pub(super) fn last_four(value: &str) -> String {
-    let start = value.char_indices().rev().nth(3).map_or(0, |(at, _)| at);
-    value.get(start..).unwrap_or_default().to_owned()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -132,11 +124,5 @@ mod tests {
         }
         assert_ne!(key.hash(&[b'x'; 20]), HashKey([8; 32]).hash(&[b'x'; 20]), "the secret matters");
         assert_eq!(format!("{key:?}"), "HashKey(..)");
-    }
-
-    #[test]
-    fn four_characters_are_shown() {
-        assert_eq!(last_four("tg_0123456789"), "6789");
-        assert_eq!(last_four("abc"), "abc");
     }
 }

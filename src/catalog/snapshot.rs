@@ -5,9 +5,10 @@ use std::collections::BTreeSet;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
+use super::kind::Kind;
 use super::links::Links;
 use super::secret::{ByHash, HashKey, ValueHash};
-use super::table::{Kind, Resource, Stored, Table};
+use super::table::{Resource, Stored, Table};
 use super::walks::Walks;
 use crate::decide::compiled::{CompiledPlan, CompiledTarget};
 use crate::decide::gcra::RateLimit;

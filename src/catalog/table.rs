@@ -9,6 +9,7 @@ use std::sync::Arc;
 use imbl::OrdSet;
 
 use super::error::EditError;
+use super::kind::Kind;
 use crate::decide::plan::{About, Id};
 
 /// What the catalog keeps of every kind.
@@ -17,27 +18,6 @@ pub trait Resource {
     const KIND: Kind;
     fn id(&self) -> &Id;
     fn about(&self) -> &About;
-}
-
-/// The kinds of resource.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Kind {
-    Target,
-    Plan,
-    Subscriber,
-    Key,
-}
-
-impl Kind {
-    /// The word of the contract: `plan`, `target`, `subscriber`, `key`.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Target => "target",
-            Self::Plan => "plan",
-            Self::Subscriber => "subscriber",
-            Self::Key => "key",
-        }
-    }
 }
 
 /// A resource and when it was edited.

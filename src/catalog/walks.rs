@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::{Mutex, MutexGuard};
 
-use super::table::Kind;
+use super::kind::Kind;
 use crate::decide::plan::Id;
 
 /// Walks that are kept; the one that was used least recently makes room.

@@ -15,6 +15,7 @@ use std::str::FromStr;
 
 use config::{File, FileFormat, Map, Source, Value, ValueKind};
 
+use super::layer::Layer;
 use super::names::{unknown_key, variable};
 use super::{SETTINGS, reference};
 
@@ -25,30 +26,6 @@ pub struct Flags {
     pub file: Option<PathBuf>,
     /// Key and value.
     pub settings: Vec<(&'static str, String)>,
-}
-
-/// Values of one origin.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Layer(Vec<(String, String, String)>);
-
-impl Layer {
-    pub(super) fn set(&mut self, key: &str, value: String, origin: &str) {
-        self.0.push((key.to_owned(), value, origin.to_owned()));
-    }
-}
-
-impl Source for Layer {
-    fn clone_into_box(&self) -> Box<dyn Source + Send + Sync> {
-        Box::new(self.clone())
-    }
-
-    fn collect(&self) -> Result<Map<String, Value>, config::ConfigError> {
-        Ok(self
-            .0
-            .iter()
-            .map(|(key, value, origin)| (key.clone(), Value::new(Some(origin), value.clone())))
-            .collect())
-    }
 }
 
 pub(super) struct Reader {

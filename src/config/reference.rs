@@ -8,7 +8,7 @@
 use std::borrow::Cow;
 use std::path::PathBuf;
 
-use super::layers::Layer;
+use super::layer::Layer;
 
 /// What becomes of a name of the reference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -19,7 +19,6 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use super::port::stopped;
 use crate::access::Peer;
 use crate::config::Pages as Settings;
 use crate::tls::{Protocol, Tls, client_names};
@@ -292,4 +291,10 @@ impl AsyncWrite for Watched {
     fn is_write_vectored(&self) -> bool {
         self.stream.is_write_vectored()
     }
+}
+
+/// Resolves when the process is told to stop.
+pub(super) async fn stopped(mut stopping: watch::Receiver<bool>) {
+    // An error means that the sender is gone, and with it the process that wants to serve.
+    let _ = stopping.wait_for(|stop| *stop).await;
 }

@@ -20,7 +20,7 @@ use tokio::runtime::Builder;
 use tokio::sync::{oneshot, watch};
 use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 
-use super::connection::{self, Activity, End};
+use super::connection::{self, Activity, End, stopped};
 use crate::config::Pages as Settings;
 use crate::log::caught;
 use crate::metrics::Metrics;
@@ -203,12 +203,6 @@ impl Serving {
             open.remove(&ended);
         }
     }
-}
-
-/// Resolves when the process is told to stop.
-pub(super) async fn stopped(mut stopping: watch::Receiver<bool>) {
-    // An error means that the sender is gone, and with it the process that wants to serve.
-    let _ = stopping.wait_for(|stop| *stop).await;
 }
 
 /// The open connections of a port.

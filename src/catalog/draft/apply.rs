@@ -4,11 +4,10 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::difference::Changed;
-use super::fields::Fields;
+use super::fields::Stated;
 use super::{Draft, difference, fields};
 use crate::catalog::error::EditError;
-use crate::catalog::secret::last_four;
-use crate::catalog::table::Kind;
+use crate::catalog::kind::{Kind, last_four};
 use crate::decide::plan::validate::Mistakes;
 use crate::decide::plan::{ApiKey, Id, Plan, Subscriber, Target};
 
@@ -19,22 +18,6 @@ pub struct Declared {
     pub plans: Vec<Stated<Plan>>,
     pub subscribers: Vec<DeclaredSubscriber>,
     pub prune: Prune,
-}
-
-/// What is said of a resource.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Stated<T> {
-    /// Where there is none of its id yet, it becomes this.
-    pub value: T,
-    /// The fields that are said; of one that exists the others stay.
-    pub fields: Fields,
-}
-
-/// All of it is said.
-impl<T> From<T> for Stated<T> {
-    fn from(value: T) -> Self {
-        Self { value, fields: Fields::ALL }
-    }
 }
 
 /// What is deleted because it is not named.

@@ -1,8 +1,23 @@
 //! Which fields of a resource a declaration says something of, and what a resource is when only
 //! those change.
 
-use super::apply::Stated;
 use crate::decide::plan::{About, ApiKey, Plan, Rate, Subscriber, Target};
+
+/// What is said of a resource.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stated<T> {
+    /// Where there is none of its id yet, it becomes this.
+    pub value: T,
+    /// The fields that are said; of one that exists the others stay.
+    pub fields: Fields,
+}
+
+/// All of it is said.
+impl<T> From<T> for Stated<T> {
+    fn from(value: T) -> Self {
+        Self { value, fields: Fields::ALL }
+    }
+}
 
 /// A field of a resource that can be edited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::{Draft, absent, current};
 use crate::catalog::error::EditError;
+use crate::catalog::kind::last_four;
 use crate::catalog::secret;
 use crate::catalog::snapshot::{FEW_KEYS, Holder, KeyEntry};
 use crate::catalog::table::Stored;
@@ -89,7 +90,7 @@ impl Draft {
             .hash_key
             .hash(value.as_bytes())
             .ok_or_else(|| EditError::invalid("value", "cannot be used"))?;
-        key.last_four = secret::last_four(value);
+        key.last_four = last_four(value);
         self.put_key(KeyEntry { key, hash })
     }
 

@@ -7,7 +7,8 @@ use super::Draft;
 use super::apply::{Declared, Work};
 use super::fields::Field;
 use crate::catalog::error::{EditError, MAX_NAMED};
-use crate::catalog::table::{Kind, Resource, Table};
+use crate::catalog::kind::Kind;
+use crate::catalog::table::{Resource, Table};
 use crate::decide::plan::{Id, Target};
 
 /// What goes, by kind. All of it was there before.

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use super::{Draft, absent, current, unused};
 use crate::catalog::error::EditError;
-use crate::catalog::table::{Kind, Stored};
+use crate::catalog::kind::Kind;
+use crate::catalog::table::Stored;
 use crate::decide::plan::validate::{self, Mistakes};
 use crate::decide::plan::{Id, Subscriber};
 

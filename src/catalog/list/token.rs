@@ -5,8 +5,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::{First, Position};
+use crate::catalog::kind::Kind;
 use crate::catalog::secret::HashKey;
-use crate::catalog::table::Kind;
 use crate::decide::invalid::Invalid;
 
 /// Bytes that tie a token to its list.
