@@ -8,7 +8,7 @@
 //! Arrows point one way, and a test (`tests/it/layers.rs`) reads every `use` to keep it so:
 //!
 //! ```text
-//! main → cli → {load, grpc, http} → {engine, catalog, ledger} → {decide, rules} → std
+//! main → cli → {load, grpc, http} → service → {engine, catalog, ledger} → {decide, rules} → std
 //! ```
 //!
 //! - [`decide`] and [`rules`] (with the leaves [`yaml`], [`near`] and `fingerprint`) are **pure**: no
@@ -19,8 +19,12 @@
 //!   read, and its edits.
 //! - [`ledger`] is who may spend what, durably: leases, corrections with their marks, the catalog,
 //!   daily usage. One interface, SQLite and memory.
-//! - [`grpc`] and [`http`] are the edge: wire types stop there, and errors become a status in one
-//!   place.
+//! - [`service`] is what tollgate does, whoever asks, in types of its own and with no wire type:
+//!   decisions and reports, rate-limit requests, edits and lists, usage and grants; and what keeps
+//!   them in the ledger: the lease broker, write-behind, restore, catalog storage, windows. Engine,
+//!   catalog and ledger meet here.
+//! - [`grpc`] and [`http`] are the doors: they translate, and decide nothing. Wire types stop
+//!   there, and errors become a status in one place.
 //! - [`load`] is the load generator, a client that the benches use too. The only one that uses it is
 //!   [`cli`].
 //! - [`cli`] is one file per command; `cli::serve` is the composition root, the only place where
@@ -46,9 +50,11 @@
 //!
 //! [`decide::gcra`] is the smallest whole thing. Then [`rules`], [`engine::rules`] and
 //! [`engine::rules::decision`]: the way of a rate-limit request from YAML to verdict.
-//! [`grpc::ratelimit`] puts it on the wire, `cli::serve` together. For usage plans:
-//! [`decide::plan`], [`decide::resolve`], [`engine::plans`], then [`ledger`], and [`grpc::plans`],
-//! where the three meet.
+//! [`service::rate_limits`] asks it by the rules of the moment, [`grpc::ratelimit`] puts it on the
+//! wire, `cli::serve` together. For usage plans: [`decide::plan`], [`decide::resolve`],
+//! [`engine::plans`], then [`ledger`], [`service::lease_broker`] between the two, and
+//! [`service::decisions`], where all meet. An edit: [`service::edits`], [`catalog`],
+//! [`service::catalog_storage`].
 
 #![forbid(unsafe_code)]
 

@@ -26,6 +26,17 @@ pub struct Named {
     pub root: String,
     pub child: String,
     pub line: usize,
+    /// Inside `mod tests { … }`.
+    pub in_tests: bool,
+}
+
+/// A path from the root of the crate, in full: `super::b::C` in `src/a/d.rs` is `a, b, C`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reference {
+    pub path: Vec<String>,
+    pub line: usize,
+    /// Inside `mod tests { … }`.
+    pub in_tests: bool,
 }
 
 impl Source {
@@ -95,13 +106,66 @@ impl Source {
         named
     }
 
+    /// Every path below `crate`, `self` and `super`; each branch of a group on its own. Inside an
+    /// inline module `super` is read as if it stood outside.
+    pub fn references(&self) -> Vec<Reference> {
+        let own: Vec<String> = self.module().into_iter().map(str::to_owned).collect();
+        let mut found = Vec::new();
+        for (at, word) in self.words.iter().enumerate() {
+            let parent = own.len().saturating_sub(1);
+            let base = match word.text.as_str() {
+                "crate" => &[],
+                "self" => &own[..],
+                "super" => &own[..parent],
+                _ => continue,
+            };
+            let begins = at == 0 || self.words[at - 1].text != "::";
+            if begins && self.words.get(at + 1).is_some_and(|next| next.text == "::") {
+                self.branches(at + 2, base, &mut found);
+            }
+        }
+        found
+    }
+
+    /// The paths below `base` that stand at `at`. Where they end.
+    fn branches(&self, at: usize, base: &[String], found: &mut Vec<Reference>) -> usize {
+        let Some(word) = self.words.get(at) else { return at };
+        if word.text == "{" {
+            let mut at = at + 1;
+            while self.words.get(at).is_some_and(|word| word.text != "}") {
+                let end = self.branches(at, base, found);
+                // Up to the next branch: a comma, or `as` and a name.
+                let rest = self.words[end..].iter();
+                at = end + rest.take_while(|word| !matches!(&*word.text, "," | "}")).count();
+                at += usize::from(self.words.get(at).is_some_and(|word| word.text == ","));
+            }
+            return at + 1;
+        }
+        let mut path = base.to_vec();
+        match word.text.as_str() {
+            "self" => {}
+            "super" => drop(path.pop()),
+            name => path.push(name.to_owned()),
+        }
+        if self.words.get(at + 1).is_some_and(|next| next.text == "::") {
+            return self.branches(at + 2, &path, found);
+        }
+        found.push(Reference { path, line: word.line, in_tests: word.in_tests });
+        at + 1
+    }
+
     /// What follows the root at `at`: one name, or the first name of each branch of a group.
     fn children(&self, at: usize, root: &str, named: &mut Vec<Named>) {
         if self.words.get(at + 1).is_none_or(|word| word.text != "::") {
             return;
         }
         let mut add = |word: &Word| {
-            named.push(Named { root: root.to_owned(), child: word.text.clone(), line: word.line })
+            named.push(Named {
+                root: root.to_owned(),
+                child: word.text.clone(),
+                line: word.line,
+                in_tests: word.in_tests,
+            })
         };
         let mut depth = 0;
         let mut first = true;
