@@ -5,6 +5,7 @@
 //! that are longer than a page; the rest of a stretch is kept for the next page, so that a whole
 //! walk reads everything about once.
 
+mod merged;
 mod place;
 mod unused;
 

@@ -1,0 +1,103 @@
+//! The books of the ledger with what this node holds of them.
+
+use std::collections::HashMap;
+
+use crate::decide::calendar::Period;
+use crate::decide::compiled::QuotaIdentity;
+use crate::decide::lookup::Lookup;
+use crate::decide::quota::Row;
+use crate::decide::time::SECOND_NS;
+use crate::engine::plans::durable::RULES;
+use crate::engine::plans::{Counter, QuotaUsage, Scope};
+use crate::ledger::{LedgerError, Stretch, Whose};
+use crate::service::lease_broker::{LeaseBroker, engine_counter, wire_scope};
+
+impl LeaseBroker {
+    /// A stretch of the books of a scope: the ledger's, and where this engine holds a lease, what
+    /// it has spent of it. And who comes next, where there is more. Blocks on the ledger's file.
+    /// `held`: what the engine holds of it, read before.
+    ///
+    /// # Errors
+    /// The ledger cannot be read.
+    pub fn usage(
+        &self,
+        lookup: &impl Lookup,
+        mut held: Vec<QuotaUsage>,
+        scope: Scope<'_>,
+        stretch: &Stretch,
+    ) -> Result<(Vec<QuotaUsage>, Option<Whose>), LedgerError> {
+        let (kept, next) = self.ledger.ledger().usage_of(&wire_scope(scope), stretch)?;
+        held.sort_unstable_by(|one, other| one.order().cmp(&other.order()));
+        let next = [next, cut(&mut held, stretch.most)].into_iter().flatten().min();
+        let place = |(place, usage): (usize, &QuotaUsage)| {
+            ((counter_of(usage), usage.row.period.start_ns / SECOND_NS), place)
+        };
+        let places: HashMap<(Counter, u64), usize> = held.iter().enumerate().map(place).collect();
+        for kept in kept {
+            if &*kept.identity.plan == RULES {
+                continue;
+            }
+            let (used, lost) = (kept.used(), kept.lost.min(kept.charged));
+            let counter = (engine_counter(kept.identity), kept.period.start_s);
+            if let Some(usage) = places.get(&counter).and_then(|&place| held.get_mut(place)) {
+                // What a dead epoch never told of may have been spent, and refunded since.
+                usage.lost = kept.lost.min(usage.row.used);
+                usage.row.used -= usage.lost;
+            } else {
+                let period = Period {
+                    start_ns: kept.period.start_s * SECOND_NS,
+                    end_ns: kept.period.end_s * SECOND_NS,
+                };
+                let row = Row { period, used, granted: kept.granted };
+                let Counter { subscriber, key, plan, entitlement, quota } = counter.0;
+                let limit = declared_limit(lookup, &plan, &entitlement, &quota);
+                held.push(QuotaUsage {
+                    subscriber,
+                    key,
+                    plan,
+                    entitlement,
+                    quota,
+                    limit,
+                    row,
+                    lost,
+                });
+            }
+        }
+        if let Some((subscriber, key)) = &next {
+            held.retain(|usage| (&usage.subscriber, &usage.key) < (subscriber, key));
+        }
+        held.sort_unstable_by(|one, other| one.order().cmp(&other.order()));
+        Ok((held, next))
+    }
+}
+
+/// The limit that is declared now. `None`: the quota is not declared any more.
+fn declared_limit(
+    lookup: &impl Lookup,
+    plan: &str,
+    entitlement: &str,
+    quota: &QuotaIdentity,
+) -> Option<u64> {
+    let declared = lookup.plan(plan)?.entitlement(entitlement)?;
+    declared
+        .quotas
+        .iter()
+        .find(|declared| *declared.identity == *quota)
+        .map(|declared| declared.limit)
+}
+
+fn counter_of(usage: &QuotaUsage) -> Counter {
+    let QuotaUsage { subscriber, key, plan, entitlement, quota, .. } = usage.clone();
+    Counter { subscriber, key, plan, entitlement, quota }
+}
+
+/// Ends a list in order after so many rows, before the next subscriber or key: that one, where
+/// there is more.
+fn cut(rows: &mut Vec<QuotaUsage>, most: usize) -> Option<Whose> {
+    let whose = |row: &QuotaUsage| (row.subscriber.clone(), row.key.clone());
+    let last = whose(rows.get(most.checked_sub(1)?)?);
+    let rest = rows.partition_point(|row| whose(row) <= last);
+    let next = rows.get(rest).map(whose);
+    rows.truncate(rest);
+    next
+}
