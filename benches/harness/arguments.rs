@@ -6,9 +6,24 @@ use std::time::Duration;
 #[derive(Clone, Debug)]
 pub struct Arguments(Vec<String>);
 
+const HELP: &str = "cargo bench --bench NAME -- [FLAGS]
+  --quick      half a second for each cell: to see that it runs
+  --full       ten seconds for each cell, and the largest sizes
+  --pairs N    so many pairs, by turns (rpc, growth)
+  --seconds N  so long for each row (steady)
+  --only TEXT  the rows with this text in their names
+  --write      the tables go to benches/results, too
+docs/benchmarks.md says what each bench measures, and how long it takes.";
+
 impl Arguments {
+    /// Who asks for help does not want to wait for the whole bench.
     pub fn of_this_process() -> Self {
-        Self(std::env::args().skip(1).collect())
+        let given = Self(std::env::args().skip(1).collect());
+        if given.has("--help") {
+            println!("{HELP}");
+            std::process::exit(0);
+        }
+        given
     }
 
     pub fn has(&self, flag: &str) -> bool {

@@ -81,6 +81,12 @@ const HEAD: &str = "| what | measured | target |\n|---|---|---|";
 fn main() {
     let flags: Vec<String> = std::env::args().skip(1).collect();
     let has = |flag: &str| flags.iter().any(|given| given == flag);
+    if has("--help") {
+        let names: Vec<&str> = ALL.iter().map(|(known, _)| *known).collect();
+        println!("cargo bench --bench ledger -- [--quick] [--only NAME | --write]");
+        println!("NAME is one of {}; docs/benchmarks.md says more", names.join(", "));
+        return;
+    }
     let scale = Scale { quick: has("--quick") };
     let only = flags
         .iter()

@@ -12,7 +12,7 @@ use super::page::Page;
 use super::{pages, root};
 
 /// What looks like a setting and is a file.
-const FILES: &[&str] = &["ledger.sqlite", "ledger.mark", "ledger.md"];
+const FILES: &[&str] = &["ledger.sqlite", "ledger.mark", "ledger.md", "envoy.bin"];
 
 /// Pages that tell what was.
 fn tells_what_was(page: &Page) -> bool {
