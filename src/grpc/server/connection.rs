@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::future::poll_fn;
 use std::io;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
@@ -163,13 +163,16 @@ impl Host {
     /// # Errors
     /// How it ended otherwise.
     pub(super) async fn serve(&self, socket: Socket, mut stopping: watch::Receiver<bool>) -> Ended {
+        // In a box, which goes when it is open: most connections are idle, and a handshake of TLS is
+        // larger than all that they need.
+        let open = Box::pin(self.open(socket));
         let opened = tokio::select! {
-            opened = timeout(self.handshake_timeout, self.open(socket)) => opened.map_err(|_| "no HTTP/2 within grpc.handshake_timeout_ms")?,
+            opened = timeout(self.handshake_timeout, open) => opened.map_err(|_| "no HTTP/2 within grpc.handshake_timeout_ms")?,
             () = stopped(&mut stopping) => return Ok(()),
         };
         match opened? {
-            Opened::Plain(stream) => self.drive(*stream, Peer::default(), stopping).await,
-            Opened::Tls(stream, peer) => self.drive(*stream, peer, stopping).await,
+            Opened::Plain(stream) => self.drive(stream, Peer::default(), stopping).await,
+            Opened::Tls(stream, peer) => self.drive(stream, peer, stopping).await,
         }
     }
 
@@ -194,7 +197,7 @@ impl Host {
 
     async fn drive<S>(
         &self,
-        stream: Prefaced<S>,
+        mut stream: Box<Prefaced<S>>,
         peer: Peer,
         mut stopping: watch::Receiver<bool>,
     ) -> Ended
@@ -206,8 +209,9 @@ impl Host {
         state.stops_with(stopping.clone());
         let is_observed = watched.is_some();
         let calls = Calls::new(self.dispatch.clone(), peer, state.clone());
-        let mut connection =
-            pin!(self.http2.serve_connection(TokioIo::new(stream.on(watched)), calls));
+        stream.set_watched(watched);
+        // In a box of its own: what is made and then moved into the task would be in it twice.
+        let mut connection = Box::pin(self.http2.serve_connection(TokioIo::new(stream), calls));
         let whole = tokio::select! {
             biased;
             whole = until_calmed(connection.as_mut(), &state) => whole?,

@@ -75,8 +75,8 @@ impl<S: AsyncRead + Unpin> Prefaced<S> {
     }
 
     /// Tells `watched` what is read from now on.
-    pub(super) fn on(self, watched: Option<ConnectionWatch>) -> Self {
-        Self { watched, ..self }
+    pub(super) fn set_watched(&mut self, watched: Option<ConnectionWatch>) {
+        self.watched = watched;
     }
 }
 
@@ -280,7 +280,8 @@ mod tests {
             [0, 0, 8, 6, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8].repeat(7).into_boxed_slice(),
         );
         let pieces = Pieces(vec![&[b'x'; PREFACE_BYTES], pings, b"never"], 0);
-        let mut stream = Prefaced::read(pieces).await.unwrap().on(Some(watched));
+        let mut stream = Prefaced::read(pieces).await.unwrap();
+        stream.set_watched(Some(watched));
         let mut all = Vec::new();
         let mut buffer = [0; 200];
         loop {

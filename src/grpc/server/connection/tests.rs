@@ -1,4 +1,5 @@
 use super::*;
+use crate::config::{Config, Flags};
 
 const MS: u64 = 1_000_000;
 
@@ -22,4 +23,14 @@ async fn connections_grow_as_old_as_they_may_a_tenth_more_or_less() {
         assert!(clock.steady_ns() - begin_ns >= 90 * MS);
     }
     assert!(timeout(Duration::from_millis(200), Age { most: None, ..age }.over()).await.is_err());
+}
+
+#[test]
+fn a_connection_that_waits_takes_no_room_for_what_it_does_once() {
+    let settings = Config::resolve(&Flags::default(), &|_| None).unwrap().grpc_server;
+    let host = Host::new(&settings, None, Dispatch::new(), Warned::default());
+    let (_stop, stopping) = watch::channel(false);
+    let (socket, _peer) = std::os::unix::net::UnixStream::pair().unwrap();
+    let bytes = size_of_val(&host.serve(Socket::Unix(socket), stopping));
+    assert!(bytes <= 1_024, "{bytes}");
 }
