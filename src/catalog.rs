@@ -22,6 +22,7 @@ mod error;
 mod kind;
 mod links;
 mod list;
+mod owned;
 mod recent;
 mod requests;
 mod restore;

@@ -154,11 +154,20 @@ fn absent<T: Resource>(table: &Table<T>, id: &str) -> Result<(), EditError> {
 
 /// Refuses to delete what others name.
 fn unused(kind: Kind, id: &str, links: &Links, why: &'static str) -> Result<(), EditError> {
-    match links.count(id) {
-        0 => Ok(()),
-        count => {
-            let by = links.of(id).take(MAX_NAMED).map(ToString::to_string).collect();
-            Err(EditError::InUse { kind, id: id.to_owned(), why, by, count })
-        }
+    unnamed(kind, id, links.count(id), links.of(id), why)
+}
+
+/// The same, of so many others.
+fn unnamed<'i>(
+    kind: Kind,
+    id: &str,
+    count: usize,
+    by: impl Iterator<Item = &'i Id>,
+    why: &'static str,
+) -> Result<(), EditError> {
+    if count == 0 {
+        return Ok(());
     }
+    let by = by.take(MAX_NAMED).map(ToString::to_string).collect();
+    Err(EditError::InUse { kind, id: id.to_owned(), why, by, count })
 }

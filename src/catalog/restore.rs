@@ -115,12 +115,13 @@ impl Catalog {
             );
             catalog.subscribers.put(Arc::new(subscriber));
         }
-        let mut keys = image.keys;
-        for key in &mut keys {
+        let shared = |mut key: Stored<KeyEntry>| {
             key.value.key.subscriber = catalog.subscribers.shared(&key.value.key.subscriber);
-            catalog.keys_of.add(&key.value.key.subscriber, &key.value.key.id);
-        }
-        for key in keys.into_iter().map(Arc::new) {
+            Arc::new(key)
+        };
+        let keys: Vec<_> = image.keys.into_iter().map(shared).collect();
+        keys.iter().for_each(|key| catalog.keys_of.put(Arc::clone(key)));
+        for key in keys {
             let subscriber = catalog.beside_keys_of(&key.value.key.subscriber);
             catalog.by_value.insert(Holder(key.clone()), subscriber);
             catalog.keys.put(key);

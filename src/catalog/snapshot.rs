@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::kind::Kind;
 use super::links::Links;
+use super::owned::OwnedKeys;
 use super::secret::{ByHash, HashKey, ValueHash};
 use super::table::{Resource, Stored, Table};
 use super::walks::Walks;
@@ -56,7 +57,7 @@ pub struct Catalog {
     /// Target: the plans that name it.
     pub(super) plans_of: Links,
     /// Subscriber: its API keys.
-    pub(super) keys_of: Links,
+    pub(super) keys_of: OwnedKeys,
     /// Of all revisions together.
     pub(super) walks: Arc<Walks>,
     /// What is kept and cannot be read. An edit that declares it again takes it away.
@@ -77,7 +78,7 @@ impl Catalog {
             subscribers_of: Links::default(),
             defaults_of: Links::default(),
             plans_of: Links::default(),
-            keys_of: Links::default(),
+            keys_of: OwnedKeys::default(),
             walks: Arc::default(),
             unreadable: Arc::default(),
         }
@@ -111,7 +112,7 @@ impl Catalog {
 
     /// The ids of the API keys of a subscriber, in order.
     pub fn keys_of(&self, subscriber: &str) -> impl Iterator<Item = &Id> + use<'_> {
-        self.keys_of.of(subscriber)
+        self.keys_of.ids_of(subscriber)
     }
 
     /// The ids of the subscribers that have a plan, in order.
@@ -150,7 +151,7 @@ impl Catalog {
     pub(super) fn beside_keys_of(&self, subscriber: &str) -> Option<Arc<Stored<Subscriber>>> {
         self.subscribers
             .get(subscriber)
-            .filter(|_| self.keys_of.count(subscriber) <= FEW_KEYS)
+            .filter(|_| self.keys_of.are_at_most(FEW_KEYS, subscriber))
             .cloned()
     }
 

@@ -68,7 +68,7 @@ impl Draft {
     /// Deletes an API key. Its value is unknown from then on, and may be imported again.
     pub fn delete_key(&mut self, id: &str, etag: &str) -> Result<(), EditError> {
         let key = self.key(id, etag)?;
-        self.next.keys_of.remove(&key.value.key.subscriber, &key.value.key.id);
+        self.next.keys_of.remove(&key);
         self.release_value(&key);
         self.next.keys.remove(id);
         self.note(&key.value);
@@ -113,10 +113,10 @@ impl Draft {
         }
         let stored = self.stored(entry, before.as_deref());
         let subscriber = &stored.value.key.subscriber;
-        self.next.keys_of.add(subscriber, &stored.value.key.id);
+        self.next.keys_of.put(stored.clone());
         self.next.by_value.insert(Holder(stored.clone()), self.next.beside_keys_of(subscriber));
         self.next.keys.put(stored.clone());
-        if before.is_none() && self.next.keys_of.count(subscriber) == FEW_KEYS + 1 {
+        if before.is_none() && !self.next.keys_of.are_at_most(FEW_KEYS, subscriber) {
             self.tell_keys_of(subscriber);
         }
         self.note(&stored.value);
@@ -126,16 +126,11 @@ impl Draft {
     /// The keys of a subscriber keep it beside them as it is now, or not at all where they have
     /// become many. Those of many do not.
     pub(super) fn tell_keys_of(&mut self, subscriber: &str) {
-        if self.next.keys_of.count(subscriber) > FEW_KEYS + 1 {
+        if !self.next.keys_of.are_at_most(FEW_KEYS + 1, subscriber) {
             return;
         }
         let beside = self.next.beside_keys_of(subscriber);
-        let keys: Vec<StoredKey> = self
-            .next
-            .keys_of
-            .of(subscriber)
-            .filter_map(|id| self.next.keys.get(id).cloned())
-            .collect();
+        let keys: Vec<StoredKey> = self.next.keys_of.of(subscriber).cloned().collect();
         for key in keys {
             // Within an edit another may have its value already.
             if self.holds_its_value(&key) {

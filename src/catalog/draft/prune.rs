@@ -62,7 +62,7 @@ impl Draft {
             .filter(|one| one.subscriber.fields.has(Field::Keys))
             .map(|one| &one.subscriber.value.id);
         let mut keys: Vec<Id> =
-            said.chain(subscribers).flat_map(|id| self.next.keys_of.of(id)).cloned().collect();
+            said.chain(subscribers).flat_map(|id| self.next.keys_of.ids_of(id)).cloned().collect();
         keys.retain(|key| !named.contains(key));
         keys.sort();
         keys

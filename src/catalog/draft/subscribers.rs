@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Draft, absent, current, unused};
+use super::{Draft, absent, current, unnamed};
 use crate::catalog::error::EditError;
 use crate::catalog::kind::Kind;
 use crate::catalog::table::Stored;
@@ -46,14 +46,11 @@ impl Draft {
     ) -> Result<(), EditError> {
         let subscriber = self.subscriber(id, etag)?;
         if !force {
-            unused(
-                Kind::Subscriber,
-                id,
-                &self.next.keys_of,
-                "has API keys (force deletes them too)",
-            )?;
+            let why = "has API keys (force deletes them too)";
+            let keys = || self.next.keys_of.ids_of(id);
+            unnamed(Kind::Subscriber, id, keys().count(), keys(), why)?;
         }
-        let keys: Vec<Id> = self.next.keys_of.of(id).cloned().collect();
+        let keys: Vec<Id> = self.next.keys_of.ids_of(id).cloned().collect();
         for key in keys {
             self.delete_key(&key, "")?;
         }

@@ -99,6 +99,15 @@ pub(super) fn check(catalog: &Catalog) {
         );
     }
     assert_eq!(catalog.by_value.len(), all_keys.len());
+    for subscriber in &all_subscribers {
+        let owned: Vec<_> = catalog.keys_of.of(&subscriber.id).collect();
+        assert!(
+            owned.iter().all(|key| Arc::ptr_eq(key, catalog.keys.get(&key.value.key.id).unwrap()))
+        );
+        for most in 0..owned.len() + 2 {
+            assert_eq!(catalog.keys_of.are_at_most(most, &subscriber.id), owned.len() <= most);
+        }
+    }
     for stored in &all_keys {
         let (holder, beside) = catalog.by_value.get_key_value(&stored.value.hash).unwrap();
         assert!(Arc::ptr_eq(&holder.0, stored));
