@@ -39,7 +39,7 @@ impl Fingerprint {
         self.high
     }
 
-    /// Bits for other uses, beside the lowest of [`Self::shard`].
+    /// Bits for other uses, from the lowest on: tables take the highest of [`Self::shard`].
     pub(crate) fn spread(&self) -> u64 {
         self.high >> 8
     }

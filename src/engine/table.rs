@@ -2,7 +2,8 @@
 //!
 //! Shards are plain mutexes, and several can be held at once, always in index order: that is what
 //! lets one request check many counters and then charge them all, or none. Each shard has a list of
-//! values that somebody wants to look at later, without going through all of them.
+//! values that somebody wants to look at later, without going through all of them, as long as they
+//! are few. Shards are in the order of the fingerprints in them.
 
 use hashbrown::HashTable;
 use smallvec::SmallVec;
@@ -12,9 +13,35 @@ use crate::fingerprint::Fingerprint;
 
 struct Content<V> {
     entries: HashTable<(Fingerprint, V)>,
-    /// No longer than the entries, as long as each is listed once until the list is taken.
-    listed: Vec<Fingerprint>,
+    listed: Listed,
 }
+
+/// Which values of a shard are listed.
+enum Listed {
+    /// These, each once.
+    Some(Vec<Fingerprint>),
+    /// More than are worth a list: who takes it looks at all values.
+    Many,
+}
+
+impl Listed {
+    fn none() -> Self {
+        Self::Some(Vec::new())
+    }
+
+    /// `entries`: how many the shard has.
+    fn add(&mut self, fingerprint: Fingerprint, entries: usize) {
+        let Self::Some(listed) = self else { return };
+        if listed.len() < FEW.max(entries / 8) {
+            listed.push(fingerprint);
+        } else {
+            *self = Self::Many;
+        }
+    }
+}
+
+/// So many are always worth a list.
+const FEW: usize = 16;
 
 /// What an entry is placed by in its shard.
 fn place<V>((fingerprint, _): &(Fingerprint, V)) -> u64 {
@@ -41,7 +68,7 @@ impl<V> Table<V> {
     /// `shards` is rounded up to a power of two.
     pub(crate) fn new(shards: usize) -> Self {
         let shards = shards.next_power_of_two();
-        let empty = || Content { entries: HashTable::new(), listed: Vec::new() };
+        let empty = || Content { entries: HashTable::new(), listed: Listed::none() };
         Self { shards: (0..shards).map(|_| Shard(Mutex::new(empty()))).collect() }
     }
 
@@ -50,11 +77,9 @@ impl<V> Table<V> {
     }
 
     fn index(&self, fingerprint: Fingerprint) -> usize {
-        // A power of two of shards: the mask keeps it in range, and truncation cannot matter below
-        // it.
-        #[allow(clippy::cast_possible_truncation)]
-        let shard = fingerprint.shard() as usize;
-        shard & (self.shards.len() - 1)
+        // The highest bits, so that shards are in order. Of one shard there are none.
+        let shard = fingerprint.shard().checked_shr(64 - self.shards.len().ilog2());
+        shard.and_then(|shard| usize::try_from(shard).ok()).unwrap_or_default()
     }
 
     /// Locks the shards of all `fingerprints`, in index order, each once.
@@ -72,7 +97,7 @@ impl<V> Table<V> {
 
     /// Visits the value of a fingerprint that has one, under the lock of its shard alone. `visit`
     /// says, beside what it gives, whether the value is to be put on the list: not twice before
-    /// [`Self::take_listed`].
+    /// [`Self::take_listed`], and it must know that it is.
     pub(crate) fn visit<R>(
         &self,
         fingerprint: Fingerprint,
@@ -82,18 +107,27 @@ impl<V> Table<V> {
         let Content { entries, listed } = &mut *content;
         let (result, list) = visit(value_of(entries, fingerprint)?);
         if list {
-            listed.push(fingerprint);
+            listed.add(fingerprint, entries.len());
         }
         Some(result)
     }
 
-    /// Empties the list of one shard, and visits the listed values.
+    /// Empties the list of one shard, and visits the listed values, where they are many among all
+    /// others.
     pub(crate) fn take_listed(&self, shard: usize, mut visit: impl FnMut(Fingerprint, &mut V)) {
         let Some(shard) = self.shards.get(shard) else { return };
         let mut content = shard.0.lock();
-        for fingerprint in std::mem::take(&mut content.listed) {
-            if let Some(value) = value_of(&mut content.entries, fingerprint) {
-                visit(fingerprint, value);
+        let Content { entries, listed } = &mut *content;
+        match std::mem::replace(listed, Listed::none()) {
+            Listed::Some(listed) => {
+                for fingerprint in listed {
+                    if let Some(value) = value_of(entries, fingerprint) {
+                        visit(fingerprint, value);
+                    }
+                }
+            }
+            Listed::Many => {
+                entries.iter_mut().for_each(|(fingerprint, value)| visit(*fingerprint, value));
             }
         }
     }
@@ -106,7 +140,7 @@ impl<V> Table<V> {
         let before = entries.len();
         entries.retain(|(_, value)| !dead(value));
         let dropped = before - entries.len();
-        if dropped > 0 {
+        if let (1.., Listed::Some(listed)) = (dropped, listed) {
             listed.retain(|listed| value_of(entries, *listed).is_some());
         }
         // Not smaller than what the same keys would soon want again.
@@ -153,8 +187,8 @@ impl<V> Locked<'_, V> {
     /// Puts a value whose shard is held on its list. Not twice before [`Table::take_listed`]: that
     /// is the caller's to know.
     pub(crate) fn list(&mut self, fingerprint: Fingerprint) {
-        if let Some(shard) = self.shard(fingerprint) {
-            shard.listed.push(fingerprint);
+        if let Some(Content { entries, listed }) = self.shard(fingerprint) {
+            listed.add(fingerprint, entries.len());
         }
     }
 }
@@ -195,5 +229,44 @@ mod tests {
         listed.sort_unstable();
         assert!(listed.into_iter().eq((0..10_000).step_by(100)), "the listed that are left");
         assert_eq!((table.sweep(0, |_| true), capacity()), (100, 0));
+    }
+
+    #[test]
+    fn the_listed_are_visited_once_however_many_they_are() {
+        const ALL: u64 = 1_000;
+        for many in [0, 1, FEW as u64, ALL / 8, ALL / 8 + 1, ALL] {
+            let table = Table::new(1);
+            (0..ALL).for_each(|n| table.lock(once(of(n))).insert(of(n), (n, false)));
+            for number in 0..many {
+                table.visit(of(number), |(_, listed)| {
+                    *listed = true;
+                    ((), true)
+                });
+            }
+            let is_list = matches!(&table.shards[0].0.lock().listed, Listed::Some(listed) if listed.len() as u64 == many);
+            assert_eq!(is_list, many <= ALL / 8, "{many} are worth a list");
+            let take = || {
+                let mut taken = Vec::new();
+                table.take_listed(0, |_, (number, listed)| {
+                    taken.extend(std::mem::take(listed).then_some(*number));
+                });
+                taken.sort_unstable();
+                taken
+            };
+            assert!(take().into_iter().eq(0..many));
+            assert_eq!(take(), [0; 0]);
+        }
+    }
+
+    #[test]
+    fn shards_are_in_the_order_of_what_is_in_them() {
+        for shards in [1, 2, 1_024] {
+            let table = Table::<()>::new(shards);
+            let mut all: Vec<_> = (0..5_000).map(of).collect();
+            all.sort_unstable();
+            let places: Vec<_> = all.iter().map(|one| table.index(*one)).collect();
+            assert!(places.is_sorted());
+            assert_eq!((places[0], places[4_999]), (0, shards - 1), "and all are used");
+        }
     }
 }

@@ -79,8 +79,18 @@ impl WindowKeeper {
     /// The ledger did not take it, or not all of it. The next call writes the rest.
     pub fn write(&self) -> Result<(), LedgerError> {
         let _alone = self.round.lock();
-        let changed = self.engine.take_changed();
-        let mut rest = changed.as_slice();
+        let mut first = Some(0);
+        // A few pieces at a time: all that has changed may be all that there is.
+        while let Some(from) = first {
+            let (changed, next) = self.engine.take_changed(from, PIECE);
+            self.write_all(&changed)?;
+            first = next;
+        }
+        Ok(())
+    }
+
+    /// Writes these, in pieces.
+    fn write_all(&self, mut rest: &[WindowState]) -> Result<(), LedgerError> {
         while let Some((piece, behind)) =
             rest.split_at_checked(PIECE.min(rest.len())).filter(|(piece, _)| !piece.is_empty())
         {

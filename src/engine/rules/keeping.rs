@@ -1,6 +1,6 @@
 //! Windows of an hour and longer survive restarts. This side of it: which have changed since they
 //! were written last, and what is taken over at start. Somebody calls [`RuleEngine::take_changed`]
-//! every second and writes what it gives; no request waits for that.
+//! every second until it has given all, and writes that; no request waits for it.
 //!
 //! A counter that changes is put on a list under the lock that is held anyway, once until the list
 //! is taken, so that nobody has to look for it. What is kept has a bound: beyond it counters of
@@ -51,7 +51,9 @@ impl Kept {
     /// Takes a counter off the list. `None`: there is no row for it.
     fn take(&self, fingerprint: Fingerprint, counter: &mut Counter) -> Option<WindowState> {
         let Counter::Window { end_s, count, keeping } = counter else { return None };
-        keeping.listed = false;
+        if !std::mem::take(&mut keeping.listed) {
+            return None;
+        }
         if !keeping.has_row && self.rows.load(Ordering::Relaxed) >= self.max_rows {
             self.unkept.fetch_add(1, Ordering::Relaxed);
             return None;
@@ -102,17 +104,25 @@ impl RuleEngine {
         true
     }
 
-    /// Where the windows stand that have changed since the last call, in the order of their
-    /// fingerprints. [`Self::put_back`] those that could not be written.
-    pub fn take_changed(&self) -> Vec<WindowState> {
+    /// Where windows stand that have changed since they were taken last, in the order of their
+    /// fingerprints: from a shard on, of as many shards as it takes to have `enough`. Beside them,
+    /// the shard to go on from; `None`: that was all. [`Self::put_back`] those that could not be
+    /// written.
+    pub fn take_changed(&self, first: usize, enough: usize) -> (Vec<WindowState>, Option<usize>) {
         let mut changed = Vec::new();
-        for shard in 0..self.counters.shard_count() {
+        for shard in first..self.counters.shard_count() {
+            if changed.len() >= enough {
+                return (changed, Some(shard));
+            }
+            let own = changed.len();
             self.counters.take_listed(shard, |fingerprint, counter| {
                 changed.extend(self.kept.take(fingerprint, counter))
             });
+            if let Some(own) = changed.get_mut(own..) {
+                own.sort_unstable_by_key(|state| state.fingerprint);
+            }
         }
-        changed.sort_unstable_by_key(|state| state.fingerprint);
-        changed
+        (changed, None)
     }
 
     /// These were not written: the next [`Self::take_changed`] gives them again, as they stand

@@ -13,7 +13,7 @@ fn kept(max_rows: usize) -> RuleEngine {
 /// Another engine, with all that this one would have written.
 fn restarted(engine: &RuleEngine, now: Now) -> RuleEngine {
     let next = kept(engine.max_kept_windows());
-    for state in engine.take_changed() {
+    for state in engine.take_changed(0, usize::MAX).0 {
         assert!(next.restore(&state, now));
     }
     next
@@ -37,7 +37,7 @@ fn a_used_up_day_stays_so_across_a_restart_until_it_ends() {
     for _ in 0..2 {
         assert!(!one(&before, ask(&before, "a", day, 1), at(10.0)).over);
     }
-    let changed = before.take_changed();
+    let changed = before.take_changed(0, usize::MAX).0;
     assert_eq!(names(&changed), [2]);
     assert_eq!(changed[0].end_s, 20_001 * DAY_S);
     for (s, over) in [(20.0, true), (86_399.999_999, true), (86_400.0, false)] {
@@ -86,7 +86,7 @@ fn an_hour_is_long_and_less_is_not() {
     for (budget, changes) in [(window(5, 3_599), 0), (window(5, 3_600), 1), (bucket(1, 5), 0)] {
         let engine = kept(10);
         one(&engine, ask(&engine, "a", budget, 1), at(0.0));
-        assert_eq!(engine.take_changed().len(), changes, "{budget:?}");
+        assert_eq!(engine.take_changed(0, usize::MAX).0.len(), changes, "{budget:?}");
     }
 }
 
@@ -98,17 +98,41 @@ fn what_changed_is_given_once() {
     hit("a", 1);
     hit("a", 1);
     hit("b", 1);
-    assert_eq!(names(&engine.take_changed()), [1, 2]);
+    assert_eq!(names(&engine.take_changed(0, usize::MAX).0), [1, 2]);
     hit("a", 0);
     hit("c", 0);
-    assert_eq!(engine.take_changed(), [], "a peek changes nothing");
+    assert_eq!(engine.take_changed(0, usize::MAX).0, [], "a peek changes nothing");
     hit("a", 9);
-    assert_eq!(names(&engine.take_changed()), [11], "a refused hit counts");
+    assert_eq!(names(&engine.take_changed(0, usize::MAX).0), [11], "a refused hit counts");
     one(&engine, give_back(&engine, "a", day, 4), at(0.0));
-    assert_eq!(names(&engine.take_changed()), [7]);
+    assert_eq!(names(&engine.take_changed(0, usize::MAX).0), [7]);
     one(&engine, give_back(&engine, "b", day, 1), at(0.0));
-    assert_eq!(names(&engine.take_changed()), [0], "or the old count would come back");
+    assert_eq!(
+        names(&engine.take_changed(0, usize::MAX).0),
+        [0],
+        "or the old count would come back"
+    );
     assert_eq!(engine.kept_windows(), 2);
+}
+
+#[test]
+fn much_that_changed_is_given_in_parts_in_the_order_of_fingerprints() {
+    let (engine, day) = (kept(10_000), window(5, DAY_S));
+    let keys: Vec<String> = (0..5_000).map(|number| number.to_string()).collect();
+    for key in &keys {
+        one(&engine, ask(&engine, key, day, 1), at(0.0));
+    }
+    let (mut all, mut first, mut parts) = (Vec::new(), Some(0), 0);
+    while let Some(from) = first {
+        let (part, next) = engine.take_changed(from, 100);
+        assert!(next.is_none() || (100..300).contains(&part.len()), "{}", part.len());
+        all.extend(part.iter().map(|state| state.fingerprint));
+        (first, parts) = (next, parts + 1);
+    }
+    assert!(all.is_sorted() && all.len() == 5_000 && parts > 15, "{} in {parts}", all.len());
+    all.dedup();
+    assert_eq!(all.len(), 5_000);
+    assert_eq!(engine.take_changed(0, usize::MAX), (vec![], None));
 }
 
 #[test]
@@ -116,7 +140,7 @@ fn a_request_that_is_refused_as_a_whole_changes_nothing() {
     let engine = kept(10);
     let asks = [ask(&engine, "a", window(5, DAY_S), 1), ask(&engine, "b", window(0, DAY_S), 1)];
     assert!(!all(&engine, &asks, at(0.0)).0);
-    assert_eq!(engine.take_changed(), []);
+    assert_eq!(engine.take_changed(0, usize::MAX).0, []);
 }
 
 #[test]
@@ -125,12 +149,12 @@ fn what_could_not_be_written_is_given_again_as_it_stands_then() {
     let hit = |key| one(&engine, ask(&engine, key, window(5, DAY_S), 1), at(0.0));
     hit("a");
     hit("b");
-    let changed = engine.take_changed();
+    let changed = engine.take_changed(0, usize::MAX).0;
     hit("a");
     engine.put_back(&changed);
     engine.put_back(&changed);
-    assert_eq!(names(&engine.take_changed()), [1, 2]);
-    assert_eq!(engine.take_changed(), []);
+    assert_eq!(names(&engine.take_changed(0, usize::MAX).0), [1, 2]);
+    assert_eq!(engine.take_changed(0, usize::MAX).0, []);
 }
 
 #[test]
@@ -138,9 +162,9 @@ fn the_next_window_takes_the_row_of_the_last() {
     let engine = kept(1);
     let hit = |s| one(&engine, ask(&engine, "a", window(5, DAY_S), 1), at(s));
     hit(0.0);
-    let first = engine.take_changed();
+    let first = engine.take_changed(0, usize::MAX).0;
     hit(86_400.0);
-    let second = engine.take_changed();
+    let second = engine.take_changed(0, usize::MAX).0;
     assert_eq!(second[0], WindowState { end_s: first[0].end_s + DAY_S, ..first[0] });
     assert_eq!((engine.kept_windows(), engine.unkept_changes()), (1, 0));
 }
@@ -150,20 +174,20 @@ fn at_the_bound_further_counters_are_not_kept_until_others_end() {
     let engine = kept(1);
     let hit = |key, s| one(&engine, ask(&engine, key, window(5, 2 * DAY_S), 1), at(s)).after;
     hit("a", 0.0);
-    engine.take_changed();
+    engine.take_changed(0, usize::MAX);
     hit("b", 0.0);
-    assert_eq!(engine.take_changed(), []);
+    assert_eq!(engine.take_changed(0, usize::MAX).0, []);
     assert_eq!((engine.kept_windows(), engine.unkept_changes()), (1, 1));
     assert_eq!(hit("b", 0.0), 2, "it counts all the same");
     hit("a", 0.0);
-    assert_eq!(names(&engine.take_changed()), [2], "those that are kept stay so");
+    assert_eq!(names(&engine.take_changed(0, usize::MAX).0), [2], "those that are kept stay so");
     let long_after = 2.0 * 86_400.0 + 6.0;
     for _ in 0..engine.sweeps_per_round() {
         engine.sweep(at(long_after));
     }
     assert_eq!(engine.kept_windows(), 0);
     hit("b", long_after);
-    assert_eq!((names(&engine.take_changed()), engine.kept_windows()), (vec![1], 1));
+    assert_eq!((names(&engine.take_changed(0, usize::MAX).0), engine.kept_windows()), (vec![1], 1));
 }
 
 #[test]
@@ -174,10 +198,10 @@ fn what_was_forgotten_before_it_was_written_is_not_written() {
     for _ in 0..engine.sweeps_per_round() {
         engine.sweep(at(86_400.0 + 5.0));
     }
-    assert_eq!(engine.take_changed(), []);
+    assert_eq!(engine.take_changed(0, usize::MAX).0, []);
     hit(86_400.0 + 6.0);
     assert_eq!(
-        names(&engine.take_changed()),
+        names(&engine.take_changed(0, usize::MAX).0),
         [1],
         "listed once, although it was on the list before"
     );
@@ -202,11 +226,15 @@ fn another_secret_finds_nothing_and_an_engine_without_one_keeps_nothing() {
     let before = kept(10);
     one(&before, ask(&before, "a", window(1, DAY_S), 1), at(0.0));
     let other = RuleEngine::kept(10, 10, &[8; 16]);
-    before.take_changed().iter().for_each(|state| assert!(other.restore(state, at(0.0))));
+    before
+        .take_changed(0, usize::MAX)
+        .0
+        .iter()
+        .for_each(|state| assert!(other.restore(state, at(0.0))));
     assert!(!one(&other, ask(&other, "a", window(1, DAY_S), 1), at(0.0)).over);
     let forgetful = engine();
     one(&forgetful, ask(&forgetful, "a", window(1, DAY_S), 1), at(0.0));
-    assert_eq!(forgetful.take_changed(), []);
+    assert_eq!(forgetful.take_changed(0, usize::MAX).0, []);
 }
 
 /// A step of a life with restarts.
@@ -242,7 +270,7 @@ proptest! {
                 }
                 Step::Wait(wait) => s += f64::from(wait),
                 Step::Restart => {
-                    written.extend(engine.take_changed().into_iter().map(|state| (state.fingerprint, state)));
+                    written.extend(engine.take_changed(0, usize::MAX).0.into_iter().map(|state| (state.fingerprint, state)));
                     engine = kept(100);
                     prop_assert!(written.values().all(|state| engine.restore(state, at(s))));
                 }
