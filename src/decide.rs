@@ -5,6 +5,7 @@ pub mod compiled;
 pub mod few;
 pub mod gcra;
 pub mod invalid;
+pub mod ledger;
 pub mod lookup;
 pub mod method;
 pub mod outcome;

@@ -12,12 +12,11 @@ use parking_lot::Mutex;
 use tollgate::catalog::{Caller, CatalogStore, Declared, HashKey, Recent, Room};
 use tollgate::clock::Clock;
 use tollgate::decide::gcra::RateLimit;
+use tollgate::decide::ledger::{Balance, CounterId, Lease};
 use tollgate::decide::plan::Id;
 use tollgate::decide::time::{Now, SECOND_NS};
 use tollgate::decide::verdict::{Decision, Reason};
-use tollgate::engine::plans::{
-    CheckInput, Granted, LeaseSettings, PlanEngine, Seat, Settings, Shortage,
-};
+use tollgate::engine::plans::{CheckInput, LeaseSettings, PlanEngine, Seat, Settings, Shortage};
 use tollgate::engine::rules::decision::{Descriptor, Modes};
 use tollgate::engine::rules::{Budget, Mode, RuleEngine};
 use tollgate::rules::{LoadOptions, RuleSet, Source, load};
@@ -272,20 +271,12 @@ impl Plan {
     fn lease(&self, needs: Vec<tollgate::engine::plans::Need>, now: Now) {
         static COUNTERS: AtomicU64 = AtomicU64::new(1);
         for need in needs {
-            let counter = need.number.unwrap_or_else(|| COUNTERS.fetch_add(1, Ordering::Relaxed));
+            let fresh = || CounterId(COUNTERS.fetch_add(1, Ordering::Relaxed));
+            let counter = need.number.unwrap_or_else(fresh);
             let leased = need.limit / 2;
-            self.engine.apply_lease(
-                &need,
-                &Granted {
-                    counter,
-                    rule: 0,
-                    leased,
-                    spent: need.spent,
-                    charged: leased,
-                    granted: 0,
-                },
-                now,
-            );
+            let balance = Balance { charged: leased, ..Balance::default() };
+            let lease = Lease { counter, rule: 0, leased, spent: need.spent, balance };
+            self.engine.apply_lease(&need, &lease, now);
         }
     }
 }

@@ -89,12 +89,8 @@ impl Site {
         let secrets = ledger.secrets().unwrap();
         let holder = ledger.join(1).unwrap();
         let lease = with_ledger.then_some(config.plans.lease);
-        let settings = Settings {
-            holder: holder.id,
-            epoch: holder.epoch,
-            lease,
-            ..Settings::new(secrets.receipt_key, secrets.fingerprint)
-        };
+        let settings =
+            Settings { holder, lease, ..Settings::new(secrets.receipt_key, secrets.fingerprint) };
         let engine = Arc::new(PlanEngine::new(settings));
         let books = with_ledger.then(|| {
             let thread = Arc::new(LedgerThread::start(ledger, MAX_WAITING).unwrap());

@@ -12,9 +12,7 @@ use tollgate::clock::Clock;
 use tollgate::decide::outcome::CountRule;
 use tollgate::decide::plan::Id;
 use tollgate::engine::plans::{PlanEngine, Settings};
-use tollgate::ledger::{
-    Counter, CounterIdentity, LeaseRequest, Ledger, LedgerPeriod, LedgerThread, Operation,
-};
+use tollgate::ledger::{Counter, CounterIdentity, LeaseRequest, Ledger, LedgerThread, Operation};
 use tollgate::service::catalog_storage::CatalogStorage;
 use tollgate::service::lease_broker::LeaseBroker;
 
@@ -116,11 +114,8 @@ fn fill(folder: &Path, subscribers: usize) {
                 entitlement: entitlement.name.clone(),
                 quota: quota.identity.clone(),
             }),
-            count_rule: CountRule::DEFAULT.bits(),
-            period: LedgerPeriod {
-                start_s: period.start_ns / 1_000_000_000,
-                end_s: period.end_ns / 1_000_000_000,
-            },
+            count_rule: CountRule::DEFAULT,
+            period,
             holder,
             want: 100,
             spent: 90,

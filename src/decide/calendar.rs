@@ -42,6 +42,24 @@ pub struct Period {
 }
 
 impl Period {
+    /// The same in seconds. What is beyond the reach of nanoseconds is at its end.
+    pub const fn of_seconds(start_s: u64, end_s: u64) -> Self {
+        Self {
+            start_ns: start_s.saturating_mul(SECOND_NS),
+            end_ns: end_s.saturating_mul(SECOND_NS),
+        }
+    }
+
+    /// Its first second since the Unix epoch, which names it. Periods start with whole seconds.
+    pub const fn start_s(&self) -> u64 {
+        self.start_ns / SECOND_NS
+    }
+
+    /// The first second of the next period.
+    pub const fn end_s(&self) -> u64 {
+        self.end_ns.div_ceil(SECOND_NS)
+    }
+
     pub fn contains(&self, unix_ns: u64) -> bool {
         self.start_ns <= unix_ns && unix_ns < self.end_ns
     }

@@ -42,7 +42,7 @@ use foldhash::quality::RandomState;
 
 pub use self::books::Seat;
 use self::books::{Books, Entry, Owner, Rates, State};
-pub use self::lease::{Checked, Counter, GiveBack, Granted, Need, Restored, Shortage};
+pub use self::lease::{Checked, Need, Shortage};
 use self::marks::Marks;
 use self::metering::{Asked, Charges, Metered, NO_ROOM_RETRY_NS, no_room};
 use self::names::Names;
@@ -51,6 +51,7 @@ use self::receipt::Receipt;
 use self::receipt_names::ReceiptNames;
 use self::usage::{Event, Row as UsageRow, Usage, Who};
 use crate::decide::compiled::{CompiledEntitlement, CompiledTarget};
+use crate::decide::ledger::{DailyUsage, GiveBack, NameKind, Scope};
 use crate::decide::lookup::Lookup;
 use crate::decide::outcome::CountRule;
 use crate::decide::plan::{CounterScope, Id};
@@ -64,18 +65,13 @@ use crate::engine::sync::{
 };
 use crate::fingerprint::Fingerprinter;
 
-pub use self::correction::{
-    Change, ChargeName, Committed, Correction, Delta, Mark, MarkKind, Settled,
-};
+pub use self::correction::{Change, Committed, Correction, ReportCharge, Settled};
 pub use self::grant::{GrantError, GrantPlan, QuotaUsage, Subject};
 pub use self::operations::{KeptOperation, REMEMBERED_NS};
 pub use self::receipt::MAX_CHARS as MAX_RECEIPT_CHARS;
-pub use self::receipt_names::{NameKind, NumberedName};
 pub use self::settings::{LeaseSettings, Settings};
 pub use self::settle::{NotRecorded, Report, ReportSubject, Settlement};
-pub use self::usage::{
-    DailyUsage, NumberedUsage, Scope, TakenUsage, UnwrittenUsage, UsageChange, UsageCounts,
-};
+pub use self::usage::{TakenUsage, UnwrittenUsage};
 
 /// The longest operation id, in bytes.
 pub const MAX_OPERATION_ID: usize = 128;
@@ -470,7 +466,6 @@ impl PlanEngine {
         let seq = self.sequences.get(usize::from(shard))?.0.fetch_add(1, Ordering::Relaxed);
         let receipt = Receipt {
             holder: self.settings.holder,
-            epoch: self.settings.epoch,
             shard,
             seq,
             key,
@@ -514,7 +509,7 @@ impl PlanEngine {
 
     /// Statistics by day as memory holds them, from the first to the last day since 1970-01-01
     /// (UTC), both included.
-    pub fn daily_usage(&self, scope: Scope<'_>, first_day: u64, last_day: u64) -> Vec<DailyUsage> {
+    pub fn daily_usage(&self, scope: &Scope, first_day: u64, last_day: u64) -> Vec<DailyUsage> {
         self.usage.list(scope, first_day, last_day)
     }
 }

@@ -1,6 +1,6 @@
 //! The arithmetic of leases: what both ledgers do to a period and to a holder's share of it.
 
-use super::{Balance, Holder, LedgerPeriod};
+use super::{Balance, Holder};
 use crate::decide::calendar::Period;
 use crate::decide::quota::{Grant, Row};
 
@@ -38,8 +38,8 @@ impl Share {
 }
 
 impl Account {
-    pub(super) fn new(period: LedgerPeriod) -> Self {
-        Self { end_s: period.end_s, charged: 0, granted: 0, active_s: 0 }
+    pub(super) fn new(period: Period) -> Self {
+        Self { end_s: period.end_s(), charged: 0, granted: 0, active_s: 0 }
     }
 
     fn row(&self) -> Row {

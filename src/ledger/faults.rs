@@ -9,10 +9,10 @@ use std::sync::mpsc::Receiver;
 use parking_lot::Mutex;
 
 use super::{
-    Answer, CatalogImage, CounterId, CounterIdentity, DailyRow, Holder, Ledger, LedgerError,
-    LedgerScope, Made, NumberedName, OnceKind, Operation, PeriodRow, Secrets, Stretch, Times,
-    Whose, WindowRow,
+    Answer, CatalogImage, CounterId, CounterIdentity, DailyRow, Holder, Ledger, LedgerError, Made,
+    NumberedName, OnceKind, Operation, PeriodRow, Scope, Secrets, Stretch, Times, Whose, WindowRow,
 };
+use crate::decide::outcome::CountRule;
 
 /// What happens to one commit.
 #[derive(Debug)]
@@ -155,7 +155,7 @@ impl Ledger for FaultyLedger {
         fn times() -> Times;
         fn load_made(kind: OnceKind, after_s: u64, visit: VisitTwo<'_, [u8; 16], Made>) -> ();
         fn load_catalog() -> CatalogImage;
-        fn load_count_rules() -> Vec<(u16, [u64; 8])>;
+        fn load_count_rules() -> Vec<(u16, CountRule)>;
         fn load_live(now_s: u64, visit: Visit<'_, PeriodRow>) -> ();
         fn load_ended(
             after_s: u64,
@@ -163,8 +163,8 @@ impl Ledger for FaultyLedger {
             most: usize,
             visit: VisitTwo<'_, CounterId, CounterIdentity>
         ) -> ();
-        fn usage_of(scope: &LedgerScope, stretch: &Stretch) -> (Vec<PeriodRow>, Option<Whose>);
-        fn daily(scope: &LedgerScope, first_day: u64, last_day: u64) -> Vec<(Holder, DailyRow)>;
+        fn usage_of(scope: &Scope, stretch: &Stretch) -> (Vec<PeriodRow>, Option<Whose>);
+        fn daily(scope: &Scope, first_day: u64, last_day: u64) -> Vec<(Holder, DailyRow)>;
         fn load_names(most: usize, visit: VisitTwo<'_, Holder, NumberedName>) -> ();
         fn load_windows(holder_id: u32, now_s: u64, visit: Visit<'_, WindowRow>) -> ();
     }

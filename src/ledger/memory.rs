@@ -17,10 +17,12 @@ use super::balance::{Account, Share};
 use super::operations::{MarkPlace, Rows, perform, unspent};
 use super::{
     Answer, Believed, CatalogChange, CatalogImage, CatalogResource, CounterId, CounterIdentity,
-    DailyChange, DailyName, DailyRow, Expire, Expired, Holder, Ledger, LedgerError, LedgerPeriod,
-    LedgerScope, MAX_COUNT_RULES, Made, NameKind, NumberedName, OnceKind, Operation, PeriodRow,
-    Secrets, Stretch, Times, Whose, WindowRow,
+    DailyChange, DailyName, DailyRow, Expire, Expired, Holder, Ledger, LedgerError,
+    MAX_COUNT_RULES, Made, NameKind, NumberedName, OnceKind, Operation, PeriodRow, Scope, Secrets,
+    Stretch, Times, Whose, WindowRow,
 };
+use crate::decide::calendar::Period;
+use crate::decide::outcome::CountRule;
 use crate::decide::plan::Id;
 
 /// Keeps everything in memory.
@@ -38,7 +40,7 @@ struct State {
     counters: BTreeMap<CounterId, CounterState>,
     /// The number given last.
     last_counter: u64,
-    count_rules: Vec<[u64; 8]>,
+    count_rules: Vec<CountRule>,
     vouched_s: Option<u64>,
     seen_s: Option<u64>,
     /// When the first and the last of the accounts ended that were dropped.
@@ -144,14 +146,14 @@ impl Ledger for MemoryLedger {
         })
     }
 
-    fn load_count_rules(&self) -> Result<Vec<(u16, [u64; 8])>, LedgerError> {
+    fn load_count_rules(&self) -> Result<Vec<(u16, CountRule)>, LedgerError> {
         Ok((0..).zip(self.state.lock().count_rules.iter().copied()).collect())
     }
 
     fn load_live(&self, now_s: u64, visit: &mut dyn FnMut(PeriodRow)) -> Result<(), LedgerError> {
         self.state
             .lock()
-            .list(&LedgerScope::All, |period| period.end_s > now_s)
+            .list(&Scope::All, |period| period.end_s() > now_s)
             .into_iter()
             .for_each(visit);
         Ok(())
@@ -175,14 +177,14 @@ impl Ledger for MemoryLedger {
 
     fn usage_of(
         &self,
-        scope: &LedgerScope,
+        scope: &Scope,
         stretch: &Stretch,
     ) -> Result<(Vec<PeriodRow>, Option<Whose>), LedgerError> {
         let Stretch { from_s, until_s, first: (subscriber, key), most } = stretch;
         let mut rows = self
             .state
             .lock()
-            .list(scope, |period| period.start_s < *until_s && *from_s < period.end_s);
+            .list(scope, |period| period.start_s() < *until_s && *from_s < period.end_s());
         rows.retain(|row| (&row.identity.subscriber, &row.identity.key) >= (subscriber, key));
         rows.sort_by(|one, other| one.order().cmp(&other.order()));
         let last =
@@ -196,12 +198,12 @@ impl Ledger for MemoryLedger {
 
     fn daily(
         &self,
-        scope: &LedgerScope,
+        scope: &Scope,
         first_day: u64,
         last_day: u64,
     ) -> Result<Vec<(Holder, DailyRow)>, LedgerError> {
         let state = self.state.lock();
-        let wanted = state.days.of(first_day..=last_day).filter(|(_, key, _)| scope.has_day(key));
+        let wanted = state.days.of(first_day..=last_day).filter(|(_, key, _)| scope.holds_day(key));
         let mut rows: Vec<_> = wanted.map(|(holder, _, row)| (holder, row())).collect();
         rows.sort_by(|(one_holder, one), (other_holder, other)| {
             (&one.key, one_holder, one.number).cmp(&(&other.key, other_holder, other.number))
@@ -252,13 +254,13 @@ impl Ledger for MemoryLedger {
 }
 
 impl State {
-    fn list(&self, scope: &LedgerScope, wanted: impl Fn(LedgerPeriod) -> bool) -> Vec<PeriodRow> {
+    fn list(&self, scope: &Scope, wanted: impl Fn(Period) -> bool) -> Vec<PeriodRow> {
         let mut rows = Vec::new();
         for (&counter, state) in
-            self.counters.iter().filter(|(_, state)| scope.has(&state.identity))
+            self.counters.iter().filter(|(_, state)| scope.holds_counter(&state.identity))
         {
             for (&start_s, (account, shares)) in &state.periods {
-                let period = LedgerPeriod { start_s, end_s: account.end_s };
+                let period = Period::of_seconds(start_s, account.end_s);
                 if !wanted(period) {
                     continue;
                 }
@@ -378,14 +380,14 @@ impl Rows for State {
         Ok(())
     }
 
-    fn count_rule(&mut self, bits: &[u64; 8]) -> Result<Option<u16>, Infallible> {
-        if let Some(place) = self.count_rules.iter().position(|known| known == bits) {
+    fn count_rule(&mut self, rule: &CountRule) -> Result<Option<u16>, Infallible> {
+        if let Some(place) = self.count_rules.iter().position(|known| known == rule) {
             return Ok(u16::try_from(place).ok());
         }
         let place =
             u16::try_from(self.count_rules.len()).ok().filter(|place| *place < MAX_COUNT_RULES);
         if place.is_some() {
-            self.count_rules.push(*bits);
+            self.count_rules.push(*rule);
         }
         Ok(place)
     }

@@ -6,9 +6,11 @@ use super::balance::{Account, MAX_UNITS, Share};
 use super::{
     Answer, Balance, Believed, CatalogChange, CatalogEdit, ChargeRequest, Counter, CounterId,
     CounterIdentity, DailyChange, Delta, Expire, Expired, GiveBack, GivenBack, GrantMade,
-    GrantRequest, Holder, Lease, LeaseRequest, LedgerPeriod, Made, Mark, MarkKind, NumberedName,
-    Once, OnceKind, Operation, Refused, RevisionConflict, Settle, Settled, WindowRow,
+    GrantRequest, Holder, Lease, LeaseRequest, Made, Mark, MarkKind, NumberedName, Once, OnceKind,
+    Operation, Refused, RevisionConflict, Settle, Settled, WindowRow,
 };
+use crate::decide::calendar::Period;
+use crate::decide::outcome::CountRule;
 
 /// How many rows of each kind one [`Expire`] drops at most, so that it keeps nobody waiting.
 pub(super) const MAX_EXPIRED: u64 = 1_000;
@@ -35,7 +37,7 @@ pub(super) trait Rows {
     fn limit_revision(&mut self, counter: CounterId) -> Result<Option<u64>, Self::Error>;
     fn set_limit_revision(&mut self, counter: CounterId, revision: u64) -> Result<(), Self::Error>;
     /// The number of a count rule, made where it is missing. `None`: there are too many.
-    fn count_rule(&mut self, bits: &[u64; 8]) -> Result<Option<u16>, Self::Error>;
+    fn count_rule(&mut self, rule: &CountRule) -> Result<Option<u16>, Self::Error>;
 
     fn account(&mut self, counter: CounterId, start_s: u64)
     -> Result<Option<Account>, Self::Error>;
@@ -135,12 +137,8 @@ fn resolve<R: Rows>(
 
 /// Was the account of a period dropped, or may it have been? Then it must not start from 0 again,
 /// and no counter is made for it.
-fn is_dropped<R: Rows>(
-    rows: &mut R,
-    counter: &Counter,
-    period: LedgerPeriod,
-) -> Result<bool, R::Error> {
-    if !rows.dropped_ends_s()?.is_some_and(|ends_s| ends_s.contains(&period.end_s)) {
+fn is_dropped<R: Rows>(rows: &mut R, counter: &Counter, period: Period) -> Result<bool, R::Error> {
+    if !rows.dropped_ends_s()?.is_some_and(|ends_s| ends_s.contains(&period.end_s())) {
         return Ok(false);
     }
     let counter = match counter {
@@ -152,18 +150,14 @@ fn is_dropped<R: Rows>(
         },
     };
     Ok(match counter {
-        Some(counter) => rows.account(counter, period.start_s)?.is_none(),
+        Some(counter) => rows.account(counter, period.start_s())?.is_none(),
         None => true,
     })
 }
 
 /// The account of a period, new where it was never touched.
-fn open<R: Rows>(
-    rows: &mut R,
-    counter: CounterId,
-    period: LedgerPeriod,
-) -> Result<Account, R::Error> {
-    Ok(rows.account(counter, period.start_s)?.unwrap_or_else(|| Account::new(period)))
+fn open<R: Rows>(rows: &mut R, counter: CounterId, period: Period) -> Result<Account, R::Error> {
+    Ok(rows.account(counter, period.start_s())?.unwrap_or_else(|| Account::new(period)))
 }
 
 fn lease<R: Rows>(
@@ -186,7 +180,7 @@ fn lease<R: Rows>(
     if request.revision > newest {
         rows.set_limit_revision(counter, request.revision)?;
     }
-    let start_s = request.period.start_s;
+    let start_s = request.period.start_s();
     let mut account = open(rows, counter, request.period)?;
     let shares = rows.shares(counter, start_s)?;
     let known = find(&shares, request.holder);
@@ -323,22 +317,22 @@ fn grant<R: Rows>(
 fn standing<R: Rows>(
     rows: &mut R,
     counter: &Counter,
-    period: LedgerPeriod,
+    period: Period,
 ) -> Result<Option<Balance>, R::Error> {
     let counter = match counter {
         Counter::Known(id) => Some(*id),
         Counter::Named(identity) => rows.find_counter(identity)?,
     };
     let Some(counter) = counter else { return Ok(None) };
-    let Some(account) = rows.account(counter, period.start_s)? else { return Ok(None) };
-    let shares = rows.shares(counter, period.start_s)?;
+    let Some(account) = rows.account(counter, period.start_s())? else { return Ok(None) };
+    let shares = rows.shares(counter, period.start_s())?;
     Ok(Some(account.balance(&shares, None)))
 }
 
 fn edit_account<R: Rows>(
     rows: &mut R,
     counter: &Counter,
-    period: LedgerPeriod,
+    period: Period,
     now_s: u64,
     edit: impl FnOnce(&mut Account),
 ) -> Result<Result<Balance, Refused>, R::Error> {
@@ -349,8 +343,8 @@ fn edit_account<R: Rows>(
     let mut account = open(rows, counter, period)?;
     edit(&mut account);
     account.active_s = now_s.min(MAX_UNITS);
-    rows.put_account(counter, period.start_s, &account)?;
-    let shares = rows.shares(counter, period.start_s)?;
+    rows.put_account(counter, period.start_s(), &account)?;
+    let shares = rows.shares(counter, period.start_s())?;
     Ok(Ok(account.balance(&shares, None)))
 }
 

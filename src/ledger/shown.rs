@@ -9,7 +9,7 @@ impl Operation {
             Self::Lease(request) => format!(
                 "a lease of {}, period from {}",
                 of(&request.counter),
-                request.period.start_s
+                request.period.start_s()
             ),
             Self::GiveBack(back) => format!(
                 "units given back to the counter {}, period from {}",
@@ -25,12 +25,12 @@ impl Operation {
             Self::Charge(request) => format!(
                 "a charge to {}, period from {}",
                 of(&request.counter),
-                request.period.start_s
+                request.period.start_s()
             ),
             Self::Grant(request) => format!(
                 "a grant to {}, period from {}",
                 of(&request.counter),
-                request.period.start_s
+                request.period.start_s()
             ),
             Self::Edit(edit) => format!("an edit of the catalog, revision {}", edit.revision),
             Self::Daily(report) => format!("{} rows of daily statistics", report.rows.len()),

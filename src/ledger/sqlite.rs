@@ -19,10 +19,10 @@ use rusqlite::{Connection, TransactionBehavior};
 
 use super::operations::perform;
 use super::{
-    Answer, CatalogImage, CounterId, CounterIdentity, DailyRow, Holder, Ledger, LedgerError,
-    LedgerScope, Made, NumberedName, OnceKind, Operation, PeriodRow, Secrets, Stretch, Times,
-    Whose, WindowRow,
+    Answer, CatalogImage, CounterId, CounterIdentity, DailyRow, Holder, Ledger, LedgerError, Made,
+    NumberedName, OnceKind, Operation, PeriodRow, Scope, Secrets, Stretch, Times, Whose, WindowRow,
 };
+use crate::decide::outcome::CountRule;
 use checksum::BadRow;
 use damage::Damage;
 use mark::{Mark, Reached, Written};
@@ -240,14 +240,12 @@ impl SqliteLedger {
     /// are more.
     fn read_books<R>(
         &self,
-        scope: &LedgerScope,
+        scope: &Scope,
         work: impl FnOnce(&Connection, lists::OnBad<'_>) -> rusqlite::Result<R>,
     ) -> Result<R, LedgerError> {
         match scope {
-            LedgerScope::Subscriber(_) | LedgerScope::Key(_) => {
-                self.read(|sql| work(sql, &mut lists::refuse))
-            }
-            LedgerScope::All | LedgerScope::Plan(_) => self.read_sound(work),
+            Scope::Subscriber(_) | Scope::Key(_) => self.read(|sql| work(sql, &mut lists::refuse)),
+            Scope::All | Scope::Plan(_) => self.read_sound(work),
         }
     }
 
@@ -505,7 +503,7 @@ impl Ledger for SqliteLedger {
         self.read_sound(lists::catalog)
     }
 
-    fn load_count_rules(&self) -> Result<Vec<(u16, [u64; 8])>, LedgerError> {
+    fn load_count_rules(&self) -> Result<Vec<(u16, CountRule)>, LedgerError> {
         self.read_sound(lists::count_rules)
     }
 
@@ -532,7 +530,7 @@ impl Ledger for SqliteLedger {
 
     fn usage_of(
         &self,
-        scope: &LedgerScope,
+        scope: &Scope,
         stretch: &Stretch,
     ) -> Result<(Vec<PeriodRow>, Option<Whose>), LedgerError> {
         self.read_books(scope, |sql, on_bad| lists::usage(sql, scope, stretch, on_bad))
@@ -540,7 +538,7 @@ impl Ledger for SqliteLedger {
 
     fn daily(
         &self,
-        scope: &LedgerScope,
+        scope: &Scope,
         first_day: u64,
         last_day: u64,
     ) -> Result<Vec<(Holder, DailyRow)>, LedgerError> {

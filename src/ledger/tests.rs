@@ -3,7 +3,10 @@ use std::sync::Arc;
 use tempfile::TempDir;
 
 use super::*;
-use crate::decide::plan::{PeriodUnit, Weekday};
+use crate::decide::calendar::Period;
+use crate::decide::compiled::QuotaIdentity;
+use crate::decide::plan::{Id, PeriodUnit, Weekday};
+use crate::decide::quota::Grant;
 
 /// Every test of the behaviour of a ledger, over both. A test gets a bench that can open the ledger
 /// again.
@@ -35,7 +38,7 @@ mod times;
 mod usage;
 mod windows;
 
-const DAY: LedgerPeriod = LedgerPeriod { start_s: 86_400, end_s: 2 * 86_400 };
+const DAY: Period = Period::of_seconds(86_400, 2 * 86_400);
 const NOON: u64 = 86_400 + 43_200;
 
 /// A ledger, and a place to keep it.
@@ -73,7 +76,7 @@ impl Bench {
 
     /// The row of the one counter of [`identity`].
     fn row(&self) -> PeriodRow {
-        let mut rows = self.ledger.usage(&LedgerScope::All, 0, u64::MAX).unwrap();
+        let mut rows = self.ledger.usage(&Scope::All, 0, u64::MAX).unwrap();
         assert_eq!(rows.len(), 1);
         rows.remove(0)
     }
@@ -104,7 +107,7 @@ fn identity(subscriber: &str) -> CounterIdentity {
 fn lease(holder: Holder, want: u64) -> LeaseRequest {
     LeaseRequest {
         counter: Counter::Named(identity("acme")),
-        count_rule: [1; 8],
+        count_rule: CountRule::of_bits([1; 8]),
         period: DAY,
         holder,
         want,
@@ -117,7 +120,7 @@ fn lease(holder: Holder, want: u64) -> LeaseRequest {
 }
 
 fn back(lease: &Lease, holder: Holder, spent: u64) -> GiveBack {
-    GiveBack { counter: lease.counter, period_start_s: DAY.start_s, holder, spent }
+    GiveBack { counter: lease.counter, period_start_s: DAY.start_s(), holder, spent }
 }
 
 fn settle(holder: Holder, seq: u64, deltas: &[(CounterId, i64)]) -> Settle {
@@ -125,7 +128,7 @@ fn settle(holder: Holder, seq: u64, deltas: &[(CounterId, i64)]) -> Settle {
         mark: Mark { holder, shard: 7, seq, kind: MarkKind::Corrected, issued_s: NOON },
         deltas: deltas
             .iter()
-            .map(|&(counter, units)| Delta { counter, period_start_s: DAY.start_s, units })
+            .map(|&(counter, units)| Delta { counter, period_start_s: DAY.start_s(), units })
             .collect(),
     }
 }

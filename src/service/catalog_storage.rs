@@ -275,7 +275,7 @@ mod tests {
     use crate::grpc::stored::Messages;
     use crate::grpc::{convert, json};
     use crate::ledger::faults::{Fault, FaultyLedger};
-    use crate::ledger::{LedgerScope, MemoryLedger, SqliteLedger};
+    use crate::ledger::{MemoryLedger, Scope, SqliteLedger};
 
     const NOW: Now = Now { unix_ns: 1_795_341_600_123_456_789, steady_ns: 1 };
 
@@ -369,7 +369,7 @@ subscribers: [{id: acme, plans: [gold, empty], keys: [{id: one, value: a-value-o
         let charged = || {
             thread
                 .ledger()
-                .usage(&LedgerScope::All, 0, u64::MAX / 2)
+                .usage(&Scope::All, 0, u64::MAX / 2)
                 .unwrap()
                 .iter()
                 .map(|row| row.charged)

@@ -11,15 +11,12 @@ use tokio::sync::{Notify, oneshot};
 
 use super::stored::StoredForms;
 use crate::clock::Clock;
-use crate::decide::calendar::Period;
-use crate::decide::time::{Now, SECOND_NS};
+use crate::decide::time::Now;
 use crate::engine::plans::{
-    Change, ChargeName, Committed, Correction, Counter, Delta, GiveBack, GrantPlan, Granted, Mark,
-    MarkKind, Need, PlanEngine, Scope, Settlement,
+    Change, Committed, Correction, GrantPlan, Need, PlanEngine, Settlement,
 };
 use crate::ledger::{
-    self, Balance, CounterIdentity, GrantMade, Holder, LeaseRequest, LedgerError, LedgerPeriod,
-    LedgerThread, Made, Once, OnceKind, Refused,
+    self, GiveBack, GrantMade, Holder, LedgerError, LedgerThread, Made, Once, OnceKind, Refused,
 };
 
 /// How long what is wanted ahead of use waits for others. What is held meanwhile lasts for an
@@ -206,12 +203,10 @@ impl LeaseBroker {
         let broker = self.clone();
         let now = self.clock.now();
         self.progress.asked(now.steady_ns);
-        self.ledger.submit(wire_lease(&need, self.holder, now.unix_s()), move |answer| {
+        self.ledger.submit(need.request(self.holder, now.unix_s()), move |answer| {
             broker.progress.answered(broker.steady_ns());
             match answer {
-                Ok(Ok(lease)) => {
-                    broker.engine.apply_lease(&need, &granted(&lease), broker.clock.now())
-                }
+                Ok(Ok(lease)) => broker.engine.apply_lease(&need, &lease, broker.clock.now()),
                 // The ledger let go of the counter after its last period: by its name it gets
                 // another number.
                 Ok(Err(Refused::UnknownCounter)) if need.number.is_some() => {
@@ -275,34 +270,16 @@ impl LeaseBroker {
             let _ = tell.send(made);
         };
         match change {
-            Change::Settle { mark, deltas } => {
-                self.ledger.submit(wire_settle(mark, deltas), move |answer| {
-                    apply(answer.map(|settled| committed(&settled)))
+            Change::Settle(settle) => {
+                self.ledger.submit(settle.clone(), move |answer| {
+                    apply(answer.map(|settled| Committed::from(&settled)))
                 });
             }
-            Change::Charge { counter, period, units, name, .. } => {
-                let now_s = self.clock.now().unix_s();
-                let once = name.map(|ChargeName { name, fields }| Once {
-                    kind: OnceKind::Charge,
-                    name,
-                    fields,
-                    note: Vec::new(),
-                    now_s,
-                });
-                let request = ledger::ChargeRequest {
-                    counter: wire_counter(counter, None),
-                    period: wire_period(*period),
-                    units: *units,
-                    now_s,
-                    once,
-                };
-                self.ledger.submit(request, move |answer| {
-                    apply(answer.and_then(|made| match made {
-                        Ok(_) => Ok(Committed::Done),
-                        Err(Refused::DoneBefore) => Ok(Committed::Duplicate),
-                        Err(Refused::OtherOperation) => Ok(Committed::Other),
-                        Err(Refused::PeriodDropped) => Ok(Committed::TooOld),
-                        Err(refused) => Err(LedgerError::Fault(refused.to_string())),
+            Change::Charge(charge) => {
+                self.ledger.submit(charge.request(), move |answer| {
+                    apply(answer.and_then(|charged| {
+                        Committed::try_from(charged)
+                            .map_err(|refused| LedgerError::Fault(refused.to_string()))
                     }));
                 });
             }
@@ -323,23 +300,19 @@ impl LeaseBroker {
         let broker = self.clone();
         let done = tokio::spawn(async move {
             let answered = broker.give_back_and_grant(&plan, once.clone()).await;
-            let Ok(GrantMade { balance: Some(Balance { charged, granted, .. }), first }) =
-                &answered
-            else {
+            let Ok(GrantMade { balance: Some(balance), first }) = &answered else {
                 // Where it was made in a period that is over, too, the ledger knows better.
                 broker.engine.grant_failed(&plan);
                 return answered
                     .and_then(|GrantMade { first, .. }| first.ok_or(LedgerError::Stopped.into()));
             };
-            if let Err(full) =
-                broker.engine.apply_grant(&plan, *charged, *granted, broker.clock.now())
-            {
+            if let Err(full) = broker.engine.apply_grant(&plan, *balance, broker.clock.now()) {
                 // The ledger has it: the next lease tells.
                 tracing::debug!("a grant was made, and is not known here yet: {full}");
             }
             let now = || Made {
-                charged: *charged,
-                granted: *granted,
+                charged: balance.charged,
+                granted: balance.granted,
                 note: once.map(|once| once.note).unwrap_or_default(),
                 ..Made::default()
             };
@@ -354,9 +327,9 @@ impl LeaseBroker {
         once: Option<Once>,
     ) -> Result<GrantMade, GrantFailed> {
         if let Some(unspent) = plan.give_back {
-            self.call(wire_give_back(unspent, self.holder)).await?;
+            self.call(unspent).await?;
         }
-        let request = ledger::GrantRequest { once, ..wire_grant(plan, self.clock.now().unix_s()) };
+        let request = plan.request(once, self.clock.now().unix_s());
         self.call(request).await?.map_err(|refused| match refused {
             Refused::OtherOperation => GrantFailed::OtherRequest,
             refused => LedgerError::Fault(refused.to_string()).into(),
@@ -462,7 +435,7 @@ impl LeaseBroker {
             let (tell, told) = std::sync::mpsc::channel();
             for unspent in some {
                 let (tell, engine, unspent) = (tell.clone(), Arc::clone(&self.engine), *unspent);
-                self.ledger.submit(wire_give_back(unspent, self.holder), move |answer| {
+                self.ledger.submit(unspent, move |answer| {
                     // Also where nobody waits for it any more.
                     match &answer {
                         Ok(_) => engine.gave_back(unspent),
@@ -496,113 +469,6 @@ impl LeaseBroker {
 
 fn nanoseconds(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
-}
-
-pub(super) fn wire_lease(need: &Need, holder: Holder, now_s: u64) -> LeaseRequest {
-    LeaseRequest {
-        counter: wire_counter(&need.counter, need.number),
-        count_rule: need.rule.bits(),
-        period: wire_period(need.period),
-        holder,
-        want: need.want,
-        spent: need.spent,
-        limit: need.limit,
-        may_pass: need.may_pass,
-        revision: need.revision,
-        now_s,
-    }
-}
-
-pub(super) fn granted(lease: &ledger::Lease) -> Granted {
-    let ledger::Lease { counter, rule, leased, spent, balance } = *lease;
-    Granted {
-        counter: counter.0,
-        rule,
-        leased,
-        spent,
-        charged: balance.charged,
-        granted: balance.granted,
-    }
-}
-
-pub(super) fn wire_give_back(unspent: GiveBack, holder: Holder) -> ledger::GiveBack {
-    let GiveBack { counter, period_start_s, spent } = unspent;
-    ledger::GiveBack { counter: ledger::CounterId(counter), period_start_s, holder, spent }
-}
-
-pub(super) fn wire_grant(plan: &GrantPlan, now_s: u64) -> ledger::GrantRequest {
-    ledger::GrantRequest {
-        counter: wire_counter(&plan.counter, None),
-        period: wire_period(plan.period),
-        change: plan.change,
-        limit: plan.limit,
-        now_s,
-        once: None,
-    }
-}
-
-pub(super) fn wire_settle(mark: &Mark, deltas: &[Delta]) -> ledger::Settle {
-    ledger::Settle { mark: wire_mark(mark), deltas: deltas.iter().map(wire_delta).collect() }
-}
-
-pub(super) fn committed(settled: &ledger::Settled) -> Committed {
-    match settled {
-        ledger::Settled::Done(_) => Committed::Done,
-        ledger::Settled::Duplicate => Committed::Duplicate,
-        ledger::Settled::TooOld => Committed::TooOld,
-    }
-}
-
-pub(super) fn wire_scope(scope: Scope<'_>) -> ledger::LedgerScope {
-    match scope {
-        Scope::All => ledger::LedgerScope::All,
-        Scope::Subscriber(id) => ledger::LedgerScope::Subscriber(id.into()),
-        Scope::Key(id) => ledger::LedgerScope::Key(id.into()),
-        Scope::Plan(id) => ledger::LedgerScope::Plan(id.into()),
-    }
-}
-
-pub(super) fn engine_scope(scope: &ledger::LedgerScope) -> Scope<'_> {
-    match scope {
-        ledger::LedgerScope::All => Scope::All,
-        ledger::LedgerScope::Subscriber(id) => Scope::Subscriber(id),
-        ledger::LedgerScope::Key(id) => Scope::Key(id),
-        ledger::LedgerScope::Plan(id) => Scope::Plan(id),
-    }
-}
-
-pub(super) fn wire_counter(counter: &Counter, number: Option<u64>) -> ledger::Counter {
-    let Counter { subscriber, key, plan, entitlement, quota } = counter.clone();
-    number.map_or_else(
-        || ledger::Counter::Named(CounterIdentity { subscriber, key, plan, entitlement, quota }),
-        |number| ledger::Counter::Known(ledger::CounterId(number)),
-    )
-}
-
-pub(super) fn engine_counter(counter: CounterIdentity) -> Counter {
-    let CounterIdentity { subscriber, key, plan, entitlement, quota } = counter;
-    Counter { subscriber, key, plan, entitlement, quota }
-}
-
-pub(super) fn wire_period(period: Period) -> LedgerPeriod {
-    LedgerPeriod { start_s: period.start_ns / SECOND_NS, end_s: period.end_ns.div_ceil(SECOND_NS) }
-}
-
-pub(super) fn wire_mark(mark: &Mark) -> ledger::Mark {
-    let Mark { holder, epoch, shard, seq, kind, issued_s } = *mark;
-    let kind = match kind {
-        MarkKind::Corrected => ledger::MarkKind::Corrected,
-        MarkKind::Charged => ledger::MarkKind::Charged,
-    };
-    ledger::Mark { holder: Holder { id: holder, epoch }, shard, seq, kind, issued_s }
-}
-
-pub(super) fn wire_delta(delta: &Delta) -> ledger::Delta {
-    ledger::Delta {
-        counter: ledger::CounterId(delta.counter),
-        period_start_s: delta.period_start_s,
-        units: delta.units,
-    }
 }
 
 /// Why a grant was not made.

@@ -4,13 +4,11 @@ use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
 use std::sync::mpsc::{Receiver, sync_channel};
 
-use super::lease_broker::{LeaseBroker, engine_counter};
-use crate::decide::calendar::Period;
+use super::lease_broker::LeaseBroker;
 use crate::decide::lookup::Lookup;
-use crate::decide::outcome::CountRule;
 use crate::decide::time::{Now, SECOND_NS};
 use crate::engine::plans::durable::RULES;
-use crate::engine::plans::{Need, PlanEngine, Restored};
+use crate::engine::plans::{Need, PlanEngine};
 use crate::ledger::{Ledger, LedgerError, PeriodRow};
 
 /// Counters that get a lease at start.
@@ -53,8 +51,8 @@ pub(super) fn restore(
     lookup: &impl Lookup,
     now: Now,
 ) -> Result<Vec<Need>, LedgerError> {
-    for (number, bits) in ledger.load_count_rules()? {
-        engine.restore_rule(number, CountRule::of_bits(bits));
+    for (number, rule) in ledger.load_count_rules()? {
+        engine.restore_rule(number, rule);
     }
     let (hand_over, handed) = sync_channel(MAX_WAITING);
     let active = std::thread::scope(|scope| {
@@ -76,15 +74,12 @@ pub(super) fn restore(
     })?;
     Ok(active
         .into_iter()
-        .filter_map(|Reverse(active)| engine.warm(lookup, &active.row, now))
+        .filter_map(|Reverse(Active(row))| engine.warm(lookup, &row, now))
         .collect())
 }
 
 /// A counter, ordered by when it was active.
-struct Active {
-    active_s: u64,
-    row: Restored,
-}
+struct Active(PeriodRow);
 
 /// Gives those that were active last.
 fn take_over(
@@ -94,11 +89,9 @@ fn take_over(
     now: Now,
 ) -> BinaryHeap<Reverse<Active>> {
     let mut active: BinaryHeap<Reverse<Active>> = BinaryHeap::new();
-    for kept in handed.into_iter().flatten() {
-        let active_s = kept.active_s;
-        let row = restored(kept);
+    for row in handed.into_iter().flatten() {
         // No room: the counter is cold then, and asks the ledger when it is touched.
-        if &*row.counter.plan == RULES {
+        if &*row.identity.plan == RULES {
             let _ = durable.restore(&row, now);
             continue;
         }
@@ -110,31 +103,19 @@ fn take_over(
             continue;
         }
         if active.len() < MAX_WARM {
-            active.push(Reverse(Active { active_s, row }));
-        } else if active.peek().is_some_and(|Reverse(least)| least.active_s < active_s) {
+            active.push(Reverse(Active(row)));
+        } else if active.peek().is_some_and(|Reverse(Active(least))| least.active_s < row.active_s)
+        {
             active.pop();
-            active.push(Reverse(Active { active_s, row }));
+            active.push(Reverse(Active(row)));
         }
     }
     active
 }
 
-fn restored(kept: PeriodRow) -> Restored {
-    Restored {
-        number: kept.counter.0,
-        period: Period {
-            start_ns: kept.period.start_s * SECOND_NS,
-            end_ns: kept.period.end_s * SECOND_NS,
-        },
-        charged: kept.charged,
-        granted: kept.granted,
-        counter: engine_counter(kept.identity),
-    }
-}
-
 impl PartialEq for Active {
     fn eq(&self, other: &Self) -> bool {
-        self.active_s == other.active_s
+        self.0.active_s == other.0.active_s
     }
 }
 
@@ -148,17 +129,18 @@ impl PartialOrd for Active {
 
 impl Ord for Active {
     fn cmp(&self, other: &Self) -> Ordering {
-        self.active_s.cmp(&other.active_s)
+        self.0.active_s.cmp(&other.0.active_s)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::decide::calendar::Period;
     use crate::decide::compiled::QuotaIdentity;
     use crate::decide::plan::{Id, PeriodUnit, Weekday};
     use crate::engine::plans::Settings;
-    use crate::ledger::{CounterId, CounterIdentity, LedgerPeriod};
+    use crate::ledger::{CounterId, CounterIdentity};
     use std::sync::Arc;
 
     #[test]
@@ -185,7 +167,7 @@ mod tests {
                 entitlement: name.clone(),
                 quota: quota.clone(),
             },
-            period: LedgerPeriod { start_s: 0, end_s: 86_400 },
+            period: Period::of_seconds(0, 86_400),
             charged: 5,
             granted: 0,
             lost: 0,
@@ -204,7 +186,7 @@ mod tests {
             taking.join().unwrap()
         });
         assert_eq!(engine.live_entries() as u64, many);
-        let mut times: Vec<u64> = active.iter().map(|Reverse(active)| active.active_s).collect();
+        let mut times: Vec<u64> = active.iter().map(|Reverse(Active(row))| row.active_s).collect();
         times.sort_unstable();
         assert_eq!(times, (10..many).collect::<Vec<_>>());
     }

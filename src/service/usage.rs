@@ -18,14 +18,15 @@ use parking_lot::Mutex;
 use self::place::{Place, Token};
 use self::unused::unused;
 use super::error::{ServiceError, on_a_thread};
-use super::lease_broker::{LeaseBroker, engine_scope};
+use super::lease_broker::LeaseBroker;
 use crate::catalog::{Catalog, CatalogStore, EditError};
 use crate::clock::Clock;
 use crate::decide::invalid::Invalid;
+use crate::decide::ledger::{DailyUsage, Scope, Whose};
 use crate::decide::plan::validate::Mistakes;
 use crate::decide::time::{Now, SECOND_NS};
-use crate::engine::plans::{DailyUsage, PlanEngine, QuotaUsage, Scope};
-use crate::ledger::{LedgerError, LedgerScope, Stretch as LedgerStretch, Whose};
+use crate::engine::plans::{PlanEngine, QuotaUsage};
+use crate::ledger::{LedgerError, Stretch as LedgerStretch};
 
 const DAY_S: u64 = 86_400;
 const DAY_NS: u64 = DAY_S * SECOND_NS;
@@ -53,7 +54,7 @@ pub struct Usage {
 /// What is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UsageRequest {
-    pub scope: LedgerScope,
+    pub scope: Scope,
     /// A date such as 2026-11-22 (UTC). Empty: the end alone where that is given, else today.
     pub start_date: String,
     /// Likewise, and included. Empty: today.
@@ -95,14 +96,8 @@ enum Rows {
 /// What is asked for, whatever the page.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Query {
-    scope: LedgerScope,
+    scope: Scope,
     days: RangeInclusive<u64>,
-}
-
-impl Query {
-    fn scope(&self) -> Scope<'_> {
-        engine_scope(&self.scope)
-    }
 }
 
 impl Unshown {
@@ -227,7 +222,7 @@ impl Usage {
         }
         if is_first && page.shown == 0 {
             // What was deleted may still have books; what has neither is a mistake.
-            known(&catalog, query.scope())?;
+            known(&catalog, &query.scope)?;
         }
         Ok(None)
     }
@@ -267,7 +262,7 @@ impl Usage {
         let (mut rows, next) =
             self.read_quotas(&query.scope, query.days.clone(), after.whose(), STRETCH).await?;
         if query.days.contains(&(now.unix_s() / DAY_S)) {
-            let unused = unused(&self.catalog.snapshot(), query.scope(), &rows, now);
+            let unused = unused(&self.catalog.snapshot(), &query.scope, &rows, now);
             rows.extend(unused);
             rows.sort_by(|one, other| one.order().cmp(&other.order()));
         }
@@ -318,7 +313,7 @@ impl Usage {
     /// many it ends before the next subscriber or key, and says who that is.
     pub(super) async fn read_quotas(
         &self,
-        scope: &LedgerScope,
+        scope: &Scope,
         days: RangeInclusive<u64>,
         first: Whose,
         most: usize,
@@ -331,16 +326,15 @@ impl Usage {
             (Arc::clone(&self.engine), self.broker.clone(), self.catalog.snapshot(), scope.clone());
         // The ledger's file blocks, and the thread that asks serves calls.
         let read = on_a_thread(move || {
-            let scope = engine_scope(&scope);
             let whose = (&*first.0, first.1.as_deref());
-            let held = engine.quota_usage_from(&*catalog, scope, from_ns..until_ns, whose);
+            let held = engine.quota_usage_from(&*catalog, &scope, from_ns..until_ns, whose);
             let stretch = LedgerStretch {
                 from_s: from_ns / SECOND_NS,
                 until_s: until_ns.div_ceil(SECOND_NS),
                 first,
                 most,
             };
-            broker.usage(&*catalog, held, scope, &stretch)
+            broker.usage(&*catalog, held, &scope, &stretch)
         });
         read.await?.map_err(unread)
     }
@@ -348,13 +342,11 @@ impl Usage {
     /// What happened on those days, in order.
     async fn read_days(
         &self,
-        scope: &LedgerScope,
+        scope: &Scope,
         days: RangeInclusive<u64>,
     ) -> Result<Vec<DailyUsage>, ServiceError> {
         let (broker, scope) = (self.broker.clone(), scope.clone());
-        let read = on_a_thread(move || {
-            broker.daily_usage(engine_scope(&scope), *days.start(), *days.end())
-        });
+        let read = on_a_thread(move || broker.daily_usage(&scope, *days.start(), *days.end()));
         read.await?.map_err(unread)
     }
 }
@@ -372,7 +364,7 @@ fn page_size(asked: i32) -> Result<usize, Invalid> {
     }
 }
 
-fn known(catalog: &Catalog, scope: Scope<'_>) -> Result<(), EditError> {
+fn known(catalog: &Catalog, scope: &Scope) -> Result<(), EditError> {
     match scope {
         Scope::All => Ok(()),
         Scope::Subscriber(id) => catalog.subscribers().find(id).map(|_| ()),

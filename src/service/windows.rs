@@ -11,7 +11,6 @@ use parking_lot::Mutex;
 
 use crate::clock::Clock;
 use crate::engine::rules::RuleEngine;
-use crate::engine::rules::keeping::WindowState;
 use crate::ledger::{Holder, LedgerError, LedgerThread, WindowReport, WindowRow};
 use crate::metrics::Metrics;
 
@@ -63,8 +62,7 @@ impl WindowKeeper {
         let now = clock.now();
         let mut taken = TakenOver::default();
         self.ledger.ledger().load_windows(self.holder.id, now.unix_s(), &mut |row| {
-            let WindowRow { fingerprint, end_s, count } = row;
-            let place = match self.engine.restore(&WindowState { fingerprint, end_s, count }, now) {
+            let place = match self.engine.restore(&row, now) {
                 true => &mut taken.windows,
                 false => &mut taken.without_room,
             };
@@ -90,20 +88,12 @@ impl WindowKeeper {
     }
 
     /// Writes these, in pieces.
-    fn write_all(&self, mut rest: &[WindowState]) -> Result<(), LedgerError> {
+    fn write_all(&self, mut rest: &[WindowRow]) -> Result<(), LedgerError> {
         while let Some((piece, behind)) =
             rest.split_at_checked(PIECE.min(rest.len())).filter(|(piece, _)| !piece.is_empty())
         {
-            let rows: Vec<_> = piece
-                .iter()
-                .map(|&WindowState { fingerprint, end_s, count }| WindowRow {
-                    fingerprint,
-                    end_s,
-                    count,
-                })
-                .collect();
             self.ledger
-                .call(WindowReport { holder: self.holder, rows })
+                .call(WindowReport { holder: self.holder, rows: piece.to_vec() })
                 .inspect_err(|_| self.engine.put_back(rest))?;
             self.written.increment(u64::try_from(piece.len()).unwrap_or_default());
             rest = behind;

@@ -3,17 +3,10 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use super::lease_broker::{LeaseBroker, engine_counter, wire_scope};
-use crate::decide::outcome::Class;
+use super::lease_broker::LeaseBroker;
+use crate::decide::ledger::{DailyCounts, DailyKey, DailyRow, DailyUsage, Scope};
 use crate::decide::time::{Now, SECOND_NS};
-use crate::decide::verdict::Reason;
-use crate::engine::plans::{
-    DailyUsage, NameKind, NumberedName, NumberedUsage, Scope, UsageChange, UsageCounts,
-};
-use crate::ledger::{
-    self, DailyChange, DailyCounts, DailyKey, DailyName, DailyReport, DailyRow, LedgerError,
-    NameReport,
-};
+use crate::ledger::{DailyReport, LedgerError, NameReport};
 
 /// Names in one operation: it keeps a lease that waits behind it for some milliseconds.
 const NAMES_AT_ONCE: usize = 500;
@@ -43,8 +36,7 @@ impl LeaseBroker {
             if names.is_empty() {
                 return Ok(());
             }
-            let report =
-                NameReport { holder: self.holder, names: names.iter().map(wire_name).collect() };
+            let report = NameReport { holder: self.holder, names: names.clone() };
             if let Err(error) = self.ledger.call(report) {
                 self.engine.names_not_written(names);
                 return Err(error);
@@ -55,10 +47,7 @@ impl LeaseBroker {
     fn write_usage(&self) -> Result<(), LedgerError> {
         let mut outcome = Ok(());
         for some in self.engine.take_unwritten_usage().parts(USAGE_AT_ONCE) {
-            let report = DailyReport {
-                holder: self.holder,
-                rows: some.changes().map(wire_change).collect(),
-            };
+            let report = DailyReport { holder: self.holder, rows: some.changes().collect() };
             // After a failure the rest waits for the next time.
             outcome = outcome.and_then(|()| self.ledger.call(report));
             match outcome {
@@ -77,7 +66,7 @@ impl LeaseBroker {
     /// shown.
     pub fn daily_usage(
         &self,
-        scope: Scope<'_>,
+        scope: &Scope,
         first_day: u64,
         last_day: u64,
     ) -> Result<Vec<DailyUsage>, LedgerError> {
@@ -86,16 +75,16 @@ impl LeaseBroker {
         // Memory first: what it lets go of meanwhile is in the ledger, and what it holds now takes
         // the place of what the ledger has of it.
         for row in self.engine.numbered_usage(scope, first_day, last_day) {
-            let DailyRow { number, key, counts } = wire_row(row);
+            let DailyRow { number, key, counts } = row;
             sums.entry(key).or_default().add(&counts);
             live.insert(number);
         }
-        for (holder, row) in self.ledger.ledger().daily(&wire_scope(scope), first_day, last_day)? {
+        for (holder, row) in self.ledger.ledger().daily(scope, first_day, last_day)? {
             if holder != self.holder || !live.contains(&row.number) {
                 sums.entry(row.key).or_default().add(&row.counts);
             }
         }
-        Ok(sums.into_iter().map(daily_usage).collect())
+        Ok(sums.into_iter().map(|(of, counts)| DailyUsage { of, counts }).collect())
     }
 
     /// Takes over what receipts of earlier epochs name: API keys, targets, and counters of which no
@@ -107,74 +96,12 @@ impl LeaseBroker {
             after_s,
             now_s,
             MAX_EARLIER,
-            &mut |counter, identity| {
-                self.engine.restore_owner(counter.0, &engine_counter(identity), now);
-            },
+            &mut |counter, identity| self.engine.restore_owner(counter, &identity, now),
         )?;
         self.ledger.ledger().load_names(MAX_EARLIER, &mut |holder, named| {
-            let kind = match named.kind {
-                ledger::NameKind::Key => NameKind::Key,
-                ledger::NameKind::Target => NameKind::Target,
-            };
-            self.engine.restore_name(
-                holder.id,
-                holder.epoch,
-                NumberedName { kind, number: named.number, name: named.name },
-                now,
-            );
+            self.engine.restore_name(holder, named, now);
         })
     }
-}
-
-fn wire_name(name: &NumberedName) -> ledger::NumberedName {
-    let kind = match name.kind {
-        NameKind::Key => ledger::NameKind::Key,
-        NameKind::Target => ledger::NameKind::Target,
-    };
-    ledger::NumberedName { kind, number: name.number, name: name.name.clone() }
-}
-
-fn wire_change(change: UsageChange) -> DailyChange {
-    match change {
-        UsageChange::Told(row) => {
-            let DailyRow { number, key, counts } = wire_row(row);
-            DailyChange { number, name: DailyName::Told(key), counts }
-        }
-        UsageChange::Known { number, day, counts } => {
-            DailyChange { number, name: DailyName::Known { day }, counts: wire_counts(&counts) }
-        }
-    }
-}
-
-fn wire_row(NumberedUsage { number, usage }: NumberedUsage) -> DailyRow {
-    let DailyUsage { day, subscriber, key, plan, entitlement, target, counts } = usage;
-    DailyRow {
-        number,
-        key: DailyKey { day, subscriber, key, plan, entitlement, target },
-        counts: wire_counts(&counts),
-    }
-}
-
-/// Most rows count admissions alone, and need no lists.
-fn wire_counts(counts: &UsageCounts) -> DailyCounts {
-    let list = |counts: &[u64]| {
-        if counts.iter().all(|count| *count == 0) { Vec::new() } else { counts.to_vec() }
-    };
-    DailyCounts {
-        admitted: counts.admitted,
-        refused: list(&counts.refused),
-        responses: list(&counts.responses),
-    }
-}
-
-fn daily_usage((key, counts): (DailyKey, DailyCounts)) -> DailyUsage {
-    let DailyKey { day, subscriber, key, plan, entitlement, target } = key;
-    let (mut refused, mut responses) = ([0; Reason::ALL.len()], [0; Class::ALL.len()]);
-    // Places that this program does not know were added by a newer one.
-    refused.iter_mut().zip(counts.refused).for_each(|(place, count)| *place = count);
-    responses.iter_mut().zip(counts.responses).for_each(|(place, count)| *place = count);
-    let counts = UsageCounts { admitted: counts.admitted, refused, responses };
-    DailyUsage { day, subscriber, key, plan, entitlement, target, counts }
 }
 
 #[cfg(test)]

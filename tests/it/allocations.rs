@@ -3,10 +3,9 @@
 
 use allocation_counter::measure;
 use tollgate::catalog::{CatalogStore, EditOptions, HashKey};
+use tollgate::decide::ledger::{Balance, CounterId, Lease};
 use tollgate::decide::time::{Now, SECOND_NS};
-use tollgate::engine::plans::{
-    CheckInput, Checked, Granted, LeaseSettings, PlanEngine, Settings, Shortage,
-};
+use tollgate::engine::plans::{CheckInput, Checked, LeaseSettings, PlanEngine, Settings, Shortage};
 use tollgate::engine::rules::RuleEngine;
 use tollgate::engine::rules::decision::{Descriptor, Modes};
 use tollgate::grpc::{convert::apply, json};
@@ -50,15 +49,10 @@ fn an_admitting_check_allocates_its_receipt_and_nothing_else() {
                 Checked::Needs(needs) => {
                     for need in needs {
                         counters += 1;
-                        let granted = Granted {
-                            counter: counters,
-                            rule: 0,
-                            leased: 500_000,
-                            spent: 0,
-                            charged: 500_000,
-                            granted: 0,
-                        };
-                        engine.apply_lease(&need, &granted, NOW);
+                        let balance = Balance { charged: 500_000, ..Balance::default() };
+                        let counter = CounterId(counters);
+                        let lease = Lease { counter, rule: 0, leased: 500_000, spent: 0, balance };
+                        engine.apply_lease(&need, &lease, NOW);
                     }
                 }
             }

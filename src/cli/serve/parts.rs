@@ -88,8 +88,7 @@ impl Parts {
         let rule_engine = Arc::new(rule_engine(config, &secrets)?);
         let windows = restore_windows(&rule_engine, &ledger, holder, &clock, &metrics)?;
         let settings = Settings {
-            holder: holder.id,
-            epoch: holder.epoch,
+            holder,
             receipts_ttl_ns: config.plans.receipts_ttl_ns,
             max_operations: config.max_operations,
             lease: Some(config.plans.lease),

@@ -3,9 +3,10 @@
 use super::LeaseSettings;
 use super::books::{Owner, Slot};
 use super::held::{Held, Room};
-use super::lease::{Counter, Need};
+use super::lease::Need;
 use crate::decide::calendar::Period;
 use crate::decide::compiled::CompiledQuota;
+use crate::decide::ledger::CounterId;
 use crate::decide::plan::{Charge, OnBreach};
 use crate::decide::quota::Row;
 use crate::decide::time::{Now, SECOND_NS};
@@ -55,8 +56,8 @@ impl Asking<'_> {
         // Sums over what was forgotten, too, are not known yet: it asks for them alone.
         let (want, spent) = if held.resumes() { (0, 0) } else { (want, held.spent) };
         Need {
-            counter: Counter::of(self.owner, &quota.identity),
-            number: (number != 0).then_some(number),
+            counter: self.owner.counter(&quota.identity),
+            number: (number != 0).then_some(CounterId(number)),
             period,
             want,
             spent,

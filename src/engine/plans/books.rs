@@ -14,6 +14,7 @@ use super::paged::Paged;
 use super::under::{Shared, Under};
 use super::usage::Row as UsageRow;
 use crate::decide::compiled::QuotaIdentity;
+use crate::decide::ledger::CounterIdentity;
 use crate::decide::plan::{CounterScope, Id};
 use crate::decide::quota::QuotaCount;
 use crate::decide::time::{Now, SECOND_NS};
@@ -44,6 +45,24 @@ impl Owner {
             key: key.cloned(),
         };
         Self { subscriber: Arc::clone(subscriber), under: Arc::new(under) }
+    }
+
+    /// Whose a counter is.
+    pub(super) fn of(counter: &CounterIdentity) -> Self {
+        let CounterIdentity { subscriber, key, plan, entitlement, .. } = counter;
+        Self::new(subscriber, key.as_ref(), plan, entitlement)
+    }
+
+    /// The counter of one quota.
+    pub(super) fn counter(&self, quota: &Arc<QuotaIdentity>) -> CounterIdentity {
+        let Under { plan, entitlement, key } = Under::clone(&self.under);
+        CounterIdentity {
+            subscriber: Arc::clone(&self.subscriber),
+            key,
+            plan,
+            entitlement,
+            quota: Arc::clone(quota),
+        }
     }
 }
 

@@ -5,12 +5,15 @@ use std::sync::Arc;
 
 use super::PlanEngine;
 use super::books::{Owner, Slot, State};
-use super::lease::Counter;
-use super::marks::{Done, Marked};
+use super::marks::Marked;
 use super::receipt::Receipt;
 use super::settle::{Ended, Settlement, Wanted, before};
 use super::usage::{Event, Who};
 use crate::decide::calendar::Period;
+use crate::decide::ledger::{
+    self, Balance, ChargeRequest, Counter, CounterId, CounterIdentity, Delta, Mark, MarkKind, Once,
+    Refused, Settle,
+};
 use crate::decide::outcome::Class;
 use crate::decide::plan::Id;
 use crate::decide::quota::Row;
@@ -38,55 +41,33 @@ pub struct Correction {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
     /// Unless the mark is set: set it, and change what is charged.
-    Settle { mark: Mark, deltas: Vec<Delta> },
+    Settle(Settle),
     /// Charge units past any limit: there is no receipt, and so no mark. Where the report has a
     /// name, only if none of this name was charged.
-    Charge {
-        counter: Counter,
-        number: Option<u64>,
-        period: Period,
-        units: u64,
-        name: Option<ChargeName>,
-    },
+    Charge(ReportCharge),
 }
 
-/// Names a charge to one counter, and all that is asked of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ChargeName {
-    pub name: [u8; 16],
-    pub fields: [u8; 16],
+/// Units that a report without a receipt is charged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReportCharge {
+    pub counter: CounterIdentity,
+    pub period: Period,
+    pub units: u64,
+    pub now_s: u64,
+    pub once: Option<Once>,
 }
 
-/// Names a receipt, and what is done for it at most once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Mark {
-    /// Who issued it, and in which epoch: not always this engine.
-    pub holder: u32,
-    pub epoch: u32,
-    pub shard: u8,
-    pub seq: u64,
-    pub kind: MarkKind,
-    /// When it was issued.
-    pub issued_s: u64,
-}
-
-/// What is done for a receipt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum MarkKind {
-    /// Charges that were made at the check were refunded or corrected.
-    Corrected,
-    /// Quotas that are charged at the report were charged.
-    Charged,
-}
-
-/// A change of one counter.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Delta {
-    /// The ledger's number of the counter, which this engine need not hold.
-    pub counter: u64,
-    pub period_start_s: u64,
-    /// Units more (they may pass the limit), or less.
-    pub units: i64,
+impl ReportCharge {
+    /// As the ledger is asked.
+    pub fn request(&self) -> ChargeRequest {
+        ChargeRequest {
+            counter: Counter::Named(self.counter.clone()),
+            period: self.period,
+            units: self.units,
+            now_s: self.now_s,
+            once: self.once.clone(),
+        }
+    }
 }
 
 /// What the ledger made of a change.
@@ -101,20 +82,36 @@ pub enum Committed {
     Other,
 }
 
+impl From<&ledger::Settled> for Committed {
+    fn from(settled: &ledger::Settled) -> Self {
+        match settled {
+            ledger::Settled::Done(_) => Self::Done,
+            ledger::Settled::Duplicate => Self::Duplicate,
+            ledger::Settled::TooOld => Self::TooOld,
+        }
+    }
+}
+
+impl TryFrom<Result<Balance, Refused>> for Committed {
+    type Error = Refused;
+
+    /// What came of a charge.
+    fn try_from(charged: Result<Balance, Refused>) -> Result<Self, Refused> {
+        match charged {
+            Ok(_) => Ok(Self::Done),
+            Err(Refused::DoneBefore) => Ok(Self::Duplicate),
+            Err(Refused::OtherOperation) => Ok(Self::Other),
+            Err(Refused::PeriodDropped) => Ok(Self::TooOld),
+            Err(refused) => Err(refused),
+        }
+    }
+}
+
 /// What is left to do after the commit.
 #[derive(Debug)]
 enum Then {
     Receipt { receipt: Receipt, ended: Ended, at_check: Wanted, at_report: Wanted },
     Caller { owner: Owner, key: Id, target: Id, class: Option<Class> },
-}
-
-impl MarkKind {
-    fn done(self) -> Done {
-        match self {
-            Self::Corrected => Done::Corrected,
-            Self::Charged => Done::Charged,
-        }
-    }
 }
 
 impl PlanEngine {
@@ -129,7 +126,7 @@ impl PlanEngine {
         let mut changes = Vec::new();
         for (kind, wanted) in [(MarkKind::Corrected, at_check), (MarkKind::Charged, at_report)] {
             // Marks that this engine knows of need not be asked for; the ledger has them all.
-            match self.marks.seen(&receipt, kind.done()) {
+            match self.marks.seen(&receipt, kind) {
                 Some(Marked::TooOld) if wanted.changes > 0 => {
                     return Settled::Done(self.expired(&receipt, ended));
                 }
@@ -147,8 +144,8 @@ impl PlanEngine {
     }
 
     fn change(&self, receipt: &Receipt, ended: Ended, kind: MarkKind) -> Change {
-        let Receipt { holder, epoch, shard, seq, issued_us, .. } = *receipt;
-        let mark = Mark { holder, epoch, shard, seq, kind, issued_s: issued_us / 1_000_000 };
+        let Receipt { holder, shard, seq, issued_us, .. } = *receipt;
+        let mark = Mark { holder, shard, seq, kind, issued_s: issued_us / 1_000_000 };
         let of_kind = receipt
             .charges
             .iter()
@@ -158,12 +155,12 @@ impl PlanEngine {
                 - i128::from(before(charged, receipt));
             let units = i64::try_from(units).unwrap_or(if units < 0 { i64::MIN } else { i64::MAX });
             (units != 0).then_some(Delta {
-                counter: charged.counter,
+                counter: CounterId(charged.counter),
                 period_start_s: charged.period_start_s,
                 units,
             })
         });
-        Change::Settle { mark, deltas: deltas.collect() }
+        Change::Settle(Settle { mark, deltas: deltas.collect() })
     }
 
     /// A report without a receipt, of quotas that are charged at the report.
@@ -186,15 +183,13 @@ impl PlanEngine {
     /// made them: a balance that was told after a change has it in already.
     pub fn apply_change(&self, change: &Change, committed: Committed, now: Now) {
         match (change, committed) {
-            (Change::Settle { deltas, .. }, Committed::Done) => {
-                deltas.iter().for_each(|delta| self.apply_delta(delta))
+            (Change::Settle(settle), Committed::Done) => {
+                settle.deltas.iter().for_each(|delta| self.apply_delta(delta))
             }
-            (Change::Charge { counter, period, units, .. }, Committed::Done) => {
-                self.apply_charge(counter, *period, *units, now)
-            }
+            (Change::Charge(charge), Committed::Done) => self.apply_charge(charge, now),
             // The first try may have been committed without an answer: what it changed shows when
             // the ledger is asked.
-            (Change::Settle { .. }, Committed::Duplicate) => self.change_failed(change),
+            (Change::Settle(_), Committed::Duplicate) => self.change_failed(change),
             _ => {}
         }
     }
@@ -204,8 +199,8 @@ impl PlanEngine {
     /// been charged.
     pub fn change_failed(&self, change: &Change) {
         // A charge only takes: what is refused without it is refused with it.
-        if let Change::Settle { deltas, .. } = change {
-            deltas.iter().for_each(|delta| self.doubt(delta));
+        if let Change::Settle(settle) = change {
+            settle.deltas.iter().for_each(|delta| self.doubt(delta));
         }
     }
 
@@ -239,7 +234,7 @@ impl PlanEngine {
             .zip(committed)
             .filter(|(_, committed)| **committed == Committed::Done)
         {
-            if let Change::Settle { mark, .. } = change {
+            if let Change::Settle(Settle { mark, .. }) = change {
                 match mark.kind {
                     MarkKind::Corrected => corrects = true,
                     MarkKind::Charged => charges = true,
@@ -252,9 +247,9 @@ impl PlanEngine {
             }
             Then::Receipt { receipt, ended, at_check, at_report } => {
                 for change in &correction.changes {
-                    if let Change::Settle { mark, .. } = change {
+                    if let Change::Settle(Settle { mark, .. }) = change {
                         // Without room for it a second report asks the ledger, which knows.
-                        let _ = self.marks.mark(receipt, mark.kind.done(), now);
+                        let _ = self.marks.mark(receipt, mark.kind, now);
                     }
                 }
                 self.conclude(receipt, *ended, *at_check, *at_report, [corrects, charges], now)
@@ -289,9 +284,10 @@ impl PlanEngine {
     /// Where the counter and its period are held: what is not held here is read from the ledger
     /// when it is.
     fn apply_delta(&self, delta: &Delta) {
-        let Some(entry) = self.books.by_counter(delta.counter) else { return };
+        let CounterId(number) = delta.counter;
+        let Some(entry) = self.books.by_counter(number) else { return };
         let mut state = entry.lock();
-        let Some(Slot { count, leases, .. }) = state.numbered(delta.counter) else { return };
+        let Some(Slot { count, leases, .. }) = state.numbered(number) else { return };
         let units = delta.units.unsigned_abs();
         let (charged, real) = if delta.units < 0 { (units, 0) } else { (0, units) };
         count.settle(delta.period_start_s, charged, real);
@@ -302,7 +298,7 @@ impl PlanEngine {
     }
 
     /// The balance of a counter may be another than is known here.
-    fn doubt(&self, &Delta { counter, period_start_s, units, .. }: &Delta) {
+    fn doubt(&self, &Delta { counter: CounterId(counter), period_start_s, units }: &Delta) {
         let Some(entry) = self.books.by_counter(counter) else { return };
         let mut state = entry.lock();
         let Some(Slot { leases, .. }) = state.numbered(counter) else { return };
@@ -316,7 +312,9 @@ impl PlanEngine {
         );
     }
 
-    fn apply_charge(&self, counter: &Counter, period: Period, units: u64, now: Now) {
+    fn apply_charge(&self, charge: &ReportCharge, now: Now) {
+        let ReportCharge { counter, period, units, .. } = charge;
+        let (period, units) = (*period, *units);
         let work = |state: &mut State| {
             let forgotten_to_ns = self.forgotten_to_ns(state);
             let place = state.slot(&counter.quota, now, self.keep_ns())?;
@@ -334,7 +332,7 @@ impl PlanEngine {
         };
         let charged = self.books.with(
             self.fingerprint_of(counter),
-            || counter.owner(),
+            || Owner::of(counter),
             now,
             |_, state| work(state),
         );

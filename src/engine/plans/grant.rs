@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use super::PlanEngine;
 use super::books::{Owner, Slot, State};
-use super::lease::{Counter, GiveBack, give_back};
 use super::under::Under;
-use super::usage::Scope;
 use crate::decide::calendar::Period;
 use crate::decide::compiled::{CompiledEntitlement, CompiledQuota, QuotaIdentity};
+use crate::decide::ledger::{
+    Balance, Counter, CounterIdentity, GiveBack, GrantRequest, Once, Scope,
+};
 use crate::decide::lookup::Lookup;
 use crate::decide::plan::{CounterScope, Id, PeriodUnit, Weekday};
 use crate::decide::quota::{Grant, Row};
@@ -63,9 +64,7 @@ pub struct QuotaUsage {
 /// change.
 #[derive(Clone, Debug)]
 pub struct GrantPlan {
-    pub counter: Counter,
-    /// The ledger's number of the counter, once it is known.
-    pub number: Option<u64>,
+    pub counter: CounterIdentity,
     pub period: Period,
     /// Units in a period, without grants.
     pub limit: u64,
@@ -73,6 +72,20 @@ pub struct GrantPlan {
     pub give_back: Option<GiveBack>,
     /// Units that are known here to be used in the period. `None`: nothing is known of it.
     pub used: Option<u64>,
+}
+
+impl GrantPlan {
+    /// As the ledger is asked for the change.
+    pub fn request(&self, once: Option<Once>, now_s: u64) -> GrantRequest {
+        GrantRequest {
+            counter: Counter::Named(self.counter.clone()),
+            period: self.period,
+            change: self.change,
+            limit: self.limit,
+            now_s,
+            once,
+        }
+    }
 }
 
 impl QuotaUsage {
@@ -113,7 +126,7 @@ impl PlanEngine {
         now: Now,
     ) -> Result<GrantPlan, GrantError> {
         let (owner, quota) = granted_to(lookup, subject, names)?;
-        let (number, period, used, back) = self.granting(&owner, quota, now, |slot| {
+        let (period, used, back) = self.granting(&owner, quota, now, |slot| {
             let Slot { count, leases, .. } = slot;
             let period = count.at(&quota.calendar, now.unix_ns).period;
             let mut backs = Vec::new();
@@ -121,32 +134,29 @@ impl PlanEngine {
             if let Some(held) =
                 leases.held_mut(period.start_ns).filter(|_| !matches!(change, Grant::Add(_)))
             {
-                give_back(number, held, &mut backs);
+                self.give_back(number, held, &mut backs);
             }
             let used =
                 count.row(period.start_ns).filter(|row| !row.is_dropped()).map(|row| row.used);
-            (number, period, used, backs.pop())
+            (period, used, backs.pop())
         })?;
-        let counter = Counter::of(&owner, &quota.identity);
-        let number = (number != 0).then_some(number);
-        Ok(GrantPlan { counter, number, period, limit: quota.limit, change, give_back: back, used })
+        let counter = owner.counter(&quota.identity);
+        Ok(GrantPlan { counter, period, limit: quota.limit, change, give_back: back, used })
     }
 
-    /// The ledger has granted. `granted`: units that operators gave beside the limit in this
-    /// period, all together. `charged`: units charged in it over all holders.
+    /// The ledger has granted, and the counter stands so.
     pub fn apply_grant(
         &self,
         plan: &GrantPlan,
-        charged: u64,
-        granted: i64,
+        balance: Balance,
         now: Now,
     ) -> Result<QuotaUsage, GrantError> {
         let work = |state: &mut State| {
             let place = state.slot(&plan.counter.quota, now, self.keep_ns())?;
             let Slot { count, leases, .. } = state.quotas.get_mut(place)?;
             let known = count.row(plan.period.start_ns).filter(|row| !row.is_dropped());
-            let used = known.map_or(charged, |row| row.used);
-            let row = Row { period: plan.period, used, granted };
+            let used = known.map_or(balance.charged, |row| row.used);
+            let row = Row { period: plan.period, used, granted: balance.granted };
             count.tell(row, now.unix_ns, self.rows_keep_ns());
             // An answer that is on its way may know nothing of it.
             if let Some(held) = leases.held_mut(plan.period.start_ns) {
@@ -157,7 +167,7 @@ impl PlanEngine {
             }
             Some(row)
         };
-        let owner = plan.counter.owner();
+        let owner = Owner::of(&plan.counter);
         let row = self.books.with(
             self.fingerprint_of(&plan.counter),
             || owner.clone(),
@@ -190,7 +200,7 @@ impl PlanEngine {
         now: Now,
         work: impl FnOnce(&mut Slot) -> R,
     ) -> Result<R, GrantError> {
-        let fingerprint = self.fingerprint_of(&Counter::of(owner, &quota.identity));
+        let fingerprint = self.fingerprint_of(&owner.counter(&quota.identity));
         let worked = self.books.with(
             fingerprint,
             || owner.clone(),
@@ -210,7 +220,7 @@ impl PlanEngine {
     pub fn quota_usage(
         &self,
         lookup: &impl Lookup,
-        scope: Scope<'_>,
+        scope: &Scope,
         from_ns: u64,
         until_ns: u64,
     ) -> Vec<QuotaUsage> {
@@ -221,7 +231,7 @@ impl PlanEngine {
     pub fn quota_usage_from(
         &self,
         lookup: &impl Lookup,
-        scope: Scope<'_>,
+        scope: &Scope,
         time_ns: Range<u64>,
         first: (&str, Option<&str>),
     ) -> Vec<QuotaUsage> {

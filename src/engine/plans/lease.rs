@@ -16,14 +16,15 @@ use smallvec::SmallVec;
 
 use super::PlanEngine;
 use super::asking::Haste;
-use super::books::{Owner, Seat, Slot, State, subject_fingerprint};
+use super::books::{Seat, Slot, State, subject_fingerprint};
 use super::held::{Held, Question, Round};
 use super::settings::LeaseSettings;
-use super::under::Under;
 use crate::decide::calendar::Period;
-use crate::decide::compiled::QuotaIdentity;
+use crate::decide::ledger::{
+    Counter, CounterId, CounterIdentity, GiveBack, Holder, Lease, LeaseRequest,
+};
 use crate::decide::outcome::CountRule;
-use crate::decide::plan::{CounterScope, Id};
+use crate::decide::plan::CounterScope;
 use crate::decide::quota::Row;
 use crate::decide::time::{Now, SECOND_NS};
 use crate::decide::verdict::Decision;
@@ -56,23 +57,12 @@ pub enum Shortage {
     Allow,
 }
 
-/// Which counter: an edit of any of these is another count.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Counter {
-    pub subscriber: Id,
-    /// Where the entitlement counts by key.
-    pub key: Option<Id>,
-    pub plan: Id,
-    pub entitlement: Id,
-    pub quota: Arc<QuotaIdentity>,
-}
-
 /// What to ask the ledger for. It is handed back with the answer.
 #[derive(Clone, Debug)]
 pub struct Need {
-    pub counter: Counter,
+    pub counter: CounterIdentity,
     /// The ledger's number of the counter, once it is known.
-    pub number: Option<u64>,
+    pub number: Option<CounterId>,
     pub period: Period,
     /// Units that this engine wants to have leased in this period since its start, all together. 0,
     /// or what is leased already, asks for the balance alone.
@@ -91,65 +81,27 @@ pub struct Need {
     pub(super) question: Question,
 }
 
-/// The ledger's answer to a [`Need`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Granted {
-    /// The ledger's number of the counter: not 0, below 2^49.
-    pub counter: u64,
-    /// The ledger's number of the count rule, below 2^13.
-    pub rule: u16,
-    /// Units that this engine has leased in this period since its start, all together. Less than
-    /// wanted: there are no more.
-    pub leased: u64,
-    /// Units of them that it told the ledger to be spent.
-    pub spent: u64,
-    /// Units charged in this period over all holders.
-    pub charged: u64,
-    /// Units that operators gave beside the limit.
-    pub granted: i64,
-}
-
-/// Unspent units to return to the ledger.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct GiveBack {
-    /// The ledger's number of the counter.
-    pub counter: u64,
-    pub period_start_s: u64,
-    /// Units that this engine has spent in this period since its start, all together: the lease
-    /// becomes this.
-    pub spent: u64,
-}
-
-/// What the ledger kept of a counter in a running period.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Restored {
-    pub counter: Counter,
-    /// The ledger's number of the counter.
-    pub number: u64,
-    pub period: Period,
-    pub charged: u64,
-    pub granted: i64,
-}
-
-impl Counter {
-    pub(super) fn of(owner: &Owner, quota: &Arc<QuotaIdentity>) -> Self {
-        let Under { plan, entitlement, key } = Under::clone(&owner.under);
-        Self {
-            subscriber: Arc::clone(&owner.subscriber),
-            key,
-            plan,
-            entitlement,
-            quota: Arc::clone(quota),
+impl Need {
+    /// As the ledger is asked, by the counter's number where it is known.
+    pub fn request(&self, holder: Holder, now_s: u64) -> LeaseRequest {
+        let named = || Counter::Named(self.counter.clone());
+        LeaseRequest {
+            counter: self.number.map_or_else(named, Counter::Known),
+            count_rule: self.rule,
+            period: self.period,
+            holder,
+            want: self.want,
+            spent: self.spent,
+            limit: self.limit,
+            may_pass: self.may_pass,
+            revision: self.revision,
+            now_s,
         }
-    }
-
-    pub(super) fn owner(&self) -> Owner {
-        Owner::new(&self.subscriber, self.key.as_ref(), &self.plan, &self.entitlement)
     }
 }
 
 impl PlanEngine {
-    pub(super) fn fingerprint_of(&self, counter: &Counter) -> Fingerprint {
+    pub(super) fn fingerprint_of(&self, counter: &CounterIdentity) -> Fingerprint {
         let (scope, subject) = match &counter.key {
             Some(key) => (CounterScope::Key, key),
             None => (CounterScope::Subscriber, &counter.subscriber),
@@ -164,17 +116,18 @@ impl PlanEngine {
 
     /// Takes over what the ledger answered. Answers may come late, in any order, and more than
     /// once.
-    pub fn apply_lease(&self, need: &Need, lease: &Granted, now: Now) {
+    pub fn apply_lease(&self, need: &Need, lease: &Lease, now: Now) {
         self.rules.learn(u32::from(lease.rule), &need.rule);
         let Some(entry) = self.books.find(self.fingerprint_of(&need.counter)) else { return };
         let mut state = entry.lock();
         let forgotten_to_ns = self.forgotten_to_ns(&state);
         let Some(slot) = state.find(&need.counter.quota) else { return };
-        if slot.leases.counter != lease.counter {
-            let before = std::mem::replace(&mut slot.leases.counter, lease.counter);
+        let CounterId(number) = lease.counter;
+        if slot.leases.counter != number {
+            let before = std::mem::replace(&mut slot.leases.counter, number);
             // With the lock held: whoever sees the number finds the entry by it. A give-back that
             // did not would never be over.
-            self.books.renumber(before, lease.counter, &entry);
+            self.books.renumber(before, number, &entry);
         }
         if Arc::ptr_eq(&slot.identity, &need.counter.quota) {
             slot.leases.rule = Some(lease.rule);
@@ -187,7 +140,7 @@ impl PlanEngine {
         slot: &mut Slot,
         forgotten_to_ns: u64,
         need: &Need,
-        lease: &Granted,
+        lease: &Lease,
         now: Now,
     ) {
         let Slot { count, leases, .. } = slot;
@@ -204,10 +157,11 @@ impl PlanEngine {
         held.be_known();
         held.lease(lease.leased, need.spent, need.round);
         let kept = count.row(start_ns);
-        let used = i128::from(lease.charged) - i128::from(lease.leased) + i128::from(held.spent);
+        let used =
+            i128::from(lease.balance.charged) - i128::from(lease.leased) + i128::from(held.spent);
         // The greatest stands for a period that was dropped.
         let used = u64::try_from(used.max(0)).unwrap_or(u64::MAX).min(u64::MAX - 1);
-        let told = Row { period: need.period, used, granted: lease.granted };
+        let told = Row { period: need.period, used, granted: lease.balance.granted };
         let told = if held.round == need.round {
             held.be_sure();
             Some(told)
@@ -311,7 +265,7 @@ impl PlanEngine {
     pub fn take_back_from(&self, some: &[Seat]) -> Vec<GiveBack> {
         let mut found = Vec::new();
         for entry in some.iter().filter_map(Seat::entry) {
-            each_held(&mut entry.lock(), |number, held| give_back(number, held, &mut found));
+            each_held(&mut entry.lock(), |number, held| self.give_back(number, held, &mut found));
         }
         found
     }
@@ -331,7 +285,7 @@ impl PlanEngine {
                 if held.resumes() || held.is_settled() {
                     held.let_go();
                 } else {
-                    tell_spent(number, held, &mut found);
+                    self.tell_spent(number, held, &mut found);
                 }
             });
         });
@@ -352,9 +306,10 @@ impl PlanEngine {
     }
 
     fn given_back(&self, back: GiveBack, then: impl FnMut(&mut Held)) {
-        let Some(entry) = self.books.by_counter(back.counter) else { return };
+        let CounterId(number) = back.counter;
+        let Some(entry) = self.books.by_counter(number) else { return };
         let mut state = entry.lock();
-        let Some(slot) = state.numbered(back.counter) else { return };
+        let Some(slot) = state.numbered(number) else { return };
         let of_period = |held: &&mut Held| held.start_ns / SECOND_NS == back.period_start_s;
         slot.leases.all_mut().filter(of_period).for_each(then);
     }
@@ -385,12 +340,34 @@ impl PlanEngine {
                             is_more = true;
                             return;
                         }
-                        tell_spent(number, held, &mut found);
+                        self.tell_spent(number, held, &mut found);
                     }
                 }
             }
         });
         is_more
+    }
+
+    pub(super) fn give_back(&self, number: u64, held: &mut Held, found: &mut Vec<GiveBack>) {
+        if held.has_news() {
+            self.tell_spent(number, held, found);
+        } else {
+            held.let_go();
+        }
+    }
+
+    fn tell_spent(&self, number: u64, held: &mut Held, found: &mut Vec<GiveBack>) {
+        held.let_go();
+        // Without a number nothing was ever answered.
+        if number != 0 {
+            held.give_back();
+            found.push(GiveBack {
+                counter: CounterId(number),
+                period_start_s: held.start_ns / SECOND_NS,
+                holder: self.settings.holder,
+                spent: held.spent,
+            });
+        }
     }
 
     /// Periods of an entry that ended by then may have been forgotten.
@@ -403,26 +380,5 @@ fn each_held(state: &mut State, mut visit: impl FnMut(u64, &mut Held)) {
     for Slot { leases, .. } in &mut state.quotas {
         let number = leases.counter;
         leases.all_mut().for_each(|held| visit(number, held));
-    }
-}
-
-pub(super) fn give_back(number: u64, held: &mut Held, found: &mut Vec<GiveBack>) {
-    if held.has_news() {
-        tell_spent(number, held, found);
-    } else {
-        held.let_go();
-    }
-}
-
-fn tell_spent(number: u64, held: &mut Held, found: &mut Vec<GiveBack>) {
-    held.let_go();
-    // Without a number nothing was ever answered.
-    if number != 0 {
-        held.give_back();
-        found.push(GiveBack {
-            counter: number,
-            period_start_s: held.start_ns / SECOND_NS,
-            spent: held.spent,
-        });
     }
 }

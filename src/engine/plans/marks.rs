@@ -3,20 +3,12 @@
 use roaring::RoaringBitmap;
 
 use super::receipt::Receipt;
+use crate::decide::ledger::{Holder, MarkKind};
 use crate::decide::time::Now;
 use crate::engine::sync::{
     DashMap,
     atomic::{AtomicU64, Ordering},
 };
-
-/// What was done for a receipt. Each is done at most once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Done {
-    /// Charges that were made at the check were refunded or corrected.
-    Corrected,
-    /// Quotas that are charged at the report were charged.
-    Charged,
-}
 
 /// Whether something was to be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,11 +22,10 @@ pub(super) enum Marked {
     TooOld,
 }
 
-/// 65,536 sequence numbers of one shard of one epoch of one holder.
+/// 65,536 sequence numbers of one shard of one holder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Place {
-    holder: u32,
-    epoch: u32,
+    holder: Holder,
     shard: u8,
     high: u64,
 }
@@ -56,9 +47,9 @@ pub(super) struct Row {
 #[derive(Debug)]
 pub(super) struct Marks {
     pub(super) rows: DashMap<Place, Row>,
-    /// By holder, epoch and shard: marks below this sequence number were dropped. They are drawn in
+    /// By holder and shard: marks below this sequence number were dropped. They are drawn in
     /// the order of time.
-    floors: DashMap<(u32, u32, u8), u64>,
+    floors: DashMap<(Holder, u8), u64>,
     max_rows: usize,
     ttl_ns: u64,
     refused: AtomicU64,
@@ -80,7 +71,7 @@ impl Marks {
     }
 
     /// Marks a receipt.
-    pub(super) fn mark(&self, receipt: &Receipt, done: Done, now: Now) -> Result<Marked, Full> {
+    pub(super) fn mark(&self, receipt: &Receipt, done: MarkKind, now: Now) -> Result<Marked, Full> {
         if self.were_dropped(receipt) {
             return Ok(Marked::TooOld);
         }
@@ -98,21 +89,19 @@ impl Marks {
         row.expires_unix_ns = row.expires_unix_ns.max(latest_ns.saturating_add(self.ttl_ns));
         row.expires_steady_ns = now.steady_ns.saturating_add(self.ttl_ns);
         let fresh = match done {
-            Done::Corrected => row.corrected.insert(low),
-            Done::Charged => row.charged.insert(low),
+            MarkKind::Corrected => row.corrected.insert(low),
+            MarkKind::Charged => row.charged.insert(low),
         };
         Ok(if fresh { Marked::Now } else { Marked::Before })
     }
 
     /// The marks of the receipt's time were dropped: what was done for it is not known any more.
     pub(super) fn were_dropped(&self, receipt: &Receipt) -> bool {
-        self.floors
-            .get(&(receipt.holder, receipt.epoch, receipt.shard))
-            .is_some_and(|floor| receipt.seq < *floor)
+        self.floors.get(&(receipt.holder, receipt.shard)).is_some_and(|floor| receipt.seq < *floor)
     }
 
     /// What is known here of a receipt, without marking it. `None`: nothing.
-    pub(super) fn seen(&self, receipt: &Receipt, done: Done) -> Option<Marked> {
+    pub(super) fn seen(&self, receipt: &Receipt, done: MarkKind) -> Option<Marked> {
         if self.were_dropped(receipt) {
             return Some(Marked::TooOld);
         }
@@ -120,11 +109,11 @@ impl Marks {
     }
 
     /// Was this done for a receipt?
-    pub(super) fn has(&self, receipt: &Receipt, done: Done) -> bool {
+    pub(super) fn has(&self, receipt: &Receipt, done: MarkKind) -> bool {
         let (place, low) = place_of(receipt);
         self.rows.get(&place).is_some_and(|row| match done {
-            Done::Corrected => row.corrected.contains(low),
-            Done::Charged => row.charged.contains(low),
+            MarkKind::Corrected => row.corrected.contains(low),
+            MarkKind::Charged => row.charged.contains(low),
         })
     }
 
@@ -134,8 +123,7 @@ impl Marks {
             let live = now.unix_ns < row.expires_unix_ns || now.steady_ns < row.expires_steady_ns;
             if !live {
                 let last = row.corrected.max().max(row.charged.max()).unwrap_or_default();
-                let mut floor =
-                    self.floors.entry((place.holder, place.epoch, place.shard)).or_default();
+                let mut floor = self.floors.entry((place.holder, place.shard)).or_default();
                 *floor = (*floor).max((place.high << 16 | u64::from(last)) + 1);
             }
             live
@@ -153,9 +141,6 @@ impl Marks {
 
 /// The row of a receipt, and its bit there.
 fn place_of(receipt: &Receipt) -> (Place, u32) {
-    let Receipt { holder, epoch, shard, seq, .. } = *receipt;
-    (
-        Place { holder, epoch, shard, high: seq >> 16 },
-        u32::try_from(seq & 0xffff).unwrap_or_default(),
-    )
+    let Receipt { holder, shard, seq, .. } = *receipt;
+    (Place { holder, shard, high: seq >> 16 }, u32::try_from(seq & 0xffff).unwrap_or_default())
 }

@@ -12,6 +12,8 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use constant_time_eq::constant_time_eq_16;
 use smallvec::SmallVec;
 
+use crate::decide::ledger::Holder;
+
 const VERSION: u8 = 1;
 const MAC_BYTES: usize = 16;
 /// The longest receipt, in characters.
@@ -31,8 +33,7 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 /// What a receipt says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Receipt {
-    pub(super) holder: u32,
-    pub(super) epoch: u32,
+    pub(super) holder: Holder,
     pub(super) shard: u8,
     pub(super) seq: u64,
     /// Number of the API key; 0 is not known.
@@ -64,8 +65,8 @@ impl Receipt {
         let mut bytes: SmallVec<[u8; 128]> = SmallVec::new();
         bytes.push(VERSION);
         let head = [
-            self.holder.into(),
-            self.epoch.into(),
+            self.holder.id.into(),
+            self.holder.epoch.into(),
             self.shard.into(),
             self.seq,
             self.key.into(),
@@ -103,8 +104,7 @@ impl Receipt {
         let mut rest = body.strip_prefix(&[VERSION])?;
         let mut next = || take(&mut rest);
         let mut receipt = Self {
-            holder: next()?.try_into().ok()?,
-            epoch: next()?.try_into().ok()?,
+            holder: Holder { id: next()?.try_into().ok()?, epoch: next()?.try_into().ok()? },
             shard: next()?.try_into().ok()?,
             seq: next()?,
             key: next()?.try_into().ok()?,

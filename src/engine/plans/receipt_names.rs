@@ -9,6 +9,7 @@ use std::sync::Arc;
 use foldhash::quality::RandomState;
 use hashbrown::HashTable;
 
+use crate::decide::ledger::{Holder, NameKind, NumberedName};
 use crate::decide::plan::Id;
 use crate::decide::time::Now;
 use crate::engine::sync::{
@@ -19,23 +20,8 @@ use crate::engine::sync::{
 /// Names that are numbered at once seldom meet.
 const PARTS: usize = 64;
 
-/// What a number stands for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum NameKind {
-    Key,
-    Target,
-}
-
-/// The name behind a number.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NumberedName {
-    pub kind: NameKind,
-    pub number: u32,
-    pub name: Id,
-}
-
-/// Holder, epoch, and the number of this kind.
-type Place = (u32, u32, NameKind, u32);
+/// Whose number, and which of this kind.
+type Place = (Holder, NameKind, u32);
 
 /// The names of this epoch, and those of earlier ones that were restored.
 #[derive(Debug)]
@@ -169,19 +155,13 @@ impl ReceiptNames {
         self.names(kind).name(number)
     }
 
-    /// The name of a number of another holder or epoch.
-    pub(super) fn earlier(
-        &self,
-        holder: u32,
-        epoch: u32,
-        kind: NameKind,
-        number: u32,
-    ) -> Option<Id> {
-        self.earlier.get(&(holder, epoch, kind, number)).map(|name| Arc::clone(&name))
+    /// The name of a number of another holder, or of this one before it started again.
+    pub(super) fn earlier(&self, holder: Holder, kind: NameKind, number: u32) -> Option<Id> {
+        self.earlier.get(&(holder, kind, number)).map(|name| Arc::clone(&name))
     }
 
-    pub(super) fn restore(&self, holder: u32, epoch: u32, name: NumberedName, now: Now) {
-        self.earlier.insert((holder, epoch, name.kind, name.number), name.name);
+    pub(super) fn restore(&self, holder: Holder, name: NumberedName, now: Now) {
+        self.earlier.insert((holder, name.kind, name.number), name.name);
         self.restored.lock().get_or_insert(now);
     }
 

@@ -1,10 +1,11 @@
 //! What an engine takes over from the ledger at start.
 
 use super::asking::Asking;
-use super::books::{Slot, State};
+use super::books::{Owner, Slot, State};
 use super::held::Room;
-use super::lease::{Counter, Need, Restored};
+use super::lease::Need;
 use super::{GrantError, PlanEngine};
+use crate::decide::ledger::{CounterId, CounterIdentity, PeriodRow};
 use crate::decide::lookup::Lookup;
 use crate::decide::outcome::CountRule;
 use crate::decide::plan::Charge;
@@ -22,15 +23,15 @@ impl PlanEngine {
     ///
     /// # Errors
     /// There is no room for another entry, or for another count in it.
-    pub fn restore(&self, row: &Restored, now: Now) -> Result<(), GrantError> {
-        let fingerprint = self.fingerprint_of(&row.counter);
+    pub fn restore(&self, row: &PeriodRow, now: Now) -> Result<(), GrantError> {
+        let fingerprint = self.fingerprint_of(&row.identity);
         let (keep_ns, rows_keep_ns) = (self.keep_ns(), self.rows_keep_ns());
         let work = |state: &mut State| {
             let forgotten_to_ns = self.forgotten_to_ns(state);
-            let place = state.slot(&row.counter.quota, now, keep_ns)?;
+            let place = state.slot(&row.identity.quota, now, keep_ns)?;
             let slot = state.quotas.get_mut(place)?;
             let Slot { count, leases, .. } = slot;
-            leases.counter = row.number;
+            leases.counter = row.counter.0;
             count.tell(
                 Row { period: row.period, used: row.charged, granted: row.granted },
                 now.unix_ns,
@@ -40,22 +41,22 @@ impl PlanEngine {
             Some(())
         };
         let restored =
-            self.books.with(fingerprint, || row.counter.owner(), now, |_, state| work(state));
+            self.books.with(fingerprint, || Owner::of(&row.identity), now, |_, state| work(state));
         restored.ok().flatten().ok_or(GrantError::NoRoom)?;
         if let Some(entry) = self.books.find(fingerprint) {
-            self.books.number(row.number, &entry);
+            self.books.number(row.counter.0, &entry);
         }
         Ok(())
     }
 
     /// The first units of a counter that was restored, so that its first request need not wait.
     /// `None`: it needs none.
-    pub fn warm(&self, lookup: &impl Lookup, row: &Restored, now: Now) -> Option<Need> {
+    pub fn warm(&self, lookup: &impl Lookup, row: &PeriodRow, now: Now) -> Option<Need> {
         let settings = self.settings.lease.as_ref()?;
-        let Counter { plan, entitlement, quota, .. } = &row.counter;
+        let CounterIdentity { plan, entitlement, quota, .. } = &row.identity;
         let entitlement = lookup.plan(plan)?.entitlement(entitlement)?;
         let quota = entitlement.quotas.iter().find(|declared| *declared.identity == **quota)?;
-        let entry = self.books.find(self.fingerprint_of(&row.counter))?;
+        let entry = self.books.find(self.fingerprint_of(&row.identity))?;
         let mut state = entry.lock();
         let forgotten_to_ns = self.forgotten_to_ns(&state);
         let Slot { count, leases, .. } = state.find(&quota.identity)?;
@@ -76,7 +77,7 @@ impl PlanEngine {
         };
         Some(asking.need(
             quota,
-            row.number,
+            row.counter.0,
             leases.held_mut(row.period.start_ns)?,
             row.period,
             want,
@@ -86,7 +87,7 @@ impl PlanEngine {
     /// Takes over whose a counter is of which no period runs any more, at start: a response to a
     /// request that it admitted may still be reported. Those without room are missing in the
     /// statistics of responses.
-    pub fn restore_owner(&self, number: u64, counter: &Counter, now: Now) {
+    pub fn restore_owner(&self, CounterId(number): CounterId, counter: &CounterIdentity, now: Now) {
         if self.books.by_counter(number).is_some() {
             return;
         }
@@ -98,7 +99,7 @@ impl PlanEngine {
             Some(())
         };
         let restored =
-            self.books.with(fingerprint, || counter.owner(), now, |_, state| work(state));
+            self.books.with(fingerprint, || Owner::of(counter), now, |_, state| work(state));
         if let (Ok(Some(())), Some(entry)) = (restored, self.books.find(fingerprint)) {
             self.books.number(number, &entry);
         }

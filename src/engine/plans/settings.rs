@@ -2,15 +2,15 @@
 
 use std::fmt;
 
+use crate::decide::ledger::Holder;
 use crate::decide::time::SECOND_NS;
 
 /// How an engine is set up.
 #[derive(Clone)]
 pub struct Settings {
-    /// Who issues the receipts, and the run of it: no two engines may use the same pair with the
-    /// same receipt key.
-    pub holder: u32,
-    pub epoch: u32,
+    /// Who leases, and issues the receipts: no two engines that issue any may have the same with
+    /// the same receipt key.
+    pub holder: Holder,
     /// Secret key of receipts.
     pub receipt_key: [u8; 32],
     /// Secret key of fingerprints.
@@ -75,10 +75,7 @@ impl Default for LeaseSettings {
 
 impl fmt::Debug for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Settings")
-            .field("holder", &self.holder)
-            .field("epoch", &self.epoch)
-            .finish_non_exhaustive()
+        f.debug_struct("Settings").field("holder", &self.holder).finish_non_exhaustive()
     }
 }
 
@@ -86,8 +83,7 @@ impl Settings {
     /// The default bounds.
     pub fn new(receipt_key: [u8; 32], hash_key: [u8; 16]) -> Self {
         Self {
-            holder: 1,
-            epoch: 1,
+            holder: Holder { id: 1, epoch: 1 },
             receipt_key,
             hash_key,
             receipts_ttl_ns: 3600 * SECOND_NS,

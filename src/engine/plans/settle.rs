@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use super::books::{Entry, Owner, subject_fingerprint};
-use super::correction::{Change, ChargeName, Settled};
-use super::lease::Counter;
-use super::marks::{Done, Full, Marked};
+use super::correction::{Change, ReportCharge, Settled};
+use super::marks::{Full, Marked};
 use super::receipt::{Charged, Receipt};
 use super::usage::{Event, Who};
-use super::{Covered, MAX_OPERATION_ID, NameKind, PlanEngine};
+use super::{Covered, MAX_OPERATION_ID, PlanEngine};
 use crate::decide::compiled::{CompiledQuota, QuotaIdentity};
+use crate::decide::ledger::{MarkKind, NameKind, Once, OnceKind};
 use crate::decide::lookup::Lookup;
 use crate::decide::outcome::{Class, CountRule, Outcome};
 use crate::decide::plan::{Charge, Id};
@@ -160,7 +160,7 @@ impl PlanEngine {
                 Ok(Marked::Before)
             }
         };
-        let marked = [mark(at_check, Done::Corrected)?, mark(at_report, Done::Charged)?];
+        let marked = [mark(at_check, MarkKind::Corrected)?, mark(at_report, MarkKind::Charged)?];
         // Without a change to make, only a charge at the report needs to know what was done before.
         if marked.contains(&Marked::TooOld)
             || (at_report.of > 0 && self.marks.were_dropped(&receipt))
@@ -191,7 +191,7 @@ impl PlanEngine {
         self.count_response(receipt, ended, now);
         let uncounted = at_check.empty == at_check.of && at_report.empty == at_report.of;
         let nothing_left =
-            uncounted && !(at_report.of > 0 && self.marks.has(receipt, Done::Charged));
+            uncounted && !(at_report.of > 0 && self.marks.has(receipt, MarkKind::Charged));
         let changed_or_none = corrects || at_check.of == 0;
         match (corrects, nothing_left && changed_or_none) {
             (_, true) => Settlement::Refunded,
@@ -202,7 +202,7 @@ impl PlanEngine {
 
     /// Is the receipt of this engine?
     fn issued(&self, receipt: &Receipt) -> bool {
-        (receipt.holder, receipt.epoch) == (self.settings.holder, self.settings.epoch)
+        receipt.holder == self.settings.holder
     }
 
     pub(super) fn expired(&self, receipt: &Receipt, ended: Ended) -> Settlement {
@@ -253,7 +253,7 @@ impl PlanEngine {
             if issued_here {
                 self.names.name(kind, number)
             } else {
-                self.names.earlier(receipt.holder, receipt.epoch, kind, number)
+                self.names.earlier(receipt.holder, kind, number)
             }
         };
         let entry_of = |counter: u64| {
@@ -346,27 +346,22 @@ impl PlanEngine {
         named: Option<Named<'_>>,
         now: Now,
     ) -> Change {
-        let counter = Counter::of(owner, &quota.identity);
+        let counter = owner.counter(&quota.identity);
         let fingerprint = self.fingerprint_of(&counter);
-        let entry = self.books.find(fingerprint);
-        let number = entry
-            .and_then(|entry| entry.lock().find(&quota.identity).map(|slot| slot.leases.counter));
-        let name = named.map(|Named { key, id, asked }| {
+        let once = named.map(|Named { key, id, asked }| {
             let QuotaIdentity { name, unit, time_zone, week_start } = &*quota.identity;
             let quota = format!("{name}|{unit:?}|{time_zone}|{week_start:?}");
             let parts = [key.as_bytes(), id, &fingerprint.to_le_bytes(), quota.as_bytes()];
-            ChargeName {
+            Once {
+                kind: OnceKind::Charge,
                 name: self.fingerprints.of_parts(b'c', &parts).to_le_bytes(),
                 fields: self.fingerprints.of_parts(b'r', &asked).to_le_bytes(),
+                note: Vec::new(),
+                now_s: now.unix_s(),
             }
         });
-        Change::Charge {
-            counter,
-            number: number.filter(|&number| number != 0),
-            period: quota.calendar.period(now.unix_ns),
-            units,
-            name,
-        }
+        let period = quota.calendar.period(now.unix_ns);
+        Change::Charge(ReportCharge { counter, period, units, now_s: now.unix_s(), once })
     }
 }
 

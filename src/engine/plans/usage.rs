@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use once_cell::race::OnceBox;
 
-pub use self::unwritten::{NumberedUsage, TakenUsage, UnwrittenUsage, UsageChange};
 use self::unwritten::{State, Unwritten};
+pub use self::unwritten::{TakenUsage, UnwrittenUsage};
 use super::books::{Owner, shard_of};
 use super::fingerprint::{Filed, Files, Fingerprinted, files};
-use super::receipt_names::NameKind;
 use super::under::{Shared, Under};
+use crate::decide::ledger::{DailyCounts, DailyKey, DailyRow, DailyUsage, NameKind, Scope};
 use crate::decide::outcome::Class;
 use crate::decide::plan::Id;
 use crate::decide::time::{Now, SECOND_NS};
@@ -43,56 +43,12 @@ impl<'a> Who<'a> {
     }
 }
 
-/// What happened to the requests of one key under one entitlement to one target on one day.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DailyUsage {
-    /// Days since 1970-01-01, UTC.
-    pub day: u64,
-    pub subscriber: Id,
-    pub key: Id,
-    /// Empty where a request was refused before it was known; likewise the next two.
-    pub plan: Id,
-    pub entitlement: Id,
-    pub target: Id,
-    pub counts: UsageCounts,
-}
-
-/// What happened to some requests.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct UsageCounts {
-    pub admitted: u64,
-    /// By [`Reason`], in the order of [`Reason::ALL`].
-    pub refused: [u64; Reason::ALL.len()],
-    /// By [`Class`], in the order of [`Class::ALL`].
-    pub responses: [u64; Class::ALL.len()],
-}
-
 /// One thing to count.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Event {
     Admitted,
     Refused(Reason),
     Response(Class),
-}
-
-/// Which books to list.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scope<'a> {
-    All,
-    Subscriber(&'a str),
-    Key(&'a str),
-    Plan(&'a str),
-}
-
-impl Scope<'_> {
-    pub(super) fn holds(&self, subscriber: &str, key: Option<&str>, plan: &str) -> bool {
-        match *self {
-            Self::All => true,
-            Self::Subscriber(id) => subscriber == id,
-            Self::Key(id) => key == Some(id),
-            Self::Plan(id) => plan == id,
-        }
-    }
 }
 
 /// The row that the days of one key under one entitlement to one target are counted in. Counted
@@ -242,20 +198,16 @@ impl Usage {
 
     /// The rows of a scope, from the first to the last day, both included, in the order of day and
     /// names.
-    pub(super) fn list(&self, scope: Scope<'_>, first_day: u64, last_day: u64) -> Vec<DailyUsage> {
+    pub(super) fn list(&self, scope: &Scope, first_day: u64, last_day: u64) -> Vec<DailyUsage> {
+        let rows = self.numbered(scope, first_day, last_day).into_iter();
         let mut rows: Vec<DailyUsage> =
-            self.numbered(scope, first_day, last_day).into_iter().map(|row| row.usage).collect();
-        rows.sort_unstable_by(|one, other| one.order().cmp(&other.order()));
+            rows.map(|DailyRow { key, counts, .. }| DailyUsage { of: key, counts }).collect();
+        rows.sort_unstable_by(|one, other| one.of.cmp(&other.of));
         rows
     }
 
     /// The same, each with its number, in no order.
-    pub(super) fn numbered(
-        &self,
-        scope: Scope<'_>,
-        first_day: u64,
-        last_day: u64,
-    ) -> Vec<NumberedUsage> {
+    pub(super) fn numbered(&self, scope: &Scope, first_day: u64, last_day: u64) -> Vec<DailyRow> {
         let wanted = |row: &Row| {
             (first_day..=last_day).contains(&row.day())
                 && scope.holds(&row.subscriber, Some(&row.key), &row.under.plan)
@@ -264,7 +216,7 @@ impl Usage {
             .iter()
             .map(|found| Arc::clone(&found.key().0))
             .filter(|row| wanted(row))
-            .map(|row| row.numbered())
+            .map(|row| row.read())
             .collect()
     }
 
@@ -408,60 +360,36 @@ impl Row {
         self.day.into()
     }
 
-    fn numbered(&self) -> NumberedUsage {
-        NumberedUsage { number: self.number, usage: self.read() }
+    fn read(&self) -> DailyRow {
+        DailyRow { number: self.number, key: self.key(), counts: self.counts() }
     }
 
-    fn read(&self) -> DailyUsage {
-        DailyUsage {
+    fn key(&self) -> DailyKey {
+        DailyKey {
             day: self.day(),
             subscriber: Arc::clone(&self.subscriber),
             key: Arc::clone(&self.key),
             plan: Arc::clone(&self.under.plan),
             entitlement: Arc::clone(&self.under.entitlement),
             target: Arc::clone(&self.target),
-            counts: self.counts(),
         }
     }
 
-    fn counts(&self) -> UsageCounts {
+    fn counts(&self) -> DailyCounts {
         let others = self.others.get();
-        UsageCounts {
+        DailyCounts {
             admitted: self.admitted.load(Ordering::SeqCst),
-            refused: others.map_or([0; _], |others| read(&others.refused)),
-            responses: others.map_or([0; _], |others| read(&others.responses)),
+            refused: others.map_or_else(Vec::new, |others| read(&others.refused)),
+            responses: others.map_or_else(Vec::new, |others| read(&others.responses)),
         }
     }
 }
 
-fn read<const N: usize>(counts: &[AtomicU64; N]) -> [u64; N] {
-    counts.each_ref().map(|count| count.load(Ordering::SeqCst))
-}
-
-impl DailyUsage {
-    fn order(&self) -> (u64, &str, &str, &str, &str, &str) {
-        (self.day, &self.subscriber, &self.key, &self.plan, &self.entitlement, &self.target)
-    }
-}
-
-impl UsageCounts {
-    /// How many were refused for a reason.
-    pub fn refused_for(&self, reason: Reason) -> u64 {
-        Reason::ALL
-            .iter()
-            .zip(self.refused)
-            .find(|(known, _)| **known == reason)
-            .map_or(0, |(_, count)| count)
-    }
-
-    /// How many ended in a class.
-    pub fn ended_in(&self, class: Class) -> u64 {
-        Class::ALL
-            .iter()
-            .zip(self.responses)
-            .find(|(known, _)| **known == class)
-            .map_or(0, |(_, count)| count)
-    }
+/// Most rows count admissions alone, and need no lists.
+fn read(counts: &[AtomicU64]) -> Vec<u64> {
+    let read = |count: &AtomicU64| count.load(Ordering::SeqCst);
+    let is_zero = |count: &AtomicU64| read(count) == 0;
+    if counts.iter().all(is_zero) { Vec::new() } else { counts.iter().map(read).collect() }
 }
 
 #[cfg(test)]

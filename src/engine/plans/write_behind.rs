@@ -1,7 +1,8 @@
 //! What a ledger is told behind the decisions, and what is taken over from it: statistics, and the
 //! names behind the numbers in receipts.
 
-use super::{NumberedName, NumberedUsage, PlanEngine, Scope, TakenUsage, UnwrittenUsage};
+use super::{PlanEngine, TakenUsage, UnwrittenUsage};
+use crate::decide::ledger::{DailyRow, Holder, NumberedName, Scope};
 use crate::decide::time::Now;
 
 impl PlanEngine {
@@ -12,12 +13,7 @@ impl PlanEngine {
 
     /// Statistics of a scope, in no order, with the numbers that a ledger knows the rows by: each
     /// takes the place of what the ledger has of that number.
-    pub fn numbered_usage(
-        &self,
-        scope: Scope<'_>,
-        first_day: u64,
-        last_day: u64,
-    ) -> Vec<NumberedUsage> {
+    pub fn numbered_usage(&self, scope: &Scope, first_day: u64, last_day: u64) -> Vec<DailyRow> {
         self.usage.numbered(scope, first_day, last_day)
     }
 
@@ -54,9 +50,9 @@ impl PlanEngine {
         self.names.put_back(names);
     }
 
-    /// Takes over a name that a holder has numbered in an epoch, at start: receipts that it issued
+    /// Takes over a name that a holder has numbered, at start: receipts that it issued
     /// may still be reported.
-    pub fn restore_name(&self, holder: u32, epoch: u32, name: NumberedName, now: Now) {
-        self.names.restore(holder, epoch, name, now);
+    pub fn restore_name(&self, holder: Holder, name: NumberedName, now: Now) {
+        self.names.restore(holder, name, now);
     }
 }

@@ -8,22 +8,12 @@
 
 use super::counter::{Counter, Keeping};
 use super::{Fingerprint, Fingerprinter, RuleEngine};
+use crate::decide::ledger::WindowRow;
 use crate::decide::time::Now;
 use crate::engine::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 /// Keeps the fingerprints of rules apart from others under the same secret.
 const PURPOSE: &[u8] = b"counters of rate-limit rules";
-
-/// Where a counter stands in its window.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct WindowState {
-    /// Which counter. The same in every run under the same secret.
-    pub fingerprint: [u8; 16],
-    /// When the window ends, in seconds since the Unix epoch.
-    pub end_s: u64,
-    /// Hits in it.
-    pub count: u64,
-}
 
 /// The bound on what is kept, and how far it is used.
 #[derive(Debug, Default)]
@@ -49,7 +39,7 @@ impl Kept {
     }
 
     /// Takes a counter off the list. `None`: there is no row for it.
-    fn take(&self, fingerprint: Fingerprint, counter: &mut Counter) -> Option<WindowState> {
+    fn take(&self, fingerprint: Fingerprint, counter: &mut Counter) -> Option<WindowRow> {
         let Counter::Window { end_s, count, keeping } = counter else { return None };
         if !std::mem::take(&mut keeping.listed) {
             return None;
@@ -62,7 +52,7 @@ impl Kept {
             keeping.has_row = true;
             self.rows.fetch_add(1, Ordering::Relaxed);
         }
-        Some(WindowState {
+        Some(WindowRow {
             fingerprint: fingerprint.to_be_bytes(),
             end_s: u64::from(*end_s),
             count: *count,
@@ -85,7 +75,7 @@ impl RuleEngine {
 
     /// Takes over a window that was kept. `false`: there is no room for its counter. One that is
     /// over counts for nothing.
-    pub fn restore(&self, state: &WindowState, now: Now) -> bool {
+    pub fn restore(&self, state: &WindowRow, now: Now) -> bool {
         let Some(end_s) = u32::try_from(state.end_s).ok().filter(|_| state.end_s > now.unix_s())
         else {
             return true;
@@ -108,7 +98,7 @@ impl RuleEngine {
     /// fingerprints: from a shard on, of as many shards as it takes to have `enough`. Beside them,
     /// the shard to go on from; `None`: that was all. [`Self::put_back`] those that could not be
     /// written.
-    pub fn take_changed(&self, first: usize, enough: usize) -> (Vec<WindowState>, Option<usize>) {
+    pub fn take_changed(&self, first: usize, enough: usize) -> (Vec<WindowRow>, Option<usize>) {
         let mut changed = Vec::new();
         for shard in first..self.counters.shard_count() {
             if changed.len() >= enough {
@@ -127,7 +117,7 @@ impl RuleEngine {
 
     /// These were not written: the next [`Self::take_changed`] gives them again, as they stand
     /// then.
-    pub fn put_back(&self, states: &[WindowState]) {
+    pub fn put_back(&self, states: &[WindowRow]) {
         for state in states {
             let fingerprint = Fingerprint::from_be_bytes(state.fingerprint);
             let mut held = self.counters.lock(std::iter::once(fingerprint));

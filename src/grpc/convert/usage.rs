@@ -5,10 +5,11 @@ use jiff::civil::Date;
 
 use super::plans::unit_to_wire;
 use super::timestamp;
+use crate::decide::ledger::DailyUsage;
 use crate::decide::outcome::Class;
 use crate::decide::plan::validate::MAX_QUOTA_LIMIT;
 use crate::decide::verdict::Reason;
-use crate::engine::plans::{DailyUsage, QuotaUsage};
+use crate::engine::plans::QuotaUsage;
 use crate::grpc::pb::tollgate as pb;
 
 /// One quota in one period. Units beyond 2^53 are shown as that: the real cost of a request may be
@@ -32,18 +33,17 @@ pub fn quota_to_wire(usage: &QuotaUsage) -> pb::QuotaUsage {
 }
 
 /// One day of one caller. What is 0 is left out.
-pub fn day_to_wire(usage: &DailyUsage) -> pb::DailyUsage {
-    let refused =
-        Reason::ALL.iter().map(|reason| (reason.name(), usage.counts.refused_for(*reason)));
-    let responses = Class::ALL.iter().map(|class| (class.name(), usage.counts.ended_in(*class)));
+pub fn day_to_wire(DailyUsage { of, counts }: &DailyUsage) -> pb::DailyUsage {
+    let refused = Reason::ALL.iter().map(|reason| (reason.name(), counts.refused_for(*reason)));
+    let responses = Class::ALL.iter().map(|class| (class.name(), counts.ended_in(*class)));
     pb::DailyUsage {
-        date: date(usage.day),
-        subscriber: usage.subscriber.to_string(),
-        api_key: usage.key.to_string(),
-        plan: usage.plan.to_string(),
-        entitlement: usage.entitlement.to_string(),
-        target: usage.target.to_string(),
-        admitted: usage.counts.admitted,
+        date: date(of.day),
+        subscriber: of.subscriber.to_string(),
+        api_key: of.key.to_string(),
+        plan: of.plan.to_string(),
+        entitlement: of.entitlement.to_string(),
+        target: of.target.to_string(),
+        admitted: counts.admitted,
         refused: refused
             .filter(|(_, count)| *count > 0)
             .map(|(name, count)| (name.to_owned(), count))

@@ -44,8 +44,7 @@ impl World {
         let store = Arc::new(CatalogStore::new(HashKey([3; 32]), None));
         let holder = ledger.join(1).unwrap();
         let engine = Arc::new(PlanEngine::new(Settings {
-            holder: holder.id,
-            epoch: holder.epoch,
+            holder,
             lease: Some(LeaseSettings::default()),
             ..Settings::new([4; 32], [5; 16])
         }));

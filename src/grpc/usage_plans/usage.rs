@@ -4,11 +4,11 @@ use prost::Message;
 use tonic::Status;
 
 use super::UsagePlans;
+use crate::decide::ledger::Scope;
 use crate::grpc::convert::usage::{day_to_wire, quota_to_wire};
 use crate::grpc::pb::tollgate as pb;
-use crate::ledger::LedgerScope;
 use crate::service::usage::{Row, UsageRequest};
-use pb::get_usage_request::Scope;
+use pb::get_usage_request::Scope as WireScope;
 
 /// Bytes of the rows on a page, at most: ordinary clients take 4 MiB.
 const MAX_PAGE_BYTES: usize = 3 << 20;
@@ -30,10 +30,10 @@ impl UsagePlans {
 fn asked(wire: pb::GetUsageRequest) -> UsageRequest {
     let pb::GetUsageRequest { scope, start_date, end_date, page_size, page_token } = wire;
     let scope = match scope {
-        None => LedgerScope::All,
-        Some(Scope::Subscriber(id)) => LedgerScope::Subscriber(id.into()),
-        Some(Scope::ApiKey(id)) => LedgerScope::Key(id.into()),
-        Some(Scope::Plan(id)) => LedgerScope::Plan(id.into()),
+        None => Scope::All,
+        Some(WireScope::Subscriber(id)) => Scope::Subscriber(id.into()),
+        Some(WireScope::ApiKey(id)) => Scope::Key(id.into()),
+        Some(WireScope::Plan(id)) => Scope::Plan(id.into()),
     };
     UsageRequest { scope, start_date, end_date, page_size, page_token }
 }

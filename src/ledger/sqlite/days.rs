@@ -9,7 +9,7 @@ use rusqlite::{Connection, OptionalExtension, Result, Row, Statement, params};
 use super::checksum::{BadRow, intact};
 use super::codes::{int, is_unreadable, pack, read_int, read_packed, unreadable};
 use super::lists::{Names, OnBad, column, sound};
-use crate::ledger::{DailyCounts, DailyKey, DailyRow, Holder, LedgerScope};
+use crate::ledger::{DailyCounts, DailyKey, DailyRow, Holder, Scope};
 
 const NAMED: &str =
     "SELECT 1 FROM daily_names WHERE day = ?1 AND holder = ?2 AND epoch = ?3 AND number = ?4";
@@ -201,7 +201,7 @@ pub(super) fn pages(sql: &Connection, on_bad: OnBad<'_>) -> Result<()> {
 /// The rows of a scope, in the order of their keys. Those of a damaged page are left out.
 pub(super) fn list(
     sql: &Connection,
-    scope: &LedgerScope,
+    scope: &Scope,
     first_day: u64,
     last_day: u64,
     on_bad: OnBad<'_>,

@@ -14,13 +14,15 @@ use super::rows::{
     ACCOUNTS_DROPPED_TO_S, CATALOG_REVISION, MARKS_DROPPED_TO_S, SEEN_S, VOUCHED_S, named_counter,
     read_number,
 };
+use crate::decide::calendar::Period;
 use crate::decide::compiled::QuotaIdentity;
+use crate::decide::outcome::CountRule;
 use crate::decide::plan::Id;
 use crate::ledger::balance::Share;
 use crate::ledger::operations::unspent;
 use crate::ledger::{
-    CatalogImage, CatalogResource, CounterId, CounterIdentity, Holder, LedgerPeriod, LedgerScope,
-    NumberedName, PeriodRow, Stretch, Times, Whose, WindowRow,
+    CatalogImage, CatalogResource, CounterId, CounterIdentity, Holder, NumberedName, PeriodRow,
+    Scope, Stretch, Times, Whose, WindowRow,
 };
 
 /// Is told of each damaged row that a list leaves out. An error ends the list.
@@ -108,7 +110,7 @@ pub(super) fn resource_key(kind: i64, id: &str) -> String {
     format!("({word} `{}`)", id.escape_debug())
 }
 
-pub(super) fn count_rules(sql: &Connection, on_bad: OnBad<'_>) -> Result<Vec<(u16, [u64; 8])>> {
+pub(super) fn count_rules(sql: &Connection, on_bad: OnBad<'_>) -> Result<Vec<(u16, CountRule)>> {
     let mut statement = sql.prepare("SELECT id, bits, checksum IS checksum('count_rules', id, bits) FROM count_rules ORDER BY id")?;
     let mut rows = statement.query([])?;
     let mut found = Vec::new();
@@ -118,7 +120,7 @@ pub(super) fn count_rules(sql: &Connection, on_bad: OnBad<'_>) -> Result<Vec<(u1
             let bits = read_packed(row, 1)?
                 .try_into()
                 .map_err(|_| Error::InvalidColumnType(1, "bits".to_owned(), Type::Blob))?;
-            Ok((row.get(0)?, bits))
+            Ok((row.get(0)?, CountRule::of_bits(bits)))
         });
         found.extend(sound(rule, "count_rules", key, on_bad)?);
     }
@@ -250,7 +252,7 @@ pub(super) fn ended(
 /// A period whose account or share is damaged is left out whole.
 pub(super) fn usage(
     sql: &Connection,
-    scope: &LedgerScope,
+    scope: &Scope,
     stretch: &Stretch,
     on_bad: OnBad<'_>,
 ) -> Result<(Vec<PeriodRow>, Option<Whose>)> {
@@ -285,7 +287,8 @@ pub(super) fn usage(
             next = Some(whose);
             break;
         }
-        let of_it = shares.query_map([int(period.counter.0), int(period.period.start_s)], share)?;
+        let of_it =
+            shares.query_map([int(period.counter.0), int(period.period.start_s())], share)?;
         let of_it: Result<Vec<(Holder, Share)>> =
             of_it.map(|row| row.map(|(_, share)| share)).collect();
         let Some(of_it) = sound(of_it, "shares", key, on_bad)? else { continue };
@@ -299,12 +302,12 @@ pub(super) fn usage(
 
 /// A condition on the third parameter, and the parameter. `key <> ''` lets SQLite use the index of
 /// keys.
-pub(super) fn column(scope: &LedgerScope) -> Option<(&'static str, &str)> {
+pub(super) fn column(scope: &Scope) -> Option<(&'static str, &str)> {
     match scope {
-        LedgerScope::All => None,
-        LedgerScope::Subscriber(id) => Some(("subscriber = ?3", id)),
-        LedgerScope::Key(id) => Some(("key = ?3 AND key <> ''", id)),
-        LedgerScope::Plan(id) => Some(("plan = ?3", id)),
+        Scope::All => None,
+        Scope::Subscriber(id) => Some(("subscriber = ?3", id)),
+        Scope::Key(id) => Some(("key = ?3 AND key <> ''", id)),
+        Scope::Plan(id) => Some(("plan = ?3", id)),
     }
 }
 
@@ -345,7 +348,7 @@ fn periods(
     while let Some(row) = rows.next()? {
         let key = || counter_key(row);
         let found = period(row, &mut names).and_then(|period| {
-            let shares = shares(period.counter, period.period.start_s)?;
+            let shares = shares(period.counter, period.period.start_s())?;
             Ok((period, shares))
         });
         if let Some((mut period, shares)) = sound(found, "periods", key, on_bad)? {
@@ -460,7 +463,7 @@ fn period(row: &Row<'_>, names: &mut Names) -> Result<PeriodRow> {
     Ok(PeriodRow {
         counter: CounterId(read_int(row, 0)?),
         identity: identity(row, names)?,
-        period: LedgerPeriod { start_s: read_int(row, 9)?, end_s: read_int(row, 10)? },
+        period: Period::of_seconds(read_int(row, 9)?, read_int(row, 10)?),
         charged: read_int(row, 11)?,
         granted: row.get(12)?,
         lost: 0,

@@ -12,6 +12,7 @@ use super::checksum::{BadRow, intact};
 use super::codes::{int, kind, name_kind, pack, read_int, read_share, unit, weekday};
 use super::days::{self, Page, PagePlace};
 use super::made;
+use crate::decide::outcome::CountRule;
 use crate::ledger::balance::{Account, Share};
 use crate::ledger::operations::{MarkPlace, Rows};
 use crate::ledger::{
@@ -35,7 +36,7 @@ pub(super) struct Transaction<'a> {
     marks: HashMap<MarkPlace, MarkRow>,
     /// Written in their order.
     days: BTreeMap<PagePlace, Page>,
-    count_rules: HashMap<[u64; 8], u16>,
+    count_rules: HashMap<CountRule, u16>,
     numbers: HashMap<&'static str, Option<u64>>,
     /// Periods of counters that have no row yet.
     fresh: HashSet<(CounterId, u64)>,
@@ -342,17 +343,17 @@ impl Rows for Transaction<'_> {
         }
     }
 
-    fn count_rule(&mut self, bits: &[u64; 8]) -> Result<Option<u16>> {
-        if let Some(known) = self.count_rules.get(bits) {
+    fn count_rule(&mut self, rule: &CountRule) -> Result<Option<u16>> {
+        if let Some(known) = self.count_rules.get(rule) {
             return Ok(Some(*known));
         }
-        let packed = pack(bits);
+        let packed = pack(&rule.bits());
         let sql = "SELECT id, checksum IS checksum('count_rules', id, bits) FROM count_rules WHERE bits = ?1";
         let known = self.sql.prepare_cached(sql)?.query_row([&packed], |row| {
             let id: u16 = row.get(0)?;
             intact(row, 1, "count_rules", || format!("(id {id})")).map(|()| id)
         });
-        let rule = match known.optional()? {
+        let number = match known.optional()? {
             Some(known) => known,
             None => {
                 let next: i64 = self.sql.query_row(
@@ -369,8 +370,8 @@ impl Rows for Transaction<'_> {
                 next
             }
         };
-        self.count_rules.insert(*bits, rule);
-        Ok(Some(rule))
+        self.count_rules.insert(*rule, number);
+        Ok(Some(number))
     }
 
     fn account(&mut self, counter: CounterId, start_s: u64) -> Result<Option<Account>> {

@@ -41,7 +41,7 @@ fn report(bench: &Bench, holder: Holder, rows: &[DailyRow]) {
 }
 
 fn all(bench: &Bench) -> Vec<(Holder, DailyRow)> {
-    bench.ledger.daily(&LedgerScope::All, 0, u64::MAX).unwrap()
+    bench.ledger.daily(&Scope::All, 0, u64::MAX).unwrap()
 }
 
 fn counts_of_a_day_replace_those_of_the_same_epoch(bench: &Bench) {
@@ -122,16 +122,16 @@ fn days_are_listed_by_scope_and_range_in_order(bench: &Bench) {
         .collect();
     report(bench, bench.join(1), &rows);
     // Scope, first and last day, and which of the rows.
-    let cases: &[(LedgerScope, u64, u64, &[usize])] = &[
-        (LedgerScope::All, 0, u64::MAX, &[0, 1, 2, 3, 4]),
-        (LedgerScope::All, 5, 5, &[1, 2, 3]),
-        (LedgerScope::All, 7, 9, &[]),
-        (LedgerScope::All, 6, 5, &[]),
-        (LedgerScope::Subscriber("acme".into()), 0, 9, &[1, 2, 4]),
-        (LedgerScope::Subscriber("acme".into()), 6, 6, &[4]),
-        (LedgerScope::Key("acme-1".into()), 0, 9, &[1, 4]),
-        (LedgerScope::Plan("gold".into()), 0, 5, &[0, 1]),
-        (LedgerScope::Plan("none".into()), 0, 9, &[]),
+    let cases: &[(Scope, u64, u64, &[usize])] = &[
+        (Scope::All, 0, u64::MAX, &[0, 1, 2, 3, 4]),
+        (Scope::All, 5, 5, &[1, 2, 3]),
+        (Scope::All, 7, 9, &[]),
+        (Scope::All, 6, 5, &[]),
+        (Scope::Subscriber("acme".into()), 0, 9, &[1, 2, 4]),
+        (Scope::Subscriber("acme".into()), 6, 6, &[4]),
+        (Scope::Key("acme-1".into()), 0, 9, &[1, 4]),
+        (Scope::Plan("gold".into()), 0, 5, &[0, 1]),
+        (Scope::Plan("none".into()), 0, 9, &[]),
     ];
     for (scope, first, last, expected) in cases {
         let listed: Vec<_> = bench

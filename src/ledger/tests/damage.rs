@@ -109,11 +109,9 @@ fn served(ledger: &dyn Ledger) -> Served {
         all.or_error(list);
     }
     for number in 0..9 {
-        if let Some(days) = all.or_error(ledger.daily(
-            &LedgerScope::Subscriber(format!("sub{number:02}").into()),
-            0,
-            9,
-        )) {
+        if let Some(days) =
+            all.or_error(ledger.daily(&Scope::Subscriber(format!("sub{number:02}").into()), 0, 9))
+        {
             all.put(format!("days of {number}"), &days);
         }
     }
@@ -315,19 +313,15 @@ fn a_damaged_count_is_refused_and_others_go_on() {
         );
         assert_eq!(ask(4).unwrap().unwrap().leased, 1, "{sql}");
         let subscriber = |number| {
-            ledger.usage(
-                &LedgerScope::Subscriber(format!("subscriber-{number:02}").into()),
-                0,
-                u64::MAX,
-            )
+            ledger.usage(&Scope::Subscriber(format!("subscriber-{number:02}").into()), 0, u64::MAX)
         };
         assert!(
             subscriber(2).is_err() && subscriber(4).is_ok(),
             "{sql}: nothing is left out of a list without a word"
         );
         // The books of all others are shown.
-        let of_plan = ledger.usage(&LedgerScope::Plan("gold".into()), 0, u64::MAX).unwrap();
-        for all in [of_plan, ledger.usage(&LedgerScope::All, 0, u64::MAX).unwrap()] {
+        let of_plan = ledger.usage(&Scope::Plan("gold".into()), 0, u64::MAX).unwrap();
+        for all in [of_plan, ledger.usage(&Scope::All, 0, u64::MAX).unwrap()] {
             assert_eq!(all.len() as u64, COUNTERS - 1, "{sql}");
             assert!(all.iter().all(|row| row.counter != CounterId(3)), "{sql}");
         }
@@ -340,9 +334,9 @@ fn damaged_statistics_hide_those_of_nobody_else() {
         let folder = filled();
         damage(&folder, sql);
         let ledger = SqliteLedger::open(folder.path()).unwrap();
-        let days = ledger.daily(&LedgerScope::All, 0, 9).unwrap().len();
+        let days = ledger.daily(&Scope::All, 0, 9).unwrap().len();
         assert_eq!(ledger.concern().is_some(), days < 9, "{sql}");
-        let of_one = |id: &str| ledger.daily(&LedgerScope::Subscriber(id.into()), 0, 9).is_ok();
+        let of_one = |id: &str| ledger.daily(&Scope::Subscriber(id.into()), 0, 9).is_ok();
         (days, of_one("sub03"), of_one("sub04"))
     };
     assert_eq!(

@@ -23,7 +23,7 @@ fn a_commit_that_fails_before_it_is_done_does_nothing(bench: &Bench) {
     let holder = bench.join(1);
     let ledger = faulty(bench, || Fault::Before(broken()));
     assert_eq!(one(&ledger, lease(holder, 5)), Err(broken()));
-    assert_eq!(bench.ledger.usage(&LedgerScope::All, 0, u64::MAX).unwrap(), []);
+    assert_eq!(bench.ledger.usage(&Scope::All, 0, u64::MAX).unwrap(), []);
     assert_eq!(one(&ledger, lease(holder, 5)).unwrap().unwrap().leased, 5);
 }
 

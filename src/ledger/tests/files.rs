@@ -41,7 +41,7 @@ pub(super) fn mistakes(path: &Path) -> Vec<String> {
 }
 
 fn charged(ledger: &dyn Ledger) -> u64 {
-    ledger.usage(&LedgerScope::All, 0, u64::MAX).unwrap().iter().map(|row| row.charged).sum()
+    ledger.usage(&Scope::All, 0, u64::MAX).unwrap().iter().map(|row| row.charged).sum()
 }
 
 fn refusal(folder: &TempDir) -> LedgerError {
@@ -217,7 +217,7 @@ fn every_older_version_is_brought_forward_with_what_it_holds() {
         let ledger = SqliteLedger::open(folder.path()).unwrap();
         assert_eq!(mistakes(&file(&folder)), Vec::<String>::new());
         assert_eq!(charged(&ledger), 6);
-        let found = ledger.daily(&LedgerScope::All, 0, 9).unwrap();
+        let found = ledger.daily(&Scope::All, 0, 9).unwrap();
         let counts = DailyCounts { admitted: 17, refused: vec![1], responses: vec![] };
         assert_eq!(found.len(), days);
         assert!(
@@ -234,7 +234,7 @@ fn every_older_version_is_brought_forward_with_what_it_holds() {
         };
         let rows = found.into_iter().map(again).collect();
         one(&ledger, DailyReport { holder, rows }).unwrap();
-        assert_eq!(ledger.daily(&LedgerScope::Key("acme-1".into()), 0, 9).unwrap().len(), 2 * days);
+        assert_eq!(ledger.daily(&Scope::Key("acme-1".into()), 0, 9).unwrap().len(), 2 * days);
         ledger.load_names(9, &mut |_, name| panic!("{name:?}")).unwrap();
         one(&ledger, WindowReport { holder, rows: vec![] }).unwrap();
         ledger.load_windows(1, 0, &mut |row| panic!("{row:?}")).unwrap();
@@ -259,7 +259,7 @@ fn each_row_of_an_older_version_keeps_its_own_counts() {
         sql.execute(&format!("UPDATE daily SET refused = x'{list}', responses = x'{list}{list}' WHERE key = 'k{number}'"), []).unwrap();
     }
     drop(sql);
-    let found = SqliteLedger::open(folder.path()).unwrap().daily(&LedgerScope::All, 7, 7).unwrap();
+    let found = SqliteLedger::open(folder.path()).unwrap().daily(&Scope::All, 7, 7).unwrap();
     assert_eq!(found.len(), 100);
     for (holder, row) in found {
         let number: u32 = row.key.key[1..].parse().unwrap();
@@ -316,7 +316,7 @@ fn a_page_of_days_that_cannot_be_read_is_named_and_holds_up_no_lease() {
             1
         );
         assert!(
-            ledger.daily(&LedgerScope::All, 0, 9).is_err(),
+            ledger.daily(&Scope::All, 0, 9).is_err(),
             "{damage}: nothing that is there is left out without a word"
         );
         // What is changed next begins the page anew, beside a lease.
@@ -326,7 +326,7 @@ fn a_page_of_days_that_cannot_be_read_is_named_and_holds_up_no_lease() {
             Operation::Daily(DailyReport { holder, rows: vec![change] }),
         ];
         ledger.commit(&both).unwrap();
-        let found = ledger.daily(&LedgerScope::All, 0, 9).unwrap();
+        let found = ledger.daily(&Scope::All, 0, 9).unwrap();
         let counts: Vec<_> =
             found.iter().map(|(_, row)| (row.number, row.counts.admitted)).collect();
         let rest = (64..70).map(|number| (number, 1));
@@ -338,7 +338,7 @@ fn a_page_of_days_that_cannot_be_read_is_named_and_holds_up_no_lease() {
             |number| DailyChange { name: DailyName::Known { day: 5 }, ..day_of(5, number, 9) };
         let rows = vec![change(4), change(63), change(70)];
         ledger.commit(&[Operation::Daily(DailyReport { holder, rows })]).unwrap();
-        let found = ledger.daily(&LedgerScope::All, 0, 9).unwrap();
+        let found = ledger.daily(&Scope::All, 0, 9).unwrap();
         let counts: Vec<_> =
             found.iter().map(|(_, row)| (row.number, row.counts.admitted)).collect();
         let rest = (64..70).map(|number| (number, 1));
@@ -434,7 +434,7 @@ fn a_file_with_wrong_pages_is_found_by_a_check_and_by_use() {
         ),
     }
     let found = SqliteLedger::open(folder.path())
-        .and_then(|ledger| ledger.usage(&LedgerScope::All, 0, u64::MAX).map(drop));
+        .and_then(|ledger| ledger.usage(&Scope::All, 0, u64::MAX).map(drop));
     assert!(matches!(found, Err(LedgerError::Damaged { .. })), "{found:?}");
 }
 

@@ -19,7 +19,7 @@ fn killed(folder: &Path) -> TempDir {
 }
 
 fn charged(ledger: &dyn Ledger) -> u64 {
-    ledger.usage(&LedgerScope::All, 0, u64::MAX).unwrap().iter().map(|row| row.charged).sum()
+    ledger.usage(&Scope::All, 0, u64::MAX).unwrap().iter().map(|row| row.charged).sum()
 }
 
 /// A ledger that has leased 1 to 60 units, one after another, and is not closed.

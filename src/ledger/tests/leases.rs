@@ -189,7 +189,7 @@ fn names_that_differ_in_anything_have_numbers_of_their_own(bench: &Bench) {
             assert_eq!(lease.counter, CounterId(number), "round {round}: {name:?}");
         }
     }
-    let mut listed = bench.ledger.usage(&LedgerScope::All, 0, u64::MAX).unwrap();
+    let mut listed = bench.ledger.usage(&Scope::All, 0, u64::MAX).unwrap();
     listed.sort_by_key(|row| row.counter);
     let listed: Vec<_> = listed.into_iter().map(|row| row.identity).collect();
     assert_eq!(listed, names);
@@ -197,7 +197,7 @@ fn names_that_differ_in_anything_have_numbers_of_their_own(bench: &Bench) {
 
 fn count_rules_keep_their_numbers(bench: &Bench) {
     let holder = bench.join(1);
-    let rules = [[1; 8], [2; 8], [u64::MAX; 8]];
+    let rules = [[1; 8], [2; 8], [u64::MAX; 8]].map(CountRule::of_bits);
     for (want, rule) in [(1, 0), (2, 1), (3, 2), (4, 0), (5, 1)] {
         assert_eq!(
             leased(
@@ -216,7 +216,8 @@ fn count_rules_keep_their_numbers(bench: &Bench) {
 
 fn as_many_count_rules_as_a_receipt_can_name_are_numbered(bench: &Bench) {
     let holder = bench.join(1);
-    let with = |rule: u64| LeaseRequest { count_rule: [rule; 8], ..lease(holder, 1) };
+    let with =
+        |rule: u64| LeaseRequest { count_rule: CountRule::of_bits([rule; 8]), ..lease(holder, 1) };
     let all: Vec<_> =
         (0..u64::from(MAX_COUNT_RULES)).map(|rule| Operation::Lease(with(rule))).collect();
     let last = bench.ledger.commit(&all).unwrap().pop();
@@ -238,7 +239,7 @@ fn as_many_count_rules_as_a_receipt_can_name_are_numbered(bench: &Bench) {
 fn periods_are_counted_apart(bench: &Bench) {
     let holder = bench.join(1);
     assert_eq!(leased(bench, lease(holder, 100)).leased, 100);
-    let tomorrow = LedgerPeriod { start_s: DAY.end_s, end_s: DAY.end_s + 86_400 };
+    let tomorrow = Period::of_seconds(DAY.end_s(), DAY.end_s() + 86_400);
     let lease = leased(bench, LeaseRequest { period: tomorrow, ..lease(holder, 7) });
     assert_eq!((lease.leased, lease.balance.charged), (7, 7));
 }
@@ -321,7 +322,7 @@ fn a_charge_of_an_unknown_number_is_refused(bench: &Bench) {
 fn one_commit_answers_in_the_order_of_its_operations(bench: &Bench) {
     let (one, two) = (bench.join(1), bench.join(2));
     let give_back =
-        GiveBack { counter: CounterId(1), period_start_s: DAY.start_s, holder: one, spent: 20 };
+        GiveBack { counter: CounterId(1), period_start_s: DAY.start_s(), holder: one, spent: 20 };
     let operations = [
         Operation::Lease(lease(one, 100)),
         Operation::GiveBack(give_back),

@@ -149,7 +149,7 @@ impl World {
         let held = self.spend(holder, counter, spend);
         let give_back = GiveBack {
             counter: self.ids[counter],
-            period_start_s: DAY.start_s,
+            period_start_s: DAY.start_s(),
             holder: self.holders[holder],
             spent: held.spent,
         };
@@ -199,7 +199,7 @@ impl World {
 
     /// The ledger says what it was told, and never more was admitted than allowed.
     fn agree(&self) {
-        let rows = self.bench.ledger.usage(&LedgerScope::All, 0, u64::MAX).unwrap();
+        let rows = self.bench.ledger.usage(&Scope::All, 0, u64::MAX).unwrap();
         for (row, told) in rows.iter().zip(&self.told) {
             assert_eq!((row.charged, row.granted), (told.charged(), told.granted));
             assert!(row.charged <= told.allowed(), "{row:?}");

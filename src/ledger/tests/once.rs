@@ -117,7 +117,7 @@ fn another_operation_under_a_name_is_refused_and_names_of_each_kind_are_apart(be
 
 fn a_repeat_in_a_later_period_changes_nothing_there(bench: &Bench) {
     bench.one(grant(Grant::Add(5), once(OnceKind::Request, 1, 1))).unwrap();
-    let tomorrow = LedgerPeriod { start_s: DAY.end_s, end_s: DAY.end_s + 86_400 };
+    let tomorrow = Period::of_seconds(DAY.end_s(), DAY.end_s() + 86_400);
     let late =
         GrantRequest { period: tomorrow, ..grant(Grant::Add(5), once(OnceKind::Request, 1, 1)) };
     let again = bench.one(late).unwrap();

@@ -17,30 +17,30 @@ fn periods_are_kept_until_the_time_that_is_said(bench: &Bench) {
     let holder = bench.join(1);
     bench.one(lease(holder, 10)).unwrap();
     let expire = |by_s| bench.one(Expire { periods_ended_by_s: by_s, ..Expire::default() });
-    assert_eq!(expire(DAY.end_s - 1), Expired::default());
+    assert_eq!(expire(DAY.end_s() - 1), Expired::default());
     assert_eq!(bench.row().charged, 10);
-    assert_eq!(expire(DAY.end_s), Expired { periods: 1, counters: 1, ..Expired::default() });
-    assert_eq!(bench.ledger.usage(&LedgerScope::All, 0, u64::MAX).unwrap(), []);
+    assert_eq!(expire(DAY.end_s()), Expired { periods: 1, counters: 1, ..Expired::default() });
+    assert_eq!(bench.ledger.usage(&Scope::All, 0, u64::MAX).unwrap(), []);
 }
 
 fn a_counter_ends_with_its_last_period_and_its_number_is_never_another_s(bench: &Bench) {
     let holder = bench.join(1);
-    let tomorrow = LedgerPeriod { start_s: DAY.end_s, end_s: DAY.end_s + 86_400 };
+    let tomorrow = Period::of_seconds(DAY.end_s(), DAY.end_s() + 86_400);
     let first = bench.one(lease(holder, 1)).unwrap().counter;
     bench.one(LeaseRequest { period: tomorrow, ..lease(holder, 1) }).unwrap();
     assert_eq!(
-        bench.one(Expire { periods_ended_by_s: DAY.end_s, ..Expire::default() }).counters,
+        bench.one(Expire { periods_ended_by_s: DAY.end_s(), ..Expire::default() }).counters,
         0
     );
     let known =
         LeaseRequest { counter: Counter::Known(first), period: tomorrow, ..lease(holder, 2) };
     assert_eq!(bench.one(known.clone()).unwrap().leased, 2);
     assert_eq!(
-        bench.one(Expire { periods_ended_by_s: tomorrow.end_s, ..Expire::default() }).counters,
+        bench.one(Expire { periods_ended_by_s: tomorrow.end_s(), ..Expire::default() }).counters,
         1
     );
     assert_eq!(bench.one(known), Err(Refused::UnknownCounter));
-    let later = LedgerPeriod { start_s: tomorrow.end_s, end_s: tomorrow.end_s + 86_400 };
+    let later = Period::of_seconds(tomorrow.end_s(), tomorrow.end_s() + 86_400);
     let again = bench.one(LeaseRequest { period: later, ..lease(holder, 1) }).unwrap();
     assert!(again.counter > first);
 }
@@ -48,7 +48,7 @@ fn a_counter_ends_with_its_last_period_and_its_number_is_never_another_s(bench: 
 fn no_dropped_period_starts_from_0_again(bench: &Bench) {
     let holder = bench.join(1);
     bench.one(lease(holder, 10)).unwrap();
-    bench.one(Expire { periods_ended_by_s: DAY.end_s, ..Expire::default() });
+    bench.one(Expire { periods_ended_by_s: DAY.end_s(), ..Expire::default() });
     let dropped = || Err(Refused::PeriodDropped);
     assert_eq!(
         bench.one(lease(holder, 20)),
@@ -70,23 +70,23 @@ fn no_dropped_period_starts_from_0_again(bench: &Bench) {
     };
     assert_eq!(bench.one(charge), Err(Refused::PeriodDropped));
     assert_eq!(
-        bench.ledger.usage(&LedgerScope::All, 0, u64::MAX).unwrap(),
+        bench.ledger.usage(&Scope::All, 0, u64::MAX).unwrap(),
         [],
         "and nothing is made for it"
     );
     assert_eq!(bench.one(LeaseRequest { may_pass: true, ..lease(holder, 20) }).unwrap().leased, 20);
-    let longer = LedgerPeriod { start_s: DAY.start_s, end_s: DAY.end_s + 1 };
+    let longer = Period::of_seconds(DAY.start_s(), DAY.end_s() + 1);
     assert_eq!(bench.one(LeaseRequest { period: longer, ..other }).unwrap().leased, 20);
 }
 
 fn a_period_that_ended_before_the_first_that_was_dropped_is_fresh(bench: &Bench) {
     let holder = bench.join(1);
     bench.one(lease(holder, 10)).unwrap();
-    bench.one(Expire { periods_ended_by_s: DAY.end_s, ..Expire::default() });
+    bench.one(Expire { periods_ended_by_s: DAY.end_s(), ..Expire::default() });
     // A board without a clock begins in 1970.
-    let first = LedgerPeriod { start_s: 0, end_s: DAY.end_s - 1 };
+    let first = Period::of_seconds(0, DAY.end_s() - 1);
     assert_eq!(bench.one(LeaseRequest { period: first, ..lease(holder, 20) }).unwrap().leased, 20);
-    bench.one(Expire { periods_ended_by_s: DAY.end_s, ..Expire::default() });
+    bench.one(Expire { periods_ended_by_s: DAY.end_s(), ..Expire::default() });
     assert_eq!(
         bench.one(LeaseRequest { period: first, ..lease(holder, 20) }),
         Err(Refused::PeriodDropped),
@@ -106,7 +106,7 @@ fn a_grant_opens_a_dropped_period_and_leaves_what_it_says(bench: &Bench) {
     let lease =
         |place, want| bench.one(LeaseRequest { counter: counter(place), ..lease(holder, want) });
     (0..changes.len()).for_each(|place| assert_eq!(lease(place, 10).unwrap().leased, 10));
-    bench.one(Expire { periods_ended_by_s: DAY.end_s, ..Expire::default() });
+    bench.one(Expire { periods_ended_by_s: DAY.end_s(), ..Expire::default() });
     for (place, (change, remaining)) in changes.into_iter().enumerate() {
         assert_eq!(lease(place, 1), Err(Refused::PeriodDropped));
         let grant = GrantRequest {
@@ -189,7 +189,7 @@ fn days_are_kept_from_the_day_that_is_said(bench: &Bench) {
     let change =
         |day| DailyChange { number: day, name: DailyName::Known { day }, counts: counts(10 * day) };
     bench.one(DailyReport { holder, rows: (3..7).map(change).collect() });
-    let kept = bench.ledger.daily(&LedgerScope::All, 0, 9).unwrap();
+    let kept = bench.ledger.daily(&Scope::All, 0, 9).unwrap();
     let kept: Vec<_> =
         kept.into_iter().map(|(_, row)| (row.key.day, row.counts.admitted)).collect();
     assert_eq!(kept, [(5, 50), (6, 60)], "what is dropped does not come back");
@@ -210,7 +210,7 @@ fn much_is_dropped_in_steps(bench: &Bench) {
         .map(Operation::Lease)
         .collect();
     bench.ledger.commit(&leases).unwrap();
-    let expire = Expire { periods_ended_by_s: DAY.end_s, ..Expire::default() };
+    let expire = Expire { periods_ended_by_s: DAY.end_s(), ..Expire::default() };
     let steps = [bench.one(expire), bench.one(expire), bench.one(expire)];
     assert_eq!(
         steps.map(|step| (step.periods, step.counters, step.more)),
@@ -235,7 +235,7 @@ fn many_days_are_dropped_in_steps(bench: &Bench) {
     let most = operations::MAX_EXPIRED;
     bench.one(DailyReport { holder, rows: (0..2 * most + 2).map(row).collect() });
     let listed = || {
-        let rows = bench.ledger.daily(&LedgerScope::All, 0, 9).unwrap();
+        let rows = bench.ledger.daily(&Scope::All, 0, 9).unwrap();
         assert!(rows.iter().all(|(_, row)| row.counts.admitted == row.number), "{rows:?}");
         [5, 6].map(|day| rows.iter().filter(|(_, row)| row.key.day == day).count() as u64)
     };

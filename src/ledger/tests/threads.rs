@@ -231,7 +231,7 @@ fn a_row_that_cannot_be_read_fails_the_operation_that_needs_it_and_no_other() {
         Err(LedgerError::Row { .. })
     ));
     assert!(!thread.is_failing());
-    let row = ledger.usage(&LedgerScope::All, 0, u64::MAX).unwrap().remove(0);
+    let row = ledger.usage(&Scope::All, 0, u64::MAX).unwrap().remove(0);
     assert_eq!(row.charged, 25 - 2, "each that worked was done once");
 }
 

@@ -38,15 +38,15 @@ fn a_period_that_a_wrong_clock_dropped_is_open_again_and_those_that_are_over_are
     bench: &Bench,
 ) {
     let holder = bench.join(1);
-    let yesterday = LedgerPeriod { start_s: 0, end_s: DAY.start_s };
+    let yesterday = Period::of_seconds(0, DAY.start_s());
     bench.one(LeaseRequest { period: yesterday, ..lease(holder, 10) }).unwrap();
     bench.one(lease(holder, 10)).unwrap();
     bench.one(Expire { periods_ended_by_s: u64::MAX, ..Expire::default() });
-    assert_eq!(bench.ledger.times().unwrap().periods_dropped_to_s, DAY.end_s);
-    assert!(!believe(bench, DAY.end_s, true), "all of it can be old by then");
+    assert_eq!(bench.ledger.times().unwrap().periods_dropped_to_s, DAY.end_s());
+    assert!(!believe(bench, DAY.end_s(), true), "all of it can be old by then");
     assert_eq!(bench.one(lease(holder, 20)), Err(Refused::PeriodDropped));
-    assert!(believe(bench, DAY.end_s - 1, true));
-    assert!(!believe(bench, DAY.end_s - 1, true), "once");
+    assert!(believe(bench, DAY.end_s() - 1, true));
+    assert!(!believe(bench, DAY.end_s() - 1, true), "once");
     assert_eq!(bench.one(lease(holder, 20)).unwrap().leased, 20);
     assert_eq!(
         bench.one(LeaseRequest { period: yesterday, ..lease(holder, 20) }),
@@ -108,5 +108,5 @@ fn a_ledger_of_an_older_program_tells_the_time_by_what_was_written_last() {
             counts: DailyCounts::default(),
         }],
     });
-    assert_eq!(seen(), Some(DAY.end_s), "a day may have been counted up to its end");
+    assert_eq!(seen(), Some(DAY.end_s()), "a day may have been counted up to its end");
 }

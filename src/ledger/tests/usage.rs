@@ -55,7 +55,7 @@ fn of(subscriber: &str, key: Option<&str>, plan: &str) -> CounterIdentity {
 
 fn books_are_listed_by_scope_and_range_in_order(bench: &Bench) {
     let holder = bench.join(1);
-    let tomorrow = LedgerPeriod { start_s: DAY.end_s, end_s: DAY.end_s + 86_400 };
+    let tomorrow = Period::of_seconds(DAY.end_s(), DAY.end_s() + 86_400);
     let books = [
         (of("acme", None, "gold"), DAY),
         (of("acme", None, "gold"), tomorrow),
@@ -71,19 +71,19 @@ fn books_are_listed_by_scope_and_range_in_order(bench: &Bench) {
             })
             .unwrap();
     }
-    let acme = || LedgerScope::Subscriber("acme".into());
+    let acme = || Scope::Subscriber("acme".into());
     // Scope, from, until, and which of the books.
-    let cases: &[(LedgerScope, u64, u64, &[usize])] = &[
-        (LedgerScope::All, 0, u64::MAX, &[0, 1, 2, 3]),
+    let cases: &[(Scope, u64, u64, &[usize])] = &[
+        (Scope::All, 0, u64::MAX, &[0, 1, 2, 3]),
         (acme(), 0, u64::MAX, &[0, 1, 2]),
-        (acme(), 0, DAY.start_s, &[]),
-        (acme(), 0, DAY.start_s + 1, &[0, 2]),
-        (acme(), DAY.end_s - 1, DAY.end_s, &[0, 2]),
-        (acme(), DAY.end_s, DAY.end_s + 1, &[1]),
-        (acme(), DAY.end_s - 1, DAY.end_s + 1, &[0, 1, 2]),
-        (LedgerScope::Key("acme-1".into()), 0, u64::MAX, &[2]),
-        (LedgerScope::Key("".into()), 0, u64::MAX, &[]),
-        (LedgerScope::Plan("gold".into()), 0, u64::MAX, &[0, 1, 3]),
+        (acme(), 0, DAY.start_s(), &[]),
+        (acme(), 0, DAY.start_s() + 1, &[0, 2]),
+        (acme(), DAY.end_s() - 1, DAY.end_s(), &[0, 2]),
+        (acme(), DAY.end_s(), DAY.end_s() + 1, &[1]),
+        (acme(), DAY.end_s() - 1, DAY.end_s() + 1, &[0, 1, 2]),
+        (Scope::Key("acme-1".into()), 0, u64::MAX, &[2]),
+        (Scope::Key("".into()), 0, u64::MAX, &[]),
+        (Scope::Plan("gold".into()), 0, u64::MAX, &[0, 1, 3]),
     ];
     for (scope, from_s, until_s, expected) in cases {
         let listed = bench.ledger.usage(scope, *from_s, *until_s).unwrap();
@@ -95,7 +95,7 @@ fn books_are_listed_by_scope_and_range_in_order(bench: &Bench) {
 
 fn a_list_is_walked_in_stretches_that_end_between_two_owners(bench: &Bench) {
     let holder = bench.join(1);
-    let tomorrow = LedgerPeriod { start_s: DAY.end_s, end_s: DAY.end_s + 86_400 };
+    let tomorrow = Period::of_seconds(DAY.end_s(), DAY.end_s() + 86_400);
     for (subscriber, key) in
         [("b", Some("k2")), ("a", None), ("b", None), ("c", Some("k")), ("b", Some("k1"))]
     {
@@ -104,13 +104,10 @@ fn a_list_is_walked_in_stretches_that_end_between_two_owners(bench: &Bench) {
             bench.one(LeaseRequest { counter, period, ..lease(holder, 1) }).unwrap();
         }
     }
-    let gold = LedgerScope::Plan("gold".into());
-    for (scope, from_s) in [
-        (LedgerScope::All, 0),
-        (gold, 0),
-        (LedgerScope::Subscriber("b".into()), 0),
-        (LedgerScope::All, DAY.end_s),
-    ] {
+    let gold = Scope::Plan("gold".into());
+    for (scope, from_s) in
+        [(Scope::All, 0), (gold, 0), (Scope::Subscriber("b".into()), 0), (Scope::All, DAY.end_s())]
+    {
         let all = bench.ledger.usage(&scope, from_s, u64::MAX).unwrap();
         assert!(!all.is_empty());
         for most in [1, 2, 3, 4, 14, 15, 16] {
@@ -160,16 +157,16 @@ fn running_periods_are_loaded_with_when_they_were_active(bench: &Bench) {
     };
     let all = [(0, "first"), (10, "second"), (20, "third")]
         .map(|(active_s, name)| (active_s, name.to_owned(), 5));
-    assert_eq!(live(DAY.start_s), all);
-    assert_eq!(live(DAY.end_s - 1), all);
-    assert_eq!(live(DAY.end_s), []);
+    assert_eq!(live(DAY.start_s()), all);
+    assert_eq!(live(DAY.end_s() - 1), all);
+    assert_eq!(live(DAY.end_s()), []);
 }
 
 /// Counters with no lease, one or several, in one period or two.
 fn every_list_shows_the_same_of_one_book(bench: &Bench) {
     let dead = bench.join(1);
     let holders = [bench.join(1), bench.join(2), dead];
-    let tomorrow = LedgerPeriod { start_s: DAY.end_s, end_s: DAY.end_s + 86_400 };
+    let tomorrow = Period::of_seconds(DAY.end_s(), DAY.end_s() + 86_400);
     let names: Vec<_> = (0..8).map(|number| format!("s{number}")).collect();
     for (number, name) in (0..8usize).zip(&names) {
         for (place, &holder) in (0..).zip(&holders).filter(|(place, _)| number & (1 << place) != 0)
@@ -190,7 +187,7 @@ fn every_list_shows_the_same_of_one_book(bench: &Bench) {
                 .unwrap();
         }
     }
-    let all = bench.ledger.usage(&LedgerScope::All, 0, u64::MAX).unwrap();
+    let all = bench.ledger.usage(&Scope::All, 0, u64::MAX).unwrap();
     assert_eq!(all.len(), 15);
     for (number, row) in [0].into_iter().chain((1..8).flat_map(|number| [number, number])).zip(&all)
     {
@@ -205,7 +202,7 @@ fn every_list_shows_the_same_of_one_book(bench: &Bench) {
         );
     }
     let one_by_one = names.iter().flat_map(|name| {
-        bench.ledger.usage(&LedgerScope::Subscriber((**name).into()), 0, u64::MAX).unwrap()
+        bench.ledger.usage(&Scope::Subscriber((**name).into()), 0, u64::MAX).unwrap()
     });
     assert_eq!(one_by_one.collect::<Vec<_>>(), all);
     let mut live = Vec::new();
@@ -216,7 +213,7 @@ fn every_list_shows_the_same_of_one_book(bench: &Bench) {
 
 fn counters_whose_periods_have_ended_are_loaded_once(bench: &Bench) {
     let holder = bench.join(1);
-    let hour = |number: u64| LedgerPeriod { start_s: number * 3_600, end_s: (number + 1) * 3_600 };
+    let hour = |number: u64| Period::of_seconds(number * 3_600, (number + 1) * 3_600);
     let lease = |identity: CounterIdentity, number| {
         bench
             .one(LeaseRequest {

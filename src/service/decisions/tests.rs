@@ -12,8 +12,9 @@ use parking_lot::Mutex;
 use super::*;
 use crate::catalog::{EditOptions, HashKey};
 use crate::config::Config;
+use crate::decide::ledger::Scope;
 use crate::decide::plan::{About, ApiKey, OpenMethod, Target};
-use crate::engine::plans::{LeaseSettings, Scope, Settings};
+use crate::engine::plans::{LeaseSettings, Settings};
 use crate::grpc::stored::Messages;
 use crate::grpc::{convert, json};
 use crate::ledger::faults::{Fault, FaultyLedger};
@@ -44,12 +45,7 @@ fn over(settings: config::Plans, ledger: Arc<dyn Ledger>, clock: Clock, unit: &s
     let declared = convert::apply::declared(json::declared(document).unwrap().message).unwrap();
     catalog.edit(EditOptions::default(), clock.now(), |draft| draft.apply(&declared)).unwrap();
     let holder = ledger.join(1).unwrap();
-    let own = Settings {
-        holder: holder.id,
-        epoch: holder.epoch,
-        lease: Some(settings.lease),
-        ..Settings::new([2; 32], [3; 16])
-    };
+    let own = Settings { holder, lease: Some(settings.lease), ..Settings::new([2; 32], [3; 16]) };
     let engine = Arc::new(PlanEngine::new(own));
     let thread = Arc::new(LedgerThread::start(ledger, 1_000).unwrap());
     let broker = LeaseBroker::new(engine.clone(), thread, holder, clock.clone())
@@ -156,7 +152,7 @@ async fn a_sweep_closes_all_periods_that_are_over_however_few_it_finds_at_once()
     );
     let broker = plans.broker.clone().unwrap();
     let remembered =
-        || plans.engine.quota_usage(&**plans.catalog.load(), Scope::All, 0, u64::MAX).len();
+        || plans.engine.quota_usage(&**plans.catalog.load(), &Scope::All, 0, u64::MAX).len();
     for _ in 0..3 {
         assert_eq!(check(&plans, None).await, None);
         now.fetch_add(60 * SECOND_NS, Ordering::Relaxed);
@@ -290,7 +286,7 @@ async fn all_who_hold_units_of_a_plan_give_them_back_some_after_the_others() {
     let charged = || {
         bench
             .ledger
-            .usage(&crate::ledger::LedgerScope::All, 0, u64::MAX / 2)
+            .usage(&Scope::All, 0, u64::MAX / 2)
             .unwrap()
             .iter()
             .map(|row| row.charged)

@@ -11,7 +11,7 @@ use crate::engine::plans::{LeaseSettings, Settings};
 use crate::grpc::stored::Messages;
 use crate::grpc::{convert, json};
 use crate::ledger::faults::{Fault, FaultyLedger};
-use crate::ledger::{Ledger, LedgerScope, LedgerThread, SqliteLedger};
+use crate::ledger::{Ledger, LedgerThread, Scope, SqliteLedger};
 
 const NOW: Now = Now { unix_ns: 1_795_341_600_123_456_789, steady_ns: 1 };
 
@@ -38,7 +38,7 @@ impl Site {
             Arc::new(FaultyLedger::new(Arc::new(file), move |number| (faults.lock())(number)));
         let thread = Arc::new(LedgerThread::start(ledger.clone(), 16).unwrap());
         let own = Settings {
-            epoch: holder.epoch,
+            holder,
             lease: Some(LeaseSettings::default()),
             ..Settings::new([1; 32], [2; 16])
         };
@@ -63,12 +63,7 @@ impl Site {
 
     /// Units that were granted in all, as the file says.
     fn granted(&self) -> i64 {
-        self.ledger
-            .usage(&LedgerScope::All, 0, u64::MAX)
-            .unwrap()
-            .iter()
-            .map(|row| row.granted)
-            .sum()
+        self.ledger.usage(&Scope::All, 0, u64::MAX).unwrap().iter().map(|row| row.granted).sum()
     }
 }
 

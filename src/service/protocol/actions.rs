@@ -9,13 +9,10 @@ use crate::decide::outcome::Outcome;
 use crate::decide::quota::Grant;
 use crate::decide::time::SECOND_NS;
 use crate::engine::plans::{
-    Change, CheckInput, Checked, Committed, Correction, GiveBack, Need, PlanEngine, Report,
-    ReportSubject, Settled, Shortage, Subject,
+    Change, CheckInput, Checked, Committed, Correction, Need, PlanEngine, Report, ReportSubject,
+    Settled, Shortage, Subject,
 };
-use crate::ledger::{Answer, Holder, Operation};
-use crate::service::lease_broker::{
-    committed, granted, wire_delta, wire_give_back, wire_grant, wire_lease, wire_mark, wire_settle,
-};
+use crate::ledger::{Answer, GiveBack, Holder, Mark, Operation, Settle};
 
 /// One thing that happens, to the holder of this place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -200,36 +197,34 @@ impl World {
         let (holder, now_s) = (self.rest.posts[place].holder, self.rest.now.unix_s());
         for time in 0..times {
             let reply = match &message {
-                Message::Lease(need) => match self
-                    .commit(Operation::Lease(wire_lease(need, holder, now_s)))?
-                {
-                    Answer::Lease(Ok(lease)) => Some(Reply::Lease(need.clone(), granted(&lease))),
-                    _ => {
-                        self.engines[place].lease_failed(need);
-                        None
+                Message::Lease(need) => {
+                    match self.commit(Operation::Lease(need.request(holder, now_s)))? {
+                        Answer::Lease(Ok(lease)) => Some(Reply::Lease(need.clone(), lease)),
+                        _ => {
+                            self.engines[place].lease_failed(need);
+                            None
+                        }
                     }
-                },
+                }
                 Message::GiveBack(back) => {
-                    self.commit(Operation::GiveBack(wire_give_back(*back, holder)))?;
+                    self.commit(Operation::GiveBack(*back))?;
                     (time == 0).then_some(Reply::GaveBack(*back))
                 }
                 Message::Settle(correction) => self.settle(place, correction)?,
                 Message::Mark(correction) => {
-                    let Change::Settle { mark, .. } = &correction.changes[0] else {
-                        unreachable!()
-                    };
-                    self.commit(Operation::Settle(wire_settle(mark, &[])))?;
+                    let mark = settle(correction).mark;
+                    self.commit(Operation::Settle(Settle { mark, deltas: vec![] }))?;
                     Some(Reply::Settled(Rc::clone(correction), Committed::Done))
                 }
                 Message::Grant(plan) => {
                     if let Some(back) = plan.give_back {
-                        self.commit(Operation::GiveBack(wire_give_back(back, holder)))?;
+                        self.commit(Operation::GiveBack(back))?;
                     }
-                    match self.commit(Operation::Grant(wire_grant(plan, now_s)))? {
+                    match self.commit(Operation::Grant(plan.request(None, now_s)))? {
                         Answer::Grant(Ok(crate::ledger::GrantMade {
                             balance: Some(balance),
                             ..
-                        })) => Some(Reply::Granted(plan.clone(), balance.charged, balance.granted)),
+                        })) => Some(Reply::Granted(plan.clone(), balance)),
                         _ => None,
                     }
                 }
@@ -244,25 +239,20 @@ impl World {
         place: usize,
         correction: &Rc<Correction>,
     ) -> Result<Option<Reply>, String> {
-        let Change::Settle { mark, deltas } = &correction.changes[0] else { unreachable!() };
+        let settle = settle(correction);
         if self.setup.mutant != Some(Mutant::MarkApart) {
-            let Answer::Settle(settled) =
-                self.commit(Operation::Settle(wire_settle(mark, deltas)))?
-            else {
+            let Answer::Settle(settled) = self.commit(Operation::Settle(settle.clone()))? else {
                 unreachable!()
             };
-            return Ok(Some(Reply::Settled(Rc::clone(correction), committed(&settled))));
+            return Ok(Some(Reply::Settled(Rc::clone(correction), Committed::from(&settled))));
         }
         if self.rest.marked.contains(&name(correction)) {
             return Ok(Some(Reply::Settled(Rc::clone(correction), Committed::Duplicate)));
         }
         // The change goes first, under a mark that nobody looks at.
-        let mut apart = wire_mark(mark);
-        apart.seq += 0x100 * (1 + u64::from(self.rest.left.reports));
-        self.commit(Operation::Settle(crate::ledger::Settle {
-            mark: apart,
-            deltas: deltas.iter().map(wire_delta).collect(),
-        }))?;
+        let mut apart = settle.clone();
+        apart.mark.seq += 0x100 * (1 + u64::from(self.rest.left.reports));
+        self.commit(Operation::Settle(apart))?;
         self.post(place).queue.push_front(Message::Mark(Rc::clone(correction)));
         Ok(None)
     }
@@ -305,8 +295,8 @@ impl World {
                 self.rest.unheard.remove(&name(&correction));
                 self.engines[place].apply_correction(&correction, &[committed], now);
             }
-            Reply::Granted(plan, charged, granted) => {
-                drop(self.engines[place].apply_grant(&plan, charged, granted, now))
+            Reply::Granted(plan, balance) => {
+                drop(self.engines[place].apply_grant(&plan, balance, now))
             }
         }
     }
@@ -425,23 +415,26 @@ impl World {
 }
 
 fn name(correction: &Correction) -> (u32, u32, u64) {
-    let Change::Settle { mark, .. } = &correction.changes[0] else { unreachable!() };
-    (mark.holder, mark.epoch, mark.seq)
+    let Mark { holder, seq, .. } = settle(correction).mark;
+    (holder.id, holder.epoch, seq)
+}
+
+/// What a correction of the model changes: one receipt.
+fn settle(correction: &Correction) -> &Settle {
+    let Change::Settle(settle) = &correction.changes[0] else { unreachable!() };
+    settle
 }
 
 fn operations(message: &Message, holder: Holder, now_s: u64) -> Vec<Operation> {
     match message {
-        Message::Lease(need) => vec![Operation::Lease(wire_lease(need, holder, now_s))],
-        Message::GiveBack(back) => vec![Operation::GiveBack(wire_give_back(*back, holder))],
-        Message::Settle(correction) => {
-            let Change::Settle { mark, deltas } = &correction.changes[0] else { unreachable!() };
-            vec![Operation::Settle(wire_settle(mark, deltas))]
-        }
+        Message::Lease(need) => vec![Operation::Lease(need.request(holder, now_s))],
+        Message::GiveBack(back) => vec![Operation::GiveBack(*back)],
+        Message::Settle(correction) => vec![Operation::Settle(settle(correction).clone())],
         // The half that came too late.
         Message::Mark(_) => vec![],
         Message::Grant(plan) => {
-            let back = plan.give_back.map(|back| Operation::GiveBack(wire_give_back(back, holder)));
-            back.into_iter().chain([Operation::Grant(wire_grant(plan, now_s))]).collect()
+            let back = plan.give_back.map(Operation::GiveBack);
+            back.into_iter().chain([Operation::Grant(plan.request(None, now_s))]).collect()
         }
     }
 }

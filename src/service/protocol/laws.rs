@@ -2,7 +2,7 @@
 
 use super::actions::Act;
 use super::world::{Truth, World};
-use crate::ledger::{Book, Ledger, LedgerScope};
+use crate::ledger::{Book, Ledger, Scope};
 
 /// The most units that a holder may have unspent of so small a quota: the design's bound.
 const HELD: u64 = 2;
@@ -114,10 +114,8 @@ impl World {
                 ));
             }
         }
-        let rows = self
-            .ledger
-            .usage(&LedgerScope::All, 0, u64::MAX / 2)
-            .map_err(|wrong| wrong.to_string())?;
+        let rows =
+            self.ledger.usage(&Scope::All, 0, u64::MAX / 2).map_err(|wrong| wrong.to_string())?;
         for (row, book) in rows.iter().zip(self.ledger.books()) {
             // A dead holder is known to have spent what it told, and so less than it did.
             if row.lost + row.held < self.lost(&book)? {

@@ -7,16 +7,19 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use super::{Left, Mutant, Setup};
+use crate::decide::calendar::Period;
 use crate::decide::compiled::{CompiledPlan, CompiledTarget};
 use crate::decide::gcra::RateLimit;
 use crate::decide::lookup::Lookup;
 use crate::decide::plan::*;
 use crate::decide::time::{Now, SECOND_NS};
 use crate::engine::plans::{
-    Committed, Correction, Counter, GiveBack, GrantPlan, Granted, LeaseSettings, Memory, Need,
-    PlanEngine, Settings,
+    Committed, Correction, GrantPlan, LeaseSettings, Memory, Need, PlanEngine, Settings,
 };
-use crate::ledger::{self, Answer, Holder, Ledger, LedgerPeriod, MemoryLedger, Operation};
+use crate::ledger::{
+    self, Answer, Balance, CounterIdentity, GiveBack, Holder, Lease, Ledger, MemoryLedger,
+    Operation,
+};
 
 pub(super) const MINUTE_S: u64 = 60;
 /// A full minute.
@@ -104,10 +107,10 @@ pub(super) enum Message {
 /// An answer on its way back.
 #[derive(Clone)]
 pub(super) enum Reply {
-    Lease(Need, Granted),
+    Lease(Need, Lease),
     GaveBack(GiveBack),
     Settled(Rc<Correction>, Committed),
-    Granted(GrantPlan, u64, i64),
+    Granted(GrantPlan, Balance),
 }
 
 /// What one holder has beside its engine.
@@ -178,7 +181,7 @@ pub(super) struct Image {
 pub(super) struct World {
     pub(super) setup: Setup,
     pub(super) shops: [Shop; 2],
-    pub(super) counter: Counter,
+    pub(super) counter: CounterIdentity,
     pub(super) engines: Vec<PlanEngine>,
     pub(super) ledger: MemoryLedger,
     pub(super) rest: Rest,
@@ -186,8 +189,7 @@ pub(super) struct World {
 
 fn engine(holder: Holder) -> PlanEngine {
     let settings = Settings {
-        holder: holder.id,
-        epoch: holder.epoch,
+        holder,
         lease: Some(LeaseSettings::default()),
         ..Settings::new([7; 32], [9; 16])
     };
@@ -226,7 +228,7 @@ impl World {
             unheard: BTreeSet::new(),
         };
         let quota = Arc::clone(&shops[0].plan.entitlement("all").unwrap().quotas[0].identity);
-        let counter = Counter {
+        let counter = CounterIdentity {
             subscriber: "acme".into(),
             key: None,
             plan: "gold".into(),
@@ -382,7 +384,7 @@ impl World {
     }
 
     fn mutated(&self, mut operation: Operation) -> Operation {
-        let whole = LedgerPeriod { start_s: START_S, end_s: START_S + MINUTE_S };
+        let whole = Period::of_seconds(START_S, START_S + MINUTE_S);
         match (self.setup.mutant, &mut operation) {
             (Some(Mutant::OnePeriod), Operation::Lease(request)) => request.period = whole,
             (Some(Mutant::OnePeriod), Operation::GiveBack(back)) => back.period_start_s = START_S,
@@ -391,7 +393,7 @@ impl World {
                     .ledger
                     .books()
                     .into_iter()
-                    .filter(|book| book.start_s == request.period.start_s);
+                    .filter(|book| book.start_s == request.period.start_s());
                 let mut shares = shares
                     .flat_map(|book| book.shares)
                     .filter(|(holder, ..)| *holder == request.holder);
@@ -437,19 +439,19 @@ fn hash_reply(engine: &PlanEngine, reply: &Reply) -> u64 {
     let into = &mut DefaultHasher::new();
     std::mem::discriminant(reply).hash(into);
     match reply {
-        Reply::Lease(need, granted) => {
+        Reply::Lease(need, lease) => {
             engine.imprint_need(need, into);
-            (granted.counter, granted.leased, granted.charged, granted.granted, granted.spent)
-                .hash(into);
+            let Balance { charged, granted, .. } = lease.balance;
+            (lease.counter, lease.leased, charged, granted, lease.spent).hash(into);
         }
         Reply::GaveBack(back) => hash_back(*back, into),
         Reply::Settled(correction, committed) => {
             format!("{:?}", correction.changes).hash(into);
             std::mem::discriminant(committed).hash(into);
         }
-        Reply::Granted(plan, charged, granted) => {
+        Reply::Granted(plan, balance) => {
             hash_grant(plan, into);
-            (charged, granted).hash(into);
+            (balance.charged, balance.granted).hash(into);
         }
     }
     into.finish()

@@ -2,15 +2,14 @@
 
 use std::collections::HashMap;
 
-use crate::decide::calendar::Period;
 use crate::decide::compiled::QuotaIdentity;
+use crate::decide::ledger::{CounterIdentity, Scope, Whose};
 use crate::decide::lookup::Lookup;
 use crate::decide::quota::Row;
-use crate::decide::time::SECOND_NS;
+use crate::engine::plans::QuotaUsage;
 use crate::engine::plans::durable::RULES;
-use crate::engine::plans::{Counter, QuotaUsage, Scope};
-use crate::ledger::{LedgerError, Stretch, Whose};
-use crate::service::lease_broker::{LeaseBroker, engine_counter, wire_scope};
+use crate::ledger::{LedgerError, Stretch};
+use crate::service::lease_broker::LeaseBroker;
 
 impl LeaseBroker {
     /// A stretch of the books of a scope: the ledger's, and where this engine holds a lease, what
@@ -23,33 +22,30 @@ impl LeaseBroker {
         &self,
         lookup: &impl Lookup,
         mut held: Vec<QuotaUsage>,
-        scope: Scope<'_>,
+        scope: &Scope,
         stretch: &Stretch,
     ) -> Result<(Vec<QuotaUsage>, Option<Whose>), LedgerError> {
-        let (kept, next) = self.ledger.ledger().usage_of(&wire_scope(scope), stretch)?;
+        let (kept, next) = self.ledger.ledger().usage_of(scope, stretch)?;
         held.sort_unstable_by(|one, other| one.order().cmp(&other.order()));
         let next = [next, cut(&mut held, stretch.most)].into_iter().flatten().min();
         let place = |(place, usage): (usize, &QuotaUsage)| {
-            ((counter_of(usage), usage.row.period.start_ns / SECOND_NS), place)
+            ((counter_of(usage), usage.row.period.start_ns), place)
         };
-        let places: HashMap<(Counter, u64), usize> = held.iter().enumerate().map(place).collect();
+        let places: HashMap<(CounterIdentity, u64), usize> =
+            held.iter().enumerate().map(place).collect();
         for kept in kept {
             if &*kept.identity.plan == RULES {
                 continue;
             }
             let (used, lost) = (kept.used(), kept.lost.min(kept.charged));
-            let counter = (engine_counter(kept.identity), kept.period.start_s);
+            let counter = (kept.identity, kept.period.start_ns);
             if let Some(usage) = places.get(&counter).and_then(|&place| held.get_mut(place)) {
                 // What a dead epoch never told of may have been spent, and refunded since.
                 usage.lost = kept.lost.min(usage.row.used);
                 usage.row.used -= usage.lost;
             } else {
-                let period = Period {
-                    start_ns: kept.period.start_s * SECOND_NS,
-                    end_ns: kept.period.end_s * SECOND_NS,
-                };
-                let row = Row { period, used, granted: kept.granted };
-                let Counter { subscriber, key, plan, entitlement, quota } = counter.0;
+                let row = Row { period: kept.period, used, granted: kept.granted };
+                let CounterIdentity { subscriber, key, plan, entitlement, quota } = counter.0;
                 let limit = declared_limit(lookup, &plan, &entitlement, &quota);
                 held.push(QuotaUsage {
                     subscriber,
@@ -86,9 +82,9 @@ fn declared_limit(
         .map(|declared| declared.limit)
 }
 
-fn counter_of(usage: &QuotaUsage) -> Counter {
+fn counter_of(usage: &QuotaUsage) -> CounterIdentity {
     let QuotaUsage { subscriber, key, plan, entitlement, quota, .. } = usage.clone();
-    Counter { subscriber, key, plan, entitlement, quota }
+    CounterIdentity { subscriber, key, plan, entitlement, quota }
 }
 
 /// Ends a list in order after so many rows, before the next subscriber or key: that one, where

@@ -8,9 +8,9 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use super::UsageRequest;
 use crate::catalog::Catalog;
 use crate::decide::invalid::Invalid;
+use crate::decide::ledger::{DailyUsage, Scope, Whose};
 use crate::decide::plan::Id;
-use crate::engine::plans::{DailyUsage, QuotaUsage};
-use crate::ledger::{LedgerScope, Whose};
+use crate::engine::plans::QuotaUsage;
 
 /// Bytes that tie a token to its request.
 const TAG: usize = 8;
@@ -77,8 +77,8 @@ impl Place {
 
     pub(super) fn of_day(row: &DailyUsage) -> Self {
         Self::Day(
-            row.day,
-            [&row.subscriber, &row.key, &row.plan, &row.entitlement, &row.target]
+            row.of.day,
+            [&row.of.subscriber, &row.of.key, &row.of.plan, &row.of.entitlement, &row.of.target]
                 .map(ToString::to_string),
         )
     }
@@ -195,10 +195,10 @@ impl Token<'_> {
 
     fn tag(&self, payload: &[u8]) -> [u8; TAG] {
         let (kind, id) = match &self.request.scope {
-            LedgerScope::All => ("", ""),
-            LedgerScope::Subscriber(id) => ("subscriber", &**id),
-            LedgerScope::Key(id) => ("key", &**id),
-            LedgerScope::Plan(id) => ("plan", &**id),
+            Scope::All => ("", ""),
+            Scope::Subscriber(id) => ("subscriber", &**id),
+            Scope::Key(id) => ("key", &**id),
+            Scope::Plan(id) => ("plan", &**id),
         };
         let asked = [kind, id, &self.request.start_date, &self.request.end_date].map(str::as_bytes);
         self.catalog.page_tag("usage", &[asked[0], asked[1], asked[2], asked[3], payload])

@@ -4,10 +4,11 @@ use std::collections::HashSet;
 
 use crate::catalog::Catalog;
 use crate::decide::compiled::CompiledEntitlement;
+use crate::decide::ledger::Scope;
 use crate::decide::plan::{CounterScope, Id};
 use crate::decide::quota::Row;
 use crate::decide::time::Now;
-use crate::engine::plans::{QuotaUsage, Scope};
+use crate::engine::plans::QuotaUsage;
 
 /// Rows that are added for one subscriber.
 const MOST: usize = 1_000;
@@ -16,7 +17,7 @@ const MOST: usize = 1_000;
 /// others, and of a whole plan, there may be any number: they are not looked for.
 pub(super) fn unused(
     catalog: &Catalog,
-    scope: Scope<'_>,
+    scope: &Scope,
     found: &[QuotaUsage],
     now: Now,
 ) -> Vec<QuotaUsage> {

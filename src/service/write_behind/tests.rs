@@ -6,7 +6,7 @@ use parking_lot::Mutex;
 use super::*;
 use crate::catalog::{CatalogStore, EditOptions, HashKey};
 use crate::clock::Clock;
-use crate::decide::outcome::Outcome;
+use crate::decide::outcome::{Class, Outcome};
 use crate::decide::time::SECOND_NS;
 use crate::engine::plans::{
     CheckInput, Checked, LeaseSettings, PlanEngine, Report, ReportSubject, Settings, Settlement,
@@ -82,8 +82,7 @@ impl World {
         catalog.edit(EditOptions::default(), clock.now(), |draft| draft.apply(&declared)).unwrap();
         let holder = self.ledger.join(holder).unwrap();
         let settings = Settings {
-            holder: holder.id,
-            epoch: holder.epoch,
+            holder,
             lease: Some(LeaseSettings::default()),
             ..Settings::new([2; 32], [3; 16])
         };
@@ -129,17 +128,18 @@ impl Node {
     }
 
     /// Rows as `day key target admitted`, the day after today.
-    fn days(&self, scope: Scope<'_>, first: u64, last: u64) -> Vec<String> {
+    fn days(&self, scope: &Scope, first: u64, last: u64) -> Vec<String> {
         let rows = self.broker.daily_usage(scope, TODAY + first, TODAY + last).unwrap();
         rows.iter()
             .map(|row| {
-                format!("{} {} {} {}", row.day - TODAY, row.key, row.target, row.counts.admitted)
+                let DailyUsage { of, counts } = row;
+                format!("{} {} {} {}", of.day - TODAY, of.key, of.target, counts.admitted)
             })
             .collect()
     }
 
     fn today(&self) -> Vec<String> {
-        self.days(Scope::All, 0, 0)
+        self.days(&Scope::All, 0, 0)
     }
 
     fn report(&self, receipt: &str, status: u16) -> Settlement {
@@ -221,21 +221,21 @@ async fn any_range_of_days_is_shown_whether_memory_still_holds_them_or_not() {
     }
     let held = node.engine.usage_rows();
     assert_eq!(held, 3, "of yesterday: today has none");
-    let cases: &[(Scope<'_>, u64, u64, &[&str])] = &[
+    let cases: &[(Scope, u64, u64, &[&str])] = &[
         (
-            Scope::Key("k1"),
+            Scope::Key("k1".into()),
             0,
             9,
             &["0 k1 a 1", "1 k1 a 2", "2 k1 a 3", "3 k1 a 4", "4 k1 a 5", "5 k1 a 6"],
         ),
-        (Scope::Subscriber("acme"), 4, 5, &["4 k1 a 5", "4 k2 a 1", "5 k1 a 6", "5 k2 a 1"]),
-        (Scope::Subscriber("globex"), 2, 3, &["2 k3 b 1", "3 k3 b 1"]),
-        (Scope::Plan("gold"), 1, 1, &["1 k1 a 2", "1 k2 a 1", "1 k3 b 1"]),
+        (Scope::Subscriber("acme".into()), 4, 5, &["4 k1 a 5", "4 k2 a 1", "5 k1 a 6", "5 k2 a 1"]),
+        (Scope::Subscriber("globex".into()), 2, 3, &["2 k3 b 1", "3 k3 b 1"]),
+        (Scope::Plan("gold".into()), 1, 1, &["1 k1 a 2", "1 k2 a 1", "1 k3 b 1"]),
         (Scope::All, 6, 9, &[]),
-        (Scope::Plan("tiny"), 0, 9, &[]),
+        (Scope::Plan("tiny".into()), 0, 9, &[]),
     ];
     for (scope, first, last, expected) in cases {
-        assert_eq!(node.days(*scope, *first, *last), *expected, "{scope:?} {first} {last}");
+        assert_eq!(node.days(scope, *first, *last), *expected, "{scope:?} {first} {last}");
     }
 }
 
@@ -268,7 +268,7 @@ async fn a_ledger_that_cannot_be_read_is_an_error_and_not_half_an_answer() {
     node.checks("k1", "a", 2).await;
     world.every_commit(|| Fault::Die);
     node.broker.write_behind().unwrap_err();
-    assert_eq!(node.broker.daily_usage(Scope::All, TODAY, TODAY), Err(LedgerError::Stopped));
+    assert_eq!(node.broker.daily_usage(&Scope::All, TODAY, TODAY), Err(LedgerError::Stopped));
 }
 
 /// So many rows, each of a target.
@@ -331,15 +331,15 @@ async fn a_response_to_a_request_of_an_earlier_epoch_is_counted_under_its_names(
         [Settlement::Counted; 3]
     );
     let responses = |node: &Node| -> Vec<String> {
-        let rows = node.broker.daily_usage(Scope::All, TODAY, TODAY).unwrap();
+        let rows = node.broker.daily_usage(&Scope::All, TODAY, TODAY).unwrap();
         rows.iter()
             .map(|row| {
                 format!(
                     "{} {} {}/{} {}",
-                    row.key,
-                    row.target,
-                    row.plan,
-                    row.entitlement,
+                    row.of.key,
+                    row.of.target,
+                    row.of.plan,
+                    row.of.entitlement,
                     row.counts.ended_in(Class::Success)
                 )
             })
@@ -382,7 +382,7 @@ async fn a_receipt_whose_names_were_lost_is_settled_all_the_same() {
     let later = world.start(1);
     assert!(later.check("k2", "c").await.is_some());
     assert_eq!(later.report(&receipt, 200), Settlement::Counted);
-    let rows = later.broker.daily_usage(Scope::All, TODAY, TODAY).unwrap();
+    let rows = later.broker.daily_usage(&Scope::All, TODAY, TODAY).unwrap();
     assert!(
         rows.iter().all(|row| row.counts.ended_in(Class::Success) == 0),
         "counted under another name: {rows:?}"

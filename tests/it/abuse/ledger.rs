@@ -60,12 +60,8 @@ impl House {
         let ledger = Arc::new(FaultyLedger::new(Arc::new(MemoryLedger::new().unwrap()), fault));
         let holder = ledger.join(1).unwrap();
         let settings = Config::resolve(&Flags::default(), &|_| None).unwrap().plans;
-        let own = Settings {
-            holder: holder.id,
-            epoch: holder.epoch,
-            lease: Some(settings.lease),
-            ..Settings::new([2; 32], [3; 16])
-        };
+        let own =
+            Settings { holder, lease: Some(settings.lease), ..Settings::new([2; 32], [3; 16]) };
         let engine = Arc::new(PlanEngine::new(own));
         let thread = Arc::new(LedgerThread::start(ledger.clone(), 65_536).unwrap());
         let broker = LeaseBroker::new(engine.clone(), thread, holder, clock.clone());

@@ -6,8 +6,9 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use tokio::task::JoinSet;
+use tollgate::decide::ledger::Scope;
 use tollgate::decide::outcome::{Ending, Outcome};
-use tollgate::engine::plans::{CheckInput, Report, ReportSubject, Scope, Settlement};
+use tollgate::engine::plans::{CheckInput, Report, ReportSubject, Settlement};
 use tollgate::grpc::pb::tollgate as pb;
 use tollgate::grpc::pb::tollgate::decision_service_client::DecisionServiceClient;
 use tollgate::grpc::pb::tollgate::outcome::{Result as Ended, Subject};
@@ -79,7 +80,7 @@ async fn a_receipt_replayed_has_one_effect_and_costs_one_transaction() {
     // Those that came while the first was on its way may have asked as well.
     assert!(committed <= CALLERS, "{committed}");
     let used =
-        || house.engine.quota_usage(&**house.catalog.load(), Scope::All, 0, u64::MAX)[0].row.used;
+        || house.engine.quota_usage(&**house.catalog.load(), &Scope::All, 0, u64::MAX)[0].row.used;
     assert_eq!(used(), QUOTA - 1);
     let mut again = 0;
     while house.plans.check(&input, None, |decision| decision.verdict.is_allowed()).await.unwrap() {

@@ -11,21 +11,19 @@ use std::sync::{Arc, Mutex};
 use tollgate::catalog::{
     CatalogStore, Declared, DeclaredKey, DeclaredSubscriber, EditOptions, HashKey,
 };
-use tollgate::decide::calendar::Period;
-use tollgate::decide::outcome::{CountRule, Outcome};
+use tollgate::decide::outcome::Outcome;
 use tollgate::decide::plan::*;
 use tollgate::decide::quota::Grant;
 use tollgate::decide::time::{Now, SECOND_NS};
 use tollgate::decide::verdict::Reason;
 use tollgate::engine::plans::{
-    Change, CheckInput, Checked, Committed, Counter, GiveBack, Granted, LeaseSettings, Need,
-    PlanEngine, Report, ReportSubject, Restored, Settings, Settled, Settlement, Shortage, Subject,
+    Change, CheckInput, Checked, Committed, LeaseSettings, Need, PlanEngine, Report, ReportSubject,
+    Settings, Settled, Settlement, Shortage, Subject,
 };
 use tollgate::engine::rules::{Budget, Mode, RuleEngine};
 use tollgate::ledger::faults::{Fault, FaultyLedger};
 use tollgate::ledger::{
-    self, Answer, CounterIdentity, Holder, Ledger, LedgerError, LedgerPeriod, LedgerScope,
-    MemoryLedger, Operation,
+    self, Answer, GiveBack, Holder, Lease, Ledger, LedgerError, MemoryLedger, Operation, Scope,
 };
 
 const MINUTE_S: u64 = 60;
@@ -144,7 +142,7 @@ pub struct House<C> {
     burst_at_ns: Vec<u64>,
     truths: BTreeMap<(u64, u64), Truth>,
     issued: Vec<Issued>,
-    late: Vec<(Need, Granted)>,
+    late: Vec<(Need, Lease)>,
     windows: HashMap<(u64, u64), u64>,
     pub tally: Tally,
 }
@@ -157,8 +155,7 @@ fn value_of(subscriber: u64) -> String {
 
 fn engine(holder: Holder) -> PlanEngine {
     let settings = Settings {
-        holder: holder.id,
-        epoch: holder.epoch,
+        holder,
         lease: Some(LeaseSettings::default()),
         max_entries: 64,
         ..Settings::new([7; 32], [9; 16])
@@ -269,18 +266,7 @@ impl<C: Choices> House<C> {
     }
 
     fn ask(&mut self, need: &Need) -> bool {
-        let request = ledger::LeaseRequest {
-            counter: counter(&need.counter, need.number),
-            count_rule: need.rule.bits(),
-            period: period(need.period),
-            holder: self.holder,
-            want: need.want,
-            spent: need.spent,
-            limit: need.limit,
-            may_pass: need.may_pass,
-            revision: need.revision,
-            now_s: self.now.unix_s(),
-        };
+        let request = need.request(self.holder, self.now.unix_s());
         // A counter whose number never came cannot be given back: its first question is answered.
         let answer = if need.number.is_none() {
             let first = self.bugged(Operation::Lease(request));
@@ -292,18 +278,10 @@ impl<C: Choices> House<C> {
             self.engine.lease_failed(need);
             return false;
         };
-        let granted = Granted {
-            counter: lease.counter.0,
-            rule: lease.rule,
-            leased: lease.leased,
-            spent: lease.spent,
-            charged: lease.balance.charged,
-            granted: lease.balance.granted,
-        };
-        self.engine.apply_lease(need, &granted, self.now);
+        self.engine.apply_lease(need, &lease, self.now);
         if self.choices.below(8) == 0 {
             // It comes a second time, later.
-            self.late.push((need.clone(), granted));
+            self.late.push((need.clone(), lease));
         }
         true
     }
@@ -311,8 +289,8 @@ impl<C: Choices> House<C> {
     fn deliver_late(&mut self) -> Step {
         if !self.late.is_empty() {
             let place = self.choices.below(self.late.len() as u64);
-            let (need, granted) = self.late.swap_remove(usize::try_from(place).unwrap());
-            self.engine.apply_lease(&need, &granted, self.now);
+            let (need, lease) = self.late.swap_remove(usize::try_from(place).unwrap());
+            self.engine.apply_lease(&need, &lease, self.now);
         }
         Ok(())
     }
@@ -326,12 +304,12 @@ impl<C: Choices> House<C> {
     }
 
     fn row(&self, subscriber: u64, start_s: u64) -> Option<ledger::PeriodRow> {
-        let scope = LedgerScope::Subscriber(Id::from(name_of(subscriber)));
+        let scope = Scope::Subscriber(Id::from(name_of(subscriber)));
         self.memory
             .usage(&scope, start_s, start_s + 1)
             .unwrap()
             .into_iter()
-            .find(|row| row.period.start_s == start_s)
+            .find(|row| row.period.start_s() == start_s)
     }
 
     fn check(&mut self) -> Step {
@@ -444,7 +422,7 @@ impl<C: Choices> House<C> {
 
     fn peek(&mut self) -> Step {
         let value = value_of(self.choices.below(SUBSCRIBERS));
-        let before = self.memory.usage(&LedgerScope::All, 0, u64::MAX / 2).unwrap();
+        let before = self.memory.usage(&Scope::All, 0, u64::MAX / 2).unwrap();
         let input = CheckInput {
             api_key: value.as_bytes(),
             target: "t",
@@ -459,7 +437,7 @@ impl<C: Choices> House<C> {
                 Checked::Decided(decision) => decision.receipt.clone(),
                 Checked::Needs(_) => None,
             };
-        let untouched = self.memory.usage(&LedgerScope::All, 0, u64::MAX / 2).unwrap() == before;
+        let untouched = self.memory.usage(&Scope::All, 0, u64::MAX / 2).unwrap() == before;
         if receipt.is_none() && untouched {
             Ok(())
         } else {
@@ -578,10 +556,10 @@ impl<C: Choices> House<C> {
         let found = match self.engine.settle_or_commit(&*catalog, &report, self.now).unwrap() {
             Settled::Done(settlement) => settlement,
             Settled::Commit(correction) => {
-                let Change::Settle { mark, deltas } = &correction.changes[0] else {
+                let Change::Settle(settle) = &correction.changes[0] else {
                     unreachable!("all is charged at the check")
                 };
-                let (answer, done) = self.commit(settle(mark, deltas));
+                let (answer, done) = self.commit(Operation::Settle(settle.clone()));
                 let fresh = done && !self.issued[place].settled && real != charged;
                 if fresh {
                     let truth = self.truths.entry(key).or_default();
@@ -723,22 +701,12 @@ impl<C: Choices> House<C> {
 
     fn give_back(&mut self, backs: &[GiveBack]) {
         for back in backs {
-            let operation = self.wire_back(*back);
+            let operation = Operation::GiveBack(*back);
             match self.commit(operation).0 {
                 Ok(_) => self.engine.gave_back(*back),
                 Err(_) => self.engine.give_back_failed(*back),
             }
         }
-    }
-
-    fn wire_back(&self, back: GiveBack) -> Operation {
-        let GiveBack { counter, period_start_s, spent } = back;
-        Operation::GiveBack(ledger::GiveBack {
-            counter: ledger::CounterId(counter),
-            period_start_s,
-            holder: self.holder,
-            spent,
-        })
     }
 
     fn disable(&mut self) -> Step {
@@ -766,23 +734,16 @@ impl<C: Choices> House<C> {
         );
         let plan = plan.map_err(|wrong| wrong.to_string())?;
         if let Some(back) = plan.give_back {
-            let operation = self.wire_back(back);
+            let operation = Operation::GiveBack(back);
             if self.commit(operation).0.is_err() {
                 self.engine.grant_failed(&plan);
                 return Ok(());
             }
         }
-        let request = ledger::GrantRequest {
-            counter: counter(&plan.counter, None),
-            period: period(plan.period),
-            change,
-            limit: plan.limit,
-            now_s: self.now.unix_s(),
-            once: None,
-        };
+        let request = plan.request(None, self.now.unix_s());
         match self.commit(Operation::Grant(request)).0 {
             Ok(Answer::Grant(Ok(ledger::GrantMade { balance: Some(balance), .. }))) => {
-                drop(self.engine.apply_grant(&plan, balance.charged, balance.granted, self.now))
+                drop(self.engine.apply_grant(&plan, balance, self.now))
             }
             _ => self.engine.grant_failed(&plan),
         }
@@ -809,9 +770,9 @@ impl<C: Choices> House<C> {
 
     /// Nobody may spend any more what is charged and was not spent: how much is that?
     fn wasted(&mut self, most: u64) -> Step {
-        for row in self.memory.usage(&LedgerScope::All, 0, u64::MAX / 2).unwrap() {
+        for row in self.memory.usage(&Scope::All, 0, u64::MAX / 2).unwrap() {
             let subscriber = number_of(&row.identity.subscriber);
-            let truth = self.truths.entry((subscriber, row.period.start_s)).or_default();
+            let truth = self.truths.entry((subscriber, row.period.start_s())).or_default();
             let unspent = row.charged.checked_sub(truth.net + truth.lost);
             let unspent = unspent
                 .ok_or_else(|| format!("{} units are charged, and {truth:?}", row.charged))?;
@@ -829,7 +790,7 @@ impl<C: Choices> House<C> {
         // As `LeaseBroker::put_away` does it: what was asked before is answered between its two halves.
         for _ in 0..2 {
             for back in self.engine.put_away() {
-                let operation = self.wire_back(back);
+                let operation = Operation::GiveBack(back);
                 let operation = self.bugged(operation);
                 self.ledger.commit(&[operation]).map_err(|wrong| wrong.to_string())?;
                 self.engine.gave_back(back);
@@ -851,8 +812,8 @@ impl<C: Choices> House<C> {
             self.holder = self.ledger.join(1).unwrap();
         }
         self.engine = engine(self.holder);
-        for (number, bits) in self.memory.load_count_rules().unwrap() {
-            self.engine.restore_rule(number, CountRule::of_bits(bits));
+        for (number, rule) in self.memory.load_count_rules().unwrap() {
+            self.engine.restore_rule(number, rule);
         }
         // Rates are of a node and a life: a restart gives a burst.
         self.burst_at_ns.iter_mut().for_each(|at_ns| *at_ns = 0);
@@ -860,18 +821,7 @@ impl<C: Choices> House<C> {
         let restored = Mutex::new(0);
         self.memory
             .load_live(now.unix_s(), &mut |row| {
-                let CounterIdentity { subscriber, key, plan, entitlement, quota } = row.identity;
-                let restored_row = Restored {
-                    counter: Counter { subscriber, key, plan, entitlement, quota },
-                    number: row.counter.0,
-                    period: Period {
-                        start_ns: row.period.start_s * SECOND_NS,
-                        end_ns: row.period.end_s * SECOND_NS,
-                    },
-                    charged: row.charged,
-                    granted: row.granted,
-                };
-                *restored.lock().unwrap() += u64::from(engine.restore(&restored_row, now).is_ok());
+                *restored.lock().unwrap() += u64::from(engine.restore(&row, now).is_ok());
             })
             .unwrap();
     }
@@ -887,35 +837,4 @@ fn name_of(subscriber: u64) -> &'static str {
 
 fn number_of(name: &str) -> u64 {
     name[1..].parse().unwrap()
-}
-
-fn counter(counter: &Counter, number: Option<u64>) -> ledger::Counter {
-    let Counter { subscriber, key, plan, entitlement, quota } = counter.clone();
-    let named =
-        ledger::Counter::Named(CounterIdentity { subscriber, key, plan, entitlement, quota });
-    number.map_or(named, |number| ledger::Counter::Known(ledger::CounterId(number)))
-}
-
-fn period(period: Period) -> LedgerPeriod {
-    LedgerPeriod { start_s: period.start_ns / SECOND_NS, end_s: period.end_ns / SECOND_NS }
-}
-
-fn settle(
-    mark: &tollgate::engine::plans::Mark,
-    deltas: &[tollgate::engine::plans::Delta],
-) -> Operation {
-    let delta = |delta: &tollgate::engine::plans::Delta| ledger::Delta {
-        counter: ledger::CounterId(delta.counter),
-        period_start_s: delta.period_start_s,
-        units: delta.units,
-    };
-    let holder = Holder { id: mark.holder, epoch: mark.epoch };
-    let mark = ledger::Mark {
-        holder,
-        shard: mark.shard,
-        seq: mark.seq,
-        kind: ledger::MarkKind::Corrected,
-        issued_s: mark.issued_s,
-    };
-    Operation::Settle(ledger::Settle { mark, deltas: deltas.iter().map(delta).collect() })
 }

@@ -228,7 +228,7 @@ impl Services {
     fn used(&self) -> u64 {
         let usage = self.engine.quota_usage(
             &**self.catalog.load(),
-            tollgate::engine::plans::Scope::All,
+            &tollgate::decide::ledger::Scope::All,
             0,
             u64::MAX,
         );

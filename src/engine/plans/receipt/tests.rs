@@ -10,8 +10,7 @@ fn receipt(quotas: u64) -> Receipt {
         at_report: number % 2 == 1,
     };
     Receipt {
-        holder: 1,
-        epoch: 2,
+        holder: Holder { id: 1, epoch: 2 },
         shard: 200,
         seq: 9,
         key: 4,
@@ -30,8 +29,7 @@ fn largest(quotas: usize) -> Receipt {
         at_report: true,
     };
     Receipt {
-        holder: u32::MAX,
-        epoch: u32::MAX,
+        holder: Holder { id: u32::MAX, epoch: u32::MAX },
         shard: u8::MAX,
         seq: (1 << 49) - 1,
         key: u32::MAX,

@@ -7,6 +7,7 @@ use std::ops::Deref;
 use parking_lot::Mutex;
 
 use super::leases::site::{Kept, Ledger};
+use crate::decide::ledger::{CounterIdentity, Scope};
 use crate::decide::lookup::Lookup;
 use crate::decide::plan::CounterScope;
 use crate::decide::quota::Grant;
@@ -14,17 +15,17 @@ use crate::decide::resolve::{Call, Covered, Resolution, resolve};
 use crate::decide::time::Now;
 use crate::decide::verdict::Decision;
 use crate::engine::plans::correction::Settled;
-use crate::engine::plans::lease::{Checked, Counter, Need, Shortage};
+use crate::engine::plans::lease::{Checked, Need, Shortage};
 use crate::engine::plans::{
     CheckInput, GrantError, InvalidRequest, LeaseSettings, NotRecorded, PlanEngine, QuotaUsage,
-    Report, Scope, Seat, Settings, Settlement, Subject,
+    Report, Seat, Settings, Settlement, Subject,
 };
 
 const EPOCH: u32 = 1;
 
-fn counter_of(usage: &QuotaUsage) -> Counter {
+fn counter_of(usage: &QuotaUsage) -> CounterIdentity {
     let QuotaUsage { subscriber, key, plan, entitlement, quota, .. } = usage.clone();
-    Counter { subscriber, key, plan, entitlement, quota }
+    CounterIdentity { subscriber, key, plan, entitlement, quota }
 }
 
 pub(crate) struct Desk {
@@ -142,15 +143,15 @@ impl Desk {
         let plan = self.engine.prepare_grant(lookup, subject, names, change, now)?;
         let mut ledger = ledger.lock();
         plan.give_back.iter().for_each(|back| ledger.give_back(EPOCH, back));
-        let (charged, granted) = ledger.grant(&plan);
-        self.engine.apply_grant(&plan, charged, granted, now)
+        let balance = ledger.grant(&plan);
+        self.engine.apply_grant(&plan, balance, now)
     }
 
     /// The books of everyone in all periods: the engine's, and of periods that it has forgotten the
     /// ledger's.
     pub(crate) fn books(&self, lookup: &impl Lookup) -> Vec<QuotaUsage> {
-        let mut books = self.engine.quota_usage(lookup, Scope::All, 0, u64::MAX);
-        let held: HashSet<(Counter, u64)> =
+        let mut books = self.engine.quota_usage(lookup, &Scope::All, 0, u64::MAX);
+        let held: HashSet<(CounterIdentity, u64)> =
             books.iter().map(|usage| (counter_of(usage), usage.row.period.start_ns)).collect();
         for kept in self
             .ledger

@@ -9,6 +9,7 @@ use proptest::prelude::*;
 use super::leases::site::Ledger;
 use super::world::settings;
 use crate::decide::compiled::CompiledQuota;
+use crate::decide::ledger::Holder;
 use crate::decide::time::{Now, SECOND_NS};
 use crate::engine::plans::durable::{AtOnce, Leased, RULES};
 use crate::engine::plans::lease::{Need, Shortage};
@@ -38,7 +39,8 @@ fn at(s: u64) -> Now {
 }
 
 fn engine(epoch: u32) -> PlanEngine {
-    PlanEngine::new(Settings { lease: Some(LeaseSettings::default()), epoch, ..settings() })
+    let holder = Holder { id: 1, epoch };
+    PlanEngine::new(Settings { lease: Some(LeaseSettings::default()), holder, ..settings() })
 }
 
 fn any_over(standings: &[Standing]) -> bool {

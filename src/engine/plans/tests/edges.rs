@@ -1,6 +1,7 @@
 //! Bounds, books and statistics.
 
 use super::world::{START_S, World, settings};
+use crate::decide::ledger::Scope;
 use crate::decide::outcome::{Class, Ending, Outcome};
 use crate::decide::plan::Id;
 use crate::decide::quota::Grant;
@@ -8,8 +9,8 @@ use crate::decide::resolve::{Call, Resolution, resolve};
 use crate::decide::time::SECOND_NS;
 use crate::decide::verdict::{Decision, Reason, Verdict};
 use crate::engine::plans::{
-    CheckInput, GrantError, InvalidRequest, NotRecorded, Report, ReportSubject, Scope, Seat,
-    Settings, Settlement, Shortage, Subject,
+    CheckInput, GrantError, InvalidRequest, NotRecorded, Report, ReportSubject, Seat, Settings,
+    Settlement, Shortage, Subject,
 };
 
 const DAY_NS: u64 = 86_400 * SECOND_NS;
@@ -161,7 +162,7 @@ fn marks_are_dropped_once_their_receipts_have_expired() {
 fn a_receipt_of_another_run_changes_nothing() {
     let before = world();
     let receipt = before.check("k1", "a", Some(2)).receipt.unwrap();
-    let after = world_with(|settings| settings.epoch = 2);
+    let after = world_with(|settings| settings.holder.epoch = 2);
     let _ = after.check("k1", "a", Some(2));
     assert_eq!(after.report(&receipt, Outcome::http(503), None), Settlement::Expired);
     assert_eq!(after.used("acme", "gold/all/q"), 2);
@@ -197,9 +198,10 @@ fn statistics_count_by_day_and_never_by_names_that_callers_make_up() {
               report r1 503 -> DUPLICATE\ncheck k1 a cost=0 -> ALLOW\ncheck k2 a -> ALLOW\nwait 24h\ncheck k1 a -> ALLOW")
         .unwrap();
     let today = START_S / 86_400;
-    let rows = world.engine.daily_usage(Scope::Subscriber("acme"), today, today);
+    let rows = world.engine.daily_usage(&Scope::Subscriber("acme".into()), today, today);
     let names = |place: usize| {
-        (&*rows[place].key, &*rows[place].plan, &*rows[place].entitlement, &*rows[place].target)
+        let of = &rows[place].of;
+        (&*of.key, &*of.plan, &*of.entitlement, &*of.target)
     };
     assert_eq!(rows.len(), 2);
     assert_eq!(names(0), ("k1", "", "", ""));
@@ -213,9 +215,9 @@ fn statistics_count_by_day_and_never_by_names_that_callers_make_up() {
         (rows[1].counts.ended_in(Class::Success), rows[1].counts.ended_in(Class::TargetError)),
         (1, 1)
     );
-    assert_eq!(world.engine.daily_usage(Scope::All, today, today + 1).len(), 4);
-    assert_eq!(world.engine.daily_usage(Scope::Key("k2"), 0, u64::MAX).len(), 1);
-    assert_eq!(world.engine.daily_usage(Scope::Plan("gold"), 0, u64::MAX).len(), 3);
+    assert_eq!(world.engine.daily_usage(&Scope::All, today, today + 1).len(), 4);
+    assert_eq!(world.engine.daily_usage(&Scope::Key("k2".into()), 0, u64::MAX).len(), 1);
+    assert_eq!(world.engine.daily_usage(&Scope::Plan("gold".into()), 0, u64::MAX).len(), 3);
     world.wait(61 * DAY_NS);
     world.engine.sweep(world.now);
     assert_eq!(world.engine.usage_rows(), 1, "62 days are kept, today included");
@@ -234,7 +236,7 @@ fn without_room_for_names_receipts_settle_all_the_same() {
     world
         .run("check k1 a as=r1 -> ALLOW\nreport r1 503 -> REFUNDED\nused acme gold/all/q 0")
         .unwrap();
-    let rows = world.engine.daily_usage(Scope::All, 0, u64::MAX);
+    let rows = world.engine.daily_usage(&Scope::All, 0, u64::MAX);
     assert_eq!((rows.len(), rows[0].counts.ended_in(Class::TargetError)), (1, 0));
 }
 
@@ -243,7 +245,7 @@ fn books_are_listed_by_scope_and_time() {
     let mut world = world();
     world.run("plan by-key\n ent all b key\n quota q 3 hour\nsub acme gold,by-key\ncheck k1 a -> ALLOW\ncheck k1 b -> ALLOW\ncheck k2 a -> ALLOW").unwrap();
     let list = |scope| {
-        let rows = world.engine.quota_usage(&world.catalog, scope, 0, u64::MAX);
+        let rows = world.engine.quota_usage(&world.catalog, &scope, 0, u64::MAX);
         rows.iter()
             .map(|row| {
                 format!("{}/{}/{}", row.subscriber, row.key.as_deref().unwrap_or("-"), row.plan)
@@ -251,15 +253,17 @@ fn books_are_listed_by_scope_and_time() {
             .collect::<Vec<_>>()
     };
     assert_eq!(list(Scope::All), ["acme/-/gold", "acme/k1/by-key", "other/-/gold"]);
-    assert_eq!(list(Scope::Subscriber("acme")), ["acme/-/gold", "acme/k1/by-key"]);
-    assert_eq!(list(Scope::Key("k1")), ["acme/k1/by-key"]);
-    assert_eq!(list(Scope::Plan("gold")), ["acme/-/gold", "other/-/gold"]);
+    assert_eq!(list(Scope::Subscriber("acme".into())), ["acme/-/gold", "acme/k1/by-key"]);
+    assert_eq!(list(Scope::Key("k1".into())), ["acme/k1/by-key"]);
+    assert_eq!(list(Scope::Plan("gold".into())), ["acme/-/gold", "other/-/gold"]);
     let end = (START_S + 14 * 3600) * SECOND_NS;
-    let after =
-        |from| world.engine.quota_usage(&world.catalog, Scope::Plan("gold"), from, u64::MAX).len();
+    let after = |from| {
+        world.engine.quota_usage(&world.catalog, &Scope::Plan("gold".into()), from, u64::MAX).len()
+    };
     assert_eq!((after(end - 1), after(end)), (2, 0));
     world.run("drop plan gold").unwrap();
-    let gone = &world.engine.quota_usage(&world.catalog, Scope::Plan("gold"), 0, u64::MAX)[0];
+    let gone =
+        &world.engine.quota_usage(&world.catalog, &Scope::Plan("gold".into()), 0, u64::MAX)[0];
     assert_eq!((gone.limit, gone.row.used, gone.remaining()), (None, 1, 0));
 }
 

@@ -13,15 +13,16 @@ use std::thread;
 use parking_lot::Mutex;
 
 use self::site::{Ledger, QUOTA, Site};
+use crate::decide::ledger::{CounterId, Delta, Holder, Scope, Settle};
 use crate::decide::outcome::Outcome;
 use crate::decide::plan::Id;
 use crate::decide::quota::Grant;
 use crate::decide::time::SECOND_NS;
 use crate::decide::verdict::{Reason, Verdict};
-use crate::engine::plans::correction::{Change, Delta, Settled};
+use crate::engine::plans::correction::{Change, Settled};
 use crate::engine::plans::lease::{Checked, Shortage};
 use crate::engine::plans::{
-    CheckInput, LeaseSettings, PlanEngine, Report, ReportSubject, Scope, Settlement, Subject,
+    CheckInput, LeaseSettings, PlanEngine, Report, ReportSubject, Settlement, Subject,
 };
 
 const DAY_NS: u64 = 86_400 * SECOND_NS;
@@ -35,14 +36,17 @@ fn a_cold_check_charges_nothing_until_it_has_units() {
         (needs[0].want, needs[0].spent, needs[0].limit, needs[0].may_pass, needs[0].number),
         (2, 0, 100, false, None)
     );
-    assert_eq!((site.used(), site.world.engine.daily_usage(Scope::All, 0, u64::MAX).len()), (0, 0));
+    assert_eq!(
+        (site.used(), site.world.engine.daily_usage(&Scope::All, 0, u64::MAX).len()),
+        (0, 0)
+    );
     site.lease(&needs[0]);
     // Two units: two checks in memory, and the third has to wait.
     assert_eq!(site.decided(None).limits[0].remaining, 99);
     assert!(site.decided(None).receipt.is_some());
     assert_eq!(
         (site.needs(None)[0].want, site.needs(None)[0].spent, site.needs(None)[0].number),
-        (4, 2, Some(1))
+        (4, 2, Some(CounterId(1)))
     );
     assert_eq!((site.used(), site.charged()), (2, 2));
 }
@@ -147,13 +151,13 @@ fn a_refund_is_spendable_once_it_is_committed_and_never_twice() {
     let Settled::Commit(correction) = site.settle(&receipts[3], Outcome::http(503), None) else {
         panic!("nothing to commit")
     };
-    let [Change::Settle { mark, deltas }] = &correction.changes[..] else {
+    let [Change::Settle(Settle { mark, deltas })] = &correction.changes[..] else {
         panic!("{correction:?}")
     };
-    assert_eq!((mark.holder, mark.epoch, deltas.len()), (1, 1, 1));
+    assert_eq!((mark.holder, deltas.len()), (Holder { id: 1, epoch: 1 }, 1));
     assert_eq!(
         deltas[0],
-        Delta { counter: 1, period_start_s: site.row().period.start_ns / SECOND_NS, units: -1 }
+        Delta { counter: CounterId(1), period_start_s: site.row().period.start_s(), units: -1 }
     );
     assert!(!site.admits(), "a refund was spent before it was committed");
     // It crashes after the commit, and the report comes again.
@@ -238,8 +242,8 @@ fn an_exhausted_counter_wakes_for_a_grant_a_raised_limit_and_the_next_period() {
             )
             .unwrap();
         site.give_back(plan.give_back.as_slice());
-        let (charged, granted) = site.ledger.grant(&plan);
-        site.world.engine.apply_grant(&plan, charged, granted, site.world.now).unwrap().remaining()
+        let balance = site.ledger.grant(&plan);
+        site.world.engine.apply_grant(&plan, balance, site.world.now).unwrap().remaining()
     };
     assert!(site.admits() && site.admits() && !site.admits());
     assert_eq!(grant(site, Grant::Add(1)), 1);
@@ -342,7 +346,7 @@ fn an_answer_from_before_a_refund_is_no_reason_to_refuse() {
     site.ledger.lease(9, &other);
     let need = site.needs(None);
     let before = site.ledger.lease(1, &need[0]);
-    assert_eq!((before.leased, before.charged), (2, 3));
+    assert_eq!((before.leased, before.balance.charged), (2, 3));
     assert_eq!(site.report(&receipt, Outcome::http(503), None), Settlement::Refunded);
     site.world.engine.apply_lease(&need[0], &before, site.now());
     assert!(site.admits() && !site.admits());
@@ -458,7 +462,7 @@ fn a_restored_counter_gets_its_first_units_before_anyone_asks() {
     site.world.catalog.revision = 7;
     let rows = site.restored();
     let need = site.world.engine.warm(&site.world.catalog, &rows[0], site.now()).unwrap();
-    assert_eq!((need.number, need.want, need.limit, need.revision), (Some(1), 1, 3, 7));
+    assert_eq!((need.number, need.want, need.limit, need.revision), (Some(CounterId(1)), 1, 3, 7));
     site.lease(&need);
     assert!(site.decided(None).verdict.is_allowed());
     // Two are spent or lost, the last one is spent now: nothing is left to warm.

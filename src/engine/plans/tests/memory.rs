@@ -4,9 +4,10 @@
 use std::hash::{Hash, Hasher};
 use std::sync::atomic::Ordering;
 
+use crate::decide::ledger::{CounterIdentity, GiveBack};
 use crate::decide::time::Now;
-use crate::engine::plans::books::State;
-use crate::engine::plans::lease::{Counter, GiveBack, Need};
+use crate::engine::plans::books::{Owner, State};
+use crate::engine::plans::lease::Need;
 use crate::engine::plans::marks::{Place, Row};
 use crate::engine::plans::{PlanEngine, SHARDS};
 
@@ -29,7 +30,7 @@ impl Memory {
 
 impl PlanEngine {
     /// What is remembered of a counter, the only one.
-    pub(crate) fn memory(&self, counter: &Counter) -> Memory {
+    pub(crate) fn memory(&self, counter: &CounterIdentity) -> Memory {
         let state = self
             .books
             .find(self.fingerprint_of(counter))
@@ -47,13 +48,19 @@ impl PlanEngine {
     }
 
     /// Goes on from what was remembered, as another epoch where it is another.
-    pub(crate) fn return_to(&mut self, epoch: u32, counter: &Counter, memory: &Memory, now: Now) {
-        self.settings.epoch = epoch;
+    pub(crate) fn return_to(
+        &mut self,
+        epoch: u32,
+        counter: &CounterIdentity,
+        memory: &Memory,
+        now: Now,
+    ) {
+        self.settings.holder.epoch = epoch;
         let mut back = memory.state.clone();
         back.last_usage = None;
         let number = back.quotas.first().map_or(0, |slot| slot.leases.counter);
         let fingerprint = self.fingerprint_of(counter);
-        self.books.with(fingerprint, || counter.owner(), now, |_, state| *state = back).unwrap();
+        self.books.with(fingerprint, || Owner::of(counter), now, |_, state| *state = back).unwrap();
         if number != 0 {
             self.books.number(number, &self.books.find(fingerprint).unwrap());
         }
@@ -74,7 +81,7 @@ impl PlanEngine {
     }
 
     /// All that decides what it will do with this counter.
-    pub(crate) fn imprint(&self, counter: &Counter, now: Now, into: &mut impl Hasher) {
+    pub(crate) fn imprint(&self, counter: &CounterIdentity, now: Now, into: &mut impl Hasher) {
         for need in self.prefetches.lock().iter() {
             self.imprint_need(need, into);
         }

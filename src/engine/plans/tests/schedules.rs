@@ -11,12 +11,13 @@ use shuttle::thread::{self, JoinHandle};
 
 use super::leases::site::Ledger;
 use super::world::{World, settings};
+use crate::decide::ledger::{CounterId, GiveBack, Holder, Scope};
 use crate::decide::outcome::Outcome;
 use crate::decide::time::{Now, SECOND_NS};
 use crate::engine::plans::correction::Settled;
-use crate::engine::plans::lease::{Checked, GiveBack, Need, Shortage};
+use crate::engine::plans::lease::{Checked, Need, Shortage};
 use crate::engine::plans::{
-    CheckInput, LeaseSettings, Report, ReportSubject, Scope, Settings, Settlement, UsageChange,
+    CheckInput, LeaseSettings, Report, ReportSubject, Settings, Settlement,
 };
 use crate::engine::sync::Mutex;
 use crate::engine::sync::schedules::{found_out, many_orders};
@@ -161,11 +162,7 @@ impl Stage {
     fn write(&self) {
         for taken in self.world.engine.take_unwritten_usage().parts(1) {
             for change in taken.changes() {
-                let (number, counts) = match change {
-                    UsageChange::Told(row) => (row.number, row.usage.counts),
-                    UsageChange::Known { number, counts, .. } => (number, counts),
-                };
-                self.written.lock().insert(number, counts.admitted);
+                self.written.lock().insert(change.number, change.counts.admitted);
             }
             self.world.engine.usage_written(taken);
         }
@@ -385,13 +382,15 @@ fn without_letting_go(stage: &Stage) {
     let spent = stage.world.used("acme", "gold/all/q");
     let row = stage.ledger.lock().rows.keys().next().copied();
     if let Some((counter, period_start_s)) = row {
-        stage.ledger.lock().give_back(EPOCH, &GiveBack { counter, period_start_s, spent });
+        let (counter, holder) = (CounterId(counter), Holder { id: 1, epoch: EPOCH });
+        let back = GiveBack { counter, period_start_s, holder, spent };
+        stage.ledger.lock().give_back(EPOCH, &back);
     }
 }
 
 /// Reads the statistics, and only then takes them off the list of those that have changed.
 fn read_first(stage: &Stage) {
-    let read = stage.world.engine.numbered_usage(Scope::All, 0, u64::MAX);
+    let read = stage.world.engine.numbered_usage(&Scope::All, 0, u64::MAX);
     let taken = stage.world.engine.take_unwritten_usage();
     stage.written.lock().extend(read.iter().map(|row| (row.number, row.usage.counts.admitted)));
     for taken in taken.parts(1) {

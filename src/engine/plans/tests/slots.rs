@@ -5,11 +5,11 @@ use std::sync::Arc;
 use super::leases::site::Site;
 use crate::decide::calendar::Period;
 use crate::decide::compiled::QuotaIdentity;
+use crate::decide::ledger::{CounterId, Lease};
 use crate::decide::plan::{PeriodUnit, Weekday};
 use crate::decide::quota::{KEEP_NS, Row};
 use crate::decide::time::{Now, SECOND_NS};
 use crate::engine::plans::books::{Slot, State};
-use crate::engine::plans::lease::Granted;
 
 #[test]
 fn a_number_that_the_ledger_gave_before_keeps_no_entry() {
@@ -18,7 +18,7 @@ fn a_number_that_the_ledger_gave_before_keeps_no_entry() {
     assert!(site.world.engine.books.by_counter(1).is_some());
     // It has dropped the counter since, and made it anew.
     let need = &site.needs(Some(5))[0];
-    let lease = Granted { counter: 77, ..site.ledger.lease(1, need) };
+    let lease = Lease { counter: CounterId(77), ..site.ledger.lease(1, need) };
     site.world.engine.apply_lease(need, &lease, site.now());
     let found =
         |site: &Site| [1, 77].map(|number| site.world.engine.books.by_counter(number).is_some());

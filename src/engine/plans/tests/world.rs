@@ -25,6 +25,7 @@ use std::sync::Arc;
 use super::desk::Desk;
 use crate::decide::compiled::{CompiledPlan, CompiledTarget};
 use crate::decide::gcra::{MicroRate, RateLimit};
+use crate::decide::ledger::Scope;
 use crate::decide::lookup::Lookup;
 use crate::decide::outcome::{Ending, Outcome};
 use crate::decide::plan::*;
@@ -32,8 +33,7 @@ use crate::decide::quota::Grant;
 use crate::decide::time::{Now, SECOND_NS};
 use crate::decide::verdict::{Decision, Verdict};
 use crate::engine::plans::{
-    CheckInput, InvalidRequest, QuotaUsage, Report, ReportSubject, Scope, Settings, Settlement,
-    Subject,
+    CheckInput, InvalidRequest, QuotaUsage, Report, ReportSubject, Settings, Settlement, Subject,
 };
 
 /// 2026-11-22 10:00:00 UTC, a Sunday.
@@ -422,7 +422,7 @@ impl World {
             who.split_once(':').map_or((who, None), |(one, key)| (one, Some(key)));
         let rows = self.engine.quota_usage(
             &self.catalog,
-            Scope::Subscriber(subscriber),
+            &Scope::Subscriber(subscriber.into()),
             self.now.unix_ns,
             self.now.unix_ns + 1,
         );

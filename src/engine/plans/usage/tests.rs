@@ -3,6 +3,7 @@ use std::sync::atomic::AtomicBool;
 use std::thread;
 
 use super::*;
+use crate::decide::ledger::{DailyChange, DailyName};
 
 const DAY_NS: u64 = DAY_S * SECOND_NS;
 const TODAY: u64 = 20_779;
@@ -22,20 +23,13 @@ struct Kept(HashMap<u64, (u64, u64)>);
 impl Kept {
     fn put(&mut self, taken: TakenUsage<'_>) {
         for change in taken.changes() {
-            match change {
-                UsageChange::Told(row) => {
-                    let _ = self.0.insert(row.number, (row.usage.day, row.usage.counts.admitted));
-                }
-                UsageChange::Known { number, day, counts } => {
-                    let kept = self.0.insert(number, (day, counts.admitted));
-                    assert!(
-                        kept.is_some_and(
-                            |(known, before)| known == day && before <= counts.admitted
-                        ),
-                        "{number} {kept:?} {counts:?}"
-                    );
-                }
-            }
+            let DailyChange { number, name, counts } = change;
+            let kept = self.0.insert(number, (name.day(), counts.admitted));
+            let goes_on = |(day, before)| day == name.day() && before <= counts.admitted;
+            assert!(
+                matches!(name, DailyName::Told(_)) || kept.is_some_and(goes_on),
+                "{number} {kept:?} {counts:?}"
+            );
         }
     }
 
@@ -81,9 +75,9 @@ impl Bench {
 
     fn days(&self) -> Vec<(u64, u64)> {
         self.usage
-            .list(Scope::All, 0, u64::MAX)
+            .list(&Scope::All, 0, u64::MAX)
             .into_iter()
-            .map(|row| (row.day, row.counts.admitted))
+            .map(|row| (row.of.day, row.counts.admitted))
             .collect()
     }
 }
@@ -98,10 +92,8 @@ fn day(day: u64) -> Now {
 
 /// Admissions, and whether it is said whose they are.
 fn counts(taken: &UnwrittenUsage) -> Vec<(u64, bool)> {
-    let one = |change| match change {
-        UsageChange::Told(row) => (row.usage.counts.admitted, true),
-        UsageChange::Known { counts, .. } => (counts.admitted, false),
-    };
+    let one =
+        |change: DailyChange| (change.counts.admitted, matches!(change.name, DailyName::Told(_)));
     taken.parts(9).flat_map(|taken| taken.changes().map(one).collect::<Vec<_>>()).collect()
 }
 
@@ -187,10 +179,7 @@ fn rows_are_taken_in_the_order_of_their_numbers_and_written_in_parts() {
             bench.one(&format!("k{}", if round { number } else { 49 - number }), day(TODAY))
         });
         let taken = bench.take();
-        let number = |change| match change {
-            UsageChange::Told(row) => row.number,
-            UsageChange::Known { number, .. } => number,
-        };
+        let number = |change: DailyChange| change.number;
         // The first of a part is not a neighbour of anything in it, and the first time it is told
         // whose they are.
         let twenty = if round { 8 + 20 * 9 } else { 8 + 20 };

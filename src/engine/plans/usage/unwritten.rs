@@ -3,7 +3,8 @@
 
 use std::sync::Arc;
 
-use super::{DailyUsage, Keep, Row, Usage, UsageCounts};
+use super::{Keep, Row, Usage};
+use crate::decide::ledger::{DailyChange, DailyName};
 use crate::engine::sync::{
     Mutex,
     atomic::{AtomicU8, AtomicUsize, Ordering},
@@ -43,25 +44,6 @@ pub(super) struct Unwritten {
 pub(super) struct State {
     bits: AtomicU8,
     lane: u8,
-}
-
-/// A row of statistics as one engine has counted it. What it counts of the same after it let go of
-/// the row is another row.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NumberedUsage {
-    pub number: u64,
-    pub usage: DailyUsage,
-}
-
-/// What is to be written of a row.
-// It is written at once: a box would cost more than the bytes.
-#[allow(clippy::large_enum_variant)]
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum UsageChange {
-    /// All of it.
-    Told(NumberedUsage),
-    /// What was written of the row before lacks only these.
-    Known { number: u64, day: u64, counts: UsageCounts },
 }
 
 /// Rows that were taken to be written.
@@ -106,14 +88,15 @@ fn touch(some: &&[Listed]) {
 impl TakenUsage<'_> {
     /// As they are counted now. Who counts in one from now on puts it on the list again, and nobody
     /// before: read them before you say what came of them.
-    pub fn changes(&self) -> impl Iterator<Item = UsageChange> {
+    pub fn changes(&self) -> impl Iterator<Item = DailyChange> {
         self.0.chunks(AHEAD).inspect(touch).flatten().map(|(number, row)| {
             row.state.take();
-            if row.state.is_known() {
-                UsageChange::Known { number: *number, day: row.day(), counts: row.counts() }
+            let name = if row.state.is_known() {
+                DailyName::Known { day: row.day() }
             } else {
-                UsageChange::Told(row.numbered())
-            }
+                DailyName::Told(row.key())
+            };
+            DailyChange { number: *number, name, counts: row.counts() }
         })
     }
 

@@ -1,8 +1,8 @@
 //! Windows that survive a restart.
 
 use super::*;
+use crate::decide::ledger::WindowRow;
 use crate::engine::rules::counter::Counter;
-use crate::engine::rules::keeping::WindowState;
 
 const SECRET: [u8; 16] = [7; 16];
 
@@ -19,7 +19,7 @@ fn restarted(engine: &RuleEngine, now: Now) -> RuleEngine {
     next
 }
 
-fn names(states: &[WindowState]) -> Vec<u64> {
+fn names(states: &[WindowRow]) -> Vec<u64> {
     let mut counts: Vec<_> = states.iter().map(|state| state.count).collect();
     counts.sort_unstable();
     counts
@@ -61,7 +61,7 @@ fn a_used_up_day_stays_so_across_a_restart_until_it_ends() {
 
 #[test]
 fn a_window_that_is_over_is_not_taken_over() {
-    let state = |end_s| WindowState { fingerprint: [1; 16], end_s, count: 1 };
+    let state = |end_s| WindowRow { fingerprint: [1; 16], end_s, count: 1 };
     let now_s = at(0.0).unix_s();
     for (end_s, counters) in [(now_s - 1, 0), (now_s, 0), (now_s + 1, 1), (u64::MAX, 0)] {
         let engine = kept(10);
@@ -77,7 +77,7 @@ fn a_window_that_is_over_is_not_taken_over() {
 #[test]
 fn there_may_be_no_room_to_take_a_window_over() {
     let engine = RuleEngine::kept(1, 10, &SECRET);
-    let state = |name| WindowState { fingerprint: [name; 16], end_s: at(1.0).unix_s(), count: 1 };
+    let state = |name| WindowRow { fingerprint: [name; 16], end_s: at(1.0).unix_s(), count: 1 };
     assert_eq!([1, 2].map(|name| engine.restore(&state(name), at(0.0))), [true, false]);
 }
 
@@ -165,7 +165,7 @@ fn the_next_window_takes_the_row_of_the_last() {
     let first = engine.take_changed(0, usize::MAX).0;
     hit(86_400.0);
     let second = engine.take_changed(0, usize::MAX).0;
-    assert_eq!(second[0], WindowState { end_s: first[0].end_s + DAY_S, ..first[0] });
+    assert_eq!(second[0], WindowRow { end_s: first[0].end_s + DAY_S, ..first[0] });
     assert_eq!((engine.kept_windows(), engine.unkept_changes()), (1, 0));
 }
 
@@ -259,7 +259,7 @@ proptest! {
     fn a_clean_restart_changes_no_answer(steps in prop::collection::vec(step(), 1..60)) {
         let steady = engine();
         let mut engine = kept(100);
-        let mut written: HashMap<[u8; 16], WindowState> = HashMap::new();
+        let mut written: HashMap<[u8; 16], WindowRow> = HashMap::new();
         let mut s = 0.0;
         for step in steps {
             match step {

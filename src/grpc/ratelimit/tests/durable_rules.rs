@@ -5,17 +5,14 @@ use tokio::task::JoinSet;
 use super::*;
 use crate::engine::plans::Shortage;
 use crate::ledger::faults::{Fault, FaultyLedger};
-use crate::ledger::{Ledger, LedgerError, LedgerScope, LedgerThread, MemoryLedger, SqliteLedger};
+use crate::ledger::{Ledger, LedgerError, LedgerThread, MemoryLedger, Scope, SqliteLedger};
 
 /// An engine with its broker at a ledger that another may have used before.
 fn leased(ledger: &Arc<dyn Ledger>, clock: Clock) -> (Arc<PlanEngine>, LeaseBroker) {
     let holder = ledger.join(1).unwrap();
     let lease = Some(crate::service::decisions::tests::settings().lease);
-    let engine = Arc::new(PlanEngine::new(Settings {
-        epoch: holder.epoch,
-        lease,
-        ..Settings::new([2; 32], [3; 16])
-    }));
+    let engine =
+        Arc::new(PlanEngine::new(Settings { holder, lease, ..Settings::new([2; 32], [3; 16]) }));
     let thread = Arc::new(LedgerThread::start(Arc::clone(ledger), 1_000).unwrap());
     let broker = LeaseBroker::new(Arc::clone(&engine), thread, holder, clock);
     (engine, broker)
@@ -220,7 +217,7 @@ async fn a_clean_stop_gives_out_the_last_unit_and_nothing_is_listed_as_a_subscri
         for _ in 0..260 {
             total += u32::from(is_ok(&limiter, "d | k=v").await);
         }
-        let kept = ledger.usage(&LedgerScope::All, 0, u64::MAX).unwrap();
+        let kept = ledger.usage(&Scope::All, 0, u64::MAX).unwrap();
         assert_eq!(kept.len(), 1);
         let catalog = crate::catalog::CatalogStore::new(crate::catalog::HashKey([1; 32]), None);
         let all = crate::ledger::Stretch {
@@ -230,9 +227,7 @@ async fn a_clean_stop_gives_out_the_last_unit_and_nothing_is_listed_as_a_subscri
             most: usize::MAX,
         };
         assert_eq!(
-            broker
-                .usage(&**catalog.load(), vec![], crate::engine::plans::Scope::All, &all)
-                .unwrap(),
+            broker.usage(&**catalog.load(), vec![], &Scope::All, &all).unwrap(),
             (vec![], None)
         );
         tokio::task::spawn_blocking(move || broker.put_away()).await.unwrap().unwrap();

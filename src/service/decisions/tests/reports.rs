@@ -3,7 +3,7 @@
 use super::*;
 use crate::decide::outcome::{Ending, Outcome};
 use crate::engine::plans::ReportSubject;
-use crate::ledger::LedgerScope;
+use crate::ledger::Scope;
 
 /// A report of a request of the one caller, of this cost.
 async fn report(
@@ -31,7 +31,7 @@ async fn a_report_without_a_receipt_charges_once_under_its_id_also_where_its_ans
     let charged = || {
         bench
             .ledger
-            .usage(&LedgerScope::All, 0, u64::MAX)
+            .usage(&Scope::All, 0, u64::MAX)
             .unwrap()
             .iter()
             .map(|row| row.charged)

@@ -7,7 +7,7 @@ use crate::decide::plan::{PeriodUnit, Weekday};
 use crate::decide::quota::Grant as Change;
 use crate::decide::time::Now;
 use crate::grpc::stored::Messages;
-use crate::ledger::{Believed, Expire, LedgerScope, SqliteLedger};
+use crate::ledger::{Believed, Expire, Scope, SqliteLedger};
 use crate::service::grant::{Grant, GrantAnswer};
 use crate::service::grants::Grants;
 use crate::service::usage::Usage;
@@ -152,7 +152,7 @@ impl House {
         let (engine, catalog) = (plans.engine.clone(), plans.catalog.clone());
         let usage = Usage::new(engine, catalog, self.broker(), plans.clock.clone());
         let (rows, _) = usage
-            .read_quotas(&LedgerScope::All, 0..=100_000, Default::default(), usize::MAX)
+            .read_quotas(&Scope::All, 0..=100_000, Default::default(), usize::MAX)
             .await
             .unwrap();
         rows.iter().map(|quota| quota.row.used).collect()

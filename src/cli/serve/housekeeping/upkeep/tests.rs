@@ -5,13 +5,14 @@ use parking_lot::Mutex;
 use tempfile::TempDir;
 
 use super::*;
-use crate::decide::calendar::Calendar;
+use crate::decide::calendar::{Calendar, Period};
 use crate::decide::compiled::QuotaIdentity;
+use crate::decide::outcome::CountRule;
 use crate::decide::plan::{Id, PeriodUnit, Weekday};
 use crate::ledger::{
     Counter, CounterIdentity, DailyChange, DailyCounts, DailyKey, DailyName, DailyReport, Holder,
-    LeaseRequest, Ledger, LedgerPeriod, LedgerScope, Mark, MarkKind, MemoryLedger, Settle, Settled,
-    SqliteLedger, WindowReport, WindowRow,
+    LeaseRequest, Ledger, Mark, MarkKind, MemoryLedger, Scope, Settle, Settled, SqliteLedger,
+    WindowReport, WindowRow,
 };
 use crate::metrics::Metrics;
 
@@ -131,7 +132,7 @@ impl House {
         let period = period(unit, at_s);
         let request = LeaseRequest {
             counter: Counter::Named(identity(unit)),
-            count_rule: [1; 8],
+            count_rule: CountRule::of_bits([1; 8]),
             period,
             holder: self.holder,
             want,
@@ -145,11 +146,10 @@ impl House {
     }
 
     fn charged(&self, unit: PeriodUnit, at_s: u64) -> Option<u64> {
-        let start_s = period(unit, at_s).start_s;
-        let rows =
-            self.ledger.ledger().usage(&LedgerScope::All, 0, i64::MAX.cast_unsigned()).unwrap();
+        let start_s = period(unit, at_s).start_s();
+        let rows = self.ledger.ledger().usage(&Scope::All, 0, i64::MAX.cast_unsigned()).unwrap();
         rows.iter()
-            .find(|row| row.identity == identity(unit) && row.period.start_s == start_s)
+            .find(|row| row.identity == identity(unit) && row.period.start_s() == start_s)
             .map(|row| row.charged)
     }
 
@@ -190,8 +190,7 @@ impl House {
             assert_eq!(self.charged(unit, at_s), Some(USED), "{unit:?}: {why}");
         }
         assert_eq!(self.settle(1, at_s), Settled::Duplicate, "{why}");
-        let days =
-            self.ledger.ledger().daily(&LedgerScope::All, 0, i64::MAX.cast_unsigned()).unwrap();
+        let days = self.ledger.ledger().daily(&Scope::All, 0, i64::MAX.cast_unsigned()).unwrap();
         assert_eq!(
             days.iter().map(|(_, row)| row.counts.admitted).collect::<Vec<_>>(),
             [7],
@@ -220,9 +219,9 @@ fn identity(unit: PeriodUnit) -> CounterIdentity {
     }
 }
 
-fn period(unit: PeriodUnit, at_s: u64) -> LedgerPeriod {
+fn period(unit: PeriodUnit, at_s: u64) -> Period {
     let period = Calendar::new(unit, "UTC", Weekday::Monday).unwrap().period(at_s * SECOND_NS);
-    LedgerPeriod { start_s: period.start_ns / SECOND_NS, end_s: period.end_ns / SECOND_NS }
+    Period::of_seconds(period.start_ns / SECOND_NS, period.end_ns / SECOND_NS)
 }
 
 const STEPS_S: [i64; 10] = [

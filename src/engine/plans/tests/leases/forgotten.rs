@@ -2,12 +2,13 @@
 //! them.
 
 use super::site::Site;
+use crate::decide::ledger::{Balance, CounterId, Lease, Scope};
 use crate::decide::outcome::Outcome;
 use crate::decide::time::SECOND_NS;
 use crate::decide::verdict::Reason;
 use crate::engine::plans::correction::Settled;
-use crate::engine::plans::lease::{Checked, Granted, Shortage};
-use crate::engine::plans::{LeaseSettings, Scope, Settlement};
+use crate::engine::plans::lease::{Checked, Shortage};
+use crate::engine::plans::{LeaseSettings, Settlement};
 
 /// The clock comes to an instant, and then two sweeps, with the give-backs of the first between
 /// them.
@@ -22,7 +23,7 @@ fn swept(site: &mut Site, unix_ns: u64) {
 
 /// What the engine itself still counts.
 fn remembered(site: &Site) -> usize {
-    site.world.engine.quota_usage(&site.world.catalog, Scope::All, 0, u64::MAX).len()
+    site.world.engine.quota_usage(&site.world.catalog, &Scope::All, 0, u64::MAX).len()
 }
 
 #[test]
@@ -291,8 +292,8 @@ fn an_entry_that_was_dropped_goes_on_from_the_ledger_and_has_nothing_left_where_
     ended(site);
     site.world.now.unix_ns = then;
     let need = site.needs(None).remove(0);
-    let dropped =
-        Granted { counter: 1, rule: 0, leased: 0, spent: 0, charged: i64::MAX as u64, granted: 0 };
+    let balance = Balance { charged: i64::MAX as u64, ..Balance::default() };
+    let dropped = Lease { counter: CounterId(1), rule: 0, leased: 0, spent: 0, balance };
     site.world.engine.apply_lease(&need, &dropped, site.now());
     assert_eq!(site.decided(None).verdict.reason(), Some(Reason::QuotaExceeded));
 }

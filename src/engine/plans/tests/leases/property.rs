@@ -6,12 +6,13 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::site::Site;
+use crate::decide::ledger::{GiveBack, Lease, Settle};
 use crate::decide::outcome::Outcome;
 use crate::decide::plan::Id;
 use crate::decide::quota::Grant;
 use crate::decide::time::SECOND_NS;
 use crate::engine::plans::correction::{Change, Committed, Correction, Settled};
-use crate::engine::plans::lease::{Checked, GiveBack, Granted, Need, Shortage};
+use crate::engine::plans::lease::{Checked, Need, Shortage};
 use crate::engine::plans::{LeaseSettings, Subject};
 
 /// What a request may cost.
@@ -98,7 +99,7 @@ struct Run {
     /// By the ledger's number and the start of the period.
     tallies: BTreeMap<(u64, u64), Tally>,
     receipts: Vec<String>,
-    answers: Vec<(Need, Granted)>,
+    answers: Vec<(Need, Lease)>,
     unlearned: Vec<(Box<Correction>, Vec<Committed>)>,
     backs: Vec<GiveBack>,
 }
@@ -187,11 +188,12 @@ impl Run {
         let Settled::Commit(correction) = self.site.settle(receipt, outcome, cost) else { return };
         let committed = self.site.ledger.commit(&correction);
         for (change, committed) in correction.changes.iter().zip(&committed) {
-            let Change::Settle { deltas, .. } = change else {
+            let Change::Settle(Settle { deltas, .. }) = change else {
                 unreachable!("all is charged at the check")
             };
             for delta in deltas.iter().filter(|_| *committed == Committed::Done) {
-                let tally = self.tallies.entry((delta.counter, delta.period_start_s)).or_default();
+                let tally =
+                    self.tallies.entry((delta.counter.0, delta.period_start_s)).or_default();
                 let counted = if delta.units < 0 { &mut tally.refunded } else { &mut tally.added };
                 *counted += delta.units.unsigned_abs();
             }
@@ -234,8 +236,8 @@ impl Run {
             )
             .unwrap();
         self.site.give_back(plan.give_back.as_slice());
-        let (charged, granted) = self.site.ledger.grant(&plan);
-        self.site.world.engine.apply_grant(&plan, charged, granted, self.site.world.now).unwrap();
+        let balance = self.site.ledger.grant(&plan);
+        self.site.world.engine.apply_grant(&plan, balance, self.site.world.now).unwrap();
     }
 
     fn limit(&mut self, limit: u64) {

@@ -4,12 +4,15 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::super::desk::Desk;
 use super::super::world::{World, settings};
+use crate::decide::ledger::{
+    Balance, CounterId, CounterIdentity, GiveBack, Holder, Lease, Mark, PeriodRow, Settle,
+};
 use crate::decide::outcome::{CountRule, Outcome};
 use crate::decide::quota::{Grant, Row};
 use crate::decide::time::{Now, SECOND_NS};
 use crate::decide::verdict::Decision;
-use crate::engine::plans::correction::{Change, Committed, Correction, Mark, Settled};
-use crate::engine::plans::lease::{Checked, Counter, GiveBack, Granted, Need, Restored, Shortage};
+use crate::engine::plans::correction::{Change, Committed, Correction, ReportCharge, Settled};
+use crate::engine::plans::lease::{Checked, Need, Shortage};
 use crate::engine::plans::{
     CheckInput, GrantPlan, LeaseSettings, QuotaUsage, Report, ReportSubject, Settings, Settlement,
 };
@@ -18,7 +21,7 @@ use crate::engine::plans::{
 #[derive(Debug, Default)]
 pub(crate) struct Ledger {
     pub(crate) rows: BTreeMap<(u64, u64), Kept>,
-    numbers: HashMap<Counter, u64>,
+    numbers: HashMap<CounterIdentity, u64>,
     rules: Vec<CountRule>,
     marks: HashSet<Mark>,
     /// Leases that were asked for.
@@ -28,7 +31,7 @@ pub(crate) struct Ledger {
 /// One counter in one period.
 #[derive(Debug)]
 pub(crate) struct Kept {
-    pub(crate) counter: Counter,
+    pub(crate) counter: CounterIdentity,
     pub(crate) period: crate::decide::calendar::Period,
     pub(crate) charged: u64,
     pub(crate) granted: i64,
@@ -41,7 +44,7 @@ pub(crate) struct Kept {
 impl Ledger {
     fn row(
         &mut self,
-        counter: &Counter,
+        counter: &CounterIdentity,
         period: crate::decide::calendar::Period,
     ) -> (u64, &mut Kept) {
         let next = self.numbers.len() as u64 + 1;
@@ -57,14 +60,14 @@ impl Ledger {
         (number, self.rows.entry((number, period.start_ns / SECOND_NS)).or_insert_with(fresh))
     }
 
-    pub(crate) fn lease(&mut self, epoch: u32, need: &Need) -> Granted {
+    pub(crate) fn lease(&mut self, epoch: u32, need: &Need) -> Lease {
         self.asked += 1;
         let rule = self.rules.iter().position(|known| *known == need.rule).unwrap_or_else(|| {
             self.rules.push(need.rule);
             self.rules.len() - 1
         });
         let (counter, row) = self.row(&need.counter, need.period);
-        assert!(need.number.is_none_or(|number| number == counter));
+        assert!(need.number.is_none_or(|number| number == CounterId(counter)));
         let leased = row.leased.entry(epoch).or_default();
         let told = row.told.entry(epoch).or_default();
         *told = (*told).max(need.spent.min(*leased));
@@ -72,34 +75,36 @@ impl Ledger {
         let more = need.want.saturating_sub(*leased);
         let more = if need.may_pass { more } else { more.min(left) };
         (*leased, row.charged) = (*leased + more, row.charged + more);
-        Granted {
-            counter,
+        Lease {
+            counter: CounterId(counter),
             rule: rule.try_into().unwrap(),
             leased: *leased,
             spent: *told,
-            charged: row.charged,
-            granted: row.granted,
+            balance: Balance { charged: row.charged, granted: row.granted, others: 0 },
         }
     }
 
     /// The periods that go on.
-    pub(crate) fn live(&self, now: Now) -> Vec<Restored> {
+    pub(crate) fn live(&self, now: Now) -> Vec<PeriodRow> {
         let live = self.rows.iter().filter(|(_, kept)| kept.period.end_ns > now.unix_ns);
         live.map(|((number, _), kept)| {
             let Kept { counter, period, charged, granted, .. } = kept;
-            Restored {
-                counter: counter.clone(),
-                number: *number,
+            PeriodRow {
+                counter: CounterId(*number),
+                identity: counter.clone(),
                 period: *period,
                 charged: *charged,
                 granted: *granted,
+                lost: 0,
+                held: 0,
+                active_s: 0,
             }
         })
         .collect()
     }
 
     pub(crate) fn give_back(&mut self, epoch: u32, back: &GiveBack) {
-        let Some(row) = self.rows.get_mut(&(back.counter, back.period_start_s)) else {
+        let Some(row) = self.rows.get_mut(&(back.counter.0, back.period_start_s)) else {
             return assert_eq!(back.spent, 0, "spent what was never leased");
         };
         let leased = row.leased.entry(epoch).or_default();
@@ -111,15 +116,17 @@ impl Ledger {
 
     pub(crate) fn commit(&mut self, correction: &Correction) -> Vec<Committed> {
         let one = |change: &Change| match change {
-            Change::Settle { mark, .. } if !self.marks.insert(*mark) => Committed::Duplicate,
-            Change::Settle { deltas, .. } => {
+            Change::Settle(Settle { mark, .. }) if !self.marks.insert(*mark) => {
+                Committed::Duplicate
+            }
+            Change::Settle(Settle { deltas, .. }) => {
                 for delta in deltas {
-                    let row = self.rows.get_mut(&(delta.counter, delta.period_start_s)).unwrap();
+                    let row = self.rows.get_mut(&(delta.counter.0, delta.period_start_s)).unwrap();
                     row.charged = row.charged.checked_add_signed(delta.units).unwrap();
                 }
                 Committed::Done
             }
-            Change::Charge { counter, period, units, .. } => {
+            Change::Charge(ReportCharge { counter, period, units, .. }) => {
                 self.row(counter, *period).1.charged += units;
                 Committed::Done
             }
@@ -127,8 +134,7 @@ impl Ledger {
         correction.changes.iter().map(one).collect()
     }
 
-    /// What is charged then, and what was granted.
-    pub(crate) fn grant(&mut self, plan: &GrantPlan) -> (u64, i64) {
+    pub(crate) fn grant(&mut self, plan: &GrantPlan) -> Balance {
         let (limit, change) = (i128::from(plan.limit), plan.change);
         let row = self.row(&plan.counter, plan.period).1;
         let granted = match change {
@@ -137,14 +143,14 @@ impl Ledger {
             Grant::Reset => i128::from(row.charged),
         };
         row.granted = granted.try_into().unwrap();
-        (row.charged, row.granted)
+        Balance { charged: row.charged, granted: row.granted, others: 0 }
     }
 }
 
 impl Kept {
     /// Where nothing of it is held.
     pub(crate) fn usage(&self) -> QuotaUsage {
-        let Counter { subscriber, key, plan, entitlement, quota } = self.counter.clone();
+        let CounterIdentity { subscriber, key, plan, entitlement, quota } = self.counter.clone();
         let row = Row { period: self.period, used: self.charged, granted: self.granted };
         QuotaUsage { subscriber, key, plan, entitlement, quota, limit: None, row, lost: 0 }
     }
@@ -290,7 +296,7 @@ impl Site {
     }
 
     /// The running periods, as the ledger kept them.
-    pub(crate) fn restored(&self) -> Vec<Restored> {
+    pub(crate) fn restored(&self) -> Vec<PeriodRow> {
         self.ledger.live(self.world.now)
     }
 
@@ -310,5 +316,5 @@ impl Site {
 }
 
 fn leased(lease: LeaseSettings, epoch: u32) -> Settings {
-    Settings { lease: Some(lease), epoch, ..settings() }
+    Settings { lease: Some(lease), holder: Holder { id: 1, epoch }, ..settings() }
 }

@@ -15,7 +15,7 @@ pub enum OnceKind {
 }
 
 impl OnceKind {
-    /// Of each kind the newest so many are kept; an [`super::Expire`] drops older ones.
+    /// Of each kind the newest so many are kept; an expiry drops older ones.
     pub fn max_kept(self) -> u64 {
         match self {
             Self::Request => 10_000,
@@ -51,7 +51,7 @@ pub struct Made {
 
 impl Once {
     /// What is kept of it.
-    pub(super) fn made(&self, balance: Balance) -> Made {
+    pub fn made(&self, balance: Balance) -> Made {
         let Balance { charged, granted, .. } = balance;
         Made { fields: self.fields, note: self.note.clone(), made_s: self.now_s, charged, granted }
     }
@@ -65,11 +65,4 @@ pub struct GrantMade {
     pub balance: Option<Balance>,
     /// It was made before, and nothing changed: what it came to then.
     pub first: Option<Made>,
-}
-
-/// Keeps operations that were done elsewhere. One of a name that is kept takes its place: a repeat
-/// is harmless.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Remember {
-    pub operations: Vec<Once>,
 }

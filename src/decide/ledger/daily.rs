@@ -1,7 +1,8 @@
-//! Statistics of days, as the ledger keeps them.
+//! Statistics of days.
 
-use super::Holder;
+use crate::decide::outcome::Class;
 use crate::decide::plan::Id;
+use crate::decide::verdict::Reason;
 
 /// Whose days are counted.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -16,17 +17,30 @@ pub struct DailyKey {
     pub target: Id,
 }
 
-/// Counts of a day. What a place means is the engine's; places are only ever added at the end.
+/// What happened to some requests. Places are only ever added at the end: a newer program may have
+/// counted more than this one knows.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DailyCounts {
     pub admitted: u64,
-    /// By reason. Places that it lacks are 0.
+    /// By [`Reason`], in the order of [`Reason::ALL`]. Places that it lacks are 0.
     pub refused: Vec<u64>,
-    /// By class, likewise.
+    /// By [`Class`], in the order of [`Class::ALL`], likewise.
     pub responses: Vec<u64>,
 }
 
 impl DailyCounts {
+    /// How many were refused for a reason.
+    pub fn refused_for(&self, reason: Reason) -> u64 {
+        let place = Reason::ALL.iter().position(|known| *known == reason);
+        place.and_then(|place| self.refused.get(place)).copied().unwrap_or_default()
+    }
+
+    /// How many ended in a class.
+    pub fn ended_in(&self, class: Class) -> u64 {
+        let place = Class::ALL.iter().position(|known| *known == class);
+        place.and_then(|place| self.responses.get(place)).copied().unwrap_or_default()
+    }
+
     /// Adds what was counted elsewhere.
     pub fn add(&mut self, counts: &Self) {
         self.admitted = self.admitted.saturating_add(counts.admitted);
@@ -37,6 +51,13 @@ impl DailyCounts {
             sum.iter_mut().zip(counts).for_each(|(sum, count)| *sum = sum.saturating_add(*count));
         }
     }
+}
+
+/// What happened on one day to the requests of one key under one entitlement to one target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DailyUsage {
+    pub of: DailyKey,
+    pub counts: DailyCounts,
 }
 
 /// What one holder and epoch counted of a day.
@@ -76,13 +97,4 @@ pub struct DailyChange {
     pub name: DailyName,
     /// All of the row, not the change.
     pub counts: DailyCounts,
-}
-
-/// What one holder and epoch counted. The counts take the place of those that it reported before: a
-/// repeat is harmless.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DailyReport {
-    pub holder: Holder,
-    /// Best in the order of their days and numbers, in which a ledger keeps them.
-    pub rows: Vec<DailyChange>,
 }
