@@ -474,6 +474,16 @@ impl Books {
         self.by_subject.iter().for_each(|found| visit(&found.key().0));
     }
 
+    /// Visits the entries of a plan. One may be visited twice where others are dropped meanwhile.
+    pub(super) fn each_of_plan(&self, plan: &str, mut visit: impl FnMut(&Entry)) {
+        let mut place = by_plan::MOST;
+        while place > 0 {
+            let (some, next) = self.by_plan.before(plan, place, by_plan::PAGE);
+            some.iter().for_each(|entry| visit(entry));
+            place = next;
+        }
+    }
+
     /// Some of the entries of a plan, the last ones first: see [`ByPlan::before`].
     pub(super) fn of_plan(&self, plan: &str, before: usize, most: usize) -> (Vec<Seat>, usize) {
         let (entries, place) = self.by_plan.before(plan, before, most);

@@ -11,7 +11,7 @@ use crate::engine::sync::{
 };
 
 /// Entries of a page. A list grows by pages, so that nobody waits while a long one is moved.
-const PAGE: usize = 1024;
+pub(super) const PAGE: usize = 1024;
 
 /// The most that a list holds: a place is a `u32`.
 pub(super) const MOST: usize = u32::MAX as usize;

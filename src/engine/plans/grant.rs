@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::PlanEngine;
-use super::books::{Owner, Slot, State};
+use super::books::{Entry, Owner, Slot, State};
 use super::under::Under;
 use crate::decide::calendar::Period;
 use crate::decide::compiled::{CompiledEntitlement, CompiledQuota, QuotaIdentity};
@@ -237,7 +237,7 @@ impl PlanEngine {
     ) -> Vec<QuotaUsage> {
         let Range { start: from_ns, end: until_ns } = time_ns;
         let mut found = Vec::new();
-        self.books.each(|entry| {
+        let visit = |entry: &Entry| {
             let owner = &entry.owner;
             let Under { plan, entitlement, key } = &*owner.under;
             if !scope.holds(&owner.subscriber, key.as_deref(), plan)
@@ -256,8 +256,14 @@ impl PlanEngine {
                 });
                 found.extend(rows.map(|row| describe(owner, &slot.identity, limit, row)));
             }
-        });
+        };
+        match scope {
+            Scope::Plan(plan) => self.books.each_of_plan(plan, visit),
+            Scope::All | Scope::Subscriber(_) | Scope::Key(_) => self.books.each(visit),
+        }
         found.sort_unstable_by(|one, other| one.order().cmp(&other.order()));
+        // Of a plan one may be met twice.
+        found.dedup_by(|one, other| one.order() == other.order());
         found
     }
 }
