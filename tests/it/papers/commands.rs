@@ -39,7 +39,8 @@ fn commands(text: &str) -> Vec<Vec<String>> {
                 let ended = std::mem::take(&mut word);
                 let last = found.last_mut().unwrap();
                 // `2>` is no word.
-                if !ended.is_empty() && !(letter == '>' && ended == "2") {
+                let redirects = letter == '>' && ended == "2";
+                if !ended.is_empty() && !redirects {
                     last.push(ended);
                 }
                 found.push(Vec::new());

@@ -120,15 +120,19 @@ impl Page {
         found
     }
 
-    /// Lines of prose that are too long. Tables, and lines that are one link, cannot be broken.
+    /// Lines that are too long. Tables, and lines that are one link, cannot be broken.
     pub fn long_lines(&self) -> Vec<String> {
-        let too_long = |(number, line): &(usize, String)| {
-            let breaks = line.trim().contains(' ') && !line.starts_with('|');
-            let is_long = line.chars().count() > COLUMNS;
-            (breaks && is_long && !line.starts_with("<!--") && !line.starts_with("!["))
-                .then(|| format!("{}:{number}", self.name))
-        };
-        self.prose.iter().filter_map(too_long).collect()
+        let in_blocks = self.blocks.iter().flat_map(|block| (block.line..).zip(block.text.lines()));
+        let outside =
+            self.prose.iter().map(|(number, line)| (*number, &line[..])).filter(|(_, line)| {
+                let breaks = line.trim().contains(' ') && !line.starts_with('|');
+                breaks && !line.starts_with("<!--") && !line.starts_with("![")
+            });
+        outside
+            .chain(in_blocks)
+            .filter(|(_, line)| line.chars().count() > COLUMNS)
+            .map(|(number, _)| format!("{}:{number}", self.name))
+            .collect()
     }
 }
 
