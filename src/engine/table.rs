@@ -204,6 +204,17 @@ mod tests {
         Fingerprinter::new([1; 16]).of(&number.to_le_bytes())
     }
 
+    /// The budget of a counter is 128 bytes, all included. Values are sixteen bytes, as counters.
+    #[test]
+    fn an_entry_takes_no_more_than_80_bytes_also_when_the_table_has_just_grown() {
+        let table = Table::new(1);
+        for number in 1..=20_000_u64 {
+            table.lock(once(of(number))).insert(of(number), [number; 2]);
+            let bytes = table.shards[0].0.lock().entries.allocation_size() as u64;
+            assert!(bytes <= 80 * number.max(16), "{bytes} for {number}");
+        }
+    }
+
     #[test]
     fn a_sweep_drops_the_dead_alone_and_gives_back_what_they_took() {
         let table = Table::new(1);
