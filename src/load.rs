@@ -35,6 +35,7 @@ mod messages;
 mod pace;
 mod run;
 mod tally;
+mod thread;
 mod worker;
 
 pub use self::answers::Answer;

@@ -20,6 +20,7 @@
 
 pub mod answer;
 pub mod batch;
+pub(super) mod frame;
 pub(super) mod protobuf;
 pub mod request;
 pub(super) mod unary;

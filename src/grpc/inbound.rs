@@ -20,7 +20,7 @@ use tonic::Status;
 use tonic::codegen::StdError;
 
 use super::budget::{Known, Share};
-use super::fast::unary::{HEAD_BYTES, NotRead, read_head};
+use super::fast::frame::{HEAD_BYTES, NotRead, read_head};
 use super::overload::ConnectionState;
 
 /// Of a compressed message so much is unpacked before it is looked whether there is room for more.

@@ -52,6 +52,9 @@ pub use copy::backup;
 pub const FILE: &str = "ledger.sqlite";
 /// Locked by the process that uses the ledger.
 const LOCK_FILE: &str = "ledger.lock";
+
+/// Beside the ledger.
+const MARK_FILE: &str = "ledger.mark";
 /// A larger file is looked over while it is served.
 const LOOKED_OVER_FIRST_BYTES: u64 = 32 << 20;
 /// The thread that looks over a large file makes way for all others.
@@ -355,7 +358,7 @@ fn compare(path: &Path, written: &Written, damage: &Damage) -> Result<Reached, L
         Written::Unreadable => {
             tracing::warn!(
                 "{} beside the ledger cannot be read: whether the ledger has gone back is not known",
-                mark::FILE
+                MARK_FILE
             );
             None
         }
@@ -377,7 +380,7 @@ fn compare(path: &Path, written: &Written, damage: &Damage) -> Result<Reached, L
             tracing::warn!(
                 path = %path.display(),
                 "there is no {} beside the ledger: whether it has gone back (an older copy, a log that was removed) is not known",
-                mark::FILE
+                MARK_FILE
             );
         }
         return Ok(found);

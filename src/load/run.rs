@@ -10,7 +10,8 @@ use tokio::sync::mpsc;
 
 use super::job::Job;
 use super::tally::Tally;
-use super::worker::{Shared, work};
+use super::thread::work;
+use super::worker::Shared;
 use crate::clock::Clock;
 
 /// Load that is being made.

@@ -16,10 +16,9 @@ use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::{BoxFuture, StdError};
 
+use super::frame::{HEAD_BYTES, NotRead};
 use crate::grpc::inbound::Inbound;
 
-/// A flag, and the length in four bytes.
-pub(in crate::grpc) const HEAD_BYTES: usize = 5;
 const STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
 static HEADERS: LazyLock<HeaderMap> = LazyLock::new(|| {
@@ -27,27 +26,6 @@ static HEADERS: LazyLock<HeaderMap> = LazyLock::new(|| {
 });
 static OK: LazyLock<HeaderMap> =
     LazyLock::new(|| HeaderMap::from_iter([(STATUS, HeaderValue::from_static("0"))]));
-
-/// Why a call's message was not read.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum NotRead {
-    #[error("messages compressed with {0:?} are not read: send them with gzip, or as they are")]
-    Compressed(HeaderValue),
-    #[error("the message is marked as compressed with gzip, and cannot be unpacked: {0}")]
-    NotGzip(String),
-    #[error("unpacked the message has more than the {max} bytes of grpc.max_message_bytes")]
-    TooLongUnpacked { max: usize },
-    #[error("the message is marked as compressed, and grpc-encoding does not say how")]
-    Flagged,
-    #[error("the message has {length} bytes, more than the {max} of grpc.max_message_bytes")]
-    TooLong { length: usize, max: usize },
-    #[error("the call ended before its message")]
-    Missing,
-    #[error("the call ended within its message")]
-    Less,
-    #[error("the call has one message, and there came more")]
-    More,
-}
 
 /// A message as it goes over the wire.
 #[derive(Debug, PartialEq, Eq)]
@@ -144,16 +122,6 @@ where
     let mut message = only.ok_or(NotRead::Missing)?;
     message.advance(HEAD_BYTES);
     Ok(message)
-}
-
-/// Whether a message is compressed, and its length, by its head.
-pub(in crate::grpc) fn read_head(
-    [flag, length @ ..]: [u8; HEAD_BYTES],
-) -> Result<(bool, usize), NotRead> {
-    if flag > 1 {
-        return Err(NotRead::Flagged);
-    }
-    Ok((flag == 1, usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX)))
 }
 
 /// One message, then the status OK.

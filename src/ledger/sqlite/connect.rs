@@ -76,7 +76,7 @@ pub(super) fn check_files(path: &Path) -> Result<(), LedgerError> {
     // The others lie beside the file itself, also where it is reached by a link.
     let real = path.canonicalize().unwrap_or_else(|_| path.to_owned());
     let of_sqlite = ["", "-wal", "-shm", "-journal"].map(|suffix| beside(&real, suffix));
-    let ours = [path.with_file_name(super::LOCK_FILE), real.with_file_name(super::mark::FILE)];
+    let ours = [path.with_file_name(super::LOCK_FILE), real.with_file_name(super::MARK_FILE)];
     for path in of_sqlite.into_iter().chain(ours) {
         match plain_file::look(&path, "file of a ledger") {
             Ok(()) => {}

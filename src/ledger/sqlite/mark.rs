@@ -15,12 +15,11 @@ use std::path::{Path, PathBuf};
 
 use parking_lot::Mutex;
 
+use super::MARK_FILE;
 use super::connect::{FILE_MODE, sync_folder};
 use super::failure::from_io;
 use crate::ledger::LedgerError;
 
-/// Beside the ledger.
-pub(super) const FILE: &str = "ledger.mark";
 const MAGIC: &str = "tollgate-mark 1";
 /// Numbers of 16 digits, and words between them.
 const LINE_BYTES: usize = 128;
@@ -94,7 +93,7 @@ pub(super) fn read(ledger: &Path) -> Result<Written, LedgerError> {
 /// Beside the file itself, also where it is reached by a link: so does SQLite's log lie.
 fn beside(ledger: &Path) -> PathBuf {
     let real = ledger.canonicalize();
-    real.as_deref().unwrap_or(ledger).with_file_name(FILE)
+    real.as_deref().unwrap_or(ledger).with_file_name(MARK_FILE)
 }
 
 /// The open mark of an open ledger.
@@ -210,18 +209,18 @@ mod tests {
         for commits in 2..9 {
             mark.reach(commits, 0);
             assert_eq!(read(&ledger).unwrap(), Written::Reached(reached(commits)));
-            let whole = std::fs::read(folder.path().join(FILE)).unwrap();
+            let whole = std::fs::read(folder.path().join(MARK_FILE)).unwrap();
             let newest = usize::from(commits % 2 == 0) * LINE_BYTES;
             let mut cut = whole.clone();
             cut[newest + 60..newest + LINE_BYTES].fill(0);
-            std::fs::write(folder.path().join(FILE), &cut).unwrap();
+            std::fs::write(folder.path().join(MARK_FILE), &cut).unwrap();
             assert_eq!(read(&ledger).unwrap(), Written::Reached(reached(commits - 1)));
-            std::fs::write(folder.path().join(FILE), &whole).unwrap();
+            std::fs::write(folder.path().join(MARK_FILE), &whole).unwrap();
         }
         mark.reach(9, 4);
         mark.reach(10, 2);
         assert_eq!(read(&ledger).unwrap(), Written::Reached(Reached { epoch: 4, ..reached(10) }));
-        std::fs::write(folder.path().join(FILE), "").unwrap();
+        std::fs::write(folder.path().join(MARK_FILE), "").unwrap();
         assert_eq!(read(&ledger).unwrap(), Written::Unreadable);
     }
 

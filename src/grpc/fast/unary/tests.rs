@@ -4,6 +4,7 @@ use tonic::Code;
 
 use super::*;
 use crate::grpc::budget::Known;
+use crate::grpc::fast::frame::read_head;
 use crate::grpc::inbound::Kind;
 
 /// A call with this body.
