@@ -19,6 +19,7 @@ use crate::decide::time::Now;
 
 mod draft;
 mod error;
+mod key_entry;
 mod kind;
 mod links;
 mod list;
@@ -34,6 +35,7 @@ mod walks;
 pub use draft::apply::{Action, Declared, DeclaredKey, DeclaredSubscriber, Difference, Prune};
 pub use draft::{Changed, Draft, Field, Fields, NewValue, Stated};
 pub use error::{EditError, MAX_NAMED};
+pub use key_entry::KeyEntry;
 pub use kind::Kind;
 pub use list::{DEFAULT_PAGE_SIZE, ListOptions, MAX_PAGE_SIZE, Page};
 pub use recent::{Caller, Recent, Room, Who};
@@ -42,7 +44,7 @@ pub use requests::{
 };
 pub use restore::{Image, Keeper};
 pub use secret::{HashKey, VALUE_PREFIX, ValueHash};
-pub use snapshot::{Catalog, KeyEntry};
+pub use snapshot::Catalog;
 pub use table::{Resource, Stored, Table};
 
 /// How long an edit waits for those before it.

@@ -19,6 +19,7 @@ pub mod overload;
 pub mod ratelimit;
 pub mod reflection;
 pub mod server;
+mod share;
 mod status;
 pub mod stored;
 pub mod usage_plans;

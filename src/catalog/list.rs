@@ -4,7 +4,8 @@ use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 use std::sync::Arc;
 
-use super::snapshot::{Catalog, KeyEntry};
+use super::key_entry::KeyEntry;
+use super::snapshot::Catalog;
 use super::table::{Stored, Table};
 use super::walks::{self, Walk};
 use crate::decide::compiled::{CompiledPlan, CompiledTarget};

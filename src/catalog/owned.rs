@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use imbl::OrdSet;
 
-use super::snapshot::KeyEntry;
+use super::key_entry::KeyEntry;
 use super::table::Stored;
 use crate::decide::plan::Id;
 

@@ -13,8 +13,9 @@ use smallvec::SmallVec;
 
 use self::lately::Lately;
 pub use self::lately::Room;
+use super::key_entry::KeyEntry;
 use super::secret::HashKey;
-use super::snapshot::{Catalog, KeyEntry};
+use super::snapshot::Catalog;
 use super::table::Stored;
 use crate::decide::compiled::{CompiledEntitlement, CompiledTarget};
 use crate::decide::plan::Id;

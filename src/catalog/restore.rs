@@ -5,10 +5,11 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::draft::Draft;
+use super::key_entry::KeyEntry;
 use super::kind::Kind;
 use super::requests::{FirstRequest, MadeRequest, RequestKey};
 use super::secret::HashKey;
-use super::snapshot::{Catalog, Holder, KeyEntry};
+use super::snapshot::{Catalog, Holder};
 use super::table::Stored;
 use crate::decide::compiled::{CompiledPlan, CompiledTarget};
 use crate::decide::gcra::RateLimit;

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
+use super::key_entry::KeyEntry;
 use super::kind::Kind;
 use super::links::Links;
 use super::owned::OwnedKeys;
@@ -15,15 +16,6 @@ use crate::decide::compiled::{CompiledPlan, CompiledTarget};
 use crate::decide::gcra::RateLimit;
 use crate::decide::lookup::{Lookup, Unreadable};
 use crate::decide::plan::{About, ApiKey, Id, Subscriber};
-
-/// An API key and the keyed hash of its value.
-// In this order what a decision reads is together.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[repr(C)]
-pub struct KeyEntry {
-    pub hash: ValueHash,
-    pub key: ApiKey,
-}
 
 /// Who holds a value: an API key as the key that it is found by, its hash.
 #[derive(Clone, Debug)]

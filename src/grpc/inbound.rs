@@ -19,9 +19,10 @@ use tokio::sync::watch;
 use tonic::Status;
 use tonic::codegen::StdError;
 
-use super::budget::{Known, Share};
+use super::budget::Known;
 use super::fast::frame::{HEAD_BYTES, NotRead, read_head};
 use super::overload::ConnectionState;
+use super::share::Share;
 
 /// Of a compressed message so much is unpacked before it is looked whether there is room for more.
 const UNPACKED_AT_ONCE: u64 = 64 * 1024;

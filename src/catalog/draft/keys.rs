@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use super::{Draft, absent, current};
 use crate::catalog::error::EditError;
+use crate::catalog::key_entry::KeyEntry;
 use crate::catalog::kind::last_four;
 use crate::catalog::secret;
-use crate::catalog::snapshot::{FEW_KEYS, Holder, KeyEntry};
+use crate::catalog::snapshot::{FEW_KEYS, Holder};
 use crate::catalog::table::Stored;
 use crate::decide::plan::ApiKey;
 use crate::decide::plan::validate::{self, Mistakes};

@@ -4,8 +4,9 @@
 
 use std::collections::BTreeSet;
 
+use crate::catalog::key_entry::KeyEntry;
 use crate::catalog::kind::Kind;
-use crate::catalog::snapshot::{Catalog, KeyEntry};
+use crate::catalog::snapshot::Catalog;
 use crate::catalog::table::Resource;
 use crate::decide::compiled::{CompiledPlan, CompiledTarget};
 use crate::decide::invalid::Invalid;

@@ -16,12 +16,13 @@ use tonic::server::NamedService;
 
 use crate::access::{Access, Peer};
 use crate::clock::Clock;
-use crate::grpc::budget::{Known, OpenWithoutToken, Share};
+use crate::grpc::budget::Known;
 use crate::grpc::inbound::{Inbound, Kind, header_bytes, takes_gzip};
 use crate::grpc::observe::{Call, Observe, Observed};
 use crate::grpc::overload::{
     Backlog, ConnectionState, ConnectionWatch, Overloaded, Sheds, is_stream, sheds,
 };
+use crate::grpc::share::{OpenWithoutToken, Share};
 use crate::grpc::{gate, health};
 use crate::service::audit;
 
