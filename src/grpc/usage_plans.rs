@@ -1,5 +1,7 @@
 //! `tollgate.v1.UsagePlanService`: plans, targets, subscribers, API keys and their books.
 
+use std::sync::Arc;
+
 use prost::Message;
 use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status, Streaming};
@@ -25,7 +27,7 @@ mod usage;
 #[derive(Debug)]
 pub struct UsagePlans {
     edits: Edits,
-    usage: Usage,
+    usage: Arc<Usage>,
     grants: Grants,
     /// For sets that are sent in parts.
     sets: Semaphore,
@@ -41,7 +43,7 @@ struct How<'a> {
 }
 
 impl UsagePlans {
-    pub fn new(edits: Edits, usage: Usage, grants: Grants) -> Self {
+    pub fn new(edits: Edits, usage: Arc<Usage>, grants: Grants) -> Self {
         let sets = Semaphore::new(apply::AT_ONCE);
         Self { edits, usage, grants, sets, max_set_bytes: usize::MAX }
     }

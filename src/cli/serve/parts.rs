@@ -22,8 +22,11 @@ use crate::rulebook::Rulebook;
 use crate::service::catalog_storage::CatalogStorage;
 use crate::service::decisions::Decisions;
 use crate::service::durable_rules::DurableRules;
+use crate::service::edits::Edits;
+use crate::service::grants::Grants;
 use crate::service::lease_broker::LeaseBroker;
 use crate::service::rate_limits::{self, RateLimits};
+use crate::service::usage::Usage;
 use crate::service::windows::WindowKeeper;
 use crate::tls::Tls;
 
@@ -37,6 +40,10 @@ pub(super) struct Parts {
     pub(super) rule_engine: Arc<RuleEngine>,
     pub(super) windows: Arc<WindowKeeper>,
     pub(super) catalog: Arc<CatalogStore>,
+    /// What every door to the plans and their books goes through.
+    pub(super) edits: Edits,
+    pub(super) usage: Arc<Usage>,
+    pub(super) grants: Grants,
     pub(super) plan_engine: Arc<PlanEngine>,
     pub(super) decisions: Arc<Decisions>,
     pub(super) broker: LeaseBroker,
@@ -131,7 +138,24 @@ impl Parts {
             bounds: config.grpc,
         });
         let limiter = RateLimiter(Arc::new(limits));
+        let edits = Edits::new(catalog.clone(), clock.clone());
+        let usage = Arc::new(Usage::new(
+            plan_engine.clone(),
+            catalog.clone(),
+            broker.clone(),
+            clock.clone(),
+        ));
+        let grants = Grants::new(
+            plan_engine.clone(),
+            catalog.clone(),
+            broker.clone(),
+            clock.clone(),
+            &Messages,
+        );
         Ok(Self {
+            edits,
+            usage,
+            grants,
             metrics,
             clock,
             time,

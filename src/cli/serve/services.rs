@@ -16,12 +16,8 @@ use crate::grpc::pb::tollgate::usage_plan_service_server::UsagePlanServiceServer
 use crate::grpc::ratelimit::RateLimitGrpc;
 use crate::grpc::reflection::{Described, ReflectionGrpc};
 use crate::grpc::server::Dispatch;
-use crate::grpc::stored::Messages;
 use crate::grpc::usage_plans::UsagePlans;
 use crate::grpc::{ENVOY_DESCRIPTORS, TOLLGATE_DESCRIPTORS};
-use crate::service::edits::Edits;
-use crate::service::grants::Grants;
-use crate::service::usage::Usage;
 
 /// The services that take traffic.
 const SERVED: [&str; 4] = [
@@ -87,12 +83,8 @@ pub(super) fn services(parts: &Parts, config: &Config) -> Result<Services, Failu
 }
 
 fn usage_plans(parts: &Parts, max_set_bytes: usize) -> UsagePlans {
-    let Parts { plan_engine, catalog, broker, clock, .. } = parts;
-    let edits = Edits::new(catalog.clone(), clock.clone());
-    let usage = Usage::new(plan_engine.clone(), catalog.clone(), broker.clone(), clock.clone());
-    let grants =
-        Grants::new(plan_engine.clone(), catalog.clone(), broker.clone(), clock.clone(), &Messages);
-    UsagePlans::new(edits, usage, grants).with_max_set_bytes(max_set_bytes)
+    let Parts { edits, usage, grants, .. } = parts;
+    UsagePlans::new(edits.clone(), usage.clone(), grants.clone()).with_max_set_bytes(max_set_bytes)
 }
 
 fn described() -> Result<Described, Failure> {

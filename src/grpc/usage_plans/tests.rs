@@ -1,4 +1,3 @@
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -56,7 +55,13 @@ impl World {
         let edits = Edits::new(store.clone(), clock.clone());
         let usage = Usage::new(engine.clone(), store.clone(), broker.clone(), clock.clone());
         let grants = Grants::new(engine.clone(), store.clone(), broker.clone(), clock, &Messages);
-        Self { service: UsagePlans::new(edits, usage, grants), store, engine, broker, second }
+        Self {
+            service: UsagePlans::new(edits, Arc::new(usage), grants),
+            store,
+            engine,
+            broker,
+            second,
+        }
     }
 
     /// With the plan `gold` (orders and users; 3 a day) and the subscriber acme, who has it.
