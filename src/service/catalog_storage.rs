@@ -7,6 +7,7 @@ use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
 
 use super::lease_broker::LeaseBroker;
+use super::patience::FOR_AN_EDIT;
 use super::stored::{Resource, StoredForms};
 use crate::catalog::{
     Catalog, Draft, FirstRequest, HashKey, Image, Keeper, KeyEntry, Kind, MadeRequest, RequestKey,
@@ -24,8 +25,7 @@ const HASH_BYTES: usize = 32;
 
 const KINDS: [Kind; 4] = [Kind::Target, Kind::Plan, Kind::Subscriber, Kind::Key];
 
-/// How long an edit waits for the ledger, and for each of its changes besides.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// An edit waits so long for each of its changes besides.
 const PATIENCE_FOR_ONE: Duration = Duration::from_millis(1);
 
 /// Keeps the catalog in a ledger.
@@ -46,7 +46,7 @@ impl CatalogStorage {
         broker: LeaseBroker,
         forms: &'static dyn StoredForms,
     ) -> Self {
-        Self { ledger, broker, forms, patience: PATIENCE, asked: Arc::default() }
+        Self { ledger, broker, forms, patience: FOR_AN_EDIT, asked: Arc::default() }
     }
 
     /// Asks, and waits so long at most. Until the ledger has answered it is asked nothing more: each

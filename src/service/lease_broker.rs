@@ -9,6 +9,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 
+use super::patience::FOR_AN_EDIT;
 use super::stored::StoredForms;
 use crate::clock::Clock;
 use crate::decide::time::Now;
@@ -248,7 +249,7 @@ impl LeaseBroker {
             }
             Ok(broker.engine.conclude_correction(&correction, &committed, broker.clock.now()))
         });
-        done.await.unwrap_or(Err(LedgerError::Stopped))
+        in_time(done).await.unwrap_or_else(Err)
     }
 
     /// Has the ledger commit a change, and applies it at once: on the ledger's thread, in the order
@@ -318,7 +319,7 @@ impl LeaseBroker {
             };
             Ok(first.clone().unwrap_or_else(now))
         });
-        done.await.unwrap_or(Err(GrantFailed::Ledger(LedgerError::Stopped)))
+        in_time(done).await.unwrap_or_else(|wrong| Err(wrong.into()))
     }
 
     async fn give_back_and_grant(
@@ -464,6 +465,14 @@ impl LeaseBroker {
             }
         }
         returned
+    }
+}
+
+/// What came of some work, which goes on where it takes too long.
+async fn in_time<T>(work: tokio::task::JoinHandle<T>) -> Result<T, LedgerError> {
+    match tokio::time::timeout(FOR_AN_EDIT, work).await {
+        Ok(done) => done.map_err(|_| LedgerError::Stopped),
+        Err(_) => Err(LedgerError::Late),
     }
 }
 

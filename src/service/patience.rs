@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use crate::decide::time::Now;
 
+/// How long an edit, a grant or a report that corrects waits for the ledger. What it asked for goes on.
+pub(crate) const FOR_AN_EDIT: Duration = Duration::from_secs(10);
+
 /// So many times as long a request waits for a ledger that is slow and gets on: a busy disk refuses
 /// nobody who comes for the first time.
 const LONGER: u32 = 10;

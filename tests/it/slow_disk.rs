@@ -8,9 +8,10 @@ use futures_util::StreamExt;
 use tempfile::TempDir;
 use tollgate::grpc::json::declared;
 use tollgate::grpc::pb::tollgate::decision_service_client::DecisionServiceClient;
+use tollgate::grpc::pb::tollgate::grant_request::{Change, Subject};
 use tollgate::grpc::pb::tollgate::usage_plan_service_client::UsagePlanServiceClient;
 use tollgate::grpc::pb::tollgate::{
-    CheckRequest, CreateSubscriberRequest, ListSubscribersRequest, Reason, Subscriber,
+    CheckRequest, CreateSubscriberRequest, GrantRequest, ListSubscribersRequest, Reason, Subscriber,
 };
 use tonic::Code;
 use tonic::transport::{Channel, Endpoint};
@@ -170,11 +171,20 @@ async fn a_disk_that_hangs_keeps_nobody_waiting_for_long_and_nobody_from_reading
     let second = others.create_subscriber(create("second"));
     let mut reading = machine.plans().await;
     let reading = reading.list_subscribers(ListSubscribersRequest::default());
+    let mut granting = machine.plans().await;
+    let grant = granting.grant(GrantRequest {
+        subject: Some(Subject::Subscriber("s0".to_owned())),
+        plan: "p".to_owned(),
+        entitlement: "all".to_owned(),
+        quota: "q".to_owned(),
+        change: Some(Change::Add(5)),
+        ..GrantRequest::default()
+    });
     let asked = Instant::now();
-    let (first, second, reading) = tokio::join!(first, second, async {
+    let (first, second, grant, reading) = tokio::join!(first, second, grant, async {
         (reading.await.unwrap().into_inner().subscribers.len(), asked.elapsed())
     });
-    for refused in [first.unwrap_err(), second.unwrap_err()] {
+    for refused in [first.unwrap_err(), second.unwrap_err(), grant.unwrap_err()] {
         assert_eq!(refused.code(), Code::Unavailable, "{refused}");
     }
     assert!(asked.elapsed() < Duration::from_secs(30), "{:?}", asked.elapsed());
