@@ -48,6 +48,13 @@ shift 2
 exec ./target/release/tollgate \"$@\"
 ";
 
+/// Where a machine has no curl: `cargo test` needs Python, and not that.
+const CURL: &str = include_str!("curl.py");
+
+fn has_curl() -> bool {
+    Command::new("curl").arg("--version").output().is_ok_and(|output| output.status.success())
+}
+
 /// A free port that no server binds by 0, each given once.
 fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
@@ -73,7 +80,8 @@ impl Checkout {
         let ports = PORTS.iter().map(|&port| (port, free_port())).collect();
         let checkout = Self { folder, ports };
         checkout.copy(Path::new("examples"));
-        for (name, text) in [
+        let curl = (!has_curl()).then(|| ("bin/curl", CURL.to_owned()));
+        for (name, text) in curl.into_iter().chain([
             ("bin/cargo", CARGO.to_owned()),
             (
                 "bin/envoy",
@@ -89,7 +97,7 @@ impl Checkout {
                     env!("CARGO_BIN_EXE_tollgate")
                 ),
             ),
-        ] {
+        ]) {
             let path = checkout.folder.path().join(name);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(&path, text).unwrap();
@@ -219,6 +227,8 @@ fn run(name: &str) {
         .env("TOLLGATE_LEDGER_MAX_WAIT_MS", "60000")
         .env("TOLLGATE_GRPC_MAX_LAG_MS", "0")
         .env_remove("TOLLGATE_TOKEN")
+        .env("NO_PROXY", "127.0.0.1")
+        .env("no_proxy", "127.0.0.1")
         .stdin(Stdio::null())
         .stdout(output)
         .process_group(0)
