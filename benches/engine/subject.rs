@@ -16,7 +16,7 @@ use tollgate::decide::ledger::{Balance, CounterId, Lease};
 use tollgate::decide::plan::Id;
 use tollgate::decide::time::{Now, SECOND_NS};
 use tollgate::decide::verdict::{Decision, Reason};
-use tollgate::engine::plans::{CheckInput, LeaseSettings, PlanEngine, Seat, Settings, Shortage};
+use tollgate::engine::plans::{CheckInput, PlanEngine, Seat, Settings, Shortage};
 use tollgate::engine::rules::decision::{Descriptor, Modes};
 use tollgate::engine::rules::{Budget, Mode, RuleEngine};
 use tollgate::rules::{LoadOptions, RuleSet, Source, load};
@@ -58,18 +58,15 @@ pub const GOVERNOR: Make = |keys, clocks| match clocks {
     Clocks::Given => Governed::boxed(keys, Ticks),
     Clocks::Read => Governed::boxed(keys, governor::clock::DefaultClock::default()),
 };
-pub const PLAN_RATE: Make = |keys, _| {
-    Plan::boxed("rateLimit: {requestsPerSecond: 1000000, burst: 1000000000}", keys, false)
-};
+pub const PLAN_RATE: Make =
+    |keys, _| Plan::boxed("rateLimit: {requestsPerSecond: 1000000, burst: 1000000000}", keys);
 /// As the server decides when a caller calls again.
-pub const PLAN_RATE_AGAIN: Make = |keys, _| {
-    Plan::remembering("rateLimit: {requestsPerSecond: 1000000, burst: 1000000000}", keys, false)
-};
-pub const PLAN_FULL_AGAIN: Make = |keys, _| Plan::remembering(FULL, keys, true);
-pub const PLAN_QUOTA: Make = |keys, _| {
-    Plan::boxed("quotas: [{name: monthly, limit: 9007199254740992, unit: MONTH}]", keys, true)
-};
-pub const PLAN_FULL: Make = |keys, _| Plan::boxed(FULL, keys, true);
+pub const PLAN_RATE_AGAIN: Make =
+    |keys, _| Plan::remembering("rateLimit: {requestsPerSecond: 1000000, burst: 1000000000}", keys);
+pub const PLAN_FULL_AGAIN: Make = |keys, _| Plan::remembering(FULL, keys);
+pub const PLAN_QUOTA: Make =
+    |keys, _| Plan::boxed("quotas: [{name: monthly, limit: 9007199254740992, unit: MONTH}]", keys);
+pub const PLAN_FULL: Make = |keys, _| Plan::boxed(FULL, keys);
 const FULL: &str = "rateLimit: {requestsPerSecond: 1000000, burst: 1000000000}, methodRateLimits: [
     {method: GET, path: '/orders/{id}', requestsPerSecond: 1000000, burst: 1000000000, replacesGeneral: false}],
     quotas: [{name: daily, limit: 9007199254740992, unit: DAY}, {name: monthly, limit: 9007199254740992, unit: MONTH}]";
@@ -78,7 +75,6 @@ pub const PLAN_QUOTAS: Make = |keys, _| {
     Plan::boxed(
         &format!("quotas: [{}]", ["HOUR", "DAY", "WEEK", "MONTH", "YEAR"].map(quota).join(", ")),
         keys,
-        true,
     )
 };
 pub const DASH_MAP: Make = |_, _| Box::new(Bare(DashMap::new()));
@@ -98,7 +94,7 @@ pub const ALL: [(&str, Make); 11] = [
     ("plan: a rate, a method's rate, two quotas, and the receipt", PLAN_FULL),
     ("plan: the same, of a remembered caller", PLAN_FULL_AGAIN),
     (IN_PERIODS, |keys, _| {
-        Plan::boxed("quotas: [{name: minutely, limit: 9007199254740992, unit: MINUTE}]", keys, true)
+        Plan::boxed("quotas: [{name: minutely, limit: 9007199254740992, unit: MINUTE}]", keys)
     }),
 ];
 
@@ -223,25 +219,24 @@ thread_local! {
 }
 
 impl Plan {
-    fn boxed(limits: &str, keys: usize, leased: bool) -> Box<dyn Decides> {
-        Box::new(Self::new(limits, keys, leased))
+    fn boxed(limits: &str, keys: usize) -> Box<dyn Decides> {
+        Box::new(Self::new(limits, keys))
     }
 
-    fn remembering(limits: &str, keys: usize, leased: bool) -> Box<dyn Decides> {
-        let plan = Self::new(limits, keys, leased);
+    fn remembering(limits: &str, keys: usize) -> Box<dyn Decides> {
+        let plan = Self::new(limits, keys);
         let room = Room::default();
         let recent = (0..64).map(|_| Mutex::new(plan.catalog.recent(&room))).collect();
         Box::new(Self { recent, ..plan })
     }
 
-    fn new(limits: &str, keys: usize, leased: bool) -> Self {
+    fn new(limits: &str, keys: usize) -> Self {
         let file = format!(
             "plans: [{{id: gold, entitlements: [{{name: all, targets: [orders], {limits}}}]}}]"
         );
         let catalog = CatalogStore::new(HashKey([7; 32]), None);
         apply_in_steps(&catalog, &file, keys);
-        let lease = leased.then(LeaseSettings::default);
-        let engine = PlanEngine::new(Settings { lease, ..Settings::new([7; 32], [9; 16]) });
+        let engine = PlanEngine::new(Settings::new([7; 32], [9; 16]));
         Self { engine, catalog, recent: Vec::new(), passed_s: AtomicU64::new(0) }
     }
 

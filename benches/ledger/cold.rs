@@ -18,7 +18,7 @@ pub fn arrivals(scale: Scale, rows: &mut Vec<Row>) {
         [(1, 10, 3), (100, 500, 100), (1_000, 5_000, 2_000), (10_000, 30_000, 10_000)]
     {
         let calls = scale.of(full, quick);
-        let site = Site::start(FILE, calls, true, Time::of_the_machine());
+        let site = Site::start(FILE, calls, Time::of_the_machine());
         let answers = open_loop(&runtime, f64::from(per_second), calls, |number| {
             let call = check(site.plans.clone(), declare::key(number), "orders");
             async move { call.await.is_some() }
@@ -43,7 +43,7 @@ pub fn arrivals(scale: Scale, rows: &mut Vec<Row>) {
 pub fn bursts(scale: Scale, rows: &mut Vec<Row>) {
     let runtime = runtime();
     let bursts = scale.of(50, 10);
-    let site = Site::start(FILE, bursts * 4, true, Time::of_the_machine());
+    let site = Site::start(FILE, bursts * 4, Time::of_the_machine());
     let mut subscriber = 0;
     for (target, limit) in [("tiny", 100), ("large", 10_000)] {
         for parallel in [20, 256] {

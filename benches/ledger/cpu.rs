@@ -48,8 +48,8 @@ fn pairs(counters: usize, limit: u64, rounds: usize) -> (Vec<f64>, Vec<f64>, Vec
     let file = plan(limit);
     let runtime = runtime();
     let keys: Vec<String> = (0..counters).map(declare::key).collect();
-    let sites = [true, false]
-        .map(|with_ledger| Site::start(&file, counters, with_ledger, Time::of_the_machine()));
+    let sites =
+        [Site::start, Site::in_memory].map(|start| start(&file, counters, Time::of_the_machine()));
     for site in &sites {
         site.warm(&runtime, &keys, "orders");
         per_check(site, &runtime, &keys, (rounds / 4).max(1));
@@ -67,20 +67,26 @@ pub fn cost(scale: Scale, rows: &mut Vec<Row>) {
     let hot_rounds = scale.of(500_000, 100_000);
     for (what, counters, limit, rounds, target) in [
         (
-            "CPU per check, ledger on / off, 1 counter of limit 10 M",
+            "CPU per check, ledger in a file / in memory, 1 counter of limit 10 M",
             1,
             10_000_000,
             hot_rounds,
             "≤ 1.05",
         ),
         (
-            "CPU per check, ledger on / off, 8 counters of limit 10 M",
+            "CPU per check, ledger in a file / in memory, 8 counters of limit 10 M",
             8,
             10_000_000,
             hot_rounds / 4,
             "≤ 1.05",
         ),
-        ("CPU per check, ledger on / off, 10,000 counters of limit 100", 10_000, 100, 8, "< 2"),
+        (
+            "CPU per check, ledger in a file / in memory, 10,000 counters of limit 100",
+            10_000,
+            100,
+            8,
+            "< 2",
+        ),
     ] {
         let (on, off, ratios) = pairs(counters, limit, rounds);
         let measured =
@@ -95,7 +101,7 @@ pub fn commits(scale: Scale, rows: &mut Vec<Row>) {
     for (what, counters) in
         [("one counter of limit 10 M", 1), ("10,000 counters of limit 10 M, evenly", 10_000)]
     {
-        let site = Site::start(&plan(10_000_000), counters, true, Time::of_the_machine());
+        let site = Site::start(&plan(10_000_000), counters, Time::of_the_machine());
         let keys: Vec<String> = (0..counters).map(declare::key).collect();
         site.warm(&runtime, &keys, "orders");
         let load = |calls| {

@@ -64,8 +64,7 @@ pub fn crossings(scale: Scale, rows: &mut Vec<Row>) {
 fn crossing(counters: usize) -> Midnight {
     let runtime = runtime();
     let keys: Vec<String> = (0..counters).map(declare::key).collect();
-    let site =
-        Site::start(FILE, counters, true, Time::new(MIDNIGHT_NS - (LEAD_S + 60) * SECOND_NS));
+    let site = Site::start(FILE, counters, Time::new(MIDNIGHT_NS - (LEAD_S + 60) * SECOND_NS));
     site.warm(&runtime, &keys, "orders");
     // The last minutes, in steps: at each of them every counter is asked once, and the ledger comes
     // after.

@@ -15,7 +15,7 @@ use tollgate::decide::time::Now;
 use tollgate::engine::plans::{
     CheckInput, PlanEngine, Report, ReportSubject, Settings, Settlement,
 };
-use tollgate::ledger::{Expire, Ledger, LedgerError, LedgerThread, SqliteLedger};
+use tollgate::ledger::{Expire, Ledger, LedgerError, LedgerThread, MemoryLedger, SqliteLedger};
 use tollgate::metrics::Metrics;
 use tollgate::service::decisions::Decisions;
 use tollgate::service::lease_broker::LeaseBroker;
@@ -28,8 +28,8 @@ const MAX_WAITING: usize = 65_536;
 pub struct Site {
     pub plans: Arc<Decisions>,
     pub engine: Arc<PlanEngine>,
-    /// `None`: counters live in memory alone.
-    pub books: Option<(Arc<LedgerThread>, LeaseBroker)>,
+    pub ledger: Arc<LedgerThread>,
+    pub broker: LeaseBroker,
     pub time: Time,
     pub folder: TempDir,
 }
@@ -77,50 +77,61 @@ pub fn open(folder: &Path) -> Arc<dyn Ledger> {
 }
 
 impl Site {
-    /// A site with so many subscribers of the plans of a file.
-    pub fn start(file: &str, subscribers: usize, with_ledger: bool, time: Time) -> Self {
+    /// A site with so many subscribers of the plans of a file, and its ledger in a file.
+    pub fn start(file: &str, subscribers: usize, time: Time) -> Self {
+        let folder = folder();
+        let ledger = open(folder.path());
+        Self::over(ledger, folder, file, subscribers, time)
+    }
+
+    /// The same, with its ledger in memory.
+    pub fn in_memory(file: &str, subscribers: usize, time: Time) -> Self {
+        Self::over(Arc::new(MemoryLedger::new().unwrap()), folder(), file, subscribers, time)
+    }
+
+    fn over(
+        ledger: Arc<dyn Ledger>,
+        folder: TempDir,
+        file: &str,
+        subscribers: usize,
+        time: Time,
+    ) -> Self {
         let config = Config::resolve(&Flags::default(), &|_| None).unwrap();
         let clock = Clock::from_fn({
             let time = time.clone();
             move || time.now()
         });
-        let folder = folder();
-        let ledger = open(folder.path());
         let secrets = ledger.secrets().unwrap();
         let holder = ledger.join(1).unwrap();
-        let lease = with_ledger.then_some(config.plans.lease);
-        let settings =
-            Settings { holder, lease, ..Settings::new(secrets.receipt_key, secrets.fingerprint) };
+        let settings = Settings {
+            holder,
+            lease: config.plans.lease,
+            ..Settings::new(secrets.receipt_key, secrets.fingerprint)
+        };
         let engine = Arc::new(PlanEngine::new(settings));
-        let books = with_ledger.then(|| {
-            let thread = Arc::new(LedgerThread::start(ledger, MAX_WAITING).unwrap());
-            let broker = LeaseBroker::new(engine.clone(), thread.clone(), holder, clock.clone());
-            (thread, broker)
-        });
+        let ledger = Arc::new(LedgerThread::start(ledger, MAX_WAITING).unwrap());
+        let broker = LeaseBroker::new(engine.clone(), ledger.clone(), holder, clock.clone());
         let catalog = Arc::new(CatalogStore::new(HashKey(secrets.key_hash), None));
         declare::apply(&catalog, &declare::declare(file, subscribers), time.now());
-        let broker = books.as_ref().map(|(_, broker)| broker.clone());
         let plans = Arc::new(Decisions::new(
             engine.clone(),
             catalog,
             clock,
             config.plans,
-            broker,
+            broker.clone(),
             &Metrics::new(),
         ));
-        Self { plans, engine, books, time, folder }
+        Self { plans, engine, ledger, broker, time, folder }
     }
 
     pub fn ledger(&self) -> &LedgerThread {
-        &self.books.as_ref().unwrap().0
+        &self.ledger
     }
 
     /// Gathers what is wanted ahead of use, as a server does, until the runtime ends.
     pub fn gather(&self, runtime: &Runtime) {
-        if let Some((_, broker)) = &self.books {
-            let broker = broker.clone();
-            runtime.spawn(async move { broker.gather().await });
-        }
+        let broker = self.broker.clone();
+        runtime.spawn(async move { broker.gather().await });
     }
 
     /// One check of each of `keys`, all answered when this returns: their counters are warm then.
@@ -140,13 +151,11 @@ impl Site {
 
     /// Waits until nothing waits for the ledger.
     pub fn settle_down(&self) {
-        if let Some((ledger, _)) = &self.books {
-            // An operation of no effect comes behind all that wait. While too many wait, it is not
-            // taken.
-            while let Err(wrong) = ledger.call(Expire::default()) {
-                assert_eq!(wrong, LedgerError::Busy);
-                std::thread::sleep(Duration::from_millis(1));
-            }
+        // An operation of no effect comes behind all that wait. While too many wait, it is not
+        // taken.
+        while let Err(wrong) = self.ledger.call(Expire::default()) {
+            assert_eq!(wrong, LedgerError::Busy);
+            std::thread::sleep(Duration::from_millis(1));
         }
     }
 }

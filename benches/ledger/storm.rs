@@ -30,7 +30,7 @@ pub fn stop(scale: Scale, rows: &mut Vec<Row>) {
     let runtime = runtime();
     let subscribers = scale.of(100_000, 10_000);
     let before = resident("self");
-    let site = Site::start(&ten_counters(1_000_000), subscribers, true, Time::of_the_machine());
+    let site = Site::start(&ten_counters(1_000_000), subscribers, Time::of_the_machine());
     let keys: Vec<String> = (0..subscribers).map(declare::key).collect();
     let catalog = resident("self") - before;
     let start = Instant::now();
@@ -38,8 +38,7 @@ pub fn stop(scale: Scale, rows: &mut Vec<Row>) {
     let counters = subscribers * TEN.len();
     let leased = counters as f64 / start.elapsed().as_secs_f64();
     let per_counter = (resident("self") - before - catalog) / counters as f64;
-    let Site { books, plans, engine, folder, .. } = site;
-    let (ledger, broker) = books.unwrap();
+    let Site { ledger, broker, plans, engine, folder, .. } = site;
     let start = Instant::now();
     broker.put_away().unwrap();
     let given_back = start.elapsed();
@@ -66,7 +65,7 @@ pub fn failures(scale: Scale, rows: &mut Vec<Row>) {
     const AT_ONCE: usize = 4_096;
     let runtime = runtime();
     let subscribers = 1_000;
-    let site = Site::start(&ten_counters(1_000_000), subscribers, true, Time::of_the_machine());
+    let site = Site::start(&ten_counters(1_000_000), subscribers, Time::of_the_machine());
     let keys: Vec<String> = (0..subscribers).map(declare::key).collect();
     site.warm(&runtime, &keys, TEN[0]);
     let corrections = scale.of(500_000, 60_000);

@@ -4,16 +4,14 @@
 //! then the target's, then the account's; it checks everything, then charges everything, and undoes
 //! nothing.
 //!
-//! Quotas are spent from memory, or from leases of a ledger where [`Settings::lease`] says so: see
-//! [`lease`] and [`correction`]. An engine beside that of the plans does the same for rate-limit
-//! rules: see [`durable`].
+//! Quotas are spent from leases of a ledger: see [`lease`] and [`settle`]. An engine beside that of
+//! the plans does the same for rate-limit rules: see [`durable`].
 //!
 //! Everything that grows has a bound in [`Settings`], and says there what happens at it.
 
 mod asking;
 mod books;
 mod by_plan;
-pub mod correction;
 pub mod durable;
 mod fingerprint;
 mod gauges;
@@ -30,7 +28,7 @@ mod receipt;
 mod receipt_names;
 mod restore;
 mod settings;
-mod settle;
+pub mod settle;
 mod under;
 mod usage;
 mod write_behind;
@@ -51,7 +49,7 @@ use self::receipt::Receipt;
 use self::receipt_names::ReceiptNames;
 use self::usage::{Event, Row as UsageRow, Usage, Who};
 use crate::decide::compiled::{CompiledEntitlement, CompiledTarget};
-use crate::decide::ledger::{DailyUsage, GiveBack, NameKind, Scope};
+use crate::decide::ledger::{GiveBack, NameKind};
 use crate::decide::lookup::Lookup;
 use crate::decide::outcome::CountRule;
 use crate::decide::plan::{CounterScope, Id};
@@ -65,20 +63,22 @@ use crate::engine::sync::{
 };
 use crate::fingerprint::Fingerprinter;
 
-pub use self::correction::{Change, Committed, Correction, ReportCharge, Settled};
 pub use self::grant::{GrantError, GrantPlan, QuotaUsage, Subject};
 pub use self::operations::{KeptOperation, REMEMBERED_NS};
 pub use self::receipt::MAX_CHARS as MAX_RECEIPT_CHARS;
 pub use self::settings::{LeaseSettings, Settings};
-pub use self::settle::{NotRecorded, Report, ReportSubject, Settlement};
+pub use self::settle::{
+    Change, Committed, Correction, Report, ReportCharge, ReportSubject, Settled, Settlement,
+};
 pub use self::usage::{TakenUsage, UnwrittenUsage};
 
 /// The longest operation id, in bytes.
 pub const MAX_OPERATION_ID: usize = 128;
 /// Sequence numbers are drawn by shard, and a subject is always in the same shard.
 const SHARDS: usize = 256;
-/// Count rules that receipts can name.
-const MAX_RULES: u32 = (1 << 13) - 1;
+/// Rows of a count are forgotten once the ledger knows all of them, and never dropped for their age:
+/// a clock that leapt twice would leave periods behind that have nothing left.
+const KEEP_ROWS_NS: u64 = u64::MAX;
 
 /// One request to decide.
 #[derive(Clone, Copy, Debug)]
@@ -162,21 +162,16 @@ struct Events {
 
 impl PlanEngine {
     pub fn new(settings: Settings) -> Self {
-        let has_ledger = settings.lease.is_some();
         Self {
             fingerprints: Fingerprinter::new(settings.hash_key),
-            books: Books::new(settings.max_entries, settings.lease.is_none()),
+            books: Books::new(settings.max_entries),
             targets: DashMap::default(),
             account: Mutex::new(0),
             operations: Operations::new(settings.max_operations),
             marks: Marks::new(settings.max_mark_rows, settings.receipts_ttl_ns),
-            usage: if has_ledger {
-                Usage::written_behind(settings.max_usage_rows)
-            } else {
-                Usage::in_memory(settings.max_usage_rows, settings.usage_days)
-            },
-            names: ReceiptNames::new(settings.max_names, has_ledger),
-            rules: Names::new(MAX_RULES),
+            usage: Usage::new(settings.max_usage_rows),
+            names: ReceiptNames::new(settings.max_names),
+            rules: Names::new(),
             sequences: (0..SHARDS).map(|_| Sequence::default()).collect(),
             prefetches: Mutex::default(),
             has_prefetches: AtomicBool::new(false),
@@ -187,22 +182,8 @@ impl PlanEngine {
         }
     }
 
-    /// Decides one request, and charges it if it is admitted. A refusal is a decision, not an
-    /// error. Where units would have to be leased first, it is refused as `LEDGER_UNAVAILABLE`.
-    pub fn check<'a>(
-        &self,
-        lookup: &'a impl Lookup,
-        request: &CheckInput<'_>,
-        now: Now,
-    ) -> Result<Decision<'a>, InvalidRequest> {
-        match self.check_or_need(lookup, request, Shortage::Deny, now)? {
-            Checked::Decided(decision) => Ok(decision),
-            Checked::Needs(_) => Ok(undecided()),
-        }
-    }
-
-    /// Decides one request, or says what it needs from the ledger first; then it has charged
-    /// nothing.
+    /// Decides one request, and charges it if it is admitted; or says what it needs from the ledger
+    /// first, and has charged nothing. A refusal is a decision, not an error.
     pub fn check_or_need<'a>(
         &self,
         lookup: &'a impl Lookup,
@@ -482,35 +463,16 @@ impl PlanEngine {
         self.settings.receipts_ttl_ns.max(KEEP_NS)
     }
 
-    /// How long a count keeps its rows. Where a ledger keeps the books, they are forgotten once it
-    /// knows all of them, and never dropped: a clock that leapt twice would leave periods behind
-    /// that have nothing left.
-    fn rows_keep_ns(&self) -> u64 {
-        if self.settings.lease.is_some() { u64::MAX } else { self.keep_ns() }
-    }
-
     /// Drops what remembers nothing any more. Call it every few seconds. `true`: more has ended
     /// than [`Self::take_ended`] gives now; sweep again when that is given back.
     pub fn sweep(&self, now: Now) -> bool {
-        let is_more = match &self.settings.lease {
-            Some(settings) => self.sweep_leases(settings, now),
-            None => {
-                self.books.sweep(now, self.keep_ns(), |_| {});
-                false
-            }
-        };
+        let is_more = self.sweep_leases(now);
         self.targets.retain(|_, rates| !rates.get_mut().are_full(now));
         self.operations.sweep(now);
         self.marks.sweep(now);
         self.usage.sweep(now);
         self.names.sweep(now, self.settings.receipts_ttl_ns);
         is_more
-    }
-
-    /// Statistics by day as memory holds them, from the first to the last day since 1970-01-01
-    /// (UTC), both included.
-    pub fn daily_usage(&self, scope: &Scope, first_day: u64, last_day: u64) -> Vec<DailyUsage> {
-        self.usage.list(scope, first_day, last_day)
     }
 }
 

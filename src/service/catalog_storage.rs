@@ -360,7 +360,7 @@ subscribers: [{id: acme, plans: [gold, empty], keys: [{id: one, value: a-value-o
         let holder = ledger.join(1).unwrap();
         let thread = Arc::new(LedgerThread::start(ledger, 16).unwrap());
         let settings =
-            Settings { lease: Some(LeaseSettings::default()), ..Settings::new([1; 32], [2; 16]) };
+            Settings { lease: LeaseSettings::default(), ..Settings::new([1; 32], [2; 16]) };
         let engine = Arc::new(PlanEngine::new(settings));
         let broker =
             LeaseBroker::new(engine.clone(), thread.clone(), holder, Clock::from_fn(|| NOW));
@@ -445,8 +445,7 @@ subscribers: [{id: acme, plans: [gold, empty], keys: [{id: one, value: a-value-o
         let ledger: Arc<dyn Ledger> = Arc::new(FaultyLedger::new(memory, hangs));
         let holder = ledger.join(1).unwrap();
         let thread = Arc::new(LedgerThread::start(ledger, 16).unwrap());
-        let settings =
-            Settings { lease: Some(LeaseSettings::default()), ..Settings::new([1; 32], [2; 16]) };
+        let settings = Settings::new([1; 32], [2; 16]);
         let engine = Arc::new(PlanEngine::new(settings));
         let broker = LeaseBroker::new(engine, thread.clone(), holder, Clock::from_fn(|| NOW));
         let mut keeper = CatalogStorage::new(thread, broker, &Messages);

@@ -18,8 +18,7 @@ use crate::config;
 use crate::decide::time::{Now, SECOND_NS};
 use crate::decide::verdict::{Decision, Reason};
 use crate::engine::plans::{
-    CheckInput, InvalidRequest, Need, NotRecorded, PlanEngine, Report, Seat, Settled, Settlement,
-    Shortage,
+    CheckInput, InvalidRequest, Need, PlanEngine, Report, Seat, Settled, Settlement, Shortage,
 };
 use crate::ledger::LedgerError;
 use crate::metrics::{Metrics, Striped, thread_number};
@@ -31,8 +30,7 @@ pub struct Decisions {
     catalog: Arc<CatalogStore>,
     clock: Clock,
     settings: config::Plans,
-    /// `None`: counters live in this engine's memory alone.
-    broker: Option<LeaseBroker>,
+    broker: LeaseBroker,
     meters: Meters,
     /// Of each thread its own; threads beyond these share.
     recent: Box<[Mutex<Recent<Seat>>]>,
@@ -46,8 +44,6 @@ const REMEMBERING_THREADS: usize = 64;
 /// Why a report was not settled. It may come again.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotSettled {
-    #[error(transparent)]
-    NoRoom(#[from] NotRecorded),
     #[error("the correction was not recorded: {0}. Send the report again")]
     Ledger(#[from] LedgerError),
 }
@@ -131,8 +127,8 @@ impl Context<'_> {
             None => self.admitted += 1,
             Some(reason) => service.meters.refused(reason),
         }
-        if let Some(broker) = service.broker.as_ref().filter(|_| service.engine.has_prefetches()) {
-            broker.prefetch();
+        if service.engine.has_prefetches() {
+            service.broker.prefetch();
         }
         Ok(Ok(answer(&decision)))
     }
@@ -209,7 +205,7 @@ impl Decisions {
         catalog: Arc<CatalogStore>,
         clock: Clock,
         settings: config::Plans,
-        broker: Option<LeaseBroker>,
+        broker: LeaseBroker,
         metrics: &Metrics,
     ) -> Self {
         let room = Room::default();
@@ -288,7 +284,7 @@ impl Decisions {
     ) -> Result<Tried<R, F>, InvalidRequest> {
         let now = self.clock.now();
         let patience = Patience::new(now, self.settings.max_wait, time_left);
-        let asks = self.broker.is_some() && !patience.left(now).is_zero();
+        let asks = !patience.left(now).is_zero();
         let shortage = if asks { Shortage::Ask } else { self.settings.on_failure };
         Ok(match self.context(shortage, now).decide(request, answer)? {
             Ok(answered) => Tried::Answered(answered),
@@ -307,11 +303,7 @@ impl Decisions {
         Open { needs, patience }: Open,
         answer: impl FnOnce(&Decision<'_>) -> R,
     ) -> Result<R, InvalidRequest> {
-        match &self.broker {
-            Some(broker) => self.wait(broker, needs, request, patience, answer).await,
-            // Without it nothing waits.
-            None => Ok(answer(&unavailable())),
-        }
+        self.wait(needs, request, patience, answer).await
     }
 
     /// Decides `count` requests by one catalog and one reading of the clock, for as long as nothing
@@ -327,16 +319,16 @@ impl Decisions {
     ) {
         let now = self.clock.now();
         let mut patience = Patience::new(now, self.settings.max_wait, time_left);
-        let asks = self.broker.is_some() && !patience.left(now).is_zero();
+        let asks = !patience.left(now).is_zero();
         let shortage = if asks { Shortage::Ask } else { self.settings.on_failure };
         let mut open = self
             .context(shortage, now)
             .decide_each((0..count).map(|place| (place, request(place))), &mut answer);
-        while let (Some(broker), true) = (&self.broker, asks && !open.is_empty()) {
+        while asks && !open.is_empty() {
             let needs = open.iter_mut().flat_map(|(_, needs)| std::mem::take(needs)).collect();
             patience.draws();
             let left = |now, gets_on| patience.left_in_draw(now, gets_on);
-            let works = broker.draw_unless_failing(needs, left).await;
+            let works = self.broker.draw_unless_failing(needs, left).await;
             let now = self.clock.now();
             let last = !works || patience.is_over(now);
             let shortage = if last { self.settings.on_failure } else { Shortage::Ask };
@@ -352,7 +344,6 @@ impl Decisions {
     /// Draws what a decision needs and tries again, until it has it or its time is over.
     async fn wait<R, F: FnOnce(&Decision<'_>) -> R>(
         &self,
-        broker: &LeaseBroker,
         mut needs: Vec<Need>,
         request: &CheckInput<'_>,
         mut patience: Patience,
@@ -361,7 +352,7 @@ impl Decisions {
         loop {
             patience.draws();
             let left = |now, gets_on| patience.left_in_draw(now, gets_on);
-            let works = broker.draw_unless_failing(needs, left).await;
+            let works = self.broker.draw_unless_failing(needs, left).await;
             let now = self.clock.now();
             if !works || patience.is_over(now) {
                 break;
@@ -390,13 +381,11 @@ impl Decisions {
     pub async fn settle(&self, report: &Report<'_>) -> Result<Settlement, NotSettled> {
         let settled = {
             let catalog = self.catalog.load();
-            self.engine.settle_or_commit(&**catalog, report, self.clock.now())?
+            self.engine.settle(&**catalog, report, self.clock.now())
         };
-        let settlement = match (settled, &self.broker) {
-            (Settled::Done(settlement), _) => settlement,
-            (Settled::Commit(correction), Some(broker)) => broker.correct(*correction).await?,
-            // An engine without leases has nothing to commit.
-            (Settled::Commit(_), None) => return Err(NotRecorded.into()),
+        let settlement = match settled {
+            Settled::Done(settlement) => settlement,
+            Settled::Commit(correction) => self.broker.correct(*correction).await?,
         };
         let place = SETTLEMENTS.iter().position(|(known, _)| *known == settlement);
         if let Some(counter) = place.and_then(|place| self.meters.reports.get(place)) {

@@ -15,8 +15,7 @@ use crate::engine::plans::{Need, PlanEngine, Shortage};
 #[derive(Debug)]
 pub struct DurableRules {
     engine: Arc<PlanEngine>,
-    /// `None`: the counters live in this engine's memory alone.
-    broker: Option<LeaseBroker>,
+    broker: LeaseBroker,
     max_wait: Duration,
     on_failure: Shortage,
 }
@@ -40,11 +39,7 @@ pub struct Waiting {
 impl DurableRules {
     /// `engine` must keep nothing else. `settings` say how long a request waits, and what becomes
     /// of it where the ledger cannot answer.
-    pub fn new(
-        engine: Arc<PlanEngine>,
-        broker: Option<LeaseBroker>,
-        settings: &config::Plans,
-    ) -> Self {
+    pub fn new(engine: Arc<PlanEngine>, broker: LeaseBroker, settings: &config::Plans) -> Self {
         Self { engine, broker, max_wait: settings.max_wait, on_failure: settings.on_failure }
     }
 
@@ -56,7 +51,7 @@ impl DurableRules {
     pub(crate) fn next_try(&self, waiting: Option<Waiting>, clock: &Clock) -> Try<'_> {
         let over =
             waiting.is_some_and(|waiting| waiting.in_vain || waiting.patience.is_over(clock.now()));
-        if over || self.broker.is_none() {
+        if over {
             Try::Last(AtOnce { engine: &self.engine, shortage: self.on_failure })
         } else {
             Try::Ask(Leased(&self.engine))
@@ -65,17 +60,16 @@ impl DurableRules {
 
     /// Has the ledger asked, and waits for it.
     pub async fn wait(&self, needs: Vec<Need>, waiting: &mut Waiting) {
-        let Some(broker) = &self.broker else { return };
         waiting.patience.draws();
         let patience = waiting.patience;
         let left = |now, gets_on| patience.left_in_draw(now, gets_on);
-        waiting.in_vain = !broker.draw_unless_failing(needs, left).await;
+        waiting.in_vain = !self.broker.draw_unless_failing(needs, left).await;
     }
 
     /// Asks for what the last decisions want ahead of use.
     pub fn look_ahead(&self) {
-        if let Some(broker) = self.broker.as_ref().filter(|_| self.engine.has_prefetches()) {
-            broker.prefetch();
+        if self.engine.has_prefetches() {
+            self.broker.prefetch();
         }
     }
 }

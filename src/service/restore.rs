@@ -145,10 +145,7 @@ mod tests {
 
     #[test]
     fn those_that_were_active_last_are_leased_for_and_all_are_there() {
-        let engine = PlanEngine::new(Settings {
-            lease: Some(Default::default()),
-            ..Settings::new([7; 32], [9; 16])
-        });
+        let engine = PlanEngine::new(Settings { ..Settings::new([7; 32], [9; 16]) });
         let durable = PlanEngine::new(Settings::new([7; 32], [9; 16]));
         let name = Id::from("UTC");
         let quota = Arc::new(QuotaIdentity {

@@ -5,7 +5,7 @@ use allocation_counter::measure;
 use tollgate::catalog::{CatalogStore, EditOptions, HashKey};
 use tollgate::decide::ledger::{Balance, CounterId, Lease};
 use tollgate::decide::time::{Now, SECOND_NS};
-use tollgate::engine::plans::{CheckInput, Checked, LeaseSettings, PlanEngine, Settings, Shortage};
+use tollgate::engine::plans::{CheckInput, Checked, PlanEngine, Settings, Shortage};
 use tollgate::engine::rules::RuleEngine;
 use tollgate::engine::rules::decision::{Descriptor, Modes};
 use tollgate::grpc::{convert::apply, json};
@@ -26,13 +26,8 @@ fn an_admitting_check_allocates_its_receipt_and_nothing_else() {
     let declared = apply::declared(json::declared(document).unwrap().message).unwrap();
     let catalog = CatalogStore::new(HashKey([7; 32]), None);
     catalog.edit(EditOptions::default(), NOW, |draft| draft.apply(&declared)).unwrap();
-    for (lease, target, receipts) in [
-        (None, "rate", 0),
-        (None, "all", 1),
-        (Some(LeaseSettings::default()), "rate", 0),
-        (Some(LeaseSettings::default()), "all", 1),
-    ] {
-        let engine = PlanEngine::new(Settings { lease, ..Settings::new([7; 32], [9; 16]) });
+    for (target, receipts) in [("rate", 0), ("all", 1)] {
+        let engine = PlanEngine::new(Settings::new([7; 32], [9; 16]));
         let request = CheckInput {
             api_key: b"a-value-of-twenty-characters",
             target,
@@ -68,12 +63,7 @@ fn an_admitting_check_allocates_its_receipt_and_nothing_else() {
         assert!(decision.verdict.is_allowed(), "{decision:?}");
         assert_eq!(decision.limits.len(), if target == "all" { 4 } else { 1 });
         assert_eq!(decision.receipt.iter().count(), receipts);
-        assert_eq!(
-            counted.count_total,
-            decision.receipt.iter().count() as u64,
-            "{target}, leased: {}",
-            lease.is_some()
-        );
+        assert_eq!(counted.count_total, decision.receipt.iter().count() as u64, "{target}");
         // The text itself, without room to spare.
         assert_eq!(
             counted.bytes_total,

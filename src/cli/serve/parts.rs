@@ -98,7 +98,7 @@ impl Parts {
             holder,
             receipts_ttl_ns: config.plans.receipts_ttl_ns,
             max_operations: config.max_operations,
-            lease: Some(config.plans.lease),
+            lease: config.plans.lease,
             ..Settings::new(secrets.receipt_key, secrets.fingerprint)
         };
         let durable = Settings { max_entries: config.max_windows, ..settings.clone() };
@@ -122,18 +122,21 @@ impl Parts {
             catalog.clone(),
             clock.clone(),
             config.plans.clone(),
-            Some(broker.clone()),
+            broker.clone(),
             &metrics,
         );
         let decisions = Arc::new(decisions);
-        let durable = Some(durable_broker.clone());
         let limits = RateLimits::new(rate_limits::Parts {
             engine: rule_engine.clone(),
             rulebook: rulebook.clone(),
             clock: clock.clone(),
             metrics: metrics.clone(),
             decisions: decisions.clone(),
-            durable: DurableRules::new(durable_engine.clone(), durable, &config.plans),
+            durable: DurableRules::new(
+                durable_engine.clone(),
+                durable_broker.clone(),
+                &config.plans,
+            ),
             settings: config.rate_limit.clone(),
             bounds: config.grpc,
         });

@@ -3,12 +3,11 @@
 use std::fmt;
 use std::sync::Arc;
 
-use foldhash::quality::RandomState;
 use siphasher::sip128::SipHasher13;
 use smallvec::SmallVec;
 
 use super::by_plan::{self, ByPlan, Place, Placed};
-use super::fingerprint::{Filed, Files, Fingerprinted, SHARDS, files};
+use super::fingerprint::{Filed, Files, Fingerprinted, files};
 use super::held::Leases;
 use super::paged::Paged;
 use super::under::{Shared, Under};
@@ -19,7 +18,7 @@ use crate::decide::plan::{CounterScope, Id};
 use crate::decide::quota::QuotaCount;
 use crate::decide::time::{Now, SECOND_NS};
 use crate::engine::sync::{
-    DashMap, Mutex, MutexGuard,
+    Mutex, MutexGuard,
     atomic::{AtomicU64, AtomicUsize, Ordering},
 };
 use crate::fingerprint::{Fingerprint, Fingerprinter};
@@ -71,8 +70,6 @@ impl Owner {
 #[repr(C)]
 pub(super) struct Entry {
     fingerprint: Fingerprint,
-    /// Names the entry in receipts, where it can be found by it: then it is never used twice.
-    id: u32,
     place: Place,
     pub(super) owner: Owner,
     state: Mutex<State>,
@@ -269,11 +266,6 @@ impl Slot {
 }
 
 impl Entry {
-    /// Names the entry in receipts, where it can be found by it.
-    pub(super) fn id(&self) -> u64 {
-        self.id.into()
-    }
-
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock()
     }
@@ -293,10 +285,7 @@ impl Placed for Entry {
 
 impl fmt::Debug for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Entry")
-            .field("id", &self.id)
-            .field("owner", &self.owner)
-            .finish_non_exhaustive()
+        f.debug_struct("Entry").field("owner", &self.owner).finish_non_exhaustive()
     }
 }
 
@@ -304,13 +293,10 @@ impl fmt::Debug for Entry {
 #[derive(Debug)]
 pub(super) struct Books {
     by_subject: Files<Entry>,
-    /// `None` where receipts name the ledger's counters.
-    by_id: Option<DashMap<u64, Arc<Entry>, RandomState>>,
     by_counter: Paged<Entry>,
     by_plan: ByPlan<Entry>,
     unders: Shared,
     live: AtomicUsize,
-    next_id: AtomicU64,
     max_entries: usize,
     refused: AtomicU64,
     floor_ns: AtomicU64,
@@ -321,17 +307,13 @@ pub(super) struct Books {
 pub(super) struct Full;
 
 impl Books {
-    /// `by_id`: entries can be found by [`Entry::id`].
-    pub(super) fn new(max_entries: usize, by_id: bool) -> Self {
+    pub(super) fn new(max_entries: usize) -> Self {
         Self {
             by_subject: files(),
-            by_id: by_id
-                .then(|| DashMap::with_hasher_and_shard_amount(RandomState::default(), SHARDS)),
             by_counter: Paged::default(),
             by_plan: ByPlan::default(),
             unders: Shared::default(),
             live: AtomicUsize::new(0),
-            next_id: AtomicU64::new(1),
             max_entries: max_entries.min(by_plan::MOST),
             refused: AtomicU64::new(0),
             floor_ns: AtomicU64::new(0),
@@ -399,39 +381,17 @@ impl Books {
             self.refused.fetch_add(1, Ordering::Relaxed);
             return Err(Full);
         }
-        let number = self.next_id.fetch_add(1, Ordering::Relaxed);
-        let id = match (u32::try_from(number), &self.by_id) {
-            (Ok(id), _) => id,
-            // Nobody asks for it.
-            (Err(_), None) => 0,
-            (Err(_), Some(_)) => {
-                self.live.fetch_sub(1, Ordering::Relaxed);
-                self.refused.fetch_add(1, Ordering::Relaxed);
-                return Err(Full);
-            }
-        };
         let owner = Owner { under: self.unders.of(owner.under), ..owner };
         let (place, state) = (Place::default(), Mutex::default());
-        let entry = Arc::new(Entry { fingerprint, id, place, owner, state });
-        if let Some(by_id) = &self.by_id {
-            by_id.insert(entry.id(), Arc::clone(&entry));
-        }
+        let entry = Arc::new(Entry { fingerprint, place, owner, state });
         // Before anyone finds it, and leases units for it.
         self.by_plan.put(&entry.owner.under.plan, Arc::clone(&entry));
         Ok(entry)
     }
 
     fn forget(&self, entry: &Arc<Entry>) {
-        if let Some(by_id) = &self.by_id {
-            by_id.remove(&entry.id());
-        }
         self.by_plan.remove(&entry.owner.under.plan, entry);
         self.live.fetch_sub(1, Ordering::Relaxed);
-    }
-
-    /// The entry that a receipt names.
-    pub(super) fn by_id(&self, id: u64) -> Option<Arc<Entry>> {
-        self.by_id.as_ref()?.get(&id).map(|entry| Arc::clone(&entry))
     }
 
     /// The entry of a fingerprint.
@@ -439,7 +399,7 @@ impl Books {
         self.by_subject.get(&fingerprint).map(|found| Arc::clone(&found.key().0))
     }
 
-    /// Lets an entry be found by a number of the ledger's, which is not one of [`Entry::id`].
+    /// Lets an entry be found by a number of the ledger's.
     pub(super) fn number(&self, counter: u64, entry: &Arc<Entry>) {
         self.by_counter.insert(counter, Arc::clone(entry));
     }

@@ -9,12 +9,12 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::PlanEngine;
 use super::asking::Asking;
 use super::books::{Entry, Owner, Slot, State, subject_fingerprint};
 use super::fingerprint::Fingerprinted;
 use super::held::Room;
 use super::lease::{Need, Shortage};
+use super::{KEEP_ROWS_NS, PlanEngine};
 use crate::decide::plan::{CounterScope, Id};
 use crate::decide::quota::Row;
 use crate::decide::time::{Now, SECOND_NS};
@@ -190,14 +190,11 @@ impl PlanEngine {
             .and_then(|slot| slot.leases.held(asked.row.period.start_ns));
         let doubtful = asked.resumes || (!fits && leases.is_some_and(|held| held.is_unsure()));
         let unsure = doubtful && !asked.is_forgotten() && shortage != Shortage::Allow;
-        let short = self.settings.lease.as_ref().is_some_and(|settings| {
-            let wanted = before.saturating_add(cost);
-            charges
-                && fits
-                && !leases.map_or(wanted <= settings.optimistic_units, |leases| {
-                    leases.covers(wanted, settings)
-                })
-        });
+        let settings = &self.settings.lease;
+        let wanted = before.saturating_add(cost);
+        let covers = leases
+            .map_or(wanted <= settings.optimistic_units, |leases| leases.covers(wanted, settings));
+        let short = charges && fits && !covers;
         Some(Looked {
             entry: place,
             slot: asked.slot,
@@ -220,7 +217,7 @@ impl PlanEngine {
     ) -> Vec<Need> {
         let one = |(ask, look): (&DurableAsk<'_>, &Option<Looked>)| {
             let look = look.as_ref().filter(|look| look.short || look.unsure)?;
-            let settings = self.settings.lease.as_ref()?;
+            let settings = &self.settings.lease;
             let (entry, state) = held.get_mut(look.entry)?;
             let forgotten_to_ns = self.forgotten_to_ns(state);
             let Slot { count, leases, .. } = state.quotas.get_mut(look.slot)?;
@@ -249,8 +246,8 @@ impl PlanEngine {
         let Some((entry, state)) = held.get_mut(look.entry) else { return };
         let forgotten_to_ns = self.forgotten_to_ns(state);
         let Some(slot) = state.quotas.get_mut(look.slot) else { return };
-        slot.count.charge(&look.row, look.cost, now.unix_ns, self.rows_keep_ns());
-        let Some(settings) = &self.settings.lease else { return };
+        slot.count.charge(&look.row, look.cost, now.unix_ns, KEEP_ROWS_NS);
+        let settings = &self.settings.lease;
         let Slot { count, leases, .. } = slot;
         let units = leases.hold(look.row.period, forgotten_to_ns, count);
         units.spend(look.cost);

@@ -29,7 +29,7 @@ impl PlanEngine {
         self.marks.rows()
     }
 
-    /// Corrections that found no room for their mark, and were not made.
+    /// Marks of corrections that found no room here. The ledger has them all.
     pub fn marks_refused(&self) -> u64 {
         self.marks.refused()
     }
@@ -69,7 +69,7 @@ impl PlanEngine {
         self.events.invalid_reports.load(Ordering::Relaxed)
     }
 
-    /// Corrections of periods whose books were dropped already.
+    /// Charges at reports that found no room for their counter here. The ledger has them.
     pub fn dropped_settlements(&self) -> u64 {
         self.events.dropped_settlements.load(Ordering::Relaxed)
     }

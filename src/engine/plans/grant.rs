@@ -3,9 +3,9 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::PlanEngine;
 use super::books::{Entry, Owner, Slot, State};
 use super::under::Under;
+use super::{KEEP_ROWS_NS, PlanEngine};
 use crate::decide::calendar::Period;
 use crate::decide::compiled::{CompiledEntitlement, CompiledQuota, QuotaIdentity};
 use crate::decide::ledger::{
@@ -96,24 +96,6 @@ impl QuotaUsage {
 }
 
 impl PlanEngine {
-    /// Changes what remains of the current period of one counter, in memory. Where a ledger keeps
-    /// the books: [`Self::prepare_grant`].
-    pub fn grant(
-        &self,
-        lookup: &impl Lookup,
-        subject: Subject<'_>,
-        names: (&str, &str, &str),
-        grant: Grant,
-        now: Now,
-    ) -> Result<QuotaUsage, GrantError> {
-        let (owner, quota) = granted_to(lookup, subject, names)?;
-        let row = self.granting(&owner, quota, now, |slot| {
-            let row = slot.count.at(&quota.calendar, now.unix_ns);
-            slot.count.grant(&row, grant, quota.limit, now.unix_ns, self.keep_ns())
-        })?;
-        Ok(describe(&owner, &quota.identity, Some(quota.limit), row))
-    }
-
     /// What the ledger has to do for a grant. First it takes the give-back, so that what nobody has
     /// spent does not count as used; then it grants; then [`Self::apply_grant`], or
     /// [`Self::grant_failed`] where the ledger failed. A grant that only adds gives nothing back.
@@ -157,7 +139,7 @@ impl PlanEngine {
             let known = count.row(plan.period.start_ns).filter(|row| !row.is_dropped());
             let used = known.map_or(balance.charged, |row| row.used);
             let row = Row { period: plan.period, used, granted: balance.granted };
-            count.tell(row, now.unix_ns, self.rows_keep_ns());
+            count.tell(row, now.unix_ns, KEEP_ROWS_NS);
             // An answer that is on its way may know nothing of it.
             if let Some(held) = leases.held_mut(plan.period.start_ns) {
                 held.turn();

@@ -14,11 +14,10 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::PlanEngine;
 use super::asking::Haste;
 use super::books::{Seat, Slot, State, subject_fingerprint};
 use super::held::{Held, Question, Round};
-use super::settings::LeaseSettings;
+use super::{KEEP_ROWS_NS, PlanEngine};
 use crate::decide::calendar::Period;
 use crate::decide::ledger::{
     Counter, CounterId, CounterIdentity, GiveBack, Holder, Lease, LeaseRequest,
@@ -172,7 +171,7 @@ impl PlanEngine {
             kept.is_none().then_some(told)
         };
         if let Some(told) = told.filter(|&told| kept != Some(told)) {
-            count.tell(told, now.unix_ns, self.rows_keep_ns());
+            count.tell(told, now.unix_ns, KEEP_ROWS_NS);
         }
     }
 
@@ -188,7 +187,7 @@ impl PlanEngine {
         held.be_known();
         if held.round == need.round {
             held.be_sure();
-            count.tell(Row::dropped(need.period), now.unix_ns, self.rows_keep_ns());
+            count.tell(Row::dropped(need.period), now.unix_ns, KEEP_ROWS_NS);
         } else {
             // Something was granted meanwhile.
             held.be_unsure();
@@ -323,7 +322,7 @@ impl PlanEngine {
     /// Drops entries that remember nothing any more. Forgets periods that have been over for a
     /// minute, once nothing of them is held: the ledger keeps their books. Finds unspent units of
     /// the others. `true`: there are more than one sweep finds.
-    pub(super) fn sweep_leases(&self, settings: &LeaseSettings, now: Now) -> bool {
+    pub(super) fn sweep_leases(&self, now: Now) -> bool {
         let mut found = self.ended.lock();
         let mut is_more = false;
         let ended_by_ns = now.unix_ns.saturating_sub(LINGER_NS);
@@ -336,7 +335,7 @@ impl PlanEngine {
                 for held in leases.all_mut().filter(|held| held.has_news() || held.can_close()) {
                     if count.row(held.start_ns).is_some_and(|row| row.period.end_ns <= ended_by_ns)
                     {
-                        if found.len() >= settings.max_ended {
+                        if found.len() >= self.settings.lease.max_ended {
                             is_more = true;
                             return;
                         }

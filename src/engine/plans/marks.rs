@@ -10,12 +10,10 @@ use crate::engine::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-/// Whether something was to be done.
+/// What is known here of a mark.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Marked {
-    /// It is marked now.
-    Now,
-    /// It was marked before.
+    /// It was made before.
     Before,
     /// The marks of its time were dropped: the receipt is too old, although the wall clock, stepped
     /// back, does not show it.
@@ -55,10 +53,6 @@ pub(super) struct Marks {
     refused: AtomicU64,
 }
 
-/// There is no room for another row of marks.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Full;
-
 impl Marks {
     pub(super) fn new(max_rows: usize, ttl_ns: u64) -> Self {
         Self {
@@ -70,10 +64,11 @@ impl Marks {
         }
     }
 
-    /// Marks a receipt.
-    pub(super) fn mark(&self, receipt: &Receipt, done: MarkKind, now: Now) -> Result<Marked, Full> {
+    /// Remembers a mark that the ledger has. Without room for it a second report for the same
+    /// receipt asks the ledger, which knows.
+    pub(super) fn mark(&self, receipt: &Receipt, kind: MarkKind, now: Now) {
         if self.were_dropped(receipt) {
-            return Ok(Marked::TooOld);
+            return;
         }
         let (place, low) = place_of(receipt);
         // Threads that race here may pass the bound by their number.
@@ -81,18 +76,17 @@ impl Marks {
             self.sweep(now);
             if self.rows.len() >= self.max_rows {
                 self.refused.fetch_add(1, Ordering::Relaxed);
-                return Err(Full);
+                return;
             }
         }
         let mut row = self.rows.entry(place).or_default();
         let latest_ns = now.unix_ns.max(receipt.issued_us.saturating_add(1).saturating_mul(1000));
         row.expires_unix_ns = row.expires_unix_ns.max(latest_ns.saturating_add(self.ttl_ns));
         row.expires_steady_ns = now.steady_ns.saturating_add(self.ttl_ns);
-        let fresh = match done {
+        match kind {
             MarkKind::Corrected => row.corrected.insert(low),
             MarkKind::Charged => row.charged.insert(low),
         };
-        Ok(if fresh { Marked::Now } else { Marked::Before })
     }
 
     /// The marks of the receipt's time were dropped: what was done for it is not known any more.
@@ -100,18 +94,18 @@ impl Marks {
         self.floors.get(&(receipt.holder, receipt.shard)).is_some_and(|floor| receipt.seq < *floor)
     }
 
-    /// What is known here of a receipt, without marking it. `None`: nothing.
-    pub(super) fn seen(&self, receipt: &Receipt, done: MarkKind) -> Option<Marked> {
+    /// What is known here of a mark. `None`: nothing.
+    pub(super) fn seen(&self, receipt: &Receipt, kind: MarkKind) -> Option<Marked> {
         if self.were_dropped(receipt) {
             return Some(Marked::TooOld);
         }
-        self.has(receipt, done).then_some(Marked::Before)
+        self.has(receipt, kind).then_some(Marked::Before)
     }
 
     /// Was this done for a receipt?
-    pub(super) fn has(&self, receipt: &Receipt, done: MarkKind) -> bool {
+    pub(super) fn has(&self, receipt: &Receipt, kind: MarkKind) -> bool {
         let (place, low) = place_of(receipt);
-        self.rows.get(&place).is_some_and(|row| match done {
+        self.rows.get(&place).is_some_and(|row| match kind {
             MarkKind::Corrected => row.corrected.contains(low),
             MarkKind::Charged => row.charged.contains(low),
         })

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use smallvec::SmallVec;
 
+use super::KEEP_ROWS_NS;
 use super::books::Slot;
 use super::held::Held;
 use super::lease::Shortage;
@@ -58,7 +59,7 @@ impl QuotaAsk<'_> {
     }
 }
 
-/// Where quotas are spent from leases.
+/// How quotas are spent from leases.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Leasing<'s> {
     pub(super) settings: &'s LeaseSettings,
@@ -81,10 +82,7 @@ pub(super) struct Meter<'a, 's, 'q> {
     pub(super) quotas: &'q [QuotaAsk<'a>],
     pub(super) slots: &'q mut [Slot],
     pub(super) now: Now,
-    /// How long rows of quotas are kept.
-    pub(super) keep_ns: u64,
-    /// `None`: memory is all there is.
-    pub(super) leasing: Option<Leasing<'s>>,
+    pub(super) leasing: Leasing<'s>,
 }
 
 impl<'a> Meter<'a, '_, '_> {
@@ -92,9 +90,7 @@ impl<'a> Meter<'a, '_, '_> {
     pub(super) fn decide(&mut self, take: Take, limits: &mut Limits<'a>) -> Result<Verdict, Short> {
         // A refusal shows what is left, too: that must be known.
         let resumes = self.places(|ask| ask.resumes);
-        if !resumes.is_empty()
-            && self.leasing.is_some_and(|leasing| leasing.shortage == Shortage::Ask)
-        {
+        if !resumes.is_empty() && self.leasing.shortage == Shortage::Ask {
             return Err(Short(resumes));
         }
         let mut answers: SmallVec<[Answer; 4]> = SmallVec::new();
@@ -117,9 +113,9 @@ impl<'a> Meter<'a, '_, '_> {
                 |ask: &QuotaAsk<'_>| breached(ask, OnBreach::Reject) && !self.must_ask(ask);
             self.quotas.iter().any(certain).then_some(Reason::QuotaExceeded)
         });
-        let refusing = match (refusing, self.leasing) {
-            (None, Some(leasing)) => self.short_of(leasing, take)?,
-            (refusing, _) => refusing,
+        let refusing = match refusing {
+            None => self.short_of(take)?,
+            refusing => refusing,
         };
         let verdict = match refusing {
             Some(Reason::LedgerUnavailable) => Verdict::Deny {
@@ -143,7 +139,7 @@ impl<'a> Meter<'a, '_, '_> {
 
     /// Would a refusal by this quota be one by a balance that may be wrong?
     fn must_ask(&self, ask: &QuotaAsk<'_>) -> bool {
-        let asks = self.leasing.is_some_and(|leasing| leasing.shortage != Shortage::Allow);
+        let asks = self.leasing.shortage != Shortage::Allow;
         // Of a period that the ledger never told of, it may know a grant.
         asks && self.held(ask, |held| {
             held.map_or(!ask.is_forgotten(), |held| held.is_unsure() || !held.is_known())
@@ -156,7 +152,7 @@ impl<'a> Meter<'a, '_, '_> {
 
     /// A request that nothing refuses, as far as is known, may be short of units, or of what a
     /// receipt needs to know.
-    fn short_of(&self, leasing: Leasing<'_>, take: Take) -> Result<Option<Reason>, Short> {
+    fn short_of(&self, take: Take) -> Result<Option<Reason>, Short> {
         if self.quotas.is_empty() {
             return Ok(None);
         }
@@ -165,11 +161,10 @@ impl<'a> Meter<'a, '_, '_> {
             self.places(|ask| ask.quota.on_breach == OnBreach::Reject && !fits(ask, take));
         if short.is_empty() {
             // A peek takes nothing, and only has to know what there is.
-            short = self.places(|ask| {
-                if take.peek { ask.resumes } else { self.is_short(ask, leasing.settings, take) }
-            });
+            short =
+                self.places(|ask| if take.peek { ask.resumes } else { self.is_short(ask, take) });
         }
-        match leasing.shortage {
+        match self.leasing.shortage {
             _ if short.is_empty() => Ok(None),
             Shortage::Ask => Err(Short(short)),
             Shortage::Deny => Ok(Some(Reason::LedgerUnavailable)),
@@ -187,7 +182,8 @@ impl<'a> Meter<'a, '_, '_> {
             .collect()
     }
 
-    fn is_short(&self, ask: &QuotaAsk<'_>, settings: &LeaseSettings, take: Take) -> bool {
+    fn is_short(&self, ask: &QuotaAsk<'_>, take: Take) -> bool {
+        let settings = self.leasing.settings;
         let Some(leases) = self.slots.get(ask.slot).map(|slot| &slot.leases) else { return false };
         if ask.is_forgotten() {
             return false;
@@ -225,13 +221,11 @@ impl<'a> Meter<'a, '_, '_> {
             let units = units(ask, take);
             // Charged at the report or at the check: the row exists from now on, and the receipt
             // names it.
-            count.charge(&ask.row, units, self.now.unix_ns, self.keep_ns);
-            if let Some(leasing) =
-                self.leasing.filter(|_| ask.quota.charge == Charge::AtCheck && !ask.is_forgotten())
-            {
-                let held = leases.hold(ask.row.period, leasing.forgotten_to_ns, count);
-                held.spend(units);
-                leases.pace.count(units, self.now.steady_ns, leasing.settings.chunk_ns);
+            count.charge(&ask.row, units, self.now.unix_ns, KEEP_ROWS_NS);
+            if ask.quota.charge == Charge::AtCheck && !ask.is_forgotten() {
+                let Leasing { settings, forgotten_to_ns, .. } = self.leasing;
+                leases.hold(ask.row.period, forgotten_to_ns, count).spend(units);
+                leases.pace.count(units, self.now.steady_ns, settings.chunk_ns);
             }
         }
     }

@@ -12,7 +12,6 @@ use super::receipt::Charged;
 use super::{CheckInput, PlanEngine};
 use crate::decide::compiled::{CompiledEntitlement, CompiledQuota, CompiledTarget, MetLimits};
 use crate::decide::lookup::Lookup;
-use crate::decide::outcome::CountRule;
 use crate::decide::path::RequestPath;
 use crate::decide::plan::{Charge, Id};
 use crate::decide::time::{Now, SECOND_NS};
@@ -132,46 +131,27 @@ impl PlanEngine {
         }
 
         let take = Take::of(request.cost);
-        let leasing = self.settings.lease.as_ref().map(|settings| Leasing {
-            settings,
-            shortage,
-            forgotten_to_ns,
-        });
+        let settings = &self.settings.lease;
         let mut meter = Meter {
             rates: &mut rates,
             quotas: &quotas,
             slots: &mut *slots,
             now,
-            keep_ns: self.rows_keep_ns(),
-            leasing,
+            leasing: Leasing { settings, shortage, forgotten_to_ns },
         };
         let decided = meter.decide(take, metered.limits);
         drop(rates);
         drop((account_tat, target_rates));
-        let asking = entry.zip(self.settings.lease.as_ref());
+        // Without counters of its own a request has no quotas, and is never short.
+        let Some(entry) = entry else { return Ok(decided.unwrap_or_else(|Short(_)| no_room())) };
         let revision = lookup.revision();
-        let asking = asking.map(|(entry, settings)| Asking {
-            owner: &entry.owner,
-            revision,
-            settings,
-            forgotten_to_ns,
-            now,
-        });
-        match (decided, asking) {
-            (Err(short), Some(asking)) => Err(needs(asking, &short, &quotas, slots, take)),
-            // Without leases nothing is ever short.
-            (Err(Short(_)), None) => Ok(no_room()),
-            (Ok(verdict), asking) => {
-                let charged = verdict.is_allowed() && !take.peek;
-                if let Some(asking) = asking.filter(|_| charged) {
-                    self.look_ahead(asking, &quotas, slots);
-                }
-                if let Some(entry) = entry.filter(|_| charged) {
-                    self.name_charges(entry.id(), &quotas, slots, metered.charges);
-                }
-                Ok(verdict)
-            }
+        let asking = Asking { owner: &entry.owner, revision, settings, forgotten_to_ns, now };
+        let verdict = decided.map_err(|short| needs(asking, &short, &quotas, slots, take))?;
+        if verdict.is_allowed() && !take.peek {
+            self.look_ahead(asking, &quotas, slots);
+            self.name_charges(&quotas, slots, metered.charges);
         }
+        Ok(verdict)
     }
 
     /// What one quota has now. `None`: there is no room for its count.
@@ -185,16 +165,13 @@ impl PlanEngine {
         let forgotten_to_ns = self.forgotten_to_ns(state);
         let slot = state.quotas.get_mut(place)?;
         let row = slot.count.at(&quota.calendar, now.unix_ns);
-        let mut resumes = false;
-        if self.settings.lease.is_some() {
-            let leases = &mut slot.leases;
-            if leases.rule.is_none() && leases.counter != 0 {
-                leases.rule =
-                    self.rules.known(&quota.counts).and_then(|number| u16::try_from(number).ok());
-            }
-            resumes = row.period.end_ns <= forgotten_to_ns
-                && leases.held(row.period.start_ns).is_none_or(|held| !held.is_known());
+        let leases = &mut slot.leases;
+        if leases.rule.is_none() && leases.counter != 0 {
+            leases.rule =
+                self.rules.known(&quota.counts).and_then(|number| u16::try_from(number).ok());
         }
+        let resumes = row.period.end_ns <= forgotten_to_ns
+            && leases.held(row.period.start_ns).is_none_or(|held| !held.is_known());
         Some(QuotaAsk { quota, slot: place, row, resumes })
     }
 
@@ -217,30 +194,14 @@ impl PlanEngine {
 
     /// For the receipt. None where the ledger does not keep a counter and its period yet: a receipt
     /// that names some would refund some.
-    fn name_charges(
-        &self,
-        entry: u64,
-        quotas: &[QuotaAsk<'_>],
-        slots: &[Slot],
-        charges: &mut Charges,
-    ) {
-        let leased = self.settings.lease.is_some();
+    fn name_charges(&self, quotas: &[QuotaAsk<'_>], slots: &[Slot], charges: &mut Charges) {
         let one = |ask: &QuotaAsk<'_>| {
-            let (counter, rule) = if leased {
-                let leases = &slots.get(ask.slot)?.leases;
-                leases.held(ask.row.period.start_ns).filter(|held| held.is_known())?;
-                (Some(leases.counter).filter(|&counter| counter != 0)?, leases.rule.map(u32::from)?)
-            } else {
-                let counts = ask.quota.counts;
-                let rule =
-                    if counts == CountRule::DEFAULT { 0 } else { self.rules.number(&counts) };
-                (entry << 16 | u64::try_from(ask.slot).unwrap_or_default(), rule)
-            };
-            let period_start_s = ask.row.period.start_ns / SECOND_NS;
+            let leases = &slots.get(ask.slot)?.leases;
+            leases.held(ask.row.period.start_ns).filter(|held| held.is_known())?;
             Some(Charged {
-                counter,
-                period_start_s,
-                rule,
+                counter: Some(leases.counter).filter(|&counter| counter != 0)?,
+                period_start_s: ask.row.period.start_ns / SECOND_NS,
+                rule: leases.rule.map(u32::from)?,
                 at_report: ask.quota.charge == Charge::AtReport,
             })
         };

@@ -1,50 +1,24 @@
-//! Small integers for names, so that a receipt can carry them. They outlive the resources that they
-//! name.
+//! The ledger's small integers for values, so that a receipt can carry them. They outlive the
+//! resources that they are of.
 
 use std::hash::Hash;
 
-use crate::engine::sync::{
-    DashMap,
-    atomic::{AtomicU32, Ordering},
-};
+use crate::engine::sync::DashMap;
 use foldhash::quality::RandomState;
 
-/// Integers for values, from 1 on. 0 stands for a value that found no room.
+/// Values by their integers, and the other way round.
 #[derive(Debug)]
 pub(super) struct Names<T: Eq + Hash> {
     by_value: DashMap<T, u32, RandomState>,
     by_number: DashMap<u32, T, RandomState>,
-    used: AtomicU32,
-    max: u32,
 }
 
 impl<T: Eq + Hash + Clone> Names<T> {
-    pub(super) fn new(max: u32) -> Self {
-        Self {
-            by_value: DashMap::default(),
-            by_number: DashMap::default(),
-            used: AtomicU32::new(0),
-            max,
-        }
+    pub(super) fn new() -> Self {
+        Self { by_value: DashMap::default(), by_number: DashMap::default() }
     }
 
-    /// The number of a value: the same each time. 0: there are as many as there may be.
-    pub(super) fn number(&self, value: &T) -> u32 {
-        if let Some(number) = self.by_value.get(value) {
-            return *number;
-        }
-        if self.used.load(Ordering::Relaxed) >= self.max {
-            return 0;
-        }
-        *self.by_value.entry(value.clone()).or_insert_with(|| {
-            // Threads that race here may pass the bound by their number.
-            let number = self.used.fetch_add(1, Ordering::Relaxed) + 1;
-            self.by_number.insert(number, value.clone());
-            number
-        })
-    }
-
-    /// Takes over a number that was drawn elsewhere.
+    /// Takes over a number that the ledger has drawn.
     pub(super) fn learn(&self, number: u32, value: &T) {
         if self.by_number.get(&number).is_none_or(|known| *known != *value) {
             self.by_number.insert(number, value.clone());
@@ -57,7 +31,7 @@ impl<T: Eq + Hash + Clone> Names<T> {
         self.by_value.get(value).map(|number| *number)
     }
 
-    /// The value of a number. `None` for 0, unless it was learned.
+    /// The value of a number, if it was learned.
     pub(super) fn value(&self, number: u32) -> Option<T> {
         self.by_number.get(&number).map(|value| value.clone())
     }

@@ -28,8 +28,8 @@ type Place = (Holder, NameKind, u32);
 pub(super) struct ReceiptNames {
     keys: Numbered,
     targets: Numbered,
-    /// Numbered since they were taken last. `None`: nobody takes them.
-    fresh: Option<Mutex<Vec<NumberedName>>>,
+    /// Numbered since they were taken last.
+    fresh: Mutex<Vec<NumberedName>>,
     earlier: DashMap<Place, Id>,
     restored: Mutex<Option<Now>>,
 }
@@ -107,11 +107,11 @@ fn number_of(part: usize, place: u32) -> Option<u32> {
 
 impl ReceiptNames {
     /// At most `max` of each kind.
-    pub(super) fn new(max: u32, kept: bool) -> Self {
+    pub(super) fn new(max: u32) -> Self {
         Self {
             keys: Numbered::new(max),
             targets: Numbered::new(max),
-            fresh: kept.then(Mutex::default),
+            fresh: Mutex::default(),
             earlier: DashMap::new(),
             restored: Mutex::default(),
         }
@@ -143,9 +143,7 @@ impl ReceiptNames {
     /// The number of a name in this epoch. 0: there are too many.
     pub(super) fn number(&self, kind: NameKind, name: &Id) -> u32 {
         let drawn = |number| {
-            if let Some(fresh) = &self.fresh {
-                fresh.lock().push(NumberedName { kind, number, name: Arc::clone(name) });
-            }
+            self.fresh.lock().push(NumberedName { kind, number, name: Arc::clone(name) });
         };
         self.names(kind).number(name, drawn)
     }
@@ -170,16 +168,13 @@ impl ReceiptNames {
     }
 
     pub(super) fn take_fresh(&self, most: usize) -> Vec<NumberedName> {
-        let Some(fresh) = &self.fresh else { return Vec::new() };
-        let mut fresh = fresh.lock();
+        let mut fresh = self.fresh.lock();
         let rest = fresh.len().saturating_sub(most);
         fresh.drain(rest..).collect()
     }
 
     pub(super) fn put_back(&self, names: Vec<NumberedName>) {
-        if let Some(fresh) = &self.fresh {
-            fresh.lock().extend(names);
-        }
+        self.fresh.lock().extend(names);
     }
 
     /// Drops the restored names when every receipt that was issued before they were restored has

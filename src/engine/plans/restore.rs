@@ -4,7 +4,7 @@ use super::asking::Asking;
 use super::books::{Owner, Slot, State};
 use super::held::Room;
 use super::lease::Need;
-use super::{GrantError, PlanEngine};
+use super::{GrantError, KEEP_ROWS_NS, PlanEngine};
 use crate::decide::ledger::{CounterId, CounterIdentity, PeriodRow};
 use crate::decide::lookup::Lookup;
 use crate::decide::outcome::CountRule;
@@ -25,7 +25,7 @@ impl PlanEngine {
     /// There is no room for another entry, or for another count in it.
     pub fn restore(&self, row: &PeriodRow, now: Now) -> Result<(), GrantError> {
         let fingerprint = self.fingerprint_of(&row.identity);
-        let (keep_ns, rows_keep_ns) = (self.keep_ns(), self.rows_keep_ns());
+        let keep_ns = self.keep_ns();
         let work = |state: &mut State| {
             let forgotten_to_ns = self.forgotten_to_ns(state);
             let place = state.slot(&row.identity.quota, now, keep_ns)?;
@@ -35,7 +35,7 @@ impl PlanEngine {
             count.tell(
                 Row { period: row.period, used: row.charged, granted: row.granted },
                 now.unix_ns,
-                rows_keep_ns,
+                KEEP_ROWS_NS,
             );
             leases.hold(row.period, forgotten_to_ns, count).be_known();
             Some(())
@@ -52,7 +52,7 @@ impl PlanEngine {
     /// The first units of a counter that was restored, so that its first request need not wait.
     /// `None`: it needs none.
     pub fn warm(&self, lookup: &impl Lookup, row: &PeriodRow, now: Now) -> Option<Need> {
-        let settings = self.settings.lease.as_ref()?;
+        let settings = &self.settings.lease;
         let CounterIdentity { plan, entitlement, quota, .. } = &row.identity;
         let entitlement = lookup.plan(plan)?.entitlement(entitlement)?;
         let quota = entitlement.quotas.iter().find(|declared| *declared.identity == **quota)?;

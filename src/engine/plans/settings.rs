@@ -23,20 +23,17 @@ pub struct Settings {
     /// The most admissions that are remembered by operation id. At the bound the oldest is
     /// forgotten: its retry is charged again.
     pub max_operations: usize,
-    /// The most rows of marks, each of 65,536 sequence numbers and 16 KiB. At the bound a
-    /// correction is answered with [`super::NotRecorded`].
+    /// The most rows of marks, each of 65,536 sequence numbers and 16 KiB. At the bound a mark is
+    /// not remembered here: a second report for the same receipt asks the ledger, which knows.
     pub max_mark_rows: usize,
-    /// The most rows of daily statistics in memory. At the bound new rows are not counted.
+    /// The most rows of daily statistics in memory, where they stay until they are written and two
+    /// days old. At the bound new rows are not counted.
     pub max_usage_rows: usize,
-    /// How many days statistics are kept in memory. With a ledger: until they are written and two
-    /// days old.
-    pub usage_days: u64,
     /// The most API keys and the most targets that receipts can name, those of earlier epochs
     /// apart. At the bound the responses of others are missing in the statistics.
     pub max_names: u32,
-    /// Quotas are spent from leases of a ledger, which is told of statistics too. `None`: this
-    /// engine's memory is all there is.
-    pub lease: Option<LeaseSettings>,
+    /// How units of quotas are leased.
+    pub lease: LeaseSettings,
 }
 
 /// How units of quotas are leased from a ledger.
@@ -91,9 +88,8 @@ impl Settings {
             max_operations: 1_000_000,
             max_mark_rows: 65_536,
             max_usage_rows: 10_000_000,
-            usage_days: 62,
             max_names: 10_000_000,
-            lease: None,
+            lease: LeaseSettings::default(),
         }
     }
 }

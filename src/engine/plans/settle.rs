@@ -1,20 +1,25 @@
-//! Reports: how a request ended, and what that does to the quotas.
+//! Reports: how a request ended, and what that does to the quotas. What changes something is
+//! committed by the ledger first: the mark of the receipt and its changes together, or neither.
 
 use std::sync::Arc;
 
-use super::books::{Entry, Owner, subject_fingerprint};
-use super::correction::{Change, ReportCharge, Settled};
-use super::marks::{Full, Marked};
+use super::books::{Owner, Slot, State};
+use super::marks::Marked;
 use super::receipt::{Charged, Receipt};
 use super::usage::{Event, Who};
-use super::{Covered, MAX_OPERATION_ID, PlanEngine};
+use super::{Covered, KEEP_ROWS_NS, MAX_OPERATION_ID, PlanEngine};
+use crate::decide::calendar::Period;
 use crate::decide::compiled::{CompiledQuota, QuotaIdentity};
-use crate::decide::ledger::{MarkKind, NameKind, Once, OnceKind};
+use crate::decide::ledger::{
+    self, Balance, ChargeRequest, Counter, CounterId, CounterIdentity, Delta, Mark, MarkKind,
+    NameKind, Once, OnceKind, Refused, Settle,
+};
 use crate::decide::lookup::Lookup;
 use crate::decide::outcome::{Class, CountRule, Outcome};
 use crate::decide::plan::{Charge, Id};
+use crate::decide::quota::Row;
 use crate::decide::resolve::subscribe;
-use crate::decide::time::Now;
+use crate::decide::time::{Now, SECOND_NS};
 use crate::engine::sync::atomic::Ordering;
 
 /// How one request ended.
@@ -55,18 +60,98 @@ pub enum Settlement {
     Invalid,
 }
 
-/// There is no room to remember that the correction was made, so it was not. Send the same report
-/// again later.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "too many corrections are remembered until their receipts expire: send the report again later"
-)]
-pub struct NotRecorded;
+/// What a report came to.
+#[derive(Debug)]
+pub enum Settled {
+    Done(Settlement),
+    /// Nothing has changed yet: have the ledger commit all changes, hand each to
+    /// [`PlanEngine::apply_change`], then all to [`PlanEngine::conclude_correction`]. If it cannot,
+    /// the report is answered as not recorded, and may come again.
+    Commit(Box<Correction>),
+}
 
-impl From<Full> for NotRecorded {
-    fn from(Full: Full) -> Self {
-        Self
+/// Changes for the ledger to commit, in one transaction or one for each.
+#[derive(Debug)]
+pub struct Correction {
+    pub changes: Vec<Change>,
+    then: Then,
+}
+
+/// One change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Unless the mark is set: set it, and change what is charged.
+    Settle(Settle),
+    /// Charge units past any limit: there is no receipt, and so no mark. Where the report has a
+    /// name, only if none of this name was charged.
+    Charge(ReportCharge),
+}
+
+/// Units that a report without a receipt is charged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReportCharge {
+    pub counter: CounterIdentity,
+    pub period: Period,
+    pub units: u64,
+    pub now_s: u64,
+    pub once: Option<Once>,
+}
+
+impl ReportCharge {
+    /// As the ledger is asked.
+    pub fn request(&self) -> ChargeRequest {
+        ChargeRequest {
+            counter: Counter::Named(self.counter.clone()),
+            period: self.period,
+            units: self.units,
+            now_s: self.now_s,
+            once: self.once.clone(),
+        }
     }
+}
+
+/// What the ledger made of a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Committed {
+    Done,
+    /// The mark was set before, and nothing changed.
+    Duplicate,
+    /// Marks of that time, or the books of its period, were dropped, and nothing changed.
+    TooOld,
+    /// Another report had the name of this one, and nothing changed.
+    Other,
+}
+
+impl From<&ledger::Settled> for Committed {
+    fn from(settled: &ledger::Settled) -> Self {
+        match settled {
+            ledger::Settled::Done(_) => Self::Done,
+            ledger::Settled::Duplicate => Self::Duplicate,
+            ledger::Settled::TooOld => Self::TooOld,
+        }
+    }
+}
+
+impl TryFrom<Result<Balance, Refused>> for Committed {
+    type Error = Refused;
+
+    /// What came of a charge.
+    fn try_from(charged: Result<Balance, Refused>) -> Result<Self, Refused> {
+        match charged {
+            Ok(_) => Ok(Self::Done),
+            Err(Refused::DoneBefore) => Ok(Self::Duplicate),
+            Err(Refused::OtherOperation) => Ok(Self::Other),
+            Err(Refused::PeriodDropped) => Ok(Self::TooOld),
+            Err(refused) => Err(refused),
+        }
+    }
+}
+
+/// What is left to do after the commit.
+#[derive(Debug)]
+enum Then {
+    Receipt { receipt: Receipt, ended: Ended, at_check: Wanted, at_report: Wanted },
+    Caller { owner: Owner, key: Id, target: Id, class: Option<Class> },
 }
 
 /// How a request ended, of a report that may be gone.
@@ -88,37 +173,18 @@ pub(super) struct Wanted {
 }
 
 impl PlanEngine {
-    /// Settles one report, in memory. Where a ledger has to commit something first, it is not
-    /// recorded: see [`Self::settle_or_commit`].
+    /// Settles one report, or says what the ledger has to commit for it first; then nothing has
+    /// changed.
     ///
     /// A report that changes nothing seals nothing. Of those that would change charges made at the
     /// check, the first one does, and likewise of those that charge at the report.
-    pub fn settle(
-        &self,
-        lookup: &impl Lookup,
-        report: &Report<'_>,
-        now: Now,
-    ) -> Result<Settlement, NotRecorded> {
-        match self.settle_or_commit(lookup, report, now)? {
-            Settled::Done(settlement) => Ok(settlement),
-            Settled::Commit(_) => Err(NotRecorded),
-        }
-    }
-
-    /// Settles one report, or says what the ledger has to commit for it first; then nothing has
-    /// changed.
-    pub fn settle_or_commit(
-        &self,
-        lookup: &impl Lookup,
-        report: &Report<'_>,
-        now: Now,
-    ) -> Result<Settled, NotRecorded> {
+    pub fn settle(&self, lookup: &impl Lookup, report: &Report<'_>, now: Now) -> Settled {
         let ended = Ended { outcome: report.outcome, cost: report.cost };
         let settled = match report.subject {
             _ if report.outcome.class().is_none() => Settled::Done(Settlement::Invalid),
             ReportSubject::Receipt(sealed) => {
                 match Receipt::open(sealed, &self.settings.receipt_key) {
-                    Some(receipt) => self.settle_receipt(receipt, ended, now)?,
+                    Some(receipt) => self.settle_receipt(receipt, ended, now),
                     None => Settled::Done(Settlement::Invalid),
                 }
             }
@@ -132,46 +198,250 @@ impl PlanEngine {
         if matches!(settled, Settled::Done(Settlement::Invalid)) {
             self.events.invalid_reports.fetch_add(1, Ordering::Relaxed);
         }
-        Ok(settled)
+        settled
     }
 
-    fn settle_receipt(
-        &self,
-        receipt: Receipt,
-        ended: Ended,
-        now: Now,
-    ) -> Result<Settled, NotRecorded> {
+    /// Any engine can settle any receipt: the ledger knows what was done for it.
+    fn settle_receipt(&self, receipt: Receipt, ended: Ended, now: Now) -> Settled {
         let age_ns = now.unix_ns.saturating_sub(receipt.issued_us.saturating_mul(1000));
-        let leased = self.settings.lease.is_some();
-        // With a ledger any engine can settle any receipt.
-        if age_ns >= self.settings.receipts_ttl_ns || !(leased || self.issued(&receipt)) {
-            return Ok(Settled::Done(self.expired(&receipt, ended)));
+        if age_ns >= self.settings.receipts_ttl_ns {
+            return Settled::Done(self.expired(&receipt, ended));
         }
         let at_check = self.wanted(&receipt, ended, false);
         let at_report = self.wanted(&receipt, ended, true);
-        let changes = at_check.changes + at_report.changes;
-        if leased && changes > 0 {
-            return Ok(self.correction(receipt, ended, at_check, at_report));
+        if at_check.changes + at_report.changes > 0 {
+            return self.correction(receipt, ended, at_check, at_report);
         }
-        let mark = |wanted: Wanted, done| {
-            if wanted.changes > 0 {
-                self.marks.mark(&receipt, done, now)
-            } else {
-                Ok(Marked::Before)
-            }
-        };
-        let marked = [mark(at_check, MarkKind::Corrected)?, mark(at_report, MarkKind::Charged)?];
         // Without a change to make, only a charge at the report needs to know what was done before.
-        if marked.contains(&Marked::TooOld)
-            || (at_report.of > 0 && self.marks.were_dropped(&receipt))
+        if at_report.of > 0 && self.marks.were_dropped(&receipt) {
+            return Settled::Done(self.expired(&receipt, ended));
+        }
+        Settled::Done(self.conclude(&receipt, ended, at_check, at_report, [false; 2], now))
+    }
+
+    /// What the ledger must commit for a receipt. Some of its quotas change.
+    pub(super) fn correction(
+        &self,
+        receipt: Receipt,
+        ended: Ended,
+        at_check: Wanted,
+        at_report: Wanted,
+    ) -> Settled {
+        let mut changes = Vec::new();
+        for (kind, wanted) in [(MarkKind::Corrected, at_check), (MarkKind::Charged, at_report)] {
+            // Marks that this engine knows of need not be asked for; the ledger has them all.
+            match self.marks.seen(&receipt, kind) {
+                Some(Marked::TooOld) if wanted.changes > 0 => {
+                    return Settled::Done(self.expired(&receipt, ended));
+                }
+                None if wanted.changes > 0 => changes.push(self.change(&receipt, ended, kind)),
+                _ => {}
+            }
+        }
+        if changes.is_empty() {
+            return Settled::Done(Settlement::Duplicate);
+        }
+        Settled::Commit(Box::new(Correction {
+            changes,
+            then: Then::Receipt { receipt, ended, at_check, at_report },
+        }))
+    }
+
+    fn change(&self, receipt: &Receipt, ended: Ended, kind: MarkKind) -> Change {
+        let Receipt { holder, shard, seq, issued_us, .. } = *receipt;
+        let mark = Mark { holder, shard, seq, kind, issued_s: issued_us / 1_000_000 };
+        let of_kind = receipt
+            .charges
+            .iter()
+            .filter(|charged| charged.at_report == (kind == MarkKind::Charged));
+        let deltas = of_kind.filter_map(|charged| {
+            let units = i128::from(self.real_units(charged, receipt, ended))
+                - i128::from(before(charged, receipt));
+            let units = i64::try_from(units).unwrap_or(if units < 0 { i64::MIN } else { i64::MAX });
+            (units != 0).then_some(Delta {
+                counter: CounterId(charged.counter),
+                period_start_s: charged.period_start_s,
+                units,
+            })
+        });
+        Change::Settle(Settle { mark, deltas: deltas.collect() })
+    }
+
+    /// A report without a receipt, of quotas that are charged at the report.
+    pub(super) fn charge_of(
+        &self,
+        changes: Vec<Change>,
+        owner: Owner,
+        key: &Id,
+        target: &Id,
+        class: Option<Class>,
+    ) -> Settled {
+        Settled::Commit(Box::new(Correction {
+            changes,
+            then: Then::Caller { owner, key: Arc::clone(key), target: Arc::clone(target), class },
+        }))
+    }
+
+    /// The ledger has committed a change, or found that it was made before: what it refunds is
+    /// spendable from now on. Changes and leases are taken over in the order in which the ledger
+    /// made them: a balance that was told after a change has it in already.
+    pub fn apply_change(&self, change: &Change, committed: Committed, now: Now) {
+        match (change, committed) {
+            (Change::Settle(settle), Committed::Done) => {
+                settle.deltas.iter().for_each(|delta| self.apply_delta(delta))
+            }
+            (Change::Charge(charge), Committed::Done) => self.apply_charge(charge, now),
+            // The first try may have been committed without an answer: what it changed shows when
+            // the ledger is asked.
+            (Change::Settle(_), Committed::Duplicate) => self.change_failed(change),
+            _ => {}
+        }
+    }
+
+    /// The ledger failed at a change, or its answer was lost: it may have been made. Nothing is
+    /// refused by what is known here before it was asked, and nothing admitted where more may have
+    /// been charged.
+    pub fn change_failed(&self, change: &Change) {
+        // A charge only takes: what is refused without it is refused with it.
+        if let Change::Settle(settle) = change {
+            settle.deltas.iter().for_each(|delta| self.doubt(delta));
+        }
+    }
+
+    /// Applies all changes of a correction, and answers the report.
+    pub fn apply_correction(
+        &self,
+        correction: &Correction,
+        committed: &[Committed],
+        now: Now,
+    ) -> Settlement {
+        correction
+            .changes
+            .iter()
+            .zip(committed)
+            .for_each(|(change, committed)| self.apply_change(change, *committed, now));
+        self.conclude_correction(correction, committed, now)
+    }
+
+    /// Answers a report, after all its changes were applied. `committed` says of each what came of
+    /// it.
+    pub fn conclude_correction(
+        &self,
+        correction: &Correction,
+        committed: &[Committed],
+        now: Now,
+    ) -> Settlement {
+        let (mut corrects, mut charges) = (false, false);
+        for (change, _) in correction
+            .changes
+            .iter()
+            .zip(committed)
+            .filter(|(_, committed)| **committed == Committed::Done)
         {
-            return Ok(Settled::Done(self.expired(&receipt, ended)));
+            if let Change::Settle(Settle { mark, .. }) = change {
+                match mark.kind {
+                    MarkKind::Corrected => corrects = true,
+                    MarkKind::Charged => charges = true,
+                }
+            }
         }
-        let done = marked.map(|marked| marked == Marked::Now);
-        if done.contains(&true) {
-            self.apply(&receipt, ended, done);
+        match &correction.then {
+            Then::Receipt { receipt, ended, .. } if committed.contains(&Committed::TooOld) => {
+                self.expired(receipt, *ended)
+            }
+            Then::Receipt { receipt, ended, at_check, at_report } => {
+                for change in &correction.changes {
+                    if let Change::Settle(Settle { mark, .. }) = change {
+                        self.marks.mark(receipt, mark.kind, now);
+                    }
+                }
+                self.conclude(receipt, *ended, *at_check, *at_report, [corrects, charges], now)
+            }
+            Then::Caller { .. } if committed.contains(&Committed::Other) => {
+                self.events.invalid_reports.fetch_add(1, Ordering::Relaxed);
+                Settlement::Invalid
+            }
+            Then::Caller { .. }
+                if committed.iter().all(|committed| *committed == Committed::Duplicate) =>
+            {
+                Settlement::Duplicate
+            }
+            Then::Caller { owner, key, target, class } => {
+                if let Some(class) = class {
+                    self.usage.count(
+                        &self.fingerprints,
+                        Who::under(owner, key, target),
+                        Event::Response(*class),
+                        now,
+                    );
+                }
+                if committed.contains(&Committed::TooOld) {
+                    Settlement::Expired
+                } else {
+                    Settlement::Counted
+                }
+            }
         }
-        Ok(Settled::Done(self.conclude(&receipt, ended, at_check, at_report, done, now)))
+    }
+
+    /// Where the counter and its period are held: what is not held here is read from the ledger
+    /// when it is.
+    fn apply_delta(&self, delta: &Delta) {
+        let CounterId(number) = delta.counter;
+        let Some(entry) = self.books.by_counter(number) else { return };
+        let mut state = entry.lock();
+        let Some(Slot { count, leases, .. }) = state.numbered(number) else { return };
+        let units = delta.units.unsigned_abs();
+        let (charged, real) = if delta.units < 0 { (units, 0) } else { (0, units) };
+        count.settle(delta.period_start_s, charged, real);
+        leases
+            .all_mut()
+            .filter(|held| held.start_ns / SECOND_NS == delta.period_start_s)
+            .for_each(|held| held.turn());
+    }
+
+    /// The balance of a counter may be another than is known here.
+    fn doubt(&self, &Delta { counter: CounterId(counter), period_start_s, units }: &Delta) {
+        let Some(entry) = self.books.by_counter(counter) else { return };
+        let mut state = entry.lock();
+        let Some(Slot { leases, .. }) = state.numbered(counter) else { return };
+        leases.all_mut().filter(|held| held.start_ns / SECOND_NS == period_start_s).for_each(
+            |held| {
+                held.turn();
+                if units > 0 {
+                    held.may_be_over();
+                }
+            },
+        );
+    }
+
+    fn apply_charge(&self, charge: &ReportCharge, now: Now) {
+        let ReportCharge { counter, period, units, .. } = charge;
+        let (period, units) = (*period, *units);
+        let work = |state: &mut State| {
+            let forgotten_to_ns = self.forgotten_to_ns(state);
+            let place = state.slot(&counter.quota, now, self.keep_ns())?;
+            let Slot { count, leases, .. } = state.quotas.get_mut(place)?;
+            if period.end_ns <= forgotten_to_ns && count.row(period.start_ns).is_none() {
+                // It is read from the ledger when it is asked for.
+                return Some(());
+            }
+            let row = count.row(period.start_ns).unwrap_or(Row { period, used: 0, granted: 0 });
+            count.charge(&row, units, now.unix_ns, KEEP_ROWS_NS);
+            if let Some(held) = leases.held_mut(period.start_ns) {
+                held.turn();
+            }
+            Some(())
+        };
+        let charged = self.books.with(
+            self.fingerprint_of(counter),
+            || Owner::of(counter),
+            now,
+            |_, state| work(state),
+        );
+        if charged.ok().flatten().is_none() {
+            self.events.dropped_settlements.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// What a report did, once it is done: `corrects` charges of the check, `charges` at the
@@ -227,26 +497,8 @@ impl PlanEngine {
         if rule.counts(&ended.outcome) { ended.cost.unwrap_or(receipt.cost) } else { 0 }
     }
 
-    fn apply(&self, receipt: &Receipt, ended: Ended, [corrects, charges]: [bool; 2]) {
-        for charged in receipt
-            .charges
-            .iter()
-            .filter(|charged| if charged.at_report { charges } else { corrects })
-        {
-            let real = self.real_units(charged, receipt, ended);
-            let Some(entry) = self.books.by_id(charged.counter >> 16) else {
-                self.events.dropped_settlements.fetch_add(1, Ordering::Relaxed);
-                continue;
-            };
-            if !settle_slot(&entry, charged, before(charged, receipt), real) {
-                self.events.dropped_settlements.fetch_add(1, Ordering::Relaxed);
-            }
-        }
-    }
-
     fn count_response(&self, receipt: &Receipt, ended: Ended, now: Now) {
         let nothing = Id::default();
-        let leased = self.settings.lease.is_some();
         // The numbers of another epoch are its own.
         let issued_here = self.issued(receipt);
         let name = |kind, number| {
@@ -256,10 +508,8 @@ impl PlanEngine {
                 self.names.earlier(receipt.holder, kind, number)
             }
         };
-        let entry_of = |counter: u64| {
-            if leased { self.books.by_counter(counter) } else { self.books.by_id(counter >> 16) }
-        };
-        let entry = receipt.charges.first().and_then(|charged| entry_of(charged.counter));
+        let entry =
+            receipt.charges.first().and_then(|charged| self.books.by_counter(charged.counter));
         let (Some(entry), Some(key), Some(class)) =
             (entry, name(NameKind::Key, receipt.key), ended.outcome.class())
         else {
@@ -291,38 +541,21 @@ impl PlanEngine {
         };
         let mut charged = entitlement.quotas.iter().filter(charged).peekable();
         let units = ended.cost.unwrap_or(1);
-        if charged.peek().is_some() {
-            let (subject, owner) = self.owner(covered);
-            if self.settings.lease.is_some() && units > 0 {
-                let owner = owner();
-                let class = ended.outcome.class().map_or("", Class::name).as_bytes();
-                let cost = units.to_le_bytes();
-                let asked = [target_id.as_bytes(), class, cost.as_slice()];
-                let named = (!operation_id.is_empty()).then_some(Named {
-                    key: &key.id,
-                    id: operation_id,
-                    asked,
-                });
-                let changes = charged
-                    .map(|quota| self.charge_at_report(quota, &owner, units, named, now))
-                    .collect();
-                return self.charge_of(changes, owner, &key.id, target_id, ended.outcome.class());
-            }
-            let names = (&*entitlement.plan, &*entitlement.name);
-            let fingerprint =
-                subject_fingerprint(&self.fingerprints, entitlement.counter_scope, subject, names);
-            let counted = self.books.with(fingerprint, owner, now, |_, state| {
-                for quota in charged {
-                    let place = state.slot(&quota.identity, now, self.keep_ns());
-                    if let Some(slot) = place.and_then(|place| state.quotas.get_mut(place)) {
-                        let row = slot.count.at(&quota.calendar, now.unix_ns);
-                        slot.count.charge(&row, units, now.unix_ns, self.keep_ns());
-                    }
-                }
+        if charged.peek().is_some() && units > 0 {
+            let (_, owner) = self.owner(covered);
+            let owner = owner();
+            let class = ended.outcome.class().map_or("", Class::name).as_bytes();
+            let cost = units.to_le_bytes();
+            let asked = [target_id.as_bytes(), class, cost.as_slice()];
+            let named = (!operation_id.is_empty()).then_some(Named {
+                key: &key.id,
+                id: operation_id,
+                asked,
             });
-            if counted.is_err() {
-                self.events.dropped_settlements.fetch_add(1, Ordering::Relaxed);
-            }
+            let changes = charged
+                .map(|quota| self.charge_at_report(quota, &owner, units, named, now))
+                .collect();
+            return self.charge_of(changes, owner, &key.id, target_id, ended.outcome.class());
         }
         if let Some(class) = ended.outcome.class() {
             let (plan, entitlement) = (&entitlement.plan, &entitlement.name);
@@ -378,13 +611,4 @@ struct Named<'a> {
 /// What a quota was charged before any report.
 pub(super) fn before(charged: &Charged, receipt: &Receipt) -> u64 {
     if charged.at_report { 0 } else { receipt.cost }
-}
-
-fn settle_slot(entry: &Arc<Entry>, charged: &Charged, before: u64, real: u64) -> bool {
-    let mut state = entry.lock();
-    let place = usize::try_from(charged.counter & 0xffff).unwrap_or(usize::MAX);
-    state
-        .quotas
-        .get_mut(place)
-        .is_some_and(|slot| slot.count.settle(charged.period_start_s, before, real))
 }

@@ -11,7 +11,7 @@ pub use self::unwritten::{TakenUsage, UnwrittenUsage};
 use super::books::{Owner, shard_of};
 use super::fingerprint::{Filed, Files, Fingerprinted, files};
 use super::under::{Shared, Under};
-use crate::decide::ledger::{DailyCounts, DailyKey, DailyRow, DailyUsage, NameKind, Scope};
+use crate::decide::ledger::{DailyCounts, DailyKey, DailyRow, NameKind, Scope};
 use crate::decide::outcome::Class;
 use crate::decide::plan::Id;
 use crate::decide::time::{Now, SECOND_NS};
@@ -93,7 +93,7 @@ pub(super) struct Usage {
     /// How many there are: the map itself would count them shard by shard.
     live: AtomicUsize,
     max_rows: usize,
-    keep: Keep,
+    unwritten: Unwritten,
     /// The number of the next row. One that is made again after it was dropped is another.
     next_number: AtomicU64,
     dropped: AtomicU64,
@@ -103,33 +103,15 @@ pub(super) struct Usage {
     is_unswept: AtomicBool,
 }
 
-/// How long rows stay in memory.
-#[derive(Debug)]
-enum Keep {
-    /// So many days, today included. Memory is all there is.
-    Days(u64),
-    /// Until they are written, and of yesterday or earlier days.
-    UntilWritten(Unwritten),
-}
-
 impl Usage {
-    /// Memory is all there is.
-    pub(super) fn in_memory(max_rows: usize, keep_days: u64) -> Self {
-        Self::new(max_rows, Keep::Days(keep_days))
-    }
-
     /// Somebody takes what was not written yet, and writes it: see [`Self::take`].
-    pub(super) fn written_behind(max_rows: usize) -> Self {
-        Self::new(max_rows, Keep::UntilWritten(Unwritten::default()))
-    }
-
-    fn new(max_rows: usize, keep: Keep) -> Self {
+    pub(super) fn new(max_rows: usize) -> Self {
         Self {
             rows: files(),
             unders: Shared::default(),
             live: AtomicUsize::new(0),
             max_rows,
-            keep,
+            unwritten: Unwritten::default(),
             next_number: AtomicU64::new(1),
             dropped: AtomicU64::new(0),
             swept_on: AtomicU64::new(0),
@@ -158,9 +140,7 @@ impl Usage {
         match last {
             Some(row) => {
                 row.count(event);
-                if let Keep::UntilWritten(unwritten) = &self.keep {
-                    unwritten.note(row);
-                }
+                self.unwritten.note(row);
             }
             None => drop(self.dropped.fetch_add(1, Ordering::Relaxed)),
         }
@@ -196,17 +176,8 @@ impl Usage {
         Some(Arc::clone(&filed.key().0))
     }
 
-    /// The rows of a scope, from the first to the last day, both included, in the order of day and
-    /// names.
-    pub(super) fn list(&self, scope: &Scope, first_day: u64, last_day: u64) -> Vec<DailyUsage> {
-        let rows = self.numbered(scope, first_day, last_day).into_iter();
-        let mut rows: Vec<DailyUsage> =
-            rows.map(|DailyRow { key, counts, .. }| DailyUsage { of: key, counts }).collect();
-        rows.sort_unstable_by(|one, other| one.of.cmp(&other.of));
-        rows
-    }
-
-    /// The same, each with its number, in no order.
+    /// The rows of a scope, from the first to the last day, both included, each with its number, in
+    /// no order.
     pub(super) fn numbered(&self, scope: &Scope, first_day: u64, last_day: u64) -> Vec<DailyRow> {
         let wanted = |row: &Row| {
             (first_day..=last_day).contains(&row.day())
@@ -220,8 +191,7 @@ impl Usage {
             .collect()
     }
 
-    /// Drops days that are older than they are kept. With a ledger those are the days before
-    /// yesterday that are written.
+    /// Drops the days before yesterday that are written.
     pub(super) fn sweep(&self, now: Now) {
         let today = day_of(now);
         // Nothing ends but with a day. Before the rows are looked at: what is made meanwhile is for
@@ -234,13 +204,8 @@ impl Usage {
             return;
         }
         self.rows.retain(|Filed(row), ()| {
-            let (is_over, is_written) = match &self.keep {
-                Keep::Days(days) => (row.day().saturating_add(*days) <= today, true),
-                Keep::UntilWritten(_) => {
-                    (row.day().saturating_add(1) < today, row.state.is_written())
-                }
-            };
-            if is_over && is_written {
+            let is_over = row.day().saturating_add(1) < today;
+            if is_over && row.state.is_written() {
                 row.state.forget();
                 self.live.fetch_sub(1, Ordering::Relaxed);
                 return false;

@@ -20,6 +20,7 @@ use crate::engine::rules::RuleEngine;
 use crate::grpc::wire::{Code, DescriptorStatus, Entry, LimitOverride};
 use crate::metrics::Metrics;
 use crate::rulebook::Rulebook;
+use crate::service::at_once::AtOnce;
 use crate::service::durable_rules::DurableRules;
 use crate::service::lease_broker::LeaseBroker;
 
@@ -30,21 +31,24 @@ pub(super) struct Bench {
     pub(super) limiter: RateLimiter,
     metrics: Arc<Metrics>,
     now: Arc<Mutex<Now>>,
+    is_durable: bool,
 }
 
 impl Bench {
     fn new(rules: Option<&str>, settings: config::RateLimit, bounds: config::GrpcBounds) -> Self {
-        let counters = |_| (PlanEngine::new(Settings::new([2; 32], [3; 16])).into(), None);
+        let counters = |clock| {
+            let at_once = AtOnce::new(Settings::new([2; 32], [3; 16])).unwrap();
+            (at_once.engine.clone(), at_once.broker(clock).unwrap())
+        };
         Self::with(rules, settings, bounds, counters)
     }
 
-    /// Durable rules are counted in the engine that `counters` gives, and leased where it gives a
-    /// broker, too.
+    /// Durable rules are counted in the engine that `counters` gives, and leased by its broker.
     pub(super) fn with(
         rules: Option<&str>,
         settings: config::RateLimit,
         bounds: config::GrpcBounds,
-        counters: impl FnOnce(Clock) -> (Arc<PlanEngine>, Option<LeaseBroker>),
+        counters: impl FnOnce(Clock) -> (Arc<PlanEngine>, LeaseBroker),
     ) -> Self {
         let mut file = tempfile::Builder::new().suffix(".yaml").tempfile().unwrap();
         file.write_all(rules.unwrap_or_default().as_bytes()).unwrap();
@@ -76,15 +80,29 @@ impl Bench {
             settings,
             bounds,
         });
-        Self { limiter: RateLimiter(Arc::new(limits)), metrics, now }
+        let is_durable = rules.is_some_and(|rules| rules.contains("durable"));
+        Self { limiter: RateLimiter(Arc::new(limits)), metrics, now, is_durable }
     }
 
     fn answer(&self, request: &RateLimitRequest) -> Result<RateLimitResponse, RateLimitError> {
-        now_or_never(self.limiter.answer(request, None))
+        self.finished(self.limiter.answer(request, None))
     }
 
     fn answer_json(&self, body: &[u8]) -> Result<(bool, String), JsonError> {
-        now_or_never(self.limiter.answer_json(body, None))
+        self.finished(self.limiter.answer_json(body, None))
+    }
+
+    /// Only durable rules may have to wait: for their ledger.
+    fn finished<T: Send>(&self, answer: impl Future<Output = T> + Send) -> T {
+        if !self.is_durable {
+            return now_or_never(answer);
+        }
+        // On a thread of its own: the one that a test runs on may run other futures.
+        let finish = || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+            runtime.unwrap().block_on(answer)
+        };
+        std::thread::scope(|scope| scope.spawn(finish).join().unwrap())
     }
 
     pub(super) fn at(&self, s: f64) {
@@ -92,7 +110,7 @@ impl Bench {
     }
 }
 
-/// Rules are answered without waiting for anything.
+/// Other rules are answered without waiting for anything.
 fn now_or_never<T>(answer: impl Future<Output = T>) -> T {
     let mut context = std::task::Context::from_waker(std::task::Waker::noop());
     match std::pin::pin!(answer).poll(&mut context) {

@@ -8,9 +8,7 @@ use super::*;
 use crate::catalog::{CatalogStore, HashKey};
 use crate::clock::Clock;
 use crate::decide::time::{Now, SECOND_NS};
-use crate::engine::plans::{
-    CheckInput, Checked, LeaseSettings, Need, PlanEngine, Settings, Shortage,
-};
+use crate::engine::plans::{CheckInput, Checked, Need, PlanEngine, Settings, Shortage};
 use crate::grpc::json::from_json;
 use crate::grpc::stored::Messages;
 use crate::ledger::{Ledger, LedgerThread, MemoryLedger};
@@ -42,11 +40,8 @@ impl World {
     pub(super) fn over(ledger: Arc<dyn Ledger>) -> Self {
         let store = Arc::new(CatalogStore::new(HashKey([3; 32]), None));
         let holder = ledger.join(1).unwrap();
-        let engine = Arc::new(PlanEngine::new(Settings {
-            holder,
-            lease: Some(LeaseSettings::default()),
-            ..Settings::new([4; 32], [5; 16])
-        }));
+        let engine =
+            Arc::new(PlanEngine::new(Settings { holder, ..Settings::new([4; 32], [5; 16]) }));
         let second = Arc::new(AtomicU64::new(MIDNIGHT_S));
         let told = Arc::clone(&second);
         let clock = Clock::from_fn(move || now_at(told.load(Ordering::Relaxed)));

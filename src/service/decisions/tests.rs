@@ -19,6 +19,7 @@ use crate::grpc::stored::Messages;
 use crate::grpc::{convert, json};
 use crate::ledger::faults::{Fault, FaultyLedger};
 use crate::ledger::{Ledger, LedgerThread, MemoryLedger};
+use crate::service::at_once::AtOnce;
 
 /// The settings that nobody changed.
 pub(crate) fn settings() -> config::Plans {
@@ -28,8 +29,9 @@ pub(crate) fn settings() -> config::Plans {
 /// Plans of an empty catalog.
 pub(crate) fn empty(clock: Clock, metrics: &Metrics) -> Arc<Decisions> {
     let catalog = Arc::new(CatalogStore::new(HashKey([1; 32]), None));
-    let engine = Arc::new(PlanEngine::new(Settings::new([2; 32], [3; 16])));
-    Arc::new(Decisions::new(engine, catalog, clock, settings(), None, metrics))
+    let at_once = AtOnce::new(Settings::new([2; 32], [3; 16])).unwrap();
+    let broker = at_once.broker(clock.clone()).unwrap();
+    Arc::new(Decisions::new(at_once.engine, catalog, clock, settings(), broker, metrics))
 }
 
 const KEY: &[u8] = b"a-value-of-twenty-characters";
@@ -45,13 +47,13 @@ fn over(settings: config::Plans, ledger: Arc<dyn Ledger>, clock: Clock, unit: &s
     let declared = convert::apply::declared(json::declared(document).unwrap().message).unwrap();
     catalog.edit(EditOptions::default(), clock.now(), |draft| draft.apply(&declared)).unwrap();
     let holder = ledger.join(1).unwrap();
-    let own = Settings { holder, lease: Some(settings.lease), ..Settings::new([2; 32], [3; 16]) };
+    let own = Settings { holder, lease: settings.lease, ..Settings::new([2; 32], [3; 16]) };
     let engine = Arc::new(PlanEngine::new(own));
     let thread = Arc::new(LedgerThread::start(ledger, 1_000).unwrap());
     let broker = LeaseBroker::new(engine.clone(), thread, holder, clock.clone())
         .keeping_operations(&Messages);
     broker.restore(&**catalog.load(), &PlanEngine::new(Settings::new([2; 32], [3; 16]))).unwrap();
-    Decisions::new(engine, catalog, clock, settings, Some(broker), &Metrics::new())
+    Decisions::new(engine, catalog, clock, settings, broker, &Metrics::new())
 }
 
 async fn check(plans: &Decisions, time_left: Option<Duration>) -> Option<Reason> {
@@ -109,7 +111,7 @@ fn of_many(callers: usize) -> (Bench, LeaseBroker) {
     let declared = convert::apply::declared(json::declared(document).unwrap().message).unwrap();
     let now = bench.plans.clock.now();
     bench.plans.catalog.edit(EditOptions::default(), now, |draft| draft.apply(&declared)).unwrap();
-    let broker = bench.plans.broker.clone().unwrap();
+    let broker = bench.plans.broker.clone();
     (bench, broker)
 }
 
@@ -150,7 +152,7 @@ async fn a_sweep_closes_all_periods_that_are_over_however_few_it_finds_at_once()
         clock,
         "MINUTE",
     );
-    let broker = plans.broker.clone().unwrap();
+    let broker = plans.broker.clone();
     let remembered =
         || plans.engine.quota_usage(&**plans.catalog.load(), &Scope::All, 0, u64::MAX).len();
     for _ in 0..3 {
@@ -467,7 +469,7 @@ async fn what_is_wanted_ahead_of_use_is_asked_for_at_once_or_gathered_and_never_
     // waits for it.
     for gathers in [false, true, true] {
         let bench = Bench::new(settings());
-        let broker = bench.plans.broker.clone().unwrap();
+        let broker = bench.plans.broker.clone();
         let leases = || broker.ledger_status().operations;
         let gathered = async {
             if gathers {

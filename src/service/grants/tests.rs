@@ -37,11 +37,8 @@ impl Site {
         let ledger =
             Arc::new(FaultyLedger::new(Arc::new(file), move |number| (faults.lock())(number)));
         let thread = Arc::new(LedgerThread::start(ledger.clone(), 16).unwrap());
-        let own = Settings {
-            holder,
-            lease: Some(LeaseSettings::default()),
-            ..Settings::new([1; 32], [2; 16])
-        };
+        let own =
+            Settings { holder, lease: LeaseSettings::default(), ..Settings::new([1; 32], [2; 16]) };
         let engine = Arc::new(PlanEngine::new(own));
         let broker = LeaseBroker::new(engine.clone(), thread, holder, Clock::from_fn(|| NOW));
         let catalog = Arc::new(CatalogStore::new(HashKey([3; 32]), None));

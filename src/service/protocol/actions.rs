@@ -320,8 +320,7 @@ impl World {
             outcome: Outcome::http(503),
             cost: None,
         };
-        let settled =
-            self.engines[place].settle_or_commit(self.shop(place), &report, self.rest.now).unwrap();
+        let settled = self.engines[place].settle(self.shop(place), &report, self.rest.now);
         if let Settled::Commit(correction) = settled {
             self.post(place).queue.push_back(Message::Settle(Rc::new(*correction)));
         }

@@ -188,11 +188,8 @@ pub(super) struct World {
 }
 
 fn engine(holder: Holder) -> PlanEngine {
-    let settings = Settings {
-        holder,
-        lease: Some(LeaseSettings::default()),
-        ..Settings::new([7; 32], [9; 16])
-    };
+    let settings =
+        Settings { holder, lease: LeaseSettings::default(), ..Settings::new([7; 32], [9; 16]) };
     PlanEngine::new(settings)
 }
 

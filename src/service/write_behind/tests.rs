@@ -9,8 +9,8 @@ use crate::clock::Clock;
 use crate::decide::outcome::{Class, Outcome};
 use crate::decide::time::SECOND_NS;
 use crate::engine::plans::{
-    CheckInput, Checked, LeaseSettings, PlanEngine, Report, ReportSubject, Settings, Settlement,
-    Shortage,
+    CheckInput, Checked, LeaseSettings, PlanEngine, Report, ReportSubject, Settings, Settled,
+    Settlement, Shortage,
 };
 use crate::grpc::{convert, json};
 use crate::ledger::faults::{Fault, FaultyLedger};
@@ -81,11 +81,8 @@ impl World {
         let declared = convert::apply::declared(json::declared(document).unwrap().message).unwrap();
         catalog.edit(EditOptions::default(), clock.now(), |draft| draft.apply(&declared)).unwrap();
         let holder = self.ledger.join(holder).unwrap();
-        let settings = Settings {
-            holder,
-            lease: Some(LeaseSettings::default()),
-            ..Settings::new([2; 32], [3; 16])
-        };
+        let settings =
+            Settings { holder, lease: LeaseSettings::default(), ..Settings::new([2; 32], [3; 16]) };
         let engine = Arc::new(PlanEngine::new(settings));
         let thread = Arc::new(LedgerThread::start(self.ledger.clone(), 100).unwrap());
         let broker = LeaseBroker::new(engine.clone(), thread, holder, clock.clone());
@@ -148,7 +145,9 @@ impl Node {
             outcome: Outcome::http(status),
             cost: None,
         };
-        self.engine.settle(&*self.catalog.snapshot(), &report, self.clock.now()).unwrap()
+        let settled = self.engine.settle(&*self.catalog.snapshot(), &report, self.clock.now());
+        let Settled::Done(settlement) = settled else { panic!("{settled:?}") };
+        settlement
     }
 }
 

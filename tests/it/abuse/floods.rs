@@ -5,10 +5,11 @@ use std::time::Instant;
 
 use allocation_counter::measure;
 use tollgate::decide::verdict::Reason;
-use tollgate::engine::plans::{CheckInput, PlanEngine, Settings};
+use tollgate::engine::plans::{CheckInput, Settings};
 use tollgate::engine::rules::decision::{Descriptor, Modes};
 use tollgate::engine::rules::{OVERFLOW_COUNTERS, RuleEngine};
 use tollgate::rules::{LoadOptions, RuleSet, Source, load};
+use tollgate::service::at_once::AtOnce;
 
 use super::{ALONE, NOW, catalog, scaled};
 
@@ -28,7 +29,7 @@ fn api_keys_that_do_not_exist_leave_nothing_behind_and_harm_nobody() {
         subscribers.join(", ")
     ));
     let snapshot = catalog.snapshot();
-    let engine = PlanEngine::new(Settings::new([7; 32], [9; 16]));
+    let at_once = AtOnce::new(Settings::new([7; 32], [9; 16])).unwrap();
     let ask = |api_key: &[u8], operation_id: &[u8]| {
         let input = CheckInput {
             api_key,
@@ -38,8 +39,9 @@ fn api_keys_that_do_not_exist_leave_nothing_behind_and_harm_nobody() {
             cost: None,
             operation_id,
         };
-        engine.check(&*snapshot, &input, NOW).unwrap().verdict.reason()
+        at_once.check(&*snapshot, &input, NOW).unwrap().verdict.reason()
     };
+    let engine = &at_once.engine;
     let values: Vec<String> =
         (0..KEYS).map(|number| format!("a-value-of-twenty-characters-{number:03}")).collect();
     let mut admitted = [0; KEYS];

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use allocation_counter::measure;
 use tollgate::catalog::{EditOptions, ListOptions, MAX_PAGE_SIZE, NewValue};
 use tollgate::decide::plan::{About, ApiKey, Id};
-use tollgate::engine::plans::{CheckInput, PlanEngine, Settings};
+use tollgate::engine::plans::{CheckInput, Settings};
+use tollgate::service::at_once::AtOnce;
 
 use super::{ALONE, NOW, catalog, scaled};
 
@@ -59,7 +60,7 @@ fn a_million_keys_of_one_subscriber_are_one_customer_and_nobody_elses_trouble() 
 
     // They share what their subscriber has, to the unit; another subscriber has its own.
     let snapshot = catalog.snapshot();
-    let engine = PlanEngine::new(Settings::new([7; 32], [9; 16]));
+    let at_once = AtOnce::new(Settings::new([7; 32], [9; 16])).unwrap();
     let admitted = |api_key: &str| {
         let input = CheckInput {
             api_key: api_key.as_bytes(),
@@ -69,7 +70,7 @@ fn a_million_keys_of_one_subscriber_are_one_customer_and_nobody_elses_trouble() 
             cost: None,
             operation_id: b"",
         };
-        engine.check(&*snapshot, &input, NOW).unwrap().verdict.is_allowed()
+        at_once.check(&*snapshot, &input, NOW).unwrap().verdict.is_allowed()
     };
     let time = |value: &dyn Fn(u64) -> String| {
         let values: Vec<String> = (0..QUOTA).map(value).collect();
@@ -134,7 +135,7 @@ fn a_million_keys_of_one_subscriber_are_one_customer_and_nobody_elses_trouble() 
             cost: None,
             operation_id: b"",
         };
-        engine
+        at_once
             .check(&**catalog.load(), &input, NOW)
             .unwrap()
             .verdict

@@ -60,8 +60,7 @@ impl House {
         let ledger = Arc::new(FaultyLedger::new(Arc::new(MemoryLedger::new().unwrap()), fault));
         let holder = ledger.join(1).unwrap();
         let settings = Config::resolve(&Flags::default(), &|_| None).unwrap().plans;
-        let own =
-            Settings { holder, lease: Some(settings.lease), ..Settings::new([2; 32], [3; 16]) };
+        let own = Settings { holder, lease: settings.lease, ..Settings::new([2; 32], [3; 16]) };
         let engine = Arc::new(PlanEngine::new(own));
         let thread = Arc::new(LedgerThread::start(ledger.clone(), 65_536).unwrap());
         let broker = LeaseBroker::new(engine.clone(), thread, holder, clock.clone());
@@ -70,7 +69,7 @@ impl House {
             catalog.clone(),
             clock,
             settings,
-            Some(broker),
+            broker,
             &Metrics::new(),
         );
         Self { plans: Arc::new(plans), engine, catalog, ledger }

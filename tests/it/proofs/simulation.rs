@@ -156,7 +156,7 @@ fn value_of(subscriber: u64) -> String {
 fn engine(holder: Holder) -> PlanEngine {
     let settings = Settings {
         holder,
-        lease: Some(LeaseSettings::default()),
+        lease: LeaseSettings::default(),
         max_entries: 64,
         ..Settings::new([7; 32], [9; 16])
     };
@@ -459,9 +459,14 @@ impl<C: Choices> House<C> {
                 cost: None,
                 operation_id: b"",
             };
-            let decision = self.engine.check(&*catalog, &input, self.now).unwrap();
+            let checked =
+                self.engine.check_or_need(&*catalog, &input, Shortage::Ask, self.now).unwrap();
             self.tally.decisions += 1;
-            if decision.verdict.reason() != Some(Reason::ApiKeyUnknown) {
+            let refused = match checked {
+                Checked::Decided(decision) => decision.verdict.reason(),
+                Checked::Needs(needs) => return Err(format!("a stranger needs {needs:?}")),
+            };
+            if refused != Some(Reason::ApiKeyUnknown) {
                 return Err("a stranger was not refused as one".to_owned());
             }
             self.hit(1_000 + seed * 50 + number)?;
@@ -553,7 +558,7 @@ impl<C: Choices> House<C> {
             _ if real == 0 => Settlement::Refunded,
             _ => Settlement::Corrected,
         };
-        let found = match self.engine.settle_or_commit(&*catalog, &report, self.now).unwrap() {
+        let found = match self.engine.settle(&*catalog, &report, self.now) {
             Settled::Done(settlement) => settlement,
             Settled::Commit(correction) => {
                 let Change::Settle(settle) = &correction.changes[0] else {
@@ -608,7 +613,7 @@ impl<C: Choices> House<C> {
             outcome: Outcome::http(503),
             cost: None,
         };
-        match self.engine.settle_or_commit(&**self.catalog.load(), &report, self.now).unwrap() {
+        match self.engine.settle(&**self.catalog.load(), &report, self.now) {
             Settled::Done(Settlement::Invalid) => Ok(()),
             other => Err(format!("a forged receipt was answered {other:?}")),
         }

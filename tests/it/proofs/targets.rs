@@ -10,11 +10,10 @@ use prost::Message;
 use tollgate::catalog::{CatalogStore, Declared, EditOptions, HashKey};
 use tollgate::clock::Clock;
 use tollgate::config::{Config, Flags};
+use tollgate::decide::ledger::{CounterId, CounterIdentity, PeriodRow};
 use tollgate::decide::outcome::Outcome;
 use tollgate::decide::time::{Now, SECOND_NS};
-use tollgate::engine::plans::{
-    CheckInput, PlanEngine, Report, ReportSubject, Settings, Settlement,
-};
+use tollgate::engine::plans::{CheckInput, Report, ReportSubject, Settings, Settlement};
 use tollgate::engine::rules::RuleEngine;
 use tollgate::engine::rules::decision::{Descriptor as Asked, Modes};
 use tollgate::grpc::decision::DecisionMessages;
@@ -26,6 +25,7 @@ use tollgate::grpc::{convert, json};
 use tollgate::metrics::Metrics;
 use tollgate::rulebook::Rulebook;
 use tollgate::rules::{LoadOptions, Source, load};
+use tollgate::service::at_once::AtOnce;
 use tollgate::service::decisions::Decisions;
 use tollgate::service::durable_rules::DurableRules;
 use tollgate::service::rate_limits::{Parts, RateLimits};
@@ -163,9 +163,9 @@ pub fn config_file(data: &[u8]) {
     }
 }
 
-/// Everything that decides, without a ledger: nothing is waited for.
+/// Everything that decides. All units are leased: nothing is waited for.
 struct Services {
-    engine: Arc<PlanEngine>,
+    at_once: AtOnce,
     catalog: Arc<CatalogStore>,
     plans: Arc<Decisions>,
     limiter: RateLimiter,
@@ -176,13 +176,40 @@ fn declared(file: &str) -> Declared {
     convert::apply::declared(json::declared(document).unwrap().message).unwrap()
 }
 
+/// Leases all that is left of the one quota.
+fn lease_all(at_once: &AtOnce, catalog: &CatalogStore) {
+    let catalog = catalog.load();
+    let quota = &catalog.plans().get("gold").unwrap().value.entitlements[0].quotas[0];
+    let row = PeriodRow {
+        counter: CounterId(1),
+        identity: CounterIdentity {
+            subscriber: "acme".into(),
+            key: None,
+            plan: "gold".into(),
+            entitlement: "all".into(),
+            quota: quota.identity.clone(),
+        },
+        period: quota.calendar.period(START.unix_ns),
+        charged: 0,
+        granted: 0,
+        lost: 0,
+        held: 0,
+        active_s: 0,
+    };
+    at_once.engine.restore(&row, START).unwrap();
+    let mut need = at_once.engine.warm(&**catalog, &row, START).unwrap();
+    (need.number, need.want) = (None, LIMIT);
+    at_once.draw(vec![need], START);
+}
+
 fn services() -> Services {
     let settings = Config::resolve(&Flags::default(), &|_| None).unwrap();
     let catalog = Arc::new(store());
     let plans = declared(PLANS);
     catalog.edit(EditOptions::default(), START, |draft| draft.apply(&plans)).unwrap();
-    let engine =
-        Arc::new(PlanEngine::new(Settings { max_entries: 16, ..Settings::new([2; 32], [3; 16]) }));
+    let own = Settings { max_entries: 16, ..Settings::new([2; 32], [3; 16]) };
+    let at_once = AtOnce::new(own).unwrap();
+    lease_all(&at_once, &catalog);
     let metrics = Arc::new(Metrics::new());
     let passed_ns = AtomicU64::new(0);
     let clock = Clock::from_fn(move || {
@@ -190,11 +217,11 @@ fn services() -> Services {
         Now { unix_ns: START.unix_ns + ns, steady_ns: START.steady_ns + ns }
     });
     let plans = Arc::new(Decisions::new(
-        engine.clone(),
+        at_once.engine.clone(),
         catalog.clone(),
         clock.clone(),
         settings.plans,
-        None,
+        at_once.broker(clock.clone()).unwrap(),
         &metrics,
     ));
     let mut file = tempfile::Builder::new().suffix(".yaml").tempfile().unwrap();
@@ -202,8 +229,9 @@ fn services() -> Services {
     let rules = tollgate::config::Rules { paths: vec![file.path().to_owned()], ..settings.rules };
     let rulebook = Arc::new(Rulebook::open(rules, metrics.clone()).unwrap());
     let rule_engine = Arc::new(RuleEngine::new(100).unwrap());
-    let kept = Arc::new(PlanEngine::new(Settings::new([2; 32], [3; 16])));
-    let durable = DurableRules::new(kept, None, plans.settings());
+    let kept = AtOnce::new(Settings::new([2; 32], [3; 16])).unwrap();
+    let broker = kept.broker(clock.clone()).unwrap();
+    let durable = DurableRules::new(kept.engine, broker, plans.settings());
     let limits = RateLimits::new(Parts {
         engine: rule_engine,
         rulebook,
@@ -215,7 +243,7 @@ fn services() -> Services {
         bounds: settings.grpc,
     });
     let limiter = RateLimiter(Arc::new(limits));
-    Services { engine, catalog, plans, limiter }
+    Services { at_once, catalog, plans, limiter }
 }
 
 thread_local! {
@@ -226,7 +254,7 @@ thread_local! {
 impl Services {
     /// Units of the one quota.
     fn used(&self) -> u64 {
-        let usage = self.engine.quota_usage(
+        let usage = self.at_once.engine.quota_usage(
             &**self.catalog.load(),
             &tollgate::decide::ledger::Scope::All,
             0,
@@ -241,7 +269,7 @@ impl Services {
             outcome: Outcome::http(503),
             cost: None,
         };
-        self.engine.settle(&**self.catalog.load(), &report, START).unwrap()
+        self.at_once.settle(&**self.catalog.load(), &report, START)
     }
 }
 
@@ -258,7 +286,7 @@ pub fn receipts(data: &[u8]) {
         operation_id: b"",
     };
     let receipt = house
-        .engine
+        .at_once
         .check(&**house.catalog.load(), &input, START)
         .unwrap()
         .receipt

@@ -84,7 +84,7 @@ const PLAN_COUNTERS: [(&str, &str, Read<PlanEngine>); 8] = [
     ),
     (
         "tollgate_marks_refused",
-        "Corrections refused because their mark found no room",
+        "Marks of corrections that found no room in memory: the ledger has them all",
         PlanEngine::marks_refused,
     ),
     (

@@ -43,10 +43,7 @@ fn check(text: &str) -> usize {
     for (title, script) in &cases {
         failed.extend(World::new().run(script).err().map(|wrong| format!("{title}: {wrong}")));
         failed.extend(
-            World::leased().run(script).err().map(|wrong| format!("{title}, from leases: {wrong}")),
-        );
-        failed.extend(
-            World::leased()
+            World::new()
                 .remembering()
                 .run(script)
                 .err()
@@ -93,7 +90,6 @@ fn responses_count_as_the_table_says() {
              check k1 a as=r -> ALLOW left:q=9\nreport r {outcome} -> {settled}\ncheck k1 a -> ALLOW left:rate=8 left:q={left}"
         );
         World::new().run(&script).unwrap_or_else(|wrong| panic!("{row}: {wrong}"));
-        World::leased().run(&script).unwrap_or_else(|wrong| panic!("{row}, from leases: {wrong}"));
     }
 }
 

@@ -1,27 +1,23 @@
-//! An engine, with a ledger that answers at once where quotas are leased: the same questions, and
-//! the same answers.
+//! An engine, with a ledger that answers at once.
 
 use std::collections::{HashMap, HashSet};
 use std::ops::Deref;
 
-use parking_lot::Mutex;
-
 use super::leases::site::{Kept, Ledger};
-use crate::decide::ledger::{CounterIdentity, Scope};
+use crate::decide::ledger::{CounterIdentity, DailyRow, DailyUsage, Scope};
 use crate::decide::lookup::Lookup;
 use crate::decide::plan::CounterScope;
 use crate::decide::quota::Grant;
 use crate::decide::resolve::{Call, Covered, Resolution, resolve};
 use crate::decide::time::Now;
 use crate::decide::verdict::Decision;
-use crate::engine::plans::correction::Settled;
 use crate::engine::plans::lease::{Checked, Need, Shortage};
+use crate::engine::plans::settle::Settled;
 use crate::engine::plans::{
-    CheckInput, GrantError, InvalidRequest, LeaseSettings, NotRecorded, PlanEngine, QuotaUsage,
-    Report, Seat, Settings, Settlement, Subject,
+    CheckInput, GrantError, InvalidRequest, PlanEngine, QuotaUsage, Report, Seat, Settings,
+    Settlement, Subject,
 };
-
-const EPOCH: u32 = 1;
+use crate::engine::sync::Mutex;
 
 fn counter_of(usage: &QuotaUsage) -> CounterIdentity {
     let QuotaUsage { subscriber, key, plan, entitlement, quota, .. } = usage.clone();
@@ -30,7 +26,7 @@ fn counter_of(usage: &QuotaUsage) -> CounterIdentity {
 
 pub(crate) struct Desk {
     engine: PlanEngine,
-    ledger: Option<Mutex<Ledger>>,
+    ledger: Mutex<Ledger>,
     /// `None`: nobody remembers where counters were.
     seats: Option<Mutex<HashMap<String, Seat>>>,
 }
@@ -45,22 +41,38 @@ impl Deref for Desk {
 
 impl Desk {
     pub(crate) fn new(settings: Settings) -> Self {
-        Self { engine: PlanEngine::new(settings), ledger: None, seats: None }
-    }
-
-    /// Its quotas are spent from leases.
-    pub(crate) fn leased(settings: Settings) -> Self {
-        let lease = Some(LeaseSettings::default());
-        Self {
-            engine: PlanEngine::new(Settings { lease, ..settings }),
-            ledger: Some(Mutex::default()),
-            seats: None,
-        }
+        Self { engine: PlanEngine::new(settings), ledger: Mutex::default(), seats: None }
     }
 
     /// The same, where callers are known.
     pub(crate) fn remembering(self) -> Self {
         Self { seats: Some(Mutex::default()), ..self }
+    }
+
+    fn epoch(&self) -> u32 {
+        self.engine.settings.holder.epoch
+    }
+
+    /// Statistics by day, in the order of day and names.
+    pub(crate) fn daily_usage(
+        &self,
+        scope: &Scope,
+        first_day: u64,
+        last_day: u64,
+    ) -> Vec<DailyUsage> {
+        let rows = self.engine.numbered_usage(scope, first_day, last_day).into_iter();
+        let mut rows: Vec<DailyUsage> =
+            rows.map(|DailyRow { key, counts, .. }| DailyUsage { of: key, counts }).collect();
+        rows.sort_unstable_by(|one, other| one.of.cmp(&other.of));
+        rows
+    }
+
+    /// Has all that was counted written.
+    pub(crate) fn write(&self) {
+        for taken in self.engine.take_unwritten_usage().parts(usize::MAX) {
+            taken.changes().for_each(drop);
+            self.engine.usage_written(taken);
+        }
     }
 
     fn check_or_need<'a>(
@@ -95,14 +107,11 @@ impl Desk {
         request: &CheckInput<'_>,
         now: Now,
     ) -> Result<Decision<'a>, InvalidRequest> {
-        let Some(ledger) = &self.ledger else {
-            return match self.check_or_need(lookup, request, Shortage::Deny, now)? {
-                Checked::Decided(decision) => Ok(decision),
-                Checked::Needs(needs) => panic!("without a ledger: {needs:?}"),
-            };
+        // With the ledger held meanwhile: answers come in the order in which it gave them.
+        let lease = |need: Need| {
+            let mut ledger = self.ledger.lock();
+            self.engine.apply_lease(&need, &ledger.lease(self.epoch(), &need), now);
         };
-        let lease =
-            |need: Need| self.engine.apply_lease(&need, &ledger.lock().lease(EPOCH, &need), now);
         loop {
             let checked = self.check_or_need(lookup, request, Shortage::Ask, now)?;
             self.engine.take_prefetches().into_iter().for_each(lease);
@@ -113,20 +122,15 @@ impl Desk {
         }
     }
 
-    pub(crate) fn settle(
-        &self,
-        lookup: &impl Lookup,
-        report: &Report<'_>,
-        now: Now,
-    ) -> Result<Settlement, NotRecorded> {
-        let Some(ledger) = &self.ledger else { return self.engine.settle(lookup, report, now) };
-        Ok(match self.engine.settle_or_commit(lookup, report, now)? {
+    pub(crate) fn settle(&self, lookup: &impl Lookup, report: &Report<'_>, now: Now) -> Settlement {
+        match self.engine.settle(lookup, report, now) {
             Settled::Done(settlement) => settlement,
             Settled::Commit(correction) => {
-                let committed = ledger.lock().commit(&correction);
+                let mut ledger = self.ledger.lock();
+                let committed = ledger.commit(&correction);
                 self.engine.apply_correction(&correction, &committed, now)
             }
-        })
+        }
     }
 
     pub(crate) fn grant(
@@ -137,12 +141,9 @@ impl Desk {
         change: Grant,
         now: Now,
     ) -> Result<QuotaUsage, GrantError> {
-        let Some(ledger) = &self.ledger else {
-            return self.engine.grant(lookup, subject, names, change, now);
-        };
         let plan = self.engine.prepare_grant(lookup, subject, names, change, now)?;
-        let mut ledger = ledger.lock();
-        plan.give_back.iter().for_each(|back| ledger.give_back(EPOCH, back));
+        let mut ledger = self.ledger.lock();
+        plan.give_back.iter().for_each(|back| ledger.give_back(self.epoch(), back));
         let balance = ledger.grant(&plan);
         self.engine.apply_grant(&plan, balance, now)
     }
@@ -153,11 +154,8 @@ impl Desk {
         let mut books = self.engine.quota_usage(lookup, &Scope::All, 0, u64::MAX);
         let held: HashSet<(CounterIdentity, u64)> =
             books.iter().map(|usage| (counter_of(usage), usage.row.period.start_ns)).collect();
-        for kept in self
-            .ledger
-            .iter()
-            .flat_map(|ledger| ledger.lock().rows.values().map(Kept::usage).collect::<Vec<_>>())
-        {
+        let kept: Vec<QuotaUsage> = self.ledger.lock().rows.values().map(Kept::usage).collect();
+        for kept in kept {
             if !held.contains(&(counter_of(&kept), kept.row.period.start_ns)) {
                 books.push(kept);
             }
@@ -174,10 +172,9 @@ impl Desk {
 
     pub(crate) fn sweep(&self, now: Now) -> bool {
         let is_more = self.engine.sweep(now);
-        if let Some(ledger) = &self.ledger {
-            let backs = self.engine.take_ended();
-            backs.iter().for_each(|back| ledger.lock().give_back(EPOCH, back));
-            backs.into_iter().for_each(|back| self.engine.gave_back(back));
+        for back in self.engine.take_ended() {
+            self.ledger.lock().give_back(self.epoch(), &back);
+            self.engine.gave_back(back);
         }
         is_more
     }

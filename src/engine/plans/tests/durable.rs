@@ -40,7 +40,7 @@ fn at(s: u64) -> Now {
 
 fn engine(epoch: u32) -> PlanEngine {
     let holder = Holder { id: 1, epoch };
-    PlanEngine::new(Settings { lease: Some(LeaseSettings::default()), holder, ..settings() })
+    PlanEngine::new(Settings { lease: LeaseSettings::default(), holder, ..settings() })
 }
 
 fn any_over(standings: &[Standing]) -> bool {

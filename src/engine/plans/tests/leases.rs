@@ -19,8 +19,8 @@ use crate::decide::plan::Id;
 use crate::decide::quota::Grant;
 use crate::decide::time::SECOND_NS;
 use crate::decide::verdict::{Reason, Verdict};
-use crate::engine::plans::correction::{Change, Settled};
 use crate::engine::plans::lease::{Checked, Shortage};
+use crate::engine::plans::settle::{Change, Settled};
 use crate::engine::plans::{
     CheckInput, LeaseSettings, PlanEngine, Report, ReportSubject, Settlement, Subject,
 };
@@ -200,8 +200,8 @@ fn quotas_charged_at_the_report_lease_nothing_and_are_charged_by_the_commit() {
     assert_eq!(site.report(&receipt, Outcome::http(200), Some(1)), Settlement::Duplicate);
     let caller = ReportSubject::Caller { api_key: b"k1", target: "a", operation_id: b"" };
     let report = Report { subject: caller, outcome: Outcome::http(200), cost: None };
-    let Ok(Settled::Commit(correction)) =
-        site.world.engine.settle_or_commit(&site.world.catalog, &report, site.now())
+    let Settled::Commit(correction) =
+        PlanEngine::settle(&site.world.engine, &site.world.catalog, &report, site.now())
     else {
         panic!("nothing to commit")
     };
@@ -427,10 +427,10 @@ fn units_of_a_period_die_with_it_and_are_given_back() {
     site.world.wait(hour.end_ns - site.now().unix_ns);
     assert!(matches!(site.ask("k1", None, Shortage::Ask), Checked::Needs(_)));
     site.world.wait(60 * SECOND_NS - 1);
-    site.world.engine.sweep(site.now());
+    PlanEngine::sweep(&site.world.engine, site.now());
     assert!(site.world.engine.take_ended().is_empty());
     site.world.wait(1);
-    site.world.engine.sweep(site.now());
+    PlanEngine::sweep(&site.world.engine, site.now());
     let backs = site.world.engine.take_ended();
     assert_eq!(backs.len(), 1);
     site.give_back(&backs);
@@ -564,8 +564,8 @@ fn a_quota_of_1000_takes_exactly_1000_successes_while_a_third_fails() {
                             outcome: Outcome::http(503),
                             cost: None,
                         };
-                        let Ok(Settled::Commit(correction)) =
-                            engine.settle_or_commit(catalog, &report, now)
+                        let Settled::Commit(correction) =
+                            PlanEngine::settle(engine, catalog, &report, now)
                         else {
                             panic!("not to commit")
                         };

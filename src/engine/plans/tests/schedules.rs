@@ -14,8 +14,9 @@ use super::world::{World, settings};
 use crate::decide::ledger::{CounterId, GiveBack, Holder, Scope};
 use crate::decide::outcome::Outcome;
 use crate::decide::time::{Now, SECOND_NS};
-use crate::engine::plans::correction::Settled;
+use crate::engine::plans::PlanEngine;
 use crate::engine::plans::lease::{Checked, Need, Shortage};
+use crate::engine::plans::settle::Settled;
 use crate::engine::plans::{
     CheckInput, LeaseSettings, Report, ReportSubject, Settings, Settlement,
 };
@@ -41,8 +42,7 @@ struct Stage {
 
 impl Stage {
     fn new() -> Arc<Self> {
-        let mut world =
-            World::with(Settings { lease: Some(LeaseSettings::default()), ..settings() });
+        let mut world = World::with(Settings { lease: LeaseSettings::default(), ..settings() });
         world
             .run(&format!(
                 "plan gold\n ent all a\n quota q {LIMIT} day\nsub acme gold\nkey k1 acme"
@@ -124,18 +124,15 @@ impl Stage {
             outcome: Outcome::http(503),
             cost: None,
         };
-        let settlement = match self
-            .world
-            .engine
-            .settle_or_commit(&self.world.catalog, &report, self.now(0))
-            .unwrap()
-        {
-            Settled::Done(settlement) => settlement,
-            Settled::Commit(correction) => {
-                let committed = self.ledger.lock().commit(&correction);
-                self.world.engine.apply_correction(&correction, &committed, self.now(0))
-            }
-        };
+        let settlement =
+            match PlanEngine::settle(&self.world.engine, &self.world.catalog, &report, self.now(0))
+            {
+                Settled::Done(settlement) => settlement,
+                Settled::Commit(correction) => {
+                    let committed = self.ledger.lock().commit(&correction);
+                    self.world.engine.apply_correction(&correction, &committed, self.now(0))
+                }
+            };
         match settlement {
             Settlement::Refunded => drop(self.refunded[0].fetch_add(1, Ordering::SeqCst)),
             other => assert_eq!(other, Settlement::Duplicate),
@@ -154,7 +151,7 @@ impl Stage {
 
     /// Every so often, some time after midnight.
     fn sweep(&self) {
-        self.world.engine.sweep(self.now(1));
+        PlanEngine::sweep(&self.world.engine, self.now(1));
         self.give_back(&self.world.engine.take_ended());
     }
 

@@ -9,6 +9,7 @@ use crate::decide::ledger::{CounterId, Lease};
 use crate::decide::plan::{PeriodUnit, Weekday};
 use crate::decide::quota::{KEEP_NS, Row};
 use crate::decide::time::{Now, SECOND_NS};
+use crate::engine::plans::PlanEngine;
 use crate::engine::plans::books::{Slot, State};
 
 #[test]
@@ -27,7 +28,7 @@ fn a_number_that_the_ledger_gave_before_keeps_no_entry() {
     assert_eq!(found(site), [false, true], "the same answer again");
     site.world.wait(2 * KEEP_NS);
     for _ in 0..2 {
-        site.world.engine.sweep(site.now());
+        PlanEngine::sweep(&site.world.engine, site.now());
         site.world
             .engine
             .take_ended()

@@ -178,11 +178,6 @@ impl World {
         }
     }
 
-    /// Its quotas are spent from leases.
-    pub(crate) fn leased() -> Self {
-        Self { engine: Desk::leased(settings()), ..Self::new() }
-    }
-
     /// Callers are known, and where their counters are.
     pub(crate) fn remembering(self) -> Self {
         Self { engine: self.engine.remembering(), ..self }
@@ -364,7 +359,7 @@ impl World {
     }
 
     fn settle(&self, report: &Report<'_>) -> Settlement {
-        self.engine.settle(&self.catalog, report, self.now).unwrap()
+        self.engine.settle(&self.catalog, report, self.now)
     }
 
     fn report_line(&mut self, words: &[&str], expected: &[&str]) -> Result<(), String> {

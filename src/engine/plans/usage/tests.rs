@@ -74,11 +74,10 @@ impl Bench {
     }
 
     fn days(&self) -> Vec<(u64, u64)> {
-        self.usage
-            .list(&Scope::All, 0, u64::MAX)
-            .into_iter()
-            .map(|row| (row.of.day, row.counts.admitted))
-            .collect()
+        let rows = self.usage.numbered(&Scope::All, 0, u64::MAX).into_iter();
+        let mut days: Vec<_> = rows.map(|row| (row.key.day, row.counts.admitted)).collect();
+        days.sort_unstable();
+        days
     }
 }
 
@@ -99,7 +98,7 @@ fn counts(taken: &UnwrittenUsage) -> Vec<(u64, bool)> {
 
 #[test]
 fn a_day_ends_at_midnight_utc() {
-    let bench = Bench::new(Usage::written_behind(9));
+    let bench = Bench::new(Usage::new(9));
     let midnight = TODAY * DAY_NS;
     let mut last = None;
     for instant in [midnight - DAY_NS, midnight - 1, midnight, midnight + 1] {
@@ -111,7 +110,7 @@ fn a_day_ends_at_midnight_utc() {
 
 #[test]
 fn a_row_is_taken_once_for_all_its_changes_and_again_after_the_next() {
-    let bench = Bench::new(Usage::written_behind(9));
+    let bench = Bench::new(Usage::new(9));
     (0..3).for_each(|_| bench.one("k", day(TODAY)));
     assert_eq!(bench.usage.unwritten(), 1);
     let taken = bench.take();
@@ -131,7 +130,7 @@ fn a_row_is_taken_once_for_all_its_changes_and_again_after_the_next() {
 
 #[test]
 fn whose_a_row_is_is_said_until_it_is_written() {
-    let bench = Bench::new(Usage::written_behind(9));
+    let bench = Bench::new(Usage::new(9));
     let again = || {
         bench.one("k", day(TODAY));
         bench.take()
@@ -154,7 +153,7 @@ fn whose_a_row_is_is_said_until_it_is_written() {
 
 #[test]
 fn whose_a_row_is_is_said_again_when_it_has_left_memory() {
-    let bench = Bench::new(Usage::written_behind(9));
+    let bench = Bench::new(Usage::new(9));
     let mut last = None;
     bench.admit(&mut last, &"k".into(), day(TODAY));
     bench.write(&mut Kept::default());
@@ -172,7 +171,7 @@ fn whose_a_row_is_is_said_again_when_it_has_left_memory() {
 
 #[test]
 fn rows_are_taken_in_the_order_of_their_numbers_and_written_in_parts() {
-    let bench = Bench::new(Usage::written_behind(99));
+    let bench = Bench::new(Usage::new(99));
     for round in [true, false] {
         // The other way round the second time.
         (0..50).for_each(|number| {
@@ -200,7 +199,7 @@ fn rows_are_taken_in_the_order_of_their_numbers_and_written_in_parts() {
 
 #[test]
 fn what_does_not_lie_together_is_written_in_smaller_parts() {
-    let bench = Bench::new(Usage::written_behind(999));
+    let bench = Bench::new(Usage::new(999));
     let ask = |step: usize| {
         (0..640).step_by(step).for_each(|number| bench.one(&format!("k{number}"), day(TODAY)))
     };
@@ -219,7 +218,7 @@ fn what_does_not_lie_together_is_written_in_smaller_parts() {
 
 #[test]
 fn a_row_leaves_memory_two_days_later_and_only_when_it_is_written() {
-    let bench = Bench::new(Usage::written_behind(9));
+    let bench = Bench::new(Usage::new(9));
     let sweep = |instant| {
         bench.usage.sweep(at(instant));
         bench.usage.rows()
@@ -238,20 +237,8 @@ fn a_row_leaves_memory_two_days_later_and_only_when_it_is_written() {
 }
 
 #[test]
-fn without_a_ledger_nothing_waits() {
-    let bench = Bench::new(Usage::in_memory(9, 2));
-    bench.one("k", day(TODAY));
-    assert_eq!((bench.usage.unwritten(), counts(&bench.take())), (0, vec![]));
-    let rows = [TODAY + 1, TODAY + 2].map(|today| {
-        bench.usage.sweep(day(today));
-        bench.usage.rows()
-    });
-    assert_eq!(rows, [1, 0]);
-}
-
-#[test]
 fn at_the_bound_events_are_dropped_until_rows_are_written() {
-    let bench = Bench::new(Usage::written_behind(1));
+    let bench = Bench::new(Usage::new(1));
     bench.one("k", day(TODAY));
     bench.usage.sweep(day(TODAY + 2));
     bench.one("k", day(TODAY + 2));
@@ -264,7 +251,7 @@ fn at_the_bound_events_are_dropped_until_rows_are_written() {
 
 #[test]
 fn a_row_that_is_counted_in_again_after_it_left_is_another() {
-    let bench = Bench::new(Usage::written_behind(9));
+    let bench = Bench::new(Usage::new(9));
     let (mut kept, mut last) = (Kept::default(), None);
     for counted in 1..=5 {
         // The wall clock leaps ahead, and steps back. One caller remembers the row that it counted
@@ -281,7 +268,7 @@ fn a_row_that_is_counted_in_again_after_it_left_is_another() {
 #[test]
 fn nothing_is_lost_or_counted_twice_while_rows_are_written_and_dropped() {
     const EACH: u64 = 20_000;
-    let bench = Bench::new(Usage::written_behind(1_000));
+    let bench = Bench::new(Usage::new(1_000));
     let done = AtomicBool::new(false);
     let mut kept = Kept::default();
     thread::scope(|scope| {

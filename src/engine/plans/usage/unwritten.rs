@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::{Keep, Row, Usage};
+use super::{Row, Usage};
 use crate::decide::ledger::{DailyChange, DailyName};
 use crate::engine::sync::{
     Mutex,
@@ -173,21 +173,14 @@ impl Unwritten {
 }
 
 impl Usage {
-    fn behind(&self) -> Option<&Unwritten> {
-        match &self.keep {
-            Keep::Days(_) => None,
-            Keep::UntilWritten(unwritten) => Some(unwritten),
-        }
-    }
-
     /// Rows that wait to be written, or are on their way.
     pub(in crate::engine::plans) fn unwritten(&self) -> usize {
-        self.behind().map_or(0, |unwritten| unwritten.waiting.load(Ordering::Relaxed))
+        self.unwritten.waiting.load(Ordering::Relaxed)
     }
 
     /// Takes all of them.
     pub(in crate::engine::plans) fn take(&self) -> UnwrittenUsage {
-        UnwrittenUsage(self.behind().map(Unwritten::take).unwrap_or_default())
+        UnwrittenUsage(self.unwritten.take())
     }
 
     /// What was taken is kept elsewhere: a sweep may drop it.
@@ -200,17 +193,15 @@ impl Usage {
 
     /// What was taken has to be taken again.
     pub(in crate::engine::plans) fn not_written(&self, taken: TakenUsage<'_>) {
-        let Some(unwritten) = self.behind() else { return };
-        taken.rows().for_each(|row| unwritten.list(row));
+        taken.rows().for_each(|row| self.unwritten.list(row));
         // After it waits again: in between it would look as if it were written.
         self.let_go(taken);
     }
 
     fn let_go(&self, taken: TakenUsage<'_>) {
-        let Some(unwritten) = self.behind() else { return };
         for row in taken.rows() {
             row.state.bits.fetch_and(!TAKEN, Ordering::SeqCst);
         }
-        unwritten.waiting.fetch_sub(taken.0.len(), Ordering::Relaxed);
+        self.unwritten.waiting.fetch_sub(taken.0.len(), Ordering::Relaxed);
     }
 }

@@ -10,7 +10,7 @@ use crate::ledger::{Ledger, LedgerError, LedgerThread, MemoryLedger, Scope, Sqli
 /// An engine with its broker at a ledger that another may have used before.
 fn leased(ledger: &Arc<dyn Ledger>, clock: Clock) -> (Arc<PlanEngine>, LeaseBroker) {
     let holder = ledger.join(1).unwrap();
-    let lease = Some(crate::service::decisions::tests::settings().lease);
+    let lease = crate::service::decisions::tests::settings().lease;
     let engine =
         Arc::new(PlanEngine::new(Settings { holder, lease, ..Settings::new([2; 32], [3; 16]) }));
     let thread = Arc::new(LedgerThread::start(Arc::clone(ledger), 1_000).unwrap());
@@ -38,7 +38,7 @@ fn limiter(
     let (metrics, clock) = (Arc::new(Metrics::new()), Clock::system());
     let rulebook = Arc::new(Rulebook::open(files, metrics.clone()).unwrap());
     let (engine, broker) = leased(ledger, clock.clone());
-    let durable = DurableRules::new(engine, Some(broker.clone()), plans);
+    let durable = DurableRules::new(engine, broker.clone(), plans);
     let empty = crate::service::decisions::tests::empty(clock.clone(), &metrics);
     let rule_engine = Arc::new(RuleEngine::kept(1_000, 1_000, &[4; 16]));
     let (settings, bounds) = (settings(&Json::Null), bounds(&Json::Null));
@@ -125,7 +125,7 @@ async fn the_cases_of_durable_rules_hold_with_leases() {
         let ledger: Arc<dyn Ledger> = Arc::new(MemoryLedger::new().unwrap());
         let counters = |clock: Clock| {
             let (engine, broker) = leased(&ledger, clock);
-            (engine, Some(broker))
+            (engine, broker)
         };
         let rules = case["rules"].to_string();
         let bench = Bench::with(

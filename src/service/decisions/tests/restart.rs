@@ -41,7 +41,7 @@ impl Site {
             admitted += 1;
         }
         if clean {
-            plans.broker.as_ref().unwrap().put_away().unwrap();
+            plans.broker.put_away().unwrap();
         }
         admitted
     }
@@ -103,7 +103,7 @@ async fn an_operation_id_holds_its_minute_over_a_clean_stop_and_a_crash_forgets_
         let first = named(&plans, b"/a").await.unwrap();
         assert!(first.is_some());
         if clean {
-            plans.broker.as_ref().unwrap().put_away().unwrap();
+            plans.broker.put_away().unwrap();
         }
         drop(plans);
         let plans = start(NOON_NS + away_ns);
@@ -133,13 +133,13 @@ async fn what_was_restored_ends_with_its_own_minute() {
     };
     let (plans, _) = start(NOON_NS);
     let first = named(&plans, b"").await.unwrap();
-    plans.broker.as_ref().unwrap().put_away().unwrap();
+    plans.broker.put_away().unwrap();
     drop(plans);
     // 20 s away, 20 s at work, and stopped again.
     let (plans, passed) = start(NOON_NS + 20 * SECOND_NS);
     passed.store(20 * SECOND_NS, Ordering::SeqCst);
     assert_eq!(named(&plans, b"").await.unwrap(), first);
-    plans.broker.as_ref().unwrap().put_away().unwrap();
+    plans.broker.put_away().unwrap();
     drop(plans);
     let (plans, passed) = start(NOON_NS + 50 * SECOND_NS);
     for (passed_ns, known) in [(10 * SECOND_NS - 1, true), (10 * SECOND_NS, false)] {

@@ -6,8 +6,9 @@ use crate::decide::ledger::{Balance, CounterId, Lease, Scope};
 use crate::decide::outcome::Outcome;
 use crate::decide::time::SECOND_NS;
 use crate::decide::verdict::Reason;
-use crate::engine::plans::correction::Settled;
+use crate::engine::plans::PlanEngine;
 use crate::engine::plans::lease::{Checked, Shortage};
+use crate::engine::plans::settle::Settled;
 use crate::engine::plans::{LeaseSettings, Settlement};
 
 /// The clock comes to an instant, and then two sweeps, with the give-backs of the first between
@@ -15,7 +16,7 @@ use crate::engine::plans::{LeaseSettings, Settlement};
 fn swept(site: &mut Site, unix_ns: u64) {
     site.world.wait(unix_ns - site.now().unix_ns);
     for _ in 0..2 {
-        site.world.engine.sweep(site.now());
+        PlanEngine::sweep(&site.world.engine, site.now());
         let ended = site.world.engine.take_ended();
         site.give_back(&ended);
     }
@@ -95,7 +96,7 @@ fn a_period_of_which_the_ledger_does_not_know_all_is_not_forgotten() {
         act(site);
         site.world.wait(3600 * SECOND_NS);
         for _ in 0..3 {
-            site.world.engine.sweep(site.now());
+            PlanEngine::sweep(&site.world.engine, site.now());
             site.world
                 .engine
                 .take_ended()
@@ -104,7 +105,7 @@ fn a_period_of_which_the_ledger_does_not_know_all_is_not_forgotten() {
         }
         assert_eq!(remembered(site), 1, "{place}: no give-back was taken");
         for _ in 0..3 {
-            site.world.engine.sweep(site.now());
+            PlanEngine::sweep(&site.world.engine, site.now());
             let ended = site.world.engine.take_ended();
             // What was never leased the ledger cannot be told.
             if place != 1 {
@@ -126,7 +127,7 @@ fn an_entry_is_kept_until_the_ledger_knows_what_was_spent_in_it() {
         // The clock leaps ahead by days for one sweep, and what that found does not reach the
         // ledger.
         site.world.wait(60 * 3600 * SECOND_NS);
-        site.world.engine.sweep(site.now());
+        PlanEngine::sweep(&site.world.engine, site.now());
         let ended = site.world.engine.take_ended();
         assert_eq!(ended.len(), max_ended);
         ended.into_iter().for_each(|back| site.world.engine.give_back_failed(back));
@@ -161,7 +162,7 @@ fn what_one_sweep_cannot_give_back_the_next_does() {
     site.world.wait(3600 * SECOND_NS);
     let mut rounds = Vec::new();
     for _ in 0..3 {
-        let is_more = site.world.engine.sweep(site.now());
+        let is_more = PlanEngine::sweep(&site.world.engine, site.now());
         let ended = site.world.engine.take_ended();
         site.give_back(&ended);
         rounds.push((is_more, ended.len()));

@@ -11,8 +11,9 @@ use crate::decide::outcome::Outcome;
 use crate::decide::plan::Id;
 use crate::decide::quota::Grant;
 use crate::decide::time::SECOND_NS;
-use crate::engine::plans::correction::{Change, Committed, Correction, Settled};
+use crate::engine::plans::PlanEngine;
 use crate::engine::plans::lease::{Checked, Need, Shortage};
+use crate::engine::plans::settle::{Change, Committed, Correction, Settled};
 use crate::engine::plans::{LeaseSettings, Subject};
 
 /// What a request may cost.
@@ -301,7 +302,7 @@ impl Run {
             Act::Wait(ns) => self.site.world.wait(ns),
             Act::Back(ns) => self.site.world.now.unix_ns -= ns,
             Act::Sweep => {
-                self.site.world.engine.sweep(self.site.world.now);
+                PlanEngine::sweep(&self.site.world.engine, self.site.world.now);
                 self.backs.extend(self.site.world.engine.take_ended());
             }
             Act::Crash => self.crash()?,

@@ -11,10 +11,11 @@ use crate::decide::outcome::{CountRule, Outcome};
 use crate::decide::quota::{Grant, Row};
 use crate::decide::time::{Now, SECOND_NS};
 use crate::decide::verdict::Decision;
-use crate::engine::plans::correction::{Change, Committed, Correction, ReportCharge, Settled};
 use crate::engine::plans::lease::{Checked, Need, Shortage};
+use crate::engine::plans::settle::{Change, Committed, Correction, ReportCharge, Settled};
 use crate::engine::plans::{
-    CheckInput, GrantPlan, LeaseSettings, QuotaUsage, Report, ReportSubject, Settings, Settlement,
+    CheckInput, GrantPlan, LeaseSettings, PlanEngine, QuotaUsage, Report, ReportSubject, Settings,
+    Settlement,
 };
 
 /// A ledger in maps. It does what it is told, in order, at once.
@@ -258,7 +259,7 @@ impl Site {
 
     pub(crate) fn settle(&self, receipt: &str, outcome: Outcome, cost: Option<u64>) -> Settled {
         let report = Report { subject: ReportSubject::Receipt(receipt.as_bytes()), outcome, cost };
-        self.world.engine.settle_or_commit(&self.world.catalog, &report, self.now()).unwrap()
+        PlanEngine::settle(&self.world.engine, &self.world.catalog, &report, self.now())
     }
 
     /// Settles, and has the ledger commit.
@@ -316,5 +317,5 @@ impl Site {
 }
 
 fn leased(lease: LeaseSettings, epoch: u32) -> Settings {
-    Settings { lease: Some(lease), holder: Holder { id: 1, epoch }, ..settings() }
+    Settings { lease, holder: Holder { id: 1, epoch }, ..settings() }
 }
