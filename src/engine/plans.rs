@@ -39,14 +39,16 @@ use std::sync::Arc;
 use foldhash::quality::RandomState;
 
 pub use self::books::Seat;
-use self::books::{Books, Entry, Owner, Rates, State};
+use self::books::{Books, Entry, Rates, State};
 pub use self::lease::{Checked, Need, Shortage};
 use self::marks::Marks;
-use self::metering::{Asked, Charges, Metered, NO_ROOM_RETRY_NS, no_room};
+use self::meter::NO_ROOM_RETRY_NS;
+use self::metering::{Asked, Charges, Metered, no_room};
 use self::names::Names;
 use self::operations::{Operations, OtherFields};
 use self::receipt::Receipt;
 use self::receipt_names::ReceiptNames;
+use self::under::Owner;
 use self::usage::{Event, Row as UsageRow, Usage, Who};
 use crate::decide::compiled::{CompiledEntitlement, CompiledTarget};
 use crate::decide::ledger::{GiveBack, NameKind};
@@ -354,7 +356,7 @@ impl PlanEngine {
                 let draw = |kind, name: &Id| self.names.number(kind, name);
                 let by_name = || {
                     (
-                        books::shard_of(subscriber_id),
+                        under::shard_of(subscriber_id),
                         (draw(NameKind::Key, &key.id), draw(NameKind::Target, target_id)),
                     )
                 };

@@ -1,9 +1,10 @@
 //! Asking for units: what is written into a need, and when more is asked for than one check takes.
 
 use super::LeaseSettings;
-use super::books::{Owner, Slot};
+use super::books::Slot;
 use super::held::{Held, Room};
-use super::lease::Need;
+use super::lease::{Haste, Need};
+use super::under::Owner;
 use crate::decide::calendar::Period;
 use crate::decide::compiled::CompiledQuota;
 use crate::decide::ledger::CounterId;
@@ -20,15 +21,6 @@ impl Room {
             may_pass,
         }
     }
-}
-
-/// How soon what is asked for ahead of use should be asked of the ledger.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Haste {
-    /// Within some milliseconds, together with others.
-    Some,
-    /// At once.
-    Much,
 }
 
 /// For one check: whose counters, by which edit.

@@ -3,18 +3,16 @@
 use std::fmt;
 use std::sync::Arc;
 
-use siphasher::sip128::SipHasher13;
 use smallvec::SmallVec;
 
 use super::by_plan::{self, ByPlan, Place, Placed};
 use super::fingerprint::{Filed, Files, Fingerprinted, files};
 use super::held::Leases;
 use super::paged::Paged;
-use super::under::{Shared, Under};
+use super::under::{Owner, Shared};
 use super::usage::Row as UsageRow;
 use crate::decide::compiled::QuotaIdentity;
-use crate::decide::ledger::CounterIdentity;
-use crate::decide::plan::{CounterScope, Id};
+use crate::decide::plan::CounterScope;
 use crate::decide::quota::QuotaCount;
 use crate::decide::time::{Now, SECOND_NS};
 use crate::engine::sync::{
@@ -27,43 +25,6 @@ use crate::fingerprint::{Fingerprint, Fingerprinter};
 const MAX_SLOTS: usize = 1024;
 /// How many method counters an entry may hold before those that are full again are dropped.
 const MANY_METHODS: usize = 64;
-
-/// Whose counters these are.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Owner {
-    pub(super) subscriber: Id,
-    pub(super) under: Arc<Under>,
-}
-
-impl Owner {
-    /// `key`: where the entitlement counts by key.
-    pub(super) fn new(subscriber: &Id, key: Option<&Id>, plan: &Id, entitlement: &Id) -> Self {
-        let under = Under {
-            plan: Arc::clone(plan),
-            entitlement: Arc::clone(entitlement),
-            key: key.cloned(),
-        };
-        Self { subscriber: Arc::clone(subscriber), under: Arc::new(under) }
-    }
-
-    /// Whose a counter is.
-    pub(super) fn of(counter: &CounterIdentity) -> Self {
-        let CounterIdentity { subscriber, key, plan, entitlement, .. } = counter;
-        Self::new(subscriber, key.as_ref(), plan, entitlement)
-    }
-
-    /// The counter of one quota.
-    pub(super) fn counter(&self, quota: &Arc<QuotaIdentity>) -> CounterIdentity {
-        let Under { plan, entitlement, key } = Under::clone(&self.under);
-        CounterIdentity {
-            subscriber: Arc::clone(&self.subscriber),
-            key,
-            plan,
-            entitlement,
-            quota: Arc::clone(quota),
-        }
-    }
-}
 
 /// One subject's counters under one entitlement.
 // In this order what it is found by, and never changes, is not on the cache line of the lock.
@@ -489,11 +450,6 @@ impl Books {
     pub(super) fn refused(&self) -> u64 {
         self.refused.load(Ordering::Relaxed)
     }
-}
-
-/// Which of the ledger's shards a subscriber is in: the same for every node, so under no secret.
-pub(super) fn shard_of(subscriber: &str) -> u8 {
-    SipHasher13::new().hash(subscriber.as_bytes()).as_bytes()[0]
 }
 
 /// The fingerprint of an entry.

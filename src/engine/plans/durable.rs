@@ -10,10 +10,11 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use super::asking::Asking;
-use super::books::{Entry, Owner, Slot, State, subject_fingerprint};
+use super::books::{Entry, Slot, State, subject_fingerprint};
 use super::fingerprint::Fingerprinted;
 use super::held::Room;
 use super::lease::{Need, Shortage};
+use super::under::Owner;
 use super::{KEEP_ROWS_NS, PlanEngine};
 use crate::decide::plan::{CounterScope, Id};
 use crate::decide::quota::Row;

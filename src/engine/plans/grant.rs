@@ -3,8 +3,8 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::books::{Entry, Owner, Slot, State};
-use super::under::Under;
+use super::books::{Entry, Slot, State};
+use super::under::{Owner, Under};
 use super::{KEEP_ROWS_NS, PlanEngine};
 use crate::decide::calendar::Period;
 use crate::decide::compiled::{CompiledEntitlement, CompiledQuota, QuotaIdentity};

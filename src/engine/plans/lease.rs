@@ -14,7 +14,6 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::asking::Haste;
 use super::books::{Seat, Slot, State, subject_fingerprint};
 use super::held::{Held, Question, Round};
 use super::{KEEP_ROWS_NS, PlanEngine};
@@ -42,6 +41,15 @@ pub enum Checked<'a> {
     Decided(Decision<'a>),
     /// Undecided, and nothing is charged: ask the ledger for all of these, then check again.
     Needs(Vec<Need>),
+}
+
+/// How soon what is asked for ahead of use should be asked of the ledger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Haste {
+    /// Within some milliseconds, together with others.
+    Some,
+    /// At once.
+    Much,
 }
 
 /// What a check does where units are missing.

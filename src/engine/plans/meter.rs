@@ -13,8 +13,11 @@ use crate::decide::compiled::CompiledQuota;
 use crate::decide::gcra::{Answer, RateLimit};
 use crate::decide::plan::{Charge, OnBreach};
 use crate::decide::quota::Row;
-use crate::decide::time::Now;
+use crate::decide::time::{Now, SECOND_NS};
 use crate::decide::verdict::{LimitKind, LimitScope, LimitStatus, Limits, Reason, Verdict};
+
+/// What a check that finds no room for its counters, or no ledger, is told to wait.
+pub(super) const NO_ROOM_RETRY_NS: u64 = SECOND_NS;
 
 /// What a request takes.
 #[derive(Clone, Copy, Debug)]
@@ -120,7 +123,7 @@ impl<'a> Meter<'a, '_, '_> {
         let verdict = match refusing {
             Some(Reason::LedgerUnavailable) => Verdict::Deny {
                 reason: Reason::LedgerUnavailable,
-                retry_after_ns: Some(super::metering::NO_ROOM_RETRY_NS),
+                retry_after_ns: Some(NO_ROOM_RETRY_NS),
             },
             Some(reason) => {
                 Verdict::Deny { reason, retry_after_ns: self.retry_after_ns(&answers, take) }

@@ -7,7 +7,9 @@ use super::asking::Asking;
 use super::books::{Buckets, Entry, Rates, Slot, State};
 use super::held::Room;
 use super::lease::{Need, Shortage};
-use super::meter::{Leasing, Meter, QuotaAsk, QuotaAsks, RateAsk, RateAsks, Short, Take};
+use super::meter::{
+    Leasing, Meter, NO_ROOM_RETRY_NS, QuotaAsk, QuotaAsks, RateAsk, RateAsks, Short, Take,
+};
 use super::receipt::Charged;
 use super::{CheckInput, PlanEngine};
 use crate::decide::compiled::{CompiledEntitlement, CompiledQuota, CompiledTarget, MetLimits};
@@ -17,9 +19,6 @@ use crate::decide::plan::{Charge, Id};
 use crate::decide::time::{Now, SECOND_NS};
 use crate::decide::verdict::{LimitScope, Limits, Reason, Verdict};
 use crate::engine::sync::{Mutex, Ref, atomic::Ordering};
-
-/// What a check that finds no room for its counters, or no ledger, is told to wait.
-pub(super) const NO_ROOM_RETRY_NS: u64 = SECOND_NS;
 
 /// One request at one moment.
 #[derive(Clone, Copy)]

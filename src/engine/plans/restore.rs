@@ -1,9 +1,10 @@
 //! What an engine takes over from the ledger at start.
 
 use super::asking::Asking;
-use super::books::{Owner, Slot, State};
+use super::books::{Slot, State};
 use super::held::Room;
 use super::lease::Need;
+use super::under::Owner;
 use super::{GrantError, KEEP_ROWS_NS, PlanEngine};
 use crate::decide::ledger::{CounterId, CounterIdentity, PeriodRow};
 use crate::decide::lookup::Lookup;

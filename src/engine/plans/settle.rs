@@ -3,9 +3,10 @@
 
 use std::sync::Arc;
 
-use super::books::{Owner, Slot, State};
+use super::books::{Slot, State};
 use super::marks::Marked;
 use super::receipt::{Charged, Receipt};
+use super::under::Owner;
 use super::usage::{Event, Who};
 use super::{Covered, KEEP_ROWS_NS, MAX_OPERATION_ID, PlanEngine};
 use crate::decide::calendar::Period;

@@ -1,9 +1,13 @@
-//! Under which entitlement something is counted: the same few names again and again, kept once.
+//! Whose counters are whose, and under which entitlement: the same few names again and again, kept
+//! once.
 
 use std::sync::Arc;
 
 use foldhash::quality::RandomState;
+use siphasher::sip128::SipHasher13;
 
+use crate::decide::compiled::QuotaIdentity;
+use crate::decide::ledger::CounterIdentity;
 use crate::decide::plan::Id;
 use crate::engine::sync::DashMap;
 
@@ -13,6 +17,43 @@ pub(super) struct Under {
     pub(super) plan: Id,
     pub(super) entitlement: Id,
     pub(super) key: Option<Id>,
+}
+
+/// Whose counters these are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Owner {
+    pub(super) subscriber: Id,
+    pub(super) under: Arc<Under>,
+}
+
+impl Owner {
+    /// `key`: where the entitlement counts by key.
+    pub(super) fn new(subscriber: &Id, key: Option<&Id>, plan: &Id, entitlement: &Id) -> Self {
+        let under = Under {
+            plan: Arc::clone(plan),
+            entitlement: Arc::clone(entitlement),
+            key: key.cloned(),
+        };
+        Self { subscriber: Arc::clone(subscriber), under: Arc::new(under) }
+    }
+
+    /// Whose a counter is.
+    pub(super) fn of(counter: &CounterIdentity) -> Self {
+        let CounterIdentity { subscriber, key, plan, entitlement, .. } = counter;
+        Self::new(subscriber, key.as_ref(), plan, entitlement)
+    }
+
+    /// The counter of one quota.
+    pub(super) fn counter(&self, quota: &Arc<QuotaIdentity>) -> CounterIdentity {
+        let Under { plan, entitlement, key } = Under::clone(&self.under);
+        CounterIdentity {
+            subscriber: Arc::clone(&self.subscriber),
+            key,
+            plan,
+            entitlement,
+            quota: Arc::clone(quota),
+        }
+    }
 }
 
 /// Those that somebody holds.
@@ -35,6 +76,11 @@ impl Shared {
     pub(super) fn sweep(&self) {
         self.0.retain(|under, ()| Arc::strong_count(under) > 1);
     }
+}
+
+/// Which of the ledger's shards a subscriber is in: the same for every node, so under no secret.
+pub(super) fn shard_of(subscriber: &str) -> u8 {
+    SipHasher13::new().hash(subscriber.as_bytes()).as_bytes()[0]
 }
 
 #[cfg(test)]

@@ -8,9 +8,8 @@ use once_cell::race::OnceBox;
 
 use self::unwritten::{State, Unwritten};
 pub use self::unwritten::{TakenUsage, UnwrittenUsage};
-use super::books::{Owner, shard_of};
 use super::fingerprint::{Filed, Files, Fingerprinted, files};
-use super::under::{Shared, Under};
+use super::under::{Owner, Shared, Under, shard_of};
 use crate::decide::ledger::{DailyCounts, DailyKey, DailyRow, NameKind, Scope};
 use crate::decide::outcome::Class;
 use crate::decide::plan::Id;

@@ -6,9 +6,10 @@ use std::sync::atomic::Ordering;
 
 use crate::decide::ledger::{CounterIdentity, GiveBack};
 use crate::decide::time::Now;
-use crate::engine::plans::books::{Owner, State};
+use crate::engine::plans::books::State;
 use crate::engine::plans::lease::Need;
 use crate::engine::plans::marks::{Place, Row};
+use crate::engine::plans::under::Owner;
 use crate::engine::plans::{PlanEngine, SHARDS};
 
 /// An engine at one moment.
