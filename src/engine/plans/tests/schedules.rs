@@ -389,7 +389,7 @@ fn without_letting_go(stage: &Stage) {
 fn read_first(stage: &Stage) {
     let read = stage.world.engine.numbered_usage(&Scope::All, 0, u64::MAX);
     let taken = stage.world.engine.take_unwritten_usage();
-    stage.written.lock().extend(read.iter().map(|row| (row.number, row.usage.counts.admitted)));
+    stage.written.lock().extend(read.iter().map(|row| (row.number, row.counts.admitted)));
     for taken in taken.parts(1) {
         taken.changes().for_each(drop);
         stage.world.engine.usage_written(taken);
