@@ -1,9 +1,9 @@
 //! The allocator, in small pages.
 //!
 //! mimalloc asks Linux for huge pages of 2 MiB, and gets one where a few KiB of it are used. That
-//! took 19 MB more at rest, 63 MB more with a million keys, and a sixth more with 300,000 customers.
-//! Huge pages are found sooner where there are many: in turns, each of these decided in 4 to 8 %
-//! less CPU with them, within a spread of 14 % and more. See `benches/results/memory.md`.
+//! took 19 MB more at rest, 63 MB more with a million keys, and a sixth more with 300,000
+//! customers. Huge pages are found sooner where there are many: in turns, each of these decided in
+//! 4 to 8 % less CPU with them, within a spread of 14 % and more. See `benches/results/memory.md`.
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
