@@ -19,10 +19,10 @@ pub enum Refused {
     /// [`MAX_COUNT_RULES`] different count rules were used since the ledger was made.
     #[error("the ledger holds {MAX_COUNT_RULES} different count rules, and takes no more")]
     TooManyCountRules,
-    /// The [`Once`] of the operation: it was done before, and nothing changed.
+    /// The `Once` of the operation: it was done before, and nothing changed.
     #[error("it was done before")]
     DoneBefore,
-    /// The [`Once`] of the operation: something else was done under this name.
+    /// The `Once` of the operation: something else was done under this name.
     #[error("another operation had this name")]
     OtherOperation,
 }
