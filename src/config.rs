@@ -155,7 +155,7 @@ pub const SETTINGS: &[Setting] = &[
     setting(
         "ledger.waste_percent",
         "1",
-        "the most of a quota that a crash may cost, in percent; 2 units always may",
+        "the most of a quota that a crash may cost, in percent; 2 units always may, and what one request costs",
     ),
     setting(
         "ledger.max_windows",

@@ -175,7 +175,6 @@ async fn create(key: ApiKey, edit: Edit, client: &Client) -> Result<(), Failure>
     let made = client.answer(client.usage_plans().create_api_key(request)).await?;
     edit.note_if_validated();
     let key = made.api_key.clone().unwrap_or_default();
-    tell_resumed(&key, &edit, client).await;
     if !made.value.is_empty() {
         note(&format!(
             "made the key {} of {}; its value is on standard output, this once and never again",
@@ -188,6 +187,7 @@ async fn create(key: ApiKey, edit: Edit, client: &Client) -> Result<(), Failure>
             key.id
         )));
     }
+    // The value first: it is shown once, and what follows may wait for the ledger.
     match client.output {
         Output::Json => {
             client.show("tollgate.v1.CreateApiKeyResponse", &made, |_: &CreateApiKeyResponse| {
@@ -196,7 +196,9 @@ async fn create(key: ApiKey, edit: Edit, client: &Client) -> Result<(), Failure>
         }
         Output::Table if made.value.is_empty() => show(&key, client),
         Output::Table => print(&format!("{}\n", made.value)),
-    }
+    }?;
+    tell_resumed(&key, &edit, client).await;
+    Ok(())
 }
 
 async fn import(key: ApiKey, value: Value, edit: Edit, client: &Client) -> Result<(), Failure> {

@@ -94,7 +94,7 @@ impl Grants {
         });
         let made = self.broker.grant(plan, once).await.map_err(|failed| match failed {
             GrantFailed::OtherRequest => vec![RequestKey::taken()].into(),
-            GrantFailed::Ledger(error) => unavailable(error),
+            GrantFailed::Ledger(error) => not_known(&error),
         })?;
         self.answered(&if request.is_some() { made } else { Made { note, ..made } })
     }
@@ -157,6 +157,16 @@ impl Grants {
 /// How a note is written: this, whether the units used are known, and the answer. Another way gets
 /// another number, and this one stays readable.
 const NOTED_AS: u8 = 1;
+
+/// Whether a grant that failed was made is not always known, and made twice it counts twice.
+fn not_known(error: &LedgerError) -> ServiceError {
+    ServiceError::Unavailable(match error {
+        LedgerError::Busy => error.to_string(),
+        _ => format!(
+            "{error}. It is not known whether the units were granted: look at the usage, or repeat the request under its request_id"
+        ),
+    })
+}
 
 fn unavailable(error: LedgerError) -> ServiceError {
     ServiceError::Unavailable(error.to_string())
