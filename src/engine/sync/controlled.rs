@@ -93,13 +93,6 @@ impl<K: Eq + Hash + Clone, V, S> DashMap<K, V, S> {
         self.content.write().unwrap().insert(key, value)
     }
 
-    pub(crate) fn remove<Q: Eq + Hash + ?Sized>(&self, key: &Q) -> Option<(K, V)>
-    where
-        K: Borrow<Q>,
-    {
-        self.content.write().unwrap().remove_entry(key)
-    }
-
     pub(crate) fn remove_if<Q: Eq + Hash + ?Sized>(
         &self,
         key: &Q,
