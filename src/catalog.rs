@@ -285,6 +285,25 @@ impl CatalogStore {
         Some(Change { revision: after.revision(), resources: changed })
     }
 
+    /// An edit that failed, and was kept all the same, comes into force: for each second. Where no
+    /// edit has failed, nothing is done.
+    pub fn catch_up(&self) {
+        let Some(mut writer) = self.writer.try_lock().filter(|writer| writer.unsure) else {
+            return;
+        };
+        let before = self.load().revision();
+        match self.make_sure(&mut writer) {
+            Ok(()) if self.load().revision() != before => tracing::warn!(
+                revision = self.load().revision(),
+                "an edit that seemed to fail was kept, and is in force now"
+            ),
+            Ok(()) => {}
+            Err(error) => {
+                tracing::debug!("whether the last edit was kept is not known yet: {error}")
+            }
+        }
+    }
+
     /// After a failure the edit may have been kept all the same: goes on from what was.
     fn make_sure(&self, writer: &mut Writer) -> Result<(), EditError> {
         let (true, Some(keeper)) = (writer.unsure, &self.keeper) else { return Ok(()) };

@@ -49,11 +49,11 @@ impl CatalogStorage {
         Self { ledger, broker, forms, patience: FOR_AN_EDIT, asked: Arc::default() }
     }
 
-    /// Asks, and waits so long at most. Until the ledger has answered it is asked nothing more: each
-    /// would wait as long, and would stay behind.
+    /// Asks, and waits so long at most, or until the ledger answers. Until then it is asked nothing
+    /// more: each would wait as long, and would stay behind.
     fn ask<T: Send + 'static>(
         &self,
-        at_most: Duration,
+        at_most: Option<Duration>,
         ask: impl FnOnce(Box<dyn FnOnce(Result<T, LedgerError>) + Send>),
     ) -> Result<T, LedgerError> {
         if self.asked.swap(true, Ordering::AcqRel) {
@@ -66,7 +66,11 @@ impl CatalogStorage {
             // Who asked may have gone.
             drop(tell.send(answer));
         }));
-        told.recv_timeout(at_most).unwrap_or_else(|none| {
+        let answer = match at_most {
+            Some(at_most) => told.recv_timeout(at_most),
+            None => told.recv().map_err(|_| RecvTimeoutError::Disconnected),
+        };
+        answer.unwrap_or_else(|none| {
             Err(match none {
                 RecvTimeoutError::Timeout => LedgerError::Late,
                 RecvTimeoutError::Disconnected => LedgerError::Stopped,
@@ -77,10 +81,11 @@ impl CatalogStorage {
     /// Reads on a thread of its own.
     fn read<T: Send + 'static>(
         &self,
+        at_most: Option<Duration>,
         read: impl FnOnce(&dyn Ledger) -> Result<T, LedgerError> + Send + 'static,
     ) -> Result<T, String> {
         let ledger = Arc::clone(self.ledger.ledger());
-        let answer = self.ask(self.patience, |tell| {
+        let answer = self.ask(at_most, |tell| {
             let reading = std::thread::Builder::new().name("catalog-read".to_owned());
             // An error drops what would tell: the ledger counts as stopped.
             drop(reading.spawn(move || tell(read(&*ledger))));
@@ -116,7 +121,7 @@ impl Keeper for CatalogStorage {
         let count = u32::try_from(changes.len()).unwrap_or(u32::MAX);
         let at_most = self.patience.saturating_add(PATIENCE_FOR_ONE.saturating_mul(count));
         let edit = CatalogEdit { expected, revision, changes, once: request.map(once) };
-        match self.ask(at_most, |tell| self.ledger.submit(edit, tell)) {
+        match self.ask(Some(at_most), |tell| self.ledger.submit(edit, tell)) {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(conflict)) => Err(conflict.to_string()),
             Err(error) => Err(error.to_string()),
@@ -125,7 +130,8 @@ impl Keeper for CatalogStorage {
 
     fn find(&self, request: &RequestKey) -> Result<Option<FirstRequest>, String> {
         let name = request.name;
-        let made = self.read(move |ledger| ledger.find_made(OnceKind::Request, &name))?;
+        let most = Some(self.patience);
+        let made = self.read(most, move |ledger| ledger.find_made(OnceKind::Request, &name))?;
         Ok(made.map(|made| FirstRequest { fields: made.fields, answer: made.note }))
     }
 
@@ -136,22 +142,43 @@ impl Keeper for CatalogStorage {
             };
             plan(before).is_some_and(|was| plan(after).is_none_or(|now| now.lowers(&was)))
         };
-        let mut patience = self.patience;
-        for (_, id) in changed.iter().filter(|(kind, id)| *kind == Kind::Plan && lowered(id)) {
-            if let Err(error) = self.broker.take_back(id, patience) {
-                if error == LedgerError::Late {
-                    patience = Duration::ZERO;
+        let plans: Vec<Id> = changed
+            .iter()
+            .filter(|(kind, id)| *kind == Kind::Plan && lowered(id))
+            .map(|(_, id)| Arc::clone(id))
+            .collect();
+        if plans.is_empty() {
+            return;
+        }
+        // It goes on when nobody waits for it any more, and never has more under way than that a
+        // cold counter still gets its lease.
+        let (done, told) = std::sync::mpsc::channel::<()>();
+        let broker = self.broker.clone();
+        let work = move || {
+            for id in plans {
+                if let Err(error) = broker.take_back(&id) {
+                    tracing::warn!(
+                        plan = &*id,
+                        "unspent units of the plan are not handed back, and nobody spends them: {error}"
+                    );
                 }
-                tracing::warn!(
-                    plan = &**id,
-                    "unspent units of the plan are not handed back yet, and nobody spends them: {error}"
-                );
             }
+            drop(done);
+        };
+        let thread = std::thread::Builder::new().name("take-back".to_owned());
+        if let Err(wrong) = thread.spawn(work) {
+            tracing::error!("unspent units of lowered plans are not handed back: {wrong}");
+        }
+        if told.recv_timeout(self.patience) == Err(RecvTimeoutError::Timeout) {
+            tracing::warn!(
+                "the ledger is slow: unspent units of lowered plans are still being handed back"
+            );
         }
     }
 
     fn load(&self) -> Result<Image, String> {
-        let kept = self.read(|ledger| ledger.load_catalog())?;
+        // However long it takes: an image that comes late would be read again for ever.
+        let kept = self.read(None, |ledger| ledger.load_catalog())?;
         let (image, reasons) = decode(self.forms, &kept);
         for reason in reasons {
             tracing::error!(

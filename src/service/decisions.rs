@@ -45,7 +45,18 @@ const REMEMBERING_THREADS: usize = 64;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotSettled {
     #[error("the correction was not recorded: {0}. Send the report again")]
-    Ledger(#[from] LedgerError),
+    Ledger(LedgerError),
+    /// With a receipt or an operation id it counts once, however often it is sent.
+    #[error(
+        "it is not known whether the report was recorded: the ledger did not answer in time. Send it again if it has a receipt or an operation_id"
+    )]
+    NotKnown,
+}
+
+impl From<LedgerError> for NotSettled {
+    fn from(error: LedgerError) -> Self {
+        if error == LedgerError::Late { Self::NotKnown } else { Self::Ledger(error) }
+    }
 }
 
 /// What the first try came to.

@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -60,8 +59,11 @@ impl Progress {
         }
     }
 
-    fn answered(&self, now_ns: u64) {
-        self.since_ns.store(now_ns, Ordering::Release);
+    /// `gets_on`: not where it took nothing, having too much to do.
+    fn answered(&self, now_ns: u64, gets_on: bool) {
+        if gets_on {
+            self.since_ns.store(now_ns, Ordering::Release);
+        }
         self.unanswered.fetch_sub(1, Ordering::AcqRel);
     }
 }
@@ -205,7 +207,8 @@ impl LeaseBroker {
         let now = self.clock.now();
         self.progress.asked(now.steady_ns);
         self.ledger.submit(need.request(self.holder, now.unix_s()), move |answer| {
-            broker.progress.answered(broker.steady_ns());
+            let gets_on = !matches!(answer, Err(LedgerError::Busy | LedgerError::Stopped));
+            broker.progress.answered(broker.steady_ns(), gets_on);
             match answer {
                 Ok(Ok(lease)) => broker.engine.apply_lease(&need, &lease, broker.clock.now()),
                 // The ledger let go of the counter after its last period: by its name it gets
@@ -363,20 +366,14 @@ impl LeaseBroker {
     /// Lets go of the unspent units of a plan, some after the others, until the ledger has them
     /// all: for an edit that has lowered something.
     ///
-    /// After `at_most` it waits no more: nobody spends them from now on, and the ledger takes them
-    /// when it can.
-    ///
     /// # Errors
-    /// The ledger did not take them, or not yet. They stay charged, and are asked for no more.
-    pub fn take_back(&self, plan: &str, at_most: Duration) -> Result<(), LedgerError> {
+    /// The ledger did not take them. They stay charged, and are asked for no more.
+    pub fn take_back(&self, plan: &str) -> Result<(), LedgerError> {
         let (mut returned, mut place) = (Ok(()), usize::MAX);
-        let until_ns = self.steady_ns().saturating_add(nanoseconds(at_most));
         while place > 0 {
             let (some, next) = self.engine.holding(plan, place, FEW_AT_ONCE);
-            let left_ns = until_ns.saturating_sub(self.steady_ns());
             // Where it failed the others go back all the same.
-            let units = self.engine.take_back_from(&some);
-            returned = returned.and(self.return_all(units, Some(Duration::from_nanos(left_ns))));
+            returned = returned.and(self.return_all(self.engine.take_back_from(&some)));
             place = next;
         }
         returned
@@ -392,12 +389,12 @@ impl LeaseBroker {
     /// # Errors
     /// As of [`Self::take_back`].
     pub fn put_away(&self) -> Result<(), LedgerError> {
-        let first = self.return_all(self.engine.put_away(), None);
+        let first = self.return_all(self.engine.put_away());
         // What was leased meanwhile, and what was asked for the first time and had no number yet:
         // behind this, all of it is answered.
         let answered =
             self.ledger.call(ledger::WindowReport { holder: self.holder, rows: Vec::new() });
-        let returned = first.and(answered).and(self.return_all(self.engine.put_away(), None));
+        let returned = first.and(answered).and(self.return_all(self.engine.put_away()));
         if let Err(error) = self.keep_operations() {
             tracing::warn!(
                 "operation ids of the last minute were not kept, and their checks are charged again if they are sent again: {error}"
@@ -413,7 +410,7 @@ impl LeaseBroker {
     pub fn sweep(&self) -> Result<(), LedgerError> {
         loop {
             let is_more = self.engine.sweep(self.clock.now());
-            self.return_all(self.engine.take_ended(), None)?;
+            self.return_all(self.engine.take_ended())?;
             if !is_more {
                 return Ok(());
             }
@@ -421,16 +418,11 @@ impl LeaseBroker {
     }
 
     /// Through the ledger's thread, behind the leases that were asked for before: they go back too.
-    /// Waits until all of them are back, or for so long.
-    fn return_all(
-        &self,
-        mut units: Vec<GiveBack>,
-        at_most: Option<Duration>,
-    ) -> Result<(), LedgerError> {
+    /// Waits until all of them are back.
+    fn return_all(&self, mut units: Vec<GiveBack>) -> Result<(), LedgerError> {
         // In the order that the ledger keeps them in: one page of its file holds dozens of
         // neighbours.
         units.sort_unstable_by_key(|unspent| (unspent.counter, unspent.period_start_s));
-        let until_ns = at_most.map(|most| self.steady_ns().saturating_add(nanoseconds(most)));
         let mut returned = Ok(());
         for some in units.chunks(AT_ONCE) {
             let (tell, told) = std::sync::mpsc::channel();
@@ -446,22 +438,8 @@ impl LeaseBroker {
                 });
             }
             drop(tell);
-            loop {
-                let answer = match until_ns {
-                    None => told.recv().map_err(|_| RecvTimeoutError::Disconnected),
-                    Some(until_ns) => {
-                        let left_ns = until_ns.saturating_sub(self.steady_ns());
-                        told.recv_timeout(Duration::from_nanos(left_ns))
-                    }
-                };
-                match answer {
-                    Ok(answer) => returned = returned.and(answer),
-                    Err(RecvTimeoutError::Disconnected) => break,
-                    Err(RecvTimeoutError::Timeout) => {
-                        returned = returned.and(Err(LedgerError::Late));
-                        break;
-                    }
-                }
+            for answer in told {
+                returned = returned.and(answer);
             }
         }
         returned
@@ -474,10 +452,6 @@ async fn in_time<T>(work: tokio::task::JoinHandle<T>) -> Result<T, LedgerError> 
         Ok(done) => done.map_err(|_| LedgerError::Stopped),
         Err(_) => Err(LedgerError::Late),
     }
-}
-
-fn nanoseconds(time: Duration) -> u64 {
-    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// Why a grant was not made.

@@ -193,6 +193,24 @@ fn an_edit_that_was_kept_although_it_failed_is_seen_by_the_next() {
 }
 
 #[test]
+fn an_edit_that_was_kept_although_it_failed_comes_into_force_by_itself() {
+    let shelf = Arc::new(Shelf::default());
+    let store = store(&shelf);
+    fill(&store);
+    let before = store.load().revision();
+    store.catch_up();
+    shelf.mood.store(FAILS_AFTERWARDS, Ordering::Relaxed);
+    let work =
+        |draft: &mut Draft| draft.create_subscriber(subscriber("other", &["gold"])).map(|_| ());
+    assert!(matches!(tried(&store, work), Err(EditError::NotKept(_))));
+    assert_eq!(store.load().revision(), before, "nobody knows yet");
+    shelf.mood.store(WORKS, Ordering::Relaxed);
+    store.catch_up();
+    assert_eq!(store.load().revision(), before + 1);
+    assert!(store.load().subscribers().get("other").is_some());
+}
+
+#[test]
 fn a_keeper_is_told_of_an_edit_that_was_kept_although_it_failed() {
     let shelf = Arc::new(Shelf::default());
     let store = store(&shelf);

@@ -99,6 +99,11 @@ pub(super) fn start(
             })
         });
     }
+    let catalog = parts.catalog.clone();
+    every("late edits", LOOK_ROUND, stopping.clone(), move || {
+        let catalog = catalog.clone();
+        blocking(move || catalog.catch_up())
+    });
     let decisions = parts.decisions.clone();
     every("callers", CALLERS_ROUND, stopping.clone(), move || {
         let decisions = decisions.clone();

@@ -295,7 +295,7 @@ async fn all_who_hold_units_of_a_plan_give_them_back_some_after_the_others() {
             .sum::<u64>()
     };
     assert!(charged() > 600, "more is leased than was spent");
-    let take_back = move || broker.take_back("gold", Duration::from_secs(60));
+    let take_back = move || broker.take_back("gold");
     tokio::task::spawn_blocking(take_back).await.unwrap().unwrap();
     assert_eq!(charged(), 600);
     let exceeded = Some(Reason::QuotaExceeded);

@@ -300,7 +300,9 @@ async fn books_that_fail_are_unavailable() {
         .await
         .unwrap();
     let closed = (Code::Unavailable, LedgerError::Stopped.to_string());
-    assert_eq!(refusal(world.service.grant(Request::new(grant(Change::Add(1)))).await), closed);
+    let (code, text) = refusal(world.service.grant(Request::new(grant(Change::Add(1)))).await);
+    assert_eq!(code, Code::Unavailable);
+    assert!(text.starts_with(&closed.1) && text.contains("not known"), "{text}");
     assert_eq!(refusal(world.service.get_usage(usage(None, "", "")).await), closed);
     let named = pb::GrantRequest { request_id: "r".into(), ..grant(Change::Add(1)) };
     assert_eq!(refusal(world.service.grant(Request::new(named)).await), closed);
