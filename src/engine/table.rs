@@ -5,14 +5,16 @@
 //! values that somebody wants to look at later, without going through all of them, as long as they
 //! are few. Shards are in the order of the fingerprints in them.
 
-use hashbrown::HashTable;
+mod entries;
+
 use smallvec::SmallVec;
 
+use self::entries::Entries;
 use crate::engine::sync::{Mutex, MutexGuard};
 use crate::fingerprint::Fingerprint;
 
 struct Content<V> {
-    entries: HashTable<(Fingerprint, V)>,
+    entries: Entries<V>,
     listed: Listed,
 }
 
@@ -43,19 +45,6 @@ impl Listed {
 /// So many are always worth a list.
 const FEW: usize = 16;
 
-/// What an entry is placed by in its shard.
-fn place<V>((fingerprint, _): &(Fingerprint, V)) -> u64 {
-    fingerprint.hash64()
-}
-
-fn value_of<V>(
-    entries: &mut HashTable<(Fingerprint, V)>,
-    fingerprint: Fingerprint,
-) -> Option<&mut V> {
-    let found = entries.find_mut(fingerprint.hash64(), |(known, _)| *known == fingerprint)?;
-    Some(&mut found.1)
-}
-
 /// One shard on a cache line of its own.
 #[repr(align(64))]
 struct Shard<V>(Mutex<Content<V>>);
@@ -68,7 +57,7 @@ impl<V> Table<V> {
     /// `shards` is rounded up to a power of two.
     pub(crate) fn new(shards: usize) -> Self {
         let shards = shards.next_power_of_two();
-        let empty = || Content { entries: HashTable::new(), listed: Listed::none() };
+        let empty = || Content { entries: Entries::new(), listed: Listed::none() };
         Self { shards: (0..shards).map(|_| Shard(Mutex::new(empty()))).collect() }
     }
 
@@ -105,7 +94,7 @@ impl<V> Table<V> {
     ) -> Option<R> {
         let mut content = self.shards.get(self.index(fingerprint))?.0.lock();
         let Content { entries, listed } = &mut *content;
-        let (result, list) = visit(value_of(entries, fingerprint)?);
+        let (result, list) = visit(entries.get(fingerprint)?);
         if list {
             listed.add(fingerprint, entries.len());
         }
@@ -121,13 +110,13 @@ impl<V> Table<V> {
         match std::mem::replace(listed, Listed::none()) {
             Listed::Some(listed) => {
                 for fingerprint in listed {
-                    if let Some(value) = value_of(entries, fingerprint) {
+                    if let Some(value) = entries.get(fingerprint) {
                         visit(fingerprint, value);
                     }
                 }
             }
             Listed::Many => {
-                entries.iter_mut().for_each(|(fingerprint, value)| visit(*fingerprint, value));
+                entries.iter_mut().for_each(|(fingerprint, value)| visit(fingerprint, value));
             }
         }
     }
@@ -137,15 +126,9 @@ impl<V> Table<V> {
         let Some(shard) = self.shards.get(shard) else { return 0 };
         let mut content = shard.0.lock();
         let Content { entries, listed } = &mut *content;
-        let before = entries.len();
-        entries.retain(|(_, value)| !dead(value));
-        let dropped = before - entries.len();
+        let dropped = entries.drop_dead(&mut dead);
         if let (1.., Listed::Some(listed)) = (dropped, listed) {
-            listed.retain(|listed| value_of(entries, *listed).is_some());
-        }
-        // Not smaller than what the same keys would soon want again.
-        if entries.len() < entries.capacity() / 8 {
-            entries.shrink_to(entries.len(), place);
+            listed.retain(|listed| entries.get(*listed).is_some());
         }
         dropped
     }
@@ -174,13 +157,13 @@ impl<V> Locked<'_, V> {
 
     /// The value of a fingerprint whose shard is held.
     pub(crate) fn get(&mut self, fingerprint: Fingerprint) -> Option<&mut V> {
-        value_of(&mut self.shard(fingerprint)?.entries, fingerprint)
+        self.shard(fingerprint)?.entries.get(fingerprint)
     }
 
     /// Adds a value for a fingerprint whose shard is held and that has none.
     pub(crate) fn insert(&mut self, fingerprint: Fingerprint, value: V) {
         if let Some(shard) = self.shard(fingerprint) {
-            shard.entries.insert_unique(fingerprint.hash64(), (fingerprint, value), place);
+            shard.entries.insert(fingerprint, value);
         }
     }
 
@@ -204,17 +187,6 @@ mod tests {
         Fingerprinter::new([1; 16]).of(&number.to_le_bytes())
     }
 
-    /// The budget of a counter is 128 bytes, all included. Values are sixteen bytes, as counters.
-    #[test]
-    fn an_entry_takes_no_more_than_80_bytes_also_when_the_table_has_just_grown() {
-        let table = Table::new(1);
-        for number in 1..=20_000_u64 {
-            table.lock(once(of(number))).insert(of(number), [number; 2]);
-            let bytes = table.shards[0].0.lock().entries.allocation_size() as u64;
-            assert!(bytes <= 80 * number.max(16), "{bytes} for {number}");
-        }
-    }
-
     #[test]
     fn a_sweep_drops_the_dead_alone_and_gives_back_what_they_took() {
         let table = Table::new(1);
@@ -225,13 +197,13 @@ mod tests {
                 locked.list(of(number));
             }
         }
-        let capacity = || table.shards[0].0.lock().entries.capacity();
+        let slots = || table.shards[0].0.lock().entries.slots();
         assert_eq!(table.sweep(0, |number| number % 100 != 0), 9_900);
         for number in 0..10_000 {
             let found = table.visit(of(number), |value| (*value, false));
             assert_eq!(found, (number % 100 == 0).then_some(number));
         }
-        assert!(capacity() < 1_000, "{}", capacity());
+        assert!(slots() < 1_000, "{}", slots());
         let mut listed = Vec::new();
         table.take_listed(0, |fingerprint, value| {
             assert_eq!(fingerprint, of(*value));
@@ -239,7 +211,7 @@ mod tests {
         });
         listed.sort_unstable();
         assert!(listed.into_iter().eq((0..10_000).step_by(100)), "the listed that are left");
-        assert_eq!((table.sweep(0, |_| true), capacity()), (100, 0));
+        assert_eq!((table.sweep(0, |_| true), slots()), (100, 0));
     }
 
     #[test]
