@@ -230,17 +230,17 @@ fn a_run_ends_with_its_time_and_what_had_no_place_is_counted() {
         connections: 1,
         in_flight: 1,
         requests: None,
-        duration_ns: 50_000_000,
-        warm_up_ns: 10_000_000,
+        duration_ns: 400_000_000,
+        warm_up_ns: 200_000_000,
         rate: Some(1_000.0),
-        timeout_ns: 500_000_000,
+        timeout_ns: 1_000_000_000,
         ..asking(address, "never")
     };
     let run = Run::start(job, Clock::system()).unwrap();
     let tally = run.finish().unwrap().tally;
     // The first call, of the warm-up, held the only place.
     assert_eq!((tally.calls.answered(), seen.calls.load(Ordering::SeqCst)), (0, 1));
-    assert_eq!((tally.asked, tally.unsent), (0, 50));
+    assert_eq!((tally.asked, tally.unsent), (0, 400));
 }
 
 #[test]
