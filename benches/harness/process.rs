@@ -4,12 +4,42 @@ use std::fmt::Write as _;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Stdio, exit};
+use std::sync::{Mutex, Once};
 
+use rustix::process::{Pid, Signal, kill_process};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use tempfile::TempDir;
 
-/// A running server. It ends when it is dropped.
+/// The servers that run.
+static RUNNING: Mutex<Vec<Pid>> = Mutex::new(Vec::new());
+
+/// From now on SIGINT and SIGTERM end the servers too, also where this process alone is told.
+fn end_with_this_program() {
+    static LISTENING: Once = Once::new();
+    LISTENING.call_once(|| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let (mut int, mut term) = {
+            let _inside = runtime.enter();
+            use tokio::signal::unix::{SignalKind, signal};
+            (signal(SignalKind::interrupt()).unwrap(), signal(SignalKind::terminate()).unwrap())
+        };
+        std::thread::spawn(move || {
+            runtime.block_on(async {
+                tokio::select! {
+                    _ = int.recv() => {}
+                    _ = term.recv() => {}
+                }
+            });
+            for server in RUNNING.lock().unwrap().iter() {
+                let _ = kill_process(*server, Signal::KILL);
+            }
+            exit(130);
+        });
+    });
+}
+
+/// A running server. It ends when it is dropped, and when this program is told to end.
 #[derive(Debug)]
 pub struct Server {
     child: Child,
@@ -57,7 +87,9 @@ impl Server {
     }
 
     fn start(mut command: Command, data: Option<TempDir>) -> Self {
+        end_with_this_program();
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+        RUNNING.lock().unwrap().push(Pid::from_child(&child));
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let address = line
@@ -102,6 +134,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
+        RUNNING.lock().unwrap().retain(|server| *server != Pid::from_child(&self.child));
         // It may have ended by itself.
         let _ = self.child.kill();
         let _ = self.child.wait();
