@@ -12,6 +12,7 @@ pub mod outcome;
 pub mod path;
 pub mod plan;
 pub mod quota;
+pub mod rare;
 pub mod resolve;
 pub mod time;
 pub mod verdict;

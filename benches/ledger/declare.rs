@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use tollgate::catalog::{CatalogStore, Declared, DeclaredKey, DeclaredSubscriber, EditOptions};
-use tollgate::decide::plan::{About, ApiKey, Id, Subscriber};
+use tollgate::decide::plan::{About, ApiKey, Dates, Id, LastFour, Said, Subscriber};
 use tollgate::decide::time::Now;
 use tollgate::grpc::convert::apply;
 use tollgate::grpc::json;
@@ -34,12 +34,11 @@ pub fn subscriber(number: usize, plans: &[Id]) -> DeclaredSubscriber {
         subscriber: Arc::clone(&id),
         about: about(),
         enabled: true,
-        not_before_ns: None,
-        expire_ns: None,
-        last_four: String::new(),
+        dates: Dates::default().into(),
+        last_four: LastFour::default(),
     };
     DeclaredSubscriber {
-        subscriber: Subscriber { id, about: about(), plans: plans.to_vec() }.into(),
+        subscriber: Subscriber { id, about: about(), plans: plans.to_vec().into() }.into(),
         keys: vec![DeclaredKey { key: key.into(), value: Some(self::key(number)) }],
     }
 }
@@ -50,5 +49,5 @@ pub fn apply(store: &CatalogStore, declared: &Declared, now: Now) {
 }
 
 fn about() -> About {
-    About { display_name: "bench".to_owned(), ..About::default() }
+    Said { display_name: "bench".to_owned(), ..Said::default() }.into()
 }

@@ -8,6 +8,6 @@ use crate::decide::plan::ApiKey;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct KeyEntry {
-    pub hash: ValueHash,
     pub key: ApiKey,
+    pub hash: ValueHash,
 }

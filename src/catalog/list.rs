@@ -138,7 +138,7 @@ impl Order {
     fn position<T: Listed>(self, stored: &Stored<T>) -> Position<'_> {
         let first = match self.by {
             By::Id => First::Same,
-            By::DisplayName => First::Text(&stored.value.about().display_name),
+            By::DisplayName => First::Text(stored.value.display_name()),
             By::UpdateTime => First::Instant(stored.update_ns),
         };
         Position { first, id: stored.value.id() }

@@ -123,7 +123,7 @@ impl Catalog {
         let keys: Vec<_> = image.keys.into_iter().map(shared).collect();
         keys.iter().for_each(|key| catalog.keys_of.put(Arc::clone(key)));
         for key in keys {
-            let subscriber = catalog.beside_keys_of(&key.value.key.subscriber);
+            let subscriber = catalog.put_beside_keys_of(&key.value.key.subscriber);
             catalog.by_value.insert(Holder(key.clone()), subscriber);
             catalog.keys.put(key);
         }

@@ -10,7 +10,7 @@ use super::kind::Kind;
 use super::links::Links;
 use super::owned::OwnedKeys;
 use super::secret::{ByHash, HashKey, ValueHash};
-use super::table::{Resource, Stored, Table};
+use super::table::{ById, Resource, Stored, Table};
 use super::walks::Walks;
 use crate::decide::compiled::{CompiledPlan, CompiledTarget};
 use crate::decide::gcra::RateLimit;
@@ -22,7 +22,7 @@ use crate::decide::plan::{About, ApiKey, Id, Subscriber};
 pub(super) struct Holder(pub(super) Arc<Stored<KeyEntry>>);
 
 /// By the hashes of their values. Beside each is its subscriber, so that a decision need not look
-/// for it among all; `None` where that has more than [`FEW_KEYS`].
+/// for it; `None` where that has more than [`FEW_KEYS`], and is found by its id.
 pub(super) type Holders = ByHash<Holder, Option<Arc<Stored<Subscriber>>>>;
 
 type Presented<'c> = (&'c Arc<Stored<KeyEntry>>, Option<&'c Arc<Stored<Subscriber>>>);
@@ -42,6 +42,8 @@ pub struct Catalog {
     pub(super) subscribers: Table<Subscriber>,
     pub(super) keys: Table<KeyEntry>,
     pub(super) by_value: Holders,
+    /// The subscribers that stand beside no key of theirs, and maybe some that do.
+    pub(super) with_many_keys: ById<Subscriber>,
     /// Plan: the subscribers that have it.
     pub(super) subscribers_of: Links,
     /// Plan: the targets whose default it is.
@@ -67,6 +69,7 @@ impl Catalog {
             subscribers: Table::default(),
             keys: Table::default(),
             by_value: Holders::default(),
+            with_many_keys: ById::default(),
             subscribers_of: Links::default(),
             defaults_of: Links::default(),
             plans_of: Links::default(),
@@ -136,15 +139,19 @@ impl Catalog {
     /// The key with this presented value, and its subscriber, where there is one.
     pub(super) fn presented(&self, value: &[u8]) -> Option<Presented<'_>> {
         let (Holder(key), beside) = self.by_value.get_key_value(&self.hash_key.hash(value)?)?;
-        Some((key, beside.as_ref().or_else(|| self.subscribers.get(&key.value.key.subscriber))))
+        let of_many = || self.with_many_keys.get(&key.value.key.subscriber);
+        Some((key, beside.as_ref().or_else(of_many)))
     }
 
-    /// What is kept beside the keys of a subscriber.
-    pub(super) fn beside_keys_of(&self, subscriber: &str) -> Option<Arc<Stored<Subscriber>>> {
-        self.subscribers
-            .get(subscriber)
-            .filter(|_| self.keys_of.are_at_most(FEW_KEYS, subscriber))
-            .cloned()
+    /// What to keep beside the keys of a subscriber. Where that is nothing, it is found by its id
+    /// from now on.
+    pub(super) fn put_beside_keys_of(&mut self, id: &str) -> Option<Arc<Stored<Subscriber>>> {
+        let subscriber = Arc::clone(self.subscribers.get(id)?);
+        if self.keys_of.are_at_most(FEW_KEYS, id) {
+            return Some(subscriber);
+        }
+        self.with_many_keys.put(subscriber);
+        None
     }
 
     pub(super) fn covers(&self, plan: &str, target: &str) -> bool {
@@ -215,6 +222,7 @@ impl Eq for Holder {}
 
 impl Resource for CompiledPlan {
     const KIND: Kind = Kind::Plan;
+    const IS_DECIDED_BY: bool = true;
 
     fn id(&self) -> &Id {
         &self.plan.id
@@ -227,6 +235,7 @@ impl Resource for CompiledPlan {
 
 impl Resource for CompiledTarget {
     const KIND: Kind = Kind::Target;
+    const IS_DECIDED_BY: bool = true;
 
     fn id(&self) -> &Id {
         &self.target.id
@@ -239,6 +248,7 @@ impl Resource for CompiledTarget {
 
 impl Resource for Subscriber {
     const KIND: Kind = Kind::Subscriber;
+    const IS_DECIDED_BY: bool = false;
 
     fn id(&self) -> &Id {
         &self.id
@@ -251,6 +261,7 @@ impl Resource for Subscriber {
 
 impl Resource for KeyEntry {
     const KIND: Kind = Kind::Key;
+    const IS_DECIDED_BY: bool = false;
 
     fn id(&self) -> &Id {
         &self.key.id

@@ -2,6 +2,8 @@
 //! copied in no time.
 
 use std::borrow::Borrow;
+use std::cmp::Ordering;
+use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::ops::Bound;
 use std::sync::Arc;
@@ -16,8 +18,15 @@ use crate::decide::plan::{About, Id};
 pub trait Resource {
     /// The word for this kind in messages.
     const KIND: Kind;
+    /// Decisions look for it by its id. Of the others there are more, and they are found by edits
+    /// and lists alone, in the tree that gives their order.
+    const IS_DECIDED_BY: bool;
     fn id(&self) -> &Id;
     fn about(&self) -> &About;
+
+    fn display_name(&self) -> &str {
+        self.about().name(self.id())
+    }
 }
 
 /// A resource and when it was edited.
@@ -41,24 +50,29 @@ impl<T> Stored<T> {
 }
 
 /// A resource as the key that it is found by, its id, in one word: half of the places of a
-/// persistent map are free, and cost as much.
+/// persistent map or tree are free, and cost as much.
 #[derive(Debug)]
 struct Named<T>(Arc<Stored<T>>);
 
-/// Its hash is keyed at random, and half as dear as the standard one: a decision looks up some ids.
-type ById<T> = imbl::GenericHashMap<
-    Named<T>,
-    (),
-    foldhash::quality::RandomState,
-    imbl::shared_ptr::DefaultSharedPtr,
->;
+/// Resources by their ids, found in a few steps. The hash is keyed at random, and half as dear as
+/// the standard one.
+#[derive(Debug)]
+pub(super) struct ById<T>(
+    imbl::GenericHashMap<
+        Named<T>,
+        (),
+        foldhash::quality::RandomState,
+        imbl::shared_ptr::DefaultSharedPtr,
+    >,
+);
 
 /// The resources of one kind. A clone shares everything, and an edit copies a few nodes whatever
 /// the size.
-#[derive(Debug)]
 pub struct Table<T> {
+    /// A node inside the tree may hold on to an older record than its leaf: an id never changes.
+    in_order: OrdSet<Named<T>>,
+    /// Empty unless decisions look here.
     by_id: ById<T>,
-    in_order: OrdSet<Id>,
 }
 
 impl<T> Clone for Named<T> {
@@ -87,21 +101,69 @@ impl<T: Resource> PartialEq for Named<T> {
 
 impl<T: Resource> Eq for Named<T> {}
 
+impl<T: Resource> Ord for Named<T> {
+    fn cmp(&self, other: &Self) -> Ordering {
+        str::cmp(self.borrow(), other.borrow())
+    }
+}
+
+impl<T: Resource> PartialOrd for Named<T> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl<T> Default for ById<T> {
+    fn default() -> Self {
+        Self(imbl::GenericHashMap::default())
+    }
+}
+
+impl<T> Clone for ById<T> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<T: Resource> ById<T> {
+    pub(super) fn get(&self, id: &str) -> Option<&Arc<Stored<T>>> {
+        self.0.get_key_value(id).map(|(Named(stored), ())| stored)
+    }
+
+    pub(super) fn put(&mut self, stored: Arc<Stored<T>>) {
+        self.0.insert(Named(stored), ());
+    }
+
+    pub(super) fn remove(&mut self, id: &str) {
+        self.0.remove(id);
+    }
+}
+
+/// The resources themselves would fill the log.
+impl<T> fmt::Debug for Table<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Table").field("len", &self.in_order.len()).finish_non_exhaustive()
+    }
+}
+
 impl<T> Default for Table<T> {
     fn default() -> Self {
-        Self { by_id: ById::default(), in_order: OrdSet::new() }
+        Self { in_order: OrdSet::new(), by_id: ById::default() }
     }
 }
 
 impl<T> Clone for Table<T> {
     fn clone(&self) -> Self {
-        Self { by_id: self.by_id.clone(), in_order: self.in_order.clone() }
+        Self { in_order: self.in_order.clone(), by_id: self.by_id.clone() }
     }
 }
 
 impl<T: Resource> Table<T> {
     pub fn get(&self, id: &str) -> Option<&Arc<Stored<T>>> {
-        self.by_id.get_key_value(id).map(|(Named(stored), ())| stored)
+        if T::IS_DECIDED_BY {
+            return self.by_id.get(id);
+        }
+        self.in_order.get(id).map(|Named(stored)| stored)
     }
 
     /// The resource of this id. Errors: there is none.
@@ -115,11 +177,11 @@ impl<T: Resource> Table<T> {
     }
 
     pub fn len(&self) -> usize {
-        self.by_id.len()
+        self.in_order.len()
     }
 
     pub fn is_empty(&self) -> bool {
-        self.by_id.is_empty()
+        self.in_order.is_empty()
     }
 
     /// In the order of their ids, from just after `after` on.
@@ -128,18 +190,20 @@ impl<T: Resource> Table<T> {
         after: Option<&'a str>,
     ) -> impl Iterator<Item = &'a Arc<Stored<T>>> {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        self.in_order.range::<_, str>((from, Bound::Unbounded)).filter_map(|id| self.get(id))
+        self.in_order.range::<_, str>((from, Bound::Unbounded)).map(|Named(stored)| stored)
     }
 
     pub(super) fn put(&mut self, stored: Arc<Stored<T>>) {
-        let id = stored.value.id().clone();
-        if self.by_id.insert(Named(stored), ()).is_none() {
-            self.in_order.insert(id);
+        if T::IS_DECIDED_BY {
+            self.by_id.put(Arc::clone(&stored));
         }
+        self.in_order.insert(Named(stored));
     }
 
     pub(super) fn remove(&mut self, id: &str) {
         self.in_order.remove(id);
-        self.by_id.remove(id);
+        if T::IS_DECIDED_BY {
+            self.by_id.remove(id);
+        }
     }
 }

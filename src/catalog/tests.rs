@@ -2,7 +2,8 @@ use super::*;
 use crate::decide::gcra::MicroRate;
 use crate::decide::lookup::Lookup;
 use crate::decide::plan::{
-    About, ApiKey, CounterScope, Entitlement, MethodRate, Plan, Rate, Subscriber, Target,
+    About, ApiKey, CounterScope, Dates, Entitlement, LastFour, MethodRate, Plan, Rate, Said,
+    Subscriber, Target,
 };
 use crate::decide::time::SECOND_NS;
 
@@ -22,7 +23,7 @@ pub(super) fn store() -> CatalogStore {
 }
 
 fn about(display_name: &str) -> About {
-    About { display_name: display_name.to_owned(), ..About::default() }
+    Said { display_name: display_name.to_owned(), ..Said::default() }.into()
 }
 
 pub(super) fn entitlement(name: &str, targets: &[&str]) -> Entitlement {
@@ -67,9 +68,8 @@ pub(super) fn key(id: &str, subscriber: &str) -> ApiKey {
         subscriber: subscriber.into(),
         about: about(id),
         enabled: true,
-        not_before_ns: None,
-        expire_ns: None,
-        last_four: String::new(),
+        dates: Dates::default().into(),
+        last_four: LastFour::default(),
     }
 }
 

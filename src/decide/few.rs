@@ -26,6 +26,22 @@ impl<T, B> Default for Few<T, B> {
     }
 }
 
+impl<T> FromIterator<T> for Few<T> {
+    fn from_iter<I: IntoIterator<Item = T>>(things: I) -> Self {
+        Vec::from_iter(things).into()
+    }
+}
+
+impl<T> From<Vec<T>> for Few<T> {
+    fn from(mut things: Vec<T>) -> Self {
+        if things.len() > 1 {
+            things.shrink_to_fit();
+            return Self(Kept::Boxed(Some(Box::new(Boxed { things, beside: () }))));
+        }
+        things.pop().map_or_else(Self::default, |thing| Self(Kept::One(thing)))
+    }
+}
+
 impl<T, B> Deref for Few<T, B> {
     type Target = [T];
 
@@ -150,6 +166,15 @@ mod tests {
                 let is_in_place = !matches!(few.0, Kept::Boxed(Some(_)));
                 prop_assert_eq!(is_in_place, list.len() <= 1 && beside == 0);
             }
+        }
+    }
+
+    #[test]
+    fn it_is_made_of_a_list() {
+        for many in 0..4 {
+            let few = Few::<u8>::from_iter(0..many);
+            assert_eq!(*few, Vec::from_iter(0..many));
+            assert_eq!(matches!(few.0, Kept::Boxed(Some(_))), many > 1);
         }
     }
 

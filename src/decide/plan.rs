@@ -1,8 +1,12 @@
 //! The model of usage plans: what an operator declares, already checked.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::Deref;
 
+use super::few::Few;
 use super::gcra::MicroRate;
+use super::rare::{Nothing, Rare};
 
 pub mod validate;
 
@@ -10,12 +14,28 @@ pub mod validate;
 /// digit first.
 pub type Id = std::sync::Arc<str>;
 
-/// What every resource carries beside its own fields.
+/// What every resource carries beside its own fields, and most leave out.
+pub type About = Rare<Said>;
+
+/// What is said of a resource for people.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct About {
+pub struct Said {
+    /// Empty: it is the id. See [`Said::name`].
     pub display_name: String,
     pub description: String,
     pub labels: BTreeMap<String, String>,
+}
+
+impl Nothing for Said {
+    const NOTHING: &'static Self =
+        &Self { display_name: String::new(), description: String::new(), labels: BTreeMap::new() };
+}
+
+impl Said {
+    /// The display name of the resource with this id.
+    pub fn name<'a>(&'a self, id: &'a str) -> &'a str {
+        if self.display_name.is_empty() { id } else { &self.display_name }
+    }
 }
 
 /// A named set of entitlements.
@@ -169,30 +189,80 @@ pub struct OpenMethod {
 }
 
 /// A customer.
-// What a decision reads is in front, together; likewise below.
+// There may be millions: what most do not have is a word, and what a decision reads is in front,
+// together. Likewise below.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct Subscriber {
     pub id: Id,
     /// The first that covers a target decides.
-    pub plans: Vec<Id>,
+    pub plans: Few<Id>,
     pub about: About,
 }
+
+const _: () = assert!(size_of::<Subscriber>() == 40);
 
 /// A credential of a subscriber. The value is not here: the catalog keeps a keyed hash of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct ApiKey {
+    pub dates: Rare<Dates>,
+    pub enabled: bool,
+    pub last_four: LastFour,
     pub id: Id,
+    pub subscriber: Id,
+    pub about: About,
+}
+
+const _: () = assert!(size_of::<ApiKey>() == 56);
+
+/// When an API key is valid.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Dates {
     /// Nanoseconds since the Unix epoch; valid from this instant on.
     pub not_before_ns: Option<u64>,
     /// Nanoseconds since the Unix epoch; not valid from this instant on.
     pub expire_ns: Option<u64>,
-    pub enabled: bool,
-    pub subscriber: Id,
-    pub about: About,
-    /// The last four characters of the value.
-    pub last_four: String,
+}
+
+impl Nothing for Dates {
+    const NOTHING: &'static Self = &Self { not_before_ns: None, expire_ns: None };
+}
+
+/// The last four characters of the value of an API key. Empty: it has none yet.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub struct LastFour([u8; 4]);
+
+impl LastFour {
+    /// `None`: it is neither empty nor four characters of ASCII, which every value is made of.
+    pub fn new(text: &str) -> Option<Self> {
+        match *text.as_bytes() {
+            [] => Some(Self::default()),
+            [a, b, c, d] if text.is_ascii() && a != 0 => Some(Self([a, b, c, d])),
+            _ => None,
+        }
+    }
+
+    /// Those of a value.
+    pub fn of(value: &str) -> Option<Self> {
+        value.len().checked_sub(4).and_then(|start| Self::new(value.get(start..)?))
+    }
+}
+
+impl Deref for LastFour {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        let is_empty = self.0 == [0; 4];
+        // It is ASCII.
+        std::str::from_utf8(&self.0).ok().filter(|_| !is_empty).unwrap_or_default()
+    }
+}
+
+impl fmt::Debug for LastFour {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        str::fmt(self, f)
+    }
 }
 
 #[cfg(test)]

@@ -82,10 +82,10 @@ pub fn usable(key: &ApiKey, now: Now) -> Result<(), Reason> {
     if !key.enabled {
         return Err(Reason::ApiKeyDisabled);
     }
-    if key.not_before_ns.is_some_and(|from| now.unix_ns < from) {
+    if key.dates.not_before_ns.is_some_and(|from| now.unix_ns < from) {
         return Err(Reason::ApiKeyNotYetValid);
     }
-    if key.expire_ns.is_some_and(|end| now.unix_ns >= end) {
+    if key.dates.expire_ns.is_some_and(|end| now.unix_ns >= end) {
         return Err(Reason::ApiKeyExpired);
     }
     Ok(())
@@ -139,7 +139,7 @@ pub fn subscribe<'a>(
         return Err(unavailable());
     }
     let subscriber_id = &subscriber.id;
-    for plan in &subscriber.plans {
+    for plan in &*subscriber.plans {
         // In their order: a plan that cannot be read may be the one that covers it.
         if let Some((target_id, entitlement)) = covers(plan)? {
             return Ok(Covered { key, subscriber_id, entitlement, target_id, target });

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use prost_types::Timestamp;
 
 use crate::decide::plan::validate::Mistakes;
-use crate::decide::plan::{About, Id};
+use crate::decide::plan::{About, Id, Said};
 use crate::decide::time::SECOND_NS;
 
 pub mod apply;
@@ -24,21 +24,18 @@ pub mod usage;
 #[cfg(test)]
 mod tests;
 
-/// What all resources carry; the display name is the id when left out.
+/// What all resources carry. A display name that is the id is as good as left out.
 fn about(
     id: &str,
     display_name: String,
     description: String,
     labels: BTreeMap<String, String>,
 ) -> About {
-    About {
-        display_name: if display_name.is_empty() { id.to_owned() } else { display_name },
-        description,
-        labels,
-    }
+    let display_name = if display_name == id { String::new() } else { display_name };
+    Said { display_name, description, labels }.into()
 }
 
-fn ids(texts: Vec<String>) -> Vec<Id> {
+fn ids<L: FromIterator<Id>>(texts: Vec<String>) -> L {
     texts.into_iter().map(Id::from).collect()
 }
 

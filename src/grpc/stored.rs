@@ -7,6 +7,7 @@ use super::pb::tollgate as pb;
 use crate::catalog::{Catalog, Kind, Stored};
 use crate::decide::calendar::Period;
 use crate::decide::invalid::Invalid;
+use crate::decide::plan::{ApiKey, LastFour};
 use crate::decide::time::SECOND_NS;
 use crate::decide::verdict::{Decision, LimitKind, LimitScope, LimitStatus, Verdict};
 use crate::service::grant::GrantAnswer;
@@ -48,9 +49,8 @@ impl StoredForms for Messages {
             Kind::Key => {
                 let wire: pb::ApiKey = message(written)?;
                 let when = (wire.revision, wire.create_time, wire.update_time);
-                let last_four = wire.last_four.clone();
-                let mut key = keys::api_key(wire).map_err(listed)?;
-                key.last_four = last_four;
+                let last_four = LastFour::new(&wire.last_four).unwrap_or_default();
+                let key = ApiKey { last_four, ..keys::api_key(wire).map_err(listed)? };
                 Resource::Key(stored(key, when))
             }
         })

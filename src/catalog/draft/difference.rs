@@ -49,10 +49,8 @@ impl Found {
         }
     }
 
-    fn about(&mut self, before: &About, after: &About) {
-        self.compare("display_name", &before.display_name, &after.display_name, |name| {
-            words::text(name)
-        });
+    fn about(&mut self, id: &str, before: &About, after: &About) {
+        self.compare("display_name", &before.name(id), &after.name(id), |name| words::text(name));
         self.compare("description", &before.description, &after.description, |text| {
             words::text(text)
         });
@@ -98,7 +96,7 @@ impl Found {
 pub(super) fn plan(before: &Plan, after: &Plan) -> Vec<Changed> {
     const FIELD: &str = "entitlements";
     let mut found = Found::default();
-    found.about(&before.about, &after.about);
+    found.about(&after.id, &before.about, &after.about);
     let named =
         |plan: &Plan, name: &Id| plan.entitlements.iter().find(|one| one.name == *name).cloned();
     for was in &before.entitlements {
@@ -161,7 +159,7 @@ fn entitlement(before: &Entitlement, after: &Entitlement, found: &mut Found) {
 
 pub(super) fn target(before: &Target, after: &Target) -> Vec<Changed> {
     let mut found = Found::default();
-    found.about(&before.about, &after.about);
+    found.about(&after.id, &before.about, &after.about);
     found.compare("rate_limit", &before.rate_limit, &after.rate_limit, |limit| {
         limit.map(words::rate)
     });
@@ -183,7 +181,7 @@ pub(super) fn target(before: &Target, after: &Target) -> Vec<Changed> {
 
 pub(super) fn subscriber(before: &Subscriber, after: &Subscriber) -> Vec<Changed> {
     let mut found = Found::default();
-    found.about(&before.about, &after.about);
+    found.about(&after.id, &before.about, &after.about);
     found.ids("plans", "plans", &before.plans, &after.plans);
     found.0
 }
@@ -191,13 +189,13 @@ pub(super) fn subscriber(before: &Subscriber, after: &Subscriber) -> Vec<Changed
 /// Without the value, which is not in the declaration.
 pub(super) fn key(before: &ApiKey, after: &ApiKey) -> Vec<Changed> {
     let mut found = Found::default();
-    found.about(&before.about, &after.about);
+    found.about(&after.id, &before.about, &after.about);
     found.compare("subscriber", &before.subscriber, &after.subscriber, |id| Some(id.to_string()));
     found.compare("enabled", &before.enabled, &after.enabled, |enabled| Some(enabled.to_string()));
-    found.compare("not_before", &before.not_before_ns, &after.not_before_ns, |at| {
-        at.map(words::instant)
-    });
-    found.compare("expire_time", &before.expire_ns, &after.expire_ns, |at| at.map(words::instant));
+    let (old, new) = (&*before.dates, &*after.dates);
+    let instant = |at: &Option<u64>| at.map(words::instant);
+    found.compare("not_before", &old.not_before_ns, &new.not_before_ns, instant);
+    found.compare("expire_time", &old.expire_ns, &new.expire_ns, instant);
     found.0
 }
 

@@ -1,7 +1,7 @@
 //! Which fields of a resource a declaration says something of, and what a resource is when only
 //! those change.
 
-use crate::decide::plan::{About, ApiKey, Plan, Rate, Subscriber, Target};
+use crate::decide::plan::{About, ApiKey, Dates, Plan, Rate, Said, Subscriber, Target};
 
 /// What is said of a resource.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -116,11 +116,12 @@ impl Fields {
 }
 
 fn about(before: &About, said: &About, fields: Fields) -> About {
-    About {
+    let about = Said {
         display_name: fields.choose(Field::DisplayName, &before.display_name, &said.display_name),
         description: fields.choose(Field::Description, &before.description, &said.description),
         labels: fields.choose(Field::Labels, &before.labels, &said.labels),
-    }
+    };
+    about.into()
 }
 
 fn rate_limit(before: Option<Rate>, said: Option<Rate>, fields: Fields) -> Option<Rate> {
@@ -172,13 +173,17 @@ pub(super) fn subscriber(
 
 /// The API key with what is said of it. Whose it is is always said.
 pub(super) fn key(before: &ApiKey, Stated { value: said, fields }: &Stated<ApiKey>) -> ApiKey {
+    let (old, new) = (&*before.dates, &*said.dates);
+    let dates = Dates {
+        not_before_ns: fields.choose(Field::NotBefore, &old.not_before_ns, &new.not_before_ns),
+        expire_ns: fields.choose(Field::ExpireTime, &old.expire_ns, &new.expire_ns),
+    };
     ApiKey {
         id: said.id.clone(),
-        not_before_ns: fields.choose(Field::NotBefore, &before.not_before_ns, &said.not_before_ns),
-        expire_ns: fields.choose(Field::ExpireTime, &before.expire_ns, &said.expire_ns),
+        dates: dates.into(),
         enabled: fields.choose(Field::Enabled, &before.enabled, &said.enabled),
         subscriber: said.subscriber.clone(),
         about: about(&before.about, &said.about, *fields),
-        last_four: before.last_four.clone(),
+        last_four: before.last_four,
     }
 }

@@ -5,12 +5,11 @@ use std::sync::Arc;
 use super::{Draft, absent, current};
 use crate::catalog::error::EditError;
 use crate::catalog::key_entry::KeyEntry;
-use crate::catalog::kind::last_four;
 use crate::catalog::secret;
 use crate::catalog::snapshot::{FEW_KEYS, Holder};
 use crate::catalog::table::Stored;
-use crate::decide::plan::ApiKey;
 use crate::decide::plan::validate::{self, Mistakes};
+use crate::decide::plan::{ApiKey, LastFour};
 
 /// An API key as the catalog keeps it.
 type StoredKey = Arc<Stored<KeyEntry>>;
@@ -39,9 +38,6 @@ impl Draft {
     ) -> Result<(StoredKey, String), EditError> {
         if key.id.is_empty() {
             key.id = secret::new_id()?.into();
-            if key.about.display_name.is_empty() {
-                key.about.display_name = key.id.to_string();
-            }
         }
         absent(&self.next.keys, &key.id)?;
         let value = match value {
@@ -62,7 +58,7 @@ impl Draft {
                 format!("never changes: it is `{}`", before.value.key.subscriber),
             ));
         }
-        key.last_four.clone_from(&before.value.key.last_four);
+        key.last_four = before.value.key.last_four;
         self.put_key(KeyEntry { key, hash: before.value.hash })
     }
 
@@ -91,7 +87,7 @@ impl Draft {
             .hash_key
             .hash(value.as_bytes())
             .ok_or_else(|| EditError::invalid("value", "cannot be used"))?;
-        key.last_four = last_four(value);
+        key.last_four = LastFour::of(value).unwrap_or_default();
         self.put_key(KeyEntry { key, hash })
     }
 
@@ -115,7 +111,8 @@ impl Draft {
         let stored = self.stored(entry, before.as_deref());
         let subscriber = &stored.value.key.subscriber;
         self.next.keys_of.put(stored.clone());
-        self.next.by_value.insert(Holder(stored.clone()), self.next.beside_keys_of(subscriber));
+        let beside = self.next.put_beside_keys_of(subscriber);
+        self.next.by_value.insert(Holder(stored.clone()), beside);
         self.next.keys.put(stored.clone());
         if before.is_none() && !self.next.keys_of.are_at_most(FEW_KEYS, subscriber) {
             self.tell_keys_of(subscriber);
@@ -127,10 +124,10 @@ impl Draft {
     /// The keys of a subscriber keep it beside them as it is now, or not at all where they have
     /// become many. Those of many do not.
     pub(super) fn tell_keys_of(&mut self, subscriber: &str) {
+        let beside = self.next.put_beside_keys_of(subscriber);
         if !self.next.keys_of.are_at_most(FEW_KEYS + 1, subscriber) {
             return;
         }
-        let beside = self.next.beside_keys_of(subscriber);
         let keys: Vec<StoredKey> = self.next.keys_of.of(subscriber).cloned().collect();
         for key in keys {
             // Within an edit another may have its value already.

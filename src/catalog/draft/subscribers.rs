@@ -60,6 +60,7 @@ impl Draft {
             [].iter(),
         );
         self.next.subscribers.remove(id);
+        self.next.with_many_keys.remove(id);
         self.note(&subscriber.value);
         Ok(())
     }
@@ -81,7 +82,7 @@ impl Draft {
         found.or_else(())?;
         self.next.share_ids(&mut subscriber);
         let before = self.next.subscribers.get(&subscriber.id).cloned();
-        let old = before.iter().flat_map(|before| &before.value.plans);
+        let old = before.iter().flat_map(|before| &*before.value.plans);
         self.next.subscribers_of.change(&subscriber.id, old, subscriber.plans.iter());
         let stored = self.stored(subscriber, before.as_deref());
         self.next.subscribers.put(stored.clone());

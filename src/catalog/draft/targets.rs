@@ -68,10 +68,9 @@ impl Draft {
         if self.next.targets.get(id).is_some() {
             return Ok(());
         }
-        let about = About { display_name: id.to_string(), ..About::default() };
         let target = Target {
             id: id.clone(),
-            about,
+            about: About::default(),
             rate_limit: None,
             method_rate_limits: Vec::new(),
             open_methods: Vec::new(),

@@ -185,8 +185,7 @@ impl Filter {
         if self.texts.is_empty() {
             return true;
         }
-        let (id, name) =
-            (resource.id().to_lowercase(), resource.about().display_name.to_lowercase());
+        let (id, name) = (resource.id().to_lowercase(), resource.display_name().to_lowercase());
         self.texts.iter().all(|text| id.contains(text) || name.contains(text))
     }
 
@@ -213,7 +212,7 @@ impl Field {
         let about = resource.about();
         match self {
             Self::Id(wanted) => wanted.holds(resource.id()),
-            Self::DisplayName(wanted) => wanted.holds(&about.display_name),
+            Self::DisplayName(wanted) => wanted.holds(resource.display_name()),
             Self::Description(wanted) => wanted.holds(&about.description),
             Self::Label(key, wanted) => about
                 .labels

@@ -75,7 +75,7 @@ fn what_differs_is_updated_and_named_by_field() {
     let mut changed = declared();
     changed.targets[0].value.about.description = "All orders".into();
     changed.plans[0].value.entitlements[0].targets.push("late".into());
-    changed.subscribers[1].subscriber.value.plans.clear();
+    changed.subscribers[1].subscriber.value.plans.retain(|_| false);
     changed.subscribers[0].keys[0].key.value.enabled = false;
     changed.subscribers[0].keys[1].value = None;
     let expected = [
@@ -137,7 +137,7 @@ fn prune_keeps_what_is_named_and_the_targets_of_plans() {
     less.targets.push(whole(target("orders")));
     less.plans.truncate(1);
     less.subscribers.truncate(1);
-    less.subscribers[0].subscriber.value.plans.truncate(1);
+    less.subscribers[0].subscriber.value.plans.retain(|plan| **plan == *"gold");
     less.subscribers[0].keys.truncate(1);
     let expected = [
         "Delete key acme-2",
@@ -221,7 +221,7 @@ fn what_is_not_said_stays_as_it_is() {
     let store = furnished();
     edit(&store, 2, |draft| {
         let mut key = key("acme-1", "acme");
-        (key.enabled, key.expire_ns) = (false, Some(5));
+        (key.enabled, key.dates.expire_ns) = (false, Some(5));
         key.about.labels.insert("a".into(), "b".into());
         draft.replace_key(key)
     });
@@ -263,7 +263,7 @@ fn what_is_not_said_stays_as_it_is() {
     );
     let now = store.snapshot();
     let key = &now.keys().get("acme-1").unwrap().value.key;
-    assert_eq!((key.enabled, key.expire_ns, key.about.labels.len()), (true, Some(5), 1));
+    assert_eq!((key.enabled, key.dates.expire_ns, key.about.labels.len()), (true, Some(5), 1));
     let target_now = &now.targets().get("orders").unwrap().value.target;
     assert_eq!(
         target_now.rate_limit,
@@ -348,12 +348,12 @@ fn all_mistakes_are_reported_and_nothing_is_done() {
         (
             |d| {
                 d.plans[0].value.entitlements[0].name = "".into();
-                d.plans[1].value.about.display_name = String::new();
+                d.plans[1].value.about.display_name = "x".repeat(257);
             },
             &["usage_plans[0].entitlements[0].name", "usage_plans[1].display_name"],
         ),
         (
-            |d| d.subscribers[1].subscriber.value.plans.push("lead".into()),
+            |d| d.subscribers[1].subscriber.value.plans.insert(usize::MAX, "lead".into()),
             &["subscribers[1].subscriber.plans[1]"],
         ),
         (|d| d.targets[0].value.default_plan = Some("lead".into()), &["targets[0].default_plan"]),
@@ -369,7 +369,7 @@ fn all_mistakes_are_reported_and_nothing_is_done() {
         (
             |d| {
                 d.targets[0].value.default_plan = Some("lead".into());
-                d.subscribers[1].subscriber.value.plans.push("iron".into());
+                d.subscribers[1].subscriber.value.plans.insert(usize::MAX, "iron".into());
             },
             &["subscribers[1].subscriber.plans[1]", "targets[0].default_plan"],
         ),

@@ -117,6 +117,8 @@ pub(super) fn check(catalog: &Catalog) {
             beside.as_ref().is_none_or(|beside| few && Arc::ptr_eq(beside, owner)),
             "the subscriber as it is now"
         );
+        let found = beside.as_ref().or_else(|| catalog.with_many_keys.get(&owner.value.id));
+        assert!(found.is_some_and(|found| Arc::ptr_eq(found, owner)), "a decision finds it");
         assert!(Arc::ptr_eq(&owner.value.id, &stored.value.key.subscriber), "one text in memory");
     }
     for subscriber in &all_subscribers {
@@ -157,10 +159,7 @@ fn few_keys_keep_their_subscriber_beside_them() {
     };
     let replace = |name: &'static str| {
         move |draft: &mut Draft| {
-            draft.replace_subscriber(Subscriber {
-                about: About { display_name: name.to_owned(), ..About::default() },
-                ..subscriber("a", &[])
-            })?;
+            draft.replace_subscriber(Subscriber { about: about(name), ..subscriber("a", &[]) })?;
             Ok(())
         }
     };

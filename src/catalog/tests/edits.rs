@@ -83,11 +83,11 @@ fn a_mistake_names_its_field_and_changes_nothing() {
     let mut spoilt = plan("silver", &["orders"]);
     spoilt.entitlements[0].rate_limit =
         Some(Rate { rate: crate::decide::gcra::MicroRate(1), burst: Some(0) });
-    spoilt.about.display_name = String::new();
+    spoilt.about.display_name = "x".repeat(257);
     let error = refused(&store, |draft| draft.create_plan(spoilt));
     assert_eq!(
         error.to_string(),
-        "display_name must not be empty; entitlements[0].rate_limit.burst must be at least 1"
+        "display_name must be at most 256 characters, not 257; entitlements[0].rate_limit.burst must be at least 1"
     );
 }
 

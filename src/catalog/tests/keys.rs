@@ -20,7 +20,7 @@ fn a_made_value_is_found_by_its_bytes_and_shown_once() {
         value = made;
         Ok(stored)
     });
-    assert!(value.starts_with(VALUE_PREFIX) && value.ends_with(&stored.value.key.last_four));
+    assert!(value.starts_with(VALUE_PREFIX) && value.ends_with(&*stored.value.key.last_four));
     assert_eq!(stored.value.key.last_four.len(), 4);
     let catalog = store.snapshot();
     assert_eq!(&*catalog.api_key(value.as_bytes()).unwrap().id, "acme-3");
@@ -55,7 +55,7 @@ fn a_key_without_an_id_gets_one() {
         draft.create_key(unnamed, NewValue::Made).map(|(stored, _)| stored)
     });
     assert!(made.value.key.id.starts_with("key-"));
-    assert_eq!(made.value.key.about.display_name, *made.value.key.id);
+    assert_eq!(made.value.display_name(), &*made.value.key.id);
     assert!(store.load().keys_of("acme").any(|id| *id == made.value.key.id));
 }
 
@@ -82,9 +82,13 @@ fn values_are_checked_and_unique() {
 #[test]
 fn an_update_keeps_the_value_and_the_subscriber() {
     let store = furnished();
-    let disabled = ApiKey { enabled: false, last_four: "????".into(), ..key("acme-1", "acme") };
+    let disabled = ApiKey {
+        enabled: false,
+        last_four: LastFour::new("????").unwrap(),
+        ..key("acme-1", "acme")
+    };
     let updated = edit(&store, 2, |draft| draft.replace_key(disabled));
-    assert_eq!(updated.value.key.last_four, "more");
+    assert_eq!(&*updated.value.key.last_four, "more");
     let catalog = store.snapshot();
     assert!(
         !catalog.api_key(value_of("acme-1").as_bytes()).unwrap().enabled,

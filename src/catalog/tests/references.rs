@@ -12,7 +12,7 @@ fn targets_that_a_plan_names_are_registered() {
     let store = store();
     edit(&store, 1, |draft| draft.create_plan(plan("gold", &["orders", "users"])));
     let orders = store.load().targets().get("orders").unwrap().clone();
-    assert_eq!((orders.revision, orders.value.target.about.display_name.as_str()), (1, "orders"));
+    assert_eq!((orders.revision, orders.value.display_name()), (1, "orders"));
     edit(&store, 2, |draft| draft.replace_plan(plan("gold", &["orders", "late"])));
     assert!(store.load().targets().get("late").is_some());
     assert!(
@@ -46,7 +46,7 @@ fn a_plan_in_use_is_deleted_only_by_force() {
     edit(&store, 2, |draft| draft.delete_plan("free", "", true));
     let catalog = store.snapshot();
     assert!(catalog.plan("free").is_none());
-    assert_eq!(Lookup::subscriber(&*catalog, "acme").unwrap().plans, ["gold".into()]);
+    assert_eq!(*Lookup::subscriber(&*catalog, "acme").unwrap().plans, ["gold".into()]);
     assert_eq!(catalog.target("orders").unwrap().target.default_plan, None);
     assert_eq!(
         catalog.subscribers().get("acme").unwrap().revision,

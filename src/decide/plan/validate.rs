@@ -95,7 +95,7 @@ impl Mistakes {
 /// A target's own declaration. Whether its default plan covers it is the catalog's to say.
 pub fn target(target: &Target, found: &mut Mistakes) {
     id("id", &target.id, found);
-    about(&target.id, &target.about, found);
+    about(&target.about, found);
     if let Some(limit) = &target.rate_limit {
         limits::rate("rate_limit", limit, found);
     }
@@ -123,7 +123,7 @@ fn open_methods(open: &[OpenMethod], found: &mut Mistakes) {
 /// A subscriber's own declaration. Whether its plans exist is the catalog's to say.
 pub fn subscriber(subscriber: &Subscriber, found: &mut Mistakes) {
     id("id", &subscriber.id, found);
-    about(&subscriber.id, &subscriber.about, found);
+    about(&subscriber.about, found);
     at_most("plans", subscriber.plans.len(), MAX_PLANS, found);
     let mut seen = HashSet::new();
     for (i, plan) in subscriber.plans.iter().take(MAX_PLANS).enumerate() {
@@ -138,8 +138,8 @@ pub fn subscriber(subscriber: &Subscriber, found: &mut Mistakes) {
 pub fn api_key(key: &ApiKey, found: &mut Mistakes) {
     id("id", &key.id, found);
     id("subscriber", &key.subscriber, found);
-    about(&key.id, &key.about, found);
-    if let (Some(from), Some(to)) = (key.not_before_ns, key.expire_ns)
+    about(&key.about, found);
+    if let (Some(from), Some(to)) = (key.dates.not_before_ns, key.dates.expire_ns)
         && to <= from
     {
         found.add("expire_time", "must be after `not_before`");
@@ -176,15 +176,10 @@ fn wrong_id(text: &str) -> Option<String> {
     Some(format!("must not hold {wrong:?}: use A-Z a-z 0-9 . _ ~ : / -"))
 }
 
-fn about(id: &str, about: &About, found: &mut Mistakes) {
+fn about(about: &About, found: &mut Mistakes) {
+    // A name that was left out is the id.
     let name = &about.display_name;
-    if name.is_empty() {
-        // A name that was left out is the id: a missing id is one mistake, not two.
-        if !id.is_empty() {
-            found.add("display_name", "must not be empty");
-        }
-    } else if !longer("display_name", name, MAX_DISPLAY_NAME, found)
-        && name.chars().any(char::is_control)
+    if !longer("display_name", name, MAX_DISPLAY_NAME, found) && name.chars().any(char::is_control)
     {
         found.add("display_name", "must not hold control characters");
     }

@@ -4,8 +4,8 @@ use prost_types::FieldMask;
 
 use crate::catalog::{Field, KeyEntry, Stated, Stored};
 use crate::decide::invalid::Invalid;
-use crate::decide::plan::ApiKey;
 use crate::decide::plan::validate::{self, Mistakes};
+use crate::decide::plan::{ApiKey, Dates, LastFour};
 use crate::grpc::pb::tollgate as pb;
 
 use super::mask::{Mask, take};
@@ -79,14 +79,17 @@ pub(super) fn stated(
 
 fn read(wire: pb::ApiKey, found: &mut Mistakes) -> ApiKey {
     let about = about(&wire.id, wire.display_name, wire.description, wire.labels);
+    let dates = Dates {
+        not_before_ns: instant("not_before", wire.not_before, found),
+        expire_ns: instant("expire_time", wire.expire_time, found),
+    };
     ApiKey {
         id: wire.id.into(),
         subscriber: wire.subscriber.into(),
         about,
         enabled: wire.enabled.unwrap_or(true),
-        not_before_ns: instant("not_before", wire.not_before, found),
-        expire_ns: instant("expire_time", wire.expire_time, found),
-        last_four: String::new(),
+        dates: dates.into(),
+        last_four: LastFour::default(),
     }
 }
 
@@ -96,13 +99,13 @@ pub fn to_wire(stored: &Stored<KeyEntry>) -> pb::ApiKey {
     pb::ApiKey {
         id: key.id.to_string(),
         subscriber: key.subscriber.to_string(),
-        display_name: key.about.display_name.clone(),
+        display_name: key.about.name(&key.id).to_owned(),
         description: key.about.description.clone(),
         labels: key.about.labels.clone(),
         enabled: Some(key.enabled),
-        not_before: key.not_before_ns.map(timestamp),
-        expire_time: key.expire_ns.map(timestamp),
-        last_four: key.last_four.clone(),
+        not_before: key.dates.not_before_ns.map(timestamp),
+        expire_time: key.dates.expire_ns.map(timestamp),
+        last_four: (*key.last_four).to_owned(),
         etag: stored.etag(),
         revision: stored.revision,
         create_time: Some(timestamp(stored.create_ns)),

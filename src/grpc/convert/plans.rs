@@ -92,7 +92,7 @@ pub fn to_wire(stored: &Stored<CompiledPlan>) -> pb::UsagePlan {
     let plan = &stored.value.plan;
     pb::UsagePlan {
         id: plan.id.to_string(),
-        display_name: plan.about.display_name.clone(),
+        display_name: plan.about.name(&plan.id).to_owned(),
         description: plan.about.description.clone(),
         labels: plan.about.labels.clone(),
         entitlements: plan.entitlements.iter().map(entitlement_to_wire).collect(),

@@ -66,7 +66,7 @@ pub fn to_wire(stored: &Stored<Subscriber>) -> pb::Subscriber {
     let subscriber = &stored.value;
     pb::Subscriber {
         id: subscriber.id.to_string(),
-        display_name: subscriber.about.display_name.clone(),
+        display_name: subscriber.about.name(&subscriber.id).to_owned(),
         description: subscriber.about.description.clone(),
         labels: subscriber.about.labels.clone(),
         plans: texts(&subscriber.plans),

@@ -95,7 +95,7 @@ pub fn to_wire(stored: &Stored<CompiledTarget>) -> pb::Target {
         |open: &OpenMethod| pb::OpenMethod { method: open.method.clone(), path: open.path.clone() };
     pb::Target {
         id: target.id.to_string(),
-        display_name: target.about.display_name.clone(),
+        display_name: target.about.name(&target.id).to_owned(),
         description: target.about.description.clone(),
         labels: target.about.labels.clone(),
         rate_limit: target.rate_limit.map(rate_limit_to_wire),

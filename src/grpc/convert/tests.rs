@@ -104,7 +104,10 @@ fn what_is_shown_can_be_declared_again() {
     let shown = keys::to_wire(key);
     assert_eq!((shown.last_four.as_str(), shown.enabled), ("ters", Some(true)));
     let again = keys::api_key(shown).unwrap();
-    assert_eq!((again.not_before_ns, again.expire_ns), (Some(5_000_000_007), Some(6_000_000_000)));
+    assert_eq!(
+        (again.dates.not_before_ns, again.dates.expire_ns),
+        (Some(5_000_000_007), Some(6_000_000_000))
+    );
 }
 
 #[test]
@@ -115,7 +118,7 @@ fn what_is_left_out_has_its_default() {
         "quotas": [{"name": "q", "limit": 1, "unit": "WEEK"}]
     }]});
     let plan = plans::plan(wire_plan(plan)).unwrap();
-    assert_eq!(plan.about.display_name, "gold");
+    assert_eq!((plan.about.name(&plan.id), plan.about.display_name.as_str()), ("gold", ""));
     let all = &plan.entitlements[0];
     assert_eq!(all.counter_scope, crate::decide::plan::CounterScope::Subscriber);
     assert_eq!(
@@ -243,7 +246,7 @@ fn instants_have_bounds() {
             ..Default::default()
         };
         match (keys::api_key(key), expected) {
-            (Ok(key), Some(at_ns)) => assert_eq!(key.expire_ns, Some(at_ns)),
+            (Ok(key), Some(at_ns)) => assert_eq!(key.dates.expire_ns, Some(at_ns)),
             (Err(mistakes), None) => assert_eq!(fields(&mistakes), ["expire_time"]),
             (found, _) => panic!("{seconds} {nanos}: {found:?}"),
         }
@@ -290,7 +293,7 @@ fn a_mask_says_what_is_replaced() {
         mask(&["display_name"]),
     )
     .unwrap();
-    assert_eq!(back.about.display_name, "gold", "emptied, it is the id");
+    assert_eq!(back.about.name(&back.id), "gold", "emptied, it is the id");
     for wrong in ["colour", "entitlements.name", "entitlements[0]", ""] {
         let mistakes = plans::updated(gold, update.clone(), mask(&["labels", wrong])).unwrap_err();
         assert_eq!(fields(&mistakes), ["update_mask"], "{wrong:?}");
@@ -324,12 +327,14 @@ fn every_field_can_be_updated_alone() {
     let key = catalog.keys().get("k").unwrap();
     let disabled = pb::ApiKey { enabled: Some(false), ..Default::default() };
     let updated = keys::updated(key, disabled.clone(), mask(&["enabled"])).unwrap();
-    assert!(!updated.enabled && updated.expire_ns.is_some() && &*updated.subscriber == "acme");
+    assert!(
+        !updated.enabled && updated.dates.expire_ns.is_some() && &*updated.subscriber == "acme"
+    );
     let set = keys::updated(key, disabled.clone(), None).unwrap();
-    assert!(!set.enabled && set.expire_ns.is_some() && &*set.subscriber == "acme");
+    assert!(!set.enabled && set.dates.expire_ns.is_some() && &*set.subscriber == "acme");
     let replaced = keys::updated(key, disabled, mask(&["*"])).unwrap();
     assert!(
-        !replaced.enabled && replaced.expire_ns.is_none() && &*replaced.subscriber == "acme",
+        !replaced.enabled && replaced.dates.expire_ns.is_none() && &*replaced.subscriber == "acme",
         "the subscriber may be left out"
     );
     let named = pb::ApiKey { display_name: "K".into(), ..Default::default() };

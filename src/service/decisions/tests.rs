@@ -204,7 +204,7 @@ async fn a_caller_who_is_known_is_refused_as_soon_as_the_catalog_says_so() {
     }
     // What depends on the moment is looked at in each call.
     now.fetch_add(60 * SECOND_NS, Ordering::Relaxed);
-    edit(|key| key.expire_ns = Some(1_795_341_600 * SECOND_NS + 300 * SECOND_NS));
+    edit(|key| key.dates.expire_ns = Some(1_795_341_600 * SECOND_NS + 300 * SECOND_NS));
     assert_eq!([check(&plans, None).await, check(&plans, None).await], [None, None]);
     now.store((1_795_341_600 + 300) * SECOND_NS - 1, Ordering::Relaxed);
     assert_eq!(check(&plans, None).await, None);
@@ -233,7 +233,7 @@ async fn an_open_method_is_open_to_a_caller_who_is_known() {
     let plans = over(settings(), Arc::new(MemoryLedger::new().unwrap()), Clock::system(), "YEAR");
     let target = Target {
         id: "t".into(),
-        about: About { display_name: "t".to_owned(), ..About::default() },
+        about: About::default(),
         rate_limit: None,
         method_rate_limits: Vec::new(),
         open_methods: vec![OpenMethod { method: "GET".to_owned(), path: "/health".to_owned() }],

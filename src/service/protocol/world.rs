@@ -62,12 +62,14 @@ impl Shop {
             subscriber: "acme".into(),
             about: About::default(),
             enabled: true,
-            not_before_ns: None,
-            expire_ns: None,
-            last_four: String::new(),
+            dates: Dates::default().into(),
+            last_four: LastFour::default(),
         };
-        let subscriber =
-            Subscriber { id: "acme".into(), about: About::default(), plans: vec!["gold".into()] };
+        let subscriber = Subscriber {
+            id: "acme".into(),
+            about: About::default(),
+            plans: vec!["gold".into()].into(),
+        };
         Self { plan: CompiledPlan::new(Arc::new(plan)).unwrap(), subscriber, key, revision }
     }
 }

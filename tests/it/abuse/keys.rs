@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use allocation_counter::measure;
 use tollgate::catalog::{EditOptions, ListOptions, MAX_PAGE_SIZE, NewValue};
-use tollgate::decide::plan::{About, ApiKey, Id};
+use tollgate::decide::plan::{ApiKey, Dates, Id, LastFour, Said};
 use tollgate::engine::plans::{CheckInput, Settings};
 use tollgate::service::at_once::AtOnce;
 
@@ -20,11 +20,10 @@ fn key(number: u64) -> ApiKey {
     ApiKey {
         id: Id::from(format!("k{number:07}").as_str()),
         subscriber: Id::from("acme"),
-        about: About { display_name: "a key".to_owned(), ..About::default() },
+        about: Said { display_name: "a key".to_owned(), ..Said::default() }.into(),
         enabled: true,
-        not_before_ns: None,
-        expire_ns: None,
-        last_four: String::new(),
+        dates: Dates::default().into(),
+        last_four: LastFour::default(),
     }
 }
 

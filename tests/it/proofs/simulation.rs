@@ -674,11 +674,10 @@ impl<C: Choices> House<C> {
                 subscriber: id.clone(),
                 about: about(),
                 enabled: self.enabled[usize::try_from(number).unwrap()],
-                not_before_ns: None,
-                expire_ns: None,
-                last_four: String::new(),
+                dates: Dates::default().into(),
+                last_four: LastFour::default(),
             };
-            let subscriber = Subscriber { id, about: about(), plans: vec!["gold".into()] };
+            let subscriber = Subscriber { id, about: about(), plans: vec!["gold".into()].into() };
             DeclaredSubscriber {
                 subscriber: subscriber.into(),
                 keys: vec![DeclaredKey { key: key.into(), value: Some(value_of(number)) }],
@@ -833,7 +832,7 @@ impl<C: Choices> House<C> {
 }
 
 fn about() -> About {
-    About { display_name: "of the simulation".to_owned(), ..About::default() }
+    Said { display_name: "of the simulation".to_owned(), ..Said::default() }.into()
 }
 
 fn name_of(subscriber: u64) -> &'static str {

@@ -13,7 +13,7 @@ use super::{
 /// A plan's own declaration.
 pub fn plan(plan: &Plan, found: &mut Mistakes) {
     id("id", &plan.id, found);
-    about(&plan.id, &plan.about, found);
+    about(&plan.about, found);
     at_most("entitlements", plan.entitlements.len(), MAX_ENTITLEMENTS, found);
     let entitlements = plan.entitlements.get(..MAX_ENTITLEMENTS).unwrap_or(&plan.entitlements);
     for (i, one) in entitlements.iter().enumerate() {

@@ -1,13 +1,14 @@
 use std::sync::Arc;
 
 use super::super::{
-    CounterScope, Entitlement, MethodRate, OnBreach, PeriodUnit, Plan, Quota, Rate, Weekday,
+    CounterScope, Dates, Entitlement, LastFour, MethodRate, OnBreach, PeriodUnit, Plan, Quota,
+    Rate, Said, Weekday,
 };
 use super::*;
 use crate::decide::gcra::MicroRate;
 
 fn named(display_name: &str) -> About {
-    About { display_name: display_name.to_owned(), ..About::default() }
+    Said { display_name: display_name.to_owned(), ..Said::default() }.into()
 }
 
 fn a_quota(name: &str) -> Quota {
@@ -75,7 +76,7 @@ fn a_subscriber() -> Subscriber {
     Subscriber {
         id: "acme".into(),
         about: named("Acme"),
-        plans: vec!["gold".into(), "free".into()],
+        plans: vec!["gold".into(), "free".into()].into(),
     }
 }
 
@@ -85,9 +86,8 @@ fn a_key() -> ApiKey {
         subscriber: "acme".into(),
         about: named("acme-1"),
         enabled: true,
-        not_before_ns: Some(10),
-        expire_ns: Some(11),
-        last_four: "abcd".to_owned(),
+        dates: Dates { not_before_ns: Some(10), expire_ns: Some(11) }.into(),
+        last_four: LastFour::new("abcd").unwrap(),
     }
 }
 
@@ -129,7 +129,6 @@ fn a_plan_with_a_mistake_is_refused_by_field() {
             (|p| p.id = "go ld".into(), "id", "must not hold ' '"),
             (|p| p.id = "gøld".into(), "id", "must not hold 'ø'"),
             (|p| p.id = "a".repeat(257).into(), "id", "at most 256 characters, not 257"),
-            (|p| p.about.display_name = String::new(), "display_name", "empty"),
             (
                 |p| p.about.display_name = long(257),
                 "display_name",
@@ -388,8 +387,8 @@ fn a_subscriber_or_a_key_with_a_mistake_is_refused_by_field() {
         subscriber,
         &[
             (|s| s.id = "a\u{0}".into(), "id", "must not hold '\\0'"),
-            (|s| s.plans.push("gold".into()), "plans[2]", "names the plan `gold` again"),
-            (|s| s.plans.push("".into()), "plans[2]", "is needed"),
+            (|s| s.plans.insert(9, "gold".into()), "plans[2]", "names the plan `gold` again"),
+            (|s| s.plans.insert(9, "".into()), "plans[2]", "is needed"),
             (
                 |s| s.plans = (0..101).map(|i| format!("p{i}").into()).collect(),
                 "plans",
@@ -403,8 +402,8 @@ fn a_subscriber_or_a_key_with_a_mistake_is_refused_by_field() {
         &[
             (|k| k.id = "".into(), "id", "is needed"),
             (|k| k.subscriber = "".into(), "subscriber", "is needed"),
-            (|k| k.expire_ns = Some(10), "expire_time", "after `not_before`"),
-            (|k| k.expire_ns = Some(9), "expire_time", "after `not_before`"),
+            (|k| k.dates.expire_ns = Some(10), "expire_time", "after `not_before`"),
+            (|k| k.dates.expire_ns = Some(9), "expire_time", "after `not_before`"),
         ],
     );
 }
@@ -438,7 +437,7 @@ fn what_stands_at_a_bound_is_accepted() {
 #[test]
 fn all_mistakes_are_reported_at_once_and_only_so_many() {
     let mut spoilt = a_plan();
-    spoilt.about.display_name = String::new();
+    spoilt.about.display_name = long(257);
     spoilt.entitlements[0].rate_limit = Some(a_rate(1, Some(0)));
     spoilt.entitlements[1].quotas[1].time_zone = "Nowhere".into();
     let fields: Vec<String> =

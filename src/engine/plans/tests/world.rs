@@ -92,9 +92,8 @@ impl Catalog {
             subscriber: Id::from(subscriber),
             about: About::default(),
             enabled: true,
-            not_before_ns: None,
-            expire_ns: None,
-            last_four: String::new(),
+            dates: Dates::default().into(),
+            last_four: LastFour::default(),
         };
         self.keys.insert(id.to_owned(), key);
     }
@@ -227,8 +226,8 @@ impl World {
                 self.catalog.put_key(rest[0], rest[1]);
                 let key = self.catalog.keys.get_mut(rest[0]).ok_or("no key")?;
                 key.enabled = !rest.contains(&"disabled");
-                key.not_before_ns = option(rest, "from").map(time);
-                key.expire_ns = option(rest, "until").map(time);
+                key.dates.not_before_ns = option(rest, "from").map(time);
+                key.dates.expire_ns = option(rest, "until").map(time);
             }
             "account" => {
                 self.catalog.account =
