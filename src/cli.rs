@@ -4,11 +4,14 @@
 mod apply;
 mod check;
 mod client;
+mod completions;
 mod grant;
+mod health;
 mod key;
 mod leading;
 mod ledger;
 pub mod load;
+mod man;
 mod plan;
 mod report;
 mod rules;
@@ -79,6 +82,14 @@ enum Command {
     /// Report how an admitted request ended, as a gateway does.
     #[command(after_help = EXIT_CODES)]
     Report(With<report::Args>),
+    /// Ask whether a server is well: over gRPC, as probes do. Exits with 0 when it serves, with 1
+    /// when it does not, or cannot be asked.
+    #[command(after_help = EXIT_CODES)]
+    Health(With<health::Args>),
+    /// Write what lets a shell complete commands and flags.
+    Completions(completions::Args),
+    /// Write the manual: one page, or a page for each command.
+    Man(man::Args),
     /// Measure a server: ask as fast as it answers, or at a fixed rate, and show throughput and
     /// latencies.
     #[command(after_help = EXIT_CODES)]
@@ -167,6 +178,11 @@ impl Command {
             Self::Report(With { server, args }) => {
                 client::run(server, async |client| report::run(args, client).await)
             }
+            Self::Health(With { server, args }) => {
+                client::run(server, async |client| health::run(args, client).await)
+            }
+            Self::Completions(args) => completions::run(args),
+            Self::Man(args) => man::run(args),
             Self::Load(With { server, args }) => {
                 client::run(server, async |client| load::run(args, client).await)
             }

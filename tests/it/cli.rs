@@ -4,6 +4,7 @@
 mod files;
 mod ledger;
 mod load;
+mod packaged;
 mod resources;
 mod server;
 mod traffic;

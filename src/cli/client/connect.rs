@@ -9,6 +9,7 @@ use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 use tonic::{Request, Response, Status};
+use tonic_health::pb::health_client::HealthClient;
 
 use super::output::{Output, print};
 use super::{failure, file};
@@ -160,6 +161,10 @@ impl Client {
     pub(in crate::cli) fn decisions(&self) -> DecisionServiceClient<Calls> {
         DecisionServiceClient::with_interceptor(self.channel.clone(), self.caller.clone())
             .max_decoding_message_size(MAX_ANSWER_BYTES)
+    }
+
+    pub(in crate::cli) fn health(&self) -> HealthClient<Calls> {
+        HealthClient::with_interceptor(self.channel.clone(), self.caller.clone())
     }
 
     /// Waits for an answer, no longer than was asked for.
