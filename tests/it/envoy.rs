@@ -114,11 +114,12 @@ fn listeners(admin: SocketAddr) -> Vec<(String, SocketAddr)> {
     let statuses = answer["listener_statuses"].as_array().unwrap();
     statuses
         .iter()
-        .map(|status| {
-            let address = &status["local_address"]["socket_address"];
+        .filter_map(|status| {
+            // One that listens at a pipe has none.
+            let address = status["local_address"].get("socket_address")?;
             let ip = address["address"].as_str().unwrap().parse().unwrap();
             let port = u16::try_from(address["port_value"].as_u64().unwrap()).unwrap();
-            (status["name"].as_str().unwrap().to_owned(), SocketAddr::new(ip, port))
+            Some((status["name"].as_str().unwrap().to_owned(), SocketAddr::new(ip, port)))
         })
         .collect()
 }

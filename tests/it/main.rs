@@ -19,6 +19,7 @@ mod abuse;
 mod allocations;
 mod cli;
 mod crash;
+mod deploy;
 mod durable;
 mod durable_rules;
 mod e2e_plans;

@@ -28,6 +28,7 @@ const RUN: &[&str] = &[
     "README.md",
     "docs/access.md",
     "docs/benchmarks.md",
+    "docs/deploy.md",
     "docs/envoy.md",
     "docs/operations.md",
     "docs/rules.md",
@@ -300,6 +301,11 @@ fn commands_of_access_do_what_it_says() {
 #[test]
 fn commands_of_benchmarks_do_what_it_says() {
     run("docs/benchmarks.md");
+}
+
+#[test]
+fn commands_of_deploy_do_what_it_says() {
+    run("docs/deploy.md");
 }
 
 #[test]
