@@ -52,6 +52,7 @@
 //! [`engine::rules::decision`]: the way of a rate-limit request from YAML to verdict.
 //! [`service::rate_limits`] asks it by the rules of the moment, [`grpc::ratelimit`] puts it on the
 //! wire, `cli::serve` together. For usage plans: [`decide::plan`], [`decide::resolve`],
+//! [`engine::leases`] and
 //! [`engine::plans`], then [`ledger`], [`service::lease_broker`] between the two, and
 //! [`service::decisions`], where all meet. An edit: [`service::edits`], [`catalog`],
 //! [`service::catalog_storage`].

@@ -271,7 +271,7 @@ impl Plan {
             let leased = need.limit / 2;
             let balance = Balance { charged: leased, ..Balance::default() };
             let lease = Lease { counter, rule: 0, leased, spent: need.spent, balance };
-            self.engine.apply_lease(&need, &lease, now);
+            self.engine.leases().apply_lease(&need, &lease, now);
         }
     }
 }
@@ -289,11 +289,11 @@ impl Decides for Plan {
         self.passed_s.fetch_add(120, Ordering::Relaxed);
         loop {
             self.engine.sweep(self.now());
-            let ended = self.engine.take_ended();
+            let ended = self.engine.leases().take_ended();
             if ended.is_empty() {
                 return;
             }
-            ended.into_iter().for_each(|back| self.engine.gave_back(back));
+            ended.into_iter().for_each(|back| self.engine.leases().gave_back(back));
         }
     }
 

@@ -33,6 +33,10 @@ pub struct Holder {
     pub epoch: u32,
 }
 
+/// Stands for the plan in the identity of a counter of a durable rule: its entitlement is the
+/// domain, and its subscriber the name in there. No plan can have this id.
+pub const RULES: &str = "(rules)";
+
 /// Which counter. An edit of any of these starts another count.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct CounterIdentity {
@@ -87,6 +91,11 @@ pub struct WindowRow {
 pub type Whose = (Id, Option<Id>);
 
 impl CounterIdentity {
+    /// Does it count a durable rule?
+    pub fn is_of_rule(&self) -> bool {
+        &*self.plan == RULES
+    }
+
     pub fn whose(&self) -> Whose {
         (self.subscriber.clone(), self.key.clone())
     }

@@ -4,32 +4,22 @@
 //! then the target's, then the account's; it checks everything, then charges everything, and undoes
 //! nothing.
 //!
-//! Quotas are spent from leases of a ledger: see [`lease`] and [`settle`]. An engine beside that of
-//! the plans does the same for rate-limit rules: see [`durable`].
+//! Quotas are spent from leases of a ledger, which [`leases`](super::leases) keeps; reports change
+//! what was charged there: see [`settle`].
 //!
 //! Everything that grows has a bound in [`Settings`], and says there what happens at it.
 
-mod asking;
-mod books;
-mod by_plan;
-pub mod durable;
-mod fingerprint;
 mod gauges;
 mod grant;
-mod held;
-pub mod lease;
 mod marks;
 mod meter;
 mod metering;
-mod names;
 mod operations;
-mod paged;
+mod rates;
 mod receipt;
 mod receipt_names;
-mod restore;
 mod settings;
 pub mod settle;
-mod under;
 mod usage;
 mod write_behind;
 
@@ -38,49 +28,49 @@ use std::sync::Arc;
 
 use foldhash::quality::RandomState;
 
-pub use self::books::Seat;
-use self::books::{Books, Entry, Rates, State};
-pub use self::lease::{Checked, Need, Shortage};
 use self::marks::Marks;
 use self::meter::NO_ROOM_RETRY_NS;
 use self::metering::{Asked, Charges, Metered, no_room};
-use self::names::Names;
 use self::operations::{Operations, OtherFields};
+pub use self::rates::PlanExtra;
+use self::rates::Rates;
 use self::receipt::Receipt;
 use self::receipt_names::ReceiptNames;
-use self::under::Owner;
 use self::usage::{Event, Row as UsageRow, Usage, Who};
 use crate::decide::compiled::{CompiledEntitlement, CompiledTarget};
-use crate::decide::ledger::{GiveBack, NameKind};
+use crate::decide::ledger::{CounterIdentity, NameKind, PeriodRow};
 use crate::decide::lookup::Lookup;
-use crate::decide::outcome::CountRule;
 use crate::decide::plan::{CounterScope, Id};
 use crate::decide::quota::KEEP_NS;
 use crate::decide::resolve::{Call, Covered, Refused, Resolution, resolve, resolve_again};
 use crate::decide::time::Now;
 use crate::decide::verdict::{Decision, Reason, Verdict};
+use crate::engine::leases::{
+    self, BookSettings, Entry, Full, HoldsLeases, LeaseBook, Owner, State, shard_of,
+};
 use crate::engine::sync::{
     DashMap, Mutex,
-    atomic::{AtomicBool, AtomicU64, Ordering},
+    atomic::{AtomicU64, Ordering},
 };
 use crate::fingerprint::Fingerprinter;
 
 pub use self::grant::{GrantError, GrantPlan, QuotaUsage, Subject};
 pub use self::operations::{KeptOperation, REMEMBERED_NS};
 pub use self::receipt::MAX_CHARS as MAX_RECEIPT_CHARS;
-pub use self::settings::{LeaseSettings, Settings};
+pub use self::settings::Settings;
 pub use self::settle::{
     Change, Committed, Correction, Report, ReportCharge, ReportSubject, Settled, Settlement,
 };
 pub use self::usage::{TakenUsage, UnwrittenUsage};
+pub use crate::engine::leases::{LeaseSettings, Need, Shortage};
+
+/// Where a caller's counters were the last time.
+pub type Seat = leases::Seat<PlanExtra>;
 
 /// The longest operation id, in bytes.
 pub const MAX_OPERATION_ID: usize = 128;
 /// Sequence numbers are drawn by shard, and a subject is always in the same shard.
 const SHARDS: usize = 256;
-/// Rows of a count are forgotten once the ledger knows all of them, and never dropped for their age:
-/// a clock that leapt twice would leave periods behind that have nothing left.
-const KEEP_ROWS_NS: u64 = u64::MAX;
 
 /// One request to decide.
 #[derive(Clone, Copy, Debug)]
@@ -113,6 +103,16 @@ impl CheckInput<'_> {
     }
 }
 
+/// What a check came to.
+// Decisions are made and taken apart at once: a box would cost more than the bytes.
+#[allow(clippy::large_enum_variant)]
+#[derive(Debug)]
+pub enum Checked<'a> {
+    Decided(Decision<'a>),
+    /// Undecided, and nothing is charged: ask the ledger for all of these, then check again.
+    Needs(Vec<Need>),
+}
+
 /// A request that cannot be decided, whoever the caller is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidRequest {
@@ -131,19 +131,14 @@ pub enum InvalidRequest {
 pub struct PlanEngine {
     settings: Settings,
     fingerprints: Fingerprinter,
-    books: Books,
+    leases: LeaseBook<PlanExtra>,
     targets: DashMap<Id, Mutex<Rates>, RandomState>,
     account: Mutex<u64>,
     operations: Operations,
     marks: Marks,
     usage: Usage,
     names: ReceiptNames,
-    rules: Names<CountRule>,
     sequences: Box<[Sequence]>,
-    prefetches: Mutex<Vec<Need>>,
-    has_prefetches: AtomicBool,
-    has_urgent_prefetches: AtomicBool,
-    ended: Mutex<Vec<GiveBack>>,
     events: Events,
 }
 
@@ -158,30 +153,36 @@ struct Events {
     expired_units: AtomicU64,
     invalid_reports: AtomicU64,
     dropped_settlements: AtomicU64,
-    dropped_prefetches: AtomicU64,
     without_receipt: AtomicU64,
 }
 
 impl PlanEngine {
     pub fn new(settings: Settings) -> Self {
+        let fingerprints = Fingerprinter::new(settings.hash_key);
+        let book = BookSettings {
+            holder: settings.holder,
+            keep_ns: settings.receipts_ttl_ns.max(KEEP_NS),
+            max_entries: settings.max_entries,
+            lease: settings.lease,
+        };
         Self {
-            fingerprints: Fingerprinter::new(settings.hash_key),
-            books: Books::new(settings.max_entries),
+            leases: LeaseBook::new(fingerprints.clone(), book),
+            fingerprints,
             targets: DashMap::default(),
             account: Mutex::new(0),
             operations: Operations::new(settings.max_operations),
             marks: Marks::new(settings.max_mark_rows, settings.receipts_ttl_ns),
             usage: Usage::new(settings.max_usage_rows),
             names: ReceiptNames::new(settings.max_names),
-            rules: Names::new(),
             sequences: (0..SHARDS).map(|_| Sequence::default()).collect(),
-            prefetches: Mutex::default(),
-            has_prefetches: AtomicBool::new(false),
-            has_urgent_prefetches: AtomicBool::new(false),
-            ended: Mutex::default(),
             events: Events::default(),
             settings,
         }
+    }
+
+    /// What is held of the ledger, and the counters.
+    pub fn leases(&self) -> &LeaseBook<PlanExtra> {
+        &self.leases
     }
 
     /// Decides one request, and charges it if it is admitted; or says what it needs from the ledger
@@ -333,16 +334,9 @@ impl PlanEngine {
         let verdict = if counted {
             let (subject, owner) = self.owner(covered);
             let names = (&*compiled.plan, &*compiled.name);
-            let fingerprint = || {
-                books::subject_fingerprint(
-                    &self.fingerprints,
-                    compiled.counter_scope,
-                    subject,
-                    names,
-                )
-            };
-            let work = |entry: &Arc<Entry>, state: &mut State| {
-                if let Some(row) = &state.last_usage {
+            let fingerprint = || self.leases.fingerprint(compiled.counter_scope, subject, names);
+            let work = |entry: &Arc<Entry<PlanExtra>>, state: &mut State<PlanExtra>| {
+                if let Some(row) = &state.extra.last_usage {
                     row.touch();
                 }
                 let verdict = self.meter(
@@ -352,16 +346,17 @@ impl PlanEngine {
                     asked,
                     metered,
                 )?;
-                self.tally(&mut state.last_usage, covered, asked, verdict);
+                self.tally(&mut state.extra.last_usage, covered, asked, verdict);
                 let draw = |kind, name: &Id| self.names.number(kind, name);
                 let by_name = || {
                     (
-                        under::shard_of(subscriber_id),
+                        shard_of(subscriber_id),
                         (draw(NameKind::Key, &key.id), draw(NameKind::Target, target_id)),
                     )
                 };
                 let names = || {
                     state
+                        .extra
                         .last_usage
                         .as_ref()
                         .map_or_else(by_name, |row| (row.shard(), row.numbers(draw)))
@@ -371,10 +366,12 @@ impl PlanEngine {
                 Ok(verdict)
             };
             let worked = match seat {
-                Some(seat) => self.books.with_seat(seat, fingerprint, owner, asked.now, work),
-                None => self.books.with(fingerprint(), owner, asked.now, work),
+                Some(seat) => {
+                    self.leases.books.with_seat(seat, fingerprint, owner, asked.now, work)
+                }
+                None => self.leases.books.with(fingerprint(), owner, asked.now, work),
             };
-            worked.unwrap_or_else(|books::Full| {
+            worked.unwrap_or_else(|Full| {
                 self.tally(&mut None, covered, asked, no_room());
                 Ok(no_room())
             })
@@ -448,7 +445,7 @@ impl PlanEngine {
     ) -> Option<String> {
         let seq = self.sequences.get(usize::from(shard))?.0.fetch_add(1, Ordering::Relaxed);
         let receipt = Receipt {
-            holder: self.settings.holder,
+            holder: self.leases.holder(),
             shard,
             seq,
             key,
@@ -460,21 +457,37 @@ impl PlanEngine {
         receipt.seal(&self.settings.receipt_key)
     }
 
-    /// How long rows of quotas are kept.
-    fn keep_ns(&self) -> u64 {
-        self.settings.receipts_ttl_ns.max(KEEP_NS)
+    /// The first units of a counter that was restored, so that its first request need not wait.
+    /// `None`: it needs none.
+    pub fn warm(&self, lookup: &impl Lookup, row: &PeriodRow, now: Now) -> Option<Need> {
+        let CounterIdentity { plan, entitlement, quota, .. } = &row.identity;
+        let entitlement = lookup.plan(plan)?.entitlement(entitlement)?;
+        let quota = entitlement.quotas.iter().find(|declared| *declared.identity == **quota)?;
+        self.leases.warm(quota, &row.identity, row.period, lookup.revision(), now)
     }
 
     /// Drops what remembers nothing any more. Call it every few seconds. `true`: more has ended
-    /// than [`Self::take_ended`] gives now; sweep again when that is given back.
+    /// than [`LeaseBook::take_ended`] gives now; sweep again when that is given back.
     pub fn sweep(&self, now: Now) -> bool {
-        let is_more = self.sweep_leases(now);
+        let is_more = self.leases.sweep(now);
         self.targets.retain(|_, rates| !rates.get_mut().are_full(now));
         self.operations.sweep(now);
         self.marks.sweep(now);
         self.usage.sweep(now);
         self.names.sweep(now, self.settings.receipts_ttl_ns);
         is_more
+    }
+}
+
+impl HoldsLeases for PlanEngine {
+    type Extra = PlanExtra;
+
+    fn leases(&self) -> &LeaseBook<PlanExtra> {
+        &self.leases
+    }
+
+    fn sweep(&self, now: Now) -> bool {
+        Self::sweep(self, now)
     }
 }
 
@@ -487,4 +500,4 @@ fn undecided<'a>() -> Decision<'a> {
 pub(crate) use self::tests::memory::Memory;
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -3,11 +3,15 @@
 
 use std::sync::Arc;
 
+use super::durable_rules::DurableRules;
 use super::lease_broker::LeaseBroker;
 use crate::clock::Clock;
+use crate::config;
 use crate::decide::lookup::Lookup;
 use crate::decide::time::Now;
 use crate::decide::verdict::Decision;
+use crate::engine::durable_rules::DurableRuleEngine;
+use crate::engine::leases::BookSettings;
 use crate::engine::plans::{
     Change, CheckInput, Checked, Committed, InvalidRequest, Need, PlanEngine, Report, Settings,
     Settled, Settlement, Shortage,
@@ -39,7 +43,12 @@ impl AtOnce {
     /// The system gives no thread.
     pub fn broker(&self, clock: Clock) -> Result<LeaseBroker, LedgerError> {
         let thread = LedgerThread::start(self.ledger.clone(), 65_536)?;
-        Ok(LeaseBroker::new(self.engine.clone(), Arc::new(thread), self.engine.holder(), clock))
+        Ok(LeaseBroker::new(
+            self.engine.clone(),
+            Arc::new(thread),
+            self.engine.leases().holder(),
+            clock,
+        ))
     }
 
     /// Decides one request. A ledger in memory refuses nothing that an engine asks.
@@ -54,7 +63,7 @@ impl AtOnce {
     ) -> Result<Decision<'a>, InvalidRequest> {
         loop {
             let checked = self.engine.check_or_need(lookup, request, Shortage::Ask, now)?;
-            self.draw(self.engine.take_prefetches(), now);
+            self.draw(self.engine.leases().take_prefetches(), now);
             match checked {
                 Checked::Decided(decision) => return Ok(decision),
                 Checked::Needs(needs) => self.draw(needs, now),
@@ -65,10 +74,12 @@ impl AtOnce {
     /// Has all of it leased.
     pub fn draw(&self, needs: Vec<Need>, now: Now) {
         for need in needs {
-            let request = need.request(self.engine.holder(), now.unix_s());
+            let request = need.request(self.engine.leases().holder(), now.unix_s());
             match self.commit(Operation::Lease(request)) {
-                Some(Answer::Lease(Ok(lease))) => self.engine.apply_lease(&need, &lease, now),
-                _ => self.engine.lease_failed(&need),
+                Some(Answer::Lease(Ok(lease))) => {
+                    self.engine.leases().apply_lease(&need, &lease, now)
+                }
+                _ => self.engine.leases().lease_failed(&need),
             }
         }
     }
@@ -100,4 +111,18 @@ impl AtOnce {
     fn commit(&self, operation: Operation) -> Option<Answer> {
         self.ledger.commit(&[operation]).ok()?.pop()
     }
+}
+
+/// Durable rules over a ledger in memory of their own.
+///
+/// # Errors
+/// The system gives no random bytes, or no thread.
+pub fn durable_rules(clock: Clock, settings: &config::Plans) -> Result<DurableRules, LedgerError> {
+    let ledger = Arc::new(MemoryLedger::new()?);
+    let holder = ledger.join(1)?;
+    let book = BookSettings::new(holder);
+    let engine = Arc::new(DurableRuleEngine::new(ledger.secrets()?.fingerprint, book));
+    let thread = Arc::new(LedgerThread::start(ledger, 65_536)?);
+    let broker = LeaseBroker::new(engine.clone(), thread, holder, clock);
+    Ok(DurableRules::new(engine, broker, settings))
 }

@@ -138,7 +138,7 @@ impl Context<'_> {
             None => self.admitted += 1,
             Some(reason) => service.meters.refused(reason),
         }
-        if service.engine.has_prefetches() {
+        if service.engine.leases().has_prefetches() {
             service.broker.prefetch();
         }
         Ok(Ok(answer(&decision)))

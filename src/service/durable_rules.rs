@@ -8,14 +8,14 @@ use super::lease_broker::LeaseBroker;
 use super::patience::Patience;
 use crate::clock::Clock;
 use crate::config;
-use crate::engine::plans::durable::{AtOnce, Leased};
-use crate::engine::plans::{Need, PlanEngine, Shortage};
+use crate::engine::durable_rules::{AtOnce, DurableRuleEngine, Leased};
+use crate::engine::leases::{Need, Shortage};
 
 /// The counters of durable rules, and the way to the ledger.
 #[derive(Debug)]
 pub struct DurableRules {
-    engine: Arc<PlanEngine>,
-    broker: LeaseBroker,
+    engine: Arc<DurableRuleEngine>,
+    broker: LeaseBroker<DurableRuleEngine>,
     max_wait: Duration,
     on_failure: Shortage,
 }
@@ -37,9 +37,13 @@ pub struct Waiting {
 }
 
 impl DurableRules {
-    /// `engine` must keep nothing else. `settings` say how long a request waits, and what becomes
-    /// of it where the ledger cannot answer.
-    pub fn new(engine: Arc<PlanEngine>, broker: LeaseBroker, settings: &config::Plans) -> Self {
+    /// `settings` say how long a request waits, and what becomes of it where the ledger cannot
+    /// answer.
+    pub fn new(
+        engine: Arc<DurableRuleEngine>,
+        broker: LeaseBroker<DurableRuleEngine>,
+        settings: &config::Plans,
+    ) -> Self {
         Self { engine, broker, max_wait: settings.max_wait, on_failure: settings.on_failure }
     }
 
@@ -68,7 +72,7 @@ impl DurableRules {
 
     /// Asks for what the last decisions want ahead of use.
     pub fn look_ahead(&self) {
-        if self.engine.has_prefetches() {
+        if self.engine.leases().has_prefetches() {
             self.broker.prefetch();
         }
     }

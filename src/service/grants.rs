@@ -174,7 +174,7 @@ fn unavailable(error: LedgerError) -> ServiceError {
 
 fn refused(error: GrantError) -> ServiceError {
     match error {
-        GrantError::NoRoom => ServiceError::Unavailable(error.to_string()),
+        GrantError::NoRoom(_) => ServiceError::Unavailable(error.to_string()),
         // The plan was edited since the request was read.
         gone => EditError::invalid("plan", format!("has changed meanwhile: {gone}")).into(),
     }

@@ -1,6 +1,8 @@
 //! Between the engine, which does no I/O, and the ledger, which does nothing else: draws leases,
 //! hands unspent units back, and has statistics kept.
 
+mod plans;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -8,16 +10,14 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 
-use super::patience::FOR_AN_EDIT;
 use super::stored::StoredForms;
 use crate::clock::Clock;
 use crate::decide::time::Now;
-use crate::engine::plans::{
-    Change, Committed, Correction, GrantPlan, Need, PlanEngine, Settlement,
-};
-use crate::ledger::{
-    self, GiveBack, GrantMade, Holder, LedgerError, LedgerThread, Made, Once, OnceKind, Refused,
-};
+use crate::engine::leases::{HoldsLeases, Need};
+use crate::engine::plans::PlanEngine;
+use crate::ledger::{self, GiveBack, Holder, LedgerError, LedgerThread, Refused};
+
+pub use self::plans::GrantFailed;
 
 /// How long what is wanted ahead of use waits for others. What is held meanwhile lasts for an
 /// eighth of `ledger.chunk_ms` at least.
@@ -26,13 +26,11 @@ const GATHER: Duration = Duration::from_millis(5);
 const STUCK: Duration = Duration::from_millis(400);
 /// Give-backs that are handed over before the answers are waited for.
 const AT_ONCE: usize = 4_096;
-/// The same while calls go on: until the ledger has them, what needs units of these counters waits.
-const FEW_AT_ONCE: usize = 256;
 
-/// Draws leases for an engine.
-#[derive(Clone, Debug)]
-pub struct LeaseBroker {
-    pub(super) engine: Arc<PlanEngine>,
+/// Draws leases for an engine: that of plans, or that of durable rules.
+#[derive(Debug)]
+pub struct LeaseBroker<E = PlanEngine> {
+    pub(super) engine: Arc<E>,
     pub(super) ledger: Arc<LedgerThread>,
     pub(super) holder: Holder,
     pub(super) clock: Clock,
@@ -85,13 +83,22 @@ impl Drop for Off<'_> {
     }
 }
 
-impl LeaseBroker {
-    pub fn new(
-        engine: Arc<PlanEngine>,
-        ledger: Arc<LedgerThread>,
-        holder: Holder,
-        clock: Clock,
-    ) -> Self {
+impl<E> Clone for LeaseBroker<E> {
+    fn clone(&self) -> Self {
+        Self {
+            engine: Arc::clone(&self.engine),
+            ledger: Arc::clone(&self.ledger),
+            clock: self.clock.clone(),
+            behind: Arc::clone(&self.behind),
+            gathering: Arc::clone(&self.gathering),
+            progress: Arc::clone(&self.progress),
+            ..*self
+        }
+    }
+}
+
+impl<E: HoldsLeases> LeaseBroker<E> {
+    pub fn new(engine: Arc<E>, ledger: Arc<LedgerThread>, holder: Holder, clock: Clock) -> Self {
         Self {
             engine,
             ledger,
@@ -102,13 +109,6 @@ impl LeaseBroker {
             progress: Arc::default(),
             forms: None,
         }
-    }
-
-    /// The same, which leaves the operation ids of the last minute to the next start, and takes
-    /// over those of the last one.
-    #[must_use]
-    pub fn keeping_operations(self, forms: &'static dyn StoredForms) -> Self {
-        Self { forms: Some(forms), ..self }
     }
 
     /// What the ledger has done so far.
@@ -145,7 +145,7 @@ impl LeaseBroker {
     }
 
     /// Asks at once, and waits for the answers.
-    fn ask_all(&self, needs: Vec<Need>) -> impl Future<Output = ()> + use<> {
+    fn ask_all(&self, needs: Vec<Need>) -> impl Future<Output = ()> + use<E> {
         let answers: Vec<_> = needs.into_iter().map(|need| self.ask(need)).collect();
         async {
             for answer in answers {
@@ -164,7 +164,9 @@ impl LeaseBroker {
 
     /// Asks for what the engine wants ahead of use, or lets [`Self::gather`] do it. Nobody waits.
     pub fn prefetch(&self) {
-        if !self.gathering.on.load(Ordering::Acquire) || self.engine.has_urgent_prefetches() {
+        if !self.gathering.on.load(Ordering::Acquire)
+            || self.engine.leases().has_urgent_prefetches()
+        {
             self.prefetch_now();
         } else if !self.gathering.asked.load(Ordering::Relaxed)
             && !self.gathering.asked.swap(true, Ordering::AcqRel)
@@ -191,7 +193,7 @@ impl LeaseBroker {
     }
 
     fn prefetch_now(&self) {
-        for need in self.engine.take_prefetches() {
+        for need in self.engine.leases().take_prefetches() {
             drop(self.ask(need));
         }
     }
@@ -210,7 +212,9 @@ impl LeaseBroker {
             let gets_on = !matches!(answer, Err(LedgerError::Busy | LedgerError::Stopped));
             broker.progress.answered(broker.steady_ns(), gets_on);
             match answer {
-                Ok(Ok(lease)) => broker.engine.apply_lease(&need, &lease, broker.clock.now()),
+                Ok(Ok(lease)) => {
+                    broker.engine.leases().apply_lease(&need, &lease, broker.clock.now())
+                }
                 // The ledger let go of the counter after its last period: by its name it gets
                 // another number.
                 Ok(Err(Refused::UnknownCounter)) if need.number.is_some() => {
@@ -219,15 +223,15 @@ impl LeaseBroker {
                     return broker.submit(by_name, tell);
                 }
                 Ok(Err(Refused::PeriodDropped)) => {
-                    broker.engine.period_dropped(&need, broker.clock.now())
+                    broker.engine.leases().period_dropped(&need, broker.clock.now())
                 }
                 Ok(Err(refused)) => {
                     tracing::debug!("a lease was refused: {refused}");
-                    broker.engine.lease_failed(&need);
+                    broker.engine.leases().lease_failed(&need);
                 }
                 Err(error) => {
                     tracing::debug!("a lease failed: {error}");
-                    broker.engine.lease_failed(&need);
+                    broker.engine.leases().lease_failed(&need);
                 }
             }
             // Whoever asked may be gone.
@@ -235,172 +239,21 @@ impl LeaseBroker {
         });
     }
 
-    /// Has the ledger commit a correction, and makes it count here. Once begun it goes on, also
-    /// when the report's caller has gone: what the ledger refunds must be spendable here too.
-    ///
-    /// # Errors
-    /// The ledger did not commit it, or not all of it. The same report may come again.
-    pub async fn correct(&self, correction: Correction) -> Result<Settlement, LedgerError> {
-        // Handed over before anything is waited for: of two reports for one receipt the first
-        // corrects.
-        let answers: Vec<_> = correction.changes.iter().map(|change| self.commit(change)).collect();
-        let broker = self.clone();
-        let done = tokio::spawn(async move {
-            let mut committed = Vec::with_capacity(answers.len());
-            for answer in answers {
-                committed.push(answer.await?);
-            }
-            Ok(broker.engine.conclude_correction(&correction, &committed, broker.clock.now()))
-        });
-        in_time(done).await.unwrap_or_else(Err)
-    }
-
-    /// Has the ledger commit a change, and applies it at once: on the ledger's thread, in the order
-    /// of what it made.
-    fn commit(
-        &self,
-        change: &Change,
-    ) -> impl Future<Output = Result<Committed, LedgerError>> + Send + use<> {
-        let (tell, told) = oneshot::channel();
-        let (broker, applied) = (self.clone(), change.clone());
-        let apply = move |made: Result<Committed, LedgerError>| {
-            match made {
-                Ok(committed) => {
-                    broker.engine.apply_change(&applied, committed, broker.clock.now())
-                }
-                Err(_) => broker.engine.change_failed(&applied),
-            }
-            // Whoever reported may be gone.
-            let _ = tell.send(made);
-        };
-        match change {
-            Change::Settle(settle) => {
-                self.ledger.submit(settle.clone(), move |answer| {
-                    apply(answer.map(|settled| Committed::from(&settled)))
-                });
-            }
-            Change::Charge(charge) => {
-                self.ledger.submit(charge.request(), move |answer| {
-                    apply(answer.and_then(|charged| {
-                        Committed::try_from(charged)
-                            .map_err(|refused| LedgerError::Fault(refused.to_string()))
-                    }));
-                });
-            }
-        }
-        async move { told.await.unwrap_or(Err(LedgerError::Stopped)) }
-    }
-
-    /// Makes a grant: unspent units go back first, so that they do not count as used. Once begun it
-    /// goes on, also when the caller has gone.
-    ///
-    /// `once` names the request: it is made once, however often it is asked for. The answer says
-    /// what came of it the first time.
-    ///
-    /// # Errors
-    /// The ledger did not make it, or is not known to have made it; or another request had the
-    /// name.
-    pub async fn grant(&self, plan: GrantPlan, once: Option<Once>) -> Result<Made, GrantFailed> {
-        let broker = self.clone();
-        let done = tokio::spawn(async move {
-            let answered = broker.give_back_and_grant(&plan, once.clone()).await;
-            let Ok(GrantMade { balance: Some(balance), first }) = &answered else {
-                // Where it was made in a period that is over, too, the ledger knows better.
-                broker.engine.grant_failed(&plan);
-                return answered
-                    .and_then(|GrantMade { first, .. }| first.ok_or(LedgerError::Stopped.into()));
-            };
-            if let Err(full) = broker.engine.apply_grant(&plan, *balance, broker.clock.now()) {
-                // The ledger has it: the next lease tells.
-                tracing::debug!("a grant was made, and is not known here yet: {full}");
-            }
-            let now = || Made {
-                charged: balance.charged,
-                granted: balance.granted,
-                note: once.map(|once| once.note).unwrap_or_default(),
-                ..Made::default()
-            };
-            Ok(first.clone().unwrap_or_else(now))
-        });
-        in_time(done).await.unwrap_or_else(|wrong| Err(wrong.into()))
-    }
-
-    async fn give_back_and_grant(
-        &self,
-        plan: &GrantPlan,
-        once: Option<Once>,
-    ) -> Result<GrantMade, GrantFailed> {
-        if let Some(unspent) = plan.give_back {
-            self.call(unspent).await?;
-        }
-        let request = plan.request(once, self.clock.now().unix_s());
-        self.call(request).await?.map_err(|refused| match refused {
-            Refused::OtherOperation => GrantFailed::OtherRequest,
-            refused => LedgerError::Fault(refused.to_string()).into(),
-        })
-    }
-
-    /// What was made under the name of a request. Blocks on the ledger's file.
-    ///
-    /// # Errors
-    /// The ledger cannot be read.
-    pub fn find_request(&self, name: &[u8; 16]) -> Result<Option<Made>, LedgerError> {
-        self.ledger.ledger().find_made(OnceKind::Request, name)
-    }
-
-    /// Which rows of the ledger are damaged, where some are.
-    pub fn damage(&self) -> Option<String> {
-        let ledger = self.ledger.ledger();
-        ledger.concern().filter(|_| ledger.damaged_rows() > 0)
-    }
-
-    fn call<R: ledger::Request>(
-        &self,
-        request: R,
-    ) -> impl Future<Output = Result<R::Answer, LedgerError>> + Send + use<R> {
-        let (tell, told) = oneshot::channel();
-        self.ledger.submit(request, move |answer| drop(tell.send(answer)));
-        async move { told.await.unwrap_or(Err(LedgerError::Stopped)) }
-    }
-
-    /// Lets go of the unspent units of a plan, some after the others, until the ledger has them
-    /// all: for an edit that has lowered something.
-    ///
-    /// # Errors
-    /// The ledger did not take them. They stay charged, and are asked for no more.
-    pub fn take_back(&self, plan: &str) -> Result<(), LedgerError> {
-        let (mut returned, mut place) = (Ok(()), usize::MAX);
-        while place > 0 {
-            let (some, next) = self.engine.holding(plan, place, FEW_AT_ONCE);
-            // Where it failed the others go back all the same.
-            returned = returned.and(self.return_all(self.engine.take_back_from(&some)));
-            place = next;
-        }
-        returned
-    }
-
     fn steady_ns(&self) -> u64 {
         self.clock.now().steady_ns
     }
 
-    /// Lets go of all unspent units, and leaves the operation ids of the last minute to the next
-    /// start: for a clean stop. Waits until the ledger has them.
+    /// Lets go of all unspent units, for a clean stop. Waits until the ledger has them.
     ///
     /// # Errors
-    /// As of [`Self::take_back`].
-    pub fn put_away(&self) -> Result<(), LedgerError> {
-        let first = self.return_all(self.engine.put_away());
+    /// The ledger did not take them. They stay charged, and are asked for no more.
+    pub fn hand_back(&self) -> Result<(), LedgerError> {
+        let first = self.return_all(self.engine.leases().put_away());
         // What was leased meanwhile, and what was asked for the first time and had no number yet:
         // behind this, all of it is answered.
         let answered =
             self.ledger.call(ledger::WindowReport { holder: self.holder, rows: Vec::new() });
-        let returned = first.and(answered).and(self.return_all(self.engine.put_away()));
-        if let Err(error) = self.keep_operations() {
-            tracing::warn!(
-                "operation ids of the last minute were not kept, and their checks are charged again if they are sent again: {error}"
-            );
-        }
-        returned
+        first.and(answered).and(self.return_all(self.engine.leases().put_away()))
     }
 
     /// Sweeps the engine, and closes the periods that are over with the ledger.
@@ -410,7 +263,7 @@ impl LeaseBroker {
     pub fn sweep(&self) -> Result<(), LedgerError> {
         loop {
             let is_more = self.engine.sweep(self.clock.now());
-            self.return_all(self.engine.take_ended())?;
+            self.return_all(self.engine.leases().take_ended())?;
             if !is_more {
                 return Ok(());
             }
@@ -431,8 +284,8 @@ impl LeaseBroker {
                 self.ledger.submit(unspent, move |answer| {
                     // Also where nobody waits for it any more.
                     match &answer {
-                        Ok(_) => engine.gave_back(unspent),
-                        Err(_) => engine.give_back_failed(unspent),
+                        Ok(_) => engine.leases().gave_back(unspent),
+                        Err(_) => engine.leases().give_back_failed(unspent),
                     }
                     drop(tell.send(answer.map(drop)));
                 });
@@ -444,21 +297,4 @@ impl LeaseBroker {
         }
         returned
     }
-}
-
-/// What came of some work, which goes on where it takes too long.
-async fn in_time<T>(work: tokio::task::JoinHandle<T>) -> Result<T, LedgerError> {
-    match tokio::time::timeout(FOR_AN_EDIT, work).await {
-        Ok(done) => done.map_err(|_| LedgerError::Stopped),
-        Err(_) => Err(LedgerError::Late),
-    }
-}
-
-/// Why a grant was not made.
-#[derive(Debug, thiserror::Error)]
-pub enum GrantFailed {
-    #[error(transparent)]
-    Ledger(#[from] LedgerError),
-    #[error("another request had this name")]
-    OtherRequest,
 }

@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use super::lease_broker::LeaseBroker;
 use crate::decide::lookup::Lookup;
 use crate::decide::time::{Now, SECOND_NS};
-use crate::engine::plans::durable::RULES;
+use crate::engine::durable_rules::DurableRuleEngine;
 use crate::engine::plans::{Need, PlanEngine};
 use crate::ledger::{Ledger, LedgerError, PeriodRow};
 
@@ -28,15 +28,15 @@ impl LeaseBroker {
     pub fn restore(
         &self,
         lookup: &impl Lookup,
-        durable: &PlanEngine,
+        durable: &DurableRuleEngine,
     ) -> Result<Vec<Need>, LedgerError> {
         let now = self.clock.now();
         // Those that are over are not taken over, and of those that were dropped nobody knows.
         let dropped_to_ns =
             self.ledger.ledger().times()?.periods_dropped_to_s.saturating_mul(SECOND_NS);
-        [&*self.engine, durable]
-            .iter()
-            .for_each(|engine| engine.ask_of_periods_to(now.unix_ns.max(dropped_to_ns)));
+        let over_to_ns = now.unix_ns.max(dropped_to_ns);
+        self.engine.leases().ask_of_periods_to(over_to_ns);
+        durable.leases().ask_of_periods_to(over_to_ns);
         let needs = restore(&self.engine, durable, &**self.ledger.ledger(), lookup, now)?;
         self.restore_receipts(now)?;
         self.restore_operations(now)?;
@@ -46,13 +46,13 @@ impl LeaseBroker {
 
 pub(super) fn restore(
     engine: &PlanEngine,
-    durable: &PlanEngine,
+    durable: &DurableRuleEngine,
     ledger: &dyn Ledger,
     lookup: &impl Lookup,
     now: Now,
 ) -> Result<Vec<Need>, LedgerError> {
     for (number, rule) in ledger.load_count_rules()? {
-        engine.restore_rule(number, rule);
+        engine.leases().restore_rule(number, rule);
     }
     let (hand_over, handed) = sync_channel(MAX_WAITING);
     let active = std::thread::scope(|scope| {
@@ -84,18 +84,18 @@ struct Active(PeriodRow);
 /// Gives those that were active last.
 fn take_over(
     engine: &PlanEngine,
-    durable: &PlanEngine,
+    durable: &DurableRuleEngine,
     handed: Receiver<Vec<PeriodRow>>,
     now: Now,
 ) -> BinaryHeap<Reverse<Active>> {
     let mut active: BinaryHeap<Reverse<Active>> = BinaryHeap::new();
     for row in handed.into_iter().flatten() {
         // No room: the counter is cold then, and asks the ledger when it is touched.
-        if &*row.identity.plan == RULES {
-            let _ = durable.restore(&row, now);
+        if row.identity.is_of_rule() {
+            let _ = durable.leases().restore(&row, now);
             continue;
         }
-        if engine.restore(&row, now).is_err() {
+        if engine.leases().restore(&row, now).is_err() {
             continue;
         }
         if !row.period.contains(now.unix_ns) {
@@ -139,6 +139,7 @@ mod tests {
     use crate::decide::calendar::Period;
     use crate::decide::compiled::QuotaIdentity;
     use crate::decide::plan::{Id, PeriodUnit, Weekday};
+    use crate::engine::leases::BookSettings;
     use crate::engine::plans::Settings;
     use crate::ledger::{CounterId, CounterIdentity};
     use std::sync::Arc;
@@ -146,7 +147,7 @@ mod tests {
     #[test]
     fn those_that_were_active_last_are_leased_for_and_all_are_there() {
         let engine = PlanEngine::new(Settings { ..Settings::new([7; 32], [9; 16]) });
-        let durable = PlanEngine::new(Settings::new([7; 32], [9; 16]));
+        let durable = DurableRuleEngine::new([9; 16], BookSettings::new(engine.leases().holder()));
         let name = Id::from("UTC");
         let quota = Arc::new(QuotaIdentity {
             name: name.clone(),
@@ -182,7 +183,7 @@ mod tests {
             drop(hand_over);
             taking.join().unwrap()
         });
-        assert_eq!(engine.live_entries() as u64, many);
+        assert_eq!(engine.leases().live_entries() as u64, many);
         let mut times: Vec<u64> = active.iter().map(|Reverse(Active(row))| row.active_s).collect();
         times.sort_unstable();
         assert_eq!(times, (10..many).collect::<Vec<_>>());

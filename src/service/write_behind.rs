@@ -96,7 +96,7 @@ impl LeaseBroker {
             after_s,
             now_s,
             MAX_EARLIER,
-            &mut |counter, identity| self.engine.restore_owner(counter, &identity, now),
+            &mut |counter, identity| self.engine.leases().restore_owner(counter, &identity, now),
         )?;
         self.ledger.ledger().load_names(MAX_EARLIER, &mut |holder, named| {
             self.engine.restore_name(holder, named, now);

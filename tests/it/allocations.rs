@@ -47,7 +47,7 @@ fn an_admitting_check_allocates_its_receipt_and_nothing_else() {
                         let balance = Balance { charged: 500_000, ..Balance::default() };
                         let counter = CounterId(counters);
                         let lease = Lease { counter, rule: 0, leased: 500_000, spent: 0, balance };
-                        engine.apply_lease(&need, &lease, NOW);
+                        engine.leases().apply_lease(&need, &lease, NOW);
                     }
                 }
             }

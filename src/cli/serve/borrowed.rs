@@ -4,6 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use super::parts::Parts;
+use crate::engine::durable_rules::DurableRuleEngine;
 use crate::ledger::LedgerError;
 use crate::service::lease_broker::LeaseBroker;
 use crate::service::windows::WindowKeeper;
@@ -12,7 +13,7 @@ use crate::service::windows::WindowKeeper;
 /// find it, and blocks for that: so it is on every way out, after an error and in a panic too.
 pub(super) struct Borrowed {
     broker: LeaseBroker,
-    durable_broker: LeaseBroker,
+    durable_broker: LeaseBroker<DurableRuleEngine>,
     windows: Arc<WindowKeeper>,
 }
 
@@ -34,7 +35,7 @@ impl Drop for Borrowed {
             self.broker.put_away()
         });
         put_away("unspent units of durable rules were not handed back, and count as lost", || {
-            self.durable_broker.put_away()
+            self.durable_broker.hand_back()
         });
         put_away("the last hits on the windows of rules were not written", || self.windows.write());
         put_away("statistics of the last second were not written", || self.broker.write_behind());

@@ -21,8 +21,10 @@ use self::turns::Turns;
 use self::upkeep::Upkeep;
 use super::parts::Parts;
 use super::stopped;
+use crate::engine::leases::HoldsLeases;
 use crate::http::Degraded;
 use crate::log::{Log, caught};
+use crate::service::lease_broker::LeaseBroker;
 
 /// In this time every counter is visited once.
 const SWEEP_ROUND: Duration = Duration::from_secs(10);
@@ -89,16 +91,8 @@ pub(super) fn start(
             }
         }
     });
-    for broker in [parts.broker.clone(), parts.durable_broker.clone()] {
-        every("sweep of plans", SWEEP_ROUND, stopping.clone(), move || {
-            let broker = broker.clone();
-            blocking(move || {
-                if let Err(error) = broker.sweep() {
-                    tracing::debug!("periods that are over were not closed: {error}");
-                }
-            })
-        });
-    }
+    keep_leases("sweep of plans", &parts.broker, stopping);
+    keep_leases("sweep of durable rules", &parts.durable_broker, stopping);
     let catalog = parts.catalog.clone();
     every("late edits", LOOK_ROUND, stopping.clone(), move || {
         let catalog = catalog.clone();
@@ -109,21 +103,6 @@ pub(super) fn start(
         let decisions = decisions.clone();
         blocking(move || decisions.forget_idle_callers())
     });
-    for broker in [parts.broker.clone(), parts.durable_broker.clone()] {
-        let stopping = stopping.clone();
-        tokio::spawn(async move {
-            let gather = async {
-                while caught(broker.gather()).await.is_err() {
-                    tracing::error!("leasing ahead has panicked, and goes on");
-                    tokio::time::sleep(PAUSE).await;
-                }
-            };
-            tokio::select! {
-                () = gather => {}
-                () = stopped(stopping) => {}
-            }
-        });
-    }
     let broker = parts.broker.clone();
     every("statistics", WRITE_BEHIND_ROUND, stopping.clone(), move || {
         let broker = broker.clone();
@@ -177,6 +156,36 @@ pub(super) fn start(
         metrics.run_upkeep();
         gauges.set_series(&metrics);
         std::future::ready(())
+    });
+}
+
+/// Closes periods that are over, and asks together for what is wanted ahead of use.
+fn keep_leases<E: HoldsLeases>(
+    sweep: &'static str,
+    broker: &LeaseBroker<E>,
+    stopping: &watch::Receiver<bool>,
+) {
+    let sweeping = broker.clone();
+    every(sweep, SWEEP_ROUND, stopping.clone(), move || {
+        let broker = sweeping.clone();
+        blocking(move || {
+            if let Err(error) = broker.sweep() {
+                tracing::debug!("periods that are over were not closed: {error}");
+            }
+        })
+    });
+    let (broker, stopping) = (broker.clone(), stopping.clone());
+    tokio::spawn(async move {
+        let gather = async {
+            while caught(broker.gather()).await.is_err() {
+                tracing::error!("leasing ahead has panicked, and goes on");
+                tokio::time::sleep(PAUSE).await;
+            }
+        };
+        tokio::select! {
+            () = gather => {}
+            () = stopped(stopping) => {}
+        }
     });
 }
 

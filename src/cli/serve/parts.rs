@@ -9,6 +9,8 @@ use crate::catalog::{CatalogStore, HashKey};
 use crate::cli::Failure;
 use crate::clock::Clock;
 use crate::config::{Config, DataDir, GrpcServer};
+use crate::engine::durable_rules::DurableRuleEngine;
+use crate::engine::leases::BookSettings;
 use crate::engine::plans::{Need, PlanEngine, Settings};
 use crate::engine::rules::RuleEngine;
 use crate::grpc::overload::Overload;
@@ -48,8 +50,8 @@ pub(super) struct Parts {
     pub(super) decisions: Arc<Decisions>,
     pub(super) broker: LeaseBroker,
     /// Counters of durable rules.
-    pub(super) durable_engine: Arc<PlanEngine>,
-    pub(super) durable_broker: LeaseBroker,
+    pub(super) durable_engine: Arc<DurableRuleEngine>,
+    pub(super) durable_broker: LeaseBroker<DurableRuleEngine>,
     /// What to lease before anyone asks.
     pub(super) warm: Vec<Need>,
     pub(super) ledger: Arc<LedgerThread>,
@@ -101,11 +103,15 @@ impl Parts {
             lease: config.plans.lease,
             ..Settings::new(secrets.receipt_key, secrets.fingerprint)
         };
-        let durable = Settings { max_entries: config.max_windows, ..settings.clone() };
+        let durable = BookSettings {
+            max_entries: config.max_windows,
+            lease: config.plans.lease,
+            ..BookSettings::new(holder)
+        };
         let plan_engine = Arc::new(PlanEngine::new(settings));
         let broker = LeaseBroker::new(plan_engine.clone(), ledger.clone(), holder, clock.clone())
             .keeping_operations(&Messages);
-        let durable_engine = Arc::new(PlanEngine::new(durable));
+        let durable_engine = Arc::new(DurableRuleEngine::new(secrets.fingerprint, durable));
         let durable_broker =
             LeaseBroker::new(durable_engine.clone(), ledger.clone(), holder, clock.clone());
         let keeper = Arc::new(CatalogStorage::new(ledger.clone(), broker.clone(), &Messages));
@@ -114,7 +120,7 @@ impl Parts {
         let warm = broker.restore(&**catalog.load(), &durable_engine).map_err(unopened)?;
         tracing::info!(
             revision = catalog.load().revision(),
-            counters = plan_engine.live_entries(),
+            counters = plan_engine.leases().live_entries(),
             "the ledger is open"
         );
         let decisions = Decisions::new(

@@ -4,16 +4,6 @@ use super::PlanEngine;
 use crate::engine::sync::atomic::Ordering;
 
 impl PlanEngine {
-    /// Entries that live: one for each (subject, entitlement) that was asked for.
-    pub fn live_entries(&self) -> usize {
-        self.books.live()
-    }
-
-    /// Checks that found no room for another entry.
-    pub fn entries_refused(&self) -> u64 {
-        self.books.refused()
-    }
-
     /// Operation ids that are remembered.
     pub fn live_operations(&self) -> usize {
         self.operations.len()
@@ -72,11 +62,6 @@ impl PlanEngine {
     /// Charges at reports that found no room for their counter here. The ledger has them.
     pub fn dropped_settlements(&self) -> u64 {
         self.events.dropped_settlements.load(Ordering::Relaxed)
-    }
-
-    /// Units that were to be leased ahead of use, and found no room in the queue.
-    pub fn prefetches_dropped(&self) -> u64 {
-        self.events.dropped_prefetches.load(Ordering::Relaxed)
     }
 
     /// Admissions that got no receipt, because the ledger had not numbered their counter yet.

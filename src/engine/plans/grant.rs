@@ -3,9 +3,8 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::books::{Entry, Slot, State};
-use super::under::{Owner, Under};
-use super::{KEEP_ROWS_NS, PlanEngine};
+use super::PlanEngine;
+use super::rates::PlanExtra;
 use crate::decide::calendar::Period;
 use crate::decide::compiled::{CompiledEntitlement, CompiledQuota, QuotaIdentity};
 use crate::decide::ledger::{
@@ -15,6 +14,7 @@ use crate::decide::lookup::Lookup;
 use crate::decide::plan::{CounterScope, Id, PeriodUnit, Weekday};
 use crate::decide::quota::{Grant, Row};
 use crate::decide::time::Now;
+use crate::engine::leases::{Entry, Full, KEEP_ROWS_NS, Owner, Slot, Under};
 
 /// Whose counter.
 #[derive(Clone, Copy, Debug)]
@@ -40,8 +40,8 @@ pub enum GrantError {
     CountsByKey,
     #[error("the entitlement counts by subscriber: say which subscriber")]
     CountsBySubscriber,
-    #[error("there is no room for another counter")]
-    NoRoom,
+    #[error(transparent)]
+    NoRoom(#[from] Full),
 }
 
 /// One quota of one subject in one period.
@@ -108,7 +108,8 @@ impl PlanEngine {
         now: Now,
     ) -> Result<GrantPlan, GrantError> {
         let (owner, quota) = granted_to(lookup, subject, names)?;
-        let (period, used, back) = self.granting(&owner, quota, now, |slot| {
+        let counter = owner.counter(&quota.identity);
+        let (period, used, give_back) = self.leases.with(&counter, now, |_, slot, _| {
             let Slot { count, leases, .. } = slot;
             let period = count.at(&quota.calendar, now.unix_ns).period;
             let mut backs = Vec::new();
@@ -116,14 +117,13 @@ impl PlanEngine {
             if let Some(held) =
                 leases.held_mut(period.start_ns).filter(|_| !matches!(change, Grant::Add(_)))
             {
-                self.give_back(number, held, &mut backs);
+                self.leases.give_back(number, held, &mut backs);
             }
             let used =
                 count.row(period.start_ns).filter(|row| !row.is_dropped()).map(|row| row.used);
             (period, used, backs.pop())
         })?;
-        let counter = owner.counter(&quota.identity);
-        Ok(GrantPlan { counter, period, limit: quota.limit, change, give_back: back, used })
+        Ok(GrantPlan { counter, period, limit: quota.limit, change, give_back, used })
     }
 
     /// The ledger has granted, and the counter stands so.
@@ -133,9 +133,8 @@ impl PlanEngine {
         balance: Balance,
         now: Now,
     ) -> Result<QuotaUsage, GrantError> {
-        let work = |state: &mut State| {
-            let place = state.slot(&plan.counter.quota, now, self.keep_ns())?;
-            let Slot { count, leases, .. } = state.quotas.get_mut(place)?;
+        let row = self.leases.with(&plan.counter, now, |_, slot, _| {
+            let Slot { count, leases, .. } = slot;
             let known = count.row(plan.period.start_ns).filter(|row| !row.is_dropped());
             let used = known.map_or(balance.charged, |row| row.used);
             let row = Row { period: plan.period, used, granted: balance.granted };
@@ -147,52 +146,20 @@ impl PlanEngine {
                     held.gave_back();
                 }
             }
-            Some(row)
-        };
-        let owner = Owner::of(&plan.counter);
-        let row = self.books.with(
-            self.fingerprint_of(&plan.counter),
-            || owner.clone(),
-            now,
-            |_, state| work(state),
-        );
-        let row = row.ok().flatten().ok_or(GrantError::NoRoom)?;
-        Ok(describe(&owner, &plan.counter.quota, Some(plan.limit), row))
+            row
+        })?;
+        Ok(describe(&Owner::of(&plan.counter), &plan.counter.quota, Some(plan.limit), row))
     }
 
     /// The ledger failed, and may have granted all the same: a refusal is asked about first.
     pub fn grant_failed(&self, plan: &GrantPlan) {
-        if let Some(entry) = self.books.find(self.fingerprint_of(&plan.counter))
-            && let mut state = entry.lock()
-            && let forgotten_to_ns = self.forgotten_to_ns(&state)
-            && let Some(Slot { count, leases, .. }) = state.find(&plan.counter.quota)
-        {
-            let held = leases.hold(plan.period, forgotten_to_ns, count);
+        self.leases.find(&plan.counter, |_, slot, forgotten_to_ns| {
+            let held = slot.leases.hold(plan.period, forgotten_to_ns, &slot.count);
             held.turn();
             if plan.give_back.is_some() {
                 held.give_back_failed();
             }
-        }
-    }
-
-    fn granting<R>(
-        &self,
-        owner: &Owner,
-        quota: &CompiledQuota,
-        now: Now,
-        work: impl FnOnce(&mut Slot) -> R,
-    ) -> Result<R, GrantError> {
-        let fingerprint = self.fingerprint_of(&owner.counter(&quota.identity));
-        let worked = self.books.with(
-            fingerprint,
-            || owner.clone(),
-            now,
-            |_, state| {
-                let place = state.slot(&quota.identity, now, self.keep_ns())?;
-                Some(work(state.quotas.get_mut(place)?))
-            },
-        );
-        worked.ok().flatten().ok_or(GrantError::NoRoom)
+        });
     }
 
     /// The books of quotas whose periods overlap `from_ns` (included) to `until_ns` (not), in the
@@ -219,7 +186,7 @@ impl PlanEngine {
     ) -> Vec<QuotaUsage> {
         let Range { start: from_ns, end: until_ns } = time_ns;
         let mut found = Vec::new();
-        let visit = |entry: &Entry| {
+        let visit = |entry: &Entry<PlanExtra>| {
             let owner = &entry.owner;
             let Under { plan, entitlement, key } = &*owner.under;
             if !scope.holds(&owner.subscriber, key.as_deref(), plan)
@@ -240,8 +207,8 @@ impl PlanEngine {
             }
         };
         match scope {
-            Scope::Plan(plan) => self.books.each_of_plan(plan, visit),
-            Scope::All | Scope::Subscriber(_) | Scope::Key(_) => self.books.each(visit),
+            Scope::Plan(plan) => self.leases.books.each_of_plan(plan, visit),
+            Scope::All | Scope::Subscriber(_) | Scope::Key(_) => self.leases.books.each(visit),
         }
         found.sort_unstable_by(|one, other| one.order().cmp(&other.order()));
         // Of a plan one may be met twice.

@@ -4,17 +4,12 @@ use std::borrow::Cow;
 
 use smallvec::SmallVec;
 
-use super::KEEP_ROWS_NS;
-use super::books::Slot;
-use super::held::Held;
-use super::lease::Shortage;
-use super::settings::LeaseSettings;
-use crate::decide::compiled::CompiledQuota;
 use crate::decide::gcra::{Answer, RateLimit};
 use crate::decide::plan::{Charge, OnBreach};
 use crate::decide::quota::Row;
 use crate::decide::time::{Now, SECOND_NS};
 use crate::decide::verdict::{LimitKind, LimitScope, LimitStatus, Limits, Reason, Verdict};
+use crate::engine::leases::{Held, KEEP_ROWS_NS, LeaseSettings, QuotaAsk, Shortage, Slot};
 
 /// What a check that finds no room for its counters, or no ledger, is told to wait.
 pub(super) const NO_ROOM_RETRY_NS: u64 = SECOND_NS;
@@ -46,28 +41,12 @@ pub(super) struct RateAsk<'a, 's> {
     pub(super) tat: &'s mut u64,
 }
 
-/// A quota that the request meets: the place of its locked slot, and the row of now.
-pub(super) struct QuotaAsk<'a> {
-    pub(super) quota: &'a CompiledQuota,
-    pub(super) slot: usize,
-    pub(super) row: Row,
-    /// What was counted in its period was forgotten: the ledger knows it.
-    pub(super) resumes: bool,
-}
-
-impl QuotaAsk<'_> {
-    /// Its period was dropped, and has nothing left: nothing is counted in it any more.
-    pub(super) fn is_forgotten(&self) -> bool {
-        self.row.is_dropped()
-    }
-}
-
 /// How quotas are spent from leases.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Leasing<'s> {
     pub(super) settings: &'s LeaseSettings,
     pub(super) shortage: Shortage,
-    /// See [`super::held::Leases::hold`].
+    /// A period that ended by then, and of which nothing is held, may have been forgotten.
     pub(super) forgotten_to_ns: u64,
 }
 
@@ -144,13 +123,8 @@ impl<'a> Meter<'a, '_, '_> {
     fn must_ask(&self, ask: &QuotaAsk<'_>) -> bool {
         let asks = self.leasing.shortage != Shortage::Allow;
         // Of a period that the ledger never told of, it may know a grant.
-        asks && self.held(ask, |held| {
-            held.map_or(!ask.is_forgotten(), |held| held.is_unsure() || !held.is_known())
-        })
-    }
-
-    fn held<R>(&self, ask: &QuotaAsk<'_>, read: impl FnOnce(Option<&Held>) -> R) -> R {
-        read(self.slots.get(ask.slot).and_then(|slot| slot.leases.held(ask.row.period.start_ns)))
+        let is_doubtful = |held: &Held| held.is_unsure() || !held.is_known();
+        asks && ask.held(self.slots).map_or(!ask.is_forgotten(), is_doubtful)
     }
 
     /// A request that nothing refuses, as far as is known, may be short of units, or of what a
@@ -195,7 +169,7 @@ impl<'a> Meter<'a, '_, '_> {
         if ask.resumes {
             return true;
         }
-        let held = leases.held(ask.row.period.start_ns);
+        let held = ask.held(self.slots);
         if held.is_some_and(Held::is_maybe_over) {
             return true;
         }
@@ -205,9 +179,7 @@ impl<'a> Meter<'a, '_, '_> {
         match ask.quota.charge {
             Charge::AtReport => unnamed,
             Charge::AtCheck => {
-                let covers = held.map_or(take.cost <= settings.optimistic_units, |held| {
-                    held.covers(take.cost, settings)
-                });
+                let covers = ask.covers(self.slots, take.cost, settings);
                 !covers || (unnamed && settings.optimistic_units == 0)
             }
         }
@@ -220,15 +192,14 @@ impl<'a> Meter<'a, '_, '_> {
             }
         }
         for ask in self.quotas {
-            let Some(Slot { count, leases, .. }) = self.slots.get_mut(ask.slot) else { continue };
-            let units = units(ask, take);
+            let Some(slot) = self.slots.get_mut(ask.slot) else { continue };
+            let Leasing { settings, forgotten_to_ns, .. } = self.leasing;
             // Charged at the report or at the check: the row exists from now on, and the receipt
             // names it.
-            count.charge(&ask.row, units, self.now.unix_ns, KEEP_ROWS_NS);
             if ask.quota.charge == Charge::AtCheck && !ask.is_forgotten() {
-                let Leasing { settings, forgotten_to_ns, .. } = self.leasing;
-                leases.hold(ask.row.period, forgotten_to_ns, count).spend(units);
-                leases.pace.count(units, self.now.steady_ns, settings.chunk_ns);
+                slot.spend(&ask.row, take.cost, forgotten_to_ns, settings.chunk_ns, self.now);
+            } else {
+                slot.count.charge(&ask.row, units(ask, take), self.now.unix_ns, KEEP_ROWS_NS);
             }
         }
     }

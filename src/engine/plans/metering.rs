@@ -3,21 +3,19 @@
 
 use smallvec::SmallVec;
 
-use super::asking::Asking;
-use super::books::{Buckets, Entry, Rates, Slot, State};
-use super::held::Room;
-use super::lease::{Need, Shortage};
-use super::meter::{
-    Leasing, Meter, NO_ROOM_RETRY_NS, QuotaAsk, QuotaAsks, RateAsk, RateAsks, Short, Take,
-};
+use super::meter::{Leasing, Meter, NO_ROOM_RETRY_NS, QuotaAsks, RateAsk, RateAsks, Short, Take};
+use super::rates::{Buckets, PlanExtra, Rates};
 use super::receipt::Charged;
 use super::{CheckInput, PlanEngine};
-use crate::decide::compiled::{CompiledEntitlement, CompiledQuota, CompiledTarget, MetLimits};
+use crate::decide::compiled::{CompiledEntitlement, CompiledTarget, MetLimits};
 use crate::decide::lookup::Lookup;
 use crate::decide::path::RequestPath;
 use crate::decide::plan::{Charge, Id};
 use crate::decide::time::{Now, SECOND_NS};
 use crate::decide::verdict::{LimitScope, Limits, Reason, Verdict};
+use crate::engine::leases::{
+    Asking, Entry, LeaseSettings, Need, QuotaAsk, Room, Shortage, Slot, State, Wanted,
+};
 use crate::engine::sync::{Mutex, Ref, atomic::Ordering};
 
 /// One request at one moment.
@@ -38,7 +36,8 @@ pub(super) struct Metered<'a, 'o> {
 }
 
 /// The counters of a subject under an entitlement, locked.
-pub(super) type Own<'a, 's> = (&'a CompiledEntitlement, &'s Entry, &'s mut State);
+pub(super) type Own<'a, 's> =
+    (&'a CompiledEntitlement, &'s Entry<PlanExtra>, &'s mut State<PlanExtra>);
 
 impl PlanEngine {
     /// Steps 3 to 6. The lock of the entry is held already; this takes the target's, then the
@@ -67,14 +66,14 @@ impl PlanEngine {
         let mut forgotten_to_ns = 0;
         if let Some((entitlement, own_entry, state)) = own {
             entry = Some(own_entry);
-            forgotten_to_ns = self.forgotten_to_ns(state);
+            forgotten_to_ns = self.leases.forgotten_to_ns(state);
             for quota in &entitlement.quotas {
-                let Some(ask) = self.ask(quota, state, now) else { return Ok(no_room()) };
+                let Some(ask) = self.leases.ask(quota, state, now) else { return Ok(no_room()) };
                 quotas.push(ask);
             }
             slots = &mut state.quotas;
             let met = entitlement.methods.for_call(request.target, request.method, &path);
-            let (general_tat, method_tats) = state.rates.buckets(&identities(&met), now);
+            let (general_tat, method_tats) = state.extra.rates.buckets(&identities(&met), now);
             if let Some(limit) = entitlement.rate.as_ref().filter(|_| meets_general(&met, &path)) {
                 let scope = LimitScope::Entitlement;
                 rates.push(RateAsk {
@@ -144,44 +143,14 @@ impl PlanEngine {
         // Without counters of its own a request has no quotas, and is never short.
         let Some(entry) = entry else { return Ok(decided.unwrap_or_else(|Short(_)| no_room())) };
         let revision = lookup.revision();
-        let asking = Asking { owner: &entry.owner, revision, settings, forgotten_to_ns, now };
-        let verdict = decided.map_err(|short| needs(asking, &short, &quotas, slots, take))?;
+        let asking = self.leases.asking(&entry.owner, revision, forgotten_to_ns, now);
+        let verdict =
+            decided.map_err(|short| needs(asking, settings, &short, &quotas, slots, take))?;
         if verdict.is_allowed() && !take.peek {
-            self.look_ahead(asking, &quotas, slots);
+            quotas.iter().for_each(|ask| self.leases.look_ahead(asking, ask, slots));
             self.name_charges(&quotas, slots, metered.charges);
         }
         Ok(verdict)
-    }
-
-    /// What one quota has now. `None`: there is no room for its count.
-    pub(super) fn ask<'a>(
-        &self,
-        quota: &'a CompiledQuota,
-        state: &mut State,
-        now: Now,
-    ) -> Option<QuotaAsk<'a>> {
-        let place = state.slot(&quota.identity, now, self.keep_ns())?;
-        let forgotten_to_ns = self.forgotten_to_ns(state);
-        let slot = state.quotas.get_mut(place)?;
-        let row = slot.count.at(&quota.calendar, now.unix_ns);
-        let leases = &mut slot.leases;
-        if leases.rule.is_none() && leases.counter != 0 {
-            leases.rule =
-                self.rules.known(&quota.counts).and_then(|number| u16::try_from(number).ok());
-        }
-        let resumes = row.period.end_ns <= forgotten_to_ns
-            && leases.held(row.period.start_ns).is_none_or(|held| !held.is_known());
-        Some(QuotaAsk { quota, slot: place, row, resumes })
-    }
-
-    fn look_ahead(&self, asking: Asking<'_>, quotas: &[QuotaAsk<'_>], slots: &mut [Slot]) {
-        for ask in quotas.iter().filter(|ask| !ask.is_forgotten()) {
-            if let Some(slot) = slots.get_mut(ask.slot) {
-                asking.look_ahead(ask.quota, slot, ask.row.period, |need, haste| {
-                    self.queue_prefetch(need, haste, asking.settings.max_prefetches)
-                });
-            }
-        }
     }
 
     fn target_rates(&self, id: &Id) -> Ref<'_, Id, Mutex<Rates>> {
@@ -218,29 +187,19 @@ impl PlanEngine {
 /// What a check that is short asks the ledger for.
 fn needs(
     asking: Asking<'_>,
+    settings: &LeaseSettings,
     short: &Short,
     quotas: &[QuotaAsk<'_>],
     slots: &mut [Slot],
     take: Take,
 ) -> Vec<Need> {
     let one = |ask: &QuotaAsk<'_>| {
-        let Slot { count, leases, .. } = slots.get_mut(ask.slot)?;
+        let covers = ask.covers(slots, take.cost, settings);
         let room = Room::of(&ask.row, ask.quota);
-        let start_ns = ask.row.period.start_ns;
-        let held = leases.hold(ask.row.period, asking.forgotten_to_ns, count);
-        let units_wanted =
-            ask.quota.charge == Charge::AtCheck && !held.covers(take.cost, asking.settings);
         let may_have_them = room.may_pass || take.cost <= room.remaining;
-        let want = if units_wanted && may_have_them && !take.peek {
-            held.wait(take.cost);
-            let held = leases.held(start_ns)?;
-            leases.want(asking.settings, room, held, take.cost)
-        } else {
-            // Only to know where the counter stands, and its number.
-            held.spent.min(held.leased)
-        };
-        let number = leases.counter;
-        Some(asking.need(ask.quota, number, leases.held_mut(start_ns)?, ask.row.period, want))
+        let wants = ask.quota.charge == Charge::AtCheck && !covers && may_have_them && !take.peek;
+        let wanted = Wanted { cost: take.cost, in_all: take.cost };
+        asking.missing(ask, slots, wants.then_some(wanted))
     };
     short.0.iter().filter_map(|&place| quotas.get(place)).filter_map(one).collect()
 }

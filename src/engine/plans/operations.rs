@@ -4,10 +4,10 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::fingerprint::ByFingerprint;
-use super::lease::Checked;
+use super::Checked;
 use crate::decide::time::{Now, SECOND_NS};
 use crate::decide::verdict::Decision;
+use crate::engine::filed::ByFingerprint;
 use crate::engine::sync::{
     Mutex,
     atomic::{AtomicU64, Ordering},

@@ -4,6 +4,7 @@ use std::fmt;
 
 use crate::decide::ledger::Holder;
 use crate::decide::time::SECOND_NS;
+use crate::engine::leases::LeaseSettings;
 
 /// How an engine is set up.
 #[derive(Clone)]
@@ -34,40 +35,6 @@ pub struct Settings {
     pub max_names: u32,
     /// How units of quotas are leased.
     pub lease: LeaseSettings,
-}
-
-/// How units of quotas are leased from a ledger.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LeaseSettings {
-    /// A lease is for about so long, in nanoseconds.
-    pub chunk_ns: u64,
-    /// The most of limit + grants that may be held unspent, in percent. 2 units always may, and
-    /// what one request costs.
-    pub waste_percent: u64,
-    /// Units that are admitted before the first lease of a period has come. 0: the first request
-    /// waits.
-    pub optimistic_units: u64,
-    /// How long an answer is waited for before more is asked for ahead of use again, in
-    /// nanoseconds.
-    pub answer_ns: u64,
-    /// The most requests for units ahead of use that are kept. At the bound they are dropped:
-    /// somebody will wait instead.
-    pub max_prefetches: usize,
-    /// The most periods that one sweep gives back.
-    pub max_ended: usize,
-}
-
-impl Default for LeaseSettings {
-    fn default() -> Self {
-        Self {
-            chunk_ns: SECOND_NS / 2,
-            waste_percent: 1,
-            optimistic_units: 0,
-            answer_ns: SECOND_NS,
-            max_prefetches: 65_536,
-            max_ended: 1 << 20,
-        }
-    }
 }
 
 impl fmt::Debug for Settings {

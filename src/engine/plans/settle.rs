@@ -3,12 +3,10 @@
 
 use std::sync::Arc;
 
-use super::books::{Slot, State};
 use super::marks::Marked;
 use super::receipt::{Charged, Receipt};
-use super::under::Owner;
 use super::usage::{Event, Who};
-use super::{Covered, KEEP_ROWS_NS, MAX_OPERATION_ID, PlanEngine};
+use super::{Covered, MAX_OPERATION_ID, PlanEngine};
 use crate::decide::calendar::Period;
 use crate::decide::compiled::{CompiledQuota, QuotaIdentity};
 use crate::decide::ledger::{
@@ -20,7 +18,8 @@ use crate::decide::outcome::{Class, CountRule, Outcome};
 use crate::decide::plan::{Charge, Id};
 use crate::decide::quota::Row;
 use crate::decide::resolve::subscribe;
-use crate::decide::time::{Now, SECOND_NS};
+use crate::decide::time::Now;
+use crate::engine::leases::{Held, KEEP_ROWS_NS, Owner, Slot};
 use crate::engine::sync::atomic::Ordering;
 
 /// How one request ended.
@@ -388,59 +387,40 @@ impl PlanEngine {
     /// Where the counter and its period are held: what is not held here is read from the ledger
     /// when it is.
     fn apply_delta(&self, delta: &Delta) {
-        let CounterId(number) = delta.counter;
-        let Some(entry) = self.books.by_counter(number) else { return };
-        let mut state = entry.lock();
-        let Some(Slot { count, leases, .. }) = state.numbered(number) else { return };
-        let units = delta.units.unsigned_abs();
-        let (charged, real) = if delta.units < 0 { (units, 0) } else { (0, units) };
-        count.settle(delta.period_start_s, charged, real);
-        leases
-            .all_mut()
-            .filter(|held| held.start_ns / SECOND_NS == delta.period_start_s)
-            .for_each(|held| held.turn());
+        self.leases.find_numbered(delta.counter, |slot| {
+            let units = delta.units.unsigned_abs();
+            let (charged, real) = if delta.units < 0 { (units, 0) } else { (0, units) };
+            slot.count.settle(delta.period_start_s, charged, real);
+            slot.held_from(delta.period_start_s).for_each(Held::turn);
+        });
     }
 
     /// The balance of a counter may be another than is known here.
-    fn doubt(&self, &Delta { counter: CounterId(counter), period_start_s, units }: &Delta) {
-        let Some(entry) = self.books.by_counter(counter) else { return };
-        let mut state = entry.lock();
-        let Some(Slot { leases, .. }) = state.numbered(counter) else { return };
-        leases.all_mut().filter(|held| held.start_ns / SECOND_NS == period_start_s).for_each(
-            |held| {
+    fn doubt(&self, delta: &Delta) {
+        self.leases.find_numbered(delta.counter, |slot| {
+            for held in slot.held_from(delta.period_start_s) {
                 held.turn();
-                if units > 0 {
+                if delta.units > 0 {
                     held.may_be_over();
                 }
-            },
-        );
+            }
+        });
     }
 
     fn apply_charge(&self, charge: &ReportCharge, now: Now) {
         let ReportCharge { counter, period, units, .. } = charge;
-        let (period, units) = (*period, *units);
-        let work = |state: &mut State| {
-            let forgotten_to_ns = self.forgotten_to_ns(state);
-            let place = state.slot(&counter.quota, now, self.keep_ns())?;
-            let Slot { count, leases, .. } = state.quotas.get_mut(place)?;
-            if period.end_ns <= forgotten_to_ns && count.row(period.start_ns).is_none() {
+        let charged = self.leases.with(counter, now, |_, slot, forgotten_to_ns| {
+            let Slot { count, leases, .. } = slot;
+            let row = count.row(period.start_ns);
+            if period.end_ns <= forgotten_to_ns && row.is_none() {
                 // It is read from the ledger when it is asked for.
-                return Some(());
+                return;
             }
-            let row = count.row(period.start_ns).unwrap_or(Row { period, used: 0, granted: 0 });
-            count.charge(&row, units, now.unix_ns, KEEP_ROWS_NS);
-            if let Some(held) = leases.held_mut(period.start_ns) {
-                held.turn();
-            }
-            Some(())
-        };
-        let charged = self.books.with(
-            self.fingerprint_of(counter),
-            || Owner::of(counter),
-            now,
-            |_, state| work(state),
-        );
-        if charged.ok().flatten().is_none() {
+            let row = row.unwrap_or(Row { period: *period, used: 0, granted: 0 });
+            count.charge(&row, *units, now.unix_ns, KEEP_ROWS_NS);
+            leases.held_mut(period.start_ns).into_iter().for_each(Held::turn);
+        });
+        if charged.is_err() {
             self.events.dropped_settlements.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -473,7 +453,7 @@ impl PlanEngine {
 
     /// Is the receipt of this engine?
     fn issued(&self, receipt: &Receipt) -> bool {
-        receipt.holder == self.settings.holder
+        receipt.holder == self.leases.holder()
     }
 
     pub(super) fn expired(&self, receipt: &Receipt, ended: Ended) -> Settlement {
@@ -494,7 +474,7 @@ impl PlanEngine {
 
     /// What one quota is charged for a request that ended so.
     pub(super) fn real_units(&self, charged: &Charged, receipt: &Receipt, ended: Ended) -> u64 {
-        let rule = self.rules.value(charged.rule).unwrap_or(CountRule::DEFAULT);
+        let rule = self.leases.count_rule(charged.rule).unwrap_or(CountRule::DEFAULT);
         if rule.counts(&ended.outcome) { ended.cost.unwrap_or(receipt.cost) } else { 0 }
     }
 
@@ -509,8 +489,10 @@ impl PlanEngine {
                 self.names.earlier(receipt.holder, kind, number)
             }
         };
-        let entry =
-            receipt.charges.first().and_then(|charged| self.books.by_counter(charged.counter));
+        let entry = receipt
+            .charges
+            .first()
+            .and_then(|charged| self.leases.books.by_counter(charged.counter));
         let (Some(entry), Some(key), Some(class)) =
             (entry, name(NameKind::Key, receipt.key), ended.outcome.class())
         else {
@@ -581,7 +563,7 @@ impl PlanEngine {
         now: Now,
     ) -> Change {
         let counter = owner.counter(&quota.identity);
-        let fingerprint = self.fingerprint_of(&counter);
+        let fingerprint = self.leases.fingerprint_of(&counter);
         let once = named.map(|Named { key, id, asked }| {
             let QuotaIdentity { name, unit, time_zone, week_start } = &*quota.identity;
             let quota = format!("{name}|{unit:?}|{time_zone}|{week_start:?}");

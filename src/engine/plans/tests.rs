@@ -1,8 +1,7 @@
 mod cases;
 mod desk;
-mod durable;
 mod edges;
-mod leases;
+pub(in crate::engine) mod leases;
 pub(super) mod memory;
 mod model;
 #[cfg(feature = "schedules")]

@@ -8,13 +8,13 @@ use once_cell::race::OnceBox;
 
 use self::unwritten::{State, Unwritten};
 pub use self::unwritten::{TakenUsage, UnwrittenUsage};
-use super::fingerprint::{Filed, Files, Fingerprinted, files};
-use super::under::{Owner, Shared, Under, shard_of};
 use crate::decide::ledger::{DailyCounts, DailyKey, DailyRow, NameKind, Scope};
 use crate::decide::outcome::Class;
 use crate::decide::plan::Id;
 use crate::decide::time::{Now, SECOND_NS};
 use crate::decide::verdict::Reason;
+use crate::engine::filed::{Filed, Files, Fingerprinted, files};
+use crate::engine::leases::{Owner, Shared, Under, shard_of};
 use crate::engine::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use crate::fingerprint::{Fingerprint, Fingerprinter};
 

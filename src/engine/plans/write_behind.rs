@@ -6,11 +6,6 @@ use crate::decide::ledger::{DailyRow, Holder, NumberedName, Scope};
 use crate::decide::time::Now;
 
 impl PlanEngine {
-    /// Who leases, and issues receipts.
-    pub fn holder(&self) -> Holder {
-        self.settings.holder
-    }
-
     /// How long a receipt can be settled, in nanoseconds.
     pub fn receipts_ttl_ns(&self) -> u64 {
         self.settings.receipts_ttl_ns

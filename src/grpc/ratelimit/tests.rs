@@ -15,14 +15,12 @@ use super::*;
 use crate::clock::Clock;
 use crate::config;
 use crate::decide::time::{Now, SECOND_NS};
-use crate::engine::plans::{PlanEngine, Settings};
 use crate::engine::rules::RuleEngine;
 use crate::grpc::wire::{Code, DescriptorStatus, Entry, LimitOverride};
 use crate::metrics::Metrics;
 use crate::rulebook::Rulebook;
-use crate::service::at_once::AtOnce;
+use crate::service::at_once::durable_rules;
 use crate::service::durable_rules::DurableRules;
-use crate::service::lease_broker::LeaseBroker;
 
 const UNITS: [&str; 8] = ["UNKNOWN", "SECOND", "MINUTE", "HOUR", "DAY", "MONTH", "YEAR", "WEEK"];
 
@@ -36,19 +34,16 @@ pub(super) struct Bench {
 
 impl Bench {
     fn new(rules: Option<&str>, settings: config::RateLimit, bounds: config::GrpcBounds) -> Self {
-        let counters = |clock| {
-            let at_once = AtOnce::new(Settings::new([2; 32], [3; 16])).unwrap();
-            (at_once.engine.clone(), at_once.broker(clock).unwrap())
-        };
-        Self::with(rules, settings, bounds, counters)
+        let durable = |clock, plans: &config::Plans| durable_rules(clock, plans).unwrap();
+        Self::with(rules, settings, bounds, durable)
     }
 
-    /// Durable rules are counted in the engine that `counters` gives, and leased by its broker.
+    /// With the durable rules that `durable` makes.
     pub(super) fn with(
         rules: Option<&str>,
         settings: config::RateLimit,
         bounds: config::GrpcBounds,
-        counters: impl FnOnce(Clock) -> (Arc<PlanEngine>, LeaseBroker),
+        durable: impl FnOnce(Clock, &config::Plans) -> DurableRules,
     ) -> Self {
         let mut file = tempfile::Builder::new().suffix(".yaml").tempfile().unwrap();
         file.write_all(rules.unwrap_or_default().as_bytes()).unwrap();
@@ -68,8 +63,7 @@ impl Bench {
         let read = now.clone();
         let clock = Clock::from_fn(move || *read.lock());
         let decisions = crate::service::decisions::tests::empty(clock.clone(), &metrics);
-        let (counters, broker) = counters(clock.clone());
-        let durable = DurableRules::new(counters, broker, decisions.settings());
+        let durable = durable(clock.clone(), decisions.settings());
         let limits = RateLimits::new(rate_limits::Parts {
             engine,
             rulebook,

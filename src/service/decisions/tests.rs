@@ -14,6 +14,8 @@ use crate::catalog::{EditOptions, HashKey};
 use crate::config::Config;
 use crate::decide::ledger::Scope;
 use crate::decide::plan::{About, ApiKey, OpenMethod, Target};
+use crate::engine::durable_rules::DurableRuleEngine;
+use crate::engine::leases::BookSettings;
 use crate::engine::plans::{LeaseSettings, Settings};
 use crate::grpc::stored::Messages;
 use crate::grpc::{convert, json};
@@ -52,7 +54,8 @@ fn over(settings: config::Plans, ledger: Arc<dyn Ledger>, clock: Clock, unit: &s
     let thread = Arc::new(LedgerThread::start(ledger, 1_000).unwrap());
     let broker = LeaseBroker::new(engine.clone(), thread, holder, clock.clone())
         .keeping_operations(&Messages);
-    broker.restore(&**catalog.load(), &PlanEngine::new(Settings::new([2; 32], [3; 16]))).unwrap();
+    let durable = DurableRuleEngine::new([3; 16], BookSettings::new(holder));
+    broker.restore(&**catalog.load(), &durable).unwrap();
     Decisions::new(engine, catalog, clock, settings, broker, &Metrics::new())
 }
 

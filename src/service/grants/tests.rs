@@ -7,6 +7,8 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::catalog::{EditOptions, HashKey};
+use crate::engine::durable_rules::DurableRuleEngine;
+use crate::engine::leases::BookSettings;
 use crate::engine::plans::{LeaseSettings, Settings};
 use crate::grpc::stored::Messages;
 use crate::grpc::{convert, json};
@@ -47,9 +49,8 @@ impl Site {
         let document = crate::yaml::parse(file).unwrap().root.to_json().unwrap();
         let declared = convert::apply::declared(json::declared(document).unwrap().message).unwrap();
         catalog.edit(EditOptions::default(), NOW, |draft| draft.apply(&declared)).unwrap();
-        broker
-            .restore(&**catalog.load(), &PlanEngine::new(Settings::new([1; 32], [2; 16])))
-            .unwrap();
+        let durable = DurableRuleEngine::new([2; 16], BookSettings::new(holder));
+        broker.restore(&**catalog.load(), &durable).unwrap();
         let clock = Clock::from_fn(|| NOW);
         Self { grants: Grants::new(engine, catalog, broker, clock, &Messages), ledger }
     }

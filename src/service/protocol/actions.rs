@@ -8,11 +8,15 @@ use crate::decide::calendar::Period;
 use crate::decide::outcome::Outcome;
 use crate::decide::quota::Grant;
 use crate::decide::time::SECOND_NS;
+use crate::engine::leases::LeaseBook;
 use crate::engine::plans::{
-    Change, CheckInput, Checked, Committed, Correction, Need, PlanEngine, Report, ReportSubject,
+    Change, CheckInput, Checked, Committed, Correction, Need, PlanExtra, Report, ReportSubject,
     Settled, Shortage, Subject,
 };
 use crate::ledger::{Answer, GiveBack, Holder, Mark, Operation, Settle};
+
+/// How an engine is told what became of a give-back.
+type Tell = fn(&LeaseBook<PlanExtra>, GiveBack);
 
 /// One thing that happens, to the holder of this place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,7 +140,7 @@ impl World {
             Act::Back => self.rest.now.unix_ns -= MINUTE_S * SECOND_NS,
             Act::Sweep(place) => {
                 self.engines[place].sweep(self.rest.now);
-                let ended = self.engines[place].take_ended();
+                let ended = self.engines[place].leases().take_ended();
                 self.post(place).unsent.extend(ended);
             }
             Act::Stop(place) => self.stop(place)?,
@@ -174,7 +178,7 @@ impl World {
                 Checked::Needs(needs) => (None, needs),
             }
         };
-        let ahead = self.engines[place].take_prefetches();
+        let ahead = self.engines[place].leases().take_prefetches();
         let questions: Vec<Need> = needs.into_iter().chain(ahead).collect();
         self.post(place).queue.extend(questions.into_iter().map(Message::Lease));
         let (admitted, receipt) = decided?;
@@ -201,7 +205,7 @@ impl World {
                     match self.commit(Operation::Lease(need.request(holder, now_s)))? {
                         Answer::Lease(Ok(lease)) => Some(Reply::Lease(need.clone(), lease)),
                         _ => {
-                            self.engines[place].lease_failed(need);
+                            self.engines[place].leases().lease_failed(need);
                             None
                         }
                     }
@@ -260,8 +264,8 @@ impl World {
     /// A holder is told that its question was not done.
     fn failed(&mut self, place: usize, message: Message) {
         match message {
-            Message::Lease(need) => self.engines[place].lease_failed(&need),
-            Message::GiveBack(back) => self.returned(place, back, PlanEngine::give_back_failed),
+            Message::Lease(need) => self.engines[place].leases().lease_failed(&need),
+            Message::GiveBack(back) => self.returned(place, back, LeaseBook::give_back_failed),
             Message::Grant(plan) => self.engines[place].grant_failed(&plan),
             // The report is answered as not recorded.
             Message::Settle(_) | Message::Mark(_) => {}
@@ -269,9 +273,9 @@ impl World {
     }
 
     /// A holder is told what became of a give-back.
-    fn returned(&mut self, place: usize, back: GiveBack, tell: fn(&PlanEngine, GiveBack)) {
+    fn returned(&mut self, place: usize, back: GiveBack, tell: Tell) {
         if self.setup.mutant != Some(Mutant::NotFenced) {
-            tell(&self.engines[place], back);
+            tell(self.engines[place].leases(), back);
         }
         let post = self.post(place);
         post.returning = post.returning.saturating_sub(1);
@@ -286,10 +290,10 @@ impl World {
                     let start_ns = self.start_s() * SECOND_NS;
                     need.period = Period { start_ns, end_ns: start_ns + MINUTE_S * SECOND_NS };
                 }
-                self.engines[place].apply_lease(&need, &granted, now);
+                self.engines[place].leases().apply_lease(&need, &granted, now);
                 self.post(place).named = true;
             }
-            Reply::GaveBack(back) => self.returned(place, back, PlanEngine::gave_back),
+            Reply::GaveBack(back) => self.returned(place, back, LeaseBook::gave_back),
             Reply::Settled(correction, committed) => {
                 self.rest.marked.insert(name(&correction));
                 self.rest.unheard.remove(&name(&correction));
@@ -346,9 +350,9 @@ impl World {
 
     pub(super) fn edit(&mut self, place: usize) {
         self.rest.lower = true;
-        let backs = self.engines[place].take_back("gold");
+        let backs = self.engines[place].leases().take_back("gold");
         if self.setup.mutant == Some(Mutant::NotFenced) {
-            backs.iter().for_each(|back| self.engines[place].gave_back(*back));
+            backs.iter().for_each(|back| self.engines[place].leases().gave_back(*back));
         }
         let post = self.post(place);
         post.edited = true;
@@ -395,7 +399,7 @@ impl World {
     pub(super) fn stop(&mut self, place: usize) -> Result<(), String> {
         for _ in 0..2 {
             self.send(place);
-            let backs = self.engines[place].put_away();
+            let backs = self.engines[place].leases().put_away();
             if self.setup.mutant != Some(Mutant::SilentStop) {
                 self.post(place).queue.extend(backs.into_iter().map(Message::GiveBack));
             }

@@ -13,6 +13,8 @@ use crate::decide::gcra::RateLimit;
 use crate::decide::lookup::Lookup;
 use crate::decide::plan::*;
 use crate::decide::time::{Now, SECOND_NS};
+use crate::engine::durable_rules::DurableRuleEngine;
+use crate::engine::leases::BookSettings;
 use crate::engine::plans::{
     Committed, Correction, GrantPlan, LeaseSettings, Memory, Need, PlanEngine, Settings,
 };
@@ -185,6 +187,8 @@ pub(super) struct World {
     pub(super) shops: [Shop; 2],
     pub(super) counter: CounterIdentity,
     pub(super) engines: Vec<PlanEngine>,
+    /// Nothing is counted there.
+    rules: DurableRuleEngine,
     pub(super) ledger: MemoryLedger,
     pub(super) rest: Rest,
 }
@@ -238,6 +242,7 @@ impl World {
             setup,
             shops,
             counter,
+            rules: DurableRuleEngine::new([9; 16], BookSettings::new(holders[0])),
             engines: holders.into_iter().map(engine).collect(),
             ledger,
             rest,
@@ -327,7 +332,7 @@ impl World {
         };
         let needs = crate::service::restore::restore(
             &self.engines[place],
-            &self.engines[place],
+            &self.rules,
             &self.ledger,
             &self.shops[usize::from(edited)],
             self.rest.now,

@@ -7,7 +7,6 @@ use crate::decide::ledger::{CounterIdentity, Scope, Whose};
 use crate::decide::lookup::Lookup;
 use crate::decide::quota::Row;
 use crate::engine::plans::QuotaUsage;
-use crate::engine::plans::durable::RULES;
 use crate::ledger::{LedgerError, Stretch};
 use crate::service::lease_broker::LeaseBroker;
 
@@ -34,7 +33,7 @@ impl LeaseBroker {
         let places: HashMap<(CounterIdentity, u64), usize> =
             held.iter().enumerate().map(place).collect();
         for kept in kept {
-            if &*kept.identity.plan == RULES {
+            if kept.identity.is_of_rule() {
                 continue;
             }
             let (used, lost) = (kept.used(), kept.lost.min(kept.charged));

@@ -8,6 +8,8 @@ use crate::catalog::{CatalogStore, EditOptions, HashKey};
 use crate::clock::Clock;
 use crate::decide::outcome::{Class, Outcome};
 use crate::decide::time::SECOND_NS;
+use crate::engine::durable_rules::DurableRuleEngine;
+use crate::engine::leases::BookSettings;
 use crate::engine::plans::{
     CheckInput, Checked, LeaseSettings, PlanEngine, Report, ReportSubject, Settings, Settled,
     Settlement, Shortage,
@@ -86,9 +88,8 @@ impl World {
         let engine = Arc::new(PlanEngine::new(settings));
         let thread = Arc::new(LedgerThread::start(self.ledger.clone(), 100).unwrap());
         let broker = LeaseBroker::new(engine.clone(), thread, holder, clock.clone());
-        broker
-            .restore(&*catalog.snapshot(), &PlanEngine::new(Settings::new([2; 32], [3; 16])))
-            .unwrap();
+        let durable = DurableRuleEngine::new([3; 16], BookSettings::new(holder));
+        broker.restore(&*catalog.snapshot(), &durable).unwrap();
         Node { engine, catalog, broker, clock }
     }
 }

@@ -71,7 +71,7 @@ fn api_keys_that_do_not_exist_leave_nothing_behind_and_harm_nobody() {
     );
     assert!(counted.bytes_current < 64 * 1024, "{counted:?}");
     assert_eq!(
-        (engine.live_entries(), engine.usage_rows(), engine.live_operations()),
+        (engine.leases().live_entries(), engine.usage_rows(), engine.live_operations()),
         (KEYS, KEYS, 0)
     );
 

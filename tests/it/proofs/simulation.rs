@@ -275,10 +275,10 @@ impl<C: Choices> House<C> {
             self.commit(Operation::Lease(request)).0
         };
         let Ok(Answer::Lease(Ok(lease))) = answer else {
-            self.engine.lease_failed(need);
+            self.engine.leases().lease_failed(need);
             return false;
         };
-        self.engine.apply_lease(need, &lease, self.now);
+        self.engine.leases().apply_lease(need, &lease, self.now);
         if self.choices.below(8) == 0 {
             // It comes a second time, later.
             self.late.push((need.clone(), lease));
@@ -290,7 +290,7 @@ impl<C: Choices> House<C> {
         if !self.late.is_empty() {
             let place = self.choices.below(self.late.len() as u64);
             let (need, lease) = self.late.swap_remove(usize::try_from(place).unwrap());
-            self.engine.apply_lease(&need, &lease, self.now);
+            self.engine.leases().apply_lease(&need, &lease, self.now);
         }
         Ok(())
     }
@@ -352,7 +352,7 @@ impl<C: Choices> House<C> {
                         continue;
                     }
                 };
-            for need in self.engine.take_prefetches() {
+            for need in self.engine.leases().take_prefetches() {
                 self.ask(&need);
             }
             return self.decided(subscriber, units, reason, receipt, failed);
@@ -447,7 +447,7 @@ impl<C: Choices> House<C> {
 
     /// Nobody's keys: nothing is kept of them.
     fn flood(&mut self) -> Step {
-        let (entries, seed) = (self.engine.live_entries(), self.choices.below(1 << 16));
+        let (entries, seed) = (self.engine.leases().live_entries(), self.choices.below(1 << 16));
         let catalog = self.catalog.snapshot();
         for number in 0..50 {
             let value = format!("nobody-{seed}-{number}");
@@ -471,7 +471,7 @@ impl<C: Choices> House<C> {
             }
             self.hit(1_000 + seed * 50 + number)?;
         }
-        if self.engine.live_entries() == entries {
+        if self.engine.leases().live_entries() == entries {
             Ok(())
         } else {
             Err("a stranger's key takes room".to_owned())
@@ -698,7 +698,7 @@ impl<C: Choices> House<C> {
         self.tally.edits += 1;
         self.limit = [0, 3, 10, 40, 100, 300][usize::try_from(self.choices.below(6)).unwrap()];
         self.declare();
-        let backs = self.engine.take_back("gold");
+        let backs = self.engine.leases().take_back("gold");
         self.give_back(&backs);
         Ok(())
     }
@@ -707,8 +707,8 @@ impl<C: Choices> House<C> {
         for back in backs {
             let operation = Operation::GiveBack(*back);
             match self.commit(operation).0 {
-                Ok(_) => self.engine.gave_back(*back),
-                Err(_) => self.engine.give_back_failed(*back),
+                Ok(_) => self.engine.leases().gave_back(*back),
+                Err(_) => self.engine.leases().give_back_failed(*back),
             }
         }
     }
@@ -760,7 +760,7 @@ impl<C: Choices> House<C> {
             unix_ns: START_S * SECOND_NS + self.now.steady_ns,
             steady_ns: self.now.steady_ns,
         });
-        let ended = self.engine.take_ended();
+        let ended = self.engine.leases().take_ended();
         self.give_back(&ended);
         Ok(())
     }
@@ -793,11 +793,11 @@ impl<C: Choices> House<C> {
         self.tally.stops += 1;
         // As `LeaseBroker::put_away` does it: what was asked before is answered between its two halves.
         for _ in 0..2 {
-            for back in self.engine.put_away() {
+            for back in self.engine.leases().put_away() {
                 let operation = Operation::GiveBack(back);
                 let operation = self.bugged(operation);
                 self.ledger.commit(&[operation]).map_err(|wrong| wrong.to_string())?;
-                self.engine.gave_back(back);
+                self.engine.leases().gave_back(back);
             }
             while !self.late.is_empty() {
                 self.deliver_late()?;
@@ -817,7 +817,7 @@ impl<C: Choices> House<C> {
         }
         self.engine = engine(self.holder);
         for (number, rule) in self.memory.load_count_rules().unwrap() {
-            self.engine.restore_rule(number, rule);
+            self.engine.leases().restore_rule(number, rule);
         }
         // Rates are of a node and a life: a restart gives a burst.
         self.burst_at_ns.iter_mut().for_each(|at_ns| *at_ns = 0);
@@ -825,7 +825,7 @@ impl<C: Choices> House<C> {
         let restored = Mutex::new(0);
         self.memory
             .load_live(now.unix_s(), &mut |row| {
-                *restored.lock().unwrap() += u64::from(engine.restore(&row, now).is_ok());
+                *restored.lock().unwrap() += u64::from(engine.leases().restore(&row, now).is_ok());
             })
             .unwrap();
     }

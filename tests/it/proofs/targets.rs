@@ -25,9 +25,8 @@ use tollgate::grpc::{convert, json};
 use tollgate::metrics::Metrics;
 use tollgate::rulebook::Rulebook;
 use tollgate::rules::{LoadOptions, Source, load};
-use tollgate::service::at_once::AtOnce;
+use tollgate::service::at_once::{AtOnce, durable_rules};
 use tollgate::service::decisions::Decisions;
-use tollgate::service::durable_rules::DurableRules;
 use tollgate::service::rate_limits::{Parts, RateLimits};
 
 use super::simulation::{Bytes, House};
@@ -196,7 +195,7 @@ fn lease_all(at_once: &AtOnce, catalog: &CatalogStore) {
         held: 0,
         active_s: 0,
     };
-    at_once.engine.restore(&row, START).unwrap();
+    at_once.engine.leases().restore(&row, START).unwrap();
     let mut need = at_once.engine.warm(&**catalog, &row, START).unwrap();
     (need.number, need.want) = (None, LIMIT);
     at_once.draw(vec![need], START);
@@ -229,9 +228,7 @@ fn services() -> Services {
     let rules = tollgate::config::Rules { paths: vec![file.path().to_owned()], ..settings.rules };
     let rulebook = Arc::new(Rulebook::open(rules, metrics.clone()).unwrap());
     let rule_engine = Arc::new(RuleEngine::new(100).unwrap());
-    let kept = AtOnce::new(Settings::new([2; 32], [3; 16])).unwrap();
-    let broker = kept.broker(clock.clone()).unwrap();
-    let durable = DurableRules::new(kept.engine, broker, plans.settings());
+    let durable = durable_rules(clock.clone(), plans.settings()).unwrap();
     let limits = RateLimits::new(Parts {
         engine: rule_engine,
         rulebook,

@@ -1,6 +1,7 @@
 //! What the engines hold, and what did not fit.
 
 use super::stall::Stalled;
+use crate::engine::durable_rules::DurableRuleEngine;
 use crate::engine::plans::PlanEngine;
 use crate::engine::rules::RuleEngine;
 use crate::grpc::overload::Overload;
@@ -41,7 +42,7 @@ const RULE_COUNTERS: [(&str, &str, Read<RuleEngine>); 2] = [
 ];
 const PLAN_GAUGES: [(&str, &str, Read<PlanEngine>); 7] = [
     ("tollgate_plan_entries", "Subjects of entitlements with counters in memory", |engine| {
-        count(engine.live_entries())
+        count(engine.leases().live_entries())
     }),
     ("tollgate_operations", "Operation ids remembered", |engine| count(engine.live_operations())),
     ("tollgate_mark_rows", "Rows of marks of corrections, each of 65,536 receipts", |engine| {
@@ -70,7 +71,7 @@ const PLAN_COUNTERS: [(&str, &str, Read<PlanEngine>); 8] = [
     (
         "tollgate_plan_entries_refused",
         "Checks refused because no further subject fits in memory",
-        PlanEngine::entries_refused,
+        |engine| engine.leases().entries_refused(),
     ),
     (
         "tollgate_operations_forgotten",
@@ -108,15 +109,15 @@ const PLAN_COUNTERS: [(&str, &str, Read<PlanEngine>); 8] = [
         PlanEngine::dropped_settlements,
     ),
 ];
-const DURABLE_GAUGES: [(&str, &str, Read<PlanEngine>); 1] = [(
+const DURABLE_GAUGES: [(&str, &str, Read<DurableRuleEngine>); 1] = [(
     "tollgate_durable_counters",
     "Counters of durable rules in memory, at most ledger.max_windows",
-    |engine| count(engine.live_entries()),
+    |engine| count(engine.leases().live_entries()),
 )];
-const DURABLE_COUNTERS: [(&str, &str, Read<PlanEngine>); 1] = [(
+const DURABLE_COUNTERS: [(&str, &str, Read<DurableRuleEngine>); 1] = [(
     "tollgate_durable_counters_refused",
     "Hits refused because no further counter of a durable rule fits",
-    PlanEngine::entries_refused,
+    |engine| engine.leases().entries_refused(),
 )];
 
 const CALLER_GAUGES: [(&str, &str, Read<Decisions>); 1] = [(
@@ -201,8 +202,8 @@ pub(super) struct Gauges {
     rule_counters: Vec<(metrics::Counter, Read<RuleEngine>)>,
     plan_gauges: Vec<(metrics::Gauge, Read<PlanEngine>)>,
     plan_counters: Vec<(metrics::Counter, Read<PlanEngine>)>,
-    durable_gauges: Vec<(metrics::Gauge, Read<PlanEngine>)>,
-    durable_counters: Vec<(metrics::Counter, Read<PlanEngine>)>,
+    durable_gauges: Vec<(metrics::Gauge, Read<DurableRuleEngine>)>,
+    durable_counters: Vec<(metrics::Counter, Read<DurableRuleEngine>)>,
     caller_gauges: Vec<(metrics::Gauge, Read<Decisions>)>,
     ledger_gauges: Vec<(metrics::Gauge, Read<LedgerStatus>)>,
     ledger_counters: Vec<(metrics::Counter, Read<LedgerStatus>)>,
@@ -256,7 +257,7 @@ impl Gauges {
         &self,
         rules: &RuleEngine,
         plans: &PlanEngine,
-        durable: &PlanEngine,
+        durable: &DurableRuleEngine,
         ledger: &LedgerStatus,
     ) {
         set(&self.rule_gauges, &self.rule_counters, rules);

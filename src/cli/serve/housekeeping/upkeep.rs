@@ -8,6 +8,8 @@ use crate::cli::serve::timekeeping::{Timekeeping, tell_reopened};
 use crate::clock::Clock;
 use crate::decide::quota::KEEP_NS;
 use crate::decide::time::{Now, SECOND_NS};
+use crate::engine::durable_rules::DurableRuleEngine;
+use crate::engine::leases::{Extra, LeaseBook};
 use crate::engine::plans::{PlanEngine, REMEMBERED_NS};
 use crate::ledger::{Believed, Expire, LedgerThread};
 
@@ -18,12 +20,15 @@ const KEEP_WINDOWS_NS: u64 = 60 * SECOND_NS;
 /// believed.
 const MARGIN_NS: u64 = 3600 * SECOND_NS;
 
+/// Those that hold leases.
+type Engines = (Arc<PlanEngine>, Arc<DurableRuleEngine>);
+
 pub(super) struct Upkeep {
     ledger: Arc<LedgerThread>,
     clock: Clock,
     time: Timekeeping,
     /// They ask the ledger again for what it has opened again.
-    engines: Vec<Arc<PlanEngine>>,
+    engines: Option<Engines>,
     /// Of receipts, and of periods that have ended.
     keep_ns: u64,
     receipts_ttl_ns: u64,
@@ -33,7 +38,7 @@ pub(super) struct Upkeep {
 impl Upkeep {
     pub(super) fn new(parts: &Parts) -> Self {
         let settings = parts.decisions.settings();
-        let engines = vec![parts.plan_engine.clone(), parts.durable_engine.clone()];
+        let engines = Some((parts.plan_engine.clone(), parts.durable_engine.clone()));
         let of = Self::of(
             parts.ledger.clone(),
             parts.clock.clone(),
@@ -55,7 +60,7 @@ impl Upkeep {
             ledger,
             clock,
             time,
-            engines: Vec::new(),
+            engines: None,
             keep_ns: receipts_ttl_ns.max(KEEP_NS),
             receipts_ttl_ns,
             usage_days,
@@ -65,7 +70,7 @@ impl Upkeep {
     pub(super) fn round(&mut self) -> impl Future<Output = ()> + Send + use<> {
         let now = self.clock.now();
         if let Some(believed) = self.time.look(now) {
-            submit(&self.ledger, &self.engines, self.expire(believed, now.unix_ns), now);
+            submit(&self.ledger, self.engines.as_ref(), self.expire(believed, now.unix_ns), now);
         }
         std::future::ready(())
     }
@@ -93,25 +98,34 @@ impl Upkeep {
 
 /// Asks again for as long as there is more, one piece after another: what else waits for the ledger
 /// comes between them.
-fn submit(ledger: &Arc<LedgerThread>, engines: &[Arc<PlanEngine>], expire: Expire, now: Now) {
-    let (again, engines) = (Arc::clone(ledger), engines.to_vec());
+fn submit(ledger: &Arc<LedgerThread>, engines: Option<&Engines>, expire: Expire, now: Now) {
+    let (again, engines) = (Arc::clone(ledger), engines.cloned());
     ledger.submit(expire, move |done| match done {
         Ok(expired) => {
             if expired.reopened {
                 tell_reopened(now);
-                engines.iter().for_each(|engine| engine.reopen());
             }
-            if expired.periods > 0 {
-                engines.iter().for_each(|engine| {
-                    engine.ask_of_periods_to(expire.periods_ended_by_s.saturating_mul(SECOND_NS))
-                });
+            let ended_by_s = (expired.periods > 0).then_some(expire.periods_ended_by_s);
+            if let Some((plans, durable)) = &engines {
+                tell(plans.leases(), expired.reopened, ended_by_s);
+                tell(durable.leases(), expired.reopened, ended_by_s);
             }
             if expired.more {
-                submit(&again, &engines, expire, now);
+                submit(&again, engines.as_ref(), expire, now);
             }
         }
         Err(error) => tracing::debug!("the ledger did not let go of what is old: {error}"),
     });
+}
+
+/// What is held here of what the ledger has opened again, or has let go of, is asked for again.
+fn tell<E: Extra>(leases: &LeaseBook<E>, reopened: bool, ended_by_s: Option<u64>) {
+    if reopened {
+        leases.reopen();
+    }
+    if let Some(ended_by_s) = ended_by_s {
+        leases.ask_of_periods_to(ended_by_s.saturating_mul(SECOND_NS));
+    }
 }
 
 #[cfg(test)]

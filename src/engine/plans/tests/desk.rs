@@ -11,12 +11,12 @@ use crate::decide::quota::Grant;
 use crate::decide::resolve::{Call, Covered, Resolution, resolve};
 use crate::decide::time::Now;
 use crate::decide::verdict::Decision;
-use crate::engine::plans::lease::{Checked, Need, Shortage};
 use crate::engine::plans::settle::Settled;
 use crate::engine::plans::{
     CheckInput, GrantError, InvalidRequest, PlanEngine, QuotaUsage, Report, Seat, Settings,
     Settlement, Subject,
 };
+use crate::engine::plans::{Checked, Need, Shortage};
 use crate::engine::sync::Mutex;
 
 fn counter_of(usage: &QuotaUsage) -> CounterIdentity {
@@ -110,11 +110,11 @@ impl Desk {
         // With the ledger held meanwhile: answers come in the order in which it gave them.
         let lease = |need: Need| {
             let mut ledger = self.ledger.lock();
-            self.engine.apply_lease(&need, &ledger.lease(self.epoch(), &need), now);
+            self.engine.leases().apply_lease(&need, &ledger.lease(self.epoch(), &need), now);
         };
         loop {
             let checked = self.check_or_need(lookup, request, Shortage::Ask, now)?;
-            self.engine.take_prefetches().into_iter().for_each(lease);
+            self.engine.leases().take_prefetches().into_iter().for_each(lease);
             match checked {
                 Checked::Decided(decision) => return Ok(decision),
                 Checked::Needs(needs) => needs.into_iter().for_each(lease),
@@ -165,16 +165,16 @@ impl Desk {
 
     /// May a period that is still to come have been forgotten, after the clock was ahead?
     pub(crate) fn has_forgotten_after(&self, now: Now) -> bool {
-        let mut after = self.engine.books.floor_ns() > now.unix_ns;
-        self.engine.books.each(|entry| after |= entry.lock().floor_ns() > now.unix_ns);
+        let mut after = self.engine.leases.books.floor_ns() > now.unix_ns;
+        self.engine.leases.books.each(|entry| after |= entry.lock().floor_ns() > now.unix_ns);
         after
     }
 
     pub(crate) fn sweep(&self, now: Now) -> bool {
         let is_more = self.engine.sweep(now);
-        for back in self.engine.take_ended() {
+        for back in self.engine.leases().take_ended() {
             self.ledger.lock().give_back(self.epoch(), &back);
-            self.engine.gave_back(back);
+            self.engine.leases().gave_back(back);
         }
         is_more
     }

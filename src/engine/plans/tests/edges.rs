@@ -39,7 +39,10 @@ fn world() -> World {
 fn at_the_bound_of_entries_fresh_subjects_are_refused_and_live_ones_go_on() {
     let mut world = world_with(|settings| settings.max_entries = 1);
     world.run("check k1 a -> ALLOW\ncheck k2 a -> LEDGER_UNAVAILABLE http=503 after=1s\ncheck k1 a -> ALLOW left:q=1").unwrap();
-    assert_eq!((world.engine.live_entries(), world.engine.entries_refused()), (1, 1));
+    assert_eq!(
+        (world.engine.leases().live_entries(), world.engine.leases().entries_refused()),
+        (1, 1)
+    );
 }
 
 #[test]
@@ -51,10 +54,10 @@ fn an_entry_is_swept_once_its_books_are_old_by_both_clocks() {
     for _ in 0..2 {
         world.engine.sweep(world.now);
     }
-    assert_eq!(world.engine.live_entries(), 1);
+    assert_eq!(world.engine.leases().live_entries(), 1);
     world.wait(1);
     world.engine.sweep(world.now);
-    assert_eq!(world.engine.live_entries(), 0);
+    assert_eq!(world.engine.leases().live_entries(), 0);
     world.run("check k1 a -> ALLOW left:q=2").unwrap();
 }
 
@@ -66,21 +69,21 @@ fn an_entry_of_rates_alone_is_swept_a_minute_after_its_last_request() {
     world
         .run(&format!("{RATED}\nwait 59s\nsweep\ncheck k1 a -> ALLOW\nwait 60s-1ns\nsweep"))
         .unwrap();
-    assert_eq!(world.engine.live_entries(), 1, "it is full long since");
+    assert_eq!(world.engine.leases().live_entries(), 1, "it is full long since");
     world.run("wait 1ns\nsweep").unwrap();
-    assert_eq!(world.engine.live_entries(), 0);
+    assert_eq!(world.engine.leases().live_entries(), 0);
 }
 
 #[test]
 fn where_more_than_half_is_full_it_is_swept_once_its_buckets_are_full() {
     let mut half = World::with(Settings { max_entries: 2, ..settings() });
     half.run(&format!("{RATED}\nwait 60s-1ns\nsweep")).unwrap();
-    assert_eq!(half.engine.live_entries(), 1);
+    assert_eq!(half.engine.leases().live_entries(), 1);
     let mut world = World::with(Settings { max_entries: 1, ..settings() });
     world.run(&format!("{RATED}\nwait 1s-1ns\nsweep")).unwrap();
-    assert_eq!(world.engine.live_entries(), 1);
+    assert_eq!(world.engine.leases().live_entries(), 1);
     world.run("check k1 a -> RATE_EXCEEDED\nwait 1ns\nsweep").unwrap();
-    assert_eq!(world.engine.live_entries(), 0);
+    assert_eq!(world.engine.leases().live_entries(), 0);
 }
 
 #[test]

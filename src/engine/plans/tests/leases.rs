@@ -3,7 +3,7 @@
 mod ahead;
 mod forgotten;
 mod property;
-pub(super) mod site;
+pub(in crate::engine) mod site;
 
 use std::collections::BTreeSet;
 use std::sync::Barrier;
@@ -19,11 +19,11 @@ use crate::decide::plan::Id;
 use crate::decide::quota::Grant;
 use crate::decide::time::SECOND_NS;
 use crate::decide::verdict::{Reason, Verdict};
-use crate::engine::plans::lease::{Checked, Shortage};
 use crate::engine::plans::settle::{Change, Settled};
 use crate::engine::plans::{
     CheckInput, LeaseSettings, PlanEngine, Report, ReportSubject, Settlement, Subject,
 };
+use crate::engine::plans::{Checked, Shortage};
 
 const DAY_NS: u64 = 86_400 * SECOND_NS;
 
@@ -100,7 +100,7 @@ fn a_check_that_is_refused_anyway_and_a_peek_draw_no_lease() {
     assert!(site.admits());
     site.world.wait(SECOND_NS);
     // `r` is used up, `q` would have to lease if it were not.
-    site.give_back(&site.world.engine.put_away());
+    site.give_back(&site.world.engine.leases().put_away());
     let asked = site.ledger.asked;
     assert_eq!(site.decided(None).verdict.reason(), Some(Reason::QuotaExceeded));
     assert_eq!(site.decided(Some(0)).verdict.reason(), Some(Reason::QuotaExceeded));
@@ -127,7 +127,7 @@ fn without_a_ledger_a_check_is_denied_or_admitted_as_it_was_said() {
     assert_eq!(site.charged(), 3);
     assert!(site.admits() && site.admits() && !site.admits());
     assert_eq!(decide(site, Shortage::Allow).0.reason(), Some(Reason::QuotaExceeded));
-    site.give_back(&site.world.engine.put_away());
+    site.give_back(&site.world.engine.leases().put_away());
     assert_eq!((site.used(), site.charged()), (3, 3));
 }
 
@@ -185,7 +185,7 @@ fn a_real_cost_above_the_charged_one_is_seen_by_the_next_check() {
     assert_eq!(site.report(&receipt, Outcome::http(200), Some(12)), Settlement::Corrected);
     assert!(!site.admits(), "units in hand are no reason to pass the limit");
     assert_eq!(site.used(), 12);
-    site.give_back(&site.world.engine.put_away());
+    site.give_back(&site.world.engine.leases().put_away());
     assert_eq!(site.charged(), 12);
 }
 
@@ -221,7 +221,7 @@ fn a_quota_that_may_be_passed_leases_past_its_limit() {
     let over: Vec<Verdict> = (0..6).map(|_| site.check(None).verdict).collect();
     let [under, over_quota] = [false, true].map(|over_quota| Verdict::Allow { over_quota });
     assert_eq!(over, [under, under, under, over_quota, over_quota, over_quota]);
-    site.give_back(&site.world.engine.put_away());
+    site.give_back(&site.world.engine.leases().put_away());
     assert_eq!((site.used(), site.charged()), (6, 6));
 }
 
@@ -268,12 +268,12 @@ fn a_lowered_limit_takes_unspent_units_back_and_late_answers_bring_none() {
     let late = site.needs(Some(5));
     let granted = site.ledger.lease(1, &late[0]);
     site.world.run("plan gold\n ent all a\n quota q 2 day").unwrap();
-    let backs = site.world.engine.take_back("gold");
+    let backs = site.world.engine.leases().take_back("gold");
     assert_eq!((backs.len(), backs[0].spent), (1, 1));
-    assert!(site.world.engine.take_back("silver").is_empty());
+    assert!(site.world.engine.leases().take_back("silver").is_empty());
     site.give_back(&backs);
     assert_eq!(site.charged(), 1);
-    site.world.engine.apply_lease(&late[0], &granted, site.now());
+    site.world.engine.leases().apply_lease(&late[0], &granted, site.now());
     assert!(
         matches!(site.ask("k1", None, Shortage::Ask), Checked::Needs(_)),
         "units that were given back were spent"
@@ -286,26 +286,26 @@ fn a_lowered_limit_takes_unspent_units_back_and_late_answers_bring_none() {
 fn while_a_give_back_is_on_its_way_no_answer_brings_units() {
     let site = &mut Site::new("1000 day");
     assert!(site.admits());
-    let backs = site.world.engine.take_back("gold");
+    let backs = site.world.engine.leases().take_back("gold");
     assert_eq!(backs.len(), 1);
     // Another edit at the same time: both must have arrived.
-    let again = site.world.engine.take_back("gold");
+    let again = site.world.engine.leases().take_back("gold");
     // A check asks again before the ledger has the give-back: it is answered with the very units
     // that go back.
     let early = site.needs(None);
     let granted = site.ledger.lease(1, &early[0]);
     assert_eq!(granted.leased, 3);
-    site.world.engine.apply_lease(&early[0], &granted, site.now());
+    site.world.engine.leases().apply_lease(&early[0], &granted, site.now());
     site.give_back(&again);
     let late = site.needs(None);
     let second = site.ledger.lease(1, &late[0]);
-    site.world.engine.apply_lease(&late[0], &second, site.now());
+    site.world.engine.leases().apply_lease(&late[0], &second, site.now());
     assert!(
         matches!(site.ask("k1", None, Shortage::Ask), Checked::Needs(_)),
         "units that go back were spent"
     );
     site.give_back(&backs);
-    site.world.engine.apply_lease(&late[0], &second, site.now());
+    site.world.engine.leases().apply_lease(&late[0], &second, site.now());
     assert!(
         matches!(site.ask("k1", None, Shortage::Ask), Checked::Needs(_)),
         "units that went back were spent"
@@ -319,17 +319,17 @@ fn answers_that_come_twice_late_or_not_at_all_bring_nothing_twice() {
     let site = &mut Site::new("4 day");
     let first = site.needs(None);
     let lost = site.ledger.lease(1, &first[0]);
-    site.world.engine.lease_failed(&first[0]);
+    site.world.engine.leases().lease_failed(&first[0]);
     // Asked again, for the same amount all together: the same units.
     let again = site.needs(None);
     let granted = site.ledger.lease(1, &again[0]);
     assert_eq!((lost.leased, granted.leased), (2, 2));
     for answer in [granted, granted, lost] {
-        site.world.engine.apply_lease(&again[0], &answer, site.now());
+        site.world.engine.leases().apply_lease(&again[0], &answer, site.now());
     }
     assert!(site.decided(None).verdict.is_allowed() && site.decided(None).verdict.is_allowed());
     assert!(matches!(site.ask("k1", None, Shortage::Ask), Checked::Needs(_)));
-    site.world.engine.apply_lease(&again[0], &granted, site.now());
+    site.world.engine.leases().apply_lease(&again[0], &granted, site.now());
     assert_eq!((0..9).filter(|_| site.admits()).count(), 2);
 }
 
@@ -348,7 +348,7 @@ fn an_answer_from_before_a_refund_is_no_reason_to_refuse() {
     let before = site.ledger.lease(1, &need[0]);
     assert_eq!((before.leased, before.balance.charged), (2, 3));
     assert_eq!(site.report(&receipt, Outcome::http(503), None), Settlement::Refunded);
-    site.world.engine.apply_lease(&need[0], &before, site.now());
+    site.world.engine.leases().apply_lease(&need[0], &before, site.now());
     assert!(site.admits() && !site.admits());
 }
 
@@ -387,7 +387,12 @@ fn a_hot_counter_is_leased_ahead_and_never_holds_more_than_its_bound() {
         assert!(site.waited <= 2, "{} of {admitted} checks had to wait", site.waited);
         assert_eq!(
             site.charged() - admitted,
-            site.world.engine.put_away().first().map_or(0, |_| site.charged() - site.used())
+            site.world
+                .engine
+                .leases()
+                .put_away()
+                .first()
+                .map_or(0, |_| site.charged() - site.used())
         );
     }
 }
@@ -428,10 +433,10 @@ fn units_of_a_period_die_with_it_and_are_given_back() {
     assert!(matches!(site.ask("k1", None, Shortage::Ask), Checked::Needs(_)));
     site.world.wait(60 * SECOND_NS - 1);
     PlanEngine::sweep(&site.world.engine, site.now());
-    assert!(site.world.engine.take_ended().is_empty());
+    assert!(site.world.engine.leases().take_ended().is_empty());
     site.world.wait(1);
     PlanEngine::sweep(&site.world.engine, site.now());
-    let backs = site.world.engine.take_ended();
+    let backs = site.world.engine.leases().take_ended();
     assert_eq!(backs.len(), 1);
     site.give_back(&backs);
     assert_eq!(site.charged(), 1);
@@ -448,7 +453,7 @@ fn a_crash_wastes_what_was_held_and_a_clean_stop_nothing() {
     assert!((100..=110).contains(&site.used()), "{} used", site.used());
     let lost = site.used() - 100;
     assert!((0..100).all(|_| site.admits()));
-    site.give_back(&site.world.engine.put_away());
+    site.give_back(&site.world.engine.leases().put_away());
     assert_eq!((site.charged(), site.used()), (200 + lost, 200 + lost));
     site.crash();
     assert_eq!((0..1000).filter(|_| site.admits()).count() as u64, 800 - lost);
@@ -534,15 +539,15 @@ fn a_quota_of_1000_takes_exactly_1000_successes_while_a_third_fails() {
             cost: None,
             operation_id: b"",
         };
-        for need in engine.take_prefetches() {
+        for need in engine.leases().take_prefetches() {
             let granted = ledger.lock().lease(1, &need);
-            engine.apply_lease(&need, &granted, now);
+            engine.leases().apply_lease(&need, &granted, now);
         }
         match engine.check_or_need(catalog, &input, Shortage::Ask, now).unwrap() {
             Checked::Decided(decision) => return decision.receipt,
             Checked::Needs(needs) => needs.iter().for_each(|need| {
                 let granted = ledger.lock().lease(1, need);
-                engine.apply_lease(need, &granted, now);
+                engine.leases().apply_lease(need, &granted, now);
             }),
         }
     };
@@ -582,7 +587,7 @@ fn a_quota_of_1000_takes_exactly_1000_successes_while_a_third_fails() {
     });
     assert_eq!(admitted.load(Ordering::SeqCst) - refunded.load(Ordering::SeqCst), 1000);
     assert_eq!(check(engine), None);
-    engine.put_away().iter().for_each(|back| ledger.lock().give_back(1, back));
+    engine.leases().put_away().iter().for_each(|back| ledger.lock().give_back(1, back));
     assert_eq!(ledger.lock().rows.values().next().map(|kept| kept.charged), Some(1000));
     assert_eq!(site.world.used("acme", QUOTA), 1000);
 }

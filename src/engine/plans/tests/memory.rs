@@ -6,16 +6,15 @@ use std::sync::atomic::Ordering;
 
 use crate::decide::ledger::{CounterIdentity, GiveBack};
 use crate::decide::time::Now;
-use crate::engine::plans::books::State;
-use crate::engine::plans::lease::Need;
+use crate::engine::leases::{Need, Owner, State};
 use crate::engine::plans::marks::{Place, Row};
-use crate::engine::plans::under::Owner;
+use crate::engine::plans::rates::PlanExtra;
 use crate::engine::plans::{PlanEngine, SHARDS};
 
 /// An engine at one moment.
 #[derive(Clone, Default)]
 pub(crate) struct Memory {
-    state: State,
+    state: State<PlanExtra>,
     prefetches: Vec<Need>,
     ended: Vec<GiveBack>,
     sequences: Vec<(usize, u64)>,
@@ -33,16 +32,17 @@ impl PlanEngine {
     /// What is remembered of a counter, the only one.
     pub(crate) fn memory(&self, counter: &CounterIdentity) -> Memory {
         let state = self
+            .leases
             .books
-            .find(self.fingerprint_of(counter))
+            .find(self.leases.fingerprint_of(counter))
             .map(|entry| entry.lock().clone())
             .unwrap_or_default();
         let sequences =
             self.sequences.iter().map(|sequence| sequence.0.load(Ordering::Relaxed)).enumerate();
         Memory {
             state,
-            prefetches: self.prefetches.lock().clone(),
-            ended: self.ended.lock().clone(),
+            prefetches: self.leases.prefetches.lock().clone(),
+            ended: self.leases.ended.lock().clone(),
             sequences: sequences.filter(|(_, drawn)| *drawn > 0).collect(),
             marks: self.marks.rows.iter().map(|row| (*row.key(), row.value().clone())).collect(),
         }
@@ -57,17 +57,21 @@ impl PlanEngine {
         now: Now,
     ) {
         self.settings.holder.epoch = epoch;
+        self.leases.settings.holder.epoch = epoch;
         let mut back = memory.state.clone();
-        back.last_usage = None;
+        back.extra.last_usage = None;
         let number = back.quotas.first().map_or(0, |slot| slot.leases.counter);
-        let fingerprint = self.fingerprint_of(counter);
-        self.books.with(fingerprint, || Owner::of(counter), now, |_, state| *state = back).unwrap();
+        let fingerprint = self.leases.fingerprint_of(counter);
+        self.leases
+            .books
+            .with(fingerprint, || Owner::of(counter), now, |_, state| *state = back)
+            .unwrap();
         if number != 0 {
-            self.books.number(number, &self.books.find(fingerprint).unwrap());
+            self.leases.books.number(number, &self.leases.books.find(fingerprint).unwrap());
         }
-        *self.prefetches.lock() = memory.prefetches.clone();
-        self.has_prefetches.store(!memory.prefetches.is_empty(), Ordering::Release);
-        *self.ended.lock() = memory.ended.clone();
+        *self.leases.prefetches.lock() = memory.prefetches.clone();
+        self.leases.has_prefetches.store(!memory.prefetches.is_empty(), Ordering::Release);
+        *self.leases.ended.lock() = memory.ended.clone();
         assert_eq!(self.sequences.len(), SHARDS);
         self.sequences.iter().for_each(|sequence| sequence.0.store(0, Ordering::Relaxed));
         memory
@@ -83,13 +87,15 @@ impl PlanEngine {
 
     /// All that decides what it will do with this counter.
     pub(crate) fn imprint(&self, counter: &CounterIdentity, now: Now, into: &mut impl Hasher) {
-        for need in self.prefetches.lock().iter() {
+        for need in self.leases.prefetches.lock().iter() {
             self.imprint_need(need, into);
         }
-        for back in self.ended.lock().iter() {
+        for back in self.leases.ended.lock().iter() {
             (back.period_start_s, back.spent).hash(into);
         }
-        let Some(entry) = self.books.find(self.fingerprint_of(counter)) else { return };
+        let Some(entry) = self.leases.books.find(self.leases.fingerprint_of(counter)) else {
+            return;
+        };
         let mut state = entry.lock();
         state.floor_ns().hash(into);
         for slot in &mut state.quotas {
@@ -116,7 +122,9 @@ impl PlanEngine {
     pub(crate) fn imprint_need(&self, need: &Need, into: &mut impl Hasher) {
         (need.period.start_ns, need.want, need.spent, need.limit, need.revision, need.number)
             .hash(into);
-        let Some(entry) = self.books.find(self.fingerprint_of(&need.counter)) else { return };
+        let Some(entry) = self.leases.books.find(self.leases.fingerprint_of(&need.counter)) else {
+            return;
+        };
         let mut state = entry.lock();
         let held = state
             .find(&need.counter.quota)

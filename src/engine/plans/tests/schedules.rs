@@ -15,11 +15,11 @@ use crate::decide::ledger::{CounterId, GiveBack, Holder, Scope};
 use crate::decide::outcome::Outcome;
 use crate::decide::time::{Now, SECOND_NS};
 use crate::engine::plans::PlanEngine;
-use crate::engine::plans::lease::{Checked, Need, Shortage};
 use crate::engine::plans::settle::Settled;
 use crate::engine::plans::{
     CheckInput, LeaseSettings, Report, ReportSubject, Settings, Settlement,
 };
+use crate::engine::plans::{Checked, Need, Shortage};
 use crate::engine::sync::Mutex;
 use crate::engine::sync::schedules::{found_out, many_orders};
 
@@ -80,14 +80,19 @@ impl Stage {
 
     fn lease(&self, need: &Need, day: usize) {
         let granted = self.ledger.lock().lease(EPOCH, need);
-        self.world.engine.apply_lease(need, &granted, self.now(day));
+        self.world.engine.leases().apply_lease(need, &granted, self.now(day));
     }
 
     /// Was it admitted? `None`: there was no deciding it.
     fn check(&self, day: usize) -> Option<bool> {
         for _ in 0..PATIENCE {
             let checked = self.ask(day, None, Shortage::Ask);
-            self.world.engine.take_prefetches().iter().for_each(|need| self.lease(need, day));
+            self.world
+                .engine
+                .leases()
+                .take_prefetches()
+                .iter()
+                .for_each(|need| self.lease(need, day));
             match checked {
                 Checked::Needs(needs) => needs.iter().for_each(|need| self.lease(need, day)),
                 Checked::Decided(decision) => {
@@ -141,18 +146,18 @@ impl Stage {
 
     fn give_back(&self, backs: &[GiveBack]) {
         backs.iter().for_each(|back| self.ledger.lock().give_back(EPOCH, back));
-        backs.iter().for_each(|back| self.world.engine.gave_back(*back));
+        backs.iter().for_each(|back| self.world.engine.leases().gave_back(*back));
     }
 
     /// As an edit does that lowers.
     fn take_back(&self) {
-        self.give_back(&self.world.engine.take_back("gold"));
+        self.give_back(&self.world.engine.leases().take_back("gold"));
     }
 
     /// Every so often, some time after midnight.
     fn sweep(&self) {
         PlanEngine::sweep(&self.world.engine, self.now(1));
-        self.give_back(&self.world.engine.take_ended());
+        self.give_back(&self.world.engine.leases().take_ended());
     }
 
     /// As every second.
@@ -187,7 +192,7 @@ impl Stage {
 
     /// A clean stop: what the ledger has charged is what was admitted and not refunded.
     fn stop(&self) {
-        self.give_back(&self.world.engine.put_away());
+        self.give_back(&self.world.engine.leases().put_away());
         let ledger = self.ledger.lock();
         for (day, kept) in ledger.rows.values().enumerate() {
             let net = self.admitted[day].load(Ordering::SeqCst)
@@ -356,7 +361,7 @@ fn schedules_an_operation_is_charged_once() {
 
 /// Looks under one lock whether there is a unit, and takes it under the next.
 fn apart(stage: &Stage) {
-    let entry = stage.world.engine.books.by_counter(1).unwrap();
+    let entry = stage.world.engine.leases.books.by_counter(1).unwrap();
     let covers = entry.lock().quotas[0]
         .leases
         .all_mut()
@@ -369,8 +374,8 @@ fn apart(stage: &Stage) {
 
 /// Says that the units are back before they are.
 fn too_soon(stage: &Stage) {
-    let backs = stage.world.engine.take_back("gold");
-    backs.iter().for_each(|back| stage.world.engine.gave_back(*back));
+    let backs = stage.world.engine.leases().take_back("gold");
+    backs.iter().for_each(|back| stage.world.engine.leases().gave_back(*back));
     backs.iter().for_each(|back| stage.ledger.lock().give_back(EPOCH, back));
 }
 

@@ -9,33 +9,35 @@ use crate::decide::ledger::{CounterId, Lease};
 use crate::decide::plan::{PeriodUnit, Weekday};
 use crate::decide::quota::{KEEP_NS, Row};
 use crate::decide::time::{Now, SECOND_NS};
+use crate::engine::leases::{Slot, State};
 use crate::engine::plans::PlanEngine;
-use crate::engine::plans::books::{Slot, State};
 
 #[test]
 fn a_number_that_the_ledger_gave_before_keeps_no_entry() {
     let site = &mut Site::new("100 minute");
     assert!(site.admits());
-    assert!(site.world.engine.books.by_counter(1).is_some());
+    assert!(site.world.engine.leases.books.by_counter(1).is_some());
     // It has dropped the counter since, and made it anew.
     let need = &site.needs(Some(5))[0];
     let lease = Lease { counter: CounterId(77), ..site.ledger.lease(1, need) };
-    site.world.engine.apply_lease(need, &lease, site.now());
-    let found =
-        |site: &Site| [1, 77].map(|number| site.world.engine.books.by_counter(number).is_some());
+    site.world.engine.leases().apply_lease(need, &lease, site.now());
+    let found = |site: &Site| {
+        [1, 77].map(|number| site.world.engine.leases.books.by_counter(number).is_some())
+    };
     assert_eq!(found(site), [false, true]);
-    site.world.engine.apply_lease(need, &lease, site.now());
+    site.world.engine.leases().apply_lease(need, &lease, site.now());
     assert_eq!(found(site), [false, true], "the same answer again");
     site.world.wait(2 * KEEP_NS);
     for _ in 0..2 {
         PlanEngine::sweep(&site.world.engine, site.now());
         site.world
             .engine
+            .leases()
             .take_ended()
             .into_iter()
-            .for_each(|back| site.world.engine.gave_back(back));
+            .for_each(|back| site.world.engine.leases().gave_back(back));
     }
-    assert_eq!((found(site), site.world.engine.live_entries()), ([false, false], 0));
+    assert_eq!((found(site), site.world.engine.leases().live_entries()), ([false, false], 0));
 }
 
 const END_NS: u64 = 100 * SECOND_NS;
@@ -52,7 +54,7 @@ fn identity(number: usize) -> Arc<QuotaIdentity> {
 }
 
 /// An entry with as many counts as it may have, of which some have counted a unit.
-fn full(counted: &[usize]) -> State {
+fn full(counted: &[usize]) -> State<()> {
     let mut state = State::default();
     for number in 0..1024 {
         assert_eq!(state.slot(&identity(number), OLD, 0), Some(number));

@@ -142,5 +142,5 @@ fn limits_that_many_share_hold_while_entries_are_made_and_swept() {
     assert_eq!(admitted.load(Ordering::SeqCst), 400);
     let used: u64 = (0..32).map(|number| world.used(&format!("s{number}"), "gold/all/q")).sum();
     assert_eq!(used, 400, "a refused request charged something, or a count was lost");
-    assert_eq!(world.engine.live_entries(), 32);
+    assert_eq!(world.engine.leases().live_entries(), 32);
 }

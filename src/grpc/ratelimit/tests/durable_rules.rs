@@ -3,16 +3,22 @@ use std::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::*;
-use crate::engine::plans::Shortage;
+use crate::engine::durable_rules::DurableRuleEngine;
+use crate::engine::leases::{BookSettings, Shortage};
+use crate::engine::plans::{PlanEngine, Settings};
 use crate::ledger::faults::{Fault, FaultyLedger};
 use crate::ledger::{Ledger, LedgerError, LedgerThread, MemoryLedger, Scope, SqliteLedger};
+use crate::service::lease_broker::LeaseBroker;
 
 /// An engine with its broker at a ledger that another may have used before.
-fn leased(ledger: &Arc<dyn Ledger>, clock: Clock) -> (Arc<PlanEngine>, LeaseBroker) {
+fn leased(
+    ledger: &Arc<dyn Ledger>,
+    clock: Clock,
+) -> (Arc<DurableRuleEngine>, LeaseBroker<DurableRuleEngine>) {
     let holder = ledger.join(1).unwrap();
     let lease = crate::service::decisions::tests::settings().lease;
-    let engine =
-        Arc::new(PlanEngine::new(Settings { holder, lease, ..Settings::new([2; 32], [3; 16]) }));
+    let settings = BookSettings { lease, ..BookSettings::new(holder) };
+    let engine = Arc::new(DurableRuleEngine::new([3; 16], settings));
     let thread = Arc::new(LedgerThread::start(Arc::clone(ledger), 1_000).unwrap());
     let broker = LeaseBroker::new(Arc::clone(&engine), thread, holder, clock);
     (engine, broker)
@@ -23,7 +29,7 @@ fn limiter(
     rules: &str,
     ledger: &Arc<dyn Ledger>,
     plans: &config::Plans,
-) -> (RateLimiter, LeaseBroker) {
+) -> (RateLimiter, LeaseBroker<DurableRuleEngine>) {
     let folder = tempfile::TempDir::new().unwrap();
     std::fs::write(folder.path().join("rules.yaml"), rules).unwrap();
     let paths = vec![folder.path().to_owned()];
@@ -123,16 +129,16 @@ async fn the_cases_of_durable_rules_hold_with_leases() {
     for case in cases.as_array().unwrap().iter().filter(|case| case.to_string().contains("durable"))
     {
         let ledger: Arc<dyn Ledger> = Arc::new(MemoryLedger::new().unwrap());
-        let counters = |clock: Clock| {
+        let durable = |clock: Clock, plans: &config::Plans| {
             let (engine, broker) = leased(&ledger, clock);
-            (engine, broker)
+            DurableRules::new(engine, broker, plans)
         };
         let rules = case["rules"].to_string();
         let bench = Bench::with(
             Some(&rules),
             settings(&case["settings"]),
             bounds(&case["bounds"]),
-            counters,
+            durable,
         );
         for call in case["calls"].as_array().unwrap() {
             let (asked, expected) = call.as_str().unwrap().split_once(" -> ").unwrap();
@@ -219,6 +225,10 @@ async fn a_clean_stop_gives_out_the_last_unit_and_nothing_is_listed_as_a_subscri
         }
         let kept = ledger.usage(&Scope::All, 0, u64::MAX).unwrap();
         assert_eq!(kept.len(), 1);
+        let plans = Arc::new(PlanEngine::new(Settings::new([2; 32], [3; 16])));
+        let thread = Arc::new(LedgerThread::start(ledger.clone(), 10).unwrap());
+        let holder = plans.leases().holder();
+        let of_plans = LeaseBroker::new(plans, thread, holder, Clock::system());
         let catalog = crate::catalog::CatalogStore::new(crate::catalog::HashKey([1; 32]), None);
         let all = crate::ledger::Stretch {
             from_s: 0,
@@ -227,10 +237,10 @@ async fn a_clean_stop_gives_out_the_last_unit_and_nothing_is_listed_as_a_subscri
             most: usize::MAX,
         };
         assert_eq!(
-            broker.usage(&**catalog.load(), vec![], &Scope::All, &all).unwrap(),
+            of_plans.usage(&**catalog.load(), vec![], &Scope::All, &all).unwrap(),
             (vec![], None)
         );
-        tokio::task::spawn_blocking(move || broker.put_away()).await.unwrap().unwrap();
+        tokio::task::spawn_blocking(move || broker.hand_back()).await.unwrap().unwrap();
     }
     assert_eq!(total, 1000);
 }

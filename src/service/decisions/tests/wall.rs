@@ -341,6 +341,6 @@ async fn a_period_that_is_open_again_is_asked_of_again() {
         .commit(&[crate::ledger::Operation::Expire(Expire { believed, ..Expire::default() })])
         .unwrap();
     assert!(matches!(done[..], [crate::ledger::Answer::Expire(expired)] if expired.reopened));
-    house.plans().engine.reopen();
+    house.plans().engine.leases().reopen();
     assert_eq!(house.admits(9).await, LIMIT);
 }

@@ -17,11 +17,11 @@ fn more_is_asked_for_at_a_quarter_of_a_lease_or_at_once_at_a_half_where_it_may_n
                 if spent > bound { (true, bound.div_ceil(2)) } else { (false, bound.div_ceil(4)) };
             let low = leased - spent < left;
             assert_eq!(
-                site.world.engine.has_urgent_prefetches(),
+                site.world.engine.leases().has_urgent_prefetches(),
                 low && urgent,
                 "{spent} of {limit} spent, {leased} leased"
             );
-            let needs = site.world.engine.take_prefetches();
+            let needs = site.world.engine.leases().take_prefetches();
             assert_eq!(needs.len(), usize::from(low), "{spent} of {limit} spent, {leased} leased");
             for need in needs {
                 assert_eq!(need.want, (spent + bound).min(limit));

@@ -7,8 +7,8 @@ use crate::decide::outcome::Outcome;
 use crate::decide::time::SECOND_NS;
 use crate::decide::verdict::Reason;
 use crate::engine::plans::PlanEngine;
-use crate::engine::plans::lease::{Checked, Shortage};
 use crate::engine::plans::settle::Settled;
+use crate::engine::plans::{Checked, Shortage};
 use crate::engine::plans::{LeaseSettings, Settlement};
 
 /// The clock comes to an instant, and then two sweeps, with the give-backs of the first between
@@ -17,7 +17,7 @@ fn swept(site: &mut Site, unix_ns: u64) {
     site.world.wait(unix_ns - site.now().unix_ns);
     for _ in 0..2 {
         PlanEngine::sweep(&site.world.engine, site.now());
-        let ended = site.world.engine.take_ended();
+        let ended = site.world.engine.leases().take_ended();
         site.give_back(&ended);
     }
 }
@@ -75,17 +75,18 @@ fn a_period_of_which_the_ledger_does_not_know_all_is_not_forgotten() {
             1,
         ),
         // What became of a question is not known.
-        (|site| site.world.engine.lease_failed(&site.needs(Some(5))[0]), 0),
+        (|site| site.world.engine.leases().lease_failed(&site.needs(Some(5))[0]), 0),
         // A give-back is on its way.
-        (|site| drop(site.world.engine.take_back("gold")), 1),
+        (|site| drop(site.world.engine.leases().take_back("gold")), 1),
         // What became of a give-back is not known.
         (
             |site| {
                 site.world
                     .engine
+                    .leases()
                     .take_back("gold")
                     .into_iter()
-                    .for_each(|back| site.world.engine.give_back_failed(back))
+                    .for_each(|back| site.world.engine.leases().give_back_failed(back))
             },
             0,
         ),
@@ -99,14 +100,15 @@ fn a_period_of_which_the_ledger_does_not_know_all_is_not_forgotten() {
             PlanEngine::sweep(&site.world.engine, site.now());
             site.world
                 .engine
+                .leases()
                 .take_ended()
                 .into_iter()
-                .for_each(|back| site.world.engine.give_back_failed(back));
+                .for_each(|back| site.world.engine.leases().give_back_failed(back));
         }
         assert_eq!(remembered(site), 1, "{place}: no give-back was taken");
         for _ in 0..3 {
             PlanEngine::sweep(&site.world.engine, site.now());
-            let ended = site.world.engine.take_ended();
+            let ended = site.world.engine.leases().take_ended();
             // What was never leased the ledger cannot be told.
             if place != 1 {
                 site.give_back(&ended);
@@ -128,9 +130,9 @@ fn an_entry_is_kept_until_the_ledger_knows_what_was_spent_in_it() {
         // ledger.
         site.world.wait(60 * 3600 * SECOND_NS);
         PlanEngine::sweep(&site.world.engine, site.now());
-        let ended = site.world.engine.take_ended();
+        let ended = site.world.engine.leases().take_ended();
         assert_eq!(ended.len(), max_ended);
-        ended.into_iter().for_each(|back| site.world.engine.give_back_failed(back));
+        ended.into_iter().for_each(|back| site.world.engine.leases().give_back_failed(back));
         site.world.now.unix_ns = then;
         assert_eq!((0..2_000).filter(|_| site.admits()).count(), 1_000 - 46);
         assert_eq!((site.used(), site.charged()), (1_000, 1_000));
@@ -145,7 +147,7 @@ fn an_entry_goes_although_a_question_was_never_answered() {
     drop(site.needs(None));
     let then = site.now().unix_ns;
     swept(site, then + 60 * 3600 * SECOND_NS);
-    assert_eq!(site.world.engine.live_entries(), 0);
+    assert_eq!(site.world.engine.leases().live_entries(), 0);
 }
 
 #[test]
@@ -163,7 +165,7 @@ fn what_one_sweep_cannot_give_back_the_next_does() {
     let mut rounds = Vec::new();
     for _ in 0..3 {
         let is_more = PlanEngine::sweep(&site.world.engine, site.now());
-        let ended = site.world.engine.take_ended();
+        let ended = site.world.engine.leases().take_ended();
         site.give_back(&ended);
         rounds.push((is_more, ended.len()));
     }
@@ -208,7 +210,7 @@ fn a_report_on_its_way_beside_a_question_does_not_empty_a_period_that_was_forgot
     let committed = site.ledger.commit(&correction);
     let granted = site.ledger.lease(1, &question);
     site.world.engine.apply_correction(&correction, &committed, site.now());
-    site.world.engine.apply_lease(&question, &granted, site.now());
+    site.world.engine.leases().apply_lease(&question, &granted, site.now());
     assert_eq!((site.used(), site.check(None).verdict.reason()), (4, Some(Reason::QuotaExceeded)));
 }
 
@@ -220,8 +222,8 @@ fn what_was_leased_without_an_answer_is_given_back_before_its_period_is_forgotte
     let told = site.ledger.lease(1, &balance[0]);
     let lost = site.needs(None);
     site.ledger.lease(1, &lost[0]);
-    site.world.engine.lease_failed(&lost[0]);
-    site.world.engine.apply_lease(&balance[0], &told, site.now());
+    site.world.engine.leases().lease_failed(&lost[0]);
+    site.world.engine.leases().apply_lease(&balance[0], &told, site.now());
     assert_eq!((balance[0].want, remembered(site), site.charged()), (0, 1, 2));
     let end_ns = site.row().period.end_ns;
     swept(site, end_ns + 60 * SECOND_NS);
@@ -234,21 +236,21 @@ fn an_answer_of_before_brings_nothing_into_a_period_that_was_forgotten() {
     assert!(site.admits());
     let late = site.needs(Some(10));
     let granted = site.ledger.lease(1, &late[0]);
-    site.world.engine.apply_lease(&late[0], &granted, site.now());
+    site.world.engine.leases().apply_lease(&late[0], &granted, site.now());
     assert_eq!(granted.leased, 11);
     let then = site.now().unix_ns;
     swept(site, then + 3600 * SECOND_NS);
     assert_eq!((remembered(site), site.charged()), (0, 1));
     // Into the forgotten period, and into what goes on of it.
-    site.world.engine.apply_lease(&late[0], &granted, site.now());
+    site.world.engine.leases().apply_lease(&late[0], &granted, site.now());
     assert_eq!(remembered(site), 0);
     site.world.now.unix_ns = then;
     let balance = site.needs(None);
     assert_eq!((balance[0].want, balance[0].spent), (0, 0));
-    site.world.engine.apply_lease(&late[0], &granted, site.now());
+    site.world.engine.leases().apply_lease(&late[0], &granted, site.now());
     assert_eq!(site.needs(None)[0].want, 0, "an answer of before was taken for what was spent");
     site.lease(&balance[0]);
-    site.world.engine.apply_lease(&late[0], &granted, site.now());
+    site.world.engine.leases().apply_lease(&late[0], &granted, site.now());
     assert_eq!(
         (site.needs(None)[0].want, site.needs(None)[0].spent),
         (3, 1),
@@ -268,7 +270,8 @@ fn what_is_asked_about_a_forgotten_period_gives_nothing_back() {
     let balance = site.needs(None);
     // An edit, and a clean stop: what was spent is not known yet.
     assert!(
-        site.world.engine.take_back("gold").is_empty() && site.world.engine.put_away().is_empty()
+        site.world.engine.leases().take_back("gold").is_empty()
+            && site.world.engine.leases().put_away().is_empty()
     );
     site.lease(&balance[0]);
     assert_eq!((0..100).filter(|_| site.admits()).count(), 93);
@@ -283,7 +286,7 @@ fn an_entry_that_was_dropped_goes_on_from_the_ledger_and_has_nothing_left_where_
     site.world.wait(60 * 3600 * SECOND_NS);
     let ended = |site: &mut Site| swept(site, site.now().unix_ns);
     ended(site);
-    assert_eq!(site.world.engine.live_entries(), 0);
+    assert_eq!(site.world.engine.leases().live_entries(), 0);
     assert!(site.admits());
     // The wall clock steps back by days.
     site.world.now.unix_ns = then;
@@ -295,6 +298,6 @@ fn an_entry_that_was_dropped_goes_on_from_the_ledger_and_has_nothing_left_where_
     let need = site.needs(None).remove(0);
     let balance = Balance { charged: i64::MAX as u64, ..Balance::default() };
     let dropped = Lease { counter: CounterId(1), rule: 0, leased: 0, spent: 0, balance };
-    site.world.engine.apply_lease(&need, &dropped, site.now());
+    site.world.engine.leases().apply_lease(&need, &dropped, site.now());
     assert_eq!(site.decided(None).verdict.reason(), Some(Reason::QuotaExceeded));
 }

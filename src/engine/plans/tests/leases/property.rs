@@ -12,8 +12,8 @@ use crate::decide::plan::Id;
 use crate::decide::quota::Grant;
 use crate::decide::time::SECOND_NS;
 use crate::engine::plans::PlanEngine;
-use crate::engine::plans::lease::{Checked, Need, Shortage};
 use crate::engine::plans::settle::{Change, Committed, Correction, Settled};
+use crate::engine::plans::{Checked, Need, Shortage};
 use crate::engine::plans::{LeaseSettings, Subject};
 
 /// What a request may cost.
@@ -135,9 +135,9 @@ impl Run {
             }
             Fate::Lost => {
                 self.site.ledger.lease(self.site.epoch, need);
-                self.site.world.engine.lease_failed(need);
+                self.site.world.engine.leases().lease_failed(need);
             }
-            Fate::NotDone => self.site.world.engine.lease_failed(need),
+            Fate::NotDone => self.site.world.engine.leases().lease_failed(need),
         }
     }
 
@@ -216,7 +216,7 @@ impl Run {
         if !self.answers.is_empty() {
             let place = place % self.answers.len();
             let (need, granted) = self.answers[place].clone();
-            self.site.world.engine.apply_lease(&need, &granted, self.site.world.now);
+            self.site.world.engine.leases().apply_lease(&need, &granted, self.site.world.now);
             if !again {
                 self.answers.swap_remove(place);
             }
@@ -245,7 +245,7 @@ impl Run {
         self.limit = limit;
         self.site.world.run(&script(limit)).unwrap();
         self.arrive();
-        self.backs = self.site.world.engine.take_back("gold");
+        self.backs = self.site.world.engine.leases().take_back("gold");
     }
 
     fn arrive(&mut self) {
@@ -273,7 +273,7 @@ impl Run {
             self.learn(0);
         }
         self.arrive();
-        let backs = self.site.world.engine.put_away();
+        let backs = self.site.world.engine.leases().put_away();
         self.site.give_back(&backs);
         for (key, kept) in &self.site.ledger.rows {
             let tally = self.tallies.get(key).copied().unwrap_or_default();
@@ -290,6 +290,7 @@ impl Run {
                 .site
                 .world
                 .engine
+                .leases()
                 .take_prefetches()
                 .iter()
                 .for_each(|need| self.ask(need, fate)),
@@ -303,7 +304,7 @@ impl Run {
             Act::Back(ns) => self.site.world.now.unix_ns -= ns,
             Act::Sweep => {
                 PlanEngine::sweep(&self.site.world.engine, self.site.world.now);
-                self.backs.extend(self.site.world.engine.take_ended());
+                self.backs.extend(self.site.world.engine.leases().take_ended());
             }
             Act::Crash => self.crash()?,
             Act::Stop => self.stop()?,

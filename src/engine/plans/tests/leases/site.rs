@@ -11,12 +11,12 @@ use crate::decide::outcome::{CountRule, Outcome};
 use crate::decide::quota::{Grant, Row};
 use crate::decide::time::{Now, SECOND_NS};
 use crate::decide::verdict::Decision;
-use crate::engine::plans::lease::{Checked, Need, Shortage};
 use crate::engine::plans::settle::{Change, Committed, Correction, ReportCharge, Settled};
 use crate::engine::plans::{
     CheckInput, GrantPlan, LeaseSettings, PlanEngine, QuotaUsage, Report, ReportSubject, Settings,
     Settlement,
 };
+use crate::engine::plans::{Checked, Need, Shortage};
 
 /// A ledger in maps. It does what it is told, in order, at once.
 #[derive(Debug, Default)]
@@ -222,7 +222,7 @@ impl Site {
 
     pub(crate) fn lease(&mut self, need: &Need) {
         let granted = self.ledger.lease(self.epoch, need);
-        self.world.engine.apply_lease(need, &granted, self.world.now);
+        self.world.engine.leases().apply_lease(need, &granted, self.world.now);
     }
 
     /// Checks, waits for the ledger as long as it takes, and has everything leased ahead that the
@@ -247,8 +247,8 @@ impl Site {
     }
 
     pub(crate) fn prefetch(&mut self) {
-        let announced = self.world.engine.has_prefetches();
-        let needs = self.world.engine.take_prefetches();
+        let announced = self.world.engine.leases().has_prefetches();
+        let needs = self.world.engine.leases().take_prefetches();
         assert_eq!(announced, !needs.is_empty());
         needs.iter().for_each(|need| self.lease(need));
     }
@@ -281,7 +281,7 @@ impl Site {
     /// Gives back what a list says.
     pub(crate) fn give_back(&mut self, backs: &[GiveBack]) {
         backs.iter().for_each(|back| self.ledger.give_back(self.epoch, back));
-        backs.iter().for_each(|back| self.world.engine.gave_back(*back));
+        backs.iter().for_each(|back| self.world.engine.leases().gave_back(*back));
     }
 
     /// The engine is gone; another starts from what the ledger kept.
@@ -289,10 +289,10 @@ impl Site {
         self.epoch += 1;
         self.world.engine = Desk::new(leased(self.lease, self.epoch));
         for (number, rule) in self.ledger.rules.iter().enumerate() {
-            self.world.engine.restore_rule(number.try_into().unwrap(), *rule);
+            self.world.engine.leases().restore_rule(number.try_into().unwrap(), *rule);
         }
         for row in self.restored() {
-            self.world.engine.restore(&row, self.world.now).unwrap();
+            self.world.engine.leases().restore(&row, self.world.now).unwrap();
         }
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use foldhash::quality::RandomState;
 
-use super::fingerprint::SHARDS;
+use crate::engine::filed::SHARDS;
 use crate::engine::sync::DashMap;
 
 /// Numbers of a page. Few, because in some pages there may be only one.
@@ -13,7 +13,7 @@ const PAGE: u64 = PLACES as u64;
 const PLACES: usize = 32;
 
 #[derive(Debug)]
-pub(super) struct Paged<T> {
+pub(in crate::engine) struct Paged<T> {
     pages: DashMap<u64, Box<Page<T>>, RandomState>,
 }
 
@@ -39,19 +39,19 @@ impl<T> Default for Paged<T> {
 }
 
 impl<T> Paged<T> {
-    pub(super) fn insert(&self, number: u64, thing: Arc<T>) {
+    pub(in crate::engine) fn insert(&self, number: u64, thing: Arc<T>) {
         if let Some(place) = self.pages.entry(number / PAGE).or_default().place(number) {
             *place = Some(thing);
         }
     }
 
-    pub(super) fn get(&self, number: u64) -> Option<Arc<T>> {
+    pub(in crate::engine) fn get(&self, number: u64) -> Option<Arc<T>> {
         let page = self.pages.get(&(number / PAGE))?;
         page.0.get(usize::try_from(number % PAGE).ok()?)?.as_ref().map(Arc::clone)
     }
 
     /// Removes a thing, if it is still the one with this number.
-    pub(super) fn remove(&self, number: u64, thing: &Arc<T>) {
+    pub(in crate::engine) fn remove(&self, number: u64, thing: &Arc<T>) {
         self.pages.remove_if_mut(&(number / PAGE), |_, page| {
             if let Some(place) = page.place(number) {
                 place.take_if(|found| Arc::ptr_eq(found, thing));

@@ -7,28 +7,33 @@ use foldhash::quality::RandomState;
 use siphasher::sip128::SipHasher13;
 
 use crate::decide::compiled::QuotaIdentity;
-use crate::decide::ledger::CounterIdentity;
+use crate::decide::ledger::{CounterIdentity, RULES};
 use crate::decide::plan::Id;
 use crate::engine::sync::DashMap;
 
 /// An entitlement of a plan, and the API key where it counts by key.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Under {
-    pub(super) plan: Id,
-    pub(super) entitlement: Id,
-    pub(super) key: Option<Id>,
+pub(in crate::engine) struct Under {
+    pub(in crate::engine) plan: Id,
+    pub(in crate::engine) entitlement: Id,
+    pub(in crate::engine) key: Option<Id>,
 }
 
 /// Whose counters these are.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Owner {
-    pub(super) subscriber: Id,
-    pub(super) under: Arc<Under>,
+pub(in crate::engine) struct Owner {
+    pub(in crate::engine) subscriber: Id,
+    pub(in crate::engine) under: Arc<Under>,
 }
 
 impl Owner {
     /// `key`: where the entitlement counts by key.
-    pub(super) fn new(subscriber: &Id, key: Option<&Id>, plan: &Id, entitlement: &Id) -> Self {
+    pub(in crate::engine) fn new(
+        subscriber: &Id,
+        key: Option<&Id>,
+        plan: &Id,
+        entitlement: &Id,
+    ) -> Self {
         let under = Under {
             plan: Arc::clone(plan),
             entitlement: Arc::clone(entitlement),
@@ -37,14 +42,19 @@ impl Owner {
         Self { subscriber: Arc::clone(subscriber), under: Arc::new(under) }
     }
 
+    /// Of a durable rule: a name in a domain.
+    pub(in crate::engine) fn of_rule(domain: &str, name: &str) -> Self {
+        Self::new(&Id::from(name), None, &Id::from(RULES), &Id::from(domain))
+    }
+
     /// Whose a counter is.
-    pub(super) fn of(counter: &CounterIdentity) -> Self {
+    pub(in crate::engine) fn of(counter: &CounterIdentity) -> Self {
         let CounterIdentity { subscriber, key, plan, entitlement, .. } = counter;
         Self::new(subscriber, key.as_ref(), plan, entitlement)
     }
 
     /// The counter of one quota.
-    pub(super) fn counter(&self, quota: &Arc<QuotaIdentity>) -> CounterIdentity {
+    pub(in crate::engine) fn counter(&self, quota: &Arc<QuotaIdentity>) -> CounterIdentity {
         let Under { plan, entitlement, key } = Under::clone(&self.under);
         CounterIdentity {
             subscriber: Arc::clone(&self.subscriber),
@@ -58,11 +68,11 @@ impl Owner {
 
 /// Those that somebody holds.
 #[derive(Debug, Default)]
-pub(super) struct Shared(DashMap<Arc<Under>, (), RandomState>);
+pub(in crate::engine) struct Shared(DashMap<Arc<Under>, (), RandomState>);
 
 impl Shared {
     /// The same as another holds. What names an API key is shared with nobody.
-    pub(super) fn of(&self, under: Arc<Under>) -> Arc<Under> {
+    pub(in crate::engine) fn of(&self, under: Arc<Under>) -> Arc<Under> {
         if under.key.is_some() {
             return under;
         }
@@ -73,13 +83,13 @@ impl Shared {
     }
 
     /// Drops what nobody else holds.
-    pub(super) fn sweep(&self) {
+    pub(in crate::engine) fn sweep(&self) {
         self.0.retain(|under, ()| Arc::strong_count(under) > 1);
     }
 }
 
 /// Which of the ledger's shards a subscriber is in: the same for every node, so under no secret.
-pub(super) fn shard_of(subscriber: &str) -> u8 {
+pub(in crate::engine) fn shard_of(subscriber: &str) -> u8 {
     SipHasher13::new().hash(subscriber.as_bytes()).as_bytes()[0]
 }
 

@@ -6,14 +6,12 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 
-use super::leases::site::Ledger;
-use super::world::settings;
+use super::{AtOnce, DurableRuleEngine, Leased};
 use crate::decide::compiled::CompiledQuota;
-use crate::decide::ledger::Holder;
+use crate::decide::ledger::{CounterId, CounterIdentity, Holder, PeriodRow, RULES};
 use crate::decide::time::{Now, SECOND_NS};
-use crate::engine::plans::durable::{AtOnce, Leased, RULES};
-use crate::engine::plans::lease::{Need, Shortage};
-use crate::engine::plans::{LeaseSettings, PlanEngine, Settings};
+use crate::engine::leases::{BookSettings, Need, Shortage};
+use crate::engine::plans::tests::leases::site::Ledger;
 use crate::engine::rules::durable::{DurableAsk, DurableCounters};
 use crate::engine::rules::{Mode, Standing};
 use crate::rules::{self, LoadOptions, Source};
@@ -38,9 +36,8 @@ fn at(s: u64) -> Now {
     Now { unix_ns: (20_000 * DAY_S + s) * SECOND_NS, steady_ns: 1 + s * SECOND_NS }
 }
 
-fn engine(epoch: u32) -> PlanEngine {
-    let holder = Holder { id: 1, epoch };
-    PlanEngine::new(Settings { lease: LeaseSettings::default(), holder, ..settings() })
+fn engine(epoch: u32) -> DurableRuleEngine {
+    DurableRuleEngine::new([9; 16], BookSettings::new(Holder { id: 1, epoch }))
 }
 
 fn any_over(standings: &[Standing]) -> bool {
@@ -49,7 +46,7 @@ fn any_over(standings: &[Standing]) -> bool {
 
 /// An engine, the ledger behind it, and the time.
 struct Site {
-    engine: PlanEngine,
+    engine: DurableRuleEngine,
     ledger: Ledger,
     epoch: u32,
     s: u64,
@@ -63,9 +60,9 @@ impl Site {
     fn lease(&mut self, need: &Need, lost: bool) {
         let granted = self.ledger.lease(self.epoch, need);
         if lost {
-            self.engine.lease_failed(need);
+            self.engine.leases().lease_failed(need);
         } else {
-            self.engine.apply_lease(need, &granted, at(self.s));
+            self.engine.leases().apply_lease(need, &granted, at(self.s));
         }
     }
 
@@ -74,7 +71,11 @@ impl Site {
         for _ in 0..10 {
             let needs = match Leased(&self.engine).charge(asks, mode, at(self.s), &mut any_over) {
                 Ok(standings) => {
-                    self.engine.take_prefetches().iter().for_each(|need| self.lease(need, false));
+                    self.engine
+                        .leases()
+                        .take_prefetches()
+                        .iter()
+                        .for_each(|need| self.lease(need, false));
                     return standings.to_vec();
                 }
                 Err(needs) => needs,
@@ -95,12 +96,12 @@ impl Site {
         self.epoch += 1;
         self.engine = engine(self.epoch);
         for row in self.ledger.live(at(self.s)) {
-            self.engine.restore(&row, at(self.s)).unwrap();
+            self.engine.leases().restore(&row, at(self.s)).unwrap();
         }
     }
 
     fn stop(&mut self) {
-        let backs = self.engine.take_back(RULES);
+        let backs = self.engine.leases().put_away();
         backs.iter().for_each(|back| self.ledger.give_back(self.epoch, back));
         self.crash();
     }
@@ -122,6 +123,37 @@ fn a_cold_counter_asks_and_has_charged_nothing_anywhere() {
     assert_eq!(standings.iter().map(|standing| standing.before).collect::<Vec<_>>(), [1, 0]);
 }
 
+/// By these names ledgers keep the counters of durable rules since the first that did.
+#[test]
+fn what_a_ledger_keeps_of_a_durable_rule_is_found_by_its_names() {
+    let (site, quota) = (Site::new(), quota(3));
+    let identity = CounterIdentity {
+        subscriber: "01".repeat(16).into(),
+        key: None,
+        plan: "(rules)".into(),
+        entitlement: "d".into(),
+        quota: Arc::clone(&quota.identity),
+    };
+    assert!(identity.is_of_rule());
+    let row = PeriodRow {
+        counter: CounterId(1),
+        identity,
+        period: quota.calendar.period(at(0).unix_ns),
+        charged: 3,
+        granted: 0,
+        lost: 0,
+        held: 0,
+        active_s: 0,
+    };
+    site.engine.leases().restore(&row, at(0)).unwrap();
+    let Ok(standings) =
+        Leased(&site.engine).charge(&[ask(&quota, 1, 1)], Mode::Each, at(0), &mut any_over)
+    else {
+        panic!("it needs nothing of the ledger")
+    };
+    assert_eq!((standings[0].over, standings[0].before), (true, 3));
+}
+
 #[test]
 fn what_is_refused_anyway_asks_for_nothing() {
     let site = &mut Site::new();
@@ -141,10 +173,10 @@ fn in_a_day_that_was_forgotten_nothing_is_admitted_without_the_ledger() {
     assert_eq!((0..5).filter(|_| site.admits(&quota, 1)).count(), 3);
     site.s = 2 * DAY_S;
     for _ in 0..2 {
-        site.engine.sweep(at(site.s));
-        for back in site.engine.take_ended() {
+        site.engine.leases().sweep(at(site.s));
+        for back in site.engine.leases().take_ended() {
             site.ledger.give_back(site.epoch, &back);
-            site.engine.gave_back(back);
+            site.engine.leases().gave_back(back);
         }
     }
     site.s = 0;
@@ -227,7 +259,10 @@ fn a_ledger_that_cannot_answer_leaves_it_to_the_settings() {
 #[test]
 fn counters_beyond_the_bound_are_refused() {
     let quota = quota(2);
-    let engine = PlanEngine::new(Settings { max_entries: 1, ..settings() });
+    let engine = DurableRuleEngine::new(
+        [9; 16],
+        BookSettings { max_entries: 1, ..BookSettings::new(Holder { id: 1, epoch: 1 }) },
+    );
     let counters = AtOnce { engine: &engine, shortage: Shortage::Allow };
     let Ok(standings) =
         counters.charge(&[ask(&quota, 1, 1), ask(&quota, 2, 1)], Mode::Each, at(0), &mut any_over);

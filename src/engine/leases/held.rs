@@ -29,51 +29,51 @@ fn take_one(room: &mut usize) -> bool {
 /// What a slot knows of its counter in the ledger.
 #[derive(Debug, Default)]
 #[cfg_attr(test, derive(Clone))]
-pub(super) struct Leases {
+pub(in crate::engine) struct Leases {
     /// The ledger's number of the counter. 0: not known yet.
-    pub(super) counter: u64,
+    pub(in crate::engine) counter: u64,
     /// The ledger's number of the count rule.
-    pub(super) rule: Option<u16>,
+    pub(in crate::engine) rule: Option<u16>,
     /// [`Round::backs`] that no question about a forgotten period has.
     first_back: u32,
-    pub(super) pace: Pace,
+    pub(in crate::engine) pace: Pace,
     /// By period. At most one for each row of the count.
     held: Few<Held>,
 }
 
 /// The units of one period.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Held {
-    pub(super) start_ns: u64,
+pub(in crate::engine) struct Held {
+    pub(in crate::engine) start_ns: u64,
     /// Admitted here in this period, all together.
-    pub(super) spent: u64,
+    pub(in crate::engine) spent: u64,
     /// Leased in this period, all together. Below `spent` only where requests were admitted without
     /// a lease.
-    pub(super) leased: u64,
+    pub(in crate::engine) leased: u64,
     /// Until then, by the steady clock, an answer is expected, and nothing is asked for ahead of
     /// use.
-    pub(super) asked_until_ns: u64,
-    pub(super) round: Round,
+    pub(in crate::engine) asked_until_ns: u64,
+    pub(in crate::engine) round: Round,
     questions: Questions,
     /// Units that decisions wait for. More than it holds are served in turns.
     waiting: u32,
     /// Give-backs that are on their way to the ledger: until they are there, no answer tells what
     /// may still be spent.
-    pub(super) giving: u16,
+    pub(in crate::engine) giving: u16,
     doubt: Doubt,
     /// The ledger may have leased more than is known here.
-    pub(super) stray: bool,
+    pub(in crate::engine) stray: bool,
     /// The ledger does not know yet of all that was admitted here.
     untold: bool,
     /// The first units of the next period were asked for.
-    pub(super) ahead: bool,
+    pub(in crate::engine) ahead: bool,
     heard: Heard,
     closing: Closing,
 }
 
 /// Is the balance what the ledger would tell?
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) enum Doubt {
+pub(in crate::engine) enum Doubt {
     #[default]
     None,
     /// It may be wrong until the ledger tells it: a refusal is asked about first.
@@ -85,7 +85,7 @@ pub(super) enum Doubt {
 
 /// What the ledger has told of the period.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub(super) enum Heard {
+pub(in crate::engine) enum Heard {
     #[default]
     Nothing,
     /// Nothing since more was spent here in this period, and forgotten: the ledger knows how much.
@@ -96,7 +96,7 @@ pub(super) enum Heard {
 
 /// Has the ledger been told what was spent, at a time when no question was on its way?
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub(super) enum Closing {
+pub(in crate::engine) enum Closing {
     #[default]
     Open,
     /// It is being told.
@@ -113,11 +113,11 @@ const QUESTIONS: u32 = 24;
 
 /// The number of a question.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Question(u32);
+pub(in crate::engine) struct Question(u32);
 
 /// How often something happened that makes earlier answers old.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Round {
+pub(in crate::engine) struct Round {
     /// Units were given back: what an earlier answer leased may be gone.
     backs: u32,
     /// The balance was corrected, granted to, or given back to: an earlier answer tells an old one.
@@ -126,7 +126,7 @@ pub(super) struct Round {
 
 /// How many units are spent in [`LeaseSettings::chunk_ns`], about.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Pace {
+pub(in crate::engine) struct Pace {
     since_ns: u64,
     /// Units. A pace beyond what these hold asks for no more ahead of use than they hold.
     units: u32,
@@ -135,11 +135,11 @@ pub(super) struct Pace {
 
 /// What there is to share out in a period.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Room {
+pub(in crate::engine) struct Room {
     /// The limit with its grants.
-    pub(super) allowance: u64,
-    pub(super) remaining: u64,
-    pub(super) may_pass: bool,
+    pub(in crate::engine) allowance: u64,
+    pub(in crate::engine) remaining: u64,
+    pub(in crate::engine) may_pass: bool,
 }
 
 impl Questions {
@@ -159,18 +159,18 @@ impl Questions {
 }
 
 impl Leases {
-    pub(super) fn held(&self, start_ns: u64) -> Option<&Held> {
+    pub(in crate::engine) fn held(&self, start_ns: u64) -> Option<&Held> {
         self.held.iter().rev().find(|held| held.start_ns == start_ns)
     }
 
-    pub(super) fn held_mut(&mut self, start_ns: u64) -> Option<&mut Held> {
+    pub(in crate::engine) fn held_mut(&mut self, start_ns: u64) -> Option<&mut Held> {
         self.held.iter_mut().rev().find(|held| held.start_ns == start_ns)
     }
 
     /// What is held of a period, from now on. What belongs to no row of the count is dropped,
     /// unless the ledger may know more of it. `forgotten_to_ns`: a period that ended by then, and
     /// of which nothing is held, may have been forgotten.
-    pub(super) fn hold(
+    pub(in crate::engine) fn hold(
         &mut self,
         period: Period,
         forgotten_to_ns: u64,
@@ -200,13 +200,17 @@ impl Leases {
         &mut self.held[place]
     }
 
-    pub(super) fn all_mut(&mut self) -> impl Iterator<Item = &mut Held> {
+    pub(in crate::engine) fn all_mut(&mut self) -> impl Iterator<Item = &mut Held> {
         self.held.iter_mut()
     }
 
     /// Forgets what was held and counted of periods that ended by then, as far as the ledger knows
     /// all of it. Gives the end of the last of them.
-    pub(super) fn forget(&mut self, count: &mut QuotaCount, ended_by_ns: u64) -> Option<u64> {
+    pub(in crate::engine) fn forget(
+        &mut self,
+        count: &mut QuotaCount,
+        ended_by_ns: u64,
+    ) -> Option<u64> {
         // There may be a thousand, where a ledger was away for long.
         let mut open: SmallVec<[u64; 4]> =
             self.held.iter().filter(|held| !held.is_settled()).map(|held| held.start_ns).collect();
@@ -232,7 +236,7 @@ impl Leases {
     }
 
     /// Does the ledger know all that was spent here?
-    pub(super) fn are_told(&self, count: &QuotaCount) -> bool {
+    pub(in crate::engine) fn are_told(&self, count: &QuotaCount) -> bool {
         // Without a row nothing was spent, and without a number nothing was ever leased.
         let untold = |held: &Held| {
             (held.giving > 0 || held.has_news()) && count.row(held.start_ns).is_some()
@@ -242,7 +246,12 @@ impl Leases {
 
     /// The most units that may be held unspent, where decisions wait for so many: they are demand
     /// like those that were spent.
-    pub(super) fn bound(&self, settings: &LeaseSettings, room: Room, waiting: u64) -> u64 {
+    pub(in crate::engine) fn bound(
+        &self,
+        settings: &LeaseSettings,
+        room: Room,
+        waiting: u64,
+    ) -> u64 {
         let share = (room.allowance / 100).saturating_mul(settings.waste_percent);
         // Past a limit that may be passed there is no last unit to give out exactly.
         let rest = if room.may_pass && room.remaining == 0 { u64::MAX } else { room.remaining / 8 };
@@ -252,7 +261,13 @@ impl Leases {
     /// What to have leased, all together, so that `held` has its bound unspent, or what one request
     /// costs. Those that wait together for more than that are served in turns: a crash in between
     /// must not waste what they asked for.
-    pub(super) fn want(&self, settings: &LeaseSettings, room: Room, held: &Held, cost: u64) -> u64 {
+    pub(in crate::engine) fn want(
+        &self,
+        settings: &LeaseSettings,
+        room: Room,
+        held: &Held,
+        cost: u64,
+    ) -> u64 {
         let units = self.bound(settings, room, held.waiting.into()).max(cost);
         let units = if room.may_pass { units } else { units.min(room.remaining) };
         held.spent.saturating_add(units)
@@ -261,21 +276,21 @@ impl Leases {
 
 impl Held {
     /// May so many units be spent without asking?
-    pub(super) fn covers(&self, cost: u64, settings: &LeaseSettings) -> bool {
+    pub(in crate::engine) fn covers(&self, cost: u64, settings: &LeaseSettings) -> bool {
         let allowed = if self.leased == 0 { settings.optimistic_units } else { self.leased };
         self.spent.checked_add(cost).is_some_and(|spent| spent <= allowed)
     }
 
-    pub(super) fn unspent(&self) -> u64 {
+    pub(in crate::engine) fn unspent(&self) -> u64 {
         self.leased.saturating_sub(self.spent)
     }
 
     /// Is it time to ask for more, so that nobody has to wait: are fewer than so many left?
-    pub(super) fn runs_low(&self, left: u64, steady_ns: u64) -> bool {
+    pub(in crate::engine) fn runs_low(&self, left: u64, steady_ns: u64) -> bool {
         self.asked_until_ns <= steady_ns && self.unspent() < left
     }
 
-    pub(super) fn ask(&mut self, until_ns: u64) -> Question {
+    pub(in crate::engine) fn ask(&mut self, until_ns: u64) -> Question {
         self.asked_until_ns = until_ns;
         self.stray = true;
         self.closing = Closing::Open;
@@ -283,18 +298,18 @@ impl Held {
     }
 
     /// A decision waits for so many units.
-    pub(super) fn wait(&mut self, units: u64) {
+    pub(in crate::engine) fn wait(&mut self, units: u64) {
         self.waiting = self.waiting.saturating_add(u32::try_from(units).unwrap_or(u32::MAX));
     }
 
     /// A question was not answered: the ledger may have leased for it.
-    pub(super) fn unanswered(&mut self, question: Question) {
+    pub(in crate::engine) fn unanswered(&mut self, question: Question) {
         self.answered(question);
         self.stray = true;
     }
 
     /// Takes an answer, or its failure, off what is waited for.
-    pub(super) fn answered(&mut self, question: Question) {
+    pub(in crate::engine) fn answered(&mut self, question: Question) {
         self.questions.answered(question);
         self.asked_until_ns = 0;
         self.waiting = 0;
@@ -302,7 +317,7 @@ impl Held {
 
     /// Takes over what the ledger has leased when it was told of so many `spent`, unless units were
     /// given back since it was asked, or are on their way.
-    pub(super) fn lease(&mut self, leased: u64, spent: u64, asked: Round) {
+    pub(in crate::engine) fn lease(&mut self, leased: u64, spent: u64, asked: Round) {
         self.untold &= spent < self.spent;
         if self.round.backs == asked.backs && self.giving == 0 {
             self.leased = self.leased.max(leased);
@@ -314,7 +329,7 @@ impl Held {
 
     /// Would a give-back make sure that the ledger holds nothing for this period that nobody here
     /// knows of? Not while a question is on its way.
-    pub(super) fn can_close(&self) -> bool {
+    pub(in crate::engine) fn can_close(&self) -> bool {
         !self.resumes()
             && self.closing == Closing::Open
             && self.giving == 0
@@ -322,7 +337,7 @@ impl Held {
     }
 
     /// Does the ledger know all that was done here, and hold nothing for it?
-    pub(super) fn is_settled(&self) -> bool {
+    pub(in crate::engine) fn is_settled(&self) -> bool {
         let nothing_done = self.resumes() && self.spent == 0 && self.questions.open() == 0;
         nothing_done
             || (self.closing == Closing::Closed && self.leased == self.spent && !self.has_news())
@@ -330,7 +345,7 @@ impl Held {
 
     /// Takes over what was spent in this period before it was forgotten. `false`: the question is
     /// older than that.
-    pub(super) fn resume(&mut self, spent: u64, asked: Round) -> bool {
+    pub(in crate::engine) fn resume(&mut self, spent: u64, asked: Round) -> bool {
         let answers = asked.backs == self.round.backs;
         if answers {
             self.spent = self.spent.saturating_add(spent);
@@ -340,63 +355,63 @@ impl Held {
     }
 
     /// A request was admitted.
-    pub(super) fn spend(&mut self, units: u64) {
+    pub(in crate::engine) fn spend(&mut self, units: u64) {
         self.spent = self.spent.saturating_add(units);
         self.untold |= units > 0;
     }
 
     /// The balance has changed.
-    pub(super) fn turn(&mut self) {
+    pub(in crate::engine) fn turn(&mut self) {
         self.round.turns = self.round.turns.wrapping_add(1);
         self.be_unsure();
     }
 
     /// The balance may be wrong.
-    pub(super) fn be_unsure(&mut self) {
+    pub(in crate::engine) fn be_unsure(&mut self) {
         self.doubt = self.doubt.max(Doubt::Refusals);
     }
 
     /// More may have been charged than is known.
-    pub(super) fn may_be_over(&mut self) {
+    pub(in crate::engine) fn may_be_over(&mut self) {
         self.doubt = Doubt::All;
     }
 
     /// The balance is what the ledger has told.
-    pub(super) fn be_sure(&mut self) {
+    pub(in crate::engine) fn be_sure(&mut self) {
         self.doubt = Doubt::None;
     }
 
-    pub(super) fn is_unsure(&self) -> bool {
+    pub(in crate::engine) fn is_unsure(&self) -> bool {
         self.doubt >= Doubt::Refusals
     }
 
-    pub(super) fn is_maybe_over(&self) -> bool {
+    pub(in crate::engine) fn is_maybe_over(&self) -> bool {
         self.doubt >= Doubt::All
     }
 
     /// The ledger has told of this period.
-    pub(super) fn be_known(&mut self) {
+    pub(in crate::engine) fn be_known(&mut self) {
         self.heard = Heard::Balance;
     }
 
-    pub(super) fn is_known(&self) -> bool {
+    pub(in crate::engine) fn is_known(&self) -> bool {
         self.heard == Heard::Balance
     }
 
     /// Was more spent here, and forgotten?
-    pub(super) fn resumes(&self) -> bool {
+    pub(in crate::engine) fn resumes(&self) -> bool {
         self.heard == Heard::NothingSinceForgotten
     }
 
     /// Is there something that the ledger should be told of: units to give back, or units that it
     /// would count as lost although they are spent?
-    pub(super) fn has_news(&self) -> bool {
+    pub(in crate::engine) fn has_news(&self) -> bool {
         // Of what it did before it knows nothing, and must tell nothing.
         !self.resumes() && (self.leased > self.spent || self.stray || self.untold)
     }
 
     /// Lets go of what is not spent.
-    pub(super) fn let_go(&mut self) {
+    pub(in crate::engine) fn let_go(&mut self) {
         self.untold = false;
         self.leased = self.leased.min(self.spent);
         self.round.backs = self.round.backs.wrapping_add(1);
@@ -404,13 +419,13 @@ impl Held {
     }
 
     /// A give-back is on its way to the ledger.
-    pub(super) fn give_back(&mut self) {
+    pub(in crate::engine) fn give_back(&mut self) {
         self.giving = self.giving.saturating_add(1);
         self.closing = if self.questions.open() == 0 { Closing::Underway } else { Closing::Open };
     }
 
     /// The ledger has one of them.
-    pub(super) fn gave_back(&mut self) {
+    pub(in crate::engine) fn gave_back(&mut self) {
         self.giving = self.giving.saturating_sub(1);
         // What was asked in the meantime may have been answered before.
         self.round.backs = self.round.backs.wrapping_add(1);
@@ -420,7 +435,7 @@ impl Held {
     }
 
     /// The ledger may have one of them, or not.
-    pub(super) fn give_back_failed(&mut self) {
+    pub(in crate::engine) fn give_back_failed(&mut self) {
         self.closing = Closing::Open;
         self.gave_back();
         (self.stray, self.untold) = (true, true);
@@ -430,11 +445,11 @@ impl Held {
 #[cfg(test)]
 impl Held {
     /// What it waits for: units, and how many answers.
-    pub(super) fn waits(&self) -> (u32, u32) {
+    pub(in crate::engine) fn waits(&self) -> (u32, u32) {
         (self.waiting, self.questions.open().count_ones())
     }
 
-    pub(super) fn knows(&self) -> (Doubt, Heard, Closing, bool) {
+    pub(in crate::engine) fn knows(&self) -> (Doubt, Heard, Closing, bool) {
         (self.doubt, self.heard, self.closing, self.untold)
     }
 }
@@ -442,13 +457,13 @@ impl Held {
 #[cfg(test)]
 impl Round {
     /// Were units given back since, and has the balance changed since?
-    pub(super) fn compared(self, asked: Self) -> (bool, bool) {
+    pub(in crate::engine) fn compared(self, asked: Self) -> (bool, bool) {
         (self.backs == asked.backs, self.turns == asked.turns)
     }
 }
 
 impl Pace {
-    pub(super) fn count(&mut self, units: u64, steady_ns: u64, chunk_ns: u64) {
+    pub(in crate::engine) fn count(&mut self, units: u64, steady_ns: u64, chunk_ns: u64) {
         let passed_ns = steady_ns.saturating_sub(self.since_ns);
         if passed_ns >= chunk_ns {
             let mean = self.before / 2 + self.units / 2;
@@ -462,7 +477,7 @@ impl Pace {
     }
 
     /// Is a lease of so many units as large as the pace asks for?
-    pub(super) fn fits(&self, units: u64) -> bool {
+    pub(in crate::engine) fn fits(&self, units: u64) -> bool {
         self.units_per_chunk() <= units
     }
 

@@ -3,51 +3,62 @@
 use std::fmt;
 use std::sync::Arc;
 
-use smallvec::SmallVec;
-
 use super::by_plan::{self, ByPlan, Place, Placed};
-use super::fingerprint::{Filed, Files, Fingerprinted, files};
 use super::held::Leases;
+use super::owner::{Owner, Shared};
 use super::paged::Paged;
-use super::under::{Owner, Shared};
-use super::usage::Row as UsageRow;
 use crate::decide::compiled::QuotaIdentity;
-use crate::decide::plan::CounterScope;
 use crate::decide::quota::QuotaCount;
 use crate::decide::time::{Now, SECOND_NS};
+use crate::engine::filed::{Filed, Files, Fingerprinted, files};
 use crate::engine::sync::{
     Mutex, MutexGuard,
     atomic::{AtomicU64, AtomicUsize, Ordering},
 };
-use crate::fingerprint::{Fingerprint, Fingerprinter};
+use crate::fingerprint::Fingerprint;
 
 /// The most counts of quotas in one entry, those of units and zones that were edited away included.
 const MAX_SLOTS: usize = 1024;
-/// How many method counters an entry may hold before those that are full again are dropped.
-const MANY_METHODS: usize = 64;
+
+/// What an entry holds beside the counts of its quotas. [`()`]: nothing.
+pub trait Extra: fmt::Debug + Default + Send + 'static {
+    /// Are entries found by their plan, too, as an edit of it needs them?
+    const BY_PLAN: bool;
+
+    /// Does it remember nothing any more?
+    fn is_idle(&self, now: Now) -> bool;
+}
+
+impl Extra for () {
+    const BY_PLAN: bool = false;
+
+    fn is_idle(&self, _: Now) -> bool {
+        true
+    }
+}
 
 /// One subject's counters under one entitlement.
 // In this order what it is found by, and never changes, is not on the cache line of the lock.
 #[repr(C)]
-pub(super) struct Entry {
+pub(in crate::engine) struct Entry<E> {
     fingerprint: Fingerprint,
     place: Place,
-    pub(super) owner: Owner,
-    state: Mutex<State>,
+    pub(in crate::engine) owner: Owner,
+    state: Mutex<State<E>>,
 }
 
 /// Where a caller's counters were the last time. Who remembers what a caller resolves to keeps it
 /// beside that.
 #[derive(Debug, Default)]
-pub struct Seat(Option<Arc<Entry>>);
+pub struct Seat<E>(Option<Arc<Entry<E>>>);
 
-impl Seat {
+impl<E> Seat<E> {
     /// Has its counters come from memory while something else is done: look at them later.
     pub fn touch(&self) {
         std::hint::black_box(self.0.as_ref().map(|entry| entry.state.is_locked()));
     }
 
-    pub(super) fn entry(&self) -> Option<&Entry> {
+    pub(in crate::engine) fn entry(&self) -> Option<&Entry<E>> {
         self.0.as_deref()
     }
 }
@@ -55,13 +66,11 @@ impl Seat {
 /// What an entry counts.
 #[derive(Debug, Default)]
 #[cfg_attr(test, derive(Clone))]
-pub(super) struct State {
-    pub(super) rates: Rates,
+pub(in crate::engine) struct State<E> {
+    pub(in crate::engine) extra: E,
     /// Receipts name a slot by its place: a slot never moves. A box, because most entries have one
     /// or two for ever.
-    pub(super) quotas: Box<[Slot]>,
-    /// The statistics that the last request of the entry was counted in.
-    pub(super) last_usage: Option<Arc<UsageRow>>,
+    pub(in crate::engine) quotas: Box<[Slot]>,
     /// On the steady clock. [`GONE`]: a sweep has dropped the entry, and what finds it by a
     /// [`Seat`] looks again.
     touched_ns: u64,
@@ -77,70 +86,19 @@ const LINGER_NS: u64 = 60 * SECOND_NS;
 /// The count of one quota.
 #[derive(Debug)]
 #[cfg_attr(test, derive(Clone))]
-pub(super) struct Slot {
-    pub(super) identity: Arc<QuotaIdentity>,
-    pub(super) count: QuotaCount,
-    pub(super) leases: Leases,
+pub(in crate::engine) struct Slot {
+    pub(in crate::engine) identity: Arc<QuotaIdentity>,
+    pub(in crate::engine) count: QuotaCount,
+    pub(in crate::engine) leases: Leases,
 }
 
 // As many bytes as an allocator gives without any to spare.
 const _: () = assert!(size_of::<Slot>() == 128);
 
-/// The token buckets of an entry or a target, as theoretical arrival times.
-#[derive(Debug, Default)]
-#[cfg_attr(test, derive(Clone))]
-pub(super) struct Rates {
-    general: u64,
-    /// By the identity of the declared limit. Only those that were ever asked for: most entries
-    /// have none.
-    methods: Option<Box<Methods>>,
-}
-
-type Methods = SmallVec<[(u64, u64); 2]>;
-
-/// Buckets of method limits.
-pub(super) type Buckets<'s> = SmallVec<[&'s mut u64; 1]>;
-
-impl Rates {
-    /// The general bucket, and those of method limits, by their identities and in their order.
-    pub(super) fn buckets(&mut self, met: &[u64], now: Now) -> (&mut u64, Buckets<'_>) {
-        if met.is_empty() {
-            return (&mut self.general, Buckets::new());
-        }
-        let methods = self.methods.get_or_insert_default();
-        let is_known =
-            |methods: &Methods, identity| methods.iter().any(|&(known, _)| known == identity);
-        let missing = met.iter().filter(|&&identity| !is_known(methods, identity)).count();
-        if missing > 0 && methods.len() + missing > MANY_METHODS {
-            methods.retain(|&mut (_, tat)| tat > now.steady_ns);
-        }
-        for &identity in met {
-            if !is_known(methods, identity) {
-                methods.push((identity, 0));
-            }
-        }
-        let place = |identity| met.iter().position(|&wanted| wanted == identity);
-        let found = methods.iter_mut().filter_map(|(identity, tat)| Some((place(*identity)?, tat)));
-        let mut found: SmallVec<[(usize, &mut u64); 1]> = found.collect();
-        found.sort_unstable_by_key(|(place, _)| *place);
-        (&mut self.general, found.into_iter().map(|(_, tat)| tat).collect())
-    }
-
-    /// Are all buckets full?
-    pub(super) fn are_full(&self, now: Now) -> bool {
-        self.general <= now.steady_ns
-            && self
-                .methods
-                .iter()
-                .flat_map(|methods| methods.iter())
-                .all(|&(_, tat)| tat <= now.steady_ns)
-    }
-}
-
-impl State {
+impl<E: Extra> State<E> {
     /// The slot of a quota, made where it is missing. `None`: the entry holds too many, and none is
     /// old.
-    pub(super) fn slot(
+    pub(in crate::engine) fn slot(
         &mut self,
         identity: &Arc<QuotaIdentity>,
         now: Now,
@@ -181,22 +139,22 @@ impl State {
     }
 
     /// The slot of a quota, where it has one.
-    pub(super) fn find(&mut self, identity: &QuotaIdentity) -> Option<&mut Slot> {
+    pub(in crate::engine) fn find(&mut self, identity: &QuotaIdentity) -> Option<&mut Slot> {
         self.quotas.iter_mut().find(|slot| *slot.identity == *identity)
     }
 
     /// The slot of a counter of the ledger.
-    pub(super) fn numbered(&mut self, counter: u64) -> Option<&mut Slot> {
+    pub(in crate::engine) fn numbered(&mut self, counter: u64) -> Option<&mut Slot> {
         self.quotas.iter_mut().find(|slot| slot.leases.counter == counter)
     }
 
     /// Periods that ended by then may have been forgotten.
-    pub(super) fn floor_ns(&self) -> u64 {
+    pub(in crate::engine) fn floor_ns(&self) -> u64 {
         self.floor_ns
     }
 
     /// Forgets the periods that ended by then, as far as a ledger knows all of them.
-    pub(super) fn forget(&mut self, ended_by_ns: u64) {
+    pub(in crate::engine) fn forget(&mut self, ended_by_ns: u64) {
         for Slot { count, leases, .. } in &mut self.quotas {
             if let Some(last_ns) = leases.forget(count, ended_by_ns) {
                 self.floor_ns = self.floor_ns.max(last_ns);
@@ -204,12 +162,12 @@ impl State {
         }
     }
 
-    /// Without quotas it remembers nothing when its buckets are full, and lingers all the same.
+    /// Without quotas it lingers for a while all the same.
     fn is_idle(&self, now: Now, keep_ns: u64, linger_ns: u64) -> bool {
         // Both clocks must agree: one leap of the wall clock must not drop the books of everyone.
         let patience_ns = if self.quotas.is_empty() { linger_ns } else { keep_ns };
         let untouched = now.steady_ns.saturating_sub(self.touched_ns) >= patience_ns;
-        self.rates.are_full(now)
+        self.extra.is_idle(now)
             && untouched
             && self.quotas.iter().all(|slot| slot.is_over(now, keep_ns))
     }
@@ -226,25 +184,25 @@ impl Slot {
     }
 }
 
-impl Entry {
-    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+impl<E> Entry<E> {
+    pub(in crate::engine) fn lock(&self) -> MutexGuard<'_, State<E>> {
         self.state.lock()
     }
 }
 
-impl Fingerprinted for Entry {
+impl<E> Fingerprinted for Entry<E> {
     fn fingerprint(&self) -> &Fingerprint {
         &self.fingerprint
     }
 }
 
-impl Placed for Entry {
+impl<E> Placed for Entry<E> {
     fn place(&self) -> &Place {
         &self.place
     }
 }
 
-impl fmt::Debug for Entry {
+impl<E> fmt::Debug for Entry<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Entry").field("owner", &self.owner).finish_non_exhaustive()
     }
@@ -252,10 +210,10 @@ impl fmt::Debug for Entry {
 
 /// All entries.
 #[derive(Debug)]
-pub(super) struct Books {
-    by_subject: Files<Entry>,
-    by_counter: Paged<Entry>,
-    by_plan: ByPlan<Entry>,
+pub(in crate::engine) struct Books<E> {
+    by_subject: Files<Entry<E>>,
+    by_counter: Paged<Entry<E>>,
+    by_plan: ByPlan<Entry<E>>,
     unders: Shared,
     live: AtomicUsize,
     max_entries: usize,
@@ -263,12 +221,13 @@ pub(super) struct Books {
     floor_ns: AtomicU64,
 }
 
-/// There is no room for another entry.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Full;
+/// There is no room for another entry, or for another count in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("there is no room for another counter")]
+pub struct Full;
 
-impl Books {
-    pub(super) fn new(max_entries: usize) -> Self {
+impl<E: Extra> Books<E> {
+    pub(in crate::engine) fn new(max_entries: usize) -> Self {
         Self {
             by_subject: files(),
             by_counter: Paged::default(),
@@ -283,12 +242,12 @@ impl Books {
 
     /// Works on the locked state of an entry, which is made where it is missing. `work` must not
     /// touch the books.
-    pub(super) fn with<R>(
+    pub(in crate::engine) fn with<R>(
         &self,
         fingerprint: Fingerprint,
         owner: impl FnOnce() -> Owner,
         now: Now,
-        work: impl FnOnce(&Arc<Entry>, &mut State) -> R,
+        work: impl FnOnce(&Arc<Entry<E>>, &mut State<E>) -> R,
     ) -> Result<R, Full> {
         // The guard of the shard is held meanwhile, so that a sweep cannot drop the entry under the
         // work.
@@ -306,13 +265,13 @@ impl Books {
     }
 
     /// The same, with a look at where the entry was the last time.
-    pub(super) fn with_seat<R>(
+    pub(in crate::engine) fn with_seat<R>(
         &self,
-        Seat(seat): &mut Seat,
+        Seat(seat): &mut Seat<E>,
         fingerprint: impl FnOnce() -> Fingerprint,
         owner: impl FnOnce() -> Owner,
         now: Now,
-        work: impl FnOnce(&Arc<Entry>, &mut State) -> R,
+        work: impl FnOnce(&Arc<Entry<E>>, &mut State<E>) -> R,
     ) -> Result<R, Full> {
         if let Some(entry) = seat {
             let state = entry.lock();
@@ -327,16 +286,16 @@ impl Books {
     }
 
     fn touch<R>(
-        entry: &Arc<Entry>,
-        mut state: MutexGuard<'_, State>,
+        entry: &Arc<Entry<E>>,
+        mut state: MutexGuard<'_, State<E>>,
         now: Now,
-        work: impl FnOnce(&Arc<Entry>, &mut State) -> R,
+        work: impl FnOnce(&Arc<Entry<E>>, &mut State<E>) -> R,
     ) -> R {
         state.touched_ns = now.steady_ns;
         work(entry, &mut state)
     }
 
-    fn make(&self, fingerprint: Fingerprint, owner: Owner) -> Result<Arc<Entry>, Full> {
+    fn make(&self, fingerprint: Fingerprint, owner: Owner) -> Result<Arc<Entry<E>>, Full> {
         if self.live.fetch_add(1, Ordering::Relaxed) >= self.max_entries {
             self.live.fetch_sub(1, Ordering::Relaxed);
             self.refused.fetch_add(1, Ordering::Relaxed);
@@ -346,28 +305,32 @@ impl Books {
         let (place, state) = (Place::default(), Mutex::default());
         let entry = Arc::new(Entry { fingerprint, place, owner, state });
         // Before anyone finds it, and leases units for it.
-        self.by_plan.put(&entry.owner.under.plan, Arc::clone(&entry));
+        if E::BY_PLAN {
+            self.by_plan.put(&entry.owner.under.plan, Arc::clone(&entry));
+        }
         Ok(entry)
     }
 
-    fn forget(&self, entry: &Arc<Entry>) {
-        self.by_plan.remove(&entry.owner.under.plan, entry);
+    fn forget(&self, entry: &Arc<Entry<E>>) {
+        if E::BY_PLAN {
+            self.by_plan.remove(&entry.owner.under.plan, entry);
+        }
         self.live.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// The entry of a fingerprint.
-    pub(super) fn find(&self, fingerprint: Fingerprint) -> Option<Arc<Entry>> {
+    pub(in crate::engine) fn find(&self, fingerprint: Fingerprint) -> Option<Arc<Entry<E>>> {
         self.by_subject.get(&fingerprint).map(|found| Arc::clone(&found.key().0))
     }
 
     /// Lets an entry be found by a number of the ledger's.
-    pub(super) fn number(&self, counter: u64, entry: &Arc<Entry>) {
+    pub(in crate::engine) fn number(&self, counter: u64, entry: &Arc<Entry<E>>) {
         self.by_counter.insert(counter, Arc::clone(entry));
     }
 
     /// The same, instead of by the number that the ledger had given the counter before it dropped
     /// it.
-    pub(super) fn renumber(&self, before: u64, counter: u64, entry: &Arc<Entry>) {
+    pub(in crate::engine) fn renumber(&self, before: u64, counter: u64, entry: &Arc<Entry<E>>) {
         if before != 0 {
             self.by_counter.remove(before, entry);
         }
@@ -375,28 +338,28 @@ impl Books {
     }
 
     /// The entry of a counter of the ledger.
-    pub(super) fn by_counter(&self, counter: u64) -> Option<Arc<Entry>> {
+    pub(in crate::engine) fn by_counter(&self, counter: u64) -> Option<Arc<Entry<E>>> {
         self.by_counter.get(counter)
     }
 
     /// Entries whose periods had all ended by then were dropped: what was counted in such periods
     /// is no longer known here.
-    pub(super) fn floor_ns(&self) -> u64 {
+    pub(in crate::engine) fn floor_ns(&self) -> u64 {
         self.floor_ns.load(Ordering::Relaxed)
     }
 
     /// Periods that ended by then may have been counted elsewhere.
-    pub(super) fn raise_floor(&self, to_ns: u64) {
+    pub(in crate::engine) fn raise_floor(&self, to_ns: u64) {
         self.floor_ns.fetch_max(to_ns, Ordering::Relaxed);
     }
 
     /// Visits every entry. Others may be made and dropped meanwhile.
-    pub(super) fn each(&self, mut visit: impl FnMut(&Entry)) {
+    pub(in crate::engine) fn each(&self, mut visit: impl FnMut(&Entry<E>)) {
         self.by_subject.iter().for_each(|found| visit(&found.key().0));
     }
 
     /// Visits the entries of a plan. One may be visited twice where others are dropped meanwhile.
-    pub(super) fn each_of_plan(&self, plan: &str, mut visit: impl FnMut(&Entry)) {
+    pub(in crate::engine) fn each_of_plan(&self, plan: &str, mut visit: impl FnMut(&Entry<E>)) {
         let mut place = by_plan::MOST;
         while place > 0 {
             let (some, next) = self.by_plan.before(plan, place, by_plan::PAGE);
@@ -406,14 +369,24 @@ impl Books {
     }
 
     /// Some of the entries of a plan, the last ones first: see [`ByPlan::before`].
-    pub(super) fn of_plan(&self, plan: &str, before: usize, most: usize) -> (Vec<Seat>, usize) {
+    pub(in crate::engine) fn of_plan(
+        &self,
+        plan: &str,
+        before: usize,
+        most: usize,
+    ) -> (Vec<Seat<E>>, usize) {
         let (entries, place) = self.by_plan.before(plan, before, most);
         (entries.into_iter().map(|entry| Seat(Some(entry))).collect(), place)
     }
 
     /// Drops the entries that remember nothing any more, after something was done to each. `then`
     /// must not touch the books.
-    pub(super) fn sweep(&self, now: Now, keep_ns: u64, mut then: impl FnMut(&mut State)) {
+    pub(in crate::engine) fn sweep(
+        &self,
+        now: Now,
+        keep_ns: u64,
+        mut then: impl FnMut(&mut State<E>),
+    ) {
         let (mut gone, mut counters) = (Vec::new(), Vec::new());
         let linger_ns = if self.live() > self.max_entries / 2 { 0 } else { LINGER_NS };
         self.by_subject.retain(|Filed(entry), ()| {
@@ -443,25 +416,11 @@ impl Books {
         counters.into_iter().for_each(|(counter, entry)| self.by_counter.remove(counter, &entry));
     }
 
-    pub(super) fn live(&self) -> usize {
+    pub(in crate::engine) fn live(&self) -> usize {
         self.live.load(Ordering::Relaxed)
     }
 
-    pub(super) fn refused(&self) -> u64 {
+    pub(in crate::engine) fn refused(&self) -> u64 {
         self.refused.load(Ordering::Relaxed)
     }
-}
-
-/// The fingerprint of an entry.
-pub(super) fn subject_fingerprint(
-    fingerprints: &Fingerprinter,
-    scope: CounterScope,
-    subject: &str,
-    (plan, entitlement): (&str, &str),
-) -> Fingerprint {
-    let tag = match scope {
-        CounterScope::Subscriber => b's',
-        CounterScope::Key => b'k',
-    };
-    fingerprints.of_parts(tag, &[subject.as_bytes(), plan.as_bytes(), entitlement.as_bytes()])
 }

@@ -11,23 +11,23 @@ use crate::engine::sync::{
 };
 
 /// Entries of a page. A list grows by pages, so that nobody waits while a long one is moved.
-pub(super) const PAGE: usize = 1024;
+pub(in crate::engine) const PAGE: usize = 1024;
 
 /// The most that a list holds: a place is a `u32`.
-pub(super) const MOST: usize = u32::MAX as usize;
+pub(in crate::engine) const MOST: usize = u32::MAX as usize;
 
 /// Where something is in its list. Changed under the lock of the list alone.
 #[derive(Debug, Default)]
-pub(super) struct Place(AtomicU32);
+pub(in crate::engine) struct Place(AtomicU32);
 
 /// What remembers its place, so that it is taken out without a search.
-pub(super) trait Placed {
+pub(in crate::engine) trait Placed {
     fn place(&self) -> &Place;
 }
 
 /// A list for each plan that has entries.
 #[derive(Debug)]
-pub(super) struct ByPlan<T>(DashMap<Id, Arc<Mutex<List<T>>>, RandomState>);
+pub(in crate::engine) struct ByPlan<T>(DashMap<Id, Arc<Mutex<List<T>>>, RandomState>);
 
 impl<T> Default for ByPlan<T> {
     fn default() -> Self {
@@ -37,7 +37,7 @@ impl<T> Default for ByPlan<T> {
 
 impl<T: Placed> ByPlan<T> {
     /// Something new, that is in no list.
-    pub(super) fn put(&self, plan: &Id, thing: Arc<T>) {
+    pub(in crate::engine) fn put(&self, plan: &Id, thing: Arc<T>) {
         let known = self.0.get(plan).map(|list| Arc::clone(list.value()));
         let list =
             known.unwrap_or_else(|| Arc::clone(&self.0.entry(Arc::clone(plan)).or_default()));
@@ -45,7 +45,7 @@ impl<T: Placed> ByPlan<T> {
     }
 
     /// Takes something out of the list of its plan.
-    pub(super) fn remove(&self, plan: &str, thing: &Arc<T>) {
+    pub(in crate::engine) fn remove(&self, plan: &str, thing: &Arc<T>) {
         // The guard of the map is let go of first: the list may be waited for.
         let list = self.0.get(plan).map(|list| Arc::clone(list.value()));
         list.into_iter().for_each(|list| list.lock().remove(thing));
@@ -56,13 +56,18 @@ impl<T: Placed> ByPlan<T> {
     /// Who begins with [`MOST`], and goes on with the place until that is 0, meets all that are in
     /// the list from the beginning to the end. What is removed meanwhile may let others be met
     /// twice.
-    pub(super) fn before(&self, plan: &str, place: usize, most: usize) -> (Vec<Arc<T>>, usize) {
+    pub(in crate::engine) fn before(
+        &self,
+        plan: &str,
+        place: usize,
+        most: usize,
+    ) -> (Vec<Arc<T>>, usize) {
         let list = self.0.get(plan).map(|list| Arc::clone(list.value()));
         list.map_or((Vec::new(), 0), |list| list.lock().before(place, most))
     }
 
     /// Drops the lists that are empty.
-    pub(super) fn sweep(&self) {
+    pub(in crate::engine) fn sweep(&self) {
         // Who is about to put something holds the list.
         self.0.retain(|_, list| Arc::strong_count(list) > 1 || list.lock().len() > 0);
     }
