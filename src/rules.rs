@@ -8,10 +8,11 @@
 //! of a descriptor.
 
 mod compile;
-mod declared;
+pub mod declared;
 mod keys;
 mod matching;
 mod pattern;
+pub mod resources;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -83,7 +84,8 @@ pub struct LoadError {
 
 impl LoadError {
     fn new(file: &str, line: impl Into<Option<u32>>, message: impl Into<String>) -> Self {
-        Self { file: file.to_owned(), line: line.into(), message: message.into(), hint: None }
+        let line = line.into().filter(|&line| line > 0);
+        Self { file: file.to_owned(), line, message: message.into(), hint: None }
     }
 
     fn hint(self, hint: impl Into<String>) -> Self {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::declared::{Descriptor, File, RateLimit};
+use super::declared::{Descriptor, File, Metadata, RateLimit};
 use super::matching::{Domain, Level, Node};
 use super::{LevelTraits, Limit, LoadError, LoadOptions, PerUnit, Rule, RuleSet, Unit};
 use crate::decide::calendar::Calendar;
@@ -23,10 +23,13 @@ const MIN_DURABLE_S: u64 = 60;
 /// for any amount of memory.
 const MAX_PATHS_BYTES: usize = 256 << 20;
 
-pub(super) fn compile(files: &[File], options: LoadOptions) -> Result<RuleSet, LoadError> {
+pub(super) fn compile<'f>(
+    files: impl IntoIterator<Item = &'f File> + Clone,
+    options: LoadOptions,
+) -> Result<RuleSet, LoadError> {
     let mut set = RuleSet::default();
     let mut paths_bytes = 0;
-    for file in files {
+    for file in files.clone() {
         let place = domain_of(&mut set, file, options)?;
         let Some(domain) = set.domains.get_mut(place) else { continue };
         let mut path =
@@ -70,10 +73,17 @@ fn domain_of(set: &mut RuleSet, file: &File, options: LoadOptions) -> Result<usi
 }
 
 /// `all_or_nothing` of a domain is what its files say; those that say nothing follow the others.
-fn agree(files: &[File], set: &mut RuleSet) -> Result<(), LoadError> {
+fn agree<'f>(
+    files: impl IntoIterator<Item = &'f File> + Clone,
+    set: &mut RuleSet,
+) -> Result<(), LoadError> {
+    // Resources never say so, and there may be many.
+    if files.clone().into_iter().all(|file| file.all_or_nothing.is_none()) {
+        return Ok(());
+    }
     for domain in &mut set.domains {
         let mut said = None;
-        for file in files.iter().filter(|file| file.domain == domain.name) {
+        for file in files.clone().into_iter().filter(|file| file.domain == domain.name) {
             match (said, file.all_or_nothing) {
                 (Some(before), Some(now)) if before != now => {
                     let message = format!(
@@ -88,6 +98,14 @@ fn agree(files: &[File], set: &mut RuleSet) -> Result<(), LoadError> {
         domain.all_or_nothing = said.unwrap_or_default();
     }
     Ok(())
+}
+
+/// What a descriptor is called on its level.
+pub(super) fn composite(descriptor: &Descriptor) -> String {
+    match (descriptor.key.as_str(), descriptor.value.as_str()) {
+        (key, "") => key.to_owned(),
+        (key, value) => format!("{key}_{value}"),
+    }
 }
 
 /// From the domain to the level that is compiled.
@@ -140,11 +158,10 @@ impl Compiler<'_> {
     }
 
     fn composite(&self, descriptor: &Descriptor) -> Result<String, LoadError> {
-        match (descriptor.key.as_str(), descriptor.value.as_str()) {
-            ("", _) => Err(self.error(descriptor.line, "descriptor has empty key")),
-            (key, "") => Ok(key.to_owned()),
-            (key, value) => Ok(format!("{key}_{value}")),
+        if descriptor.key.is_empty() {
+            return Err(self.error(descriptor.line, "descriptor has empty key"));
         }
+        Ok(composite(descriptor))
     }
 
     /// The checks are in the order of the peer's.
@@ -197,7 +214,11 @@ impl Compiler<'_> {
         &self,
         descriptor: &Descriptor,
     ) -> Result<Option<serde_json::Map<String, serde_json::Value>>, LoadError> {
-        let Some(node) = &descriptor.metadata else { return Ok(None) };
+        let node = match &descriptor.metadata {
+            None => return Ok(None),
+            Some(Metadata::Json(object)) => return Ok(Some(object.clone())),
+            Some(Metadata::Yaml(node)) => node,
+        };
         match node.to_json() {
             Ok(serde_json::Value::Object(object)) => Ok(Some(object)),
             Ok(_) => Err(self.error(

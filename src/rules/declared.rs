@@ -5,45 +5,55 @@ use std::sync::Arc;
 use super::{LoadError, Warning};
 use crate::yaml::{Content, Document, Entry, Meaning, Node, Scalar};
 
-/// A file of rules.
-#[derive(Debug)]
-pub(super) struct File {
-    pub(super) name: String,
-    /// The domain's line; the first one where there is no domain.
-    pub(super) line: u32,
-    pub(super) domain: String,
-    pub(super) all_or_nothing: Option<bool>,
-    pub(super) descriptors: Vec<Descriptor>,
+/// A file of rules, or a resource of a management server.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct File {
+    /// Stands before every message about it.
+    pub name: String,
+    /// The domain's line; the first one where there is no domain; 0 where there are no lines.
+    pub line: u32,
+    pub domain: String,
+    pub all_or_nothing: Option<bool>,
+    pub descriptors: Vec<Descriptor>,
 }
 
-#[derive(Debug, Default)]
-pub(super) struct Descriptor {
-    pub(super) line: u32,
-    pub(super) key: String,
-    pub(super) value: String,
-    pub(super) rate_limit: Option<RateLimit>,
-    pub(super) shadow_mode: bool,
-    pub(super) quota_mode: bool,
-    pub(super) detailed_metric: bool,
-    pub(super) value_to_metric: bool,
-    pub(super) share_threshold: bool,
-    pub(super) metadata: Option<Arc<Node>>,
-    pub(super) descriptors: Vec<Descriptor>,
+/// A level of a descriptor. Lines are 0 where there are none.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Descriptor {
+    pub line: u32,
+    pub key: String,
+    pub value: String,
+    pub rate_limit: Option<RateLimit>,
+    pub shadow_mode: bool,
+    pub quota_mode: bool,
+    pub detailed_metric: bool,
+    pub value_to_metric: bool,
+    pub share_threshold: bool,
+    pub metadata: Option<Metadata>,
+    pub descriptors: Vec<Descriptor>,
 }
 
-#[derive(Debug, Default)]
-pub(super) struct RateLimit {
-    pub(super) line: u32,
-    pub(super) unit: String,
-    pub(super) requests_per_unit: Option<u32>,
-    pub(super) unlimited: bool,
-    pub(super) name: String,
-    pub(super) replaces: Vec<String>,
-    pub(super) algorithm: Option<String>,
-    pub(super) burst: Option<u32>,
-    pub(super) unit_multiplier: Option<u32>,
-    pub(super) calendar: Option<bool>,
-    pub(super) durable: Option<bool>,
+/// What the answer tells about a request that a rule admits.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Metadata {
+    Yaml(Arc<Node>),
+    Json(serde_json::Map<String, serde_json::Value>),
+}
+
+/// The limit of a descriptor, as it is written.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct RateLimit {
+    pub line: u32,
+    pub unit: String,
+    pub requests_per_unit: Option<u32>,
+    pub unlimited: bool,
+    pub name: String,
+    pub replaces: Vec<String>,
+    pub algorithm: Option<String>,
+    pub burst: Option<u32>,
+    pub unit_multiplier: Option<u32>,
+    pub calendar: Option<bool>,
+    pub durable: Option<bool>,
 }
 
 impl File {
@@ -192,12 +202,12 @@ impl Reader<'_> {
         Ok(names)
     }
 
-    fn metadata(&self, entry: &Entry) -> Result<Option<Arc<Node>>, LoadError> {
+    fn metadata(&self, entry: &Entry) -> Result<Option<Metadata>, LoadError> {
         if entry.value.is_null() {
             return Ok(None);
         }
         self.mapping(entry)?;
-        Ok(Some(Arc::clone(&entry.value)))
+        Ok(Some(Metadata::Yaml(Arc::clone(&entry.value))))
     }
 
     /// A list whose items are mappings, as `keys` has seen to.
