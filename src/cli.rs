@@ -2,6 +2,7 @@
 //! `client`.
 
 mod apply;
+mod as_ratelimit;
 mod check;
 mod client;
 mod completions;
@@ -22,6 +23,7 @@ mod target;
 mod token;
 mod usage;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
@@ -122,7 +124,20 @@ impl Cli {
     /// # Errors
     /// What cannot be used of it, or what `--help` and `--version` say.
     pub fn read() -> Result<Self, clap::Error> {
-        Self::try_parse_from(leading::behind(std::env::args_os().collect(), &Self::command()))
+        Self::of(std::env::args_os().collect())
+    }
+
+    fn of(args: Vec<OsString>) -> Result<Self, clap::Error> {
+        let root = Self::command();
+        let serve = root.find_subcommand("serve");
+        if let Some((args, ignored)) = serve.and_then(|serve| as_ratelimit::read(&args, serve)) {
+            let mut cli = Self::try_parse_from(args)?;
+            if let Some(Command::Serve(args)) = &mut cli.command {
+                args.ignored = ignored;
+            }
+            return Ok(cli);
+        }
+        Self::try_parse_from(leading::behind(args, &root))
     }
 
     /// Runs the command. The exit codes are those that `--help` lists.

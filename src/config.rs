@@ -5,24 +5,24 @@ mod layer;
 mod layers;
 mod names;
 mod pages;
+mod plans;
 mod reach;
 pub mod reference;
 mod server;
+mod xds;
 
 use std::ffi::OsString;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
-use std::time::Duration;
 
 pub use self::layers::Flags;
 pub use self::pages::Pages;
+pub use self::plans::{HeaderSets, Plans};
 pub use self::reach::{Reach, Tls};
 pub use self::server::GrpcServer;
-use crate::decide::gcra;
-use crate::decide::plan::validate::micro_rate;
-use crate::engine::plans::{LeaseSettings, Shortage};
+pub use self::xds::{Xds, XdsServer, XdsTls};
 
 /// A setting: its key in a file, its default, what it means. In the environment it is `TOLLGATE_`
 /// and the key in capitals, dots as `_`.
@@ -81,6 +81,31 @@ pub const SETTINGS: &[Setting] = &[
         "read only files of a directory whose path below it, with dots for slashes, starts so: the layout of the reference; empty: all",
     ),
     setting("rules_poll_ms", "500", "how often the rules files are looked at for changes"),
+    setting(
+        "xds.server",
+        "",
+        "a management server that gives the rules (xDS, ADS, state of the world): `HOST:PORT`, `dns:///HOST:PORT` or `unix:/PATH`; empty: rules come from files",
+    ),
+    setting("xds.node_id", "default", "as whom rules are asked for"),
+    setting("xds.node_metadata", "", "what else is told to it, such as `zone=a,rack=7`"),
+    setting("xds.headers", "", "headers of each stream, such as `x-tenant:a,x-region:eu`"),
+    setting("xds.tls", "false", "TLS to it; the files below are read again for each connection"),
+    setting("xds.tls_ca", "", "who vouches for it, PEM; empty: whom the system trusts"),
+    setting("xds.tls_cert", "", "certificate chain that is shown to it, PEM"),
+    setting("xds.tls_key", "", "its private key, PEM"),
+    setting(
+        "xds.tls_server_name",
+        "",
+        "the name that its certificate must have; empty: the host of `xds.server`",
+    ),
+    setting("xds.max_message_bytes", "67108864", "a larger answer of it ends the stream"),
+    setting("xds.max_backoff_ms", "60000", "the longest wait before it is tried again"),
+    setting("xds.start_without_rules", "false", "healthy also before the first rules have come"),
+    setting(
+        "xds.first_rules_wait_ms",
+        "10000",
+        "how long health waits for them then, so that a new node does not begin without rules",
+    ),
     setting(
         "rate_limit.shadow_mode",
         "false",
@@ -351,8 +376,8 @@ const fn setting(key: &'static str, default: &'static str, meaning: &'static str
 pub struct Config {
     /// Healthy only while rules are in force.
     pub health_needs_rules: bool,
-    /// What is set for the reference service and means nothing here, for the log.
-    pub without_meaning: Option<String>,
+    /// What the environment of the reference service comes to, for the log.
+    pub reference: reference::Told,
     pub reach: Reach,
     pub data_dir: DataDir,
     /// A folder without a ledger is not a new one.
@@ -361,6 +386,8 @@ pub struct Config {
     pub log_level: String,
     pub log_format: LogFormat,
     pub rules: Rules,
+    /// `None`: rules come from files.
+    pub xds: Option<Xds>,
     pub rate_limit: RateLimit,
     pub plans: Plans,
     pub grpc: GrpcBounds,
@@ -417,37 +444,6 @@ pub struct HeaderNames {
     pub reset: String,
 }
 
-/// How usage plans are asked about and answered.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Plans {
-    /// The limit of all their traffic.
-    pub account: Option<gcra::RateLimit>,
-    pub receipts_ttl_ns: u64,
-    /// How many days the daily statistics are kept.
-    pub usage_days: u64,
-    pub lease: LeaseSettings,
-    /// How long a decision waits for the ledger at most.
-    pub max_wait: Duration,
-    /// What becomes of it then.
-    pub on_failure: Shortage,
-    pub check_domain: String,
-    pub report_domain: String,
-    /// In lower case.
-    pub key_headers: Vec<String>,
-    pub headers: HeaderSets,
-    /// For `check_domain`.
-    pub envoy_headers: HeaderSets,
-}
-
-/// Which response headers are sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct HeaderSets {
-    pub retry_after: bool,
-    /// Of draft-ietf-httpapi-ratelimit-headers-10.
-    pub ratelimit: bool,
-    pub x_ratelimit: bool,
-}
-
 /// What one gRPC request may hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GrpcBounds {
@@ -500,13 +496,13 @@ impl Config {
         let set = environment
             .iter()
             .map(|(name, value)| (name.to_string_lossy(), value.to_string_lossy()));
-        let without_meaning = reference::without_meaning(set);
-        Self::read(reader).map(|config| Self { without_meaning, ..config })
+        let reference = reference::Told::of(set, flags.as_ratelimit);
+        Self::read(reader).map(|config| Self { reference, ..config })
     }
 
     fn read(mut reader: layers::Reader) -> Result<Self, Mistakes> {
         let reach = Reach::read(&mut reader);
-        let plans = plans(&mut reader);
+        let plans = Plans::read(&mut reader);
         let headers = HeaderNames {
             limit: reader.header("rate_limit.limit_header"),
             remaining: reader.header("rate_limit.remaining_header"),
@@ -559,7 +555,8 @@ impl Config {
             max_counters: reader.number("engine.max_counters", 1..=1 << 32),
             max_operations: reader.number("engine.max_operations", 1..=1 << 32),
             health_needs_rules: reader.flag("health.needs_rules"),
-            without_meaning: None,
+            reference: reference::Told::default(),
+            xds: Xds::read(&mut reader),
             max_windows: reader.number("ledger.max_windows", 1..=1 << 32),
         };
         match reader.mistakes() {
@@ -571,61 +568,6 @@ impl Config {
 
 /// Stands in for an address that could not be read; the mistake is reported, and nothing is bound.
 const UNBOUND: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
-
-fn plans(reader: &mut layers::Reader) -> Plans {
-    let headers = HeaderSets {
-        retry_after: reader.flag("headers.retry_after"),
-        ratelimit: reader.flag("headers.ratelimit"),
-        x_ratelimit: reader.flag("headers.x_ratelimit"),
-    };
-    Plans {
-        account: account(reader),
-        receipts_ttl_ns: reader.checked("receipts.ttl", ttl_ns),
-        usage_days: reader.number("usage.retention_days", 1..=36_500),
-        lease: LeaseSettings {
-            chunk_ns: reader.number("ledger.chunk_ms", 1..=60_000_u64) * 1_000_000,
-            waste_percent: reader.number("ledger.waste_percent", 0..=100),
-            optimistic_units: reader
-                .one_of("ledger.cold_start", &[("wait", 0), ("optimistic", OPTIMISTIC_UNITS)])
-                .unwrap_or_default(),
-            ..LeaseSettings::default()
-        },
-        max_wait: Duration::from_millis(reader.number("ledger.max_wait_ms", 0..=60_000)),
-        on_failure: reader
-            .one_of("ledger.on_failure", &[("deny", Shortage::Deny), ("allow", Shortage::Allow)])
-            .unwrap_or(Shortage::Deny),
-        check_domain: reader.text("envoy.check_domain"),
-        report_domain: reader.text("envoy.report_domain"),
-        key_headers: reader
-            .list("ext_authz.key_headers")
-            .iter()
-            .map(|name| name.to_lowercase())
-            .collect(),
-        headers,
-        envoy_headers: HeaderSets {
-            x_ratelimit: reader.flag("envoy.x_ratelimit_headers"),
-            ..headers
-        },
-    }
-}
-
-/// As many as a crash may always cost.
-const OPTIMISTIC_UNITS: u64 = 2;
-
-fn account(reader: &mut layers::Reader) -> Option<gcra::RateLimit> {
-    let burst = reader.checked("account.burst", |text| match text {
-        "" => Ok(None),
-        text => text.parse().map(Some).map_err(|_| "must be a whole number, 1 or more".to_owned()),
-    });
-    reader.checked("account.rate_limit", |text| {
-        if text.is_empty() {
-            return Ok(None);
-        }
-        let rate = text.parse().map_err(|_| "must be a number of requests per second".to_owned());
-        let rate = micro_rate(rate?)?;
-        rate.limit(burst).map(Some).map_err(|error| error.to_string())
-    })
-}
 
 /// A level, or a filter. A word alone that is no level would be read as the name of a module, and
 /// mute all others.
@@ -643,19 +585,6 @@ fn log_level(text: &str) -> Result<String, String> {
     match tracing_subscriber::EnvFilter::try_new(text) {
         Ok(_) => Ok(text.to_owned()),
         Err(error) => Err(error.to_string()),
-    }
-}
-
-const SEVEN_DAYS_S: f64 = 7.0 * 86_400.0;
-
-#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-fn ttl_ns(text: &str) -> Result<u64, String> {
-    let seconds = text.parse::<jiff::Span>().and_then(|span| {
-        span.total((jiff::Unit::Second, jiff::SpanRelativeTo::days_are_24_hours()))
-    });
-    match seconds {
-        Ok(seconds) if (1.0..=SEVEN_DAYS_S).contains(&seconds) => Ok((seconds * 1e9) as u64),
-        _ => Err("must be a time from `1s` to `7d`, such as `1h`".to_owned()),
     }
 }
 

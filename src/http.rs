@@ -31,7 +31,7 @@ use self::sender::{Hosts, check_content_type};
 use crate::access::{Access, Granted, Peer, Refusal, Scopes};
 use crate::config;
 use crate::metrics::Metrics;
-use crate::rulebook::Rulebook;
+use crate::rulebook::{Rulebook, Wanted};
 
 /// A body of so many bytes is answered on the thread of the pages; a larger one elsewhere, for it
 /// takes a while.
@@ -101,8 +101,8 @@ pub struct Admin {
     pub rulebook: Arc<Rulebook>,
     pub json: JsonAnswerer,
     pub max_body_bytes: usize,
-    /// Healthy only while there are rules.
-    pub needs_rules: bool,
+    /// Without these rules the service is not healthy.
+    pub wanted: Wanted,
     /// Who may ask `/json` and `/rlconfig`. `None`: everyone. Health and metrics are open in either
     /// case, for probes and scrapers.
     pub access: Option<Arc<Access>>,
@@ -201,9 +201,8 @@ async fn healthcheck(State(pages): State<Pages>) -> Response {
     if !pages.admin.health.is_serving() {
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     }
-    if pages.admin.needs_rules && !pages.admin.rulebook.has_domains() {
-        return (StatusCode::INTERNAL_SERVER_ERROR, "no rules are in force (health.needs_rules)\n")
-            .into_response();
+    if let Some(missing) = pages.admin.wanted.missing() {
+        return (StatusCode::INTERNAL_SERVER_ERROR, format!("{missing}\n")).into_response();
     }
     if let Some(why) = pages.admin.health.failure() {
         return (StatusCode::SERVICE_UNAVAILABLE, format!("FAILED\n{why}\n")).into_response();

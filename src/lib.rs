@@ -8,7 +8,7 @@
 //! Arrows point one way, and a test (`tests/it/layers.rs`) reads every `use` to keep it so:
 //!
 //! ```text
-//! main → cli → {load, grpc, http} → service → {engine, catalog, ledger} → {decide, rules} → std
+//! main → cli → {load, grpc, http, xds} → service → {engine, catalog, ledger} → {decide, rules} → std
 //! ```
 //!
 //! - [`decide`] and [`rules`] (with the leaves [`yaml`], [`near`] and `fingerprint`) are **pure**: no
@@ -24,7 +24,8 @@
 //!   them in the ledger: the lease broker, write-behind, restore, catalog storage, windows. Engine,
 //!   catalog and ledger meet here.
 //! - [`grpc`] and [`http`] are the doors: they translate, and decide nothing. Wire types stop
-//!   there, and errors become a status in one place.
+//!   there, and errors become a status in one place. [`xds`] is one that looks outwards: rules come
+//!   in through it from a management server.
 //! - [`load`] is the load generator, a client that the benches use too. The only one that uses it is
 //!   [`cli`].
 //! - [`cli`] is one file per command; `cli::serve` is the composition root, the only place where
@@ -81,4 +82,5 @@ pub mod rulebook;
 pub mod rules;
 pub mod service;
 pub mod tls;
+pub mod xds;
 pub mod yaml;

@@ -1,10 +1,13 @@
-//! The rules in force: read from files, swapped whole, looked at again and again.
+//! The rules in force: read from files and looked at again and again, or sent by a management server;
+//! swapped whole.
 //!
 //! A reload replaces the rules of all domains at once. Files that cannot be used leave the old
 //! rules in force, and that shows in the log, in the metrics and on `/rlconfig`.
 
 mod aside;
 mod files;
+mod resources;
+mod wanted;
 
 use std::fmt::Write;
 use std::path::PathBuf;
@@ -16,9 +19,11 @@ use parking_lot::Mutex;
 
 use self::aside::aside;
 use self::files::Found;
+pub use self::wanted::Wanted;
 use crate::config;
 use crate::file_modes::{self, Holds};
 use crate::metrics::{Metrics, RuleMeters};
+use crate::rules::declared::File;
 use crate::rules::{self, Limit, LoadOptions, PerUnit, Rule, RuleSet, Warning};
 
 /// Of so many files it is looked at who else may write them.
@@ -56,6 +61,8 @@ pub struct Rulebook {
     metrics: Arc<Metrics>,
     current: ArcSwapOption<Edition>,
     seen: Mutex<Seen>,
+    /// The resources in force, where rules come from a management server.
+    kept: Mutex<Vec<Arc<File>>>,
     loads: Counter,
     failures: Counter,
 }
@@ -78,11 +85,11 @@ impl Rulebook {
     pub fn open(settings: config::Rules, metrics: Arc<Metrics>) -> Result<Self, String> {
         metrics.describe_counter(
             "ratelimit_service_config_load_success",
-            "Loads of the rules files that came into force",
+            "Loads of rules that came into force",
         );
         metrics.describe_counter(
             "ratelimit_service_config_load_error",
-            "Loads of the rules files that were refused",
+            "Loads of rules that were refused, in part or whole",
         );
         let book = Self {
             loads: metrics.counter("ratelimit_service_config_load_success", &[]),
@@ -91,6 +98,7 @@ impl Rulebook {
             metrics,
             current: ArcSwapOption::empty(),
             seen: Mutex::new(Seen::default()),
+            kept: Mutex::default(),
         };
         if book.settings.paths.is_empty() {
             return Ok(book);
@@ -98,6 +106,13 @@ impl Rulebook {
         book.refresh();
         let error = book.seen.lock().error.take();
         error.map_or(Ok(book), Err)
+    }
+
+    /// One without files.
+    #[cfg(test)]
+    pub fn empty(metrics: Arc<Metrics>) -> Self {
+        let settings = config::Config::resolve(&config::Flags::default(), &|_| None).unwrap().rules;
+        Self::open(settings, metrics).unwrap()
     }
 
     /// The rules in force.

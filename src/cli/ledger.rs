@@ -107,7 +107,7 @@ impl Of {
         let settings =
             self.data_dir.map(|folder| ("data_dir", folder)).into_iter().chain(insecure).collect();
         let config = Config::resolve_in(
-            &Flags { file: self.config, settings },
+            &Flags { file: self.config, settings, as_ratelimit: false },
             &std::env::vars_os().collect::<Vec<_>>(),
         )
         .map_err(Failure::unusable)?;

@@ -38,8 +38,9 @@ use crate::http::{Admin, Degraded, Health, NoAnswer, Port, Ports as PagesPorts};
 use crate::ledger::LedgerError;
 use crate::log::{Log, caught};
 use crate::open_files;
-use crate::rulebook::Rulebook;
+use crate::rulebook::Wanted;
 use crate::service::rate_limits::RateLimitError;
+use crate::xds;
 
 /// How long a start waits for the first leases. Those that come later are of use all the same.
 const WARM_AT_MOST: Duration = Duration::from_secs(2);
@@ -70,6 +71,13 @@ pub(super) struct Args {
     /// A file with settings
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Take the place of envoyproxy/ratelimit: its ports and defaults, nothing kept, plans edited on
+    /// 127.0.0.1:8082 alone. So it is too under the name `ratelimit`
+    #[arg(long)]
+    as_ratelimit: bool,
+    /// Words behind `ratelimit` that nobody knows.
+    #[arg(skip)]
+    pub(super) ignored: Vec<String>,
 }
 
 impl Args {
@@ -86,6 +94,7 @@ impl Args {
         ];
         Flags {
             file: self.config,
+            as_ratelimit: self.as_ratelimit,
             settings: given.into_iter().filter_map(|(key, value)| Some((key, value?))).collect(),
         }
     }
@@ -105,9 +114,16 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
 fn run_with(args: Args, log: &Log) -> Result<(), Failure> {
     let file =
         args.config.clone().or_else(|| std::env::var_os("TOLLGATE_CONFIG").map(PathBuf::from));
+    let ignored = args.ignored.clone();
     let config = Config::resolve_in(&args.flags(), &std::env::vars_os().collect::<Vec<_>>())
         .map_err(Failure::unusable)?;
     log.install(&config.log_level, config.log_format).map_err(Failure::failed)?;
+    if !ignored.is_empty() {
+        tracing::warn!(
+            "these arguments are not known, and were passed over: {}",
+            ignored.join(" ")
+        );
+    }
     if let Some(file) = file {
         file_modes::tell(&file_modes::findings("the settings file", &file, Holds::Decisions));
     }
@@ -163,7 +179,10 @@ async fn serve(config: Config, log: &Log) -> Result<(), Failure> {
     if let DataDir::Path(folder) = &config.data_dir {
         file_modes::tell(&file_modes::findings("data_dir", folder, Holds::Decisions));
     }
-    if let Some(told) = &config.without_meaning {
+    if let Some(told) = &config.reference.honoured {
+        tracing::info!("{told}");
+    }
+    if let Some(told) = &config.reference.without_meaning {
         tracing::warn!("{told}");
     }
     for warning in config.reach.warnings().into_iter().chain(bounds::warnings(&config)) {
@@ -175,13 +194,26 @@ async fn serve(config: Config, log: &Log) -> Result<(), Failure> {
     let bound = |listener: &TcpListener| listener.local_addr().map_err(Failure::failed);
     let (grpc_addr, http_addr) = (bound(&listeners.grpc)?, bound(&listeners.http)?);
     let admin_grpc_addr = listeners.admin_grpc.as_ref().map(bound).transpose()?;
+    let more = [
+        ("admin_grpc", admin_grpc_addr),
+        ("metrics", listeners.metrics.as_ref().map(bound).transpose()?),
+        ("debug", listeners.debug.as_ref().map(bound).transpose()?),
+    ];
 
     let health = Health::default();
-    let needs_rules = config.health_needs_rules.then(|| parts.rulebook.clone());
+    let mut wanted = Wanted::new(parts.rulebook.clone(), config.health_needs_rules);
+    if let Some(xds) = &config.xds {
+        let at_most = xds.starts_without_rules.then_some(xds.first_rules_wait);
+        wanted = wanted.awaiting(&parts.clock, at_most);
+    }
     let (limiter, ledger, catalog) =
         (parts.limiter.clone(), parts.ledger.clone(), parts.catalog.clone());
     let stalled = Stalled::default();
     let (slow, time) = (stalled.clone(), parts.time.clone());
+    let (stop, stopping) = watch::channel(false);
+    let xds = config.xds.clone().map(|settings| {
+        xds::start(settings, parts.rulebook.clone(), &parts.clock, &parts.metrics, &stopping)
+    });
     let degraded: Degraded = Arc::new(move || {
         let (mut status, concern) = (ledger.status(), ledger.ledger().concern());
         // Whether its file is there is looked at each second, and not only when something is
@@ -195,6 +227,7 @@ async fn serve(config: Config, log: &Log) -> Result<(), Failure> {
             .or_else(|| unreadable(&catalog.load()))
             .or_else(|| slow.says())
             .or_else(|| time.says())
+            .or_else(|| xds.as_ref().and_then(|xds| xds.says()))
     });
     let admin = Admin {
         health: health.clone(),
@@ -208,11 +241,10 @@ async fn serve(config: Config, log: &Log) -> Result<(), Failure> {
             })
         }),
         max_body_bytes: config.grpc.max_message_bytes,
-        needs_rules: config.health_needs_rules,
+        wanted: wanted.clone(),
         access: parts.access.clone(),
     };
     let (grpc_server, admin_connections, pages_settings) = bounds::within_files(&config);
-    let (stop, stopping) = watch::channel(false);
     housekeeping::start(
         &parts,
         config.reach.files_poll_ms,
@@ -233,9 +265,9 @@ async fn serve(config: Config, log: &Log) -> Result<(), Failure> {
         listener,
         pages: admin.clone().debug_router(&pages_settings),
     };
-    let more =
+    let others =
         listeners.metrics.map(metrics_pages).into_iter().chain(listeners.debug.map(debug_pages));
-    let mut ports: Vec<Port> = more.collect();
+    let mut ports: Vec<Port> = others.collect();
     ports.push(Port {
         key: "http_addr",
         listener: listeners.http,
@@ -249,7 +281,7 @@ async fn serve(config: Config, log: &Log) -> Result<(), Failure> {
     for (key, served) in pages.map_err(Failure::failed)? {
         run_on(&mut running, key, served);
     }
-    services::report_health(&reporter, serving(needs_rules.as_deref())).await;
+    services::report_health(&reporter, serving(&wanted)).await;
     let mut serve = |name, settings, listener: TcpListener, unix, services| {
         let server =
             Server::new(settings).tls(parts.tls.clone()).unix(unix).metered(&parts.metrics);
@@ -265,12 +297,12 @@ async fn serve(config: Config, log: &Log) -> Result<(), Failure> {
 
     health.set(true);
     served(&parts, &config);
-    announce(grpc_addr, http_addr, admin_grpc_addr);
+    announce(grpc_addr, http_addr, &more);
     let mut look_for_rules = tokio::time::interval(Duration::from_millis(config.rules.poll_ms));
     loop {
         tokio::select! {
-            _ = look_for_rules.tick(), if needs_rules.is_some() && health.failure().is_none() => {
-                services::report_health(&reporter, serving(needs_rules.as_deref())).await;
+            _ = look_for_rules.tick(), if wanted.may_be_missing() && health.failure().is_none() => {
+                services::report_health(&reporter, serving(&wanted)).await;
             }
             asked = signals.next() => match asked {
                 Asked::Stop => break,
@@ -349,13 +381,9 @@ fn fall(ended: Result<(&'static str, Result<(), String>), JoinError>, health: &H
     health.fail(why);
 }
 
-/// Is the service healthy, where it needs rules for that?
-fn serving(needs_rules: Option<&Rulebook>) -> ServingStatus {
-    if needs_rules.is_none_or(Rulebook::has_domains) {
-        ServingStatus::Serving
-    } else {
-        ServingStatus::NotServing
-    }
+/// Is the service healthy, as far as it needs rules for that?
+fn serving(wanted: &Wanted) -> ServingStatus {
+    if wanted.missing().is_none() { ServingStatus::Serving } else { ServingStatus::NotServing }
 }
 
 /// Resolves when the process is told to stop.
@@ -385,9 +413,12 @@ fn absolute(path: &Path) -> String {
 
 /// The one line on standard output. It is for whoever started the process, and no caller depends on
 /// it: where it cannot be written, or waits in a pipe that nobody reads, the service goes on.
-fn announce(grpc: SocketAddr, http: SocketAddr, admin_grpc: Option<SocketAddr>) {
-    let admin_grpc = admin_grpc.map(|address| format!(" admin_grpc={address}")).unwrap_or_default();
-    let line = format!("tollgate ready grpc={grpc} http={http}{admin_grpc}\n");
+fn announce(grpc: SocketAddr, http: SocketAddr, more: &[(&str, Option<SocketAddr>)]) {
+    let more: String = more
+        .iter()
+        .filter_map(|(name, address)| address.map(|address| format!(" {name}={address}")))
+        .collect();
+    let line = format!("tollgate ready grpc={grpc} http={http}{more}\n");
     tracing::info!("{}", line.trim_end());
     let told = std::thread::Builder::new().name("ready".to_owned()).spawn(move || {
         if let Err(failure) = print(&line) {

@@ -26,6 +26,8 @@ pub struct Flags {
     pub file: Option<PathBuf>,
     /// Key and value.
     pub settings: Vec<(&'static str, String)>,
+    /// It takes the place of the reference service: its defaults are meant.
+    pub as_ratelimit: bool,
 }
 
 pub(super) struct Reader {
@@ -42,7 +44,12 @@ impl Reader {
         for setting in SETTINGS {
             defaults.set(setting.key, setting.default.to_owned(), "default");
         }
-        let mut environment = reference::settings(env, &mut mistakes);
+        if flags.as_ratelimit {
+            for &(key, value) in reference::DEFAULTS {
+                defaults.set(key, value.to_owned(), "default of the reference");
+            }
+        }
+        let mut environment = reference::settings(env, flags.as_ratelimit, &mut mistakes);
         for setting in SETTINGS {
             let name = variable(setting.key);
             if let Some(value) = env(&name) {

@@ -56,7 +56,8 @@ const fn refused(name: &'static str, why: &'static str) -> Name {
 
 const NO_STORE: &str = "counters are in this process: there is no store to reach";
 const NO_STATSD: &str = "metrics are at /metrics, for Prometheus; nothing is sent by StatsD";
-const NO_XDS: &str = "rules come from files: CONFIG_TYPE=GRPC_XDS_SOTW is refused";
+const OWN_BACKOFF: &str =
+    "the first retry comes within half a second, and each further one after twice the time";
 const NO_TRACES: &str = "no traces are exported";
 
 /// Every name, in the order of the reference's settings.
@@ -84,8 +85,11 @@ pub const NAMES: &[Name] = &[
     honoured("GRPC_CLIENT_TLS_SAN", "tls.client_san"),
     honoured("LOG_LEVEL", "log_level; PANIC and FATAL are error"),
     honoured("LOG_FORMAT", "log_format"),
-    honoured("CONFIG_TYPE", "FILE; GRPC_XDS_SOTW is refused: rules come from files"),
-    nothing("FORCE_START_WITHOUT_INITIAL_CONFIG", "a start never waits for rules"),
+    honoured("CONFIG_TYPE", "xds.server where it is GRPC_XDS_SOTW, rules where it is FILE"),
+    honoured(
+        "FORCE_START_WITHOUT_INITIAL_CONFIG",
+        "xds.start_without_rules: false is unhealthy until the first rules have come",
+    ),
     honoured("MERGE_DOMAIN_CONFIG", "rules_merge_domains"),
     honoured("RUNTIME_ROOT", "rules: the directory RUNTIME_ROOT/RUNTIME_SUBDIRECTORY"),
     honoured("RUNTIME_SUBDIRECTORY", "rules"),
@@ -95,8 +99,21 @@ pub const NAMES: &[Name] = &[
         "RUNTIME_WATCH_ROOT",
         "rules_prefix: true reads what starts with `config.`, false the directory RUNTIME_APPDIRECTORY; changes are seen in both",
     ),
-    nothing("CONFIG_GRPC_XDS_*", NO_XDS),
-    nothing("XDS_CLIENT_*", NO_XDS),
+    honoured("CONFIG_GRPC_XDS_SERVER_URL", "xds.server"),
+    honoured("CONFIG_GRPC_XDS_NODE_ID", "xds.node_id"),
+    honoured("CONFIG_GRPC_XDS_NODE_METADATA", "xds.node_metadata"),
+    honoured("CONFIG_GRPC_XDS_CLIENT_ADDITIONAL_HEADERS", "xds.headers"),
+    honoured("CONFIG_GRPC_XDS_SERVER_USE_TLS", "xds.tls"),
+    honoured("CONFIG_GRPC_XDS_SERVER_TLS_CACERT", "xds.tls_ca"),
+    honoured("CONFIG_GRPC_XDS_CLIENT_TLS_CERT", "xds.tls_cert"),
+    honoured("CONFIG_GRPC_XDS_CLIENT_TLS_KEY", "xds.tls_key"),
+    honoured("CONFIG_GRPC_XDS_SERVER_TLS_SAN", "xds.tls_server_name"),
+    nothing("CONFIG_GRPC_XDS_SERVER_CONNECT_RETRY_INTERVAL", OWN_BACKOFF),
+    honoured("XDS_CLIENT_MAX_MSG_SIZE_IN_BYTES", "xds.max_message_bytes"),
+    honoured("XDS_CLIENT_BACKOFF_MAX_INTERVAL", "xds.max_backoff_ms"),
+    nothing("XDS_CLIENT_BACKOFF_INITIAL_INTERVAL", OWN_BACKOFF),
+    nothing("XDS_CLIENT_BACKOFF_RANDOM_FACTOR", OWN_BACKOFF),
+    nothing("XDS_CLIENT_BACKOFF_JITTER", OWN_BACKOFF),
     nothing("USE_STATSD", NO_STATSD),
     nothing("STATSD_*", NO_STATSD),
     nothing("USE_DOG_STATSD*", NO_STATSD),
@@ -159,37 +176,137 @@ pub fn of(name: &str) -> Option<&'static Name> {
 /// them.
 const OFF: &[&str] = &["", "false", "f", "0"];
 
-/// What is set and means nothing here, for one line at the start.
-pub(super) fn without_meaning<'e>(
-    set: impl Iterator<Item = (Cow<'e, str>, Cow<'e, str>)>,
-) -> Option<String> {
-    let told = set.filter(|(name, value)| {
-        !OFF.contains(&value.to_ascii_lowercase().as_str())
-            && of(name).is_some_and(|known| known.fate == Fate::MeansNothing)
-    });
-    let mut told: Vec<String> = told.map(|(name, _)| name.into_owned()).collect();
-    told.sort_unstable();
-    (!told.is_empty()).then(|| {
-        format!("set for the reference service, and without meaning here: {} (`tollgate settings --reference` says why)", told.join(", "))
-    })
+/// What the environment of the reference comes to, for lines at the start.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Told {
+    /// What is set and means nothing here.
+    pub without_meaning: Option<String>,
+    /// What is set and is honoured, each with its setting; only where tollgate takes the place of
+    /// the reference.
+    pub honoured: Option<String>,
+}
+
+impl Told {
+    pub(super) fn of<'e>(
+        set: impl Iterator<Item = (Cow<'e, str>, Cow<'e, str>)>,
+        as_ratelimit: bool,
+    ) -> Self {
+        let (mut idle, mut honoured) = (Vec::new(), Vec::new());
+        for (name, value) in set {
+            match of(&name) {
+                Some(known) if known.fate == Fate::MeansNothing && !is_off(&value) => {
+                    idle.push(name.into_owned());
+                }
+                Some(known) if known.fate == Fate::Honoured && !value.is_empty() => {
+                    let setting = known.why.split([',', ':', ';', ' ']).next().unwrap_or_default();
+                    honoured.push(format!("{name} ({setting})"));
+                }
+                _ => {}
+            }
+        }
+        idle.sort_unstable();
+        honoured.sort_unstable();
+        Self {
+            without_meaning: (!idle.is_empty()).then(|| {
+                format!("set for the reference service, and without meaning here: {} (`tollgate settings --reference` says why)", idle.join(", "))
+            }),
+            honoured: (as_ratelimit && !honoured.is_empty()).then(|| {
+                format!("set for the reference service, and honoured: {}", honoured.join(", "))
+            }),
+        }
+    }
+}
+
+fn is_off(value: &str) -> bool {
+    OFF.contains(&value.to_ascii_lowercase().as_str())
+}
+
+/// The defaults of the reference, for who takes its place. Plans are edited on the machine alone:
+/// whoever takes its place asks nobody for a token, and listens to everyone.
+pub(super) const DEFAULTS: &[(&str, &str)] = &[
+    ("grpc_addr", ":8081"),
+    ("http_addr", ":8080"),
+    ("debug_addr", ":6070"),
+    ("admin_grpc_addr", "127.0.0.1:8082"),
+    ("data_dir", ":memory:"),
+    ("grpc.max_connection_age_ms", "86400000"),
+];
+
+/// Where the reference looks for rules unless it is told.
+const RULES_ROOT: &str = "/srv/runtime_data/current";
+
+/// Names that are true or false, and mean nothing here, or nothing by themselves.
+const SWITCHES: &[&str] = &[
+    "USE_STATSD",
+    "USE_DOG_STATSD",
+    "DISABLE_STATS",
+    "PROMETHEUS_RESPONSE_TIME_AS_MILLISECONDS",
+    "RUNTIME_WATCH_ROOT",
+    "REDIS_PERSECOND",
+    "REDIS_TLS",
+    "REDIS_PERSECOND_TLS",
+    "REDIS_TLS_SKIP_HOSTNAME_VERIFICATION",
+    "REDIS_HEALTH_CHECK_ACTIVE_CONNECTION",
+    "REDIS_CLOSE_CONNECTION_ON_READONLY_ERROR",
+    "MEMCACHE_TLS",
+    "TRACING_ENABLED",
+    "ENABLE_NEGATIVE_HITS",
+    "SANITIZE_DESCRIPTOR_METRIC_DOTS",
+    "XDS_CLIENT_BACKOFF_JITTER",
+];
+
+/// Names that are one of some words: what the reference knows.
+const WORDS: &[(&str, &[&str])] = &[
+    ("BACKEND_TYPE", &["redis", "memcache"]),
+    ("REDIS_TYPE", &["SINGLE", "SENTINEL", "CLUSTER"]),
+    ("CONFIG_TYPE", &["FILE", "GRPC_XDS_SOTW"]),
+];
+
+/// An unknown value is refused and not guessed, also of what means nothing here: who wrote it
+/// believes in something.
+fn unknown_values(get: &dyn Fn(&str) -> Option<String>, mistakes: &mut Vec<String>) {
+    for name in SWITCHES {
+        if let Some(value) = get(name).filter(|value| truth(value).is_none()) {
+            mistakes.push(format!("{name} must be true or false, not `{value}`"));
+        }
+    }
+    for (name, words) in WORDS {
+        let known = |value: &String| words.iter().any(|word| word.eq_ignore_ascii_case(value));
+        if let Some(value) = get(name).filter(|value| !known(value)) {
+            mistakes.push(format!("{name} must be {}, not `{value}`", words.join(" or ")));
+        }
+    }
+}
+
+/// What Go reads as a truth.
+fn truth(value: &str) -> Option<bool> {
+    match value.to_ascii_lowercase().as_str() {
+        "true" | "t" | "1" => Some(true),
+        "false" | "f" | "0" => Some(false),
+        _ => None,
+    }
 }
 
 /// The settings that the reference's names stand for.
-pub(super) fn settings(env: &dyn Fn(&str) -> Option<String>, mistakes: &mut Vec<String>) -> Layer {
+pub(super) fn settings(
+    env: &dyn Fn(&str) -> Option<String>,
+    as_ratelimit: bool,
+    mistakes: &mut Vec<String>,
+) -> Layer {
     let mut layer = Layer::default();
     let get = |name: &str| env(name).filter(|value| !value.is_empty());
     for known in NAMES.iter().filter(|known| known.fate == Fate::Refused) {
-        if get(known.name).is_some_and(|value| !OFF.contains(&value.to_ascii_lowercase().as_str()))
-        {
+        if get(known.name).is_some_and(|value| !is_off(&value)) {
             mistakes.push(format!("{} cannot be had: {}", known.name, known.why));
         }
     }
-    match get("CONFIG_TYPE").as_deref() {
-        None | Some("FILE") => {}
-        Some("GRPC_XDS_SOTW") => mistakes.push(
-            "CONFIG_TYPE: rules over xDS (GRPC_XDS_SOTW) cannot be had: mount them as files, and leave it out or set it to FILE".to_owned(),
-        ),
-        Some(other) => mistakes.push(format!("CONFIG_TYPE must be FILE, not `{other}`")),
+    unknown_values(&get, mistakes);
+    let over_xds =
+        get("CONFIG_TYPE").is_some_and(|kind| kind.eq_ignore_ascii_case("GRPC_XDS_SOTW"));
+    if over_xds {
+        xds(&get, &mut layer, mistakes);
+    } else {
+        runtime_directory(&get, as_ratelimit && env("TOLLGATE_RULES").is_none(), &mut layer);
     }
     for (host, port, key, default) in [
         ("GRPC_HOST", "GRPC_PORT", "grpc_addr", Some("8081")),
@@ -198,7 +315,7 @@ pub(super) fn settings(env: &dyn Fn(&str) -> Option<String>, mistakes: &mut Vec<
     ] {
         if get(host).is_some() || get(port).is_some() {
             let (address, number) = (
-                get(host).unwrap_or("127.0.0.1".into()),
+                get(host).unwrap_or(if as_ratelimit { "0.0.0.0" } else { "127.0.0.1" }.into()),
                 get(port).or(default.map(str::to_owned)).unwrap_or_default(),
             );
             layer.set(key, join_host_port(&address, &number), &format!("{host} and {port}"));
@@ -228,14 +345,7 @@ pub(super) fn settings(env: &dyn Fn(&str) -> Option<String>, mistakes: &mut Vec<
         ("GRPC_MAX_CONNECTION_AGE", "grpc.max_connection_age_ms"),
         ("GRPC_MAX_CONNECTION_AGE_GRACE", "grpc.max_connection_age_grace_ms"),
     ] {
-        if let Some(value) = get(name) {
-            match go_duration_ms(&value) {
-                Some(ms) => layer.set(key, ms.to_string(), name),
-                None => mistakes.push(format!(
-                    "{name} must be a time as Go writes it, such as 30s or 1h30m, not `{value}`"
-                )),
-            }
-        }
+        set_time(&get, name, key, &mut layer, mistakes);
     }
     if let Some(level) = get("LOG_LEVEL") {
         // The levels of logrus, in any case.
@@ -257,17 +367,12 @@ pub(super) fn settings(env: &dyn Fn(&str) -> Option<String>, mistakes: &mut Vec<
     if let Some(format) = get("LOG_FORMAT") {
         layer.set("log_format", format.to_ascii_lowercase(), "LOG_FORMAT");
     }
-    runtime_directory(&get, &mut layer);
-    let on = |name: &str, mistakes: &mut Vec<String>| match get(name)
-        .map(|value| value.to_ascii_lowercase())
-        .as_deref()
-    {
-        None | Some("false" | "f" | "0") => false,
-        Some("true" | "t" | "1") => true,
-        Some(other) => {
-            mistakes.push(format!("{name} must be true or false, not `{other}`"));
+    let on = |name: &str, mistakes: &mut Vec<String>| match get(name) {
+        None => false,
+        Some(value) => truth(&value).unwrap_or_else(|| {
+            mistakes.push(format!("{name} must be true or false, not `{value}`"));
             false
-        }
+        }),
     };
     if on("USE_PROMETHEUS", mistakes) {
         layer.set(
@@ -298,17 +403,61 @@ pub(super) fn settings(env: &dyn Fn(&str) -> Option<String>, mistakes: &mut Vec<
     layer
 }
 
+/// Rules over xDS.
+fn xds(get: &dyn Fn(&str) -> Option<String>, layer: &mut Layer, mistakes: &mut Vec<String>) {
+    let server = get("CONFIG_GRPC_XDS_SERVER_URL").unwrap_or("localhost:18000".into());
+    layer.set("xds.server", server, "CONFIG_GRPC_XDS_SERVER_URL");
+    let uses_tls = get("CONFIG_GRPC_XDS_SERVER_USE_TLS");
+    let tls = uses_tls.as_deref().and_then(truth).unwrap_or_default();
+    for (name, key, needs_tls) in [
+        ("CONFIG_GRPC_XDS_NODE_ID", "xds.node_id", false),
+        ("CONFIG_GRPC_XDS_NODE_METADATA", "xds.node_metadata", false),
+        ("CONFIG_GRPC_XDS_CLIENT_ADDITIONAL_HEADERS", "xds.headers", false),
+        ("XDS_CLIENT_MAX_MSG_SIZE_IN_BYTES", "xds.max_message_bytes", false),
+        ("FORCE_START_WITHOUT_INITIAL_CONFIG", "xds.start_without_rules", false),
+        ("CONFIG_GRPC_XDS_SERVER_USE_TLS", "xds.tls", false),
+        ("CONFIG_GRPC_XDS_CLIENT_TLS_CERT", "xds.tls_cert", true),
+        ("CONFIG_GRPC_XDS_CLIENT_TLS_KEY", "xds.tls_key", true),
+        ("CONFIG_GRPC_XDS_SERVER_TLS_CACERT", "xds.tls_ca", true),
+        ("CONFIG_GRPC_XDS_SERVER_TLS_SAN", "xds.tls_server_name", true),
+    ] {
+        // The reference looks at certificates only where TLS is asked for.
+        if let Some(value) = get(name).filter(|_| tls || !needs_tls) {
+            layer.set(key, value, name);
+        }
+    }
+    set_time(get, "XDS_CLIENT_BACKOFF_MAX_INTERVAL", "xds.max_backoff_ms", layer, mistakes);
+}
+
+fn set_time(
+    get: &dyn Fn(&str) -> Option<String>,
+    name: &str,
+    key: &str,
+    layer: &mut Layer,
+    mistakes: &mut Vec<String>,
+) {
+    let Some(value) = get(name) else { return };
+    match go_duration_ms(&value) {
+        Some(ms) => layer.set(key, ms.to_string(), name),
+        None => mistakes.push(format!(
+            "{name} must be a time as Go writes it, such as 30s or 1h30m, not `{value}`"
+        )),
+    }
+}
+
 /// Where the reference looks for rules (its library `goruntime`). With RUNTIME_WATCH_ROOT, its
 /// default, every file below the subdirectory counts whose path, with dots for slashes, starts with
-/// `config.`; without, every file of the application's directory.
-fn runtime_directory(get: &dyn Fn(&str) -> Option<String>, layer: &mut Layer) {
+/// `config.`; without, every file of the application's directory. `by_default`: there also where
+/// no name says so, if the directory is there.
+fn runtime_directory(get: &dyn Fn(&str) -> Option<String>, by_default: bool, layer: &mut Layer) {
     let names = ["RUNTIME_ROOT", "RUNTIME_SUBDIRECTORY", "RUNTIME_APPDIRECTORY"];
-    if names.iter().all(|name| get(name).is_none()) {
+    let is_told = names.iter().any(|name| get(name).is_some());
+    let is_there = || by_default && std::path::Path::new(RULES_ROOT).is_dir();
+    if !(is_told || is_there()) {
         return;
     }
-    let root = get("RUNTIME_ROOT").unwrap_or("/srv/runtime_data/current".into());
-    let watches_root = get("RUNTIME_WATCH_ROOT")
-        .is_none_or(|value| !OFF.contains(&value.to_ascii_lowercase().as_str()));
+    let root = get("RUNTIME_ROOT").unwrap_or(RULES_ROOT.into());
+    let watches_root = get("RUNTIME_WATCH_ROOT").is_none_or(|value| !is_off(&value));
     let application = get("RUNTIME_APPDIRECTORY").unwrap_or("config".into());
     // As Go joins paths: an absolute part stays below the root.
     let below = |path: PathBuf, part: &str| path.join(part.trim_start_matches('/'));

@@ -14,6 +14,7 @@ fn resolve(
     let flags = Flags {
         file: file.map(|_| kept.path().to_owned()),
         settings: flags.iter().map(|(key, value)| (*key, (*value).to_owned())).collect(),
+        as_ratelimit: false,
     };
     let name = kept.path().display().to_string();
     Config::resolve(&flags, &|name| env.get(name).map(|value| (*value).to_owned())).map_err(
@@ -81,7 +82,7 @@ fn a_setting_that_is_gone_is_refused_with_the_reason() {
 
 #[test]
 fn a_file_that_cannot_be_used_is_named() {
-    let missing = Flags { file: Some("no/such.yaml".into()), settings: vec![] };
+    let missing = Flags { file: Some("no/such.yaml".into()), settings: vec![], ..Flags::default() };
     let mistakes = Config::resolve(&missing, &|_| None).unwrap_err();
     assert!(mistakes.0[0].starts_with("no/such.yaml: cannot be read:"), "{mistakes}");
     assert!(

@@ -197,13 +197,14 @@ pub struct Ready {
 /// its own.
 pub fn ready(line: &str) -> Option<Ready> {
     let (grpc, rest) = line.strip_prefix("tollgate ready grpc=")?.split_once(" http=")?;
-    let (http, admin_grpc) =
-        rest.split_once(" admin_grpc=").map_or((rest, None), |(http, admin)| (http, Some(admin)));
-    let admin_grpc = match admin_grpc {
-        Some(address) => Some(address.parse().ok()?),
-        None => None,
-    };
+    let (http, more) = rest.split_once(' ').unwrap_or((rest, ""));
+    let admin_grpc = named(more, "admin_grpc");
     Some(Ready { grpc: grpc.parse().ok()?, http: http.parse().ok()?, admin_grpc })
+}
+
+/// The address of a further port of the ready line.
+pub fn named(line: &str, port: &str) -> Option<SocketAddr> {
+    line.split(' ').find_map(|word| word.strip_prefix(port)?.strip_prefix('=')?.parse().ok())
 }
 
 #[test]
@@ -216,6 +217,9 @@ fn the_ready_line_names_both_ports() {
         ready("tollgate ready grpc=127.0.0.1:8081 http=127.0.0.1:8080 admin_grpc=127.0.0.1:8082"),
         Some(three)
     );
+    let debug = "tollgate ready grpc=127.0.0.1:8081 http=127.0.0.1:8080 debug=127.0.0.1:6070";
+    assert!(ready(debug).is_some());
+    assert_eq!(named(debug, "debug"), Some(at(6070)));
     assert_eq!(ready("tollgate ready grpc=127.0.0.1:8081"), None);
 }
 

@@ -87,7 +87,7 @@ mod tests {
 
     fn config(settings: &[(&'static str, &str)]) -> Config {
         let settings = settings.iter().map(|&(key, value)| (key, value.to_owned())).collect();
-        Config::resolve(&Flags { file: None, settings }, &|_| None).unwrap()
+        Config::resolve(&Flags { settings, ..Flags::default() }, &|_| None).unwrap()
     }
 
     #[test]

@@ -1,7 +1,8 @@
 use std::ffi::OsString;
+use std::time::Duration;
 
 use super::*;
-use crate::config::{Config, Flags, SETTINGS};
+use crate::config::{Config, DataDir, Flags, SETTINGS, XdsServer, XdsTls};
 
 fn resolve(env: &[(&str, &str)]) -> Result<Config, Vec<String>> {
     let environment: Vec<_> =
@@ -59,19 +60,22 @@ fn what_means_nothing_is_told_by_name_and_what_is_off_is_not() {
         ("LOCAL_CACHE_SIZE_IN_BYTES", "0"),
         ("BACKEND_TYPE", "redis"),
     ]);
-    let told = told.unwrap().without_meaning.unwrap();
+    let told = told.unwrap().reference.without_meaning.unwrap();
     assert!(told.contains(": BACKEND_TYPE, REDIS_URL ("), "{told}");
     assert_eq!(
-        resolve(&[("USE_STATSD", "false"), ("PATH", "/bin")]).unwrap().without_meaning,
-        None
+        resolve(&[("USE_STATSD", "false"), ("PATH", "/bin")]).unwrap().reference,
+        Told::default()
     );
 }
 
 #[test]
 fn what_cannot_be_had_ends_the_start() {
     for (name, value, said) in [
-        ("CONFIG_TYPE", "GRPC_XDS_SOTW", "rules over xDS"),
-        ("CONFIG_TYPE", "NONSENSE", "must be FILE"),
+        ("CONFIG_TYPE", "NONSENSE", "must be FILE or GRPC_XDS_SOTW"),
+        ("BACKEND_TYPE", "etcd", "must be redis or memcache"),
+        ("REDIS_TYPE", "RING", "must be SINGLE or SENTINEL or CLUSTER"),
+        ("USE_STATSD", "perhaps", "must be true or false"),
+        ("RUNTIME_WATCH_ROOT", "no", "must be true or false"),
         ("USE_CALENDAR_MONTH_RATE_LIMIT", "true", "calendar: true"),
         ("LIMIT_REQUEST_HEADERS_ENABLED", "true", "LIMIT_RESPONSE_HEADERS_ENABLED"),
         ("LOG_LEVEL", "loud", "must be one of panic"),
@@ -200,4 +204,125 @@ fn a_name_of_clients_needs_an_authority() {
         resolve(&with).unwrap().reach.tls.unwrap().client_san.as_deref(),
         Some("envoy.internal")
     );
+}
+
+fn as_ratelimit(env: &[(&str, &str)]) -> Result<Config, Vec<String>> {
+    let environment: Vec<_> =
+        env.iter().map(|(name, value)| (OsString::from(name), OsString::from(value))).collect();
+    let flags = Flags { as_ratelimit: true, ..Flags::default() };
+    Config::resolve_in(&flags, &environment).map_err(|mistakes| mistakes.0)
+}
+
+#[test]
+fn in_its_place_ports_and_defaults_are_those_of_the_reference() {
+    let config = as_ratelimit(&[]).unwrap();
+    let reach = &config.reach;
+    assert_eq!(reach.grpc_addr, "[::]:8081".parse().unwrap());
+    assert_eq!(reach.http_addr, "[::]:8080".parse().unwrap());
+    assert_eq!(reach.debug_addr, Some("[::]:6070".parse().unwrap()));
+    assert_eq!(reach.admin_grpc_addr, Some("127.0.0.1:8082".parse().unwrap()));
+    assert_eq!(config.data_dir, DataDir::Memory);
+    assert_eq!(config.grpc_server.max_connection_age, Some(Duration::from_secs(24 * 3600)));
+    assert_eq!((config.xds, reach.metrics_addr), (None, None));
+
+    // A port alone is a port of all addresses, as there.
+    let config = as_ratelimit(&[("PORT", "9080"), ("DEBUG_HOST", "127.0.0.1")]).unwrap();
+    assert_eq!(config.reach.http_addr, "[::]:9080".parse().unwrap());
+    assert_eq!(config.reach.debug_addr, Some("127.0.0.1:6070".parse().unwrap()));
+    // What tollgate's own names say is meant.
+    let kept = as_ratelimit(&[("TOLLGATE_DATA_DIR", "/data"), ("TOLLGATE_DEBUG_ADDR", "")]);
+    let kept = kept.unwrap();
+    assert_eq!((kept.data_dir, kept.reach.debug_addr), (DataDir::Path("/data".into()), None));
+    // By its own name, tollgate keeps its own defaults.
+    let own = resolve(&[("PORT", "9080")]).unwrap();
+    assert_eq!(own.reach.http_addr, "127.0.0.1:9080".parse().unwrap());
+    assert_eq!(own.reach.debug_addr, None);
+}
+
+/// As Envoy Gateway deploys it.
+const ENVOY_GATEWAY: &[(&str, &str)] = &[
+    ("RUNTIME_ROOT", "/data"),
+    ("RUNTIME_SUBDIRECTORY", "ratelimit"),
+    ("RUNTIME_IGNOREDOTFILES", "true"),
+    ("RUNTIME_WATCH_ROOT", "false"),
+    ("LOG_LEVEL", "info"),
+    ("USE_STATSD", "false"),
+    ("CONFIG_TYPE", "GRPC_XDS_SOTW"),
+    ("CONFIG_GRPC_XDS_SERVER_URL", "envoy-gateway:18001"),
+    ("CONFIG_GRPC_XDS_NODE_ID", "envoy-ratelimit"),
+    ("GRPC_SERVER_USE_TLS", "true"),
+    ("GRPC_SERVER_TLS_CERT", "/certs/tls.crt"),
+    ("GRPC_SERVER_TLS_KEY", "/certs/tls.key"),
+    ("GRPC_SERVER_TLS_CA_CERT", "/certs/ca.crt"),
+    ("CONFIG_GRPC_XDS_SERVER_USE_TLS", "true"),
+    ("CONFIG_GRPC_XDS_CLIENT_TLS_CERT", "/certs/tls.crt"),
+    ("CONFIG_GRPC_XDS_CLIENT_TLS_KEY", "/certs/tls.key"),
+    ("CONFIG_GRPC_XDS_SERVER_TLS_CACERT", "/certs/ca.crt"),
+    ("FORCE_START_WITHOUT_INITIAL_CONFIG", "true"),
+    ("REDIS_SOCKET_TYPE", "tcp"),
+    ("REDIS_URL", "redis.default:6379"),
+    ("USE_PROMETHEUS", "true"),
+    ("PROMETHEUS_ADDR", ":19001"),
+    ("PROMETHEUS_MAPPER_YAML", "/etc/statsd-exporter/conf.yaml"),
+];
+
+#[test]
+fn the_environment_of_envoy_gateway_means_what_it_means_there() {
+    let config = as_ratelimit(ENVOY_GATEWAY).unwrap();
+    let xds = config.xds.unwrap();
+    assert_eq!(xds.server, XdsServer::Tcp { host: "envoy-gateway".to_owned(), port: 18001 });
+    assert_eq!((xds.node_id.as_str(), xds.starts_without_rules), ("envoy-ratelimit", true));
+    let identity = Some(("/certs/tls.crt".into(), "/certs/tls.key".into()));
+    let tls = XdsTls { ca: Some("/certs/ca.crt".into()), identity, server_name: None };
+    assert_eq!(xds.tls, Some(tls));
+    assert!(config.rules.paths.is_empty(), "RUNTIME_ROOT means nothing then");
+    let reach = config.reach;
+    assert_eq!(reach.metrics_addr, Some("[::]:19001".parse().unwrap()));
+    assert_eq!(reach.http_addr.port(), 8080);
+    let tls = reach.tls.unwrap();
+    assert_eq!((tls.cert, tls.client_ca), ("/certs/tls.crt".into(), None));
+    let told = config.reference;
+    let idle = told.without_meaning.unwrap();
+    for name in ["GRPC_SERVER_TLS_CA_CERT", "PROMETHEUS_MAPPER_YAML", "REDIS_URL"] {
+        assert!(idle.contains(name), "{idle}");
+    }
+    let honoured = told.honoured.unwrap();
+    assert!(honoured.contains("CONFIG_GRPC_XDS_SERVER_URL (xds.server)"), "{honoured}");
+}
+
+#[test]
+fn rules_over_xds_have_the_names_of_the_reference() {
+    let on = ("CONFIG_TYPE", "GRPC_XDS_SOTW");
+    let xds = |more: &[(&str, &str)]| resolve(&[&[on], more].concat()).map(|it| it.xds.unwrap());
+    let plain = xds(&[("CONFIG_GRPC_XDS_SERVER_TLS_CACERT", "/ca")]).unwrap();
+    assert_eq!(plain.server.to_string(), "localhost:18000");
+    assert_eq!((plain.tls, plain.starts_without_rules), (None, false));
+    assert_eq!((plain.node_id.as_str(), plain.max_message_bytes), ("default", 64 << 20));
+    let pair = |a: &str, b: &str| (a.to_owned(), b.to_owned());
+    let full = xds(&[
+        ("CONFIG_GRPC_XDS_NODE_METADATA", "zone=a,rack=7"),
+        ("CONFIG_GRPC_XDS_CLIENT_ADDITIONAL_HEADERS", "x-a:b,x-c:d"),
+        ("XDS_CLIENT_MAX_MSG_SIZE_IN_BYTES", "1048576"),
+        ("XDS_CLIENT_BACKOFF_MAX_INTERVAL", "30s"),
+        ("CONFIG_GRPC_XDS_SERVER_USE_TLS", "true"),
+        ("CONFIG_GRPC_XDS_SERVER_TLS_SAN", "xds.internal"),
+    ]);
+    let full = full.unwrap();
+    assert_eq!(full.node_metadata, [pair("zone", "a"), pair("rack", "7")]);
+    assert_eq!(full.headers, [pair("x-a", "b"), pair("x-c", "d")]);
+    assert_eq!((full.max_message_bytes, full.max_backoff.as_secs()), (1 << 20, 30));
+    assert_eq!(full.tls.unwrap().server_name.as_deref(), Some("xds.internal"));
+    for (name, value, said) in [
+        ("CONFIG_GRPC_XDS_SERVER_URL", "http://a:1", "must be HOST:PORT"),
+        ("CONFIG_GRPC_XDS_NODE_METADATA", "zone", "must be pairs"),
+        ("CONFIG_GRPC_XDS_SERVER_USE_TLS", "perhaps", "must be true or false"),
+        ("TOLLGATE_RULES", "/rules", "cannot both be used"),
+        ("TOLLGATE_XDS_TLS_CA", "/ca", "need xds.tls: true"),
+        ("XDS_CLIENT_BACKOFF_MAX_INTERVAL", "soon", "as Go writes it"),
+    ] {
+        let mistakes = xds(&[(name, value)]).unwrap_err();
+        assert!(mistakes.len() == 1 && mistakes[0].contains(said), "{name}: {mistakes:?}");
+    }
+    let secret = xds(&[("CONFIG_GRPC_XDS_CLIENT_ADDITIONAL_HEADERS", "hunter2")]).unwrap_err();
+    assert!(!secret[0].contains("hunter2"), "{secret:?}");
 }

@@ -152,7 +152,8 @@ pub fn config_file(data: &[u8]) {
     for suffix in [".yaml", ".toml"] {
         let mut file = tempfile::Builder::new().suffix(suffix).tempfile().unwrap();
         file.write_all(data).unwrap();
-        let flags = Flags { file: Some(file.path().to_owned()), settings: vec![] };
+        let flags =
+            Flags { file: Some(file.path().to_owned()), settings: vec![], ..Flags::default() };
         match Config::resolve(&flags, &|_| None) {
             Ok(config) => {
                 assert!(config.grpc.max_descriptors >= 1 && config.plans.receipts_ttl_ns > 0)
