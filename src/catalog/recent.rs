@@ -34,15 +34,18 @@ pub struct Recent<S> {
 /// An API key that calls a target, and what covers that.
 #[derive(Debug)]
 pub struct Caller<S> {
-    who: Who,
+    /// Half of [`Who`]; it was found by the other half.
+    low: u64,
     revision: u64,
     key: Arc<Stored<KeyEntry>>,
     subscriber_id: Id,
     entitlement: Arc<CompiledEntitlement>,
-    target_id: Id,
-    target: Option<Arc<Stored<CompiledTarget>>>,
+    target: Arc<Stored<CompiledTarget>>,
     beside: S,
 }
+
+// A cache line, with a word beside it.
+const _: () = assert!(size_of::<Caller<usize>>() == 64);
 
 /// A fingerprint of the value of an API key and of the target: the value itself is never kept.
 /// SipHash-2-4-128 under a secret, so that nobody can look for a value that is taken for another's.
@@ -65,8 +68,8 @@ impl<S> Caller<S> {
             key: &self.key.value.key,
             subscriber_id: &self.subscriber_id,
             entitlement: &self.entitlement,
-            target_id: &self.target_id,
-            target: self.target.as_ref().map(|target| &target.value),
+            target_id: &self.target.value.target.id,
+            target: Some(&self.target.value),
         };
         (covered, &mut self.beside)
     }
@@ -104,7 +107,7 @@ impl<S: Default> Recent<S> {
     }
 
     fn remembered(&mut self, who: Who) -> Option<&mut Caller<S>> {
-        let place = self.callers.find(who.high, |caller| caller.who == who)?;
+        let place = self.callers.find(who.high, |caller| caller.low == who.low)?;
         self.callers.get(place)
     }
 
@@ -120,7 +123,7 @@ impl<S: Default> Recent<S> {
         let mut is_current = true;
         let is = |caller: &Caller<S>| {
             is_current = caller.revision == catalog.revision;
-            caller.who == who
+            caller.low == who.low
         };
         let place = match self.callers.find(who.high, is) {
             Some(place) => place,
@@ -162,21 +165,21 @@ impl<S: Default> Caller<S> {
         target: &str,
         now: Now,
     ) -> Option<Self> {
-        let registered = catalog.targets.get(target);
+        // Others than a registered one are no part of any plan, but for a moment.
+        let registered = catalog.targets.get(target)?;
         let (key, subscriber) = catalog.presented(api_key)?;
         let subscriber = subscriber?;
         usable(&key.value.key, now).ok()?;
         let caller = (&key.value.key, &subscriber.value);
-        let Covered { entitlement, target_id, .. } =
-            subscribe(catalog, caller, target, registered.map(|target| &target.value)).ok()?;
+        let Covered { entitlement, .. } =
+            subscribe(catalog, caller, target, Some(&registered.value)).ok()?;
         Some(Self {
-            who,
+            low: who.low,
             revision: catalog.revision,
             key: Arc::clone(key),
             subscriber_id: Arc::clone(&subscriber.value.id),
             entitlement: Arc::clone(entitlement),
-            target_id: Arc::clone(target_id),
-            target: registered.cloned(),
+            target: Arc::clone(registered),
             beside: S::default(),
         })
     }

@@ -84,10 +84,23 @@ struct Part<T> {
 
 #[derive(Debug)]
 struct Kept<T> {
+    /// But for one bit of it, see [`USED`].
     tag: u64,
-    /// It was asked for in this round.
-    used: bool,
     thing: Box<T>,
+}
+
+/// The bit of a tag, which neither its part nor its place in a table depends on, that says that the
+/// thing was asked for in this round.
+const USED: u64 = 1 << 48;
+
+impl<T> Kept<T> {
+    fn has(&self, tag: u64) -> bool {
+        self.tag | USED == tag | USED
+    }
+
+    fn is_used(&self) -> bool {
+        self.tag & USED != 0
+    }
 }
 
 /// Where something is, until anything is put or removed.
@@ -107,14 +120,14 @@ impl<T> Lately<T> {
         Self { parts: Vec::new(), held: 0, room }
     }
 
-    /// Where a thing with this tag is.
+    /// Where a thing with this tag is. A bit of the tag is not looked at.
     pub(super) fn find(&mut self, tag: u64, mut is: impl FnMut(&T) -> bool) -> Option<Place> {
         let part = part_of(tag);
         let kept = &mut self.parts.get_mut(part)?.kept;
-        let bucket = kept.find_bucket_index(tag, |kept| kept.tag == tag && is(&kept.thing))?;
+        let bucket = kept.find_bucket_index(tag, |kept| kept.has(tag) && is(&kept.thing))?;
         // Written only where it changes anything.
-        kept.get_bucket_mut(bucket).filter(|kept| !kept.used).into_iter().for_each(|kept| {
-            kept.used = true;
+        kept.get_bucket_mut(bucket).filter(|kept| !kept.is_used()).into_iter().for_each(|kept| {
+            kept.tag |= USED;
         });
         Some(Place { part, bucket })
     }
@@ -124,7 +137,7 @@ impl<T> Lately<T> {
         let found = self
             .parts
             .get(part_of(tag))
-            .map(|part| part.kept.find(tag, |kept| kept.tag == tag).is_some_and(|kept| kept.used));
+            .map(|part| part.kept.find(tag, |kept| kept.has(tag)).is_some_and(Kept::is_used));
         std::hint::black_box(found);
     }
 
@@ -157,7 +170,7 @@ impl<T> Lately<T> {
             let part = || Part { kept: HashTable::new(), missed: None };
             self.parts.extend(std::iter::repeat_with(part).take(PARTS));
         }
-        let kept = Kept { tag, used: true, thing: Box::new(thing) };
+        let kept = Kept { tag: tag | USED, thing: Box::new(thing) };
         let entry = self.parts.get_mut(part)?.kept.insert_unique(tag, kept, |kept| kept.tag);
         Some(Place { part, bucket: entry.bucket_index() })
     }
@@ -174,7 +187,11 @@ impl<T> Lately<T> {
     pub(super) fn sweep(&mut self, part: usize) -> bool {
         let Some(Part { kept, .. }) = self.parts.get_mut(part) else { return false };
         let before = kept.len();
-        kept.retain(|kept| std::mem::take(&mut kept.used));
+        kept.retain(|kept| {
+            let is_used = kept.is_used();
+            kept.tag &= !USED;
+            is_used
+        });
         let gone = before - kept.len();
         // Not smaller than what would soon be wanted again.
         if kept.len() < kept.capacity() / 8 {
