@@ -15,8 +15,8 @@ use tollgate::decide::verdict::{Decision, LimitKind, LimitScope, LimitStatus, Ve
 use tollgate::grpc::fast::batch::Answers;
 use tollgate::grpc::fast::request::Batch;
 use tollgate::grpc::fast::{answer, request};
-use tollgate::grpc::headers;
 use tollgate::grpc::pb::tollgate as pb;
+use tollgate::testkit::answer::message;
 
 /// As the server has it.
 #[global_allocator]
@@ -82,38 +82,6 @@ fn admission(quotas: usize) -> Decision<'static> {
     }
 }
 
-/// The answer as a message of prost's.
-fn message(decision: &Decision<'_>) -> pb::CheckResponse {
-    let duration = |ns: u64| prost_types::Duration {
-        seconds: i64::try_from(ns / SECOND_NS).unwrap(),
-        nanos: i32::try_from(ns % SECOND_NS).unwrap(),
-    };
-    let limit = |status: &LimitStatus<'_>| pb::LimitStatus {
-        name: status.name.clone().into_owned(),
-        kind: if status.kind == LimitKind::Rate { 1 } else { 2 },
-        limit: status.limit,
-        remaining: status.remaining,
-        reset_after: Some(duration(status.reset_after_ns)),
-        window: Some(duration(status.window_ns)),
-        violated: status.violated,
-        scope: pb::limit_status::Scope::Entitlement.into(),
-    };
-    pb::CheckResponse {
-        verdict: pb::Verdict::Allow.into(),
-        http_status: 200,
-        receipt: decision.receipt.clone().unwrap_or_default(),
-        plan: decision.plan.to_string(),
-        entitlement: decision.entitlement.to_string(),
-        subscriber: decision.subscriber.to_string(),
-        limits: decision.limits.iter().map(limit).collect(),
-        headers: headers::headers(decision, &HEADERS)
-            .into_iter()
-            .map(|(name, value)| pb::Header { name: name.to_owned(), value })
-            .collect(),
-        ..pb::CheckResponse::default()
-    }
-}
-
 fn reading(criterion: &mut Criterion) {
     let one = Bytes::from(check_request().encode_to_vec());
     let mut group = criterion.benchmark_group("read a CheckRequest");
@@ -130,13 +98,17 @@ fn writing(criterion: &mut Criterion) {
     for (what, quotas) in [("a rate limit", 0), ("a rate limit, two quotas, a receipt", 2)] {
         let decision = admission(quotas);
         let by_hand = answer::framed(&decision, &HEADERS);
-        assert_eq!(by_hand.message(), message(&decision).encode_to_vec(), "both write the same");
+        assert_eq!(
+            by_hand.message(),
+            message(&decision, &HEADERS).encode_to_vec(),
+            "both write the same"
+        );
         let mut group = criterion.benchmark_group(format!("write a CheckResponse: {what}"));
         group.bench_function("by hand", |bencher| {
             bencher.iter(|| answer::framed(black_box(&decision), &HEADERS));
         });
         group.bench_function("by prost", |bencher| {
-            bencher.iter(|| message(black_box(&decision)).encode_to_vec());
+            bencher.iter(|| message(black_box(&decision), &HEADERS).encode_to_vec());
         });
         group.finish();
     }

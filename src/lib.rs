@@ -36,6 +36,7 @@
 //!   are never waited for, and what panics), [`open_files`] (how many the process may open),
 //!   [`file_modes`] (who else may touch those that decide) and [`plain_file`] (what is no file is
 //!   not waited for).
+//! - [`testkit`] is what tests, benches and fuzz targets share. Only they use it.
 //!
 //! # Invariants
 //!
@@ -81,6 +82,7 @@ pub mod plain_file;
 pub mod rulebook;
 pub mod rules;
 pub mod service;
+pub mod testkit;
 pub mod tls;
 pub mod xds;
 pub mod yaml;

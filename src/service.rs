@@ -1,7 +1,6 @@
 //! What tollgate does, whoever asks: engine, catalog and ledger meet here. A door translates what it
 //! is asked into these words, and the answer back.
 
-pub mod at_once;
 pub mod audit;
 pub mod catalog_storage;
 pub mod decisions;

@@ -3,10 +3,9 @@
 use std::sync::Arc;
 
 use tollgate::catalog::{CatalogStore, Declared, DeclaredKey, DeclaredSubscriber, EditOptions};
-use tollgate::decide::plan::{About, ApiKey, Dates, Id, LastFour, Said, Subscriber};
+use tollgate::decide::plan::{About, ApiKey, Id, Subscriber};
 use tollgate::decide::time::Now;
-use tollgate::grpc::convert::apply;
-use tollgate::grpc::json;
+use tollgate::testkit::declared;
 
 /// The value of the API key of a subscriber: 39 bytes.
 pub fn key(number: usize) -> String {
@@ -20,8 +19,7 @@ pub fn subscriber_id(number: usize) -> String {
 
 /// What a file declares, and so many subscribers of all its plans, each with one API key.
 pub fn declare(file: &str, subscribers: usize) -> Declared {
-    let document = tollgate::yaml::parse(file).unwrap().root.to_json().unwrap();
-    let mut declared = apply::declared(json::declared(document).unwrap().message).unwrap();
+    let mut declared = declared::in_file(file);
     let plans: Vec<Id> = declared.plans.iter().map(|plan| plan.value.id.clone()).collect();
     declared.subscribers = (0..subscribers).map(|number| subscriber(number, &plans)).collect();
     declared
@@ -30,12 +28,9 @@ pub fn declare(file: &str, subscribers: usize) -> Declared {
 pub fn subscriber(number: usize, plans: &[Id]) -> DeclaredSubscriber {
     let id = Id::from(subscriber_id(number));
     let key = ApiKey {
-        id: Id::from(format!("key-{number:07}")),
         subscriber: Arc::clone(&id),
         about: about(),
-        enabled: true,
-        dates: Dates::default().into(),
-        last_four: LastFour::default(),
+        ..declared::key(&format!("key-{number:07}"), "")
     };
     DeclaredSubscriber {
         subscriber: Subscriber { id, about: about(), plans: plans.to_vec().into() }.into(),
@@ -49,5 +44,5 @@ pub fn apply(store: &CatalogStore, declared: &Declared, now: Now) {
 }
 
 fn about() -> About {
-    Said { display_name: "bench".to_owned(), ..Said::default() }.into()
+    declared::about("bench")
 }

@@ -2,10 +2,11 @@ use super::*;
 use crate::decide::gcra::MicroRate;
 use crate::decide::lookup::Lookup;
 use crate::decide::plan::{
-    About, ApiKey, CounterScope, Dates, Entitlement, LastFour, MethodRate, Plan, Rate, Said,
-    Subscriber, Target,
+    ApiKey, Entitlement, LastFour, MethodRate, Plan, Rate, Subscriber, Target,
 };
 use crate::decide::time::SECOND_NS;
+use crate::testkit::declared;
+use crate::testkit::declared::{about, entitlement, key, subscriber, target};
 
 mod applied;
 mod consistent;
@@ -22,55 +23,9 @@ pub(super) fn store() -> CatalogStore {
     CatalogStore::new(HashKey([7; 32]), None)
 }
 
-fn about(display_name: &str) -> About {
-    Said { display_name: display_name.to_owned(), ..Said::default() }.into()
-}
-
-pub(super) fn entitlement(name: &str, targets: &[&str]) -> Entitlement {
-    Entitlement {
-        name: name.into(),
-        description: String::new(),
-        targets: targets.iter().map(|&target| target.into()).collect(),
-        rate_limit: None,
-        method_rate_limits: Vec::new(),
-        quotas: Vec::new(),
-        counter_scope: CounterScope::Subscriber,
-    }
-}
-
 /// A plan of one entitlement, `all`.
 pub(super) fn plan(id: &str, targets: &[&str]) -> Plan {
-    Plan { id: id.into(), about: about(id), entitlements: vec![entitlement("all", targets)] }
-}
-
-pub(super) fn target(id: &str) -> Target {
-    Target {
-        id: id.into(),
-        about: about(id),
-        rate_limit: None,
-        method_rate_limits: Vec::new(),
-        open_methods: Vec::new(),
-        default_plan: None,
-    }
-}
-
-pub(super) fn subscriber(id: &str, plans: &[&str]) -> Subscriber {
-    Subscriber {
-        id: id.into(),
-        about: about(id),
-        plans: plans.iter().map(|&plan| plan.into()).collect(),
-    }
-}
-
-pub(super) fn key(id: &str, subscriber: &str) -> ApiKey {
-    ApiKey {
-        id: id.into(),
-        subscriber: subscriber.into(),
-        about: about(id),
-        enabled: true,
-        dates: Dates::default().into(),
-        last_four: LastFour::default(),
-    }
+    declared::plan(id, vec![entitlement("all", targets)])
 }
 
 pub(super) fn value_of(id: &str) -> String {

@@ -1,6 +1,7 @@
 //! A ledger that fails on purpose: what a full disk, a slow one or a crash does to those who use it
 //! can be tried out.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -31,6 +32,7 @@ pub enum Fault {
 
 /// Decides for each commit, by its number from 1.
 type Plan = Box<dyn FnMut(u64) -> Fault + Send>;
+type Alter = Box<dyn FnMut(&mut Operation) + Send>;
 
 /// A ledger with faults.
 pub struct FaultyLedger {
@@ -40,6 +42,7 @@ pub struct FaultyLedger {
     dead: AtomicBool,
     /// Why it cannot tidy.
     tidying: Mutex<Option<LedgerError>>,
+    alter: Mutex<Option<Alter>>,
 }
 
 impl FaultyLedger {
@@ -51,12 +54,25 @@ impl FaultyLedger {
             commits: AtomicU64::new(0),
             dead: AtomicBool::new(false),
             tidying: Mutex::default(),
+            alter: Mutex::default(),
         }
+    }
+
+    /// Each operation is changed before it is done: a component that is wrong, to show that somebody
+    /// notices.
+    #[must_use]
+    pub fn altering(self, alter: impl FnMut(&mut Operation) + Send + 'static) -> Self {
+        Self { alter: Mutex::new(Some(Box::new(alter))), ..self }
     }
 
     /// How many commits were asked for.
     pub fn commits(&self) -> u64 {
         self.commits.load(Ordering::Relaxed)
+    }
+
+    /// From now on `plan` decides.
+    pub fn set_plan(&self, plan: impl FnMut(u64) -> Fault + Send + 'static) {
+        *self.plan.lock() = Box::new(plan);
     }
 
     /// From now on tidying fails, or works again.
@@ -71,6 +87,7 @@ impl FaultyLedger {
 
     fn meet(&self, fault: Fault, operations: &[Operation]) -> Result<Vec<Answer>, LedgerError> {
         let inner = self.alive()?;
+        let operations = &*self.altered(operations);
         match fault {
             Fault::None => inner.commit(operations),
             Fault::Before(wrong) => Err(wrong),
@@ -85,6 +102,14 @@ impl FaultyLedger {
                 inner.commit(operations).and(Err(LedgerError::Stopped))
             }
         }
+    }
+
+    fn altered<'o>(&self, operations: &'o [Operation]) -> Cow<'o, [Operation]> {
+        let mut operations = Cow::Borrowed(operations);
+        if let Some(alter) = &mut *self.alter.lock() {
+            operations.to_mut().iter_mut().for_each(alter);
+        }
+        operations
     }
 
     fn alive(&self) -> Result<&dyn Ledger, LedgerError> {
@@ -130,7 +155,7 @@ impl Ledger for FaultyLedger {
 
     fn commit_each(&self, operations: &[Operation]) -> Vec<Result<Answer, LedgerError>> {
         let done = self.alive().and_then(|inner| match self.next_fault() {
-            Fault::None => Ok(inner.commit_each(operations)),
+            Fault::None => Ok(inner.commit_each(&self.altered(operations))),
             fault => Ok(self.meet(fault, operations)?.into_iter().map(Ok).collect()),
         });
         done.unwrap_or_else(|wrong| operations.iter().map(|_| Err(wrong.clone())).collect())

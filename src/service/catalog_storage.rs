@@ -295,14 +295,12 @@ mod tests {
     use crate::clock::Clock;
     use crate::decide::lookup::Lookup;
     use crate::decide::time::Now;
-    use crate::engine::plans::{
-        CheckInput, Checked, LeaseSettings, PlanEngine, Settings, Shortage,
-    };
+    use crate::engine::plans::{Checked, LeaseSettings, PlanEngine, Settings, Shortage};
     use crate::grpc::convert::{keys, plans, subscribers, targets};
     use crate::grpc::stored::Messages;
-    use crate::grpc::{convert, json};
     use crate::ledger::faults::{Fault, FaultyLedger};
     use crate::ledger::{MemoryLedger, Scope, SqliteLedger};
+    use crate::testkit::declared::{in_file, request};
 
     const NOW: Now = Now { unix_ns: 1_795_341_600_123_456_789, steady_ns: 1 };
 
@@ -322,11 +320,6 @@ mod tests {
         .unwrap()
     }
 
-    fn declared(file: &str) -> crate::catalog::Declared {
-        let document = crate::yaml::parse(file).unwrap().root.to_json().unwrap();
-        convert::apply::declared(json::declared(document).unwrap().message).unwrap()
-    }
-
     #[test]
     fn everything_that_can_be_declared_comes_back_from_the_file_as_it_was() {
         let folder = tempfile::tempdir().unwrap();
@@ -339,7 +332,7 @@ plans: [{id: gold, description: text, entitlements: [{name: all, counterScope: K
             countStatuses: [2xx, "404", others], charge: AT_REPORT}]}]}, {id: empty}]
 subscribers: [{id: acme, plans: [gold, empty], keys: [{id: one, value: a-value-of-twenty-characters, enabled: false, notBefore: "2026-01-01T00:00:00.5Z"}]}]
 "#;
-        let declared = declared(file);
+        let declared = in_file(file);
         let before = {
             let store = open(folder.path());
             store.edit(EditOptions::default(), NOW, |draft| draft.apply(&declared)).unwrap();
@@ -402,14 +395,7 @@ subscribers: [{id: acme, plans: [gold, empty], keys: [{id: one, value: a-value-o
                 .map(|row| row.charged)
                 .sum::<u64>()
         };
-        let request = CheckInput {
-            api_key: b"a-value-of-twenty-characters",
-            target: "t",
-            method: b"",
-            path: b"",
-            cost: None,
-            operation_id: b"",
-        };
+        let request = request(b"a-value-of-twenty-characters", "t");
         let check = || loop {
             match engine.check_or_need(&**store.load(), &request, Shortage::Ask, NOW).unwrap() {
                 Checked::Decided(decision) => break decision.verdict.is_allowed(),
@@ -427,7 +413,7 @@ subscribers: [{id: acme, plans: [gold, empty], keys: [{id: one, value: a-value-o
             format!("plans: [{{id: gold, entitlements: [{{name: all, targets: [t], {rest}}}]}}]")
         };
         let edit = |file: &str| {
-            store.edit(EditOptions::default(), NOW, |draft| draft.apply(&declared(file))).unwrap();
+            store.edit(EditOptions::default(), NOW, |draft| draft.apply(&in_file(file))).unwrap();
             charged()
         };
         edit(&gold("quotas: [{name: q, limit: 1000, unit: YEAR}]"));
@@ -482,7 +468,7 @@ subscribers: [{id: acme, plans: [gold, empty], keys: [{id: one, value: a-value-o
         let create = |id: &str| {
             let file = format!("subscribers: [{{id: {id}}}]");
             let made =
-                store.edit(EditOptions::default(), NOW, |draft| draft.apply(&declared(&file)));
+                store.edit(EditOptions::default(), NOW, |draft| draft.apply(&in_file(&file)));
             made.map(drop)
         };
         let known = || store.load().subscribers().len();

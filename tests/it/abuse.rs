@@ -27,11 +27,10 @@ mod replay;
 mod stops;
 mod strangers;
 
-use tollgate::catalog::{CatalogStore, EditOptions, HashKey};
+use tollgate::catalog::CatalogStore;
 use tollgate::decide::time::{Now, SECOND_NS};
-use tollgate::grpc::pb::tollgate::ApplyRequest;
-use tollgate::grpc::{convert::apply, json};
-use tonic::transport::{Channel, Endpoint};
+
+use tollgate::testkit::declared;
 
 use crate::server::Tollgate;
 
@@ -49,26 +48,9 @@ fn scaled(full: u64) -> u64 {
     ((full as f64 * part) as u64).max(1)
 }
 
-/// What a declarative file says.
-fn declared(text: &str) -> ApplyRequest {
-    let document = tollgate::yaml::parse(text).unwrap().root.to_json().unwrap();
-    json::declared(document).unwrap().message
-}
-
 /// A catalog in memory with what a declarative file says.
 fn catalog(text: &str) -> CatalogStore {
-    let catalog = CatalogStore::new(HashKey([3; 32]), None);
-    let declared = apply::declared(declared(text)).unwrap();
-    catalog.edit(EditOptions::default(), NOW, |draft| draft.apply(&declared)).unwrap();
-    catalog
-}
-
-async fn connect(tollgate: &Tollgate) -> Channel {
-    Endpoint::from_shared(format!("http://{}", tollgate.grpc_addr()))
-        .unwrap()
-        .connect()
-        .await
-        .unwrap()
+    declared::catalog(text, NOW)
 }
 
 fn metrics(tollgate: &Tollgate) -> String {

@@ -2,14 +2,13 @@
 //! the thread that decides.
 
 use allocation_counter::measure;
-use tollgate::catalog::{CatalogStore, EditOptions, HashKey};
 use tollgate::decide::ledger::{Balance, CounterId, Lease};
 use tollgate::decide::time::{Now, SECOND_NS};
 use tollgate::engine::plans::{CheckInput, Checked, PlanEngine, Settings, Shortage};
 use tollgate::engine::rules::RuleEngine;
 use tollgate::engine::rules::decision::{Descriptor, Modes};
-use tollgate::grpc::{convert::apply, json};
 use tollgate::rules::{LoadOptions, Source, load};
+use tollgate::testkit::declared::{self, request};
 
 const NOW: Now = Now { unix_ns: 1_795_341_600 * SECOND_NS, steady_ns: SECOND_NS };
 
@@ -22,19 +21,13 @@ const PLANS: &str = "{plans: [{id: gold, entitlements: [
 
 #[test]
 fn an_admitting_check_allocates_its_receipt_and_nothing_else() {
-    let document = tollgate::yaml::parse(PLANS).unwrap().root.to_json().unwrap();
-    let declared = apply::declared(json::declared(document).unwrap().message).unwrap();
-    let catalog = CatalogStore::new(HashKey([7; 32]), None);
-    catalog.edit(EditOptions::default(), NOW, |draft| draft.apply(&declared)).unwrap();
+    let catalog = declared::catalog(PLANS, NOW);
     for (target, receipts) in [("rate", 0), ("all", 1)] {
         let engine = PlanEngine::new(Settings::new([7; 32], [9; 16]));
         let request = CheckInput {
-            api_key: b"a-value-of-twenty-characters",
-            target,
             method: b"GET",
             path: b"/orders/17?a=b",
-            cost: None,
-            operation_id: b"",
+            ..request(b"a-value-of-twenty-characters", target)
         };
         // The first checks make the counters, and ask for units.
         let mut counters = 0;

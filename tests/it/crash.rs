@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::task::JoinSet;
-use tollgate::grpc::json::declared;
 use tollgate::grpc::pb::tollgate::decision_service_client::DecisionServiceClient;
 use tollgate::grpc::pb::tollgate::outcome::{Result as Ended, Subject};
 use tollgate::grpc::pb::tollgate::usage_plan_service_client::UsagePlanServiceClient;
@@ -18,7 +17,7 @@ use tollgate::grpc::pb::tollgate::{
     CheckRequest, GetUsageRequest, GrantRequest, Outcome, QuotaUsage, ReportRequest, Settlement,
     Verdict, grant_request,
 };
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 
 use crate::patience::until;
 use crate::server::Tollgate;
@@ -43,23 +42,12 @@ fn file(extra: u64) -> String {
     )
 }
 
-fn lazy(tollgate: &Tollgate) -> Channel {
-    Endpoint::from_shared(format!("http://{}", tollgate.grpc_addr()))
-        .unwrap()
-        .timeout(Duration::from_secs(20))
-        .connect_lazy()
-}
-
 async fn apply(tollgate: &Tollgate, extra: u64) {
-    let document = tollgate::yaml::parse(&file(extra)).unwrap().root.to_json().unwrap();
-    UsagePlanServiceClient::new(lazy(tollgate))
-        .apply(declared(document).unwrap().message)
-        .await
-        .unwrap();
+    tollgate.apply(&file(extra)).await;
 }
 
 async fn usage(tollgate: &Tollgate) -> BTreeMap<String, QuotaUsage> {
-    let usage = UsagePlanServiceClient::new(lazy(tollgate))
+    let usage = UsagePlanServiceClient::new(tollgate.lazy_channel(Duration::from_secs(20)))
         .get_usage(GetUsageRequest::default())
         .await
         .unwrap()
@@ -142,6 +130,17 @@ impl Log {
     }
 }
 
+/// Who calls until `stop`.
+fn callers(tollgate: &Tollgate, log: &Arc<Log>, stop: &Arc<AtomicBool>) -> JoinSet<()> {
+    let mut callers = JoinSet::new();
+    for caller in 0..CALLERS {
+        let channel = tollgate.lazy_channel(Duration::from_secs(20));
+        let (log, stop) = (log.clone(), stop.clone());
+        callers.spawn(async move { log.drive(channel, caller * 13, &stop).await });
+    }
+    callers
+}
+
 /// Two leases a kill may go unaccounted for: the one that is spent, and the one that was asked for
 /// ahead.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -152,11 +151,7 @@ async fn no_quota_is_passed_and_no_refund_is_lost_or_made_twice_across_kills() {
     let mut allowed = TARGETS.map(|(_, limit)| limit);
     for round in 0..ROUNDS {
         let stop = Arc::new(AtomicBool::new(false));
-        let mut callers = JoinSet::new();
-        for caller in 0..CALLERS {
-            let (log, stop, channel) = (log.clone(), stop.clone(), lazy(&tollgate));
-            callers.spawn(async move { log.drive(channel, caller * 13, &stop).await });
-        }
+        let callers = callers(&tollgate, &log, &stop);
         // Raised in one round, lowered in the next, and a grant on the way. What was ever allowed
         // is what bounds the sum.
         let extra = if round % 2 == 0 { 5 } else { 0 };
@@ -169,7 +164,10 @@ async fn no_quota_is_passed_and_no_refund_is_lost_or_made_twice_across_kills() {
             change: Some(grant_request::Change::Add(1)),
             ..GrantRequest::default()
         };
-        UsagePlanServiceClient::new(lazy(&tollgate)).grant(grant).await.unwrap();
+        UsagePlanServiceClient::new(tollgate.lazy_channel(Duration::from_secs(20)))
+            .grant(grant)
+            .await
+            .unwrap();
         allowed[1] += 1;
         // Killed after some number of further admissions, another one in each round.
         let before = log.admitted[3].load(Ordering::SeqCst);
@@ -181,7 +179,7 @@ async fn no_quota_is_passed_and_no_refund_is_lost_or_made_twice_across_kills() {
         callers.join_all().await;
         tollgate.restart();
 
-        let mut client = DecisionServiceClient::new(lazy(&tollgate));
+        let mut client = DecisionServiceClient::new(tollgate.lazy_channel(Duration::from_secs(20)));
         let unanswered = std::mem::take(&mut *log.unanswered.lock().unwrap());
         for (place, receipt) in unanswered {
             log.refund(&mut client, place, receipt, true).await;
@@ -247,7 +245,7 @@ async fn a_kill_in_a_storm_of_refunds_leaves_every_refund_made_once() {
     apply(&tollgate, 0).await;
     for round in 0..12 {
         let mut open: Vec<String> = Vec::new();
-        let mut client = DecisionServiceClient::new(lazy(&tollgate));
+        let mut client = DecisionServiceClient::new(tollgate.lazy_channel(Duration::from_secs(20)));
         loop {
             let answer = client.check(check("small")).await.unwrap().into_inner();
             if answer.verdict() != Verdict::Allow {
@@ -263,7 +261,7 @@ async fn a_kill_in_a_storm_of_refunds_leaves_every_refund_made_once() {
             let (log, answered, mut client, share) = (
                 log.clone(),
                 answered.clone(),
-                DecisionServiceClient::new(lazy(&tollgate)),
+                DecisionServiceClient::new(tollgate.lazy_channel(Duration::from_secs(20))),
                 share.to_vec(),
             );
             reporters.spawn(async move {
@@ -279,7 +277,7 @@ async fn a_kill_in_a_storm_of_refunds_leaves_every_refund_made_once() {
         reporters.join_all().await;
         tollgate.restart();
 
-        let mut client = DecisionServiceClient::new(lazy(&tollgate));
+        let mut client = DecisionServiceClient::new(tollgate.lazy_channel(Duration::from_secs(20)));
         let unanswered = std::mem::take(&mut *log.unanswered.lock().unwrap());
         let again = unanswered.len();
         for (place, receipt) in unanswered {
@@ -301,7 +299,7 @@ async fn a_clean_stop_loses_nothing_and_the_last_unit_is_given_out() {
     let mut tollgate = Tollgate::start(&[], &[]);
     apply(&tollgate, 0).await;
     for round in 1..=3 {
-        let mut client = DecisionServiceClient::new(lazy(&tollgate));
+        let mut client = DecisionServiceClient::new(tollgate.lazy_channel(Duration::from_secs(20)));
         for _ in 0..if round == 1 { 7 } else { 0 } {
             assert_eq!(
                 client.check(check("tiny")).await.unwrap().into_inner().verdict(),
@@ -322,7 +320,7 @@ async fn a_clean_stop_loses_nothing_and_the_last_unit_is_given_out() {
         let row = rows.remove("tiny").unwrap();
         assert_eq!((row.used, row.lost, row.remaining), (7, 0, 0), "used up before the stop");
     }
-    let mut client = DecisionServiceClient::new(lazy(&tollgate));
+    let mut client = DecisionServiceClient::new(tollgate.lazy_channel(Duration::from_secs(20)));
     for unit in 0..10 {
         let verdict = client.check(check("small")).await.unwrap().into_inner().verdict();
         assert_eq!(verdict, if unit < 9 { Verdict::Allow } else { Verdict::Deny }, "unit {unit}");

@@ -1,20 +1,10 @@
 //! What is there after a restart.
 
-use tollgate::grpc::json::declared;
 use tollgate::grpc::pb::tollgate::decision_service_client::DecisionServiceClient;
 use tollgate::grpc::pb::tollgate::usage_plan_service_client::UsagePlanServiceClient;
 use tollgate::grpc::pb::tollgate::{CheckRequest, GetUsagePlanRequest, Reason, Verdict};
-use tonic::transport::{Channel, Endpoint};
 
 use crate::server::Tollgate;
-
-async fn connect(tollgate: &Tollgate) -> Channel {
-    Endpoint::from_shared(format!("http://{}", tollgate.grpc_addr()))
-        .unwrap()
-        .connect()
-        .await
-        .unwrap()
-}
 
 /// A plan, and a subscriber with a key of this number.
 async fn declare(tollgate: &Tollgate, number: u32) {
@@ -22,18 +12,14 @@ async fn declare(tollgate: &Tollgate, number: u32) {
         "{{plans: [{{id: gold, entitlements: [{{name: all, targets: [orders/prod]}}]}}],
            subscribers: [{{id: s{number}, plans: [gold], keys: [{{id: k{number}, value: a-value-of-twenty-characters-{number}}}]}}]}}"
     );
-    let document = tollgate::yaml::parse(&file).unwrap().root.to_json().unwrap();
-    UsagePlanServiceClient::new(connect(tollgate).await)
-        .apply(declared(document).unwrap().message)
-        .await
-        .unwrap();
+    tollgate.apply(&file).await;
 }
 
 async fn reason(tollgate: &Tollgate, number: u32) -> Option<Reason> {
     let api_key = format!("a-value-of-twenty-characters-{number}").into();
     let request =
         CheckRequest { api_key, target: "orders/prod".to_owned(), ..CheckRequest::default() };
-    let answer = DecisionServiceClient::new(connect(tollgate).await)
+    let answer = DecisionServiceClient::new(tollgate.channel().await)
         .check(request)
         .await
         .unwrap()
@@ -47,7 +33,7 @@ async fn what_was_acknowledged_survives_kill_9_and_a_clean_stop() {
     for round in 0..4 {
         declare(&tollgate, round).await;
         let get = GetUsagePlanRequest { id: "gold".to_owned() };
-        let before = UsagePlanServiceClient::new(connect(&tollgate).await)
+        let before = UsagePlanServiceClient::new(tollgate.channel().await)
             .get_usage_plan(get.clone())
             .await
             .unwrap()
@@ -58,7 +44,7 @@ async fn what_was_acknowledged_survives_kill_9_and_a_clean_stop() {
             assert_eq!(tollgate.terminate().code(), Some(0));
         }
         tollgate.restart();
-        let after = UsagePlanServiceClient::new(connect(&tollgate).await)
+        let after = UsagePlanServiceClient::new(tollgate.channel().await)
             .get_usage_plan(get)
             .await
             .unwrap()

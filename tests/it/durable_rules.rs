@@ -13,7 +13,7 @@ use tollgate::grpc::pb::rls::rate_limit_service_client::RateLimitServiceClient;
 use tollgate::grpc::pb::tollgate::GetUsageRequest;
 use tollgate::grpc::pb::tollgate::usage_plan_service_client::UsagePlanServiceClient;
 use tollgate::grpc::wire::{Code, Descriptor, Entry, RateLimitRequest};
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 
 use crate::patience::until;
 use crate::server::Tollgate;
@@ -43,13 +43,6 @@ fn start() -> (Tollgate, TempDir) {
     )
 }
 
-fn lazy(tollgate: &Tollgate) -> Channel {
-    Endpoint::from_shared(format!("http://{}", tollgate.grpc_addr()))
-        .unwrap()
-        .timeout(Duration::from_secs(20))
-        .connect_lazy()
-}
-
 /// `None`: there was no answer.
 async fn passes(client: &mut RateLimitServiceClient<Channel>, key: &str) -> Option<bool> {
     let entry =
@@ -71,7 +64,8 @@ async fn no_durable_rule_is_passed_across_kills() {
         let stop = Arc::new(AtomicBool::new(false));
         let mut callers = JoinSet::new();
         for caller in 0..CALLERS {
-            let (admitted, stop, channel) = (admitted.clone(), stop.clone(), lazy(&tollgate));
+            let (admitted, stop, channel) =
+                (admitted.clone(), stop.clone(), tollgate.lazy_channel(Duration::from_secs(20)));
             callers.spawn(async move {
                 let mut client = RateLimitServiceClient::new(channel);
                 for call in caller.. {
@@ -98,7 +92,7 @@ async fn no_durable_rule_is_passed_across_kills() {
     }
     // What is left is given out, less what a crash may have cost: two leases of at most two units,
     // for a limit as small as this.
-    let mut client = RateLimitServiceClient::new(lazy(&tollgate));
+    let mut client = RateLimitServiceClient::new(tollgate.lazy_channel(Duration::from_secs(20)));
     while passes(&mut client, "small").await == Some(true) {
         admitted[0].fetch_add(1, Ordering::SeqCst);
     }
@@ -107,7 +101,7 @@ async fn no_durable_rule_is_passed_across_kills() {
         small <= 40 && small + 4 * ROUNDS + u64::try_from(CALLERS).unwrap() * ROUNDS >= 40,
         "{small} of 40"
     );
-    let usage = UsagePlanServiceClient::new(lazy(&tollgate))
+    let usage = UsagePlanServiceClient::new(tollgate.lazy_channel(Duration::from_secs(20)))
         .get_usage(GetUsageRequest::default())
         .await
         .unwrap()
@@ -119,14 +113,15 @@ async fn no_durable_rule_is_passed_across_kills() {
 async fn a_clean_stop_loses_no_unit_of_a_durable_rule() {
     let (mut tollgate, _folder) = start();
     for round in 0..3 {
-        let mut client = RateLimitServiceClient::new(lazy(&tollgate));
+        let mut client =
+            RateLimitServiceClient::new(tollgate.lazy_channel(Duration::from_secs(20)));
         for _ in 0..13 {
             assert_eq!(passes(&mut client, "small").await, Some(true), "round {round}");
         }
         assert_eq!(tollgate.terminate().code(), Some(0));
         tollgate.restart();
     }
-    let mut client = RateLimitServiceClient::new(lazy(&tollgate));
+    let mut client = RateLimitServiceClient::new(tollgate.lazy_channel(Duration::from_secs(20)));
     assert_eq!(passes(&mut client, "small").await, Some(true), "the last unit");
     assert_eq!(passes(&mut client, "small").await, Some(false));
 }

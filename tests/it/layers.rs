@@ -1,13 +1,13 @@
 //! Keeps the house in order: arrows between layers point one way, pure layers stay pure, and one
 //! file reads the clock.
 
-mod source;
+pub mod source;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
+
 use std::path::Path;
 
-use source::Source;
+use source::{Source, files};
 
 /// The layers that have a name, lowest first. A module may use itself and what stands lower.
 const RANKS: &[(u8, &[&str])] = &[
@@ -19,7 +19,11 @@ const RANKS: &[(u8, &[&str])] = &[
     (6, &["grpc", "http", "xds"]),
     (7, &["load"]),
     (8, &["cli"]),
+    (9, &[TESTKIT]),
 ];
+
+/// What tests share. The test code of every layer may use it, and nothing else does.
+const TESTKIT: &str = "testkit";
 
 /// Doors that the test code of a layer may use: the tests of `service` declare catalogs as files
 /// do, and keep them as the program does.
@@ -118,7 +122,9 @@ fn arrows(source: &Source, roots: &BTreeSet<&str>, wrong: &mut Vec<String>) {
         let place = format!("{}:{}", source.path, named.line);
         if to != "self" && !roots.contains(to) {
             wrong.push(format!("{place}: crate::{to} does not name the module that it comes from"));
-        } else if (source.is_test() || named.in_tests) && USED_BY_TESTS.contains(&(from, to)) {
+        } else if (source.is_test() || named.in_tests)
+            && (to == TESTKIT || USED_BY_TESTS.contains(&(from, to)))
+        {
             // Only the tests know it.
         } else if to != from
             && (rank(to) > rank(from)
@@ -249,21 +255,16 @@ fn leftovers(source: &Source, wrong: &mut Vec<String>) {
     }
 }
 
-/// Every Rust file of these folders of a repository.
 fn read(root: &Path, folders: &[&str]) -> Vec<Source> {
-    let mut sources = Vec::new();
-    let mut folders: Vec<_> =
-        folders.iter().map(|folder| root.join(folder)).filter(|folder| folder.exists()).collect();
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                folders.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
-                let name = path.strip_prefix(root).unwrap().to_str().unwrap().to_owned();
-                sources.push(Source::read(&name, &fs::read_to_string(&path).unwrap()));
-            }
-        }
+    let mut sources: Vec<Source> =
+        files(root, folders).iter().map(|(name, text)| Source::read(name, text)).collect();
+    let of_tests: Vec<_> = sources.iter().flat_map(Source::test_modules).collect();
+    for source in &mut sources {
+        source.tests_alone = of_tests.iter().any(|module| {
+            source.path.starts_with("src/")
+                && source.module().iter().zip(module).filter(|(own, name)| own == name).count()
+                    == module.len()
+        });
     }
     sources
 }
@@ -311,6 +312,9 @@ fn what_breaks_the_order_is_found() {
         ("src/service/a.rs", "mod tests { use crate::grpc::json; }", None),
         ("src/service/a/tests.rs", "use crate::http;", Some("service must not use http")),
         ("src/engine/tests.rs", "use crate::grpc;", Some("engine must not use grpc")),
+        ("src/decide/tests.rs", "use crate::testkit::declared;", None),
+        ("src/cli/a.rs", "use crate::testkit::declared;", Some("cli must not use testkit")),
+        ("src/testkit/a.rs", "use crate::{engine, service, grpc};", None),
         ("src/service/a.rs", "use crate::pb::tollgate;", Some("service must not know pb")),
         ("src/service/a.rs", "use tonic::Status;", Some("service must not know tonic")),
         ("src/service/a.rs", "use hyper::Request;", Some("service must not know hyper")),
@@ -382,6 +386,7 @@ fn what_breaks_the_order_is_found() {
         "plain_file",
         "rules",
         "service",
+        TESTKIT,
         "yaml",
     ];
     for (path, text, expected) in cases {

@@ -1,12 +1,13 @@
 //! What an operator reads in the log at its default level.
 
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 
 use tempfile::TempDir;
 
 use crate::patience::until;
-use crate::server::{PATIENT, Tollgate};
+use crate::server::{ANY_PORT, PATIENT, Tollgate, serve_at};
 
 struct Ran {
     code: i32,
@@ -110,15 +111,7 @@ fn a_setting_that_is_none_ends_the_start() {
         ),
     ] {
         let output = Command::new(env!("CARGO_BIN_EXE_tollgate"))
-            .args([
-                "serve",
-                "--grpc-addr",
-                "127.0.0.1:0",
-                "--http-addr",
-                "127.0.0.1:0",
-                "--data-dir",
-                ":memory:",
-            ])
+            .args(serve_at(ANY_PORT, ANY_PORT, Path::new(":memory:")))
             .env_clear()
             .env(name, value)
             .output()

@@ -29,6 +29,7 @@ mod envoy;
 mod http;
 mod layers;
 mod log;
+mod made_files;
 mod output;
 mod papers;
 mod patience;

@@ -7,7 +7,6 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
-use tollgate::grpc::json::declared;
 use tollgate::grpc::pb::tollgate::decision_service_client::DecisionServiceClient;
 use tollgate::grpc::pb::tollgate::outcome::{Caller, Ending, Result as Ended, Subject};
 use tollgate::grpc::pb::tollgate::usage_plan_service_client::UsagePlanServiceClient;
@@ -15,7 +14,8 @@ use tollgate::grpc::pb::tollgate::{
     CheckBatch, CheckRequest, CheckResponse, GetUsageRequest, Outcome, Reason, ReportRequest,
     Settlement, UpdateSubscriberRequest, Verdict, get_usage_request,
 };
-use tonic::transport::{Channel, Endpoint};
+use tollgate::testkit::declared;
+use tonic::transport::Channel;
 
 use crate::http::get;
 use crate::server::Tollgate;
@@ -47,10 +47,9 @@ struct Bench {
 impl Bench {
     async fn start() -> Self {
         let tollgate = Tollgate::start(&[], &[]);
-        let channel = connect(&tollgate).await;
+        let channel = tollgate.channel().await;
         let mut plans = UsagePlanServiceClient::new(channel.clone());
-        let document = tollgate::yaml::parse(DECLARED).unwrap().root.to_json().unwrap();
-        plans.apply(declared(document).unwrap().message).await.unwrap();
+        plans.apply(declared::message(DECLARED)).await.unwrap();
         Self { tollgate, decisions: DecisionServiceClient::new(channel), plans }
     }
 
@@ -75,14 +74,6 @@ impl Bench {
             .into_inner();
         usage.quotas[0].used
     }
-}
-
-async fn connect(tollgate: &Tollgate) -> Channel {
-    Endpoint::from_shared(format!("http://{}", tollgate.grpc_addr()))
-        .unwrap()
-        .connect()
-        .await
-        .unwrap()
 }
 
 fn request(target: &str) -> CheckRequest {
@@ -369,7 +360,7 @@ async fn of_64_concurrent_callers_exactly_the_quota_stays_charged() {
     let mut tasks = tokio::task::JoinSet::new();
     for caller in 0..64_u64 {
         let (admitted, refunded, charged) = (admitted.clone(), refunded.clone(), charged.clone());
-        let mut client = DecisionServiceClient::new(connect(&bench.tollgate).await);
+        let mut client = DecisionServiceClient::new(bench.tollgate.channel().await);
         tasks.spawn(async move {
             // Refunds of others may still come in: a refusal ends a caller only when it is the
             // third in a row.

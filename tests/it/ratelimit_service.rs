@@ -25,6 +25,7 @@ use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
 use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
 
 use crate::http::get;
+use crate::made_files::self_signed;
 use crate::patience::PATIENCE;
 use crate::server::Tollgate;
 
@@ -50,14 +51,6 @@ fn start(texts: &[&str], env: &[(&str, &str)]) -> (Tollgate, TempDir) {
         fs::write(folder.path().join(format!("{index}.yaml")), text).unwrap();
     }
     (Tollgate::start(&["--rules", folder.path().to_str().unwrap()], env), folder)
-}
-
-async fn connect(tollgate: &Tollgate) -> Channel {
-    Endpoint::from_shared(format!("http://{}", tollgate.grpc_addr()))
-        .unwrap()
-        .connect()
-        .await
-        .unwrap()
 }
 
 fn request(domain: &str, keys: &[&str]) -> RateLimitRequest {
@@ -93,7 +86,7 @@ async fn of_5000_concurrent_calls_exactly_the_limit_passes() {
         let called = Arc::new(AtomicU32::new(0));
         let mut tasks = tokio::task::JoinSet::new();
         for _ in 0..64 {
-            let channel = connect(&tollgate).await;
+            let channel = tollgate.channel().await;
             let (passed, called, request) = (passed.clone(), called.clone(), request.clone());
             tasks.spawn(async move {
                 while called.fetch_add(1, Ordering::Relaxed) < 5000 {
@@ -109,7 +102,7 @@ async fn of_5000_concurrent_calls_exactly_the_limit_passes() {
     // What `narrow` refused was not charged to `wide`.
     let mut peek = request("pair", &["wide"]);
     peek.descriptors[0].hits_addend = Some(0);
-    let answer = RateLimitServiceClient::new(connect(&tollgate).await)
+    let answer = RateLimitServiceClient::new(tollgate.channel().await)
         .should_rate_limit(peek)
         .await
         .unwrap()
@@ -120,7 +113,7 @@ async fn of_5000_concurrent_calls_exactly_the_limit_passes() {
 #[tokio::test]
 async fn bad_input_gets_an_error_that_is_counted_and_the_service_goes_on() {
     let (tollgate, _folder) = start(&[RULES], &[]);
-    let channel = connect(&tollgate).await;
+    let channel = tollgate.channel().await;
     let mut client = RateLimitServiceClient::new(channel.clone());
     for (bad, code) in [
         (request("", &["window"]), tonic::Code::InvalidArgument),
@@ -167,10 +160,10 @@ async fn next(health: &mut Streaming<HealthCheckResponse>) -> ServingStatus {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_call_in_flight_is_answered_while_the_process_stops() {
     let (mut tollgate, _folder) = start(&[RULES], &[]);
-    let channel = connect(&tollgate).await;
+    let channel = tollgate.channel().await;
     let watched = HealthCheckRequest { service: "ratelimit".to_owned() };
     let mut health =
-        HealthClient::new(connect(&tollgate).await).watch(watched).await.unwrap().into_inner();
+        HealthClient::new(tollgate.channel().await).watch(watched).await.unwrap().into_inner();
     assert_eq!(next(&mut health).await, ServingStatus::Serving);
     assert_eq!(get("/healthcheck").status(tollgate.http_addr()), 200);
 
@@ -200,7 +193,7 @@ async fn a_call_in_flight_is_answered_while_the_process_stops() {
 #[tokio::test]
 async fn a_call_that_never_ends_holds_the_stop_up_only_until_the_drain_time_out() {
     let (mut tollgate, _folder) = start(&[RULES], &[("TOLLGATE_DRAIN_TIMEOUT_MS", "100")]);
-    let mut health = HealthClient::new(connect(&tollgate).await)
+    let mut health = HealthClient::new(tollgate.channel().await)
         .watch(HealthCheckRequest::default())
         .await
         .unwrap()
@@ -213,7 +206,7 @@ async fn a_call_that_never_ends_holds_the_stop_up_only_until_the_drain_time_out(
 #[tokio::test]
 async fn reflection_shows_the_service_with_texts_as_texts() {
     let (tollgate, _folder) = start(&[RULES], &[]);
-    let mut client = ServerReflectionClient::new(connect(&tollgate).await);
+    let mut client = ServerReflectionClient::new(tollgate.channel().await);
     let mut ask = async |question| {
         let request =
             ServerReflectionRequest { host: String::new(), message_request: Some(question) };
@@ -250,12 +243,8 @@ async fn reflection_shows_the_service_with_texts_as_texts() {
 
 #[tokio::test]
 async fn tls_is_spoken_where_it_is_set_and_client_certificates_are_asked_for() {
-    let authority = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let folder = TempDir::new().unwrap();
-    let (cert, key) = (folder.path().join("cert.pem"), folder.path().join("key.pem"));
-    fs::write(&cert, authority.cert.pem()).unwrap();
-    fs::write(&key, authority.signing_key.serialize_pem()).unwrap();
-    let (cert, key) = (cert.to_str().unwrap(), key.to_str().unwrap());
+    let (cert, key) = &self_signed(folder.path());
     let env = [
         ("GRPC_SERVER_USE_TLS", "true"),
         ("GRPC_SERVER_TLS_CERT", cert),
@@ -269,8 +258,9 @@ async fn tls_is_spoken_where_it_is_set_and_client_certificates_are_asked_for() {
             .tls_config(tls)
             .unwrap()
     };
-    let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(authority.cert.pem()));
-    let identity = Identity::from_pem(authority.cert.pem(), authority.signing_key.serialize_pem());
+    let [cert, key] = [cert, key].map(|path| fs::read(path).unwrap());
+    let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(&cert));
+    let identity = Identity::from_pem(cert, key);
     let channel = endpoint(tls.clone().identity(identity)).connect().await.unwrap();
     assert!(is_ok(channel, request("shop", &["minute"])).await);
 

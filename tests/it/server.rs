@@ -1,11 +1,17 @@
 //! The real tollgate, as an operator starts it.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::{Command, ExitStatus};
+use std::time::Duration;
 
 use rustix::process::Signal;
 use tempfile::TempDir;
+use tollgate::grpc::pb::tollgate::usage_plan_service_client::UsagePlanServiceClient;
+use tollgate::testkit::declared;
+use tonic::transport::{Channel, Endpoint};
 
+use crate::patience::PATIENCE;
 use crate::process::{Process, Stream};
 
 /// For where the first lease of a counter may take its time: a machine that is busy with other
@@ -33,7 +39,7 @@ impl Tollgate {
         let env: Vec<_> =
             env.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
         let data = TempDir::new().unwrap();
-        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let any = SocketAddr::from(ANY_PORT);
         let (process, Ready { grpc, http, admin_grpc }) = serve(&args, &env, &data, any, any, None);
         Self { process, args, env, grpc, http, admin_grpc, data }
     }
@@ -53,7 +59,7 @@ impl Tollgate {
         let env: Vec<_> =
             env.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
         let data = TempDir::new().unwrap();
-        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let any = SocketAddr::from(ANY_PORT);
         let (process, Ready { grpc, http, admin_grpc }) =
             serve(&args, &env, &data, any, any, Some(&limit));
         Self { process, args, env, grpc, http, admin_grpc, data }
@@ -68,7 +74,28 @@ impl Tollgate {
         self.admin_grpc.unwrap()
     }
 
-    pub fn data_dir(&self) -> &std::path::Path {
+    /// A connection to its gRPC port.
+    pub async fn channel(&self) -> Channel {
+        self.endpoint().connect().await.unwrap()
+    }
+
+    /// A connection that is made when it is used, and again after each end of the server. A call
+    /// takes so long at most.
+    pub fn lazy_channel(&self, timeout: Duration) -> Channel {
+        self.endpoint().timeout(timeout).connect_lazy()
+    }
+
+    fn endpoint(&self) -> Endpoint {
+        Endpoint::from_shared(format!("http://{}", self.grpc)).unwrap()
+    }
+
+    /// Has it hold what a declarative file says.
+    pub async fn apply(&self, file: &str) {
+        let mut plans = UsagePlanServiceClient::new(self.lazy_channel(PATIENCE));
+        plans.apply(declared::message(file)).await.unwrap();
+    }
+
+    pub fn data_dir(&self) -> &Path {
         self.data.path()
     }
 
@@ -138,6 +165,22 @@ impl Tollgate {
     }
 }
 
+/// Any port of this machine.
+pub const ANY_PORT: ([u8; 4], u16) = ([127, 0, 0, 1], 0);
+
+/// The arguments of a server at these addresses with this folder.
+pub fn serve_at(
+    grpc: impl Into<SocketAddr>,
+    http: impl Into<SocketAddr>,
+    data: &Path,
+) -> [String; 7] {
+    let (grpc, http) = (grpc.into().to_string(), http.into().to_string());
+    let [serve, grpc_addr, http_addr, data_dir] =
+        ["serve", "--grpc-addr", "--http-addr", "--data-dir"].map(str::to_owned);
+    let data = data.to_str().unwrap().to_owned();
+    [serve, grpc_addr, grpc, http_addr, http, data_dir, data]
+}
+
 /// `limit` is what a shell does before.
 fn serve(
     args: &[String],
@@ -162,15 +205,7 @@ fn serve(
     let mut process = Process::spawn(
         "tollgate",
         command
-            .args([
-                "serve",
-                "--grpc-addr",
-                &grpc.to_string(),
-                "--http-addr",
-                &http.to_string(),
-                "--data-dir",
-            ])
-            .arg(data.path())
+            .args(serve_at(grpc, http, data.path()))
             .args(args)
             .current_dir(data.path())
             // Variables such as HOST and PORT mean something to tollgate, and must not come from

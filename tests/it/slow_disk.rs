@@ -1,12 +1,10 @@
 //! The real tollgate on a disk that is slow, and on one that hangs.
 
 use std::path::PathBuf;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use tempfile::TempDir;
-use tollgate::grpc::json::declared;
 use tollgate::grpc::pb::tollgate::decision_service_client::DecisionServiceClient;
 use tollgate::grpc::pb::tollgate::grant_request::{Change, Subject};
 use tollgate::grpc::pb::tollgate::usage_plan_service_client::UsagePlanServiceClient;
@@ -14,8 +12,9 @@ use tollgate::grpc::pb::tollgate::{
     CheckRequest, CreateSubscriberRequest, GrantRequest, ListSubscribersRequest, Reason, Subscriber,
 };
 use tonic::Code;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 
+use crate::made_files::preloaded;
 use crate::server::Tollgate;
 
 /// Whatever has to be on the disk takes as many milliseconds as a file says, and as long as a
@@ -52,20 +51,13 @@ impl Machine {
     fn start() -> Self {
         let folder = TempDir::new().unwrap();
         let path = |name: &str| folder.path().join(name);
-        let (source, shim) = (path("shim.c"), path("shim.so"));
-        std::fs::write(&source, SHIM).unwrap();
-        let made = Command::new("cc")
-            .args(["-shared", "-fPIC", "-O1", "-o"])
-            .args([&shim, &source])
-            .status()
-            .unwrap();
-        assert!(made.success());
+        let shim = preloaded(folder.path(), SHIM);
         std::fs::write(path("ms"), "0").unwrap();
         let text = |path: PathBuf| path.to_str().unwrap().to_owned();
         let tollgate = Tollgate::start(
             &[],
             &[
-                ("LD_PRELOAD", &text(shim)),
+                ("LD_PRELOAD", &shim),
                 ("SYNC_MS", &text(path("ms"))),
                 ("SYNC_HANGS", &text(path("hangs"))),
             ],
@@ -89,8 +81,7 @@ impl Machine {
     }
 
     async fn channel(&self) -> Channel {
-        let address = format!("http://{}", self.tollgate.grpc_addr());
-        Endpoint::from_shared(address).unwrap().connect().await.unwrap()
+        self.tollgate.channel().await
     }
 
     async fn plans(&self) -> UsagePlanServiceClient<Channel> {
@@ -109,8 +100,7 @@ impl Machine {
             "{{plans: [{{id: p, entitlements: [{{name: all, targets: [t], quotas: [{{name: q, limit: 100, unit: DAY}}]}}]}}], subscribers: [{}]}}",
             subscribers.join(", ")
         );
-        let document = tollgate::yaml::parse(&file).unwrap().root.to_json().unwrap();
-        self.plans().await.apply(declared(document).unwrap().message).await.unwrap();
+        self.tollgate.apply(&file).await;
     }
 }
 

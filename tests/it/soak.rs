@@ -34,7 +34,7 @@ use tollgate::grpc::pb::tollgate::usage_plan_service_client::UsagePlanServiceCli
 use tollgate::grpc::pb::tollgate::{
     ApplyRequest, GetUsageRequest, GetUsageResponse, GrantRequest, Reason, grant_request,
 };
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 
 use self::books::{File, Name};
 use self::lanes::{Lane, Pace, Phase, Random, Reports, Stops, What};
@@ -89,13 +89,6 @@ struct Soak {
     random: Random,
 }
 
-fn channel(server: &Tollgate) -> Channel {
-    Endpoint::from_shared(format!("http://{}", server.grpc_addr()))
-        .unwrap()
-        .timeout(PATIENCE)
-        .connect_lazy()
-}
-
 fn write_rules(folder: &Path, turn: usize) {
     let fresh = folder.join("rules.new");
     std::fs::write(&fresh, world::rules(turn)).unwrap();
@@ -110,7 +103,7 @@ impl Soak {
         let env = [("TOLLGATE_DRAIN_TIMEOUT_MS", "50000")];
         let server = Tollgate::start(&["--rules", rules.path().to_str().unwrap()], &env);
         let callers: Arc<[Caller]> = world::callers().into();
-        UsagePlanServiceClient::new(channel(&server))
+        UsagePlanServiceClient::new(server.lazy_channel(PATIENCE))
             .apply(world::declared(&callers))
             .await
             .unwrap();
@@ -119,7 +112,7 @@ impl Soak {
             Arc::new(Lane::new(
                 what,
                 callers.clone(),
-                channel(&server),
+                server.lazy_channel(PATIENCE),
                 reports.clone(),
                 stops.clone(),
                 seed,
@@ -151,7 +144,7 @@ impl Soak {
     }
 
     fn plans(&self) -> UsagePlanServiceClient<Channel> {
-        UsagePlanServiceClient::new(channel(&self.server))
+        UsagePlanServiceClient::new(self.server.lazy_channel(PATIENCE))
     }
 
     /// What it can carry is measured, and from now on a part of it asked. Gives the decisions of a

@@ -15,6 +15,7 @@ use tollgate::grpc::pb::tollgate::CheckRequest;
 use tollgate::grpc::pb::tollgate::decision_service_client::DecisionServiceClient;
 
 use crate::http::get;
+use crate::layers::source::files;
 use crate::server::Tollgate;
 
 fn list(name: &str) -> PathBuf {
@@ -224,27 +225,16 @@ fn a_page_of_series_is_read() {
 
 /// Names of series in the sources: those that only show when something has happened are there too.
 fn names_in_sources() -> BTreeSet<String> {
-    let mut names = BTreeSet::new();
-    let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("src")];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                folders.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "rs") {
-                let text = fs::read_to_string(&path).unwrap();
-                let is_name = |text: &&str| {
-                    ["tollgate_", "ratelimit_service_"].iter().any(|start| text.starts_with(start))
-                        && !text.ends_with('_')
-                        && text.bytes().all(|byte| {
-                            byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_'
-                        })
-                };
-                names.extend(text.split('"').filter(is_name).map(str::to_owned));
-            }
-        }
-    }
-    names
+    let is_name = |text: &&str| {
+        ["tollgate_", "ratelimit_service_"].iter().any(|start| text.starts_with(start))
+            && !text.ends_with('_')
+            && text
+                .bytes()
+                .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
+    };
+    let sources = files(Path::new(env!("CARGO_MANIFEST_DIR")), &["src"]);
+    let texts = sources.iter().flat_map(|(_, text)| text.split('"'));
+    texts.filter(is_name).map(str::to_owned).collect()
 }
 
 const RULES: &str = "domain: d\ndescriptors: [{key: k, rate_limit: {unit: hour, requests_per_unit: 1}, descriptors: [{key: l, rate_limit: {unit: hour, requests_per_unit: 1}}]}]\n";

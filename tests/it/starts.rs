@@ -9,26 +9,15 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
-use tollgate::grpc::json::declared;
 use tollgate::grpc::pb::tollgate::decision_service_client::DecisionServiceClient;
-use tollgate::grpc::pb::tollgate::usage_plan_service_client::UsagePlanServiceClient;
 use tollgate::grpc::pb::tollgate::{CheckRequest, Verdict};
-use tonic::transport::{Channel, Endpoint};
 
 use crate::http::get;
 use crate::patience::{PATIENCE, until};
-use crate::server::{PATIENT, Tollgate};
+use crate::server::{ANY_PORT, PATIENT, Tollgate, serve_at};
 
 const LIMIT: u64 = 100;
 const SUBSCRIBERS: u64 = 20;
-
-async fn connect(tollgate: &Tollgate) -> Channel {
-    Endpoint::from_shared(format!("http://{}", tollgate.grpc_addr()))
-        .unwrap()
-        .connect()
-        .await
-        .unwrap()
-}
 
 fn key(number: u64) -> String {
     format!("a-value-of-twenty-characters-{number}")
@@ -50,11 +39,7 @@ async fn declare(tollgate: &Tollgate) {
            subscribers: [{}]}}",
         subscribers.join(", ")
     );
-    let document = tollgate::yaml::parse(&file).unwrap().root.to_json().unwrap();
-    UsagePlanServiceClient::new(connect(tollgate).await)
-        .apply(declared(document).unwrap().message)
-        .await
-        .unwrap();
+    tollgate.apply(&file).await;
     for number in 0..SUBSCRIBERS {
         assert!(check(tollgate, number).await);
     }
@@ -66,7 +51,7 @@ async fn check(tollgate: &Tollgate, number: u64) -> bool {
         target: "t".to_owned(),
         ..CheckRequest::default()
     };
-    let answer = DecisionServiceClient::new(connect(tollgate).await)
+    let answer = DecisionServiceClient::new(tollgate.channel().await)
         .check(request)
         .await
         .unwrap()
@@ -88,15 +73,7 @@ async fn admitted(tollgate: &Tollgate) -> [u64; 2] {
 
 fn serve(data: &Path, grpc: SocketAddr, http: SocketAddr, more: &[&str]) -> Child {
     Command::new(env!("CARGO_BIN_EXE_tollgate"))
-        .args([
-            "serve",
-            "--grpc-addr",
-            &grpc.to_string(),
-            "--http-addr",
-            &http.to_string(),
-            "--data-dir",
-        ])
-        .arg(data)
+        .args(serve_at(grpc, http, data))
         .args(more)
         .env_clear()
         .stdin(Stdio::null())
@@ -111,17 +88,15 @@ fn end(child: Child) -> (Option<i32>, String) {
     (status.code(), String::from_utf8(stderr).unwrap())
 }
 
-const ANY: ([u8; 4], u16) = ([127, 0, 0, 1], 0);
-
 #[tokio::test]
 async fn starts_on_a_busy_port_cost_nothing_and_name_the_flag() {
     let mut tollgate = Tollgate::start(&[], &[PATIENT]);
     declare(&tollgate).await;
     assert_eq!(tollgate.terminate().code(), Some(0));
-    let other = TcpListener::bind(SocketAddr::from(ANY)).unwrap();
+    let other = TcpListener::bind(SocketAddr::from(ANY_PORT)).unwrap();
     let busy = other.local_addr().unwrap();
     for _ in 0..6 {
-        let (code, said) = end(serve(tollgate.data_dir(), busy, ANY.into(), &[]));
+        let (code, said) = end(serve(tollgate.data_dir(), busy, ANY_PORT.into(), &[]));
         assert_eq!(code, Some(1), "{said}");
         assert!(
             said.starts_with(&format!("tollgate: --grpc-addr {busy} cannot be bound")),
@@ -157,7 +132,7 @@ async fn a_start_that_is_told_to_stop_stops_in_order_and_costs_nothing() {
     let mut in_order = 0;
     let may_interrupt = !is_ignored(Signal::INT);
     for round in 0..40 {
-        let child = serve(tollgate.data_dir(), ANY.into(), ANY.into(), &[]);
+        let child = serve(tollgate.data_dir(), ANY_PORT.into(), ANY_PORT.into(), &[]);
         // Wherever in its start it is then. A start takes some tens of milliseconds.
         std::thread::sleep(Duration::from_millis(3 * round));
         let signal = if round % 2 == 1 && may_interrupt { Signal::INT } else { Signal::TERM };
@@ -180,15 +155,21 @@ fn a_start_that_fails_before_it_needs_a_data_folder_makes_none() {
     let bad = folder.path().join("bad.yaml");
     fs::write(&bad, "domain: [").unwrap();
     let bad = bad.to_str().unwrap();
-    let other = TcpListener::bind(SocketAddr::from(ANY)).unwrap();
+    let other = TcpListener::bind(SocketAddr::from(ANY_PORT)).unwrap();
     let busy = other.local_addr().unwrap();
     for (grpc, http, more, code, named) in [
-        (busy, ANY.into(), &[][..], 1, "--grpc-addr"),
-        (ANY.into(), busy, &[], 1, "--http-addr"),
-        (ANY.into(), ANY.into(), &["--admin-grpc-addr", &busy.to_string()], 1, "--admin-grpc-addr"),
-        (ANY.into(), ANY.into(), &["--rules", bad], 2, "bad.yaml"),
-        (ANY.into(), ANY.into(), &["--tokens-file", bad], 2, "bad.yaml"),
-        (ANY.into(), ANY.into(), &["--config", bad], 2, "bad.yaml"),
+        (busy, ANY_PORT.into(), &[][..], 1, "--grpc-addr"),
+        (ANY_PORT.into(), busy, &[], 1, "--http-addr"),
+        (
+            ANY_PORT.into(),
+            ANY_PORT.into(),
+            &["--admin-grpc-addr", &busy.to_string()],
+            1,
+            "--admin-grpc-addr",
+        ),
+        (ANY_PORT.into(), ANY_PORT.into(), &["--rules", bad], 2, "bad.yaml"),
+        (ANY_PORT.into(), ANY_PORT.into(), &["--tokens-file", bad], 2, "bad.yaml"),
+        (ANY_PORT.into(), ANY_PORT.into(), &["--config", bad], 2, "bad.yaml"),
     ] {
         let (ended, said) = end(serve(&data, grpc, http, more));
         assert_eq!(ended, Some(code), "{said}");

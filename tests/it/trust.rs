@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use tokio_stream::Stream;
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::metadata::MetadataValue;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
 
 use crate::patience::PATIENCE;
@@ -83,14 +83,6 @@ fn make_token(id: &str, scopes: &str) -> (String, String) {
         String::from_utf8(made.stdout).unwrap().trim_end().to_owned(),
         String::from_utf8(made.stderr).unwrap(),
     )
-}
-
-async fn connect(tollgate: &Tollgate) -> Channel {
-    Endpoint::from_shared(format!("http://{}", tollgate.grpc_addr()))
-        .unwrap()
-        .connect()
-        .await
-        .unwrap()
 }
 
 fn with_token<T>(message: T, token: Option<&str>) -> Request<T> {

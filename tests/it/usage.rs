@@ -5,7 +5,6 @@ use std::path::PathBuf;
 
 use bytes::Bytes;
 use rusqlite::{Connection, OpenFlags};
-use tollgate::grpc::json::declared;
 use tollgate::grpc::pb::tollgate::decision_service_client::DecisionServiceClient;
 use tollgate::grpc::pb::tollgate::get_usage_request::Scope;
 use tollgate::grpc::pb::tollgate::outcome::{Result as Ended, Subject};
@@ -13,7 +12,7 @@ use tollgate::grpc::pb::tollgate::usage_plan_service_client::UsagePlanServiceCli
 use tollgate::grpc::pb::tollgate::{
     CheckRequest, DailyUsage, GetUsageRequest, Outcome, ReportRequest, Settlement, Verdict,
 };
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 
 use crate::patience::until;
 use crate::server::Tollgate;
@@ -23,21 +22,9 @@ const FILE: &str = "{
     subscribers: [{id: acme, plans: [gold], keys: [
         {id: k1, value: the-value-of-the-key-k1}, {id: k2, value: the-value-of-the-key-k2}]}]}";
 
-async fn connect(tollgate: &Tollgate) -> Channel {
-    Endpoint::from_shared(format!("http://{}", tollgate.grpc_addr()))
-        .unwrap()
-        .connect()
-        .await
-        .unwrap()
-}
-
 async fn started() -> Tollgate {
     let tollgate = Tollgate::start(&[], &[]);
-    let document = tollgate::yaml::parse(FILE).unwrap().root.to_json().unwrap();
-    UsagePlanServiceClient::new(connect(&tollgate).await)
-        .apply(declared(document).unwrap().message)
-        .await
-        .unwrap();
+    tollgate.apply(FILE).await;
     tollgate
 }
 
@@ -72,7 +59,7 @@ async fn days(tollgate: &Tollgate, scope: Option<Scope>) -> Vec<DailyUsage> {
         end_date: String::new(),
         ..GetUsageRequest::default()
     };
-    UsagePlanServiceClient::new(connect(tollgate).await)
+    UsagePlanServiceClient::new(tollgate.channel().await)
         .get_usage(request)
         .await
         .unwrap()
@@ -112,7 +99,7 @@ async fn a_clean_stop_keeps_every_count() {
     let mut tollgate = started().await;
     for round in 1..=3 {
         {
-            let mut client = DecisionServiceClient::new(connect(&tollgate).await);
+            let mut client = DecisionServiceClient::new(tollgate.channel().await);
             for (key, target) in
                 [("k1", "orders"), ("k1", "orders"), ("k2", "orders"), ("k2", "users")]
             {
@@ -146,7 +133,7 @@ async fn a_kill_loses_what_was_not_written_yet_and_nothing_else() {
     let mut tollgate = started().await;
     let mut asked = 0;
     for _ in 0..3 {
-        let mut client = DecisionServiceClient::new(connect(&tollgate).await);
+        let mut client = DecisionServiceClient::new(tollgate.channel().await);
         for _ in 0..3 {
             assert!(check(&mut client, "k1", "orders").await.is_some());
         }
@@ -175,7 +162,7 @@ async fn a_response_reported_after_a_restart_is_counted_for_its_key_and_target()
     for killed in [true, false] {
         let mut receipts = Vec::new();
         {
-            let mut client = DecisionServiceClient::new(connect(&tollgate).await);
+            let mut client = DecisionServiceClient::new(tollgate.channel().await);
             for (key, target) in orders {
                 receipts.push(check(&mut client, key, target).await.unwrap());
             }
@@ -193,7 +180,7 @@ async fn a_response_reported_after_a_restart_is_counted_for_its_key_and_target()
         }
         tollgate.restart();
         orders.reverse();
-        let mut client = DecisionServiceClient::new(connect(&tollgate).await);
+        let mut client = DecisionServiceClient::new(tollgate.channel().await);
         for (key, target) in orders {
             assert!(check(&mut client, key, target).await.is_some());
         }

@@ -2,18 +2,17 @@
 //! right again.
 
 use std::path::Path;
-use std::process::Command;
 
 use tempfile::TempDir;
-use tollgate::grpc::json::declared;
 use tollgate::grpc::pb::tollgate::decision_service_client::DecisionServiceClient;
 use tollgate::grpc::pb::tollgate::grant_request::{Change, Subject};
 use tollgate::grpc::pb::tollgate::usage_plan_service_client::UsagePlanServiceClient;
 use tollgate::grpc::pb::tollgate::{
     CheckRequest, GetUsageRequest, GrantRequest, QuotaUsage, Verdict,
 };
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 
+use crate::made_files::preloaded;
 use crate::patience::until;
 use crate::server::{PATIENT, Tollgate};
 
@@ -50,20 +49,13 @@ struct Machine {
 impl Machine {
     async fn start() -> Self {
         let folder = TempDir::new().unwrap();
-        let [source, shim, seconds] =
-            ["shim.c", "shim.so", "seconds"].map(|name| folder.path().join(name));
-        std::fs::write(&source, SHIM).unwrap();
-        let made = Command::new("cc")
-            .args(["-shared", "-fPIC", "-O1", "-o"])
-            .args([&shim, &source])
-            .status()
-            .unwrap();
-        assert!(made.success());
+        let shim = preloaded(folder.path(), SHIM);
+        let seconds = folder.path().join("seconds");
         std::fs::write(&seconds, "0").unwrap();
         let text = |path: &Path| path.to_str().unwrap().to_owned();
         let tollgate = Tollgate::start(
             &[],
-            &[("LD_PRELOAD", &text(&shim)), ("WALL_SECONDS", &text(&seconds)), PATIENT],
+            &[("LD_PRELOAD", &shim), ("WALL_SECONDS", &text(&seconds)), PATIENT],
         );
         let machine = Self { tollgate, folder };
         let quotas = UNITS.map(|unit| {
@@ -76,17 +68,12 @@ impl Machine {
             quotas.join(", "),
             subscribers.join(", ")
         );
-        let document = tollgate::yaml::parse(&file).unwrap().root.to_json().unwrap();
-        machine.plans().await.apply(declared(document).unwrap().message).await.unwrap();
+        machine.tollgate.apply(&file).await;
         machine
     }
 
     async fn channel(&self) -> Channel {
-        Endpoint::from_shared(format!("http://{}", self.tollgate.grpc_addr()))
-            .unwrap()
-            .connect()
-            .await
-            .unwrap()
+        self.tollgate.channel().await
     }
 
     async fn plans(&self) -> UsagePlanServiceClient<Channel> {

@@ -1,6 +1,7 @@
 use super::*;
-use crate::catalog::tests::{edit, furnished, key, plan, store, subscriber, value_of};
+use crate::catalog::tests::{edit, furnished, plan, store, value_of};
 use crate::catalog::{CatalogStore, NewValue};
+use crate::testkit::declared::{key, subscriber};
 
 fn options<'a>(filter: &'a str, order_by: &'a str) -> ListOptions<'a> {
     ListOptions { filter, order_by, ..ListOptions::default() }

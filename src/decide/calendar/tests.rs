@@ -2,6 +2,7 @@ use jiff::Timestamp;
 use proptest::prelude::*;
 
 use super::*;
+use crate::testkit::declared::UNITS;
 
 fn at(text: &str) -> u64 {
     clamp(text.parse::<Timestamp>().unwrap().as_nanosecond())
@@ -362,14 +363,6 @@ fn the_last_instant_of_64_bits_has_a_period() {
     }
 }
 
-const UNITS: [PeriodUnit; 6] = [
-    PeriodUnit::Minute,
-    PeriodUnit::Hour,
-    PeriodUnit::Day,
-    PeriodUnit::Week,
-    PeriodUnit::Month,
-    PeriodUnit::Year,
-];
 const ZONES: [&str; 14] = [
     "UTC",
     "Asia/Seoul",

@@ -1,31 +1,11 @@
 use super::*;
 use crate::decide::gcra::MicroRate;
 use crate::decide::path::RequestPath;
-use crate::decide::plan::{About, OpenMethod};
-
-fn entitlement(name: &str, targets: &[&str]) -> Entitlement {
-    Entitlement {
-        name: Id::from(name),
-        description: String::new(),
-        targets: targets.iter().map(|&target| Id::from(target)).collect(),
-        rate_limit: None,
-        method_rate_limits: vec![],
-        quotas: vec![],
-        counter_scope: CounterScope::Subscriber,
-    }
-}
+use crate::decide::plan::OpenMethod;
+use crate::testkit::declared::{self, entitlement, plan};
 
 fn quota(zone: &str, unit: PeriodUnit, week_start: Weekday) -> Quota {
-    Quota {
-        name: Id::from("q"),
-        limit: 1,
-        unit,
-        time_zone: Id::from(zone),
-        week_start,
-        on_breach: OnBreach::Reject,
-        count_statuses: None,
-        charge: Charge::AtCheck,
-    }
+    Quota { time_zone: Id::from(zone), week_start, ..declared::quota("q", 1, unit) }
 }
 
 fn rate(micro: u64, burst: u64) -> Rate {
@@ -45,11 +25,7 @@ fn method(path: &str, rate: Rate) -> MethodRate {
 fn refused(change: impl FnOnce(&mut Entitlement)) -> Invalid {
     let mut second = entitlement("second", &["b"]);
     change(&mut second);
-    let plan = Plan {
-        id: Id::from("p"),
-        about: About::default(),
-        entitlements: vec![entitlement("first", &["a"]), second],
-    };
+    let plan = plan("p", vec![entitlement("first", &["a"]), second]);
     CompiledPlan::new(Arc::new(plan)).unwrap_err()
 }
 
@@ -91,14 +67,7 @@ fn what_cannot_be_prepared_is_named_by_field() {
 #[test]
 fn a_target_that_cannot_be_prepared_is_named_by_field() {
     let target = |change: fn(&mut Target)| {
-        let mut target = Target {
-            id: Id::from("a"),
-            about: About::default(),
-            rate_limit: None,
-            method_rate_limits: vec![],
-            open_methods: vec![],
-            default_plan: None,
-        };
+        let mut target = declared::target("a");
         change(&mut target);
         CompiledTarget::new(Arc::new(target)).map(|_| ()).map_err(|invalid| invalid.field)
     };
@@ -116,11 +85,7 @@ fn a_target_that_cannot_be_prepared_is_named_by_field() {
 
 #[test]
 fn a_plan_finds_its_entitlement_by_target_and_by_name() {
-    let plan = Plan {
-        id: Id::from("p"),
-        about: About::default(),
-        entitlements: vec![entitlement("one", &["a", "b"]), entitlement("two", &["c"])],
-    };
+    let plan = plan("p", vec![entitlement("one", &["a", "b"]), entitlement("two", &["c"])]);
     let plan = CompiledPlan::new(Arc::new(plan)).unwrap();
     let name =
         |target| plan.entitlement_for(target).map(|entitlement| entitlement.name.to_string());

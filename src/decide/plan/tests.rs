@@ -1,29 +1,12 @@
 use super::*;
+use crate::testkit::declared;
 
 fn quota(name: &str, limit: u64) -> Quota {
-    Quota {
-        name: name.into(),
-        limit,
-        unit: PeriodUnit::Day,
-        time_zone: "UTC".into(),
-        week_start: Weekday::Monday,
-        on_breach: OnBreach::Reject,
-        count_statuses: None,
-        charge: Charge::AtCheck,
-    }
+    declared::quota(name, limit, PeriodUnit::Day)
 }
 
 fn plan(name: &str, quotas: Vec<Quota>) -> Plan {
-    let entitlement = Entitlement {
-        name: name.into(),
-        description: String::new(),
-        targets: vec!["t".into()],
-        rate_limit: None,
-        method_rate_limits: Vec::new(),
-        quotas,
-        counter_scope: CounterScope::Subscriber,
-    };
-    Plan { id: "gold".into(), about: About::default(), entitlements: vec![entitlement] }
+    declared::plan("gold", vec![Entitlement { quotas, ..declared::entitlement(name, &["t"]) }])
 }
 
 /// A change of a plan with a quota of 10 a day.

@@ -1,25 +1,16 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::decide::plan::{Charge, Id, OnBreach, PeriodUnit, Quota, Weekday};
+use crate::decide::plan::PeriodUnit;
 use crate::decide::time::SECOND_NS;
+use crate::testkit::declared;
 
 const DAY: u64 = 86_400 * SECOND_NS;
 /// A midnight, UTC.
 const START: u64 = 20_000 * DAY;
 
 fn quota(limit: u64, unit: PeriodUnit) -> CompiledQuota {
-    let quota = Quota {
-        name: Id::from("q"),
-        limit,
-        unit,
-        time_zone: Id::from("UTC"),
-        week_start: Weekday::Monday,
-        on_breach: OnBreach::Reject,
-        count_statuses: None,
-        charge: Charge::AtCheck,
-    };
-    CompiledQuota::new(&quota).unwrap()
+    CompiledQuota::new(&declared::quota("q", limit, unit)).unwrap()
 }
 
 fn charge(count: &mut QuotaCount, quota: &CompiledQuota, now: u64, units: u64) {

@@ -8,15 +8,15 @@ use std::task::{Context, Poll};
 
 use axum::http;
 use hyper::body::Body as HttpBody;
-use prost::bytes::{Buf, BufMut, Bytes};
+use prost::bytes::Bytes;
 use tokio_stream::{Stream, StreamExt};
 use tonic::body::Body;
-use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::codegen::{BoxFuture, Service, StdError};
 use tonic::server::{Grpc, NamedService, StreamingService};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{DecisionMessages, batch};
+use crate::grpc::codec::Raw;
 use crate::grpc::deadline::Deadline;
 use crate::grpc::fast::unary::{self, Reply};
 use crate::grpc::inbound::Inbound;
@@ -82,44 +82,6 @@ where
             }),
             _ => Box::pin(ready(Ok(Status::unimplemented("no such method").into_http()))),
         }
-    }
-}
-
-/// Messages as their bytes.
-#[derive(Debug)]
-struct Raw;
-
-impl Codec for Raw {
-    type Encode = Vec<u8>;
-    type Decode = Bytes;
-    type Encoder = Self;
-    type Decoder = Self;
-
-    fn encoder(&mut self) -> Self {
-        Self
-    }
-
-    fn decoder(&mut self) -> Self {
-        Self
-    }
-}
-
-impl Encoder for Raw {
-    type Item = Vec<u8>;
-    type Error = Status;
-
-    fn encode(&mut self, message: Vec<u8>, out: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        out.put_slice(&message);
-        Ok(())
-    }
-}
-
-impl Decoder for Raw {
-    type Item = Bytes;
-    type Error = Status;
-
-    fn decode(&mut self, message: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
-        Ok(Some(message.copy_to_bytes(message.remaining())))
     }
 }
 
@@ -194,7 +156,7 @@ mod tests {
     /// its status.
     async fn check_at(steady_ns: u64) -> Code {
         let clock = Clock::from_fn(move || Now { unix_ns: 1, steady_ns });
-        let decisions = crate::service::decisions::tests::empty(clock, &Metrics::new());
+        let decisions = crate::testkit::started::empty(clock, &Metrics::new());
         let message = Full::new(Bytes::from_static(b"\0\0\0\0\x03\x12\x01t"));
         let mut request = http::Request::post("/tollgate.v1.DecisionService/Check")
             .body(Inbound::of(message))

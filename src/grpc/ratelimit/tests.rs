@@ -6,7 +6,6 @@ use std::io::Write;
 use bytes::Bytes;
 use envoy_types::pb::google::protobuf::value::Kind;
 use envoy_types::pb::google::protobuf::{Struct, Value};
-use parking_lot::Mutex;
 use serde_json::Value as Json;
 
 use tonic::Status;
@@ -19,8 +18,9 @@ use crate::engine::rules::RuleEngine;
 use crate::grpc::wire::{Code, DescriptorStatus, Entry, LimitOverride};
 use crate::metrics::Metrics;
 use crate::rulebook::Rulebook;
-use crate::service::at_once::durable_rules;
 use crate::service::durable_rules::DurableRules;
+use crate::testkit::started::StartedRules;
+use crate::testkit::told_clock::ToldClock;
 
 const UNITS: [&str; 8] = ["UNKNOWN", "SECOND", "MINUTE", "HOUR", "DAY", "MONTH", "YEAR", "WEEK"];
 
@@ -28,14 +28,13 @@ const UNITS: [&str; 8] = ["UNKNOWN", "SECOND", "MINUTE", "HOUR", "DAY", "MONTH",
 pub(super) struct Bench {
     pub(super) limiter: RateLimiter,
     metrics: Arc<Metrics>,
-    now: Arc<Mutex<Now>>,
+    told: ToldClock,
     is_durable: bool,
 }
 
 impl Bench {
     fn new(rules: Option<&str>, settings: config::RateLimit, bounds: config::GrpcBounds) -> Self {
-        let durable = |clock, plans: &config::Plans| durable_rules(clock, plans).unwrap();
-        Self::with(rules, settings, bounds, durable)
+        Self::with(rules, settings, bounds, StartedRules::durable)
     }
 
     /// With the durable rules that `durable` makes.
@@ -45,24 +44,12 @@ impl Bench {
         bounds: config::GrpcBounds,
         durable: impl FnOnce(Clock, &config::Plans) -> DurableRules,
     ) -> Self {
-        let mut file = tempfile::Builder::new().suffix(".yaml").tempfile().unwrap();
-        file.write_all(rules.unwrap_or_default().as_bytes()).unwrap();
-        let paths = rules.map(|_| file.path().to_owned()).into_iter().collect();
-        let files = config::Rules {
-            paths,
-            merge_domains: false,
-            ignore_dotfiles: true,
-            any_extension: false,
-            prefix: String::new(),
-            poll_ms: 1000,
-        };
         let metrics = Arc::new(Metrics::new());
-        let rulebook = Arc::new(Rulebook::open(files, metrics.clone()).unwrap());
+        let rulebook = rulebook(rules, &metrics);
         let engine = Arc::new(RuleEngine::new(1000).unwrap());
-        let now = Arc::new(Mutex::new(instant(0.0)));
-        let read = now.clone();
-        let clock = Clock::from_fn(move || *read.lock());
-        let decisions = crate::service::decisions::tests::empty(clock.clone(), &metrics);
+        let told = ToldClock::at(instant(0.0));
+        let clock = told.clock();
+        let decisions = crate::testkit::started::empty(clock.clone(), &metrics);
         let durable = durable(clock.clone(), decisions.settings());
         let limits = RateLimits::new(rate_limits::Parts {
             engine,
@@ -75,7 +62,7 @@ impl Bench {
             bounds,
         });
         let is_durable = rules.is_some_and(|rules| rules.contains("durable"));
-        Self { limiter: RateLimiter(Arc::new(limits)), metrics, now, is_durable }
+        Self { limiter: RateLimiter(Arc::new(limits)), metrics, told, is_durable }
     }
 
     fn answer(&self, request: &RateLimitRequest) -> Result<RateLimitResponse, RateLimitError> {
@@ -100,8 +87,23 @@ impl Bench {
     }
 
     pub(super) fn at(&self, s: f64) {
-        *self.now.lock() = instant(s);
+        self.told.set(instant(s));
     }
+}
+
+/// The rules of a text, or none.
+fn rulebook(rules: Option<&str>, metrics: &Arc<Metrics>) -> Arc<Rulebook> {
+    let mut file = tempfile::Builder::new().suffix(".yaml").tempfile().unwrap();
+    file.write_all(rules.unwrap_or_default().as_bytes()).unwrap();
+    let files = config::Rules {
+        paths: rules.map(|_| file.path().to_owned()).into_iter().collect(),
+        merge_domains: false,
+        ignore_dotfiles: true,
+        any_extension: false,
+        prefix: String::new(),
+        poll_ms: 1000,
+    };
+    Arc::new(Rulebook::open(files, metrics.clone()).unwrap())
 }
 
 /// Other rules are answered without waiting for anything.

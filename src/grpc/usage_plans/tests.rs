@@ -1,4 +1,3 @@
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -6,13 +5,14 @@ use tonic::Code;
 
 use super::*;
 use crate::catalog::{CatalogStore, HashKey};
-use crate::clock::Clock;
-use crate::decide::time::{Now, SECOND_NS};
-use crate::engine::plans::{CheckInput, Checked, Need, PlanEngine, Settings, Shortage};
+use crate::decide::time::Now;
+use crate::engine::plans::{Checked, Need, PlanEngine, Settings, Shortage};
 use crate::grpc::json::from_json;
 use crate::grpc::stored::Messages;
 use crate::ledger::{Ledger, LedgerThread, MemoryLedger};
 use crate::service::lease_broker::LeaseBroker;
+use crate::testkit::declared::request;
+use crate::testkit::told_clock::ToldClock;
 
 mod edits;
 mod lists;
@@ -29,7 +29,7 @@ pub(super) struct World {
     pub(super) store: Arc<CatalogStore>,
     engine: Arc<PlanEngine>,
     broker: LeaseBroker,
-    second: Arc<AtomicU64>,
+    told: ToldClock,
 }
 
 impl World {
@@ -42,9 +42,8 @@ impl World {
         let holder = ledger.join(1).unwrap();
         let engine =
             Arc::new(PlanEngine::new(Settings { holder, ..Settings::new([4; 32], [5; 16]) }));
-        let second = Arc::new(AtomicU64::new(MIDNIGHT_S));
-        let told = Arc::clone(&second);
-        let clock = Clock::from_fn(move || now_at(told.load(Ordering::Relaxed)));
+        let told = ToldClock::at_s(MIDNIGHT_S);
+        let clock = told.clock();
         let thread = Arc::new(LedgerThread::start(ledger, 1_000).unwrap());
         let broker = LeaseBroker::new(Arc::clone(&engine), thread, holder, clock.clone());
         let edits = Edits::new(store.clone(), clock.clone());
@@ -55,7 +54,7 @@ impl World {
             store,
             engine,
             broker,
-            second,
+            told,
         }
     }
 
@@ -70,11 +69,11 @@ impl World {
     }
 
     pub(super) fn pass(&self, seconds: u64) {
-        self.second.fetch_add(seconds, Ordering::Relaxed);
+        self.told.pass_s(seconds);
     }
 
     pub(super) fn now(&self) -> Now {
-        now_at(self.second.load(Ordering::Relaxed))
+        self.told.now()
     }
 
     pub(super) async fn create_plan(&self, plan: pb::UsagePlan) -> Result<pb::UsagePlan, Status> {
@@ -110,14 +109,7 @@ impl World {
 
     pub(super) fn admits_to(&self, value: &str, target: &str) -> bool {
         let catalog = self.store.snapshot();
-        let request = CheckInput {
-            api_key: value.as_bytes(),
-            target,
-            method: b"GET",
-            path: b"/",
-            cost: None,
-            operation_id: b"",
-        };
+        let request = request(&value, target);
         loop {
             let checked =
                 self.engine.check_or_need(&*catalog, &request, Shortage::Ask, self.now()).unwrap();
@@ -136,10 +128,6 @@ impl World {
         };
         std::thread::scope(|scope| scope.spawn(draw).join().unwrap());
     }
-}
-
-fn now_at(second: u64) -> Now {
-    Now { unix_ns: second * SECOND_NS, steady_ns: second * SECOND_NS }
 }
 
 pub(super) fn answer<T>(response: Result<Response<T>, Status>) -> Result<T, Status> {

@@ -4,70 +4,38 @@ mod reports;
 mod restart;
 mod wall;
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 
-use parking_lot::Mutex;
-
 use super::*;
-use crate::catalog::{EditOptions, HashKey};
-use crate::config::Config;
+use crate::catalog::EditOptions;
 use crate::decide::ledger::Scope;
-use crate::decide::plan::{About, ApiKey, OpenMethod, Target};
-use crate::engine::durable_rules::DurableRuleEngine;
-use crate::engine::leases::BookSettings;
-use crate::engine::plans::{LeaseSettings, Settings};
-use crate::grpc::stored::Messages;
-use crate::grpc::{convert, json};
+use crate::decide::plan::{ApiKey, OpenMethod, Target};
+use crate::engine::plans::LeaseSettings;
 use crate::ledger::faults::{Fault, FaultyLedger};
-use crate::ledger::{Ledger, LedgerThread, MemoryLedger};
-use crate::service::at_once::AtOnce;
-
-/// The settings that nobody changed.
-pub(crate) fn settings() -> config::Plans {
-    Config::resolve(&config::Flags::default(), &|_| None).unwrap().plans
-}
-
-/// Plans of an empty catalog.
-pub(crate) fn empty(clock: Clock, metrics: &Metrics) -> Arc<Decisions> {
-    let catalog = Arc::new(CatalogStore::new(HashKey([1; 32]), None));
-    let at_once = AtOnce::new(Settings::new([2; 32], [3; 16])).unwrap();
-    let broker = at_once.broker(clock.clone()).unwrap();
-    Arc::new(Decisions::new(at_once.engine, catalog, clock, settings(), broker, metrics))
-}
+use crate::ledger::{Ledger, MemoryLedger};
+use crate::testkit::declared::{self, request, target};
+use crate::testkit::started::{Started, settings};
+use crate::testkit::told_clock::ToldClock;
 
 const KEY: &[u8] = b"a-value-of-twenty-characters";
 
 /// Plans with a quota of 3 in each `unit`, over a ledger, as a start makes them.
 fn over(settings: config::Plans, ledger: Arc<dyn Ledger>, clock: Clock, unit: &str) -> Decisions {
-    let catalog = Arc::new(CatalogStore::new(HashKey([1; 32]), None));
     let file = format!(
         "{{plans: [{{id: gold, entitlements: [{{name: all, targets: [t], quotas: [{{name: q, limit: 3, unit: {unit}}}]}}]}}],
           subscribers: [{{id: acme, plans: [gold], keys: [{{id: k, value: a-value-of-twenty-characters}}]}}]}}"
     );
-    let document = crate::yaml::parse(&file).unwrap().root.to_json().unwrap();
-    let declared = convert::apply::declared(json::declared(document).unwrap().message).unwrap();
-    catalog.edit(EditOptions::default(), clock.now(), |draft| draft.apply(&declared)).unwrap();
-    let holder = ledger.join(1).unwrap();
-    let own = Settings { holder, lease: settings.lease, ..Settings::new([2; 32], [3; 16]) };
-    let engine = Arc::new(PlanEngine::new(own));
-    let thread = Arc::new(LedgerThread::start(ledger, 1_000).unwrap());
-    let broker = LeaseBroker::new(engine.clone(), thread, holder, clock.clone())
-        .keeping_operations(&Messages);
-    let durable = DurableRuleEngine::new([3; 16], BookSettings::new(holder));
-    broker.restore(&**catalog.load(), &durable).unwrap();
-    Decisions::new(engine, catalog, clock, settings, broker, &Metrics::new())
+    let catalog = declared::catalog(&file, clock.now());
+    Started::over(ledger, 1, catalog, clock, settings).decisions(&Metrics::new())
+}
+
+/// Declares what a file says, beside what there is.
+fn declare(plans: &Decisions, file: &str) {
+    declared::apply(file, &plans.catalog, plans.clock.now());
 }
 
 async fn check(plans: &Decisions, time_left: Option<Duration>) -> Option<Reason> {
-    let input = CheckInput {
-        api_key: KEY,
-        target: "t",
-        method: b"",
-        path: b"",
-        cost: None,
-        operation_id: b"",
-    };
+    let input = request(KEY, "t");
     plans.check(&input, time_left, |decision| decision.verdict.reason()).await.unwrap()
 }
 
@@ -75,23 +43,17 @@ async fn check(plans: &Decisions, time_left: Option<Duration>) -> Option<Reason>
 struct Bench {
     plans: Decisions,
     ledger: Arc<FaultyLedger>,
-    faults: Arc<Mutex<Box<dyn FnMut() -> Fault + Send>>>,
 }
 
 impl Bench {
     fn new(settings: config::Plans) -> Self {
-        let faults: Arc<Mutex<Box<dyn FnMut() -> Fault + Send>>> =
-            Arc::new(Mutex::new(Box::new(|| Fault::None)));
-        let plan = faults.clone();
-        let ledger =
-            Arc::new(FaultyLedger::new(Arc::new(MemoryLedger::new().unwrap()), move |_| {
-                (plan.lock())()
-            }));
-        Self { plans: over(settings, ledger.clone(), Clock::system(), "YEAR"), ledger, faults }
+        let memory = Arc::new(MemoryLedger::new().unwrap());
+        let ledger = Arc::new(FaultyLedger::new(memory, |_| Fault::None));
+        Self { plans: over(settings, ledger.clone(), Clock::system(), "YEAR"), ledger }
     }
 
-    fn every_commit(&self, fault: impl FnMut() -> Fault + Send + 'static) {
-        *self.faults.lock() = Box::new(fault);
+    fn every_commit(&self, mut fault: impl FnMut() -> Fault + Send + 'static) {
+        self.ledger.set_plan(move |_| fault());
     }
 
     async fn check(&self, time_left: Option<Duration>) -> Option<Reason> {
@@ -103,17 +65,10 @@ impl Bench {
 /// committed.
 fn of_many(callers: usize) -> (Bench, LeaseBroker) {
     let bench = Bench::new(settings());
-    let document: String = (0..callers)
+    let subscribers: String = (0..callers)
         .map(|caller| format!("{{id: s{caller}, plans: [gold], keys: [{{id: k{caller}, value: a-value-of-caller-number-{caller:03}}}]}},"))
         .collect();
-    let document = crate::yaml::parse(&format!("{{subscribers: [{document}]}}"))
-        .unwrap()
-        .root
-        .to_json()
-        .unwrap();
-    let declared = convert::apply::declared(json::declared(document).unwrap().message).unwrap();
-    let now = bench.plans.clock.now();
-    bench.plans.catalog.edit(EditOptions::default(), now, |draft| draft.apply(&declared)).unwrap();
+    declare(&bench.plans, &format!("{{subscribers: [{subscribers}]}}"));
     let broker = bench.plans.broker.clone();
     (bench, broker)
 }
@@ -122,14 +77,7 @@ fn of_many(callers: usize) -> (Bench, LeaseBroker) {
 async fn check_batch(plans: &Decisions, callers: &[usize]) -> Vec<Option<Reason>> {
     let keys: Vec<String> =
         callers.iter().map(|caller| format!("a-value-of-caller-number-{caller:03}")).collect();
-    let input = |place: usize| CheckInput {
-        api_key: keys[place].as_bytes(),
-        target: "t",
-        method: b"",
-        path: b"",
-        cost: None,
-        operation_id: b"",
-    };
+    let input = |place: usize| request(&keys[place], "t");
     let mut answers = vec![None; keys.len()];
     plans
         .check_all(keys.len(), None, input, |place, decision| {
@@ -142,12 +90,8 @@ async fn check_batch(plans: &Decisions, callers: &[usize]) -> Vec<Option<Reason>
 
 #[tokio::test]
 async fn a_sweep_closes_all_periods_that_are_over_however_few_it_finds_at_once() {
-    let now = Arc::new(AtomicU64::new(1_795_341_600 * SECOND_NS));
-    let told = now.clone();
-    let clock = Clock::from_fn(move || Now {
-        unix_ns: told.load(Ordering::Relaxed),
-        steady_ns: told.load(Ordering::Relaxed),
-    });
+    let told = ToldClock::at_s(1_795_341_600);
+    let clock = told.clock();
     let lease = LeaseSettings { max_ended: 1, ..settings().lease };
     let plans = over(
         config::Plans { lease, ..settings() },
@@ -160,9 +104,9 @@ async fn a_sweep_closes_all_periods_that_are_over_however_few_it_finds_at_once()
         || plans.engine.quota_usage(&**plans.catalog.load(), &Scope::All, 0, u64::MAX).len();
     for _ in 0..3 {
         assert_eq!(check(&plans, None).await, None);
-        now.fetch_add(60 * SECOND_NS, Ordering::Relaxed);
+        told.pass_s(60);
     }
-    now.fetch_add(60 * SECOND_NS, Ordering::Relaxed);
+    told.pass_s(60);
     // The last one is closed, and forgotten the next time.
     for left in [1, 0] {
         broker.sweep().unwrap();
@@ -172,12 +116,8 @@ async fn a_sweep_closes_all_periods_that_are_over_however_few_it_finds_at_once()
 
 #[tokio::test]
 async fn a_caller_who_is_known_is_refused_as_soon_as_the_catalog_says_so() {
-    let now = Arc::new(AtomicU64::new(1_795_341_600 * SECOND_NS));
-    let told = now.clone();
-    let clock = Clock::from_fn(move || Now {
-        unix_ns: told.load(Ordering::Relaxed),
-        steady_ns: told.load(Ordering::Relaxed),
-    });
+    let told = ToldClock::at_s(1_795_341_600);
+    let clock = told.clock();
     let plans = over(settings(), Arc::new(MemoryLedger::new().unwrap()), clock, "MINUTE");
     let edit = |change: fn(&mut ApiKey)| {
         let mut key = plans.catalog.load().keys().get("k").unwrap().value.key.clone();
@@ -191,7 +131,7 @@ async fn a_caller_who_is_known_is_refused_as_soon_as_the_catalog_says_so() {
     };
     let known = || plans.remembered_callers() > 0;
     for round in 0..3 {
-        now.fetch_add(60 * SECOND_NS, Ordering::Relaxed);
+        told.pass_s(60);
         for _ in 0..3 {
             assert_eq!(check(&plans, None).await, None, "round {round}");
         }
@@ -206,13 +146,13 @@ async fn a_caller_who_is_known_is_refused_as_soon_as_the_catalog_says_so() {
         edit(|key| key.enabled = true);
     }
     // What depends on the moment is looked at in each call.
-    now.fetch_add(60 * SECOND_NS, Ordering::Relaxed);
+    told.pass_s(60);
     edit(|key| key.dates.expire_ns = Some(1_795_341_600 * SECOND_NS + 300 * SECOND_NS));
     assert_eq!([check(&plans, None).await, check(&plans, None).await], [None, None]);
-    now.store((1_795_341_600 + 300) * SECOND_NS - 1, Ordering::Relaxed);
+    told.step_to_ns((1_795_341_600 + 300) * SECOND_NS - 1);
     assert_eq!(check(&plans, None).await, None);
     assert!(known());
-    now.fetch_add(1, Ordering::Relaxed);
+    told.pass_ns(1);
     assert_eq!(check(&plans, None).await, Some(Reason::ApiKeyExpired));
 }
 
@@ -234,14 +174,8 @@ async fn a_caller_who_was_let_go_of_goes_on_where_it_was() {
 #[tokio::test]
 async fn an_open_method_is_open_to_a_caller_who_is_known() {
     let plans = over(settings(), Arc::new(MemoryLedger::new().unwrap()), Clock::system(), "YEAR");
-    let target = Target {
-        id: "t".into(),
-        about: About::default(),
-        rate_limit: None,
-        method_rate_limits: Vec::new(),
-        open_methods: vec![OpenMethod { method: "GET".to_owned(), path: "/health".to_owned() }],
-        default_plan: None,
-    };
+    let open = OpenMethod { method: "GET".to_owned(), path: "/health".to_owned() };
+    let target = Target { open_methods: vec![open], ..target("t") };
     plans
         .catalog
         .edit(EditOptions::default(), plans.clock.now(), |draft| {
@@ -252,14 +186,7 @@ async fn an_open_method_is_open_to_a_caller_who_is_known() {
         assert_eq!(check(&plans, None).await, None);
     }
     assert_eq!(check(&plans, None).await, Some(Reason::QuotaExceeded));
-    let open = CheckInput {
-        api_key: KEY,
-        target: "t",
-        method: b"GET",
-        path: b"/health",
-        cost: None,
-        operation_id: b"",
-    };
+    let open = CheckInput { method: b"GET", path: b"/health", ..request(KEY, "t") };
     let decided = plans
         .check(&open, None, |decision| (decision.verdict.reason(), decision.plan.to_string()))
         .await
@@ -332,14 +259,7 @@ async fn a_batch_admits_what_single_checks_would() {
 async fn a_batch_over_a_ledger_that_fails_is_answered_all_the_same() {
     let bench = Bench::new(settings());
     bench.every_commit(full);
-    let input = |_| CheckInput {
-        api_key: KEY,
-        target: "t",
-        method: b"",
-        path: b"",
-        cost: None,
-        operation_id: b"",
-    };
+    let input = |_| request(KEY, "t");
     for _ in 0..3 {
         let mut answers = Vec::new();
         bench
@@ -357,15 +277,11 @@ async fn a_batch_over_a_ledger_that_fails_is_answered_all_the_same() {
 
 #[tokio::test]
 async fn a_batch_waits_no_longer_than_one_check_would_and_answers_every_item() {
-    let now = Arc::new(AtomicU64::new(1_795_341_600 * SECOND_NS));
-    let (told, passes) = (now.clone(), now.clone());
-    let clock = Clock::from_fn(move || Now {
-        unix_ns: told.load(Ordering::Relaxed),
-        steady_ns: told.load(Ordering::Relaxed),
-    });
+    let told = ToldClock::at_s(1_795_341_600);
+    let clock = told.clock();
     // Each commit takes 20 ms, and of 100 units 2 are leased at once.
     let slow = FaultyLedger::new(Arc::new(MemoryLedger::new().unwrap()), move |_| {
-        passes.fetch_add(20_000_000, Ordering::Relaxed);
+        told.pass_ns(20_000_000);
         Fault::None
     });
     let plans = over(
@@ -375,20 +291,8 @@ async fn a_batch_waits_no_longer_than_one_check_would_and_answers_every_item() {
         "YEAR",
     );
     let file = "{plans: [{id: gold, entitlements: [{name: all, targets: [t], quotas: [{name: q, limit: 100, unit: YEAR}]}]}]}";
-    let document = crate::yaml::parse(file).unwrap().root.to_json().unwrap();
-    let declared = convert::apply::declared(json::declared(document).unwrap().message).unwrap();
-    plans
-        .catalog
-        .edit(EditOptions::default(), plans.clock.now(), |draft| draft.apply(&declared))
-        .unwrap();
-    let input = |_| CheckInput {
-        api_key: KEY,
-        target: "t",
-        method: b"",
-        path: b"",
-        cost: None,
-        operation_id: b"",
-    };
+    declare(&plans, file);
+    let input = |_| request(KEY, "t");
     let mut answers = vec![None; 64];
     plans
         .check_all(64, None, input, |place, decision| {
@@ -409,14 +313,7 @@ async fn a_batch_waits_no_longer_than_one_check_would_and_answers_every_item() {
 #[tokio::test]
 async fn a_refund_whose_answer_was_lost_is_asked_about_before_the_next_refusal() {
     let bench = Bench::new(settings());
-    let input = CheckInput {
-        api_key: KEY,
-        target: "t",
-        method: b"",
-        path: b"",
-        cost: None,
-        operation_id: b"",
-    };
+    let input = request(KEY, "t");
     let receipt = bench
         .plans
         .check(&input, None, |decision| decision.receipt.clone())
@@ -545,14 +442,7 @@ async fn a_refusal_and_an_exhausted_quota_ask_the_ledger_nothing() {
     for _ in 0..10 {
         assert_eq!(bench.check(None).await, Some(Reason::QuotaExceeded));
     }
-    let stranger = CheckInput {
-        api_key: b"nobody",
-        target: "t",
-        method: b"",
-        path: b"",
-        cost: None,
-        operation_id: b"",
-    };
+    let stranger = request(b"nobody", "t");
     bench.plans.check(&stranger, None, |_| ()).await.unwrap();
     assert_eq!(bench.ledger.commits(), commits);
 }

@@ -2,22 +2,15 @@
 
 use std::sync::mpsc;
 
-use parking_lot::Mutex;
 use tempfile::TempDir;
 
 use super::*;
-use crate::catalog::{EditOptions, HashKey};
-use crate::engine::durable_rules::DurableRuleEngine;
-use crate::engine::leases::BookSettings;
-use crate::engine::plans::{LeaseSettings, Settings};
-use crate::grpc::stored::Messages;
-use crate::grpc::{convert, json};
 use crate::ledger::faults::{Fault, FaultyLedger};
-use crate::ledger::{Ledger, LedgerThread, Scope, SqliteLedger};
+use crate::ledger::{Ledger, Scope};
+use crate::testkit::declared;
+use crate::testkit::started::{self, Started};
 
 const NOW: Now = Now { unix_ns: 1_795_341_600_123_456_789, steady_ns: 1 };
-
-type Faults = Arc<Mutex<Box<dyn FnMut(u64) -> Fault + Send>>>;
 
 /// One start of a service on a folder.
 struct Site {
@@ -28,31 +21,13 @@ struct Site {
 impl Site {
     /// As soon as the start before has let go of the folder.
     fn start(folder: &TempDir, fault: impl FnMut(u64) -> Fault + Send + 'static) -> Self {
-        let file = loop {
-            match SqliteLedger::open(folder.path()) {
-                Err(LedgerError::InUse { .. }) => std::thread::yield_now(),
-                opened => break opened.unwrap(),
-            }
-        };
-        let holder = file.join(1).unwrap();
-        let faults: Faults = Arc::new(Mutex::new(Box::new(fault)));
-        let ledger =
-            Arc::new(FaultyLedger::new(Arc::new(file), move |number| (faults.lock())(number)));
-        let thread = Arc::new(LedgerThread::start(ledger.clone(), 16).unwrap());
-        let own =
-            Settings { holder, lease: LeaseSettings::default(), ..Settings::new([1; 32], [2; 16]) };
-        let engine = Arc::new(PlanEngine::new(own));
-        let broker = LeaseBroker::new(engine.clone(), thread, holder, Clock::from_fn(|| NOW));
-        let catalog = Arc::new(CatalogStore::new(HashKey([3; 32]), None));
+        let ledger = Arc::new(FaultyLedger::new(Arc::new(started::open(folder.path())), fault));
         let file = "{plans: [{id: gold, entitlements: [{name: all, targets: [t], quotas: [{name: q, limit: 3, unit: DAY}]}]}],
                      subscribers: [{id: acme, plans: [gold]}]}";
-        let document = crate::yaml::parse(file).unwrap().root.to_json().unwrap();
-        let declared = convert::apply::declared(json::declared(document).unwrap().message).unwrap();
-        catalog.edit(EditOptions::default(), NOW, |draft| draft.apply(&declared)).unwrap();
-        let durable = DurableRuleEngine::new([2; 16], BookSettings::new(holder));
-        broker.restore(&**catalog.load(), &durable).unwrap();
+        let catalog = declared::catalog(file, NOW);
         let clock = Clock::from_fn(|| NOW);
-        Self { grants: Grants::new(engine, catalog, broker, clock, &Messages), ledger }
+        let started = Started::over(ledger.clone(), 1, catalog, clock, started::settings());
+        Self { grants: started.grants(), ledger }
     }
 
     async fn grant(&self, (grant, request): Asked) -> Result<GrantAnswer, ServiceError> {
@@ -73,15 +48,7 @@ fn key(message: &[u8]) -> RequestKey {
 }
 
 fn grant(change: Change, request: Option<RequestKey>) -> Asked {
-    let grant = Grant {
-        subscriber: "acme".into(),
-        key: None,
-        plan: "gold".into(),
-        entitlement: "all".into(),
-        quota: "q".into(),
-        change,
-    };
-    (grant, request)
+    (declared::grant(change), request)
 }
 
 fn two() -> Asked {

@@ -10,10 +10,11 @@ use crate::decide::quota::Grant;
 use crate::decide::time::SECOND_NS;
 use crate::engine::leases::LeaseBook;
 use crate::engine::plans::{
-    Change, CheckInput, Checked, Committed, Correction, Need, PlanExtra, Report, ReportSubject,
-    Settled, Shortage, Subject,
+    Change, Checked, Committed, Correction, Need, PlanExtra, Report, ReportSubject, Settled,
+    Shortage, Subject,
 };
 use crate::ledger::{Answer, GiveBack, Holder, Mark, Operation, Settle};
+use crate::testkit::declared::request;
 
 /// How an engine is told what became of a give-back.
 type Tell = fn(&LeaseBook<PlanExtra>, GiveBack);
@@ -159,14 +160,7 @@ impl World {
 
     /// Decided, and how? What is missing is asked for.
     pub(super) fn check(&mut self, place: usize) -> Option<bool> {
-        let input = CheckInput {
-            api_key: b"k",
-            target: "a",
-            method: b"GET",
-            path: b"/",
-            cost: None,
-            operation_id: b"",
-        };
+        let input = request(b"k", "a");
         let (decided, needs) = {
             let checked = self.engines[place]
                 .check_or_need(self.shop(place), &input, Shortage::Ask, self.rest.now)

@@ -11,7 +11,7 @@ use crate::decide::calendar::Period;
 use crate::decide::compiled::{CompiledPlan, CompiledTarget};
 use crate::decide::gcra::RateLimit;
 use crate::decide::lookup::Lookup;
-use crate::decide::plan::*;
+use crate::decide::plan::{ApiKey, Entitlement, PeriodUnit, Subscriber};
 use crate::decide::time::{Now, SECOND_NS};
 use crate::engine::durable_rules::DurableRuleEngine;
 use crate::engine::leases::BookSettings;
@@ -22,6 +22,7 @@ use crate::ledger::{
     self, Answer, Balance, CounterIdentity, GiveBack, Holder, Lease, Ledger, MemoryLedger,
     Operation,
 };
+use crate::testkit::declared::{entitlement, key, plan, quota, subscriber};
 
 pub(super) const MINUTE_S: u64 = 60;
 /// A full minute.
@@ -38,40 +39,10 @@ pub(super) struct Shop {
 
 impl Shop {
     fn new(limit: u64, revision: u64) -> Self {
-        let quota = Quota {
-            name: "q".into(),
-            limit,
-            unit: PeriodUnit::Minute,
-            time_zone: "UTC".into(),
-            week_start: Weekday::Monday,
-            on_breach: OnBreach::Reject,
-            count_statuses: None,
-            charge: Charge::AtCheck,
-        };
-        let entitlement = Entitlement {
-            name: "all".into(),
-            description: String::new(),
-            targets: vec!["a".into()],
-            rate_limit: None,
-            method_rate_limits: vec![],
-            quotas: vec![quota],
-            counter_scope: CounterScope::Subscriber,
-        };
-        let plan =
-            Plan { id: "gold".into(), about: About::default(), entitlements: vec![entitlement] };
-        let key = ApiKey {
-            id: "k".into(),
-            subscriber: "acme".into(),
-            about: About::default(),
-            enabled: true,
-            dates: Dates::default().into(),
-            last_four: LastFour::default(),
-        };
-        let subscriber = Subscriber {
-            id: "acme".into(),
-            about: About::default(),
-            plans: vec!["gold".into()].into(),
-        };
+        let quotas = vec![quota("q", limit, PeriodUnit::Minute)];
+        let entitlement = Entitlement { quotas, ..entitlement("all", &["a"]) };
+        let plan = plan("gold", vec![entitlement]);
+        let (subscriber, key) = (subscriber("acme", &["gold"]), key("k", "acme"));
         Self { plan: CompiledPlan::new(Arc::new(plan)).unwrap(), subscriber, key, revision }
     }
 }

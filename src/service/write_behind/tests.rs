@@ -1,22 +1,13 @@
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-
-use parking_lot::Mutex;
 
 use super::*;
-use crate::catalog::{CatalogStore, EditOptions, HashKey};
-use crate::clock::Clock;
 use crate::decide::outcome::{Class, Outcome};
-use crate::decide::time::SECOND_NS;
-use crate::engine::durable_rules::DurableRuleEngine;
-use crate::engine::leases::BookSettings;
-use crate::engine::plans::{
-    CheckInput, Checked, LeaseSettings, PlanEngine, Report, ReportSubject, Settings, Settled,
-    Settlement, Shortage,
-};
-use crate::grpc::{convert, json};
+use crate::engine::plans::{Checked, Report, ReportSubject, Settled, Settlement, Shortage};
+use crate::ledger::MemoryLedger;
 use crate::ledger::faults::{Fault, FaultyLedger};
-use crate::ledger::{Ledger, LedgerThread, MemoryLedger};
+use crate::testkit::declared::{self, request};
+use crate::testkit::started::{Started, settings};
+use crate::testkit::told_clock::ToldClock;
 
 const DAY_S: u64 = 86_400;
 /// New rows are written so many at once: seven lots of neighbours, the first of which lacks number
@@ -36,36 +27,25 @@ const FILE: &str = "{
 /// A ledger, and a clock.
 struct World {
     ledger: Arc<FaultyLedger>,
-    faults: Arc<Mutex<Box<dyn FnMut() -> Fault + Send>>>,
-    second: Arc<AtomicU64>,
+    told: ToldClock,
 }
 
 /// A service that uses them.
-struct Node {
-    engine: Arc<PlanEngine>,
-    catalog: Arc<CatalogStore>,
-    broker: LeaseBroker,
-    clock: Clock,
-}
+type Node = Started;
 
 impl World {
     fn new() -> Self {
-        let faults: Arc<Mutex<Box<dyn FnMut() -> Fault + Send>>> =
-            Arc::new(Mutex::new(Box::new(|| Fault::None)));
-        let plan = faults.clone();
-        let ledger =
-            Arc::new(FaultyLedger::new(Arc::new(MemoryLedger::new().unwrap()), move |_| {
-                (plan.lock())()
-            }));
-        Self { ledger, faults, second: Arc::new(AtomicU64::new(TODAY * DAY_S)) }
+        let memory = Arc::new(MemoryLedger::new().unwrap());
+        let ledger = Arc::new(FaultyLedger::new(memory, |_| Fault::None));
+        Self { ledger, told: ToldClock::at_s(TODAY * DAY_S) }
     }
 
-    fn every_commit(&self, fault: impl FnMut() -> Fault + Send + 'static) {
-        *self.faults.lock() = Box::new(fault);
+    fn every_commit(&self, mut fault: impl FnMut() -> Fault + Send + 'static) {
+        self.ledger.set_plan(move |_| fault());
     }
 
     fn pass(&self, seconds: u64) {
-        self.second.fetch_add(seconds, Ordering::SeqCst);
+        self.told.pass_s(seconds);
     }
 
     fn start(&self, holder: u32) -> Node {
@@ -73,24 +53,8 @@ impl World {
     }
 
     fn start_with(&self, holder: u32, file: &str) -> Node {
-        let second = self.second.clone();
-        let clock = Clock::from_fn(move || {
-            let second = second.load(Ordering::SeqCst);
-            Now { unix_ns: second * SECOND_NS, steady_ns: second * SECOND_NS }
-        });
-        let catalog = Arc::new(CatalogStore::new(HashKey([1; 32]), None));
-        let document = crate::yaml::parse(file).unwrap().root.to_json().unwrap();
-        let declared = convert::apply::declared(json::declared(document).unwrap().message).unwrap();
-        catalog.edit(EditOptions::default(), clock.now(), |draft| draft.apply(&declared)).unwrap();
-        let holder = self.ledger.join(holder).unwrap();
-        let settings =
-            Settings { holder, lease: LeaseSettings::default(), ..Settings::new([2; 32], [3; 16]) };
-        let engine = Arc::new(PlanEngine::new(settings));
-        let thread = Arc::new(LedgerThread::start(self.ledger.clone(), 100).unwrap());
-        let broker = LeaseBroker::new(engine.clone(), thread, holder, clock.clone());
-        let durable = DurableRuleEngine::new([3; 16], BookSettings::new(holder));
-        broker.restore(&*catalog.snapshot(), &durable).unwrap();
-        Node { engine, catalog, broker, clock }
+        let catalog = declared::catalog(file, self.told.now());
+        Started::over(self.ledger.clone(), holder, catalog, self.told.clock(), settings())
     }
 }
 
@@ -98,14 +62,7 @@ impl Node {
     /// Asks once, and gives the receipt.
     async fn check(&self, key: &str, target: &str) -> Option<String> {
         let value = format!("the-value-of-the-key-{key}");
-        let input = CheckInput {
-            api_key: value.as_bytes(),
-            target,
-            method: b"",
-            path: b"",
-            cost: None,
-            operation_id: b"",
-        };
+        let input = request(&value, target);
         loop {
             let needs = match self
                 .engine

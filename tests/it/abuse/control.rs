@@ -8,7 +8,7 @@ use tollgate::grpc::pb::rls::rate_limit_service_client::RateLimitServiceClient;
 
 use super::neighbour::request;
 use super::raw::*;
-use super::{ALONE, connect, metric};
+use super::{ALONE, metric};
 use crate::patience::until;
 use crate::server::Tollgate;
 
@@ -87,7 +87,7 @@ fn what_clients_send_beside_their_calls_closes_nobody() {
 /// How long calls of a gateway take, one after the other: the one in the middle, and how many were
 /// answered.
 async fn calls(tollgate: &Tollgate) -> (Duration, usize) {
-    let mut client = RateLimitServiceClient::new(connect(tollgate).await);
+    let mut client = RateLimitServiceClient::new(tollgate.channel().await);
     let mut took = Vec::new();
     let begin = Instant::now();
     while begin.elapsed() < Duration::from_secs(3) {

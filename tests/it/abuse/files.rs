@@ -12,7 +12,7 @@ use tonic::transport::Channel;
 use tonic::{Code, Request};
 
 use super::raw::{PREFACE, SETTINGS, frame};
-use super::{ALONE, connect, metric};
+use super::{ALONE, metric};
 use crate::http::get;
 use crate::patience::until;
 use crate::server::Tollgate;
@@ -63,7 +63,7 @@ async fn idle_connections_leave_files_for_probes_for_edits_and_for_a_token_that_
                 .filter(|log| log.contains(&bounds) && log.contains("LimitNOFILE"))
                 .map(drop)
         });
-        let channel = connect(&tollgate).await;
+        let channel = tollgate.channel().await;
         assert_eq!(ask(&channel, &gateway).await, Code::Ok);
 
         let preface = [PREFACE, &frame(SETTINGS, 0, 0, &[])].concat();

@@ -9,7 +9,7 @@ use tollgate::engine::plans::{CheckInput, Settings};
 use tollgate::engine::rules::decision::{Descriptor, Modes};
 use tollgate::engine::rules::{OVERFLOW_COUNTERS, RuleEngine};
 use tollgate::rules::{LoadOptions, RuleSet, Source, load};
-use tollgate::service::at_once::AtOnce;
+use tollgate::testkit::at_once::AtOnce;
 
 use super::{ALONE, NOW, catalog, scaled};
 
@@ -29,7 +29,7 @@ fn api_keys_that_do_not_exist_leave_nothing_behind_and_harm_nobody() {
         subscribers.join(", ")
     ));
     let snapshot = catalog.snapshot();
-    let at_once = AtOnce::new(Settings::new([7; 32], [9; 16])).unwrap();
+    let at_once = AtOnce::new(Settings::new([7; 32], [9; 16]));
     let ask = |api_key: &[u8], operation_id: &[u8]| {
         let input = CheckInput {
             api_key,

@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 
 use allocation_counter::measure;
 use tollgate::catalog::{EditOptions, ListOptions, MAX_PAGE_SIZE, NewValue};
-use tollgate::decide::plan::{ApiKey, Dates, Id, LastFour, Said};
-use tollgate::engine::plans::{CheckInput, Settings};
-use tollgate::service::at_once::AtOnce;
+use tollgate::decide::plan::ApiKey;
+use tollgate::engine::plans::Settings;
+use tollgate::testkit::at_once::AtOnce;
+use tollgate::testkit::declared::{self, request};
 
 use super::{ALONE, NOW, catalog, scaled};
 
@@ -17,14 +18,7 @@ const PLANS: &str = "{plans: [{id: gold, entitlements: [{name: all, targets: [t]
 const AT_ONCE: u64 = 1_000;
 
 fn key(number: u64) -> ApiKey {
-    ApiKey {
-        id: Id::from(format!("k{number:07}").as_str()),
-        subscriber: Id::from("acme"),
-        about: Said { display_name: "a key".to_owned(), ..Said::default() }.into(),
-        enabled: true,
-        dates: Dates::default().into(),
-        last_four: LastFour::default(),
-    }
+    declared::key(&format!("k{number:07}"), "acme")
 }
 
 fn value(number: u64) -> String {
@@ -59,16 +53,9 @@ fn a_million_keys_of_one_subscriber_are_one_customer_and_nobody_elses_trouble() 
 
     // They share what their subscriber has, to the unit; another subscriber has its own.
     let snapshot = catalog.snapshot();
-    let at_once = AtOnce::new(Settings::new([7; 32], [9; 16])).unwrap();
+    let at_once = AtOnce::new(Settings::new([7; 32], [9; 16]));
     let admitted = |api_key: &str| {
-        let input = CheckInput {
-            api_key: api_key.as_bytes(),
-            target: "t",
-            method: b"",
-            path: b"",
-            cost: None,
-            operation_id: b"",
-        };
+        let input = request(&api_key, "t");
         at_once.check(&*snapshot, &input, NOW).unwrap().verdict.is_allowed()
     };
     let time = |value: &dyn Fn(u64) -> String| {
@@ -126,14 +113,7 @@ fn a_million_keys_of_one_subscriber_are_one_customer_and_nobody_elses_trouble() 
         .unwrap();
     let reason = |number| {
         let api_key = value(number);
-        let input = CheckInput {
-            api_key: api_key.as_bytes(),
-            target: "t",
-            method: b"",
-            path: b"",
-            cost: None,
-            operation_id: b"",
-        };
+        let input = request(&api_key, "t");
         at_once
             .check(&**catalog.load(), &input, NOW)
             .unwrap()

@@ -7,19 +7,19 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 use tollgate::catalog::CatalogStore;
 use tollgate::clock::Clock;
-use tollgate::config::{Config, Flags};
 use tollgate::decide::verdict::Reason;
-use tollgate::engine::plans::{CheckInput, PlanEngine, Settings};
+use tollgate::engine::plans::PlanEngine;
 use tollgate::grpc::pb::tollgate as pb;
 use tollgate::grpc::pb::tollgate::decision_service_client::DecisionServiceClient;
 use tollgate::grpc::pb::tollgate::usage_plan_service_client::UsagePlanServiceClient;
+use tollgate::ledger::MemoryLedger;
 use tollgate::ledger::faults::{Fault, FaultyLedger};
-use tollgate::ledger::{Ledger, LedgerThread, MemoryLedger};
 use tollgate::metrics::Metrics;
 use tollgate::service::decisions::Decisions;
-use tollgate::service::lease_broker::LeaseBroker;
+use tollgate::testkit::declared::{self, request};
+use tollgate::testkit::started::{Started, settings};
 
-use super::{catalog, connect, declared, scaled};
+use super::{catalog, scaled};
 use crate::patience::until;
 use crate::server::Tollgate;
 
@@ -56,36 +56,17 @@ pub struct House {
 impl House {
     /// `fault` says what happens to each commit.
     pub fn new(catalog: CatalogStore, fault: impl FnMut(u64) -> Fault + Send + 'static) -> Self {
-        let (catalog, clock) = (Arc::new(catalog), Clock::system());
         let ledger = Arc::new(FaultyLedger::new(Arc::new(MemoryLedger::new().unwrap()), fault));
-        let holder = ledger.join(1).unwrap();
-        let settings = Config::resolve(&Flags::default(), &|_| None).unwrap().plans;
-        let own = Settings { holder, lease: settings.lease, ..Settings::new([2; 32], [3; 16]) };
-        let engine = Arc::new(PlanEngine::new(own));
-        let thread = Arc::new(LedgerThread::start(ledger.clone(), 65_536).unwrap());
-        let broker = LeaseBroker::new(engine.clone(), thread, holder, clock.clone());
-        let plans = Decisions::new(
-            engine.clone(),
-            catalog.clone(),
-            clock,
-            settings,
-            broker,
-            &Metrics::new(),
-        );
-        Self { plans: Arc::new(plans), engine, catalog, ledger }
+        let started = Started::over(ledger.clone(), 1, catalog, Clock::system(), settings());
+        let plans = Arc::new(started.decisions(&Metrics::new()));
+        let Started { engine, catalog, .. } = started;
+        Self { plans, engine, catalog, ledger }
     }
 }
 
 async fn check(plans: &Decisions, number: usize) -> Option<Reason> {
     let api_key = value(number);
-    let input = CheckInput {
-        api_key: api_key.as_bytes(),
-        target: "t",
-        method: b"",
-        path: b"",
-        cost: None,
-        operation_id: b"",
-    };
+    let input = request(&api_key, "t");
     plans.check(&input, None, |decision| decision.verdict.reason()).await.unwrap()
 }
 
@@ -178,8 +159,8 @@ fn health(tollgate: &Tollgate) -> String {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_ledger_that_is_held_up_shows_in_the_health_and_needs_no_restart() {
     let tollgate = Tollgate::start(&[], &[]);
-    let channel = connect(&tollgate).await;
-    UsagePlanServiceClient::new(channel.clone()).apply(declared(&plans())).await.unwrap();
+    let channel = tollgate.channel().await;
+    UsagePlanServiceClient::new(channel.clone()).apply(declared::message(&plans())).await.unwrap();
     let ask = async |number: usize| {
         let request = pb::CheckRequest {
             api_key: value(number).into(),

@@ -12,7 +12,7 @@ use tollgate::grpc::pb::rls::rate_limit_service_client::RateLimitServiceClient;
 use tollgate::grpc::wire::{Descriptor, Entry, RateLimitRequest};
 
 use super::raw::*;
-use super::{ALONE, connect, mebibytes};
+use super::{ALONE, mebibytes};
 use crate::http::get;
 use crate::server::Tollgate;
 
@@ -39,7 +39,7 @@ fn middle(mut took: Vec<Duration>) -> Duration {
 }
 
 async fn measure(tollgate: &Tollgate) -> Took {
-    let mut client = RateLimitServiceClient::new(connect(tollgate).await);
+    let mut client = RateLimitServiceClient::new(tollgate.channel().await);
     let (mut calls, mut connections, mut probes) = (vec![], vec![], vec![]);
     for time in 0..TIMES {
         let begin = Instant::now();
@@ -47,7 +47,7 @@ async fn measure(tollgate: &Tollgate) -> Took {
         calls.push(begin.elapsed());
         if time % 5 == 0 {
             let begin = Instant::now();
-            RateLimitServiceClient::new(connect(tollgate).await)
+            RateLimitServiceClient::new(tollgate.channel().await)
                 .should_rate_limit(request())
                 .await
                 .unwrap();

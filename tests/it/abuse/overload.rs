@@ -12,12 +12,13 @@ use tollgate::grpc::pb::tollgate::{
 };
 use tollgate::grpc::wire::{Descriptor, Entry, RateLimitRequest};
 use tollgate::load::{ApiKeys, Caller, DescriptorEntry, Job, Order, Run, Summary, Traffic};
+use tollgate::testkit::declared;
 use tonic::Code;
 use tonic::transport::Channel;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 
-use super::{ALONE, connect, declared, metric, scaled};
+use super::{ALONE, metric, scaled};
 use crate::patience::until;
 use crate::server::Tollgate;
 
@@ -118,7 +119,7 @@ impl Seen {
 
     /// Looks during a storm of heavy requests, and what became of those.
     async fn beside(tollgate: &Tollgate, requests: u64) -> (Self, Summary) {
-        let channel = connect(tollgate).await;
+        let channel = tollgate.channel().await;
         let mut storm = storm(tollgate, heavy(), requests);
         let seen = Self::during(&mut storm, &channel).await;
         // The load has ended: the next call is let in.
@@ -188,8 +189,8 @@ async fn what_is_shed_is_charged_nowhere_and_a_quota_stays_exact() {
     // A busy machine is not what is tried here.
     let env = [NARROW[0], NARROW[1], ("TOLLGATE_LEDGER_MAX_WAIT_MS", "60000")];
     let tollgate = Tollgate::start(&[], &env);
-    let channel = connect(&tollgate).await;
-    UsagePlanServiceClient::new(channel.clone()).apply(declared(PLANS)).await.unwrap();
+    let channel = tollgate.channel().await;
+    UsagePlanServiceClient::new(channel.clone()).apply(declared::message(PLANS)).await.unwrap();
     let traffic = Traffic::Check(Caller {
         api_keys: ApiKeys::Listed(vec![KEY.to_owned()]),
         target: "t".to_owned(),

@@ -8,15 +8,16 @@ use bytes::Bytes;
 use tokio::task::JoinSet;
 use tollgate::decide::ledger::Scope;
 use tollgate::decide::outcome::{Ending, Outcome};
-use tollgate::engine::plans::{CheckInput, Report, ReportSubject, Settlement};
+use tollgate::engine::plans::{Report, ReportSubject, Settlement};
 use tollgate::grpc::pb::tollgate as pb;
 use tollgate::grpc::pb::tollgate::decision_service_client::DecisionServiceClient;
 use tollgate::grpc::pb::tollgate::outcome::{Result as Ended, Subject};
 use tollgate::grpc::pb::tollgate::usage_plan_service_client::UsagePlanServiceClient;
 use tollgate::ledger::faults::Fault;
+use tollgate::testkit::declared::request;
 
 use super::ledger::House;
-use super::{ALONE, catalog, connect, declared, scaled};
+use super::{ALONE, catalog, scaled};
 use crate::server::Tollgate;
 
 const KEY: &str = "a-value-of-twenty-characters";
@@ -29,14 +30,7 @@ const CALLERS: u64 = 8;
 async fn a_receipt_replayed_has_one_effect_and_costs_one_transaction() {
     let _alone = ALONE.lock().await;
     let house = House::new(catalog(PLANS), |_| Fault::None);
-    let input = CheckInput {
-        api_key: KEY.as_bytes(),
-        target: "t",
-        method: b"",
-        path: b"",
-        cost: None,
-        operation_id: b"",
-    };
+    let input = request(KEY, "t");
     let mut receipts = Vec::new();
     while let Some(receipt) =
         house.plans.check(&input, None, |decision| decision.receipt.clone()).await.unwrap()
@@ -94,10 +88,10 @@ async fn a_receipt_replayed_over_the_network_and_after_a_kill_has_one_effect() {
     let _alone = ALONE.lock().await;
     const OUTCOMES: usize = 10_000;
     let mut tollgate = Tollgate::start(&[], &[("TOLLGATE_LEDGER_MAX_WAIT_MS", "60000")]);
-    UsagePlanServiceClient::new(connect(&tollgate).await).apply(declared(PLANS)).await.unwrap();
+    tollgate.apply(PLANS).await;
     let check =
         pb::CheckRequest { api_key: KEY.into(), target: "t".to_owned(), ..Default::default() };
-    let receipt = DecisionServiceClient::new(connect(&tollgate).await)
+    let receipt = DecisionServiceClient::new(tollgate.channel().await)
         .check(check)
         .await
         .unwrap()
@@ -116,7 +110,7 @@ async fn a_receipt_replayed_over_the_network_and_after_a_kill_has_one_effect() {
         }
         let mut callers = JoinSet::new();
         for _ in 0..(scaled(1_000_000) / OUTCOMES as u64 / 2).max(1) {
-            let (channel, report) = (connect(&tollgate).await, report.clone());
+            let (channel, report) = (tollgate.channel().await, report.clone());
             callers.spawn(async move {
                 DecisionServiceClient::new(channel).report(report).await.unwrap().into_inner()
             });
@@ -137,7 +131,7 @@ async fn a_receipt_replayed_over_the_network_and_after_a_kill_has_one_effect() {
         start.elapsed()
     );
     assert_eq!(refunded, 1);
-    let usage = UsagePlanServiceClient::new(connect(&tollgate).await)
+    let usage = UsagePlanServiceClient::new(tollgate.channel().await)
         .get_usage(pb::GetUsageRequest::default())
         .await
         .unwrap();

@@ -14,8 +14,8 @@ use tonic_reflection::pb::v1::ServerReflectionRequest;
 use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
 use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
 
+use super::ALONE;
 use super::raw::*;
-use super::{ALONE, connect};
 use crate::server::Tollgate;
 
 /// Far longer than a stop may take.
@@ -26,7 +26,7 @@ const AT_ONCE: Duration = Duration::from_secs(20);
 async fn streams_that_have_nothing_in_work_end_when_the_server_stops_each_with_its_status() {
     let _alone = ALONE.lock().await;
     let mut tollgate = Tollgate::start(&[], &[DRAIN]);
-    let channel = connect(&tollgate).await;
+    let channel = tollgate.channel().await;
     let mut decisions = DecisionServiceClient::new(channel.clone());
     // Each has been answered once, so that it is open; and one that was never asked anything.
     let (ask, asked) = mpsc::unbounded_channel();

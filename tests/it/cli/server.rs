@@ -17,6 +17,7 @@ use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
 use super::Shell;
+use crate::made_files::self_signed;
 use crate::server::{PATIENT, Tollgate};
 
 #[test]
@@ -217,12 +218,9 @@ fn a_token_is_printed_once_and_what_cannot_be_one_is_refused() {
 
 #[test]
 fn tls_is_spoken_where_an_authority_is_named() {
-    let authority = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let folder = TempDir::new().unwrap();
-    let (cert, key) = (folder.path().join("cert.pem"), folder.path().join("key.pem"));
-    fs::write(&cert, authority.cert.pem()).unwrap();
-    fs::write(&key, authority.signing_key.serialize_pem()).unwrap();
-    let (cert, key) = (cert.to_str().unwrap(), key.to_str().unwrap());
+    let (cert, key) = self_signed(folder.path());
+    let (cert, key) = (cert.as_str(), key.as_str());
     let env =
         [("TOLLGATE_TLS_CERT", cert), ("TOLLGATE_TLS_KEY", key), ("TOLLGATE_TLS_CLIENT_CA", cert)];
     let tollgate = Tollgate::start(&[], &env);

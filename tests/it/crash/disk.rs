@@ -13,11 +13,7 @@ async fn a_disk_that_fails_and_works_again_costs_nobody_a_count_and_needs_no_res
     let log = Arc::new(Log::default());
     for round in 0..5 {
         let stop = Arc::new(AtomicBool::new(false));
-        let mut callers = JoinSet::new();
-        for caller in 0..CALLERS {
-            let (log, stop, channel) = (log.clone(), stop.clone(), lazy(&tollgate));
-            callers.spawn(async move { log.drive(channel, caller * 13, &stop).await });
-        }
+        let callers = callers(&tollgate, &log, &stop);
         let more = |count: u64| {
             let before = log.admitted[3].load(Ordering::SeqCst);
             until("admissions", || {
@@ -38,7 +34,7 @@ async fn a_disk_that_fails_and_works_again_costs_nobody_a_count_and_needs_no_res
         callers.join_all().await;
         assert_eq!(health(&tollgate), "OK");
 
-        let mut client = DecisionServiceClient::new(lazy(&tollgate));
+        let mut client = DecisionServiceClient::new(tollgate.lazy_channel(Duration::from_secs(20)));
         let unanswered = std::mem::take(&mut *log.unanswered.lock().unwrap());
         println!("round {round}: {} reports sent again", unanswered.len());
         for (place, receipt) in unanswered {

@@ -4,10 +4,10 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 
 use tokio::runtime::Runtime;
-use tollgate::grpc::json::declared;
 use tollgate::grpc::pb::tollgate::usage_plan_service_client::UsagePlanServiceClient;
 use tollgate::grpc::pb::tollgate::{GetUsageRequest, get_usage_request};
-use tonic::transport::{Channel, Endpoint};
+use tollgate::testkit::declared;
+use tonic::transport::Channel;
 
 use super::relay::Relay;
 use crate::envoy::{self, Envoy, edit};
@@ -236,16 +236,8 @@ impl Bench {
 
     /// A connection to tollgate itself.
     pub async fn channel(&self) -> Channel {
-        connect(&self.tollgate).await
+        self.tollgate.channel().await
     }
-}
-
-async fn connect(tollgate: &Tollgate) -> Channel {
-    Endpoint::from_shared(format!("http://{}", tollgate.grpc_addr()))
-        .unwrap()
-        .connect()
-        .await
-        .unwrap()
 }
 
 /// `(subscriber, plan)`: the plan `disabled` is `plenty` with a key that is switched off.
@@ -258,8 +250,7 @@ async fn declare(
         let (plan, enabled) = if *plan == "disabled" { ("plenty", false) } else { (*plan, true) };
         text.push_str(&format!("- {{id: {id}, plans: [{plan}], keys: [{{id: {id}-1, value: {}, enabled: {enabled}}}]}}\n", key(id)));
     }
-    let document = tollgate::yaml::parse(&text).unwrap().root.to_json().unwrap();
-    let mut plans = UsagePlanServiceClient::new(connect(tollgate).await);
-    plans.apply(declared(document).unwrap().message).await.unwrap();
+    let mut plans = UsagePlanServiceClient::new(tollgate.channel().await);
+    plans.apply(declared::message(&text)).await.unwrap();
     plans
 }

@@ -1,5 +1,8 @@
 //! A Rust file as words: enough to see what it names, without what it only talks about.
 
+use std::fs;
+use std::path::Path;
+
 /// A file with its comments and literals left out.
 #[derive(Debug)]
 pub struct Source {
@@ -8,6 +11,8 @@ pub struct Source {
     /// How many lines the file has.
     pub lines: usize,
     pub words: Vec<Word>,
+    /// It is declared `#[cfg(test)]`, or in a module that is.
+    pub tests_alone: bool,
 }
 
 /// An identifier, a number, `::`, or another mark by itself.
@@ -39,11 +44,41 @@ pub struct Reference {
     pub in_tests: bool,
 }
 
+/// Every Rust file of these folders of a repository, by its name from the root.
+pub fn files(root: &Path, folders: &[&str]) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    let mut folders: Vec<_> =
+        folders.iter().map(|folder| root.join(folder)).filter(|folder| folder.exists()).collect();
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let name = path.strip_prefix(root).unwrap().to_str().unwrap().to_owned();
+                found.push((name, fs::read_to_string(&path).unwrap()));
+            }
+        }
+    }
+    found
+}
+
 impl Source {
     pub fn read(path: &str, text: &str) -> Self {
         let mut words = words(text);
         mark_tests(&mut words);
-        Self { path: path.to_owned(), lines: text.lines().count(), words }
+        Self { path: path.to_owned(), lines: text.lines().count(), words, tests_alone: false }
+    }
+
+    /// The modules that this file declares for tests alone.
+    pub fn test_modules(&self) -> Vec<Vec<String>> {
+        const DECLARED: [&str; 8] = ["#", "[", "cfg", "(", "test", ")", "]", "mod"];
+        let found = self.words.windows(DECLARED.len() + 2).filter(|window| {
+            let mut words = window.iter().map(|word| word.text.as_str());
+            words.next_back() == Some(";") && words.take(DECLARED.len()).eq(DECLARED)
+        });
+        let own = || self.module().into_iter().map(str::to_owned);
+        found.map(|window| own().chain([window[DECLARED.len()].text.clone()]).collect()).collect()
     }
 
     /// The modules that this file is in: `src/decide/gcra.rs` is `["decide", "gcra"]`,
@@ -55,7 +90,8 @@ impl Source {
 
     /// Is the whole file test code?
     pub fn is_test(&self) -> bool {
-        !self.path.starts_with("src/")
+        self.tests_alone
+            || !self.path.starts_with("src/")
             || self.path.ends_with("/tests.rs")
             || self.path.contains("/tests/")
     }
@@ -377,4 +413,6 @@ fn what_is_inside_a_test_module_is_known() {
             .map(|path| Source::read(path, "").is_test()),
         [false, true, true]
     );
+    let source = Source::read("src/a.rs", "#[cfg(test)] mod b; #[cfg(test)] mod c {} mod d;");
+    assert_eq!(source.test_modules(), [["a", "b"]]);
 }

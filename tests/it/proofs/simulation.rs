@@ -4,27 +4,29 @@
 //! bytes of a fuzzer; what really happened is counted beside it, and every answer is compared with
 //! that.
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex};
 
 use tollgate::catalog::{
     CatalogStore, Declared, DeclaredKey, DeclaredSubscriber, EditOptions, HashKey,
 };
+use tollgate::decide::gcra::MicroRate;
 use tollgate::decide::outcome::Outcome;
-use tollgate::decide::plan::*;
+use tollgate::decide::plan::{ApiKey, Entitlement, Id, PeriodUnit, Rate};
 use tollgate::decide::quota::Grant;
 use tollgate::decide::time::{Now, SECOND_NS};
 use tollgate::decide::verdict::Reason;
 use tollgate::engine::plans::{
-    Change, CheckInput, Checked, Committed, LeaseSettings, Need, PlanEngine, Report, ReportSubject,
-    Settings, Settled, Settlement, Shortage, Subject,
+    CheckInput, Checked, LeaseSettings, Need, Report, ReportSubject, Settings, Settled, Settlement,
+    Shortage, Subject,
 };
 use tollgate::engine::rules::{Budget, Mode, RuleEngine};
 use tollgate::ledger::faults::{Fault, FaultyLedger};
 use tollgate::ledger::{
-    self, Answer, GiveBack, Holder, Lease, Ledger, LedgerError, MemoryLedger, Operation, Scope,
+    self, GiveBack, Lease, Ledger, LedgerError, MemoryLedger, Operation, Scope,
 };
+use tollgate::testkit::at_once::AtOnce;
+use tollgate::testkit::declared::{entitlement, key, plan, quota, request, subscriber};
 
 const MINUTE_S: u64 = 60;
 const START_S: u64 = 1_795_341_600;
@@ -129,13 +131,11 @@ pub struct House<C> {
     choices: C,
     bug: Option<Bug>,
     catalog: CatalogStore,
-    engine: PlanEngine,
+    node: AtOnce<FaultyLedger>,
     rules: RuleEngine,
-    ledger: FaultyLedger,
     memory: Arc<MemoryLedger>,
-    /// What becomes of the next commit: 0 nothing special, 1 fails before, 2 after.
-    fate: Arc<AtomicU8>,
-    holder: Holder,
+    /// What becomes of the next commits.
+    fates: Arc<Mutex<VecDeque<Fate>>>,
     now: Now,
     limit: u64,
     enabled: Vec<bool>,
@@ -153,39 +153,60 @@ fn value_of(subscriber: u64) -> String {
     format!("a-key-of-twenty-characters-{subscriber}")
 }
 
-fn engine(holder: Holder) -> PlanEngine {
-    let settings = Settings {
-        holder,
-        lease: LeaseSettings::default(),
-        max_entries: 64,
-        ..Settings::new([7; 32], [9; 16])
-    };
-    PlanEngine::new(settings)
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    Done,
+    NotDone,
+    /// It was done, and answered as if not.
+    AnswerLost,
+}
+
+/// What a wrong component makes of an operation.
+fn alter(bug: Option<Bug>, operation: &mut Operation, settlements: &mut u64) {
+    match (bug, operation) {
+        (Some(Bug::ReturnsWhatWasSpent), Operation::GiveBack(back)) => {
+            back.spent = back.spent.saturating_sub(1)
+        }
+        (Some(Bug::RefundsTwice), Operation::Settle(settle)) => {
+            settle.deltas.iter_mut().for_each(|delta| delta.units *= 2)
+        }
+        (Some(Bug::ForgetsTheMark), Operation::Settle(settle)) => {
+            *settlements += 1;
+            settle.mark.seq += *settlements << 20;
+        }
+        (Some(Bug::ForgetsGiveBacks), Operation::GiveBack(back)) => {
+            back.counter = ledger::CounterId(9_999)
+        }
+        _ => {}
+    }
 }
 
 impl<C: Choices> House<C> {
     pub fn new(choices: C, bug: Option<Bug>) -> Self {
         let memory = Arc::new(MemoryLedger::new().unwrap());
-        let fate = Arc::new(AtomicU8::new(0));
-        let read = fate.clone();
-        let ledger =
-            FaultyLedger::new(memory.clone(), move |_| match read.swap(0, Ordering::Relaxed) {
-                1 => Fault::Before(LedgerError::Busy),
-                2 => Fault::After(LedgerError::Stopped),
-                _ => Fault::None,
-            });
-        let holder = ledger.join(1).unwrap();
+        let fates = Arc::new(Mutex::new(VecDeque::new()));
+        let (chosen, mut settlements) = (fates.clone(), 0);
+        let plan = move |_| match chosen.lock().unwrap().pop_front() {
+            Some(Fate::NotDone) => Fault::Before(LedgerError::Busy),
+            Some(Fate::AnswerLost) => Fault::After(LedgerError::Stopped),
+            Some(Fate::Done) | None => Fault::None,
+        };
+        let ledger = FaultyLedger::new(memory.clone(), plan)
+            .altering(move |operation| alter(bug, operation, &mut settlements));
+        let settings = Settings {
+            lease: LeaseSettings::default(),
+            max_entries: 64,
+            ..Settings::new([7; 32], [9; 16])
+        };
         let many = usize::try_from(SUBSCRIBERS).unwrap();
         let mut house = Self {
             choices,
             bug,
             catalog: CatalogStore::new(HashKey([3; 32]), None),
-            engine: engine(holder),
+            node: AtOnce::over(Arc::new(ledger), settings),
             rules: RuleEngine::new(64).unwrap(),
-            ledger,
             memory,
-            fate,
-            holder,
+            fates,
             now: Now { unix_ns: (START_S + 7) * SECOND_NS, steady_ns: 1_000 * SECOND_NS },
             limit: 40,
             enabled: vec![true; many],
@@ -232,53 +253,24 @@ impl<C: Choices> House<C> {
         }
     }
 
-    /// The commit, and whether it was done. It may fail.
-    fn commit(&mut self, operation: Operation) -> (Result<Answer, LedgerError>, bool) {
+    /// Of the next commit that has none yet.
+    fn choose_fate(&mut self) -> Fate {
         let fate = match self.choices.below(24) {
-            0 => 1,
-            1 => 2,
-            _ => 0,
+            0 => Fate::NotDone,
+            1 => Fate::AnswerLost,
+            _ => Fate::Done,
         };
-        self.tally.faults += u64::from(fate != 0);
-        self.fate.store(fate, Ordering::Relaxed);
-        let operation = self.bugged(operation);
-        let answer = self.ledger.commit(&[operation]).map(|mut answers| answers.remove(0));
-        (answer, fate != 1)
-    }
-
-    fn bugged(&mut self, mut operation: Operation) -> Operation {
-        match (self.bug, &mut operation) {
-            (Some(Bug::ReturnsWhatWasSpent), Operation::GiveBack(back)) => {
-                back.spent = back.spent.saturating_sub(1)
-            }
-            (Some(Bug::RefundsTwice), Operation::Settle(settle)) => {
-                settle.deltas.iter_mut().for_each(|delta| delta.units *= 2)
-            }
-            (Some(Bug::ForgetsTheMark), Operation::Settle(settle)) => {
-                settle.mark.seq += (1 << 20) * (1 + self.tally.reports)
-            }
-            (Some(Bug::ForgetsGiveBacks), Operation::GiveBack(back)) => {
-                back.counter = ledger::CounterId(9_999)
-            }
-            _ => {}
-        }
-        operation
+        self.tally.faults += u64::from(fate != Fate::Done);
+        self.fates.lock().unwrap().push_back(fate);
+        fate
     }
 
     fn ask(&mut self, need: &Need) -> bool {
-        let request = need.request(self.holder, self.now.unix_s());
         // A counter whose number never came cannot be given back: its first question is answered.
-        let answer = if need.number.is_none() {
-            let first = self.bugged(Operation::Lease(request));
-            self.ledger.commit(&[first]).map(|mut answers| answers.remove(0))
-        } else {
-            self.commit(Operation::Lease(request)).0
-        };
-        let Ok(Answer::Lease(Ok(lease))) = answer else {
-            self.engine.leases().lease_failed(need);
-            return false;
-        };
-        self.engine.leases().apply_lease(need, &lease, self.now);
+        if need.number.is_some() {
+            self.choose_fate();
+        }
+        let Some(lease) = self.node.lease(need, self.now) else { return false };
         if self.choices.below(8) == 0 {
             // It comes a second time, later.
             self.late.push((need.clone(), lease));
@@ -290,7 +282,7 @@ impl<C: Choices> House<C> {
         if !self.late.is_empty() {
             let place = self.choices.below(self.late.len() as u64);
             let (need, lease) = self.late.swap_remove(usize::try_from(place).unwrap());
-            self.engine.leases().apply_lease(&need, &lease, self.now);
+            self.node.engine.leases().apply_lease(&need, &lease, self.now);
         }
         Ok(())
     }
@@ -325,34 +317,29 @@ impl<C: Choices> House<C> {
     fn check_of(&mut self, subscriber: u64, cost: Option<u64>) -> Step {
         self.tally.decisions += 1;
         let (value, units) = (value_of(subscriber), cost.unwrap_or(1));
-        let input = CheckInput {
-            api_key: value.as_bytes(),
-            target: "t",
-            method: b"GET",
-            path: b"/",
-            cost,
-            operation_id: b"",
-        };
+        let input = CheckInput { cost, ..request(&value, "t") };
         let catalog = self.catalog.snapshot();
         let mut failed = false;
         for round in 0.. {
             let shortage = if failed { Shortage::Deny } else { Shortage::Ask };
-            let (reason, receipt) =
-                match self.engine.check_or_need(&*catalog, &input, shortage, self.now).unwrap() {
-                    Checked::Decided(decision) => {
-                        (decision.verdict.reason(), decision.receipt.clone())
+            let (reason, receipt) = match self
+                .node
+                .engine
+                .check_or_need(&*catalog, &input, shortage, self.now)
+                .unwrap()
+            {
+                Checked::Decided(decision) => (decision.verdict.reason(), decision.receipt.clone()),
+                Checked::Needs(needs) => {
+                    if round > 6 {
+                        return Err("a check is never decided".to_owned());
                     }
-                    Checked::Needs(needs) => {
-                        if round > 6 {
-                            return Err("a check is never decided".to_owned());
-                        }
-                        for need in needs {
-                            failed |= !self.ask(&need);
-                        }
-                        continue;
+                    for need in needs {
+                        failed |= !self.ask(&need);
                     }
-                };
-            for need in self.engine.leases().take_prefetches() {
+                    continue;
+                }
+            };
+            for need in self.node.engine.leases().take_prefetches() {
                 self.ask(&need);
             }
             return self.decided(subscriber, units, reason, receipt, failed);
@@ -423,20 +410,17 @@ impl<C: Choices> House<C> {
     fn peek(&mut self) -> Step {
         let value = value_of(self.choices.below(SUBSCRIBERS));
         let before = self.memory.usage(&Scope::All, 0, u64::MAX / 2).unwrap();
-        let input = CheckInput {
-            api_key: value.as_bytes(),
-            target: "t",
-            method: b"GET",
-            path: b"/",
-            cost: Some(0),
-            operation_id: b"",
-        };
+        let input = CheckInput { cost: Some(0), ..request(&value, "t") };
         let catalog = self.catalog.snapshot();
-        let receipt =
-            match self.engine.check_or_need(&*catalog, &input, Shortage::Deny, self.now).unwrap() {
-                Checked::Decided(decision) => decision.receipt.clone(),
-                Checked::Needs(_) => None,
-            };
+        let receipt = match self
+            .node
+            .engine
+            .check_or_need(&*catalog, &input, Shortage::Deny, self.now)
+            .unwrap()
+        {
+            Checked::Decided(decision) => decision.receipt.clone(),
+            Checked::Needs(_) => None,
+        };
         let untouched = self.memory.usage(&Scope::All, 0, u64::MAX / 2).unwrap() == before;
         if receipt.is_none() && untouched {
             Ok(())
@@ -447,20 +431,14 @@ impl<C: Choices> House<C> {
 
     /// Nobody's keys: nothing is kept of them.
     fn flood(&mut self) -> Step {
-        let (entries, seed) = (self.engine.leases().live_entries(), self.choices.below(1 << 16));
+        let (entries, seed) =
+            (self.node.engine.leases().live_entries(), self.choices.below(1 << 16));
         let catalog = self.catalog.snapshot();
         for number in 0..50 {
             let value = format!("nobody-{seed}-{number}");
-            let input = CheckInput {
-                api_key: value.as_bytes(),
-                target: "t",
-                method: b"GET",
-                path: b"/",
-                cost: None,
-                operation_id: b"",
-            };
+            let input = request(&value, "t");
             let checked =
-                self.engine.check_or_need(&*catalog, &input, Shortage::Ask, self.now).unwrap();
+                self.node.engine.check_or_need(&*catalog, &input, Shortage::Ask, self.now).unwrap();
             self.tally.decisions += 1;
             let refused = match checked {
                 Checked::Decided(decision) => decision.verdict.reason(),
@@ -471,7 +449,7 @@ impl<C: Choices> House<C> {
             }
             self.hit(1_000 + seed * 50 + number)?;
         }
-        if self.engine.leases().live_entries() == entries {
+        if self.node.engine.leases().live_entries() == entries {
             Ok(())
         } else {
             Err("a stranger's key takes room".to_owned())
@@ -558,34 +536,18 @@ impl<C: Choices> House<C> {
             _ if real == 0 => Settlement::Refunded,
             _ => Settlement::Corrected,
         };
-        let found = match self.engine.settle(&*catalog, &report, self.now) {
+        let found = match self.node.engine.settle(&*catalog, &report, self.now) {
             Settled::Done(settlement) => settlement,
             Settled::Commit(correction) => {
-                let Change::Settle(settle) = &correction.changes[0] else {
-                    unreachable!("all is charged at the check")
-                };
-                let (answer, done) = self.commit(Operation::Settle(settle.clone()));
-                let fresh = done && !self.issued[place].settled && real != charged;
-                if fresh {
+                let done = self.choose_fate() != Fate::NotDone;
+                let settled = self.node.correct(&correction, self.now);
+                if done && !self.issued[place].settled && real != charged {
                     let truth = self.truths.entry(key).or_default();
                     truth.net = truth.net + real - charged;
                     self.issued[place].settled = true;
                 }
-                let committed = match answer {
-                    Ok(Answer::Settle(ledger::Settled::Done(_))) => Committed::Done,
-                    Ok(Answer::Settle(ledger::Settled::Duplicate)) => Committed::Duplicate,
-                    Ok(other) => return Err(format!("a settlement was answered {other:?}")),
-                    Err(_) => {
-                        self.engine.change_failed(&correction.changes[0]);
-                        return Ok(false);
-                    }
-                };
-                let found = self.engine.apply_correction(&correction, &[committed], self.now);
-                if fresh || expected == Settlement::Duplicate {
-                    found
-                } else {
-                    return self.expect(found, expected);
-                }
+                let Ok(settlement) = settled else { return Ok(false) };
+                settlement
             }
         };
         self.expect(found, expected)
@@ -613,7 +575,7 @@ impl<C: Choices> House<C> {
             outcome: Outcome::http(503),
             cost: None,
         };
-        match self.engine.settle(&**self.catalog.load(), &report, self.now) {
+        match self.node.engine.settle(&**self.catalog.load(), &report, self.now) {
             Settled::Done(Settlement::Invalid) => Ok(()),
             other => Err(format!("a forged receipt was answered {other:?}")),
         }
@@ -644,42 +606,19 @@ impl<C: Choices> House<C> {
     }
 
     fn declare(&mut self) {
-        let quota = Quota {
-            name: "q".into(),
-            limit: self.limit,
-            unit: PeriodUnit::Minute,
-            time_zone: "UTC".into(),
-            week_start: Weekday::Monday,
-            on_breach: OnBreach::Reject,
-            count_statuses: None,
-            charge: Charge::AtCheck,
-        };
+        let rate = Rate { rate: MicroRate(50_000_000), burst: Some(20) };
         let entitlement = Entitlement {
-            name: "all".into(),
-            description: String::new(),
-            targets: vec!["t".into()],
-            rate_limit: Some(Rate {
-                rate: tollgate::decide::gcra::MicroRate(50_000_000),
-                burst: Some(20),
-            }),
-            method_rate_limits: vec![],
-            quotas: vec![quota],
-            counter_scope: CounterScope::Subscriber,
+            rate_limit: Some(rate),
+            quotas: vec![quota("q", self.limit, PeriodUnit::Minute)],
+            ..entitlement("all", &["t"])
         };
-        let plan = Plan { id: "gold".into(), about: about(), entitlements: vec![entitlement] };
+        let plan = plan("gold", vec![entitlement]);
         let subscribers = (0..SUBSCRIBERS).map(|number| {
-            let id: Id = name_of(number).into();
-            let key = ApiKey {
-                id: format!("k{number}").as_str().into(),
-                subscriber: id.clone(),
-                about: about(),
-                enabled: self.enabled[usize::try_from(number).unwrap()],
-                dates: Dates::default().into(),
-                last_four: LastFour::default(),
-            };
-            let subscriber = Subscriber { id, about: about(), plans: vec!["gold".into()].into() };
+            let id = name_of(number);
+            let enabled = self.enabled[usize::try_from(number).unwrap()];
+            let key = ApiKey { enabled, ..key(&format!("k{number}"), id) };
             DeclaredSubscriber {
-                subscriber: subscriber.into(),
+                subscriber: subscriber(id, &["gold"]).into(),
                 keys: vec![DeclaredKey { key: key.into(), value: Some(value_of(number)) }],
             }
         });
@@ -698,18 +637,15 @@ impl<C: Choices> House<C> {
         self.tally.edits += 1;
         self.limit = [0, 3, 10, 40, 100, 300][usize::try_from(self.choices.below(6)).unwrap()];
         self.declare();
-        let backs = self.engine.leases().take_back("gold");
+        let backs = self.node.engine.leases().take_back("gold");
         self.give_back(&backs);
         Ok(())
     }
 
     fn give_back(&mut self, backs: &[GiveBack]) {
         for back in backs {
-            let operation = Operation::GiveBack(*back);
-            match self.commit(operation).0 {
-                Ok(_) => self.engine.leases().gave_back(*back),
-                Err(_) => self.engine.leases().give_back_failed(*back),
-            }
+            self.choose_fate();
+            self.node.give_back(&[*back]);
         }
     }
 
@@ -729,7 +665,7 @@ impl<C: Choices> House<C> {
             _ => Grant::Reset,
         };
         let catalog = self.catalog.snapshot();
-        let plan = self.engine.prepare_grant(
+        let plan = self.node.engine.prepare_grant(
             &*catalog,
             Subject::Subscriber(&subscriber),
             ("gold", "all", "q"),
@@ -737,30 +673,21 @@ impl<C: Choices> House<C> {
             self.now,
         );
         let plan = plan.map_err(|wrong| wrong.to_string())?;
-        if let Some(back) = plan.give_back {
-            let operation = Operation::GiveBack(back);
-            if self.commit(operation).0.is_err() {
-                self.engine.grant_failed(&plan);
-                return Ok(());
-            }
+        // Where nothing is handed back, nothing is granted either.
+        if plan.give_back.is_none() || self.choose_fate() == Fate::Done {
+            self.choose_fate();
         }
-        let request = plan.request(None, self.now.unix_s());
-        match self.commit(Operation::Grant(request)).0 {
-            Ok(Answer::Grant(Ok(ledger::GrantMade { balance: Some(balance), .. }))) => {
-                drop(self.engine.apply_grant(&plan, balance, self.now))
-            }
-            _ => self.engine.grant_failed(&plan),
-        }
+        self.node.grant(&plan, self.now);
         Ok(())
     }
 
     fn sweep(&mut self) -> Step {
-        self.engine.sweep(self.now);
+        self.node.engine.sweep(self.now);
         self.rules.sweep(Now {
             unix_ns: START_S * SECOND_NS + self.now.steady_ns,
             steady_ns: self.now.steady_ns,
         });
-        let ended = self.engine.leases().take_ended();
+        let ended = self.node.engine.leases().take_ended();
         self.give_back(&ended);
         Ok(())
     }
@@ -793,11 +720,8 @@ impl<C: Choices> House<C> {
         self.tally.stops += 1;
         // As `LeaseBroker::put_away` does it: what was asked before is answered between its two halves.
         for _ in 0..2 {
-            for back in self.engine.leases().put_away() {
-                let operation = Operation::GiveBack(back);
-                let operation = self.bugged(operation);
-                self.ledger.commit(&[operation]).map_err(|wrong| wrong.to_string())?;
-                self.engine.leases().gave_back(back);
+            if !self.node.give_back(&self.node.engine.leases().put_away()) {
+                return Err("a clean stop fails".to_owned());
             }
             while !self.late.is_empty() {
                 self.deliver_late()?;
@@ -812,27 +736,14 @@ impl<C: Choices> House<C> {
 
     fn start(&mut self) {
         self.late.clear();
-        if self.bug != Some(Bug::KeepsTheEpoch) {
-            self.holder = self.ledger.join(1).unwrap();
-        }
-        self.engine = engine(self.holder);
-        for (number, rule) in self.memory.load_count_rules().unwrap() {
-            self.engine.leases().restore_rule(number, rule);
+        if self.bug == Some(Bug::KeepsTheEpoch) {
+            self.node.start_as(self.node.engine.leases().holder(), self.now);
+        } else {
+            self.node.restart(self.now);
         }
         // Rates are of a node and a life: a restart gives a burst.
         self.burst_at_ns.iter_mut().for_each(|at_ns| *at_ns = 0);
-        let (engine, now) = (&self.engine, self.now);
-        let restored = Mutex::new(0);
-        self.memory
-            .load_live(now.unix_s(), &mut |row| {
-                *restored.lock().unwrap() += u64::from(engine.leases().restore(&row, now).is_ok());
-            })
-            .unwrap();
     }
-}
-
-fn about() -> About {
-    Said { display_name: "of the simulation".to_owned(), ..Said::default() }.into()
 }
 
 fn name_of(subscriber: u64) -> &'static str {

@@ -13,7 +13,7 @@ use tollgate::config::{Config, Flags};
 use tollgate::decide::ledger::{CounterId, CounterIdentity, PeriodRow};
 use tollgate::decide::outcome::Outcome;
 use tollgate::decide::time::{Now, SECOND_NS};
-use tollgate::engine::plans::{CheckInput, Report, ReportSubject, Settings, Settlement};
+use tollgate::engine::plans::{Report, ReportSubject, Settings, Settlement};
 use tollgate::engine::rules::RuleEngine;
 use tollgate::engine::rules::decision::{Descriptor as Asked, Modes};
 use tollgate::grpc::decision::DecisionMessages;
@@ -25,9 +25,11 @@ use tollgate::grpc::{convert, json};
 use tollgate::metrics::Metrics;
 use tollgate::rulebook::Rulebook;
 use tollgate::rules::{LoadOptions, Source, load};
-use tollgate::service::at_once::{AtOnce, durable_rules};
 use tollgate::service::decisions::Decisions;
 use tollgate::service::rate_limits::{Parts, RateLimits};
+use tollgate::testkit::at_once::AtOnce;
+use tollgate::testkit::declared::{self, request};
+use tollgate::testkit::started::StartedRules;
 
 use super::simulation::{Bytes, House};
 
@@ -171,11 +173,6 @@ struct Services {
     limiter: RateLimiter,
 }
 
-fn declared(file: &str) -> Declared {
-    let document = tollgate::yaml::parse(file).unwrap().root.to_json().unwrap();
-    convert::apply::declared(json::declared(document).unwrap().message).unwrap()
-}
-
 /// Leases all that is left of the one quota.
 fn lease_all(at_once: &AtOnce, catalog: &CatalogStore) {
     let catalog = catalog.load();
@@ -205,10 +202,9 @@ fn lease_all(at_once: &AtOnce, catalog: &CatalogStore) {
 fn services() -> Services {
     let settings = Config::resolve(&Flags::default(), &|_| None).unwrap();
     let catalog = Arc::new(store());
-    let plans = declared(PLANS);
-    catalog.edit(EditOptions::default(), START, |draft| draft.apply(&plans)).unwrap();
+    declared::apply(PLANS, &catalog, START);
     let own = Settings { max_entries: 16, ..Settings::new([2; 32], [3; 16]) };
-    let at_once = AtOnce::new(own).unwrap();
+    let at_once = AtOnce::new(own);
     lease_all(&at_once, &catalog);
     let metrics = Arc::new(Metrics::new());
     let passed_ns = AtomicU64::new(0);
@@ -221,7 +217,7 @@ fn services() -> Services {
         catalog.clone(),
         clock.clone(),
         settings.plans,
-        at_once.broker(clock.clone()).unwrap(),
+        at_once.broker(clock.clone()),
         &metrics,
     ));
     let mut file = tempfile::Builder::new().suffix(".yaml").tempfile().unwrap();
@@ -229,7 +225,7 @@ fn services() -> Services {
     let rules = tollgate::config::Rules { paths: vec![file.path().to_owned()], ..settings.rules };
     let rulebook = Arc::new(Rulebook::open(rules, metrics.clone()).unwrap());
     let rule_engine = Arc::new(RuleEngine::new(100).unwrap());
-    let durable = durable_rules(clock.clone(), plans.settings()).unwrap();
+    let durable = StartedRules::durable(clock.clone(), plans.settings());
     let limits = RateLimits::new(Parts {
         engine: rule_engine,
         rulebook,
@@ -267,7 +263,7 @@ impl Services {
             outcome: Outcome::http(503),
             cost: None,
         };
-        self.at_once.settle(&**self.catalog.load(), &report, START)
+        self.at_once.settle(&**self.catalog.load(), &report, START).unwrap()
     }
 }
 
@@ -275,14 +271,7 @@ impl Services {
 pub fn receipts(data: &[u8]) {
     let house = services();
     assert_eq!(house.report(data), Settlement::Invalid);
-    let input = CheckInput {
-        api_key: KEY,
-        target: "t",
-        method: b"GET",
-        path: b"/",
-        cost: None,
-        operation_id: b"",
-    };
+    let input = request(KEY, "t");
     let receipt = house
         .at_once
         .check(&**house.catalog.load(), &input, START)

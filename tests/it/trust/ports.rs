@@ -6,7 +6,7 @@ use tempfile::TempDir;
 use tonic::Code;
 use tonic::transport::Endpoint;
 
-use super::{CALLS, Tokens, call, connect, logged};
+use super::{CALLS, Tokens, call, logged};
 use crate::server::Tollgate;
 
 /// What the server writes on standard error as it refuses to start, and its exit code.
@@ -72,7 +72,7 @@ async fn what_is_meant_is_served_with_a_warning() {
 #[tokio::test]
 async fn plans_and_reflection_are_on_the_admin_port_alone_and_decisions_on_the_other() {
     let mut tollgate = Tollgate::start(&["--admin-grpc-addr", "127.0.0.1:0"], &[]);
-    let decisions = connect(&tollgate).await;
+    let decisions = tollgate.channel().await;
     let admin = Endpoint::from_shared(format!("http://{}", tollgate.admin_grpc_addr()))
         .unwrap()
         .connect()
@@ -101,7 +101,7 @@ async fn plans_and_reflection_are_on_the_admin_port_alone_and_decisions_on_the_o
 #[tokio::test]
 async fn reflection_can_be_switched_off() {
     let tollgate = Tollgate::start(&[], &[("TOLLGATE_GRPC_REFLECTION", "false")]);
-    let channel = connect(&tollgate).await;
+    let channel = tollgate.channel().await;
     for (path, served) in [(CALLS[10], false), (CALLS[6], true)] {
         let code = call(&channel, path, None).await.err().map(|status| status.code());
         assert_eq!(code != Some(Code::Unimplemented), served, "{path}: {code:?}");

@@ -19,7 +19,7 @@ use tollgate::grpc::wire::{Descriptor, Entry, LimitOverride, RateLimitRequest};
 use tonic::transport::Channel;
 use tonic::{Response, Status};
 
-use super::{Tokens, connect, with_token};
+use super::{Tokens, with_token};
 use crate::http::{get, post};
 use crate::server::Tollgate;
 
@@ -382,7 +382,7 @@ async fn neither_keys_nor_tokens_are_seen_anywhere() {
     );
     let token = tokens.of("all").to_owned();
     let mut bench =
-        Bench { channel: connect(&tollgate).await, token: token.clone(), heard: Heard::default() };
+        Bench { channel: tollgate.channel().await, token: token.clone(), heard: Heard::default() };
     bench.edits().await;
     bench.decisions().await;
     bench.envoy().await;

@@ -6,15 +6,13 @@ use envoy_types::pb::envoy::service::auth::v3::attribute_context::{HttpRequest, 
 use envoy_types::pb::envoy::service::auth::v3::authorization_client::AuthorizationClient;
 use envoy_types::pb::envoy::service::auth::v3::check_response::HttpResponse;
 use envoy_types::pb::envoy::service::auth::v3::{AttributeContext, CheckRequest};
-use tollgate::grpc::json::declared;
 use tollgate::grpc::pb::rls::rate_limit_service_client::RateLimitServiceClient;
 use tollgate::grpc::pb::tollgate::usage_plan_service_client::UsagePlanServiceClient;
 use tollgate::grpc::wire::{Descriptor, Entry, RateLimitRequest};
+use tollgate::testkit::declared;
 use tonic::Code;
 
-use super::{
-    CALLS, Tokens, call, call_with, connect, logged, make_token, refused, until, with_token,
-};
+use super::{CALLS, Tokens, call, call_with, logged, make_token, refused, until, with_token};
 use crate::http::{get, post};
 use crate::server::Tollgate;
 
@@ -38,7 +36,7 @@ async fn each_call_needs_its_scope() {
         ("operator", "admin"),
     ]);
     let tollgate = start(&tokens);
-    let channel = connect(&tollgate).await;
+    let channel = tollgate.channel().await;
     // Who is let in by each of the calls.
     let table: [(&str, &[&str]); 12] = [
         // Its domain, here none, is not that of reports.
@@ -92,7 +90,7 @@ async fn each_call_needs_its_scope() {
 async fn a_refusal_says_what_to_do_does_not_repeat_the_token_and_waits_for_no_message() {
     let tokens = Tokens::make(&[("decider", "decide")]);
     let tollgate = start(&tokens);
-    let channel = connect(&tollgate).await;
+    let channel = tollgate.channel().await;
     let path = "/tollgate.v1.UsagePlanService/ListUsagePlans";
     for (token, said) in [
         (None, "authorization: Bearer TOKEN"),
@@ -125,7 +123,7 @@ async fn the_domain_says_whether_it_is_a_decision_or_a_report() {
     let tokens =
         Tokens::make(&[("decider", "decide"), ("reporter", "report"), ("both", "decide,report")]);
     let tollgate = start(&tokens);
-    let mut client = RateLimitServiceClient::new(connect(&tollgate).await);
+    let mut client = RateLimitServiceClient::new(tollgate.channel().await);
     for (domain, id, expected) in [
         ("tollgate", "decider", None),
         ("tollgate", "reporter", Some(Code::PermissionDenied)),
@@ -147,9 +145,8 @@ async fn the_domain_says_whether_it_is_a_decision_or_a_report() {
 async fn the_checked_requests_own_key_is_no_token_and_the_gateways_token_is_no_key() {
     let tokens = Tokens::make(&[("gateway", "decide"), ("operator", "admin")]);
     let tollgate = start(&tokens);
-    let channel = connect(&tollgate).await;
-    let document = tollgate::yaml::parse(DECLARED).unwrap().root.to_json().unwrap();
-    let request = with_token(declared(document).unwrap().message, Some(tokens.of("operator")));
+    let channel = tollgate.channel().await;
+    let request = with_token(declared::message(DECLARED), Some(tokens.of("operator")));
     UsagePlanServiceClient::new(channel.clone()).apply(request).await.unwrap();
 
     let check = |header: &str| {
@@ -189,7 +186,7 @@ async fn the_checked_requests_own_key_is_no_token_and_the_gateways_token_is_no_k
 async fn an_edited_file_counts_at_once_on_open_connections_too() {
     let tokens = Tokens::make(&[("first", "decide")]);
     let tollgate = start(&tokens);
-    let channel = connect(&tollgate).await;
+    let channel = tollgate.channel().await;
     let path = "/tollgate.v1.DecisionService/Check";
     assert_eq!(refused(&channel, path, Some(tokens.of("first"))).await, None);
     let (second, line) = make_token("second", "decide");
@@ -250,7 +247,7 @@ fn pages_that_decide_or_show_rules_ask_too_and_those_of_probes_do_not() {
 #[tokio::test]
 async fn without_a_tokens_file_everyone_may_do_everything_as_before() {
     let tollgate = Tollgate::start(&[], &[]);
-    let channel = connect(&tollgate).await;
+    let channel = tollgate.channel().await;
     for path in CALLS {
         assert_eq!(refused(&channel, path, None).await, None, "{path}");
         assert_eq!(refused(&channel, path, Some("tgt_any")).await, None, "{path}");

@@ -2,61 +2,24 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bytes::{Buf, BufMut, Bytes};
+use bytes::Bytes;
 use prost::Message;
 use prost::encoding::{WireType, encode_key};
 use prost_reflect::ReflectMessage;
 use serde_json::{Value as Json, json};
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::TcpListenerStream;
+use tollgate::grpc::codec::Raw;
 use tollgate::grpc::pb::tollgate as pb;
 use tollgate::grpc::pb::tollgate::decision_service_client::DecisionServiceClient;
 use tollgate::grpc::pb::tollgate::usage_plan_service_client::UsagePlanServiceClient;
-use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder, Streaming};
+use tonic::codec::Streaming;
 use tonic::codegen::{BoxFuture, http};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Response, Status};
 
 use super::*;
 use crate::server::Tollgate;
-
-/// Messages as their bytes.
-#[derive(Clone, Copy, Default)]
-struct Plain;
-
-impl Codec for Plain {
-    type Encode = Vec<u8>;
-    type Decode = Bytes;
-    type Encoder = Self;
-    type Decoder = Self;
-
-    fn encoder(&mut self) -> Self {
-        Self
-    }
-
-    fn decoder(&mut self) -> Self {
-        Self
-    }
-}
-
-impl Encoder for Plain {
-    type Item = Vec<u8>;
-    type Error = Status;
-
-    fn encode(&mut self, item: Vec<u8>, out: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        out.put_slice(&item);
-        Ok(())
-    }
-}
-
-impl Decoder for Plain {
-    type Item = Bytes;
-    type Error = Status;
-
-    fn decode(&mut self, from: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
-        Ok(Some(from.copy_to_bytes(from.remaining())))
-    }
-}
 
 /// A program that was built from the first protos, and knows nothing else.
 struct OldClient {
@@ -98,7 +61,7 @@ impl OldClient {
         // One message each way: on the wire that is the same for methods that stream and for those
         // that do not.
         let messages = tokio_stream::iter([request.encode_to_vec()]);
-        let mut answers = client.streaming(Request::new(messages), path, Plain).await?.into_inner();
+        let mut answers = client.streaming(Request::new(messages), path, Raw).await?.into_inner();
         let answer = answers.message().await?.unwrap();
         let answer = DynamicMessage::decode(described.output(), answer).unwrap();
         note(&answer, used);
@@ -552,7 +515,7 @@ async fn serve_old() -> Channel {
     let server = OldServer(v0());
     let answer = move |request: http::Request<axum::body::Body>| {
         let answering = Answering(server.clone(), request.uri().path().to_owned());
-        async move { tonic::server::Grpc::new(Plain).streaming(answering, request).await }
+        async move { tonic::server::Grpc::new(Raw).streaming(answering, request).await }
     };
     let routes = tonic::service::Routes::from(axum::Router::new().fallback(answer));
     // It ends with the runtime of the test.

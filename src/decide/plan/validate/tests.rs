@@ -1,27 +1,14 @@
 use std::sync::Arc;
 
 use super::super::{
-    CounterScope, Dates, Entitlement, LastFour, MethodRate, OnBreach, PeriodUnit, Plan, Quota,
-    Rate, Said, Weekday,
+    Dates, Entitlement, LastFour, MethodRate, PeriodUnit, Plan, Quota, Rate, Weekday,
 };
 use super::*;
 use crate::decide::gcra::MicroRate;
-
-fn named(display_name: &str) -> About {
-    Said { display_name: display_name.to_owned(), ..Said::default() }.into()
-}
+use crate::testkit::declared;
 
 fn a_quota(name: &str) -> Quota {
-    Quota {
-        name: name.into(),
-        limit: 100,
-        unit: PeriodUnit::Day,
-        time_zone: "UTC".into(),
-        week_start: Weekday::Monday,
-        on_breach: OnBreach::Reject,
-        count_statuses: None,
-        charge: super::super::Charge::AtCheck,
-    }
+    declared::quota(name, 100, PeriodUnit::Day)
 }
 
 fn a_method_rate(method: &str, path: &str) -> MethodRate {
@@ -40,54 +27,42 @@ fn a_rate(per_second: u64, burst: Option<u64>) -> Rate {
 
 fn an_entitlement(name: &str, targets: &[&str]) -> Entitlement {
     Entitlement {
-        name: name.into(),
-        description: String::new(),
-        targets: targets.iter().map(|&target| target.into()).collect(),
         rate_limit: Some(a_rate(20, Some(40))),
         method_rate_limits: vec![a_method_rate("GET", "/users/{id}")],
         quotas: vec![a_quota("daily"), a_quota("second")],
-        counter_scope: CounterScope::Subscriber,
+        ..declared::entitlement(name, targets)
     }
 }
 
 fn a_plan() -> Plan {
-    Plan {
-        id: "gold".into(),
-        about: named("Gold"),
-        entitlements: vec![
+    declared::plan(
+        "gold",
+        vec![
             an_entitlement("orders", &["orders/prod"]),
             an_entitlement("users", &["users/prod", "users/test"]),
         ],
-    }
+    )
 }
 
 fn a_target() -> Target {
     Target {
-        id: "orders/prod".into(),
-        about: named("Orders"),
         rate_limit: Some(a_rate(5_000, None)),
         method_rate_limits: vec![a_method_rate("*", "/files/*")],
         open_methods: vec![OpenMethod { method: "GET".to_owned(), path: "/health".to_owned() }],
         default_plan: Some("free".into()),
+        ..declared::target("orders/prod")
     }
 }
 
 fn a_subscriber() -> Subscriber {
-    Subscriber {
-        id: "acme".into(),
-        about: named("Acme"),
-        plans: vec!["gold".into(), "free".into()].into(),
-    }
+    declared::subscriber("acme", &["gold", "free"])
 }
 
 fn a_key() -> ApiKey {
     ApiKey {
-        id: "acme-1".into(),
-        subscriber: "acme".into(),
-        about: named("acme-1"),
-        enabled: true,
         dates: Dates { not_before_ns: Some(10), expire_ns: Some(11) }.into(),
         last_four: LastFour::new("abcd").unwrap(),
+        ..declared::key("acme-1", "acme")
     }
 }
 

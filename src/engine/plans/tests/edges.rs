@@ -1,6 +1,6 @@
 //! Bounds, books and statistics.
 
-use super::world::{START_S, World, settings};
+use super::world::{START_S, World, request, settings};
 use crate::decide::ledger::Scope;
 use crate::decide::outcome::{Class, Ending, Outcome};
 use crate::decide::plan::Id;
@@ -307,14 +307,7 @@ fn receipts_keep_within_their_lengths() {
 fn a_seat_at_counters_that_a_sweep_dropped_is_given_up() {
     let mut world = World::new();
     world.run("plan gold\n ent all a rate=1/5\nsub acme gold\nkey k1 acme").unwrap();
-    let input = CheckInput {
-        api_key: b"k1",
-        target: "a",
-        method: b"",
-        path: b"",
-        cost: None,
-        operation_id: b"",
-    };
+    let input = request(b"k1", "a");
     let call = Call { api_key: b"k1", target: "a", method: b"", path: b"" };
     let is_admitted = |world: &World, seat: Option<&mut Seat>| {
         let Resolution::Covered(covered) = resolve(&world.catalog, &call, world.now) else {

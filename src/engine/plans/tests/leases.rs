@@ -24,6 +24,7 @@ use crate::engine::plans::{
     CheckInput, LeaseSettings, PlanEngine, Report, ReportSubject, Settlement, Subject,
 };
 use crate::engine::plans::{Checked, Shortage};
+use crate::testkit::declared::request;
 
 const DAY_NS: u64 = 86_400 * SECOND_NS;
 
@@ -531,14 +532,7 @@ fn a_quota_of_1000_takes_exactly_1000_successes_while_a_third_fails() {
     let start = Barrier::new(16);
     let (admitted, refunded, turn) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
     let check = |engine: &PlanEngine| loop {
-        let input = CheckInput {
-            api_key: b"k1",
-            target: "a",
-            method: b"",
-            path: b"",
-            cost: None,
-            operation_id: b"",
-        };
+        let input = request(b"k1", "a");
         for need in engine.leases().take_prefetches() {
             let granted = ledger.lock().lease(1, &need);
             engine.leases().apply_lease(&need, &granted, now);

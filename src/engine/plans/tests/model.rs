@@ -591,14 +591,7 @@ fn the_model_notices_one_charge_too_many() {
     let mut run = Run::new(START_S * SECOND_NS, Desk::new(settings()));
     run.check(0, "a", "/other", None).unwrap();
     run.compare().unwrap();
-    let input = CheckInput {
-        api_key: b"k0",
-        target: "a",
-        method: b"GET",
-        path: b"/",
-        cost: None,
-        operation_id: b"",
-    };
+    let input = request(b"k0", "a");
     run.engine.check(&run.catalog, &input, run.now).unwrap();
     assert!(run.compare().is_err());
 }

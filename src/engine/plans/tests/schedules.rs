@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use shuttle::thread::{self, JoinHandle};
 
 use super::leases::site::Ledger;
-use super::world::{World, settings};
+use super::world::{World, request, settings};
 use crate::decide::ledger::{CounterId, GiveBack, Holder, Scope};
 use crate::decide::outcome::Outcome;
 use crate::decide::time::{Now, SECOND_NS};
@@ -64,14 +64,7 @@ impl Stage {
     }
 
     fn ask(&self, day: usize, cost: Option<u64>, shortage: Shortage) -> Checked<'_> {
-        let input = CheckInput {
-            api_key: b"k1",
-            target: "a",
-            method: b"",
-            path: b"",
-            cost,
-            operation_id: b"",
-        };
+        let input = CheckInput { cost, ..request(b"k1", "a") };
         self.world
             .engine
             .check_or_need(&self.world.catalog, &input, shortage, self.now(day))

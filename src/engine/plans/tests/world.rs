@@ -36,6 +36,9 @@ use crate::engine::plans::{
     CheckInput, InvalidRequest, QuotaUsage, Report, ReportSubject, Settings, Settlement, Subject,
 };
 
+use crate::testkit::declared;
+pub(crate) use crate::testkit::declared::{entitlement, plan, quota, request, target};
+
 /// 2026-11-22 10:00:00 UTC, a Sunday.
 pub(crate) const START_S: u64 = 1_795_341_600;
 
@@ -81,66 +84,16 @@ impl Catalog {
     }
 
     pub(crate) fn put_subscriber(&mut self, id: &str, plans: &[&str]) {
-        let plans = plans.iter().map(|&plan| Id::from(plan)).collect();
-        self.subscribers
-            .insert(id.to_owned(), Subscriber { id: Id::from(id), about: About::default(), plans });
+        self.subscribers.insert(id.to_owned(), declared::subscriber(id, plans));
     }
 
     pub(crate) fn put_key(&mut self, id: &str, subscriber: &str) {
-        let key = ApiKey {
-            id: Id::from(id),
-            subscriber: Id::from(subscriber),
-            about: About::default(),
-            enabled: true,
-            dates: Dates::default().into(),
-            last_four: LastFour::default(),
-        };
-        self.keys.insert(id.to_owned(), key);
+        self.keys.insert(id.to_owned(), declared::key(id, subscriber));
     }
 }
 
 pub(crate) fn settings() -> Settings {
     Settings::new([7; 32], [9; 16])
-}
-
-pub(crate) fn plan(id: &str, entitlements: Vec<Entitlement>) -> Plan {
-    Plan { id: Id::from(id), about: About::default(), entitlements }
-}
-
-pub(crate) fn entitlement(name: &str, targets: &[&str]) -> Entitlement {
-    Entitlement {
-        name: Id::from(name),
-        description: String::new(),
-        targets: targets.iter().map(|&target| Id::from(target)).collect(),
-        rate_limit: None,
-        method_rate_limits: vec![],
-        quotas: vec![],
-        counter_scope: CounterScope::Subscriber,
-    }
-}
-
-pub(crate) fn quota(name: &str, limit: u64, unit: PeriodUnit) -> Quota {
-    Quota {
-        name: Id::from(name),
-        limit,
-        unit,
-        time_zone: Id::from("UTC"),
-        week_start: Weekday::Monday,
-        on_breach: OnBreach::Reject,
-        count_statuses: None,
-        charge: Charge::AtCheck,
-    }
-}
-
-pub(crate) fn target(id: &str) -> Target {
-    Target {
-        id: Id::from(id),
-        about: About::default(),
-        rate_limit: None,
-        method_rate_limits: vec![],
-        open_methods: vec![],
-        default_plan: None,
-    }
 }
 
 /// Declarations, an engine and two clocks.

@@ -1,28 +1,16 @@
 use std::sync::mpsc;
 
+use parking_lot::Mutex;
 use tokio::task::JoinSet;
 
 use super::*;
+use crate::catalog::{CatalogStore, HashKey};
 use crate::engine::durable_rules::DurableRuleEngine;
-use crate::engine::leases::{BookSettings, Shortage};
-use crate::engine::plans::{PlanEngine, Settings};
+use crate::engine::leases::Shortage;
 use crate::ledger::faults::{Fault, FaultyLedger};
-use crate::ledger::{Ledger, LedgerError, LedgerThread, MemoryLedger, Scope, SqliteLedger};
+use crate::ledger::{Ledger, LedgerError, MemoryLedger, Scope, SqliteLedger};
 use crate::service::lease_broker::LeaseBroker;
-
-/// An engine with its broker at a ledger that another may have used before.
-fn leased(
-    ledger: &Arc<dyn Ledger>,
-    clock: Clock,
-) -> (Arc<DurableRuleEngine>, LeaseBroker<DurableRuleEngine>) {
-    let holder = ledger.join(1).unwrap();
-    let lease = crate::service::decisions::tests::settings().lease;
-    let settings = BookSettings { lease, ..BookSettings::new(holder) };
-    let engine = Arc::new(DurableRuleEngine::new([3; 16], settings));
-    let thread = Arc::new(LedgerThread::start(Arc::clone(ledger), 1_000).unwrap());
-    let broker = LeaseBroker::new(Arc::clone(&engine), thread, holder, clock);
-    (engine, broker)
-}
+use crate::testkit::started::{self, Started};
 
 /// A rate limiter by the clock of the system.
 fn limiter(
@@ -30,22 +18,11 @@ fn limiter(
     ledger: &Arc<dyn Ledger>,
     plans: &config::Plans,
 ) -> (RateLimiter, LeaseBroker<DurableRuleEngine>) {
-    let folder = tempfile::TempDir::new().unwrap();
-    std::fs::write(folder.path().join("rules.yaml"), rules).unwrap();
-    let paths = vec![folder.path().to_owned()];
-    let files = config::Rules {
-        paths,
-        merge_domains: false,
-        ignore_dotfiles: true,
-        any_extension: false,
-        prefix: String::new(),
-        poll_ms: 1000,
-    };
     let (metrics, clock) = (Arc::new(Metrics::new()), Clock::system());
-    let rulebook = Arc::new(Rulebook::open(files, metrics.clone()).unwrap());
-    let (engine, broker) = leased(ledger, clock.clone());
+    let rulebook = rulebook(Some(rules), &metrics);
+    let StartedRules { engine, broker } = StartedRules::over(ledger.clone(), 1, clock.clone());
     let durable = DurableRules::new(engine, broker.clone(), plans);
-    let empty = crate::service::decisions::tests::empty(clock.clone(), &metrics);
+    let empty = crate::testkit::started::empty(clock.clone(), &metrics);
     let rule_engine = Arc::new(RuleEngine::kept(1_000, 1_000, &[4; 16]));
     let (settings, bounds) = (settings(&Json::Null), bounds(&Json::Null));
     (
@@ -64,7 +41,7 @@ fn limiter(
 }
 
 fn plans(settings: impl FnOnce(&mut config::Plans)) -> config::Plans {
-    let mut plans = crate::service::decisions::tests::settings();
+    let mut plans = crate::testkit::started::settings();
     settings(&mut plans);
     plans
 }
@@ -130,7 +107,7 @@ async fn the_cases_of_durable_rules_hold_with_leases() {
     {
         let ledger: Arc<dyn Ledger> = Arc::new(MemoryLedger::new().unwrap());
         let durable = |clock: Clock, plans: &config::Plans| {
-            let (engine, broker) = leased(&ledger, clock);
+            let StartedRules { engine, broker } = StartedRules::over(ledger.clone(), 1, clock);
             DurableRules::new(engine, broker, plans)
         };
         let rules = case["rules"].to_string();
@@ -225,11 +202,9 @@ async fn a_clean_stop_gives_out_the_last_unit_and_nothing_is_listed_as_a_subscri
         }
         let kept = ledger.usage(&Scope::All, 0, u64::MAX).unwrap();
         assert_eq!(kept.len(), 1);
-        let plans = Arc::new(PlanEngine::new(Settings::new([2; 32], [3; 16])));
-        let thread = Arc::new(LedgerThread::start(ledger.clone(), 10).unwrap());
-        let holder = plans.leases().holder();
-        let of_plans = LeaseBroker::new(plans, thread, holder, Clock::system());
-        let catalog = crate::catalog::CatalogStore::new(crate::catalog::HashKey([1; 32]), None);
+        let catalog = CatalogStore::new(HashKey([1; 32]), None);
+        let of_plans =
+            Started::over(ledger.clone(), 2, catalog, Clock::system(), started::settings());
         let all = crate::ledger::Stretch {
             from_s: 0,
             until_s: u64::MAX,
@@ -237,7 +212,7 @@ async fn a_clean_stop_gives_out_the_last_unit_and_nothing_is_listed_as_a_subscri
             most: usize::MAX,
         };
         assert_eq!(
-            of_plans.usage(&**catalog.load(), vec![], &Scope::All, &all).unwrap(),
+            of_plans.broker.usage(&**of_plans.catalog.load(), vec![], &Scope::All, &all).unwrap(),
             (vec![], None)
         );
         tokio::task::spawn_blocking(move || broker.hand_back()).await.unwrap().unwrap();

@@ -21,13 +21,7 @@ async fn a_report_without_a_receipt_charges_once_under_its_id_also_where_its_ans
     let bench = Bench::new(settings());
     let file = "{plans: [{id: gold, entitlements: [{name: all, targets: [t], quotas: [
         {name: q, limit: 9, unit: YEAR, charge: AT_REPORT}, {name: r, limit: 9, unit: DAY, charge: AT_REPORT}]}]}]}";
-    let document = crate::yaml::parse(file).unwrap().root.to_json().unwrap();
-    let declared = convert::apply::declared(json::declared(document).unwrap().message).unwrap();
-    bench
-        .plans
-        .catalog
-        .edit(EditOptions::default(), bench.plans.clock.now(), |draft| draft.apply(&declared))
-        .unwrap();
+    declare(&bench.plans, file);
     let charged = || {
         bench
             .ledger

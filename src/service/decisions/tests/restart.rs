@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::*;
 use crate::decide::time::Now;
-use crate::ledger::SqliteLedger;
+use crate::testkit::started;
 
 const DAY_NS: u64 = 86_400 * SECOND_NS;
 /// Noon of some day.
@@ -17,17 +17,6 @@ struct Site {
 }
 
 impl Site {
-    /// The ledger, as soon as the service before has let go of it: its last callbacks may outlive
-    /// it.
-    fn open(&self) -> SqliteLedger {
-        loop {
-            match SqliteLedger::open(self.folder.path()) {
-                Err(LedgerError::InUse { .. }) => std::thread::yield_now(),
-                opened => return opened.unwrap(),
-            }
-        }
-    }
-
     /// Starts at a time of the wall clock, asks until it is refused, at most `most` times, and
     /// stops: cleanly, or as a crash does.
     async fn run(&self, unix_ns: u64, most: usize, clean: bool) -> usize {
@@ -35,7 +24,7 @@ impl Site {
         let wall = self.unix_ns.clone();
         let clock =
             Clock::from_fn(move || Now { unix_ns: wall.load(Ordering::SeqCst), steady_ns: 1 });
-        let plans = over(settings(), Arc::new(self.open()), clock, "DAY");
+        let plans = over(settings(), Arc::new(started::open(self.folder.path())), clock, "DAY");
         let mut admitted = 0;
         while admitted < most && check(&plans, None).await.is_none() {
             admitted += 1;
@@ -97,7 +86,7 @@ async fn an_operation_id_holds_its_minute_over_a_clean_stop_and_a_crash_forgets_
         let site = Site { folder: tempfile::tempdir().unwrap(), unix_ns: Arc::default() };
         let start = |unix_ns: u64| {
             let clock = Clock::from_fn(move || Now { unix_ns, steady_ns: 1 });
-            over(settings(), Arc::new(site.open()), clock, "DAY")
+            over(settings(), Arc::new(started::open(site.folder.path())), clock, "DAY")
         };
         let plans = start(NOON_NS);
         let first = named(&plans, b"/a").await.unwrap();
@@ -129,7 +118,7 @@ async fn what_was_restored_ends_with_its_own_minute() {
             let passed = told.load(Ordering::SeqCst);
             Now { unix_ns: unix_ns + passed, steady_ns: 1 + passed }
         });
-        (over(settings(), Arc::new(site.open()), clock, "DAY"), passed)
+        (over(settings(), Arc::new(started::open(site.folder.path())), clock, "DAY"), passed)
     };
     let (plans, _) = start(NOON_NS);
     let first = named(&plans, b"").await.unwrap();

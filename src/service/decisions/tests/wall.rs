@@ -7,10 +7,11 @@ use crate::decide::plan::{PeriodUnit, Weekday};
 use crate::decide::quota::Grant as Change;
 use crate::decide::time::Now;
 use crate::grpc::stored::Messages;
-use crate::ledger::{Believed, Expire, Scope, SqliteLedger};
+use crate::ledger::{Believed, Expire, Scope};
 use crate::service::grant::{Grant, GrantAnswer};
 use crate::service::grants::Grants;
 use crate::service::usage::Usage;
+use crate::testkit::{declared, started};
 
 const DAY_S: i64 = 86_400;
 /// Noon of 2026-11-30, UTC.
@@ -36,16 +37,21 @@ struct House {
     folder: Option<tempfile::TempDir>,
     memory: Arc<dyn Ledger>,
     unit: &'static str,
-    now: Arc<Mutex<Now>>,
+    told: ToldClock,
     plans: Option<Decisions>,
 }
 
 impl House {
     fn new(in_file: bool, unit: &'static str) -> Self {
         let folder = in_file.then(|| tempfile::tempdir().unwrap());
-        let now = Arc::new(Mutex::new(Now { unix_ns: T_S * SECOND_NS, steady_ns: 1 }));
-        let mut house =
-            Self { folder, memory: Arc::new(MemoryLedger::new().unwrap()), unit, now, plans: None };
+        let told = ToldClock::at(Now { unix_ns: T_S * SECOND_NS, steady_ns: 1 });
+        let mut house = Self {
+            folder,
+            memory: Arc::new(MemoryLedger::new().unwrap()),
+            unit,
+            told,
+            plans: None,
+        };
         house.start(settings());
         house
     }
@@ -53,23 +59,16 @@ impl House {
     /// The ledger, as soon as the service before has let go of it.
     fn ledger(&self) -> Arc<dyn Ledger> {
         let Some(folder) = &self.folder else { return self.memory.clone() };
-        loop {
-            match SqliteLedger::open(folder.path()) {
-                Err(LedgerError::InUse { .. }) => std::thread::yield_now(),
-                opened => return Arc::new(opened.unwrap()),
-            }
-        }
+        Arc::new(started::open(folder.path()))
     }
 
     fn start(&mut self, settings: config::Plans) {
         self.plans = None;
-        let told = self.now.clone();
-        self.plans =
-            Some(over(settings, self.ledger(), Clock::from_fn(move || *told.lock()), self.unit));
+        self.plans = Some(over(settings, self.ledger(), self.told.clock(), self.unit));
     }
 
     fn at(&self) -> Now {
-        *self.now.lock()
+        self.told.now()
     }
 
     fn plans(&self) -> &Decisions {
@@ -81,11 +80,10 @@ impl House {
     }
 
     fn go(&mut self, way: Way, unix_s: u64) {
-        let set = |house: &Self| house.now.lock().unix_ns = unix_s * SECOND_NS;
         if way == Way::Stops {
             self.broker().put_away().unwrap();
         }
-        set(self);
+        self.told.step_to_ns(unix_s * SECOND_NS);
         if way == Way::Runs {
             // As it does now and then.
             (0..2).for_each(|_| self.broker().sweep().unwrap());
@@ -95,14 +93,7 @@ impl House {
     }
 
     async fn peek(&self) -> Option<Reason> {
-        let input = CheckInput {
-            api_key: KEY,
-            target: "t",
-            method: b"",
-            path: b"",
-            cost: Some(0),
-            operation_id: b"",
-        };
+        let input = CheckInput { cost: Some(0), ..request(KEY, "t") };
         self.plans().check(&input, None, |decision| decision.verdict.reason()).await.unwrap()
     }
 
@@ -123,14 +114,7 @@ impl House {
 
     /// What is left, and of how much, as an answer shows it.
     async fn shown(&self) -> (u64, u64) {
-        let input = CheckInput {
-            api_key: KEY,
-            target: "t",
-            method: b"",
-            path: b"",
-            cost: None,
-            operation_id: b"",
-        };
+        let input = request(KEY, "t");
         self.plans()
             .check(&input, None, |decision| {
                 (decision.limits[0].remaining, decision.limits[0].limit)
@@ -236,12 +220,12 @@ async fn a_clock_that_is_wrong_several_times_leaves_no_period_behind_that_is_ref
         let house = House::new(false, word);
         assert_eq!(house.admits(1).await, 1);
         for step_s in [3, 38, 450, 900, 1_500].map(|days| days * DAY_S) {
-            house.now.lock().unix_ns = stepped(step_s) * SECOND_NS;
+            house.told.step_to_ns(stepped(step_s) * SECOND_NS);
             house.admits(1).await;
         }
         // Periods between those that were seen, and those that were.
         for step_s in [0, DAY_S, 37 * DAY_S, 38 * DAY_S, 449 * DAY_S] {
-            house.now.lock().unix_ns = stepped(step_s) * SECOND_NS;
+            house.told.step_to_ns(stepped(step_s) * SECOND_NS);
             assert!(
                 house.admits(1).await == 1 || unit == PeriodUnit::Year,
                 "{word}, after {} days",
@@ -258,10 +242,10 @@ async fn a_start_knows_that_periods_which_are_over_were_counted_before_it() {
             let mut house = House::new(in_file, "DAY");
             assert_eq!(house.admits(9).await, LIMIT);
             house.broker().put_away().unwrap();
-            house.now.lock().unix_ns = stepped(DAY_S) * SECOND_NS;
+            house.told.step_to_ns(stepped(DAY_S) * SECOND_NS);
             let lease = LeaseSettings { optimistic_units, ..settings().lease };
             house.start(config::Plans { lease, ..settings() });
-            house.now.lock().unix_ns = T_S * SECOND_NS;
+            house.told.step_to_ns(T_S * SECOND_NS);
             assert_eq!(
                 house.peek().await,
                 Some(Reason::QuotaExceeded),
@@ -292,14 +276,7 @@ async fn a_dropped_period_is_refused_without_a_number_that_is_none_and_opened_by
                 }
                 assert_eq!(house.used().await, [0; 0], "nothing is known of it");
             }
-            let grant = Grant {
-                subscriber: "acme".into(),
-                key: None,
-                plan: "gold".into(),
-                entitlement: "all".into(),
-                quota: "q".into(),
-                change,
-            };
+            let grant = declared::grant(change);
             let granted = house.grant(&grant).await;
             assert_eq!(
                 (granted.used, granted.remaining),

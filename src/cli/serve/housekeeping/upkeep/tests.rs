@@ -15,19 +15,12 @@ use crate::ledger::{
     WindowReport, WindowRow,
 };
 use crate::metrics::Metrics;
+use crate::testkit::declared::UNITS;
 
 const MINUTE_S: u64 = 60;
 const HOUR_S: u64 = 3600;
 /// Noon of 2026-11-30, UTC: every unit's period goes on for some time, but the minute's.
 const T_S: u64 = 1_796_040_000;
-const UNITS: [PeriodUnit; 6] = [
-    PeriodUnit::Minute,
-    PeriodUnit::Hour,
-    PeriodUnit::Day,
-    PeriodUnit::Week,
-    PeriodUnit::Month,
-    PeriodUnit::Year,
-];
 const LIMIT: u64 = 50;
 const USED: u64 = 30;
 const TTL_NS: u64 = HOUR_S * SECOND_NS;

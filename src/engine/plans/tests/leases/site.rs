@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::super::desk::Desk;
-use super::super::world::{World, settings};
+use super::super::world::{World, request, settings};
 use crate::decide::ledger::{
     Balance, CounterId, CounterIdentity, GiveBack, Holder, Lease, Mark, PeriodRow, Settle,
 };
@@ -193,14 +193,7 @@ impl Site {
     }
 
     pub(crate) fn ask(&self, key: &str, cost: Option<u64>, shortage: Shortage) -> Checked<'_> {
-        let input = CheckInput {
-            api_key: key.as_bytes(),
-            target: "a",
-            method: b"GET",
-            path: b"/",
-            cost,
-            operation_id: b"",
-        };
+        let input = CheckInput { cost, ..request(key, "a") };
         self.world.engine.check_or_need(&self.world.catalog, &input, shortage, self.now()).unwrap()
     }
 
