@@ -42,6 +42,7 @@ mod lists;
 mod made;
 mod mark;
 mod place;
+mod reading;
 mod rows;
 mod schema;
 
@@ -210,7 +211,7 @@ impl SqliteLedger {
     /// Reads a list without its damaged rows, which are noted.
     fn read_sound<R>(
         &self,
-        work: impl FnOnce(&Connection, lists::OnBad<'_>) -> rusqlite::Result<R>,
+        work: impl FnOnce(&Connection, reading::OnBad<'_>) -> rusqlite::Result<R>,
     ) -> Result<R, LedgerError> {
         self.read(|sql| {
             let note = &mut |bad: BadRow| {
@@ -244,10 +245,12 @@ impl SqliteLedger {
     fn read_books<R>(
         &self,
         scope: &Scope,
-        work: impl FnOnce(&Connection, lists::OnBad<'_>) -> rusqlite::Result<R>,
+        work: impl FnOnce(&Connection, reading::OnBad<'_>) -> rusqlite::Result<R>,
     ) -> Result<R, LedgerError> {
         match scope {
-            Scope::Subscriber(_) | Scope::Key(_) => self.read(|sql| work(sql, &mut lists::refuse)),
+            Scope::Subscriber(_) | Scope::Key(_) => {
+                self.read(|sql| work(sql, &mut reading::refuse))
+            }
             Scope::All | Scope::Plan(_) => self.read_sound(work),
         }
     }

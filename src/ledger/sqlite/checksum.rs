@@ -15,7 +15,6 @@ use rusqlite::types::{Type, ValueRef};
 use rusqlite::{Connection, Error, OptionalExtension, Result, Row, params};
 use siphasher::sip::SipHasher13;
 
-use super::lists::catalog_key;
 use crate::ledger::Secrets;
 
 /// `checksum(table, column, ...)` in SQL.
@@ -142,6 +141,20 @@ impl BadRow {
             _ => None,
         }
     }
+}
+
+/// Of a row that begins with kind and id.
+pub(super) fn catalog_key(row: &Row<'_>) -> String {
+    let id = row.get_ref(1).ok().and_then(|id| id.as_str().ok()).unwrap_or_default();
+    resource_key(row.get(0).unwrap_or_default(), id)
+}
+
+/// What names a resource of the catalog, for people.
+pub(super) fn resource_key(kind: i64, id: &str) -> String {
+    let word = ["resource", "target", "plan", "subscriber", "API key"]
+        .get(usize::try_from(kind).unwrap_or_default())
+        .unwrap_or(&"resource");
+    format!("({word} `{}`)", id.escape_debug())
 }
 
 /// Refuses a row whose column `is_intact` says that its checksum is wrong.

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use parking_lot::Mutex;
 
-use super::checksum::BadRow;
+use super::checksum::{BadRow, resource_key};
 use crate::ledger::Operation;
 
 /// More are not told one by one.
@@ -66,7 +66,7 @@ impl Damage {
             if let Operation::Edit(edit) = operation { Some(edit) } else { None }
         });
         for change in edits.flat_map(|edit| &edit.changes) {
-            let name = super::lists::resource_key(change.kind.into(), &change.id);
+            let name = resource_key(change.kind.into(), &change.id);
             rows.retain(|bad| bad.table != "catalog" || bad.key != name);
         }
     }

@@ -8,7 +8,7 @@ use rusqlite::{Connection, OptionalExtension, Result, Row, Statement, params};
 
 use super::checksum::{BadRow, intact};
 use super::codes::{int, is_unreadable, pack, read_int, read_packed, unreadable};
-use super::lists::{Names, OnBad, column, sound};
+use super::reading::{Names, OnBad, column, sound};
 use crate::ledger::{DailyCounts, DailyKey, DailyRow, Holder, Scope};
 
 const NAMED: &str =

@@ -1,18 +1,17 @@
 //! What is read at the start, and for people.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use rusqlite::types::Type;
 use rusqlite::{Connection, Error, Result, Row, params};
 
-use super::checksum::{BadRow, intact};
+use super::checksum::{catalog_key, intact};
 use super::codes::{
-    int, is_unreadable, read_int, read_name_kind, read_packed, read_share, read_unit, read_weekday,
+    int, read_int, read_name_kind, read_packed, read_share, read_unit, read_weekday,
 };
+use super::reading::{Names, OnBad, column, named_counter, not_text, sound};
 use super::rows::{
-    ACCOUNTS_DROPPED_TO_S, CATALOG_REVISION, MARKS_DROPPED_TO_S, SEEN_S, VOUCHED_S, named_counter,
-    read_number,
+    ACCOUNTS_DROPPED_TO_S, CATALOG_REVISION, MARKS_DROPPED_TO_S, SEEN_S, VOUCHED_S, read_number,
 };
 use crate::decide::calendar::Period;
 use crate::decide::compiled::QuotaIdentity;
@@ -24,14 +23,6 @@ use crate::ledger::{
     CatalogImage, CatalogResource, CounterId, CounterIdentity, Holder, NumberedName, PeriodRow,
     Scope, Stretch, Times, Whose, WindowRow,
 };
-
-/// Is told of each damaged row that a list leaves out. An error ends the list.
-pub(super) type OnBad<'a> = &'a mut dyn FnMut(BadRow) -> Result<()>;
-
-/// For lists that leave out nothing that is there.
-pub(super) fn refuse(bad: BadRow) -> Result<()> {
-    Err(bad.into())
-}
 
 /// Where no time was kept yet, it is told by what was written last: an older program wrote it.
 pub(super) fn times(sql: &Connection) -> Result<Times> {
@@ -49,25 +40,6 @@ pub(super) fn times(sql: &Connection) -> Result<Times> {
             .map(|newest_s| Some(newest_s).filter(|newest_s| *newest_s > 0))?;
     }
     Ok(Times { vouched_s, seen_s, periods_dropped_to_s, marks_dropped_to_s })
-}
-
-/// The value of a row, unless the row is damaged.
-pub(super) fn sound<T>(
-    value: Result<T>,
-    table: &'static str,
-    key: impl FnOnce() -> String,
-    on_bad: OnBad<'_>,
-) -> Result<Option<T>> {
-    match value {
-        Ok(value) => Ok(Some(value)),
-        Err(wrong) => match BadRow::of(&wrong) {
-            Some(bad) => on_bad(bad.clone()).map(|()| None),
-            None if is_unreadable(&wrong) => {
-                on_bad(BadRow { table, key: key(), what: Some(wrong.to_string()) }).map(|()| None)
-            }
-            None => Err(wrong),
-        },
-    }
 }
 
 /// The revision and the resources, of one moment.
@@ -94,20 +66,6 @@ pub(super) fn catalog(sql: &Connection, on_bad: OnBad<'_>) -> Result<CatalogImag
         }
     }
     Ok(image)
-}
-
-/// Of a row that begins with kind and id.
-pub(super) fn catalog_key(row: &Row<'_>) -> String {
-    let id = row.get_ref(1).ok().and_then(|id| id.as_str().ok()).unwrap_or_default();
-    resource_key(row.get(0).unwrap_or_default(), id)
-}
-
-/// What names a resource of the catalog, for people.
-pub(super) fn resource_key(kind: i64, id: &str) -> String {
-    let word = ["resource", "target", "plan", "subscriber", "API key"]
-        .get(usize::try_from(kind).unwrap_or_default())
-        .unwrap_or(&"resource");
-    format!("({word} `{}`)", id.escape_debug())
 }
 
 pub(super) fn count_rules(sql: &Connection, on_bad: OnBad<'_>) -> Result<Vec<(u16, CountRule)>> {
@@ -300,17 +258,6 @@ pub(super) fn usage(
     Ok((found, next))
 }
 
-/// A condition on the third parameter, and the parameter. `key <> ''` lets SQLite use the index of
-/// keys.
-pub(super) fn column(scope: &Scope) -> Option<(&'static str, &str)> {
-    match scope {
-        Scope::All => None,
-        Scope::Subscriber(id) => Some(("subscriber = ?3", id)),
-        Scope::Key(id) => Some(("key = ?3 AND key <> ''", id)),
-        Scope::Plan(id) => Some(("plan = ?3", id)),
-    }
-}
-
 const SHARES: &str = "SELECT counter, start_s, holder, epoch, leased, spent,
                              checksum IS checksum('shares', counter, start_s, holder, epoch, leased, spent) FROM shares";
 
@@ -376,66 +323,6 @@ fn epochs(sql: &Connection) -> Result<HashMap<u32, u32>> {
     rows.collect()
 }
 
-/// As many as [`PERIOD`] and the list of days have, at most.
-const COLUMNS: usize = 16;
-
-/// Names that many counters share are kept once.
-#[derive(Default)]
-pub(super) struct Names {
-    ids: HashMap<Box<str>, Id>,
-    quotas: HashMap<QuotaIdentity, Arc<QuotaIdentity>>,
-    /// The name of the row before, by column: the rows of one subscriber lie together, and most of
-    /// a plan's counters are alike.
-    before: [Option<Id>; COLUMNS],
-    quota_before: Option<Arc<QuotaIdentity>>,
-}
-
-impl Names {
-    pub(super) fn id(&mut self, row: &Row<'_>, column: usize) -> Result<Id> {
-        self.again(row, column, |names, name| {
-            let known = names.ids.get(name).cloned();
-            known.unwrap_or_else(|| {
-                let id = Id::from(name);
-                names.ids.insert(name.into(), Arc::clone(&id));
-                id
-            })
-        })
-    }
-
-    /// A name that only neighbours share: there are as many as there are subscribers.
-    fn own(&mut self, row: &Row<'_>, column: usize) -> Result<Id> {
-        self.again(row, column, |_, name| Id::from(name))
-    }
-
-    fn again(
-        &mut self,
-        row: &Row<'_>,
-        column: usize,
-        make: impl FnOnce(&mut Self, &str) -> Id,
-    ) -> Result<Id> {
-        let name = row.get_ref(column)?.as_str().map_err(|_| not_text(column))?;
-        if let Some(Some(before)) = self.before.get(column)
-            && **before == *name
-        {
-            return Ok(Arc::clone(before));
-        }
-        let id = make(self, name);
-        if let Some(before) = self.before.get_mut(column) {
-            *before = Some(Arc::clone(&id));
-        }
-        Ok(id)
-    }
-
-    fn quota(&mut self, quota: QuotaIdentity) -> Arc<QuotaIdentity> {
-        if let Some(before) = self.quota_before.as_ref().filter(|before| ***before == quota) {
-            return Arc::clone(before);
-        }
-        let quota = self.quotas.entry(quota).or_insert_with_key(|quota| Arc::new(quota.clone()));
-        self.quota_before = Some(Arc::clone(quota));
-        Arc::clone(quota)
-    }
-}
-
 /// From the second column on.
 fn identity(row: &Row<'_>, names: &mut Names) -> Result<CounterIdentity> {
     let key = names.own(row, 2)?;
@@ -474,10 +361,6 @@ fn period(row: &Row<'_>, names: &mut Names) -> Result<PeriodRow> {
 
 fn read_id(row: &Row<'_>, column: usize) -> Result<Id> {
     Ok(Id::from(row.get_ref(column)?.as_str().map_err(|_| not_text(column))?))
-}
-
-fn not_text(column: usize) -> Error {
-    Error::InvalidColumnType(column, "a name".to_owned(), Type::Text)
 }
 
 pub(super) fn windows(

@@ -4,7 +4,6 @@ use rusqlite::{Connection, OptionalExtension, Result, Row, params};
 
 use super::checksum::intact;
 use super::codes::{int, read_int};
-use super::rows::Transaction;
 use crate::ledger::{Made, OnceKind};
 
 fn table(kind: OnceKind) -> &'static str {
@@ -60,43 +59,37 @@ pub(super) fn each(
     Ok(())
 }
 
-impl Transaction<'_> {
-    pub(super) fn write_made(
-        &mut self,
-        kind: OnceKind,
-        name: &[u8; 16],
-        made: &Made,
-    ) -> Result<()> {
-        let table = table(kind);
-        let sql = format!(
-            "INSERT OR REPLACE INTO {table} (name, fields, made_s, charged, granted, note, checksum)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, checksum('{table}', ?1, ?2, ?3, ?4, ?5, ?6))"
-        );
-        let Made { fields, note, made_s, charged, granted } = made;
-        self.write(&sql, params![name, fields, int(*made_s), int(*charged), granted, note])?;
-        Ok(())
-    }
+/// Writes one, and gives the number of rows that were written.
+pub(super) fn put(sql: &Connection, kind: OnceKind, name: &[u8; 16], made: &Made) -> Result<u64> {
+    let table = table(kind);
+    let statement = format!(
+        "INSERT OR REPLACE INTO {table} (name, fields, made_s, charged, granted, note, checksum)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, checksum('{table}', ?1, ?2, ?3, ?4, ?5, ?6))"
+    );
+    let Made { fields, note, made_s, charged, granted } = made;
+    let values = params![name, fields, int(*made_s), int(*charged), granted, note];
+    Ok(rows(sql.prepare_cached(&statement)?.execute(values)?))
+}
 
-    /// Drops, from the oldest on, what was done before that second, and what is more than is kept
-    /// of a kind: at most so many.
-    pub(super) fn expire_made(&mut self, kind: OnceKind, before_s: u64, most: u64) -> Result<u64> {
-        let table = table(kind);
-        let sql = format!("SELECT seq FROM {table} WHERE made_s >= ?1 ORDER BY seq LIMIT 1");
-        let young: Option<i64> = self
-            .sql
-            .prepare_cached(&sql)?
-            .query_row([int(before_s)], |row| row.get(0))
-            .optional()?;
-        let newest: Option<i64> = self
-            .sql
-            .prepare_cached(&format!("SELECT max(seq) FROM {table}"))?
-            .query_row([], |row| row.get(0))?;
-        let Some(newest) = newest else { return Ok(0) };
-        let too_many = newest.saturating_sub(int(kind.max_kept())).saturating_add(1);
-        let until = young.map_or(i64::MAX, |young| young.max(too_many));
-        self.write(
-            &format!("DELETE FROM {table} WHERE seq IN (SELECT seq FROM {table} WHERE seq < ?1 ORDER BY seq LIMIT ?2)"),
-            [until, int(most)],
-        )
-    }
+/// Drops, from the oldest on, what was done before that second, and what is more than is kept of a
+/// kind: at most so many. Gives how many they were.
+pub(super) fn expire(sql: &Connection, kind: OnceKind, before_s: u64, most: u64) -> Result<u64> {
+    let table = table(kind);
+    let young = format!("SELECT seq FROM {table} WHERE made_s >= ?1 ORDER BY seq LIMIT 1");
+    let young: Option<i64> =
+        sql.prepare_cached(&young)?.query_row([int(before_s)], |row| row.get(0)).optional()?;
+    let newest: Option<i64> = sql
+        .prepare_cached(&format!("SELECT max(seq) FROM {table}"))?
+        .query_row([], |row| row.get(0))?;
+    let Some(newest) = newest else { return Ok(0) };
+    let too_many = newest.saturating_sub(int(kind.max_kept())).saturating_add(1);
+    let until = young.map_or(i64::MAX, |young| young.max(too_many));
+    let statement = format!(
+        "DELETE FROM {table} WHERE seq IN (SELECT seq FROM {table} WHERE seq < ?1 ORDER BY seq LIMIT ?2)"
+    );
+    Ok(rows(sql.prepare_cached(&statement)?.execute([until, int(most)])?))
+}
+
+fn rows(changed: usize) -> u64 {
+    changed.try_into().unwrap_or(u64::MAX)
 }

@@ -12,6 +12,7 @@ use super::checksum::{BadRow, intact};
 use super::codes::{int, kind, name_kind, pack, read_int, read_share, unit, weekday};
 use super::days::{self, Page, PagePlace};
 use super::made;
+use super::reading::{OnBad, named_counter};
 use crate::decide::outcome::CountRule;
 use crate::ledger::balance::{Account, Share};
 use crate::ledger::operations::{MarkPlace, Rows};
@@ -563,7 +564,8 @@ impl Rows for Transaction<'_> {
     }
 
     fn put_made(&mut self, kind: OnceKind, name: &[u8; 16], made: &Made) -> Result<()> {
-        self.write_made(kind, name, made)
+        self.written += made::put(self.sql, kind, name, made)?;
+        Ok(())
     }
 
     fn believe(&mut self, Believed { now_s, vouched }: Believed) -> Result<bool> {
@@ -590,9 +592,11 @@ impl Rows for Transaction<'_> {
         let sql = "DELETE FROM windows WHERE (fingerprint, holder) IN
                    (SELECT fingerprint, holder FROM windows WHERE end_s <= ?1 LIMIT ?2)";
         let windows = self.write(sql, [int(expire.windows_ended_by_s), int(most)])?;
-        let requests = self.expire_made(OnceKind::Request, expire.requests_made_before_s, most)?;
-        let charges = self.expire_made(OnceKind::Charge, expire.charges_made_before_s, most)?;
-        let checks = self.expire_made(OnceKind::Check, expire.checks_made_before_s, most)?;
+        let drop_made = |kind, before_s| made::expire(self.sql, kind, before_s, most);
+        let requests = drop_made(OnceKind::Request, expire.requests_made_before_s)?;
+        let charges = drop_made(OnceKind::Charge, expire.charges_made_before_s)?;
+        let checks = drop_made(OnceKind::Check, expire.checks_made_before_s)?;
+        self.written += requests + charges + checks;
         let more =
             [mark_rows, periods, days, names, windows, requests, charges, checks].contains(&most);
         Ok(Expired {
@@ -657,29 +661,13 @@ fn period_key(counter: CounterId, start_s: u64) -> String {
     format!("(counter {}, start_s {start_s})", counter.0)
 }
 
-/// What names a counter, for people, as far as it can be read.
-pub(super) fn named_counter(
-    row: &rusqlite::Row<'_>,
-    id: u64,
-    subscriber: usize,
-    quota: usize,
-) -> String {
-    let text = |column| {
-        row.get_ref(column)
-            .ok()
-            .and_then(|value| Some(value.as_str().ok()?.escape_debug().to_string()))
-            .unwrap_or_default()
-    };
-    format!("(id {id}, subscriber `{}`, quota `{}`)", text(subscriber), text(quota))
-}
-
 fn bitmap(bytes: &[u8]) -> Result<RoaringBitmap> {
     RoaringBitmap::deserialize_from(bytes)
         .map_err(|wrong| Error::FromSqlConversionFailure(1, Type::Blob, Box::new(wrong)))
 }
 
 /// Decodes all marks.
-pub(super) fn marks(sql: &rusqlite::Connection, on_bad: super::lists::OnBad<'_>) -> Result<()> {
+pub(super) fn marks(sql: &rusqlite::Connection, on_bad: OnBad<'_>) -> Result<()> {
     let mut statement = sql.prepare("SELECT bits, holder, epoch, shard, kind, high FROM marks")?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
