@@ -14,8 +14,8 @@ use metrics::{Counter, Gauge, Key, Label, Level, Metadata, Recorder};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 use parking_lot::Mutex;
 
-pub use self::calls::CallMeter;
-use self::calls::CallMeters;
+use self::calls::AllCallTimes;
+pub use self::calls::CallTimes;
 pub use self::extra::ExtraLabels;
 pub use self::rules::RuleMeters;
 use self::rules::{RuleSeries, RuleSums};
@@ -28,7 +28,7 @@ const METADATA: Metadata<'_> = Metadata::new("tollgate", Level::INFO, None);
 pub struct Metrics {
     recorder: PrometheusRecorder,
     handle: PrometheusHandle,
-    calls: CallMeters,
+    calls: AllCallTimes,
     rules: RuleSeries,
     sums: RuleSums,
     striped: Mutex<Vec<Striped>>,
@@ -49,7 +49,7 @@ impl Metrics {
         Self {
             recorder,
             handle,
-            calls: CallMeters::default(),
+            calls: AllCallTimes::default(),
             rules: RuleSeries::default(),
             sums: RuleSums::new(),
             striped: Mutex::default(),
@@ -68,9 +68,9 @@ impl Metrics {
         self.extra.give_to(text)
     }
 
-    /// A meter of calls of a method, for one thread alone. What several count of one method is
+    /// How long calls of a method took, for one thread alone. What several count of one method is
     /// shown as one.
-    pub fn calls(&self, method: &str) -> Arc<CallMeter> {
+    pub fn calls(&self, method: &str) -> Arc<CallTimes> {
         self.calls.add(method)
     }
 

@@ -284,7 +284,7 @@ async fn serve(config: Config, log: &Log) -> Result<(), Failure> {
     services::report_health(&reporter, serving(&wanted)).await;
     let mut serve = |name, settings, listener: TcpListener, unix, services| {
         let server =
-            Server::new(settings).tls(parts.tls.clone()).unix(unix).metered(&parts.metrics);
+            Server::new(settings).tls(parts.tls.clone()).unix(unix).measured(&parts.metrics);
         let listener = listener.into_std().map_err(Failure::failed)?;
         run_on(&mut running, name, server.serve(listener, services, stopping.clone()));
         Ok(())

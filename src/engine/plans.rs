@@ -11,9 +11,8 @@
 
 mod gauges;
 mod grant;
+mod locking;
 mod marks;
-mod meter;
-mod metering;
 mod operations;
 mod rates;
 mod receipt;
@@ -21,6 +20,7 @@ mod receipt_names;
 mod settings;
 pub mod settle;
 mod usage;
+mod verdict;
 mod write_behind;
 
 use std::borrow::Cow;
@@ -28,15 +28,15 @@ use std::sync::Arc;
 
 use foldhash::quality::RandomState;
 
+use self::locking::{Asked, Charges, Outputs, no_room};
 use self::marks::Marks;
-use self::meter::NO_ROOM_RETRY_NS;
-use self::metering::{Asked, Charges, Metered, no_room};
 use self::operations::{Operations, OtherFields};
 pub use self::rates::PlanExtra;
 use self::rates::Rates;
 use self::receipt::Receipt;
 use self::receipt_names::ReceiptNames;
 use self::usage::{Event, Row as UsageRow, Usage, Who};
+use self::verdict::NO_ROOM_RETRY_NS;
 use crate::decide::compiled::{CompiledEntitlement, CompiledTarget};
 use crate::decide::ledger::{CounterIdentity, NameKind, PeriodRow};
 use crate::decide::lookup::Lookup;
@@ -312,9 +312,10 @@ impl PlanEngine {
     ) {
         // Rates need nothing from the ledger.
         let asked = Asked { shortage: Shortage::Deny, ..asked };
-        let metered = Metered { limits: &mut decision.limits, charges: &mut Charges::new() };
-        decision.verdict =
-            self.meter(lookup, None, Some(target), asked, metered).unwrap_or_else(|_| no_room());
+        let outputs = Outputs { limits: &mut decision.limits, charges: &mut Charges::new() };
+        decision.verdict = self
+            .lock_and_decide(lookup, None, Some(target), asked, outputs)
+            .unwrap_or_else(|_| no_room());
     }
 
     fn check_covered<'a>(
@@ -330,7 +331,7 @@ impl PlanEngine {
             compiled.rate.is_some() || !compiled.methods.is_empty() || !compiled.quotas.is_empty();
         let mut issued_for = None;
         let mut charges = Charges::new();
-        let metered = Metered { limits: &mut decision.limits, charges: &mut charges };
+        let outputs = Outputs { limits: &mut decision.limits, charges: &mut charges };
         let verdict = if counted {
             let (subject, owner) = self.owner(covered);
             let names = (&*compiled.plan, &*compiled.name);
@@ -339,12 +340,12 @@ impl PlanEngine {
                 if let Some(row) = &state.extra.last_usage {
                     row.touch();
                 }
-                let verdict = self.meter(
+                let verdict = self.lock_and_decide(
                     lookup,
                     Some((compiled, entry, &mut *state)),
                     target,
                     asked,
-                    metered,
+                    outputs,
                 )?;
                 self.tally(&mut state.extra.last_usage, covered, asked, verdict);
                 let draw = |kind, name: &Id| self.names.number(kind, name);
@@ -376,7 +377,7 @@ impl PlanEngine {
                 Ok(no_room())
             })
         } else {
-            let verdict = self.meter(lookup, None, target, asked, metered);
+            let verdict = self.lock_and_decide(lookup, None, target, asked, outputs);
             verdict.inspect(|verdict| self.tally(&mut None, covered, asked, *verdict))
         };
         decision.verdict = verdict?;

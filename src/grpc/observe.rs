@@ -19,7 +19,7 @@ use super::overload::{
 };
 use super::{ENVOY_DESCRIPTORS, TOLLGATE_DESCRIPTORS};
 use crate::clock::Clock;
-use crate::metrics::{CallMeter, Metrics};
+use crate::metrics::{CallTimes, Metrics};
 
 /// Observes the calls of one thread: threads that share no counter do not wait for each other.
 pub struct Observe {
@@ -28,7 +28,7 @@ pub struct Observe {
     /// The busiest first.
     methods: Vec<Method>,
     /// A caller can ask for any path.
-    other: Arc<CallMeter>,
+    other: Arc<CallTimes>,
     /// By code: where most calls are refused, looking it up takes longer than refusing.
     rejected: [OnceLock<Counter>; CODES],
     backlog: Arc<Backlog>,
@@ -37,7 +37,7 @@ pub struct Observe {
 /// A method that is served.
 struct Method {
     path: String,
-    meter: Arc<CallMeter>,
+    times: Arc<CallTimes>,
     /// It may be shed.
     decides: bool,
 }
@@ -52,8 +52,8 @@ impl Observe {
             "Calls that ended in an error, by gRPC code",
         );
         let method = |path: String| {
-            let meter = metrics.calls(path.rsplit('/').next().unwrap_or_default());
-            Method { meter, decides: sheds(&path) != Sheds::Never, path }
+            let times = metrics.calls(path.rsplit('/').next().unwrap_or_default());
+            Method { times, decides: sheds(&path) != Sheds::Never, path }
         };
         let methods = served_paths().into_iter().map(method).collect();
         Self {
@@ -94,12 +94,12 @@ impl Observe {
 
     /// `began_ns` where it was answered as soon as it began.
     fn end(&self, call: &Call, began_ns: Option<u64>, headers: &HeaderMap) {
-        let meter = call
+        let times = call
             .method
             .and_then(|method| self.methods.get(method))
-            .map_or(&self.other, |method| &method.meter);
+            .map_or(&self.other, |method| &method.times);
         let end_ns = self.clock.steady_ns();
-        meter.record(end_ns.saturating_sub(call.start_ns));
+        times.record(end_ns.saturating_sub(call.start_ns));
         match (call.turn, began_ns) {
             (Turn::Waits { behind }, Some(began_ns)) if is_queue(behind) => {
                 self.backlog.took(end_ns.saturating_sub(began_ns))

@@ -66,7 +66,7 @@ impl Server {
 
     /// Shows its connections there.
     #[must_use]
-    pub fn metered(self, metrics: &Metrics) -> Self {
+    pub fn measured(self, metrics: &Metrics) -> Self {
         metrics.describe_gauge("tollgate_connections", "Open connections of the gRPC port");
         metrics.describe_counter(
             "tollgate_connections_refused",

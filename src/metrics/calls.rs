@@ -31,14 +31,14 @@ const BOUNDS_NS: [u64; 16] = [
 /// A histogram of one method and one thread, on cache lines of its own.
 #[derive(Debug, Default)]
 #[repr(align(64))]
-pub struct CallMeter {
+pub struct CallTimes {
     /// Calls by the first bound that they do not exceed.
     within: [AtomicU64; BOUNDS_NS.len()],
     longer: AtomicU64,
     sum_ns: AtomicU64,
 }
 
-impl CallMeter {
+impl CallTimes {
     /// Counts one call.
     pub fn record(&self, ns: u64) {
         let place = BOUNDS_NS.iter().position(|&bound| ns <= bound);
@@ -50,23 +50,23 @@ impl CallMeter {
     }
 }
 
-/// The meters of all threads, by method.
+/// Those of all threads, by method.
 #[derive(Debug, Default)]
-pub(super) struct CallMeters(Mutex<BTreeMap<String, Vec<Arc<CallMeter>>>>);
+pub(super) struct AllCallTimes(Mutex<BTreeMap<String, Vec<Arc<CallTimes>>>>);
 
-impl CallMeters {
-    pub(super) fn add(&self, method: &str) -> Arc<CallMeter> {
-        let meter = Arc::new(CallMeter::default());
-        self.0.lock().entry(method.to_owned()).or_default().push(meter.clone());
-        meter
+impl AllCallTimes {
+    pub(super) fn add(&self, method: &str) -> Arc<CallTimes> {
+        let times = Arc::new(CallTimes::default());
+        self.0.lock().entry(method.to_owned()).or_default().push(times.clone());
+        times
     }
 
     /// Appends what a scrape reads; of methods that were called.
     pub(super) fn render(&self, text: &mut String) {
-        let meters = self.0.lock();
-        let called: Vec<_> = meters
+        let all = self.0.lock();
+        let called: Vec<_> = all
             .iter()
-            .map(|(method, meters)| (method, Sum::of(meters)))
+            .map(|(method, all)| (method, Sum::of(all)))
             .filter(|(_, sum)| sum.count > 0)
             .collect();
         if called.is_empty() {
@@ -96,14 +96,14 @@ struct Sum {
 }
 
 impl Sum {
-    fn of(meters: &[Arc<CallMeter>]) -> Self {
+    fn of(all: &[Arc<CallTimes>]) -> Self {
         let mut sum = Self { within: [0; BOUNDS_NS.len()], count: 0, ns: 0 };
-        for meter in meters {
-            for (all, one) in sum.within.iter_mut().zip(&meter.within) {
+        for times in all {
+            for (all, one) in sum.within.iter_mut().zip(&times.within) {
                 *all += one.load(Ordering::Relaxed);
             }
-            sum.count += meter.longer.load(Ordering::Relaxed);
-            sum.ns += meter.sum_ns.load(Ordering::Relaxed);
+            sum.count += times.longer.load(Ordering::Relaxed);
+            sum.ns += times.sum_ns.load(Ordering::Relaxed);
         }
         sum.count += sum.within.iter().sum::<u64>();
         sum
@@ -134,14 +134,14 @@ mod tests {
 
     #[test]
     fn what_the_threads_count_is_shown_as_one_histogram() {
-        let meters = CallMeters::default();
-        let (one, other) = (meters.add("Check"), meters.add("Check"));
-        meters.add("NeverCalled");
+        let all = AllCallTimes::default();
+        let (one, other) = (all.add("Check"), all.add("Check"));
+        all.add("NeverCalled");
         one.record(10_000);
         other.record(10_001);
         other.record(2_000_000_000);
         let mut text = String::new();
-        meters.render(&mut text);
+        all.render(&mut text);
         let shown: Vec<&str> = text
             .lines()
             .filter(|line| !line.contains("_bucket") || line.contains("le=\"0.0000"))

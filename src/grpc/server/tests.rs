@@ -59,7 +59,7 @@ impl Bench {
         let names = Names(going, tell);
         let services = move || Dispatch::new().serving(RateLimitServiceServer::new(names.clone()));
         let served = tokio::spawn(
-            Server::new(settings).metered(&metrics).serve(listener, services, stopping),
+            Server::new(settings).measured(&metrics).serve(listener, services, stopping),
         );
         Self { address, metrics, stop, go, waiting, served }
     }

@@ -59,7 +59,7 @@ pub(super) type RateAsks<'a, 's> = SmallVec<[RateAsk<'a, 's>; 4]>;
 pub(super) type QuotaAsks<'a> = SmallVec<[QuotaAsk<'a>; 2]>;
 
 /// Everything that one request meets, in the order of the decision.
-pub(super) struct Meter<'a, 's, 'q> {
+pub(super) struct LockedLimits<'a, 's, 'q> {
     pub(super) rates: &'q mut [RateAsk<'a, 's>],
     pub(super) quotas: &'q [QuotaAsk<'a>],
     pub(super) slots: &'q mut [Slot],
@@ -67,7 +67,7 @@ pub(super) struct Meter<'a, 's, 'q> {
     pub(super) leasing: Leasing<'s>,
 }
 
-impl<'a> Meter<'a, '_, '_> {
+impl<'a> LockedLimits<'a, '_, '_> {
     /// Decides, and says how the limits stand then. Nothing is charged unless all of it passes.
     pub(super) fn decide(&mut self, take: Take, limits: &mut Limits<'a>) -> Result<Verdict, Short> {
         // A refusal shows what is left, too: that must be known.

@@ -1,11 +1,13 @@
 //! Steps 3 to 6 of the decision: finds the counters that a request meets, locks them, and has them
-//! metered.
+//! decide.
 
 use smallvec::SmallVec;
 
-use super::meter::{Leasing, Meter, NO_ROOM_RETRY_NS, QuotaAsks, RateAsk, RateAsks, Short, Take};
 use super::rates::{Buckets, PlanExtra, Rates};
 use super::receipt::Charged;
+use super::verdict::{
+    Leasing, LockedLimits, NO_ROOM_RETRY_NS, QuotaAsks, RateAsk, RateAsks, Short, Take,
+};
 use super::{CheckInput, PlanEngine};
 use crate::decide::compiled::{CompiledEntitlement, CompiledTarget, MetLimits};
 use crate::decide::lookup::Lookup;
@@ -29,8 +31,8 @@ pub(super) struct Asked<'r> {
 /// For the receipt: what was charged.
 pub(super) type Charges = SmallVec<[Charged; 4]>;
 
-/// Where the metering writes what is needed after the locks are gone.
-pub(super) struct Metered<'a, 'o> {
+/// What a decision gives beside its verdict, for when the locks are gone.
+pub(super) struct Outputs<'a, 'o> {
     pub(super) limits: &'o mut Limits<'a>,
     pub(super) charges: &'o mut Charges,
 }
@@ -42,13 +44,13 @@ pub(super) type Own<'a, 's> =
 impl PlanEngine {
     /// Steps 3 to 6. The lock of the entry is held already; this takes the target's, then the
     /// account's. An error is what is needed from the ledger first: then nothing is charged.
-    pub(super) fn meter<'a>(
+    pub(super) fn lock_and_decide<'a>(
         &self,
         lookup: &'a impl Lookup,
         own: Option<Own<'a, '_>>,
         target: Option<&'a CompiledTarget>,
         Asked { request, shortage, now }: Asked<'_>,
-        metered: Metered<'a, '_>,
+        outputs: Outputs<'a, '_>,
     ) -> Result<Verdict, Vec<Need>> {
         let limited = target.filter(|target| target.has_limits());
         // Spelled out only where a limit hangs on it.
@@ -130,14 +132,14 @@ impl PlanEngine {
 
         let take = Take::of(request.cost);
         let settings = &self.settings.lease;
-        let mut meter = Meter {
+        let mut locked = LockedLimits {
             rates: &mut rates,
             quotas: &quotas,
             slots: &mut *slots,
             now,
             leasing: Leasing { settings, shortage, forgotten_to_ns },
         };
-        let decided = meter.decide(take, metered.limits);
+        let decided = locked.decide(take, outputs.limits);
         drop(rates);
         drop((account_tat, target_rates));
         // Without counters of its own a request has no quotas, and is never short.
@@ -148,7 +150,7 @@ impl PlanEngine {
             decided.map_err(|short| needs(asking, settings, &short, &quotas, slots, take))?;
         if verdict.is_allowed() && !take.peek {
             quotas.iter().for_each(|ask| self.leases.look_ahead(asking, ask, slots));
-            self.name_charges(&quotas, slots, metered.charges);
+            self.name_charges(&quotas, slots, outputs.charges);
         }
         Ok(verdict)
     }
