@@ -170,6 +170,16 @@ impl LimitScope {
     pub fn is_own(self) -> bool {
         matches!(self, Self::Entitlement | Self::Method)
     }
+
+    /// Why a request is refused that exceeds a rate limit which is declared here.
+    pub fn rate_exceeded(self) -> Reason {
+        match self {
+            Self::Entitlement => Reason::RateExceeded,
+            Self::Method => Reason::MethodRateExceeded,
+            Self::Target => Reason::TargetRateExceeded,
+            Self::Account => Reason::AccountRateExceeded,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -77,57 +77,26 @@ impl PlanEngine {
             let met = entitlement.methods.for_call(request.target, request.method, &path);
             let (general_tat, method_tats) = state.extra.rates.buckets(&identities(&met), now);
             if let Some(limit) = entitlement.rate.as_ref().filter(|_| meets_general(&met, &path)) {
-                let scope = LimitScope::Entitlement;
-                rates.push(RateAsk {
-                    name: "rate",
-                    scope,
-                    reason: Reason::RateExceeded,
-                    limit,
-                    tat: general_tat,
-                });
+                let (name, scope, tat) = ("rate", LimitScope::Entitlement, general_tat);
+                rates.push(RateAsk { name, scope, limit, tat });
             }
-            push_methods(
-                &mut rates,
-                &met,
-                method_tats,
-                LimitScope::Method,
-                Reason::MethodRateExceeded,
-            );
+            push_methods(&mut rates, &met, method_tats, LimitScope::Method);
         }
 
         target_rates = target_guard.as_ref().map(|guard| guard.value().lock());
         if let (Some(target), Some(kept)) = (limited, &mut target_rates) {
             let met = target.methods.for_call(request.target, request.method, &path);
             let (general_tat, method_tats) = kept.buckets(&identities(&met), now);
-            push_methods(
-                &mut rates,
-                &met,
-                method_tats,
-                LimitScope::Target,
-                Reason::TargetRateExceeded,
-            );
+            push_methods(&mut rates, &met, method_tats, LimitScope::Target);
             if let Some(limit) = target.rate.as_ref().filter(|_| meets_general(&met, &path)) {
-                let scope = LimitScope::Target;
-                rates.push(RateAsk {
-                    name: "target",
-                    scope,
-                    reason: Reason::TargetRateExceeded,
-                    limit,
-                    tat: general_tat,
-                });
+                let (name, scope, tat) = ("target", LimitScope::Target, general_tat);
+                rates.push(RateAsk { name, scope, limit, tat });
             }
         }
         let account = lookup.account();
         account_tat = account.map(|_| self.account.lock());
         if let (Some(limit), Some(tat)) = (account, &mut account_tat) {
-            let scope = LimitScope::Account;
-            rates.push(RateAsk {
-                name: "account",
-                scope,
-                reason: Reason::AccountRateExceeded,
-                limit,
-                tat,
-            });
+            rates.push(RateAsk { name: "account", scope: LimitScope::Account, limit, tat });
         }
 
         let take = Take::of(request.cost);
@@ -221,10 +190,9 @@ fn push_methods<'a, 's>(
     met: &MetLimits<'a>,
     tats: Buckets<'s>,
     scope: LimitScope,
-    reason: Reason,
 ) {
     for (method, tat) in met.iter().zip(tats) {
-        rates.push(RateAsk { name: &method.name, scope, reason, limit: &method.limit, tat });
+        rates.push(RateAsk { name: &method.name, scope, limit: &method.limit, tat });
     }
 }
 

@@ -36,7 +36,6 @@ impl Take {
 pub(super) struct RateAsk<'a, 's> {
     pub(super) name: &'a str,
     pub(super) scope: LimitScope,
-    pub(super) reason: Reason,
     pub(super) limit: &'a RateLimit,
     pub(super) tat: &'s mut u64,
 }
@@ -87,7 +86,7 @@ impl<'a> LockedLimits<'a, '_, '_> {
             .iter()
             .zip(&answers)
             .find(|(_, answer)| !matches!(answer, Answer::Pass { .. }))
-            .map(|(ask, _)| ask.reason);
+            .map(|(ask, _)| ask.scope.rate_exceeded());
         let breached =
             |ask: &QuotaAsk<'_>, on: OnBreach| ask.quota.on_breach == on && !fits(ask, take);
         let refusing = refusing.or_else(|| {
