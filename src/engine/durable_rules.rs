@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 
 use super::filed::Fingerprinted;
 use super::leases::{
-    BookSettings, Entry, Held, HoldsLeases, LeaseBook, Need, Owner, QuotaAsk, Shortage, State,
+    BookSettings, Doubt, Entry, HoldsLeases, LeaseBook, Need, Owner, QuotaAsk, Shortage, State,
     Wanted,
 };
 use crate::decide::ledger::RULES;
@@ -201,9 +201,10 @@ impl DurableRuleEngine {
         let cost = if ask.negative { 0 } else { ask.hits.max(1) };
         let charges = !ask.negative && ask.hits > 0;
         let fits = cost <= quota.row.remaining(ask.quota.limit).saturating_sub(before);
-        let doubtful =
-            quota.resumes || (!fits && quota.held(&state.quotas).is_some_and(Held::is_unsure));
-        let unsure = doubtful && !quota.is_forgotten() && shortage != Shortage::Allow;
+        let doubtful = quota.resumes
+            || (!fits
+                && quota.held(&state.quotas).is_some_and(|held| held.doubts(Doubt::Refusals)));
+        let unsure = doubtful && !quota.is_dropped() && shortage != Shortage::Allow;
         let look =
             Looked { entry: place, quota, before, cost, charges, fits, unsure, short: false };
         let settings = &self.leases.settings.lease;

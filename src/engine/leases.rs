@@ -32,7 +32,7 @@ pub use self::asking::{Need, Shortage};
 pub(in crate::engine) use self::books::{Books, Entry, Slot, State};
 pub use self::books::{Extra, Full, Seat};
 use self::count_rules::CountRules;
-pub(in crate::engine) use self::held::{Held, Room};
+pub(in crate::engine) use self::held::{Doubt, Held, Room};
 pub(in crate::engine) use self::owner::{Owner, Shared, Under, shard_of};
 pub use self::settings::{BookSettings, LeaseSettings};
 use crate::decide::compiled::CompiledQuota;
@@ -230,7 +230,7 @@ impl<E: Extra> LeaseBook<E> {
             let Slot { count, leases, .. } = slot;
             leases.counter = number;
             count.tell(Row { period, used: charged, granted }, now.unix_ns, KEEP_ROWS_NS);
-            leases.hold(period, forgotten_to_ns, count).be_known();
+            leases.hold(period, forgotten_to_ns, count).become_known();
             self.books.number(number, entry);
         })
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use super::books::Slot;
-use super::held::Held;
+use super::held::Doubt;
 use super::{Extra, KEEP_ROWS_NS, LeaseBook, Need};
 use crate::decide::ledger::{CounterId, Lease};
 use crate::decide::quota::Row;
@@ -37,13 +37,13 @@ impl<E: Extra> LeaseBook<E> {
             let Slot { count, leases, .. } = slot;
             let held = leases.hold(need.period, forgotten_to_ns, count);
             held.answered(need.question);
-            held.be_known();
+            held.become_known();
             if held.round == need.round {
-                held.be_sure();
+                held.trust_balance();
                 count.tell(Row::dropped(need.period), now.unix_ns, KEEP_ROWS_NS);
             } else {
                 // Something was granted meanwhile.
-                held.be_unsure();
+                held.doubt_balance(Doubt::Refusals);
             }
         });
     }
@@ -53,7 +53,10 @@ impl<E: Extra> LeaseBook<E> {
         self.books.each(|entry| {
             for Slot { count, leases, .. } in &mut entry.lock().quotas {
                 for row in count.rows().filter(Row::is_dropped).collect::<SmallVec<[Row; 2]>>() {
-                    leases.held_mut(row.period.start_ns).into_iter().for_each(Held::be_unsure);
+                    leases
+                        .held_mut(row.period.start_ns)
+                        .into_iter()
+                        .for_each(|held| held.doubt_balance(Doubt::Refusals));
                 }
                 count.forget(Row::is_dropped);
             }
@@ -81,7 +84,7 @@ fn take_over(slot: &mut Slot, forgotten_to_ns: u64, need: &Need, lease: &Lease, 
     if held.resumes() && !held.resume(lease.spent, need.round) {
         return;
     }
-    held.be_known();
+    held.become_known();
     held.lease(lease.leased, need.spent, need.round);
     let kept = count.row(start_ns);
     let used =
@@ -90,12 +93,12 @@ fn take_over(slot: &mut Slot, forgotten_to_ns: u64, need: &Need, lease: &Lease, 
     let used = u64::try_from(used.max(0)).unwrap_or(u64::MAX).min(u64::MAX - 1);
     let told = Row { period: need.period, used, granted: lease.balance.granted };
     let told = if held.round == need.round {
-        held.be_sure();
+        held.trust_balance();
         Some(told)
     } else {
         // An older balance. The row is made all the same: units without a row would be
         // forgotten.
-        held.be_unsure();
+        held.doubt_balance(Doubt::Refusals);
         kept.is_none().then_some(told)
     };
     if let Some(told) = told.filter(|&told| kept != Some(told)) {

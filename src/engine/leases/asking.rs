@@ -88,8 +88,8 @@ pub(in crate::engine) struct QuotaAsk<'a> {
 }
 
 impl QuotaAsk<'_> {
-    /// Its period was dropped, and has nothing left: nothing is counted in it any more.
-    pub(in crate::engine) fn is_forgotten(&self) -> bool {
+    /// The ledger has dropped its period: nothing is left of it, and nothing counted in it.
+    pub(in crate::engine) fn is_dropped(&self) -> bool {
         self.row.is_dropped()
     }
 
@@ -293,7 +293,7 @@ impl<E: Extra> LeaseBook<E> {
         ask: &QuotaAsk<'_>,
         slots: &mut [Slot],
     ) {
-        if let Some(slot) = slots.get_mut(ask.slot).filter(|_| !ask.is_forgotten()) {
+        if let Some(slot) = slots.get_mut(ask.slot).filter(|_| !ask.is_dropped()) {
             asking.look_ahead(ask.quota, slot, ask.row.period, |need, haste| {
                 self.queue_prefetch(need, haste)
             });

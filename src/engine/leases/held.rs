@@ -61,8 +61,8 @@ pub(in crate::engine) struct Held {
     /// may still be spent.
     pub(in crate::engine) giving: u16,
     doubt: Doubt,
-    /// The ledger may have leased more than is known here.
-    pub(in crate::engine) stray: bool,
+    /// The ledger may have leased more for it than is known here.
+    pub(in crate::engine) may_have_more: bool,
     /// The ledger does not know yet of all that was admitted here.
     untold: bool,
     /// The first units of the next period were asked for.
@@ -121,7 +121,7 @@ pub(in crate::engine) struct Round {
     /// Units were given back: what an earlier answer leased may be gone.
     backs: u32,
     /// The balance was corrected, granted to, or given back to: an earlier answer tells an old one.
-    turns: u32,
+    changes: u32,
 }
 
 /// How many units are spent in [`LeaseSettings::chunk_ns`], about.
@@ -183,9 +183,10 @@ impl Leases {
                 self.held.retain(|held| {
                     let kept = count.row(held.start_ns).is_some();
                     kept || held.asked_until_ns != 0
-                        || ((held.stray || held.is_unsure()) && take_one(&mut room))
+                        || ((held.may_have_more || held.doubts(Doubt::Refusals))
+                            && take_one(&mut room))
                 });
-                let round = Round { backs: self.first_back, turns: 0 };
+                let round = Round { backs: self.first_back, changes: 0 };
                 let heard = if period.end_ns <= forgotten_to_ns {
                     Heard::NothingSinceForgotten
                 } else {
@@ -292,7 +293,7 @@ impl Held {
 
     pub(in crate::engine) fn ask(&mut self, until_ns: u64) -> Question {
         self.asked_until_ns = until_ns;
-        self.stray = true;
+        self.may_have_more = true;
         self.closing = Closing::Open;
         self.questions.ask()
     }
@@ -305,7 +306,7 @@ impl Held {
     /// A question was not answered: the ledger may have leased for it.
     pub(in crate::engine) fn unanswered(&mut self, question: Question) {
         self.answered(question);
-        self.stray = true;
+        self.may_have_more = true;
     }
 
     /// Takes an answer, or its failure, off what is waited for.
@@ -321,9 +322,9 @@ impl Held {
         self.untold &= spent < self.spent;
         if self.round.backs == asked.backs && self.giving == 0 {
             self.leased = self.leased.max(leased);
-            self.stray = false;
+            self.may_have_more = false;
         } else {
-            self.stray = true;
+            self.may_have_more = true;
         }
     }
 
@@ -349,7 +350,7 @@ impl Held {
         let answers = asked.backs == self.round.backs;
         if answers {
             self.spent = self.spent.saturating_add(spent);
-            self.be_known();
+            self.become_known();
         }
         answers
     }
@@ -360,37 +361,29 @@ impl Held {
         self.untold |= units > 0;
     }
 
-    /// The balance has changed.
-    pub(in crate::engine) fn turn(&mut self) {
-        self.round.turns = self.round.turns.wrapping_add(1);
-        self.be_unsure();
+    /// The balance was changed: answers from before tell an old one.
+    pub(in crate::engine) fn change_balance(&mut self) {
+        self.round.changes = self.round.changes.wrapping_add(1);
+        self.doubt_balance(Doubt::Refusals);
     }
 
-    /// The balance may be wrong.
-    pub(in crate::engine) fn be_unsure(&mut self) {
-        self.doubt = self.doubt.max(Doubt::Refusals);
-    }
-
-    /// More may have been charged than is known.
-    pub(in crate::engine) fn may_be_over(&mut self) {
-        self.doubt = Doubt::All;
+    /// The balance may be wrong, until the ledger tells it.
+    pub(in crate::engine) fn doubt_balance(&mut self, doubt: Doubt) {
+        self.doubt = self.doubt.max(doubt);
     }
 
     /// The balance is what the ledger has told.
-    pub(in crate::engine) fn be_sure(&mut self) {
+    pub(in crate::engine) fn trust_balance(&mut self) {
         self.doubt = Doubt::None;
     }
 
-    pub(in crate::engine) fn is_unsure(&self) -> bool {
-        self.doubt >= Doubt::Refusals
-    }
-
-    pub(in crate::engine) fn is_maybe_over(&self) -> bool {
-        self.doubt >= Doubt::All
+    /// Is so much in doubt?
+    pub(in crate::engine) fn doubts(&self, what: Doubt) -> bool {
+        self.doubt >= what
     }
 
     /// The ledger has told of this period.
-    pub(in crate::engine) fn be_known(&mut self) {
+    pub(in crate::engine) fn become_known(&mut self) {
         self.heard = Heard::Balance;
     }
 
@@ -407,7 +400,7 @@ impl Held {
     /// would count as lost although they are spent?
     pub(in crate::engine) fn has_news(&self) -> bool {
         // Of what it did before it knows nothing, and must tell nothing.
-        !self.resumes() && (self.leased > self.spent || self.stray || self.untold)
+        !self.resumes() && (self.leased > self.spent || self.may_have_more || self.untold)
     }
 
     /// Lets go of what is not spent.
@@ -415,7 +408,7 @@ impl Held {
         self.untold = false;
         self.leased = self.leased.min(self.spent);
         self.round.backs = self.round.backs.wrapping_add(1);
-        self.round.turns = self.round.turns.wrapping_add(1);
+        self.round.changes = self.round.changes.wrapping_add(1);
     }
 
     /// A give-back is on its way to the ledger.
@@ -430,7 +423,7 @@ impl Held {
         // What was asked in the meantime may have been answered before.
         self.round.backs = self.round.backs.wrapping_add(1);
         if self.closing == Closing::Underway && self.giving == 0 {
-            (self.closing, self.stray) = (Closing::Closed, false);
+            (self.closing, self.may_have_more) = (Closing::Closed, false);
         }
     }
 
@@ -438,7 +431,7 @@ impl Held {
     pub(in crate::engine) fn give_back_failed(&mut self) {
         self.closing = Closing::Open;
         self.gave_back();
-        (self.stray, self.untold) = (true, true);
+        (self.may_have_more, self.untold) = (true, true);
     }
 }
 
@@ -458,7 +451,7 @@ impl Held {
 impl Round {
     /// Were units given back since, and has the balance changed since?
     pub(in crate::engine) fn compared(self, asked: Self) -> (bool, bool) {
-        (self.backs == asked.backs, self.turns == asked.turns)
+        (self.backs == asked.backs, self.changes == asked.changes)
     }
 }
 

@@ -141,7 +141,7 @@ impl PlanEngine {
             count.tell(row, now.unix_ns, KEEP_ROWS_NS);
             // An answer that is on its way may know nothing of it.
             if let Some(held) = leases.held_mut(plan.period.start_ns) {
-                held.turn();
+                held.change_balance();
                 if plan.give_back.is_some() {
                     held.gave_back();
                 }
@@ -155,7 +155,7 @@ impl PlanEngine {
     pub fn grant_failed(&self, plan: &GrantPlan) {
         self.leases.find(&plan.counter, |_, slot, forgotten_to_ns| {
             let held = slot.leases.hold(plan.period, forgotten_to_ns, &slot.count);
-            held.turn();
+            held.change_balance();
             if plan.give_back.is_some() {
                 held.give_back_failed();
             }

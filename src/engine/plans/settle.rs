@@ -19,7 +19,7 @@ use crate::decide::plan::{Charge, Id};
 use crate::decide::quota::Row;
 use crate::decide::resolve::subscribe;
 use crate::decide::time::Now;
-use crate::engine::leases::{Held, KEEP_ROWS_NS, Owner, Slot};
+use crate::engine::leases::{Doubt, Held, KEEP_ROWS_NS, Owner, Slot};
 use crate::engine::sync::atomic::Ordering;
 
 /// How one request ended.
@@ -391,7 +391,7 @@ impl PlanEngine {
             let units = delta.units.unsigned_abs();
             let (charged, real) = if delta.units < 0 { (units, 0) } else { (0, units) };
             slot.count.settle(delta.period_start_s, charged, real);
-            slot.held_from(delta.period_start_s).for_each(Held::turn);
+            slot.held_from(delta.period_start_s).for_each(Held::change_balance);
         });
     }
 
@@ -399,9 +399,9 @@ impl PlanEngine {
     fn doubt(&self, delta: &Delta) {
         self.leases.find_numbered(delta.counter, |slot| {
             for held in slot.held_from(delta.period_start_s) {
-                held.turn();
+                held.change_balance();
                 if delta.units > 0 {
-                    held.may_be_over();
+                    held.doubt_balance(Doubt::All);
                 }
             }
         });
@@ -418,7 +418,7 @@ impl PlanEngine {
             }
             let row = row.unwrap_or(Row { period: *period, used: 0, granted: 0 });
             count.charge(&row, *units, now.unix_ns, KEEP_ROWS_NS);
-            leases.held_mut(period.start_ns).into_iter().for_each(Held::turn);
+            leases.held_mut(period.start_ns).into_iter().for_each(Held::change_balance);
         });
         if charged.is_err() {
             self.events.dropped_settlements.fetch_add(1, Ordering::Relaxed);

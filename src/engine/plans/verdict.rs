@@ -9,7 +9,7 @@ use crate::decide::plan::{Charge, OnBreach};
 use crate::decide::quota::Row;
 use crate::decide::time::{Now, SECOND_NS};
 use crate::decide::verdict::{LimitKind, LimitScope, LimitStatus, Limits, Reason, Verdict};
-use crate::engine::leases::{Held, KEEP_ROWS_NS, LeaseSettings, QuotaAsk, Shortage, Slot};
+use crate::engine::leases::{Doubt, Held, KEEP_ROWS_NS, LeaseSettings, QuotaAsk, Shortage, Slot};
 
 /// What a check that finds no room for its counters, or no ledger, is told to wait.
 pub(super) const NO_ROOM_RETRY_NS: u64 = SECOND_NS;
@@ -122,8 +122,8 @@ impl<'a> LockedLimits<'a, '_, '_> {
     fn must_ask(&self, ask: &QuotaAsk<'_>) -> bool {
         let asks = self.leasing.shortage != Shortage::Allow;
         // Of a period that the ledger never told of, it may know a grant.
-        let is_doubtful = |held: &Held| held.is_unsure() || !held.is_known();
-        asks && ask.held(self.slots).map_or(!ask.is_forgotten(), is_doubtful)
+        let is_doubtful = |held: &Held| held.doubts(Doubt::Refusals) || !held.is_known();
+        asks && ask.held(self.slots).map_or(!ask.is_dropped(), is_doubtful)
     }
 
     /// A request that nothing refuses, as far as is known, may be short of units, or of what a
@@ -161,7 +161,7 @@ impl<'a> LockedLimits<'a, '_, '_> {
     fn is_short(&self, ask: &QuotaAsk<'_>, take: Take) -> bool {
         let settings = self.leasing.settings;
         let Some(leases) = self.slots.get(ask.slot).map(|slot| &slot.leases) else { return false };
-        if ask.is_forgotten() {
+        if ask.is_dropped() {
             return false;
         }
         // Not even the units that need no lease: what was spent before is not known.
@@ -169,7 +169,7 @@ impl<'a> LockedLimits<'a, '_, '_> {
             return true;
         }
         let held = ask.held(self.slots);
-        if held.is_some_and(Held::is_maybe_over) {
+        if held.is_some_and(|held| held.doubts(Doubt::All)) {
             return true;
         }
         let unnamed = leases.counter == 0
@@ -195,7 +195,7 @@ impl<'a> LockedLimits<'a, '_, '_> {
             let Leasing { settings, forgotten_to_ns, .. } = self.leasing;
             // Charged at the report or at the check: the row exists from now on, and the receipt
             // names it.
-            if ask.quota.charge == Charge::AtCheck && !ask.is_forgotten() {
+            if ask.quota.charge == Charge::AtCheck && !ask.is_dropped() {
                 slot.spend(&ask.row, take.cost, forgotten_to_ns, settings.chunk_ns, self.now);
             } else {
                 slot.count.charge(&ask.row, units(ask, take), self.now.unix_ns, KEEP_ROWS_NS);

@@ -108,7 +108,7 @@ impl PlanEngine {
                 (
                     held.asked_until_ns.saturating_sub(now.steady_ns),
                     held.knows(),
-                    held.stray,
+                    held.may_have_more,
                     held.ahead,
                 )
                     .hash(into);
