@@ -8,7 +8,7 @@ use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use tollgate::decide::calendar::Calendar;
-use tollgate::decide::gcra::{Answer, RateLimit};
+use tollgate::decide::gcra::{Passing, RateLimit};
 use tollgate::decide::method::PatternSet;
 use tollgate::decide::path::RequestPath;
 use tollgate::decide::plan::{PeriodUnit, Weekday};
@@ -24,7 +24,7 @@ fn gcra(criterion: &mut Criterion) {
     criterion.bench_function("GCRA: a charge", |bencher| {
         bencher.iter(|| {
             now_ns += 1_000;
-            if let Answer::Pass { tat: charged } = limit.check(black_box(tat), now_ns, 1) {
+            if let Passing::Pass { tat: charged } = limit.check(black_box(tat), now_ns, 1) {
                 tat = charged;
             }
         });

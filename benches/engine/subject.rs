@@ -16,7 +16,7 @@ use tollgate::decide::ledger::{Balance, CounterId, Lease};
 use tollgate::decide::plan::Id;
 use tollgate::decide::time::{Now, SECOND_NS};
 use tollgate::decide::verdict::{Decision, Reason};
-use tollgate::engine::plans::{CheckInput, PlanEngine, Seat, Settings, Shortage};
+use tollgate::engine::plans::{CheckInput, EntryHandle, PlanEngine, Settings, Shortage};
 use tollgate::engine::rules::decision::{Descriptor, Modes};
 use tollgate::engine::rules::{Budget, Mode, RuleEngine};
 use tollgate::rules::{LoadOptions, RuleSet, Source, load};
@@ -206,7 +206,7 @@ struct Plan {
     engine: PlanEngine,
     catalog: CatalogStore,
     /// Each thread's own. None: every caller is looked up.
-    recent: Vec<Mutex<Recent<Seat>>>,
+    recent: Vec<Mutex<Recent<EntryHandle>>>,
     /// How far its clock is ahead of the others.
     passed_s: AtomicU64,
 }

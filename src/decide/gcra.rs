@@ -36,7 +36,7 @@ pub enum InvalidRate {
 
 /// What a bucket says to a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Answer {
+pub enum Passing {
     /// It passes; charging it means storing this TAT.
     Pass { tat: u64 },
     /// It passes at `at_ns` on the same clock, and not a nanosecond earlier, if nothing else is
@@ -78,16 +78,16 @@ impl RateLimit {
     /// May `cost` tokens be taken from the bucket `tat` at `now_ns`? Cost 0 always passes and
     /// leaves the bucket as it is. `tat` is one that this limit made, or one that went through
     /// [`Self::adopt`].
-    pub fn check(&self, tat: u64, now_ns: u64, cost: u64) -> Answer {
+    pub fn check(&self, tat: u64, now_ns: u64, cost: u64) -> Passing {
         if cost > self.burst() {
-            return Answer::Never;
+            return Passing::Never;
         }
         let charged = tat.max(now_ns).saturating_add(cost * self.interval_ns());
         let earliest = charged.saturating_sub(self.tolerance_ns());
         if earliest <= now_ns {
-            Answer::Pass { tat: if cost == 0 { tat } else { charged } }
+            Passing::Pass { tat: if cost == 0 { tat } else { charged } }
         } else {
-            Answer::NotUntil { at_ns: earliest }
+            Passing::NotUntil { at_ns: earliest }
         }
     }
 

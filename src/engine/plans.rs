@@ -65,7 +65,7 @@ pub use self::usage::{TakenUsage, UnwrittenUsage};
 pub use crate::engine::leases::{LeaseSettings, Need, Shortage};
 
 /// Where a caller's counters were the last time.
-pub type Seat = leases::Seat<PlanExtra>;
+pub type EntryHandle = leases::EntryHandle<PlanExtra>;
 
 /// The longest operation id, in bytes.
 pub const MAX_OPERATION_ID: usize = 128;
@@ -200,7 +200,7 @@ impl PlanEngine {
     fn check_known<'a>(
         &self,
         lookup: &'a impl Lookup,
-        known: Option<(Covered<'a>, &mut Seat)>,
+        known: Option<(Covered<'a>, &mut EntryHandle)>,
         request: &CheckInput<'_>,
         shortage: Shortage,
         now: Now,
@@ -214,22 +214,23 @@ impl PlanEngine {
     /// on. Gives what the request needs first; `None`: it is decided.
     ///
     /// `known`: what covered an earlier request of the same API key to the same target, at the same
-    /// revision of the declarations, and a seat: always the same one beside what is covered so.
+    /// revision of the declarations, and a handle: always the same one beside what is covered so.
     pub fn check_into<'a>(
         &self,
         lookup: &'a impl Lookup,
-        known: Option<(Covered<'a>, &mut Seat)>,
+        known: Option<(Covered<'a>, &mut EntryHandle)>,
         request: &CheckInput<'_>,
         shortage: Shortage,
         now: Now,
         decision: &mut Decision<'a>,
     ) -> Result<Option<Vec<Need>>, InvalidRequest> {
-        if let Some((_, seat)) = &known {
-            seat.touch();
+        if let Some((_, handle)) = &known {
+            handle.touch();
         }
         let (asked, call) = (Asked { request, shortage, now }, request.call()?);
-        let known = known
-            .and_then(|(covered, seat)| Some((resolve_again(covered, &call, now)?, Some(seat))));
+        let known = known.and_then(|(covered, handle)| {
+            Some((resolve_again(covered, &call, now)?, Some(handle)))
+        });
         if let Some(known) = known {
             return self.check_once(lookup, known, asked, decision);
         }
@@ -247,7 +248,7 @@ impl PlanEngine {
     fn check_once<'a>(
         &self,
         lookup: &'a impl Lookup,
-        caller: (Covered<'a>, Option<&mut Seat>),
+        caller: (Covered<'a>, Option<&mut EntryHandle>),
         asked: Asked<'_>,
         decision: &mut Decision<'a>,
     ) -> Result<Option<Vec<Need>>, InvalidRequest> {
@@ -321,7 +322,7 @@ impl PlanEngine {
     fn check_covered<'a>(
         &self,
         lookup: &'a impl Lookup,
-        (covered, seat): (Covered<'a>, Option<&mut Seat>),
+        (covered, handle): (Covered<'a>, Option<&mut EntryHandle>),
         asked: Asked<'_>,
         decision: &mut Decision<'a>,
     ) -> Result<(), Vec<Need>> {
@@ -366,9 +367,9 @@ impl PlanEngine {
                 issued_for = (charged && !compiled.quotas.is_empty()).then(names);
                 Ok(verdict)
             };
-            let worked = match seat {
-                Some(seat) => {
-                    self.leases.books.with_seat(seat, fingerprint, owner, asked.now, work)
+            let worked = match handle {
+                Some(handle) => {
+                    self.leases.books.with_handle(handle, fingerprint, owner, asked.now, work)
                 }
                 None => self.leases.books.with(fingerprint(), owner, asked.now, work),
             };

@@ -18,7 +18,8 @@ use crate::config;
 use crate::decide::time::{Now, SECOND_NS};
 use crate::decide::verdict::{Decision, Reason};
 use crate::engine::plans::{
-    CheckInput, InvalidRequest, Need, PlanEngine, Report, Seat, Settled, Settlement, Shortage,
+    CheckInput, EntryHandle, InvalidRequest, Need, PlanEngine, Report, Settled, Settlement,
+    Shortage,
 };
 use crate::ledger::LedgerError;
 use crate::metrics::{Metrics, Striped, thread_number};
@@ -33,7 +34,7 @@ pub struct Decisions {
     broker: LeaseBroker,
     meters: Meters,
     /// Of each thread its own; threads beyond these share.
-    recent: Box<[Mutex<Recent<Seat>>]>,
+    recent: Box<[Mutex<Recent<EntryHandle>>]>,
     room: Room,
 }
 
@@ -85,7 +86,7 @@ struct Context<'p> {
     service: &'p Decisions,
     catalog: Guard<Arc<Catalog>>,
     /// This thread's own, held meanwhile.
-    recent: Option<MutexGuard<'p, Recent<Seat>>>,
+    recent: Option<MutexGuard<'p, Recent<EntryHandle>>>,
     shortage: Shortage,
     now: Now,
     /// Counted together at the end.
@@ -161,7 +162,7 @@ impl Context<'_> {
                 return open;
             }
             if let Some(recent) = &mut self.recent {
-                recent.touch(some.iter().filter_map(|(_, who, _)| *who), |seat| seat.touch());
+                recent.touch(some.iter().filter_map(|(_, who, _)| *who), |handle| handle.touch());
             }
             for (place, who, request) in some {
                 match self.decide_for(who, &request, |decision| answer(place, Some(decision))) {

@@ -13,9 +13,9 @@ fn limit(tokens: u64, period_s: u64, burst: u64) -> RateLimit {
 fn drain(limit: &RateLimit, tat: &mut u64, now: u64) -> (u64, u64) {
     for taken in 0.. {
         match limit.check(*tat, now, 1) {
-            Answer::Pass { tat: charged } => *tat = charged,
-            Answer::NotUntil { at_ns } => return (taken, at_ns),
-            Answer::Never => unreachable!("one token is never more than a burst"),
+            Passing::Pass { tat: charged } => *tat = charged,
+            Passing::NotUntil { at_ns } => return (taken, at_ns),
+            Passing::Never => unreachable!("one token is never more than a burst"),
         }
     }
     unreachable!()
@@ -32,9 +32,9 @@ fn a_whole_burst_passes_at_once_even_where_the_period_does_not_divide() {
 #[test]
 fn a_cost_of_the_burst_passes_and_one_more_never_does() {
     let limit = limit(3, 1, 10);
-    assert!(matches!(limit.check(0, NOW, 10), Answer::Pass { .. }));
-    assert_eq!(limit.check(0, NOW, 11), Answer::Never);
-    assert_eq!(limit.check(0, NOW, u64::MAX), Answer::Never);
+    assert!(matches!(limit.check(0, NOW, 10), Passing::Pass { .. }));
+    assert_eq!(limit.check(0, NOW, 11), Passing::Never);
+    assert_eq!(limit.check(0, NOW, u64::MAX), Passing::Never);
 }
 
 #[test]
@@ -55,16 +55,16 @@ fn idling_never_saves_up_more_than_the_burst() {
 #[test]
 fn a_peek_changes_nothing_and_a_refusal_names_the_instant() {
     let limit = limit(2, 1, 1);
-    let Answer::Pass { tat } = limit.check(0, NOW, 1) else { panic!("an empty history passes") };
-    assert_eq!(limit.check(tat, NOW, 0), Answer::Pass { tat });
+    let Passing::Pass { tat } = limit.check(0, NOW, 1) else { panic!("an empty history passes") };
+    assert_eq!(limit.check(tat, NOW, 0), Passing::Pass { tat });
     assert_eq!(limit.remaining(tat, NOW), 0);
     assert_eq!(limit.reset_after_ns(tat, NOW), SECOND_NS / 2);
-    assert_eq!(limit.check(tat, NOW + 1, 1), Answer::NotUntil { at_ns: NOW + SECOND_NS / 2 });
+    assert_eq!(limit.check(tat, NOW + 1, 1), Passing::NotUntil { at_ns: NOW + SECOND_NS / 2 });
     assert_eq!(
         limit.check(tat, NOW + SECOND_NS / 2 - 1, 1),
-        Answer::NotUntil { at_ns: NOW + SECOND_NS / 2 }
+        Passing::NotUntil { at_ns: NOW + SECOND_NS / 2 }
     );
-    assert!(matches!(limit.check(tat, NOW + SECOND_NS / 2, 1), Answer::Pass { .. }));
+    assert!(matches!(limit.check(tat, NOW + SECOND_NS / 2, 1), Passing::Pass { .. }));
 }
 
 #[test]
@@ -141,20 +141,20 @@ proptest! {
         for (wait, cost) in steps {
             now += wait % (limit.tolerance_ns() + 2);
             match limit.check(tat, now, cost) {
-                Answer::Pass { tat: charged } => {
+                Passing::Pass { tat: charged } => {
                     prop_assert!(exact.take(now, cost), "admitted what the exact bucket refuses");
                     prop_assert_eq!(limit.remaining(charged, now), limit.remaining(tat, now) - cost);
                     tat = charged;
                 }
-                Answer::NotUntil { at_ns } => {
+                Passing::NotUntil { at_ns } => {
                     prop_assert!(at_ns > now);
                     let then = limit.check(tat, at_ns, cost);
-                    prop_assert!(matches!(then, Answer::Pass { .. }), "refused at the promised instant");
+                    prop_assert!(matches!(then, Passing::Pass { .. }), "refused at the promised instant");
                     let before = limit.check(tat, at_ns - 1, cost);
-                    prop_assert!(matches!(before, Answer::NotUntil { .. }), "passed before the promised instant");
+                    prop_assert!(matches!(before, Passing::NotUntil { .. }), "passed before the promised instant");
                     prop_assert!(limit.remaining(tat, now) < cost);
                 }
-                Answer::Never => prop_assert!(cost > burst),
+                Passing::Never => prop_assert!(cost > burst),
             }
         }
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::by_plan::{self, ByPlan, Place, Placed};
 use super::held::Leases;
-use super::owner::{Owner, Shared};
+use super::owner::{EntitlementRefs, Owner};
 use super::paged::Paged;
 use crate::decide::compiled::QuotaIdentity;
 use crate::decide::quota::QuotaCount;
@@ -50,9 +50,9 @@ pub(in crate::engine) struct Entry<E> {
 /// Where a caller's counters were the last time. Who remembers what a caller resolves to keeps it
 /// beside that.
 #[derive(Debug, Default)]
-pub struct Seat<E>(Option<Arc<Entry<E>>>);
+pub struct EntryHandle<E>(Option<Arc<Entry<E>>>);
 
-impl<E> Seat<E> {
+impl<E> EntryHandle<E> {
     /// Has its counters come from memory while something else is done: look at them later.
     pub fn touch(&self) {
         std::hint::black_box(self.0.as_ref().map(|entry| entry.state.is_locked()));
@@ -72,7 +72,7 @@ pub(in crate::engine) struct State<E> {
     /// or two for ever.
     pub(in crate::engine) quotas: Box<[Slot]>,
     /// On the steady clock. [`GONE`]: a sweep has dropped the entry, and what finds it by a
-    /// [`Seat`] looks again.
+    /// [`EntryHandle`] looks again.
     touched_ns: u64,
     floor_ns: u64,
 }
@@ -214,7 +214,7 @@ pub(in crate::engine) struct Books<E> {
     by_subject: Files<Entry<E>>,
     by_counter: Paged<Entry<E>>,
     by_plan: ByPlan<Entry<E>>,
-    unders: Shared,
+    unders: EntitlementRefs,
     live: AtomicUsize,
     max_entries: usize,
     refused: AtomicU64,
@@ -232,7 +232,7 @@ impl<E: Extra> Books<E> {
             by_subject: files(),
             by_counter: Paged::default(),
             by_plan: ByPlan::default(),
-            unders: Shared::default(),
+            unders: EntitlementRefs::default(),
             live: AtomicUsize::new(0),
             max_entries: max_entries.min(by_plan::MOST),
             refused: AtomicU64::new(0),
@@ -265,22 +265,22 @@ impl<E: Extra> Books<E> {
     }
 
     /// The same, with a look at where the entry was the last time.
-    pub(in crate::engine) fn with_seat<R>(
+    pub(in crate::engine) fn with_handle<R>(
         &self,
-        Seat(seat): &mut Seat<E>,
+        EntryHandle(handle): &mut EntryHandle<E>,
         fingerprint: impl FnOnce() -> Fingerprint,
         owner: impl FnOnce() -> Owner,
         now: Now,
         work: impl FnOnce(&Arc<Entry<E>>, &mut State<E>) -> R,
     ) -> Result<R, Full> {
-        if let Some(entry) = seat {
+        if let Some(entry) = handle {
             let state = entry.lock();
             if state.touched_ns != GONE {
                 return Ok(Self::touch(entry, state, now, work));
             }
         }
         self.with(fingerprint(), owner, now, |entry, state| {
-            *seat = Some(Arc::clone(entry));
+            *handle = Some(Arc::clone(entry));
             work(entry, state)
         })
     }
@@ -374,9 +374,9 @@ impl<E: Extra> Books<E> {
         plan: &str,
         before: usize,
         most: usize,
-    ) -> (Vec<Seat<E>>, usize) {
+    ) -> (Vec<EntryHandle<E>>, usize) {
         let (entries, place) = self.by_plan.before(plan, before, most);
-        (entries.into_iter().map(|entry| Seat(Some(entry))).collect(), place)
+        (entries.into_iter().map(|entry| EntryHandle(Some(entry))).collect(), place)
     }
 
     /// Drops the entries that remember nothing any more, after something was done to each. `then`

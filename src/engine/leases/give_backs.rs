@@ -1,7 +1,7 @@
 //! What is given back to the ledger: unspent units of an edit that lowers, of a period that is over,
 //! and at a stop.
 
-use super::books::{Seat, Slot, State};
+use super::books::{EntryHandle, Slot, State};
 use super::held::Held;
 use super::{Extra, LeaseBook};
 use crate::decide::ledger::{CounterId, GiveBack};
@@ -14,16 +14,16 @@ const LINGER_NS: u64 = 60 * SECOND_NS;
 impl<E: Extra> LeaseBook<E> {
     /// Some of those that may hold units under a plan, for [`Self::take_back_from`]: at most `most`
     /// of them before a place, and the place to go on with, until it is 0. Begin with `usize::MAX`.
-    pub fn holding(&self, plan: &str, before: usize, most: usize) -> (Vec<Seat<E>>, usize) {
+    pub fn holding(&self, plan: &str, before: usize, most: usize) -> (Vec<EntryHandle<E>>, usize) {
         self.books.of_plan(plan, before, most)
     }
 
     /// Lets go of all unspent units of some, and tells which: for an edit that lowers, before it is
     /// acknowledged. Answers of the ledger that are on their way bring no units any more. Checks
     /// lease again after [`Self::gave_back`].
-    pub fn take_back_from(&self, some: &[Seat<E>]) -> Vec<GiveBack> {
+    pub fn take_back_from(&self, some: &[EntryHandle<E>]) -> Vec<GiveBack> {
         let mut found = Vec::new();
-        for entry in some.iter().filter_map(Seat::entry) {
+        for entry in some.iter().filter_map(EntryHandle::entry) {
             each_held(&mut entry.lock(), |number, held| self.give_back(number, held, &mut found));
         }
         found

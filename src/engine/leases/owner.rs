@@ -13,7 +13,7 @@ use crate::engine::sync::DashMap;
 
 /// An entitlement of a plan, and the API key where it counts by key.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(in crate::engine) struct Under {
+pub(in crate::engine) struct EntitlementRef {
     pub(in crate::engine) plan: Id,
     pub(in crate::engine) entitlement: Id,
     pub(in crate::engine) key: Option<Id>,
@@ -23,7 +23,7 @@ pub(in crate::engine) struct Under {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::engine) struct Owner {
     pub(in crate::engine) subscriber: Id,
-    pub(in crate::engine) under: Arc<Under>,
+    pub(in crate::engine) under: Arc<EntitlementRef>,
 }
 
 impl Owner {
@@ -34,7 +34,7 @@ impl Owner {
         plan: &Id,
         entitlement: &Id,
     ) -> Self {
-        let under = Under {
+        let under = EntitlementRef {
             plan: Arc::clone(plan),
             entitlement: Arc::clone(entitlement),
             key: key.cloned(),
@@ -55,7 +55,7 @@ impl Owner {
 
     /// The counter of one quota.
     pub(in crate::engine) fn counter(&self, quota: &Arc<QuotaIdentity>) -> CounterIdentity {
-        let Under { plan, entitlement, key } = Under::clone(&self.under);
+        let EntitlementRef { plan, entitlement, key } = EntitlementRef::clone(&self.under);
         CounterIdentity {
             subscriber: Arc::clone(&self.subscriber),
             key,
@@ -68,11 +68,11 @@ impl Owner {
 
 /// Those that somebody holds.
 #[derive(Debug, Default)]
-pub(in crate::engine) struct Shared(DashMap<Arc<Under>, (), RandomState>);
+pub(in crate::engine) struct EntitlementRefs(DashMap<Arc<EntitlementRef>, (), RandomState>);
 
-impl Shared {
+impl EntitlementRefs {
     /// The same as another holds. What names an API key is shared with nobody.
-    pub(in crate::engine) fn of(&self, under: Arc<Under>) -> Arc<Under> {
+    pub(in crate::engine) fn of(&self, under: Arc<EntitlementRef>) -> Arc<EntitlementRef> {
         if under.key.is_some() {
             return under;
         }
@@ -99,9 +99,13 @@ mod tests {
 
     #[test]
     fn one_is_kept_for_all_and_no_longer_than_by_them() {
-        let shared = Shared::default();
+        let shared = EntitlementRefs::default();
         let named = |plan: &str, key: Option<&str>| {
-            Arc::new(Under { plan: plan.into(), entitlement: "all".into(), key: key.map(Id::from) })
+            Arc::new(EntitlementRef {
+                plan: plan.into(),
+                entitlement: "all".into(),
+                key: key.map(Id::from),
+            })
         };
         let (one, same) = (shared.of(named("gold", None)), shared.of(named("gold", None)));
         assert!(Arc::ptr_eq(&one, &same));

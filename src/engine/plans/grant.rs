@@ -14,7 +14,7 @@ use crate::decide::lookup::Lookup;
 use crate::decide::plan::{CounterScope, Id, PeriodUnit, Weekday};
 use crate::decide::quota::{Grant, Row};
 use crate::decide::time::Now;
-use crate::engine::leases::{Entry, Full, KEEP_ROWS_NS, Owner, Slot, Under};
+use crate::engine::leases::{EntitlementRef, Entry, Full, KEEP_ROWS_NS, Owner, Slot};
 
 /// Whose counter.
 #[derive(Clone, Copy, Debug)]
@@ -188,7 +188,7 @@ impl PlanEngine {
         let mut found = Vec::new();
         let visit = |entry: &Entry<PlanExtra>| {
             let owner = &entry.owner;
-            let Under { plan, entitlement, key } = &*owner.under;
+            let EntitlementRef { plan, entitlement, key } = &*owner.under;
             if !scope.holds(&owner.subscriber, key.as_deref(), plan)
                 || (&*owner.subscriber, key.as_deref()) < first
             {

@@ -14,7 +14,7 @@ use crate::decide::plan::Id;
 use crate::decide::time::{Now, SECOND_NS};
 use crate::decide::verdict::Reason;
 use crate::engine::filed::{Filed, Files, Fingerprinted, files};
-use crate::engine::leases::{Owner, Shared, Under, shard_of};
+use crate::engine::leases::{EntitlementRef, EntitlementRefs, Owner, shard_of};
 use crate::engine::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use crate::fingerprint::{Fingerprint, Fingerprinter};
 
@@ -69,7 +69,7 @@ pub(super) struct Row {
     numbers: [AtomicU32; 2],
     subscriber: Id,
     target: Id,
-    under: Arc<Under>,
+    under: Arc<EntitlementRef>,
     number: u64,
     fingerprint: Fingerprint,
 }
@@ -88,7 +88,7 @@ struct Others {
 #[derive(Debug)]
 pub(super) struct Usage {
     rows: Files<Row>,
-    unders: Shared,
+    unders: EntitlementRefs,
     /// How many there are: the map itself would count them shard by shard.
     live: AtomicUsize,
     max_rows: usize,
@@ -107,7 +107,7 @@ impl Usage {
     pub(super) fn new(max_rows: usize) -> Self {
         Self {
             rows: files(),
-            unders: Shared::default(),
+            unders: EntitlementRefs::default(),
             live: AtomicUsize::new(0),
             max_rows,
             unwritten: Unwritten::default(),
@@ -158,7 +158,7 @@ impl Usage {
         if self.rows() >= self.max_rows {
             return None;
         }
-        let under = Under {
+        let under = EntitlementRef {
             plan: Arc::clone(who.plan),
             entitlement: Arc::clone(who.entitlement),
             key: None,
@@ -241,7 +241,7 @@ impl Row {
     fn new(
         day: u64,
         who: Who<'_>,
-        under: Arc<Under>,
+        under: Arc<EntitlementRef>,
         fingerprint: Fingerprint,
         number: u64,
     ) -> Self {

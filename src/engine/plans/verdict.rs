@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use smallvec::SmallVec;
 
-use crate::decide::gcra::{Answer, RateLimit};
+use crate::decide::gcra::{Passing, RateLimit};
 use crate::decide::plan::{Charge, OnBreach};
 use crate::decide::quota::Row;
 use crate::decide::time::{Now, SECOND_NS};
@@ -74,7 +74,7 @@ impl<'a> LockedLimits<'a, '_, '_> {
         if !resumes.is_empty() && self.leasing.shortage == Shortage::Ask {
             return Err(Short(resumes));
         }
-        let mut answers: SmallVec<[Answer; 4]> = SmallVec::new();
+        let mut answers: SmallVec<[Passing; 4]> = SmallVec::new();
         for ask in &mut *self.rates {
             // After an edit the bucket may owe more than the new limit knows: kept, or it would be
             // put off again at each refusal.
@@ -85,7 +85,7 @@ impl<'a> LockedLimits<'a, '_, '_> {
             .rates
             .iter()
             .zip(&answers)
-            .find(|(_, answer)| !matches!(answer, Answer::Pass { .. }))
+            .find(|(_, answer)| !matches!(answer, Passing::Pass { .. }))
             .map(|(ask, _)| ask.scope.rate_exceeded());
         let breached =
             |ask: &QuotaAsk<'_>, on: OnBreach| ask.quota.on_breach == on && !fits(ask, take);
@@ -184,9 +184,9 @@ impl<'a> LockedLimits<'a, '_, '_> {
         }
     }
 
-    fn charge(&mut self, answers: &[Answer], take: Take) {
+    fn charge(&mut self, answers: &[Passing], take: Take) {
         for (ask, answer) in self.rates.iter_mut().zip(answers) {
-            if let Answer::Pass { tat } = answer {
+            if let Passing::Pass { tat } = answer {
                 *ask.tat = *tat;
             }
         }
@@ -206,13 +206,13 @@ impl<'a> LockedLimits<'a, '_, '_> {
     /// From now to when every limit passes. They are asked in turns until all agree: a quota that
     /// passes now may not pass in its next period. After a clock that was ahead, what was spent in
     /// a period to come may be forgotten: then that period counts as fresh.
-    fn retry_after_ns(&self, answers: &[Answer], take: Take) -> Option<u64> {
+    fn retry_after_ns(&self, answers: &[Passing], take: Take) -> Option<u64> {
         let mut wait_ns = 0;
         for answer in answers {
             match answer {
-                Answer::Pass { .. } => {}
-                Answer::NotUntil { at_ns } => wait_ns = wait_ns.max(at_ns - self.now.steady_ns),
-                Answer::Never => return None,
+                Passing::Pass { .. } => {}
+                Passing::NotUntil { at_ns } => wait_ns = wait_ns.max(at_ns - self.now.steady_ns),
+                Passing::Never => return None,
             }
         }
         let enforced = || self.quotas.iter().filter(|ask| ask.quota.on_breach == OnBreach::Reject);
@@ -237,7 +237,7 @@ impl<'a> LockedLimits<'a, '_, '_> {
         Some(at_ns.saturating_sub(self.now.unix_ns))
     }
 
-    fn show(&self, answers: &[Answer], take: Take, charged: bool, limits: &mut Limits<'a>) {
+    fn show(&self, answers: &[Passing], take: Take, charged: bool, limits: &mut Limits<'a>) {
         for (ask, answer) in self.rates.iter().zip(answers) {
             limits.push(LimitStatus {
                 name: Cow::Borrowed(ask.name),
@@ -247,12 +247,12 @@ impl<'a> LockedLimits<'a, '_, '_> {
                 remaining: ask.limit.remaining(*ask.tat, self.now.steady_ns),
                 reset_after_ns: ask.limit.reset_after_ns(*ask.tat, self.now.steady_ns),
                 window_ns: ask.limit.tolerance_ns(),
-                violated: !matches!(answer, Answer::Pass { .. }),
+                violated: !matches!(answer, Passing::Pass { .. }),
                 enforced: true,
                 wait_ns: match answer {
-                    Answer::Pass { .. } => Some(0),
-                    Answer::NotUntil { at_ns } => Some(at_ns.saturating_sub(self.now.steady_ns)),
-                    Answer::Never => None,
+                    Passing::Pass { .. } => Some(0),
+                    Passing::NotUntil { at_ns } => Some(at_ns.saturating_sub(self.now.steady_ns)),
+                    Passing::Never => None,
                 },
             });
         }

@@ -3,7 +3,7 @@
 use super::durable::DurableAsk;
 use super::{Ask, Mode};
 use crate::decide::calendar::Calendar;
-use crate::decide::gcra::{Answer, RateLimit};
+use crate::decide::gcra::{Passing, RateLimit};
 use crate::decide::plan::PeriodUnit;
 use crate::decide::time::{Now, SECOND_NS};
 
@@ -259,14 +259,14 @@ fn charge_bucket(tat: &mut u64, limit: &RateLimit, ask: &Ask<'_>, now_ns: u64) -
         };
     }
     let (over, reset_ns) = match limit.check(*tat, now_ns, ask.hits.max(1)) {
-        Answer::Pass { tat: charged } => {
+        Passing::Pass { tat: charged } => {
             if ask.hits > 0 {
                 *tat = charged;
             }
             (false, limit.reset_after_ns(*tat, now_ns))
         }
-        Answer::NotUntil { at_ns } => (true, at_ns - now_ns),
-        Answer::Never => (true, limit.reset_after_ns(*tat, now_ns)),
+        Passing::NotUntil { at_ns } => (true, at_ns - now_ns),
+        Passing::Never => (true, limit.reset_after_ns(*tat, now_ns)),
     };
     Standing {
         over,

@@ -13,7 +13,7 @@ use crate::decide::time::Now;
 use crate::decide::verdict::Decision;
 use crate::engine::plans::settle::Settled;
 use crate::engine::plans::{
-    CheckInput, GrantError, InvalidRequest, PlanEngine, QuotaUsage, Report, Seat, Settings,
+    CheckInput, EntryHandle, GrantError, InvalidRequest, PlanEngine, QuotaUsage, Report, Settings,
     Settlement, Subject,
 };
 use crate::engine::plans::{Checked, Need, Shortage};
@@ -28,7 +28,7 @@ pub(crate) struct Desk {
     engine: PlanEngine,
     ledger: Mutex<Ledger>,
     /// `None`: nobody remembers where counters were.
-    seats: Option<Mutex<HashMap<String, Seat>>>,
+    handles: Option<Mutex<HashMap<String, EntryHandle>>>,
 }
 
 impl Deref for Desk {
@@ -41,12 +41,12 @@ impl Deref for Desk {
 
 impl Desk {
     pub(crate) fn new(settings: Settings) -> Self {
-        Self { engine: PlanEngine::new(settings), ledger: Mutex::default(), seats: None }
+        Self { engine: PlanEngine::new(settings), ledger: Mutex::default(), handles: None }
     }
 
     /// The same, where callers are known.
     pub(crate) fn remembering(self) -> Self {
-        Self { seats: Some(Mutex::default()), ..self }
+        Self { handles: Some(Mutex::default()), ..self }
     }
 
     fn epoch(&self) -> u32 {
@@ -88,15 +88,21 @@ impl Desk {
             method: request.method,
             path: request.path,
         };
-        if let (Some(seats), Resolution::Covered(covered)) =
-            (&self.seats, resolve(lookup, &call, now))
+        if let (Some(handles), Resolution::Covered(covered)) =
+            (&self.handles, resolve(lookup, &call, now))
         {
             let Covered { key, subscriber_id, entitlement, .. } = covered;
             let key = if entitlement.counter_scope == CounterScope::Key { &*key.id } else { "" };
             let names = format!("{subscriber_id}|{key}|{}|{}", entitlement.plan, entitlement.name);
-            let mut seats = seats.lock();
-            let seat = seats.entry(names).or_default();
-            return self.engine.check_known(lookup, Some((covered, seat)), request, shortage, now);
+            let mut handles = handles.lock();
+            let handle = handles.entry(names).or_default();
+            return self.engine.check_known(
+                lookup,
+                Some((covered, handle)),
+                request,
+                shortage,
+                now,
+            );
         }
         self.engine.check_or_need(lookup, request, shortage, now)
     }

@@ -9,7 +9,7 @@ use crate::decide::resolve::{Call, Resolution, resolve};
 use crate::decide::time::SECOND_NS;
 use crate::decide::verdict::{Decision, Reason, Verdict};
 use crate::engine::plans::{
-    CheckInput, GrantError, InvalidRequest, Seat, Settings, Settlement, Shortage, Subject,
+    CheckInput, EntryHandle, GrantError, InvalidRequest, Settings, Settlement, Shortage, Subject,
 };
 
 const DAY_NS: u64 = 86_400 * SECOND_NS;
@@ -304,17 +304,17 @@ fn receipts_keep_within_their_lengths() {
 }
 
 #[test]
-fn a_seat_at_counters_that_a_sweep_dropped_is_given_up() {
+fn a_handle_of_counters_that_a_sweep_dropped_is_given_up() {
     let mut world = World::new();
     world.run("plan gold\n ent all a rate=1/5\nsub acme gold\nkey k1 acme").unwrap();
     let input = request(b"k1", "a");
     let call = Call { api_key: b"k1", target: "a", method: b"", path: b"" };
-    let is_admitted = |world: &World, seat: Option<&mut Seat>| {
+    let is_admitted = |world: &World, handle: Option<&mut EntryHandle>| {
         let Resolution::Covered(covered) = resolve(&world.catalog, &call, world.now) else {
             panic!("not covered")
         };
         let mut decision = Decision::refused(Reason::InvalidRequest, None);
-        let known = seat.map(|seat| (covered, seat));
+        let known = handle.map(|handle| (covered, handle));
         let needs = world
             .engine
             .check_into(&world.catalog, known, &input, Shortage::Deny, world.now, &mut decision)
@@ -322,13 +322,13 @@ fn a_seat_at_counters_that_a_sweep_dropped_is_given_up() {
         assert!(needs.is_none());
         decision.verdict.is_allowed()
     };
-    let mut seat = Seat::default();
-    assert!(is_admitted(&world, Some(&mut seat)));
+    let mut handle = EntryHandle::default();
+    assert!(is_admitted(&world, Some(&mut handle)));
     // The bucket is full again, and is forgotten.
     world.run("wait 60s").unwrap();
     world.engine.sweep(world.now);
-    // By the seat and without it: one bucket.
+    // By the handle and without it: one bucket.
     let admitted =
-        (0..10).filter(|turn| is_admitted(&world, (turn % 2 == 0).then_some(&mut seat))).count();
+        (0..10).filter(|turn| is_admitted(&world, (turn % 2 == 0).then_some(&mut handle))).count();
     assert_eq!(admitted, 5);
 }
