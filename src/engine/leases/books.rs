@@ -240,8 +240,8 @@ impl<E: Extra> Books<E> {
         }
     }
 
-    /// Works on the locked state of an entry, which is made where it is missing. `work` must not
-    /// touch the books.
+    /// Works on the locked state of an entry, which is made where it is missing. Of the books `work`
+    /// may touch the numbers alone: locks are taken in the order shard, entry, page of numbers.
     pub(in crate::engine) fn with<R>(
         &self,
         fingerprint: Fingerprint,
