@@ -33,6 +33,15 @@ pub const ENVOY_DESCRIPTORS: &[u8] = include_bytes!("../proto/envoy.bin");
 pub const TOLLGATE_DESCRIPTORS: &[u8] =
     include_bytes!(concat!(env!("OUT_DIR"), "/tollgate.v1.bin"));
 
+/// The same of every service that is served, each once.
+pub(crate) const SERVED_DESCRIPTORS: [&[u8]; 5] = [
+    ENVOY_DESCRIPTORS,
+    TOLLGATE_DESCRIPTORS,
+    tonic_health::pb::FILE_DESCRIPTOR_SET,
+    tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
+    tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
+];
+
 /// Generated code.
 #[allow(clippy::all, missing_debug_implementations, unreachable_pub)]
 pub mod pb {

@@ -13,11 +13,11 @@ use prost::Message;
 use prost_types::FileDescriptorSet;
 use tonic::Code;
 
+use super::SERVED_DESCRIPTORS;
 use super::deadline::Arrived;
 use super::overload::{
     Backlog, ConnectionState, ConnectionWatch, Overloaded, Sheds, Turn, is_queue, sheds,
 };
-use super::{ENVOY_DESCRIPTORS, TOLLGATE_DESCRIPTORS};
 use crate::clock::Clock;
 use crate::metrics::{CallTimes, Metrics};
 
@@ -127,16 +127,9 @@ impl Observe {
 
 /// `/service/method` of every method that is served.
 pub(super) fn served_paths() -> Vec<String> {
-    let sets = [
-        ENVOY_DESCRIPTORS,
-        TOLLGATE_DESCRIPTORS,
-        tonic_health::pb::FILE_DESCRIPTOR_SET,
-        tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
-        tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
-    ];
     let mut paths = Vec::new();
     // They are part of the program: what cannot be decoded would fail every test.
-    for file in sets
+    for file in SERVED_DESCRIPTORS
         .into_iter()
         .filter_map(|set| FileDescriptorSet::decode(set).ok())
         .flat_map(|set| set.file)

@@ -295,7 +295,7 @@ mod tests {
     use crate::clock::Clock;
     use crate::decide::lookup::Lookup;
     use crate::decide::time::Now;
-    use crate::engine::plans::{Checked, LeaseSettings, PlanEngine, Settings, Shortage};
+    use crate::engine::plans::{Checked, PlanEngine, Settings, Shortage};
     use crate::grpc::convert::{keys, plans, subscribers, targets};
     use crate::grpc::stored::Messages;
     use crate::ledger::faults::{Fault, FaultyLedger};
@@ -373,53 +373,100 @@ subscribers: [{id: acme, plans: [gold, empty], keys: [{id: one, value: a-value-o
         );
     }
 
+    /// A catalog that is kept in a ledger, and an engine that leases from it.
+    struct Site {
+        thread: Arc<LedgerThread>,
+        engine: Arc<PlanEngine>,
+        broker: LeaseBroker,
+        store: CatalogStore,
+    }
+
+    impl Site {
+        fn over(ledger: Arc<dyn Ledger>, patience: Duration) -> Self {
+            let holder = ledger.join(1).unwrap();
+            let thread = Arc::new(LedgerThread::start(ledger, 16).unwrap());
+            let own = Settings { holder, ..Settings::new([1; 32], [2; 16]) };
+            let engine = Arc::new(PlanEngine::new(own));
+            let clock = Clock::from_fn(|| NOW);
+            let broker = LeaseBroker::new(engine.clone(), thread.clone(), holder, clock);
+            let mut keeper = CatalogStorage::new(thread.clone(), broker.clone(), &Messages);
+            keeper.patience = patience;
+            let store = CatalogStore::kept(HashKey([3; 32]), None, Arc::new(keeper)).unwrap();
+            Self { thread, engine, broker, store }
+        }
+
+        fn charged(&self) -> u64 {
+            let rows = self.thread.ledger().usage(&Scope::All, 0, u64::MAX / 2).unwrap();
+            rows.iter().map(|row| row.charged).sum()
+        }
+
+        fn check(&self) -> bool {
+            let request = request(b"a-value-of-twenty-characters", "t");
+            loop {
+                let catalog = self.store.load();
+                let checked =
+                    self.engine.check_or_need(&**catalog, &request, Shortage::Ask, NOW).unwrap();
+                let needs = match checked {
+                    Checked::Decided(decision) => return decision.verdict.is_allowed(),
+                    Checked::Needs(needs) => needs,
+                };
+                let draw = self.broker.draw(needs, Duration::from_secs(60));
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+                runtime.unwrap().block_on(draw);
+            }
+        }
+
+        /// Makes an edit, and says what is charged when it is acknowledged.
+        fn edit(&self, file: &str) -> u64 {
+            let declared = in_file(file);
+            self.store.edit(EditOptions::default(), NOW, |draft| draft.apply(&declared)).unwrap();
+            self.charged()
+        }
+    }
+
+    fn gold(rest: &str) -> String {
+        format!("plans: [{{id: gold, entitlements: [{{name: all, targets: [t], {rest}}}]}}]")
+    }
+
+    const ACME: &str = "subscribers: [{id: acme, plans: [gold], keys: [{id: k, value: a-value-of-twenty-characters}]}]";
+
+    #[test]
+    fn the_taking_back_of_units_goes_on_when_an_edit_has_waited_long_enough() {
+        let memory = Arc::new(MemoryLedger::new().unwrap());
+        let ledger = Arc::new(FaultyLedger::new(memory, |_| Fault::None));
+        let site = Site::over(ledger.clone(), Duration::from_millis(50));
+        site.edit(&gold("quotas: [{name: q, limit: 1000, unit: YEAR}]"));
+        site.edit(ACME);
+        assert!(site.check() && site.check() && site.check());
+        let leased = site.charged();
+        assert!(leased > 3, "more is leased than was spent");
+        // The edit is kept, and then the ledger hangs.
+        let (go_on, until) = std::sync::mpsc::channel();
+        let (mut until, mut commits) = (Some(until), 0);
+        ledger.set_plan(move |_| {
+            commits += 1;
+            until.take_if(|_| commits == 2).map_or(Fault::None, Fault::Wait)
+        });
+        let lowered = gold("quotas: [{name: q, limit: 4, unit: YEAR}]");
+        assert_eq!(site.edit(&lowered), leased, "nothing is back when it is acknowledged");
+        assert_eq!(site.store.load().plans().len(), 1);
+        go_on.send(()).unwrap();
+        while site.charged() != 3 {
+            std::thread::yield_now();
+        }
+        assert!(site.check(), "one of four is left");
+        assert!(!site.check());
+    }
+
     #[test]
     fn an_edit_takes_back_what_is_leased_where_it_lowers_a_quota_and_nowhere_else() {
         let folder = tempfile::tempdir().unwrap();
-        let ledger: Arc<dyn Ledger> = Arc::new(SqliteLedger::open(folder.path()).unwrap());
-        let holder = ledger.join(1).unwrap();
-        let thread = Arc::new(LedgerThread::start(ledger, 16).unwrap());
-        let settings =
-            Settings { lease: LeaseSettings::default(), ..Settings::new([1; 32], [2; 16]) };
-        let engine = Arc::new(PlanEngine::new(settings));
-        let broker =
-            LeaseBroker::new(engine.clone(), thread.clone(), holder, Clock::from_fn(|| NOW));
-        let keeper = Arc::new(CatalogStorage::new(thread.clone(), broker.clone(), &Messages));
-        let store = CatalogStore::kept(HashKey([3; 32]), None, keeper).unwrap();
-        let charged = || {
-            thread
-                .ledger()
-                .usage(&Scope::All, 0, u64::MAX / 2)
-                .unwrap()
-                .iter()
-                .map(|row| row.charged)
-                .sum::<u64>()
-        };
-        let request = request(b"a-value-of-twenty-characters", "t");
-        let check = || loop {
-            match engine.check_or_need(&**store.load(), &request, Shortage::Ask, NOW).unwrap() {
-                Checked::Decided(decision) => break decision.verdict.is_allowed(),
-                Checked::Needs(needs) => {
-                    let draw = broker.draw(needs, std::time::Duration::from_secs(60));
-                    tokio::runtime::Builder::new_current_thread()
-                        .enable_time()
-                        .build()
-                        .unwrap()
-                        .block_on(draw);
-                }
-            }
-        };
-        let gold = |rest: &str| {
-            format!("plans: [{{id: gold, entitlements: [{{name: all, targets: [t], {rest}}}]}}]")
-        };
-        let edit = |file: &str| {
-            store.edit(EditOptions::default(), NOW, |draft| draft.apply(&in_file(file))).unwrap();
-            charged()
-        };
+        let ledger = Arc::new(SqliteLedger::open(folder.path()).unwrap());
+        let site = Site::over(ledger, FOR_AN_EDIT);
+        let edit = |file: &str| site.edit(file);
+        let (check, charged) = (|| site.check(), || site.charged());
         edit(&gold("quotas: [{name: q, limit: 1000, unit: YEAR}]"));
-        edit(
-            "subscribers: [{id: acme, plans: [gold], keys: [{id: k, value: a-value-of-twenty-characters}]}]",
-        );
+        edit(ACME);
         assert!(check() && check() && check());
         let leased = charged();
         assert!(leased > 3, "more is leased than was spent");

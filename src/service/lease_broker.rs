@@ -298,3 +298,6 @@ impl<E: HoldsLeases> LeaseBroker<E> {
         returned
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -68,14 +68,6 @@ fn decided(response: &Response) -> bool {
     response.header("x-ratelimit-limit").is_some()
 }
 
-fn number(response: &Response, header: &str) -> u64 {
-    response
-        .header(header)
-        .unwrap_or_else(|| panic!("no {header} in {response:?}"))
-        .parse()
-        .unwrap()
-}
-
 #[test]
 fn a_limit_is_announced_counted_down_and_then_enforced() {
     let bench = Bench::start(IN_ONE_WINDOW, PATIENT);
@@ -84,15 +76,15 @@ fn a_limit_is_announced_counted_down_and_then_enforced() {
         assert_eq!(passed.status, 200);
         assert_eq!(passed.text(), "upstream\n");
         assert!(passed.header("x-ratelimit-limit").unwrap().starts_with("5, "), "{passed:?}");
-        assert_eq!(number(&passed, "x-ratelimit-remaining"), left);
+        assert_eq!(passed.number("x-ratelimit-remaining"), left);
         assert_eq!(passed.header("retry-after"), None);
     }
     let refused = bench.get("/a", "alice");
     assert_eq!(refused.status, 429);
-    assert_eq!(number(&refused, "x-ratelimit-remaining"), 0);
-    let reset = number(&refused, "x-ratelimit-reset");
+    assert_eq!(refused.number("x-ratelimit-remaining"), 0);
+    let reset = refused.number("x-ratelimit-reset");
     assert!((1..=366 * 86_400).contains(&reset), "{reset}");
-    assert_eq!(number(&refused, "retry-after"), reset);
+    assert_eq!(refused.number("retry-after"), reset);
     assert_eq!(bench.upstream.hits("/a"), 5, "what is refused does not reach the upstream");
 }
 
@@ -103,7 +95,7 @@ fn the_limits_of_the_example_are_those_that_it_names() {
     assert_eq!(passed.status, 200);
     let limits = passed.header("x-ratelimit-limit").unwrap();
     assert_eq!(limits, r#"5, 20;w=60;name="per-key", 5;w=60;name="per-path""#);
-    assert!((1..=60).contains(&number(&passed, "x-ratelimit-reset")));
+    assert!((1..=60).contains(&passed.number("x-ratelimit-reset")));
     let without_key = http::get("/a").send(bench.envoy.listener("fail_closed")).unwrap();
     let limits = without_key.header("x-ratelimit-limit").unwrap();
     assert_eq!(limits, r#"5, 20;w=60;name="no-key", 5;w=60;name="no-key-per-path""#);

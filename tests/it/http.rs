@@ -131,6 +131,12 @@ impl Response {
         self.headers.iter().find(|(have, _)| have == name).map(|(_, value)| value.as_str())
     }
 
+    /// The number in a header, which must be there.
+    pub fn number(&self, header: &str) -> u64 {
+        let text = self.header(header).unwrap_or_else(|| panic!("no {header} in {self:?}"));
+        text.parse().unwrap()
+    }
+
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }

@@ -8,6 +8,7 @@ use tonic_health::ServingStatus;
 use super::parts::Parts;
 use crate::cli::Failure;
 use crate::config::Config;
+use crate::grpc::SERVED_DESCRIPTORS;
 use crate::grpc::decision::DecisionGrpc;
 use crate::grpc::ext_authz::AuthorizationGrpc;
 use crate::grpc::health::{HealthGrpc, HealthReporter, health};
@@ -17,7 +18,6 @@ use crate::grpc::ratelimit::RateLimitGrpc;
 use crate::grpc::reflection::{Described, ReflectionGrpc};
 use crate::grpc::server::Dispatch;
 use crate::grpc::usage_plans::UsagePlans;
-use crate::grpc::{ENVOY_DESCRIPTORS, TOLLGATE_DESCRIPTORS};
 
 /// The services that take traffic.
 const SERVED: [&str; 4] = [
@@ -89,15 +89,11 @@ fn usage_plans(parts: &Parts, max_set_bytes: usize) -> UsagePlans {
 
 fn described() -> Result<Described, Failure> {
     let reflection = [ReflectionGrpc::<false>::NAME, ReflectionGrpc::<true>::NAME];
-    let sets = [
-        ENVOY_DESCRIPTORS,
-        TOLLGATE_DESCRIPTORS,
-        tonic_health::pb::FILE_DESCRIPTOR_SET,
-        tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
-        tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
-    ];
-    Described::new(SERVED.into_iter().chain([HealthGrpc::NAME]).chain(reflection), &sets)
-        .map_err(Failure::failed)
+    Described::new(
+        SERVED.into_iter().chain([HealthGrpc::NAME]).chain(reflection),
+        &SERVED_DESCRIPTORS,
+    )
+    .map_err(Failure::failed)
 }
 
 /// Tells everyone who asks or watches.

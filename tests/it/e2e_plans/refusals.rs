@@ -20,14 +20,6 @@ fn problem(response: &Response) -> Value {
     serde_json::from_slice(&response.body).unwrap()
 }
 
-fn number(response: &Response, header: &str) -> u64 {
-    response
-        .header(header)
-        .unwrap_or_else(|| panic!("no {header} in {response:?}"))
-        .parse()
-        .unwrap()
-}
-
 fn says_nothing_of_limits(response: &Response) -> bool {
     response.headers.iter().all(|(name, _)| !name.contains("ratelimit") && name != "retry-after")
 }
@@ -108,9 +100,9 @@ fn a_caller_over_a_rate_or_a_quota_is_told_when_to_come_again(wiring: Wiring) {
                     .is_some_and(|text| text.starts_with(|c: char| c.is_ascii_digit())),
                 "{passed:?}"
             );
-            assert_eq!(number(&passed, "x-ratelimit-remaining"), left);
+            assert_eq!(passed.number("x-ratelimit-remaining"), left);
             assert!(
-                (1..=2 * longest_s).contains(&number(&passed, "x-ratelimit-reset")),
+                (1..=2 * longest_s).contains(&passed.number("x-ratelimit-reset")),
                 "{passed:?}"
             );
             assert_eq!(passed.header("retry-after"), None);
@@ -120,12 +112,12 @@ fn a_caller_over_a_rate_or_a_quota_is_told_when_to_come_again(wiring: Wiring) {
         let problem = problem(&refused);
         assert_eq!((&problem["status"], &problem["reason"]), (&429.into(), &reason.into()));
         assert_eq!(problem["violated-policies"], serde_json::json!([limit]));
-        assert!((1..=longest_s).contains(&number(&refused, "retry-after")), "{refused:?}");
+        assert!((1..=longest_s).contains(&refused.number("retry-after")), "{refused:?}");
         assert!(
             refused.header("ratelimit").unwrap().contains(&format!("\"{limit}\";r=0;")),
             "{refused:?}"
         );
-        assert_eq!(number(&refused, "x-ratelimit-remaining"), 0);
+        assert_eq!(refused.number("x-ratelimit-remaining"), 0);
     }
     bench.wait_for_reports(4);
     assert_eq!(bench.upstream.hits("/orders/refused"), 0);

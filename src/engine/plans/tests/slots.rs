@@ -9,8 +9,7 @@ use crate::decide::ledger::{CounterId, Lease};
 use crate::decide::plan::{PeriodUnit, Weekday};
 use crate::decide::quota::{KEEP_NS, Row};
 use crate::decide::time::{Now, SECOND_NS};
-use crate::engine::leases::{Slot, State};
-use crate::engine::plans::PlanEngine;
+use crate::engine::leases::{LeaseBook, Slot, State};
 
 #[test]
 fn a_number_that_the_ledger_gave_before_keeps_no_entry() {
@@ -29,13 +28,7 @@ fn a_number_that_the_ledger_gave_before_keeps_no_entry() {
     assert_eq!(found(site), [false, true], "the same answer again");
     site.world.wait(2 * KEEP_NS);
     for _ in 0..2 {
-        PlanEngine::sweep(&site.world.engine, site.now());
-        site.world
-            .engine
-            .leases()
-            .take_ended()
-            .into_iter()
-            .for_each(|back| site.world.engine.leases().gave_back(back));
+        site.sweep(LeaseBook::gave_back);
     }
     assert_eq!((found(site), site.world.engine.leases().live_entries()), ([false, false], 0));
 }

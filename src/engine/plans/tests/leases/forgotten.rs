@@ -6,6 +6,7 @@ use crate::decide::ledger::{Balance, CounterId, Lease, Scope};
 use crate::decide::outcome::Outcome;
 use crate::decide::time::SECOND_NS;
 use crate::decide::verdict::Reason;
+use crate::engine::leases::LeaseBook;
 use crate::engine::plans::PlanEngine;
 use crate::engine::plans::settle::Settled;
 use crate::engine::plans::{Checked, Shortage};
@@ -97,13 +98,7 @@ fn a_period_of_which_the_ledger_does_not_know_all_is_not_forgotten() {
         act(site);
         site.world.wait(3600 * SECOND_NS);
         for _ in 0..3 {
-            PlanEngine::sweep(&site.world.engine, site.now());
-            site.world
-                .engine
-                .leases()
-                .take_ended()
-                .into_iter()
-                .for_each(|back| site.world.engine.leases().give_back_failed(back));
+            site.sweep(LeaseBook::give_back_failed);
         }
         assert_eq!(remembered(site), 1, "{place}: no give-back was taken");
         for _ in 0..3 {

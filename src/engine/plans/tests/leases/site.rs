@@ -11,6 +11,8 @@ use crate::decide::outcome::{CountRule, Outcome};
 use crate::decide::quota::{Grant, Row};
 use crate::decide::time::{Now, SECOND_NS};
 use crate::decide::verdict::Decision;
+use crate::engine::leases::LeaseBook;
+use crate::engine::plans::PlanExtra;
 use crate::engine::plans::settle::{Change, Committed, Correction, ReportCharge, Settled};
 use crate::engine::plans::{
     CheckInput, GrantPlan, LeaseSettings, PlanEngine, QuotaUsage, Report, ReportSubject, Settings,
@@ -275,6 +277,13 @@ impl Site {
     pub(crate) fn give_back(&mut self, backs: &[GiveBack]) {
         backs.iter().for_each(|back| self.ledger.give_back(self.epoch, back));
         backs.iter().for_each(|back| self.world.engine.leases().gave_back(*back));
+    }
+
+    /// Sweeps, and has the engine told what became of the give-backs that it found.
+    pub(crate) fn sweep(&self, told: fn(&LeaseBook<PlanExtra>, GiveBack)) {
+        PlanEngine::sweep(&self.world.engine, self.now());
+        let leases = self.world.engine.leases();
+        leases.take_ended().into_iter().for_each(|back| told(leases, back));
     }
 
     /// The engine is gone; another starts from what the ledger kept.
