@@ -179,6 +179,9 @@ async fn serve(config: Config, log: &Log) -> Result<(), Failure> {
     if let DataDir::Path(folder) = &config.data_dir {
         file_modes::tell(&file_modes::findings("data_dir", folder, Holds::Decisions));
     }
+    if let Some(tls) = config.xds.as_ref().and_then(|xds| xds.tls.as_ref()) {
+        file_modes::tell(&file_modes::all_findings(tls.files()));
+    }
     if let Some(told) = &config.reference.honoured {
         tracing::info!("{told}");
     }

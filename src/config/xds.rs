@@ -1,11 +1,12 @@
 //! Where rules come from a management server.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use axum::http::{HeaderName, HeaderValue};
 
 use super::layers::Reader;
+use crate::file_modes::Holds;
 
 /// A management server that gives rules over xDS.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,6 +46,19 @@ pub struct XdsTls {
     pub identity: Option<(PathBuf, PathBuf)>,
     /// The name that the server's certificate must have. `None`: the host of its address.
     pub server_name: Option<String>,
+}
+
+impl XdsTls {
+    /// Its files, by the settings that name them, and what others may do with them.
+    pub fn files(&self) -> impl Iterator<Item = (&str, &Path, Holds)> {
+        let (cert, key) = self.identity.as_ref().map(|(cert, key)| (cert, key)).unzip();
+        let all = [
+            ("xds.tls_ca", self.ca.as_ref(), Holds::Decisions),
+            ("xds.tls_cert", cert, Holds::Decisions),
+            ("xds.tls_key", key, Holds::Secrets),
+        ];
+        all.into_iter().filter_map(|(setting, path, holds)| Some((setting, path?.as_path(), holds)))
+    }
 }
 
 impl Xds {

@@ -19,11 +19,14 @@ use crate::plain_file;
 
 /// From the look-up of the name to the end of the handshakes.
 const CONNECT: Duration = Duration::from_secs(10);
-/// A silent peer is asked by TCP whether it is there: pings of HTTP/2 would be more than servers of
-/// gRPC allow.
+/// A silent peer is asked by TCP whether it is there.
 const SILENCE: Duration = Duration::from_secs(30);
 const ASK_AGAIN: Duration = Duration::from_secs(10);
 const ASKS: u32 = 3;
+/// A peer that is there and hangs is noticed by pings of HTTP/2, as often as servers of gRPC allow:
+/// once in 5 minutes.
+const PING: Duration = Duration::from_secs(330);
+const PING_TIMEOUT: Duration = Duration::from_secs(30);
 /// What was sent and is not acknowledged for so long ends the connection.
 #[cfg(target_os = "linux")]
 const UNACKNOWLEDGED: Duration = Duration::from_secs(60);
@@ -40,7 +43,10 @@ pub(super) async fn connect(settings: &Xds) -> Result<Channel, String> {
     let mut endpoint = Endpoint::from_shared(format!("{scheme}://{authority}"))
         .map_err(|error| chain(&error))?
         .initial_stream_window_size(WINDOW_BYTES)
-        .initial_connection_window_size(WINDOW_BYTES);
+        .initial_connection_window_size(WINDOW_BYTES)
+        .http2_keep_alive_interval(PING)
+        .keep_alive_timeout(PING_TIMEOUT)
+        .keep_alive_while_idle(true);
     if let Some(files) = &settings.tls {
         endpoint = endpoint.tls_config(tls(files)?).map_err(|error| chain(&error))?;
     }

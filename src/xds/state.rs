@@ -82,8 +82,13 @@ impl State {
     pub(super) fn opened(&self) {
         self.connected.set(1.0);
         self.connects.increment(1);
+    }
+
+    /// The server has answered, or keeps the stream open: it is there. One that lets in and sends
+    /// away again is not.
+    pub(super) fn is_there(&self) {
         if self.now.lock().away.take().is_some() {
-            tracing::info!("connected to the management server {}", self.server);
+            tracing::info!("the management server {} is there", self.server);
         }
     }
 
@@ -191,6 +196,8 @@ mod tests {
         steady_ns.store(AWAY_NS + 1, Ordering::Relaxed);
         assert!(state.says().unwrap().contains("gateway:1 for 10 s"), "{:?}", state.says());
         state.opened();
+        assert!(state.says().is_some(), "it may send away again");
+        state.is_there();
         assert_eq!(state.says(), None);
         assert!(metrics.render().contains("tollgate_xds_connected 1"));
         state.refused(Some("a: bad"));

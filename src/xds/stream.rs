@@ -30,7 +30,7 @@ use crate::rulebook::Rulebook;
 /// A server that sends nothing for so long may not know this node.
 const SILENCE: Duration = Duration::from_secs(30);
 /// A stream that goes well for so long is not counted as a failed try.
-const STEADY: Duration = Duration::from_secs(10);
+const STEADY: Duration = Duration::from_secs(5);
 /// Requests that wait to be sent: the first one, and one answer.
 const MOST_WAITING: usize = 4;
 /// What a refusal says is cut there.
@@ -123,6 +123,7 @@ impl Client {
                     Some(Err(status)) => break why(&status),
                     Some(Ok(response)) => {
                         has_come = true;
+                        self.state.is_there();
                         // What was refused before needs no answer any more.
                         owed = None;
                         if newest.replace(response).is_some() {
@@ -151,7 +152,10 @@ impl Client {
                         self.state.silent(&self.settings.node_id);
                     }
                 }
-                () = &mut steady, if !is_steady => is_steady = true,
+                () = &mut steady, if !is_steady => {
+                    is_steady = true;
+                    self.state.is_there();
+                }
             }
         };
         // Before the next stream: sets come into force in the order in which they came.

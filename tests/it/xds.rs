@@ -248,3 +248,13 @@ fn quota_mode_and_metadata_are_as_in_files() {
     assert_eq!(both(1).0, Asked::Ok);
     assert_eq!(both(1).0, Asked::Over, "neither has room");
 }
+
+#[test]
+fn a_server_on_a_unix_socket_is_asked_too() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let server = Management::start_at(folder.path().join("xds.sock"));
+    server.set("1", vec![rules("a", 2)]);
+    let tollgate = start(&server, &[]);
+    server.acked("1");
+    assert_eq!(limit_of(&tollgate, "a", "x"), 2);
+}

@@ -3,6 +3,7 @@
 //! what was refused is sent again at once.
 
 use std::net::{SocketAddr, TcpListener};
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
@@ -21,11 +22,12 @@ use envoy_types::pb::ratelimit::config::ratelimit::v3::{
 };
 use prost::Message;
 use serde_json::Value as Json;
+use tokio::net::UnixListener;
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
-use tokio_stream::wrappers::TcpListenerStream;
+use tokio_stream::wrappers::{TcpListenerStream, UnixListenerStream};
 use tonic::transport::{Server, ServerTlsConfig};
 use tonic::{Request, Response, Status, Streaming};
 
@@ -81,6 +83,8 @@ pub struct Management {
     runtime: Option<Runtime>,
     addr: SocketAddr,
     tls: Option<ServerTlsConfig>,
+    /// Where it listens instead.
+    socket: Option<PathBuf>,
 }
 
 impl Management {
@@ -88,7 +92,16 @@ impl Management {
         Self::start_with(None)
     }
 
+    /// On a Unix socket.
+    pub fn start_at(socket: PathBuf) -> Self {
+        Self::start_where(None, Some(socket))
+    }
+
     pub fn start_with(tls: Option<ServerTlsConfig>) -> Self {
+        Self::start_where(tls, None)
+    }
+
+    fn start_where(tls: Option<ServerTlsConfig>, socket: Option<PathBuf>) -> Self {
         let shared = Shared {
             came: Mutex::default(),
             more: Condvar::new(),
@@ -97,7 +110,7 @@ impl Management {
             sent: Mutex::new(0),
         };
         let addr = SocketAddr::from(([127, 0, 0, 1], 0));
-        let mut server = Self { shared: Arc::new(shared), runtime: None, addr, tls };
+        let mut server = Self { shared: Arc::new(shared), runtime: None, addr, tls, socket };
         server.restart();
         server
     }
@@ -117,7 +130,13 @@ impl Management {
             server = server.tls_config(tls.clone()).unwrap();
         }
         let service = AggregatedDiscoveryServiceServer::new(Ads(self.shared.clone()));
+        let socket = self.socket.clone();
         runtime.spawn(async move {
+            if let Some(socket) = socket {
+                let incoming = UnixListenerStream::new(UnixListener::bind(socket).unwrap());
+                server.add_service(service).serve_with_incoming(incoming).await.unwrap();
+                return;
+            }
             let listener = tokio::net::TcpListener::from_std(listener).unwrap();
             server
                 .add_service(service)
@@ -144,9 +163,12 @@ impl Management {
         self.addr
     }
 
-    /// `HOST:PORT`.
+    /// `HOST:PORT`, or `unix:PATH`.
     pub fn target(&self) -> String {
-        self.addr.to_string()
+        match &self.socket {
+            None => self.addr.to_string(),
+            Some(socket) => format!("unix:{}", socket.display()),
+        }
     }
 
     /// From now on this is what it sends.

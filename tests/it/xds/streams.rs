@@ -107,6 +107,12 @@ fn health_waits_for_the_first_rules_or_not_as_it_is_told() {
     assert_eq!(text, "the first rules have not come yet (xds.server)\n");
     assert_eq!(ask(&all[2], "a", &[("key", "x")]), Asked::Failed, "as the reference answers then");
     assert_eq!(server.streams(), 4, "nobody asks twice");
+    until("a word about it", || {
+        let told = |tollgate: &Tollgate| tollgate.log().matches("it has sent no rules").count();
+        all.iter().all(|tollgate| told(tollgate) == 1).then_some(())
+    });
+    assert_eq!(server.streams(), 4, "nor later");
+    assert_eq!(server.asked().len(), 4);
 
     server.set("1", vec![]);
     until("an empty set", || (health() == [200, 200, 200, 500]).then_some(()));
@@ -120,7 +126,7 @@ fn health_waits_for_the_first_rules_or_not_as_it_is_told() {
 fn large_sets_come_into_force_up_to_the_bound() {
     // About 5 MiB; gRPC clients read 4 by default.
     let large = |value: u32| {
-        let descriptors: Vec<String> = (0..30_000)
+        let descriptors: Vec<String> = (0..40_000)
             .map(|number| {
                 format!(
                     "{{\"key\": \"httproute/namespace/name/rule/{number}/match/0/www_example_com/with-a-long-name-behind-it-that-takes-some-room-on-the-wire\", \"rate_limit\": {{\"unit\": \"hour\", \"requests_per_unit\": {value}}}}}"
@@ -134,13 +140,13 @@ fn large_sets_come_into_force_up_to_the_bound() {
     };
     let server = Management::start();
     let five = vec![large(1), rules("a", 1)];
-    assert!(five[0].value.len() > 3 << 20, "{}", five[0].value.len());
+    assert!(five[0].value.len() > 4 << 20, "{}", five[0].value.len());
     server.set("1", five);
     let small = start(&server, &[("XDS_CLIENT_MAX_MSG_SIZE_IN_BYTES", "1")]);
     server.acked("1");
     assert_eq!(limit_of(&small, "a", "x"), 1, "the name of the reference is for its own mode");
     let page = get("/rlconfig").send(small.http_addr()).unwrap().text();
-    assert_eq!(page.lines().filter(|line| line.starts_with("large.")).count(), 30_000);
+    assert_eq!(page.lines().filter(|line| line.starts_with("large.")).count(), 40_000);
 
     let tight = start(&server, &[("TOLLGATE_XDS_MAX_MESSAGE_BYTES", "1048576")]);
     until("a refusal", || tight.log().contains("message length too large").then_some(()));
