@@ -6,6 +6,7 @@ mod scope;
 mod token;
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -116,14 +117,37 @@ fn bearer(authorization: &[u8]) -> Option<&[u8]> {
 pub struct Peer {
     /// Those of its certificate: DNS names and URIs.
     names: Arc<[String]>,
+    /// Where it calls from, where that is known.
+    address: Option<IpAddr>,
     /// Mostly the next call shows the same token, which then need not be hashed again.
     shown: Mutex<Option<Shown>>,
 }
 
 impl Peer {
     pub fn new(names: Arc<[String]>) -> Self {
-        Self { names, shown: Mutex::new(None) }
+        Self { names, address: None, shown: Mutex::new(None) }
     }
+
+    /// The same, and where it calls from.
+    #[must_use]
+    pub fn at(self, address: Option<IpAddr>) -> Self {
+        Self { address, ..self }
+    }
+
+    /// Where it calls from. `None`: it is not known.
+    pub fn address(&self) -> Option<IpAddr> {
+        self.address
+    }
+}
+
+/// A person who has signed in with a token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Signed {
+    /// Of the token, which itself is not kept.
+    pub token: TokenHash,
+    /// What the token is called in the file.
+    pub name: Arc<str>,
+    pub scopes: Scopes,
 }
 
 /// What was let in last.
@@ -283,6 +307,32 @@ impl Access {
             .inspect_err(|refusal| self.count(refusal))?;
         *shown = Some(Shown { authorization: presented.into(), callers: callers.clone(), scopes });
         Ok(scopes)
+    }
+
+    /// Says whose token a person shows who signs in, if it may do one of `needs`.
+    ///
+    /// # Errors
+    /// Why it is refused, which is counted.
+    pub fn sign_in(&self, token: &[u8], needs: Scopes) -> Result<Signed, Refusal> {
+        let hash = TokenHash::of(token);
+        let known = hash.and_then(|hash| self.signed(&hash)).ok_or(Refusal::Unknown);
+        known
+            .and_then(|signed| match signed.scopes.meets(needs) {
+                true => Ok(signed),
+                false => Err(Refusal::Lacking { caller: format!("`{}`", signed.name), needs }),
+            })
+            .inspect_err(|refusal| self.count(refusal))
+    }
+
+    /// What the token with this hash is good for now. `None`: it is not in the file any more.
+    pub fn signed(&self, hash: &TokenHash) -> Option<Signed> {
+        let callers = self.current.load();
+        let (kept, caller) = callers.tokens.get(&hash.first_bytes())?;
+        (kept == hash).then(|| Signed {
+            token: *hash,
+            name: caller.name.as_str().into(),
+            scopes: caller.scopes,
+        })
     }
 
     /// What a caller that was admitted is called in the file: the id of its token, or the name of

@@ -313,6 +313,7 @@ pub const SETTINGS: &[Setting] = &[
         "",
         "names that people use for this server, separated by commas; `*.example.com` and `*` as well. Addresses, names without a dot, and those that end in `.local`, `.internal`, `.localhost` and `.svc` need not stand here",
     ),
+    setting("console.enabled", "true", "the console is served, at `/console/` of `http_addr`"),
     setting(
         "engine.max_counters",
         "10000000",

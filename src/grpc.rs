@@ -16,6 +16,7 @@ mod inbound;
 pub mod json;
 pub mod observe;
 pub mod overload;
+pub mod plan_files;
 pub mod ratelimit;
 pub mod reflection;
 pub mod server;

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwapOption;
-use axum::body::Bytes;
+use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{self, Next};
@@ -106,6 +106,8 @@ pub struct Admin {
     /// Who may ask `/json` and `/rlconfig`. `None`: everyone. Health and metrics are open in either
     /// case, for probes and scrapers.
     pub access: Option<Arc<Access>>,
+    /// The pages for people, which look after sign-in and forms themselves.
+    pub console: Option<Router>,
 }
 
 impl std::fmt::Debug for Admin {
@@ -152,8 +154,11 @@ impl Pages {
 impl Admin {
     /// All pages.
     pub fn router(self, settings: &config::Pages) -> Router {
-        let pages = Pages::new(self, settings);
+        let mut pages = Pages::new(self, settings);
+        let console = pages.admin.console.take().unwrap_or_default();
+        let whole = middleware::from_fn_with_state(pages.clone(), with_its_whole_body);
         Router::new()
+            .merge(console.layer(whole).with_state(()))
             .route("/rlconfig", get(rlconfig))
             .route("/metrics", get(metrics))
             // The reference takes any method here.
@@ -193,8 +198,35 @@ async fn by_a_known_name(State(pages): State<Pages>, request: Request, next: Nex
     }
 }
 
+/// What a form sends is let through when it comes from a page of this server, and all of it is
+/// there.
+async fn with_its_whole_body(State(pages): State<Pages>, request: Request, next: Next) -> Response {
+    let (mut head, body) = request.into_parts();
+    let Some(connection) = head.extensions.get::<Connection>().cloned() else {
+        return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+    };
+    head.extensions.insert(connection.peer.clone());
+    if head.method.is_safe() {
+        return next.run(Request::from_parts(head, Body::empty())).await;
+    }
+    if let Err(unmeant) = pages.hosts.check_origin(&head.headers) {
+        pages.bodies.throw_away(body);
+        return unmeant.into_response();
+    }
+    connection.activity.is_at(Phase::Body);
+    let read = match pages.bodies.read(&head.headers, body).await {
+        Ok(read) => read,
+        Err(unread) => return unread.into_response(),
+    };
+    connection.activity.is_at(Phase::Answer);
+    let (bytes, taken) = read.into_parts();
+    let answer = next.run(Request::from_parts(head, Body::from(bytes))).await;
+    drop(taken);
+    answer
+}
+
 async fn index() -> &'static str {
-    "/healthcheck: 200 while traffic is wanted; OK, or DEGRADED and why; 503 where only a restart helps\n/json: a RateLimitRequest in JSON, answered\n/metrics: for Prometheus\n/rlconfig: the rules in force\n"
+    "/console/: plans, targets and subscribers, for people\n/healthcheck: 200 while traffic is wanted; OK, or DEGRADED and why; 503 where only a restart helps\n/json: a RateLimitRequest in JSON, answered\n/metrics: for Prometheus\n/rlconfig: the rules in force\n"
 }
 
 async fn healthcheck(State(pages): State<Pages>) -> Response {

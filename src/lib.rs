@@ -8,7 +8,7 @@
 //! Arrows point one way, and a test (`tests/it/layers.rs`) reads every `use` to keep it so:
 //!
 //! ```text
-//! main → cli → {load, grpc, http, xds} → service → {engine, catalog, ledger} → {decide, rules} → std
+//! main → cli → {load, grpc, http, console, xds} → service → {engine, catalog, ledger} → {decide, rules} → std
 //! ```
 //!
 //! - [`decide`] and [`rules`] (with the leaves [`yaml`], [`near`] and `fingerprint`) are **pure**: no
@@ -23,9 +23,9 @@
 //!   decisions and reports, rate-limit requests, edits and lists, usage and grants; and what keeps
 //!   them in the ledger: the lease broker, write-behind, restore, catalog storage, windows. Engine,
 //!   catalog and ledger meet here.
-//! - [`grpc`] and [`http`] are the doors: they translate, and decide nothing. Wire types stop
-//!   there, and errors become a status in one place. [`xds`] is one that looks outwards: rules come
-//!   in through it from a management server.
+//! - [`grpc`], [`http`] and [`console`] are the doors: they translate, and decide nothing. Wire
+//!   types stop there, and errors become a status in one place. [`xds`] is one that looks outwards:
+//!   rules come in through it from a management server.
 //! - [`load`] is the load generator, a client that the benches use too. The only one that uses it is
 //!   [`cli`].
 //! - [`cli`] is one file per command; `cli::serve` is the composition root, the only place where
@@ -66,6 +66,7 @@ pub mod catalog;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod console;
 pub mod decide;
 pub mod engine;
 pub mod file_modes;

@@ -12,6 +12,7 @@ pub mod grants;
 pub mod lease_broker;
 mod operation_ids;
 pub mod patience;
+pub mod plan_files;
 #[cfg(test)]
 mod protocol;
 pub mod rate_limits;

@@ -115,6 +115,11 @@ impl Catalog {
         self.subscribers_of.of(plan)
     }
 
+    /// How many subscribers have a plan.
+    pub fn subscriber_count_of(&self, plan: &str) -> usize {
+        self.subscribers_of.count(plan)
+    }
+
     /// The ids of the targets whose default plan it is, in order.
     pub fn targets_defaulting_to(&self, plan: &str) -> impl Iterator<Item = &Id> + use<'_> {
         self.defaults_of.of(plan)

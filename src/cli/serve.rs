@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
@@ -31,7 +32,9 @@ use super::Failure;
 use super::client::output::print;
 use crate::catalog::Catalog;
 use crate::config::{Config, DataDir, Flags, GrpcServer};
+use crate::console::{self, Console};
 use crate::file_modes::{self, Holds};
+use crate::grpc::plan_files::JsonFiles;
 use crate::grpc::ratelimit::JsonError;
 use crate::grpc::server::Server;
 use crate::http::{Admin, Degraded, Health, NoAnswer, Port, Ports as PagesPorts};
@@ -246,6 +249,7 @@ async fn serve(config: Config, log: &Log) -> Result<(), Failure> {
         max_body_bytes: config.grpc.max_message_bytes,
         wanted: wanted.clone(),
         access: parts.access.clone(),
+        console: console(&parts, &config, http_addr, degraded.clone())?,
     };
     let (grpc_server, admin_connections, pages_settings) = bounds::within_files(&config);
     housekeeping::start(
@@ -344,6 +348,30 @@ async fn serve(config: Config, log: &Log) -> Result<(), Failure> {
         () = signals.asked_to_stop() => tracing::error!("stopped before the ledger had everything: unspent units count as lost"),
     }
     Ok(())
+}
+
+/// The pages for people.
+fn console(
+    parts: &Parts,
+    config: &Config,
+    http_addr: SocketAddr,
+    concern: Degraded,
+) -> Result<Option<Router>, Failure> {
+    if !config.pages.console {
+        return Ok(None);
+    }
+    let pages = console::Parts {
+        edits: parts.edits.clone(),
+        usage: parts.usage.clone(),
+        files: Arc::new(JsonFiles),
+        clock: parts.clock.clone(),
+        concern,
+        access: parts.access.clone(),
+        on_loopback: http_addr.ip().to_canonical().is_loopback(),
+        over_tls: config.reach.tls.as_ref().is_some_and(|tls| tls.http),
+    };
+    let console = Console::new(pages, &parts.metrics).map_err(Failure::failed)?;
+    Ok(Some(console.router()))
 }
 
 /// What is kept and cannot be read, for health.

@@ -22,6 +22,8 @@ pub struct Pages {
     pub answer_timeout: Duration,
     /// Names that people use for this server, in lower case.
     pub allowed_hosts: Vec<String>,
+    /// The console is served.
+    pub console: bool,
 }
 
 impl Pages {
@@ -51,6 +53,7 @@ impl Pages {
             idle_timeout,
             answer_timeout,
             allowed_hosts,
+            console: reader.flag("console.enabled"),
         }
     }
 }

@@ -141,14 +141,18 @@ pub(super) async fn serve(
     settings: Arc<Settings>,
     stopping: watch::Receiver<bool>,
 ) -> End {
+    let address = stream.peer_addr().ok().map(|address| address.ip().to_canonical());
     let watched = Watched { stream, activity: activity.clone() };
     let stop = stopping.clone();
     let work = async {
         match tls {
-            None => speak(watched, Peer::default(), pages, &activity, &settings, stop).await,
+            None => {
+                let peer = Peer::default().at(address);
+                speak(watched, peer, pages, &activity, &settings, stop).await;
+            }
             Some(tls) => match tls.accept(watched, Protocol::Pages).await {
                 Ok(stream) => {
-                    let peer = Peer::new(client_names(&stream));
+                    let peer = Peer::new(client_names(&stream)).at(address);
                     speak(stream, peer, pages, &activity, &settings, stop).await;
                 }
                 Err(error) => tracing::debug!("connection of the pages ended: {error}"),

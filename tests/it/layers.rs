@@ -16,7 +16,7 @@ const RANKS: &[(u8, &[&str])] = &[
     (2, &["plain_file"]),
     (3, &["engine", "catalog", "ledger"]),
     (SERVICE, &["service"]),
-    (6, &["grpc", "http", "xds"]),
+    (6, &["grpc", "http", "console", "xds"]),
     (7, &["load"]),
     (8, &["cli"]),
     (9, &[TESTKIT]),

@@ -18,6 +18,7 @@
 mod abuse;
 mod allocations;
 mod cli;
+mod console;
 mod crash;
 mod deploy;
 mod drop_in;
