@@ -119,7 +119,7 @@ fn page(
         }
         form.sheet method="post" action=(action) data-guarded { (inside) }
     };
-    let name = &plan.about.display_name;
+    let name = plan.about.name(&plan.id);
     Page::new(Section::Plans, "Connect to a stage", main)
         .under("/console/plans", "Plans")
         .under(address, name)
@@ -135,7 +135,7 @@ fn offered(
 ) -> Markup {
     let mut found = catalog.targets().iter_after(None).filter(|target| {
         let target = &target.value.target;
-        listing.finds(&[&target.id, &target.about.display_name])
+        listing.finds(&[&target.id, target.about.name(&target.id)])
             && stored.value.entitlement_for(&target.id).is_none()
     });
     let shown: Vec<_> = found.by_ref().take(OFFERED).collect();
@@ -154,7 +154,7 @@ fn offered(
                     input type="radio" name="offered" value=(target.id)
                         checked[form.get("offered") == &*target.id];
                     span { span.mono { (target.id) }
-                        @if *target.about.display_name != *target.id { " " span.soft { bdi { (target.about.display_name) } } } }
+                        @if *target.about.name(&target.id) != *target.id { " " span.soft { bdi { (target.about.name(&target.id)) } } } }
                 }
             }
             @if found.next().is_some() { p.hint { "and more: search for them" } }
@@ -225,7 +225,7 @@ fn apart(
             (fields.kept("target"))
             div.in.parts {
                 p {
-                    "Calls to " span.mono { (target) } " are not covered by " bdi { (plan.about.display_name) }
+                    "Calls to " span.mono { (target) } " are not covered by " bdi { (plan.about.name(&plan.id)) }
                     " any more. " (words::counted(subscribers, "subscriber"))
                     @if subscribers == 1 { " has" } @else { " have" }
                     " it: their calls are refused, unless another of their plans covers it."
@@ -243,5 +243,5 @@ fn apart(
     };
     Ok(Page::new(Section::Plans, format!("Disconnect {target}"), main)
         .under("/console/plans", "Plans")
-        .under(address, &*plan.about.display_name))
+        .under(address, &*plan.about.name(&plan.id)))
 }

@@ -89,12 +89,12 @@ fn page(
                 p.soft { "What was used of it stays in the books. A plan of this id that is made within the same period counts on." }
             }
             div.save {
-                button.bad { "Delete " (plan.about.display_name) }
+                button.bad { "Delete " (plan.about.name(&plan.id)) }
                 a.btn href=(address) { "Cancel" }
             }
         }
     };
-    let name = &plan.about.display_name;
+    let name = plan.about.name(&plan.id);
     Ok(Page::new(Section::Plans, format!("Delete {name}"), main)
         .under("/console/plans", "Plans")
         .under(address, name)

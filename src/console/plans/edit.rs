@@ -45,7 +45,10 @@ pub(super) async fn new(
         from => {
             let stored = catalog.plans().find(from)?;
             let mut form = of_plan(&stored.value.plan, false);
-            form.set("display_name", format!("Copy of {}", stored.value.plan.about.display_name));
+            form.set(
+                "display_name",
+                format!("Copy of {}", stored.value.plan.about.name(&stored.value.plan.id)),
+            );
             form
         }
     };
@@ -152,7 +155,7 @@ fn both(visit: &Visit, stored: &Stored<CompiledPlan>, sent: &Form) -> Result<Pag
     let mut now = of_plan(&stored.value.plan, true);
     now.push(ETAG, stored.etag());
     let address = format!("{}/edit", links::plan(&stored.value.plan.id));
-    let title = format!("Edit {}", stored.value.plan.about.display_name);
+    let title = format!("Edit {}", stored.value.plan.about.name(&stored.value.plan.id));
     Ok(conflict::page(Section::Plans, &title, &address, visit, (sent, &now), &once()?))
 }
 
@@ -210,7 +213,7 @@ pub(super) fn page_of_edit(
 ) -> Page {
     let address = links::plan(id);
     let stored = catalog.plans().get(id);
-    let name = stored.map_or(id, |stored| &stored.value.plan.about.display_name);
+    let name = stored.map_or(id, |stored| stored.value.plan.about.name(&stored.value.plan.id));
     let effect = match catalog.subscriber_count_of(id) {
         0 => "It is in force at once. Nobody has it yet.".to_owned(),
         1 => "1 subscriber gets this within a second.".to_owned(),

@@ -8,8 +8,8 @@ use crate::console::words;
 use crate::decide::gcra::MicroRate;
 use crate::decide::plan::validate::{self, Mistakes};
 use crate::decide::plan::{
-    About, Charge, CounterScope, Entitlement, Id, MethodRate, OnBreach, PeriodUnit, Plan, Quota,
-    Rate, Weekday,
+    Charge, CounterScope, Entitlement, Id, MethodRate, OnBreach, PeriodUnit, Plan, Quota, Rate,
+    Said, Weekday,
 };
 
 /// A value of a field, the words for it, and what it means.
@@ -142,12 +142,12 @@ pub(super) fn to_plan(form: &Form, found: &mut Mistakes) -> Plan {
     let entitlements = (0..form.rows("entitlements"))
         .map(|row| entitlement(form, &format!("entitlements[{row}]"), &mut names, found))
         .collect();
-    let about = About {
-        display_name: if display_name.is_empty() { &id } else { display_name }.to_owned(),
+    let about = Said {
+        display_name: display_name.to_owned(),
         description: form.get("description").replace("\r\n", "\n"),
         labels: labels_of(form.get("labels"), found),
     };
-    let plan = Plan { id: id.into(), about, entitlements };
+    let plan = Plan { id: id.into(), about: about.into(), entitlements };
     let mut more = Mistakes::default();
     validate::plan(&plan, &mut more);
     // A field that could not be read is wrong already, and what stands in for it may be wrong too.
@@ -408,11 +408,12 @@ mod tests {
         let rate = Rate { rate: MicroRate(1_234_500_000), burst: Some(7) };
         let plan = Plan {
             id: "a/b:c".into(),
-            about: About {
+            about: Said {
                 display_name: "Gold & <Silver>".to_owned(),
                 description: "one\ntwo".to_owned(),
                 labels: [("team".to_owned(), "a=b".to_owned())].into(),
-            },
+            }
+            .into(),
             entitlements: vec![
                 Entitlement {
                     name: "first".into(),

@@ -79,11 +79,11 @@ fn pick(catalog: &Catalog, listing: &Listing) -> Shown<StoredPlan> {
             NOT_SET => lack(&plan.value.plan) == Lack::Limit,
             _ => true,
         };
-        state && listing.finds(&[&plan.value.plan.id, &about.display_name])
+        state && listing.finds(&[&plan.value.plan.id, about.name(&plan.value.plan.id)])
     };
     let all = catalog.plans().iter_after(None).filter(wanted).cloned();
     let subscribers = |plan: &StoredPlan| catalog.subscriber_count_of(&plan.value.plan.id);
-    let name = |plan: &StoredPlan| plan.value.plan.about.display_name.to_lowercase();
+    let name = |plan: &StoredPlan| plan.value.plan.about.name(&plan.value.plan.id).to_lowercase();
     match listing.sorted_by(&ORDERS) {
         "name" => {
             let mut named: Vec<_> = all.map(|plan| (name(&plan), plan)).collect();
@@ -119,7 +119,7 @@ fn row(catalog: &Catalog, stored: &StoredPlan) -> Markup {
     html! {
         tr {
             td {
-                a href=(links::plan(&plan.id)) { bdi { (plan.about.display_name) } }
+                a href=(links::plan(&plan.id)) { bdi { (plan.about.name(&plan.id)) } }
                 span.id { (plan.id) }
             }
             td data-of="Rate" { (rates(plan)) }

@@ -47,7 +47,7 @@ fn page(catalog: &Catalog, visit: &Visit, stored: &Stored<CompiledPlan>, now_ns:
         }
         (held_by(catalog, plan, subscribers))
     };
-    let page = Page::new(Section::Plans, plan.about.display_name.clone(), main)
+    let page = Page::new(Section::Plans, plan.about.name(&plan.id), main)
         .under("/console/plans", "Plans")
         .with_facts(facts);
     if visit.may_edit() {
@@ -213,7 +213,7 @@ fn held_by(catalog: &Catalog, plan: &Plan, count: usize) -> Markup {
                         @if let Some(stored) = catalog.subscribers().get(id) {
                             tr {
                                 td {
-                                    bdi { (stored.value.about.display_name) } span.id { (id) }
+                                    bdi { (stored.value.about.name(id)) } span.id { (id) }
                                 }
                                 td data-of="Plans" {
                                     (stored.value.plans.iter().map(|plan| &**plan).collect::<Vec<_>>().join(", "))

@@ -86,7 +86,7 @@ fn about(fields: &Fields<'_>, is_edit: bool) -> Markup {
         fieldset {
             legend.skip { "The plan" }
             div.row {
-                (fields.text("display_name", "Name", Look { size: 32, ..Look::default() }))
+                (fields.text("display_name", "Name", Look { hint: "empty: the id", size: 32, ..Look::default() }))
                 (fields.text("id", "Id", Look { hint: id, size: 24, stays: is_edit, ..Look::default() }))
             }
             (fields.lines("description", "Description", "for your colleagues", 2))
