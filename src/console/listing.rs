@@ -28,6 +28,9 @@ pub(super) struct Listing {
     page: usize,
 }
 
+/// Which of two rows comes first.
+pub(super) type Order<'o, T> = &'o dyn Fn(&T, &T) -> Ordering;
+
 /// The rows of one page.
 pub(super) struct Shown<T> {
     pub(super) items: Vec<T>,
@@ -78,7 +81,7 @@ impl Listing {
     pub(super) fn pick<T>(
         &self,
         all: impl Iterator<Item = T>,
-        order: Option<&dyn Fn(&T, &T) -> Ordering>,
+        order: Option<Order<'_, T>>,
     ) -> Shown<T> {
         let mut items: Vec<T> = all.collect();
         if let Some(order) = order {

@@ -243,5 +243,5 @@ fn apart(
     };
     Ok(Page::new(Section::Plans, format!("Disconnect {target}"), main)
         .under("/console/plans", "Plans")
-        .under(address, &*plan.about.name(&plan.id)))
+        .under(address, plan.about.name(&plan.id)))
 }
