@@ -37,6 +37,7 @@ mod plans;
 mod problem;
 mod sessions;
 mod sign_in;
+mod targets;
 mod visit;
 mod words;
 
@@ -122,6 +123,7 @@ impl Console {
             .route("/console/", get(async || Redirect::to("/console/plans")))
             .merge(sign_in::guarded_routes())
             .merge(plans::routes())
+            .merge(targets::routes())
             .route("/console/{*rest}", get(async || Problem::NoPage))
             .route_layer(middleware::from_fn_with_state(self.clone(), guard::guard));
         Router::new()

@@ -12,17 +12,19 @@ use crate::catalog::{Catalog, Kind};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Section {
     Plans,
+    Targets,
     /// None of them.
     None,
 }
 
 impl Section {
-    const ALL: [Self; 1] = [Self::Plans];
+    const ALL: [Self; 2] = [Self::Plans, Self::Targets];
 
     /// Where resources of a kind are.
     pub(super) fn of(kind: Kind) -> Self {
         match kind {
             Kind::Plan => Self::Plans,
+            Kind::Target => Self::Targets,
             _ => Self::None,
         }
     }
@@ -31,6 +33,7 @@ impl Section {
     pub(super) fn address(self) -> Option<&'static str> {
         match self {
             Self::Plans => Some("/console/plans"),
+            Self::Targets => Some("/console/targets"),
             Self::None => None,
         }
     }
@@ -38,6 +41,7 @@ impl Section {
     fn title(self) -> &'static str {
         match self {
             Self::Plans => "Plans",
+            Self::Targets => "Targets",
             Self::None => "",
         }
     }
@@ -46,6 +50,7 @@ impl Section {
     fn count(self, catalog: &Catalog) -> Option<usize> {
         match self {
             Self::Plans => Some(catalog.plans().len()),
+            Self::Targets => Some(catalog.targets().len()),
             Self::None => None,
         }
     }

@@ -2,12 +2,12 @@
 
 mod connect;
 mod delete;
-mod edit;
+pub(super) mod edit;
 mod files;
 pub(super) mod form;
 mod list;
 mod show;
-mod view;
+pub(super) mod view;
 
 use axum::Router;
 use axum::routing::get;

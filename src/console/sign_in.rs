@@ -65,6 +65,8 @@ fn page(
         @if let Some(why) = why { div.note.bad role="alert" { p #why { (why) } } }
         form.sheet method="post" action="/console/sign-in" {
             div.in {
+                // Keepers of passwords want to know whose it is.
+                input type="text" name="username" value="tollgate" autocomplete="username" hidden;
                 div.field {
                     label for=(TOKEN) { "Token" }
                     input #(TOKEN) name=(TOKEN) type="password" autocomplete="current-password"

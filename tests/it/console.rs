@@ -2,6 +2,7 @@
 
 mod plans;
 mod safety;
+mod targets;
 
 use std::fs;
 use std::net::SocketAddr;

@@ -24,12 +24,12 @@ pub(super) const MOST_FIELDS: usize = 6_000;
 
 /// What was wrong with a form that was sent.
 #[derive(Default)]
-pub(super) struct Wrong<'w> {
-    pub(super) fields: &'w [Invalid],
-    pub(super) refused: Option<&'w str>,
-    pub(super) status: StatusCode,
+pub(in crate::console) struct Wrong<'w> {
+    pub(in crate::console) fields: &'w [Invalid],
+    pub(in crate::console) refused: Option<&'w str>,
+    pub(in crate::console) status: StatusCode,
     /// Something in it is not saved.
-    pub(super) is_changed: bool,
+    pub(in crate::console) is_changed: bool,
 }
 
 pub(super) async fn new(
@@ -160,7 +160,7 @@ fn both(visit: &Visit, stored: &Stored<CompiledPlan>, sent: &Form) -> Result<Pag
 }
 
 /// An edit that was refused: the fields that are to blame, or why else.
-pub(super) fn told(error: &ServiceError) -> (Vec<Invalid>, Option<String>) {
+pub(in crate::console) fn told(error: &ServiceError) -> (Vec<Invalid>, Option<String>) {
     match error {
         ServiceError::Refused(EditError::Invalid(wrong)) => {
             if wrong.iter().any(|wrong| wrong.field == "request_id") {
@@ -178,7 +178,7 @@ pub(super) fn told(error: &ServiceError) -> (Vec<Invalid>, Option<String>) {
 }
 
 /// A plan of thousands of rows is no work for a form.
-pub(super) fn too_large(form: &Form, id: &str) -> Result<(), Problem> {
+pub(in crate::console) fn too_large(form: &Form, id: &str) -> Result<(), Problem> {
     if form.field_count() <= MOST_FIELDS {
         return Ok(());
     }

@@ -203,7 +203,7 @@ fn quota(fields: &Fields<'_>, form: &Form, at: &str, number: usize) -> Markup {
     }
 }
 
-/// Method limits. `of_plan`: they may be for one stage, and beside the rate.
+/// Method limits. `of_plan`: they may be for one stage.
 pub(in crate::console) fn methods(
     fields: &Fields<'_>,
     form: &Form,
@@ -224,8 +224,8 @@ pub(in crate::console) fn methods(
                     (fields.text(&format!("{at}.method"), "Method", Look { hint: "* is all", size: 8, ..Look::default() }))
                     (fields.text(&format!("{at}.path"), "Path", Look { hint: "/users/{id}", size: 24, ..Look::default() }))
                     (rate(fields, &at))
+                    (fields.choice(&format!("{at}.replaces_general"), "It counts", &REPLACES))
                     @if of_plan {
-                        (fields.choice(&format!("{at}.replaces_general"), "It counts", &REPLACES))
                         (fields.text(&format!("{at}.target"), "Only at stage", Look { hint: "empty: all", size: 16, ..Look::default() }))
                     }
                     button.quiet name="do" value={ "remove " (at) } { "Remove" span.skip { " method " (row + 1) } }
