@@ -78,10 +78,12 @@ def check_fit(objects):
     assert selects(deployment["spec"]["selector"]["matchLabels"], labels)
     assert selects(service["spec"]["selector"], labels)
     assert selects(only(objects, "PodDisruptionBudget")["spec"]["selector"]["matchLabels"], labels)
+    calls = any(one["name"] == "TOLLGATE_XDS_SERVER" for one in container["env"])
     policies = [one for one in objects if one["kind"] == "NetworkPolicy"]
     for policy in policies:
         assert selects(policy["spec"]["podSelector"]["matchLabels"], labels)
-        assert policy["spec"]["egress"] == [] and "Egress" in policy["spec"]["policyTypes"]
+        assert "Egress" in policy["spec"]["policyTypes"]
+        assert bool(policy["spec"]["egress"]) == calls, "only a management server is called"
         for rule in policy["spec"]["ingress"]:
             for peer in rule["from"]:
                 asked = peer.get("podSelector", {}).get("matchLabels", {})
@@ -129,11 +131,13 @@ def check_start(binary, objects, container, env):
     with tempfile.TemporaryDirectory() as folder:
         rules = pathlib.Path(folder, "rules")
         rules.mkdir()
-        for name, text in only(objects, "ConfigMap")["data"].items():
-            (rules / name).write_text(text)
-        checked = subprocess.run([binary, "rules", "check", str(rules)], capture_output=True, text=True)
-        assert checked.returncode == 0, checked.stderr
-        here = {name: "127.0.0.1:0" for name in env if name.endswith("_ADDR")} | {"TOLLGATE_RULES": str(rules)}
+        here = {name: "127.0.0.1:0" for name in env if name.endswith("_ADDR")}
+        if "TOLLGATE_RULES" in env:
+            for name, text in only(objects, "ConfigMap")["data"].items():
+                (rules / name).write_text(text)
+            checked = subprocess.run([binary, "rules", "check", str(rules)], capture_output=True, text=True)
+            assert checked.returncode == 0, checked.stderr
+            here["TOLLGATE_RULES"] = str(rules)
         if env["TOLLGATE_DATA_DIR"] != ":memory:":
             here["TOLLGATE_DATA_DIR"] = str(pathlib.Path(folder, "data"))
         if "TOLLGATE_AUTH_TOKENS_FILE" in env:
@@ -153,6 +157,9 @@ def check_start(binary, objects, container, env):
             said = log.read()
         assert ready.startswith("tollgate ready") and code == 0, f"{ready}{said}"
         lines = [json.loads(line) for line in said.splitlines()]
+        if "TOLLGATE_XDS_SERVER" in env:
+            # It is away, and may be told so.
+            return
         warned = [line for line in lines if line["level"] in ("WARN", "ERROR") and not any(words in line["message"] for words in ELSEWHERE)]
         assert not warned, warned
 
@@ -183,6 +190,10 @@ def charts(binary):
             "volume": {"size": "20Gi", "storageClassName": "fast"},
         },
     }
+    values["rules from elsewhere"] = {
+        "settings": {"xds.server": "127.0.0.1:1"},
+        "networkPolicy": {"egress": [{"to": [{"podSelector": {"matchLabels": {"app": "management"}}}], "ports": [{"port": 18001}]}]},
+    }
     made = {}
     with helm.Chart.load(str(CHART)) as chart:
         for name, given in values.items():
@@ -191,11 +202,20 @@ def charts(binary):
             text = [text for path, text in rendered.items() if path.endswith(".yaml")]
             objects = [one for part in text for one in documents(part)]
             made[name] = check(binary, f"the chart, {name}", objects)
+            if name == "all":
+                whole = objects
+        elsewhere = {one["name"]: one["value"] for one in made["rules from elsewhere"]["env"]}
+        assert elsewhere["TOLLGATE_XDS_SERVER"] == "127.0.0.1:1" and "TOLLGATE_RULES" not in elsewhere, elsewhere
+        try:
+            chart.render({"settings": {"xds.server": "127.0.0.1:1"}}, name="demo")
+            sys.exit("the chart shuts the management server out")
+        except helm.HelmError as error:
+            assert "networkPolicy.egress" in str(error), error
         env = {one["name"]: one["value"] for one in made["all"]["env"]}
         assert env["TOLLGATE_ENGINE_MAX_OPERATIONS"] == "1000000" and env["TOLLGATE_GRPC_WORKERS"] == "2", env
-        (monitor,) = [one for one in objects if one["kind"] == "ServiceMonitor"]
-        assert selects(monitor["spec"]["selector"]["matchLabels"], only(objects, "Service")["metadata"]["labels"])
-        assert {one["port"] for one in monitor["spec"]["endpoints"]} <= {one["name"] for one in only(objects, "Service")["spec"]["ports"]}
+        (monitor,) = [one for one in whole if one["kind"] == "ServiceMonitor"]
+        assert selects(monitor["spec"]["selector"]["matchLabels"], only(whole, "Service")["metadata"]["labels"])
+        assert {one["port"] for one in monitor["spec"]["endpoints"]} <= {one["name"] for one in only(whole, "Service")["spec"]["ports"]}
         for wrong in ({"replicas": 2}, {"workers": 0}, {"settings": {"Grpc.Workers": 1}}, {"volume": {"enabled": "yes"}}):
             try:
                 chart.validate_schema(wrong)

@@ -15,7 +15,7 @@ use crate::process::Process;
 const VERSION: &str = "1.40.0";
 
 /// The files under `examples/envoy` that Envoy reads.
-const EXAMPLES: &[&str] = &["ext-authz.yaml", "ratelimit.yaml", "usage-plans.yaml"];
+const EXAMPLES: &[&str] = &["ext-authz.yaml", "ratelimit.yaml", "tokens.yaml", "usage-plans.yaml"];
 
 /// A running Envoy. It ends when it is dropped.
 #[derive(Debug)]

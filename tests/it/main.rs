@@ -26,6 +26,7 @@ mod durable;
 mod durable_rules;
 mod e2e_plans;
 mod e2e_ratelimit;
+mod e2e_tokens;
 mod envoy;
 mod http;
 mod layers;

@@ -2,7 +2,8 @@
 //!
 //! The last segments of the path say what happens, so that a route prefix may stand before them:
 //! `…/status/503` answers that status, `…/reset` closes the connection without an answer, `…/hang`
-//! never answers, `…/grpc/unavailable` answers a gRPC call with that status in its trailers.
+//! never answers, `…/grpc/unavailable` answers a gRPC call with that status in its trailers,
+//! `…/tokens/250` answers as a language model does that has used so many.
 //! Everything else is 200. HTTP/1.1 and HTTP/2 without TLS are served on the one port.
 
 use std::collections::HashMap;
@@ -44,6 +45,7 @@ struct Hits {
 enum Ending {
     Status(u16),
     Grpc(u32),
+    Tokens(u64),
     Reset,
     Hang,
 }
@@ -133,6 +135,13 @@ async fn answer(
             let body = message.with_trailers(async move { Some(Ok(trailers)) }).boxed_unsync();
             Ok(Response::builder().header("content-type", "application/grpc").body(body).unwrap())
         }
+        Ending::Tokens(total) => {
+            // Longer than what is kept of it, and in parts as it comes.
+            let text = "word ".repeat(2_000);
+            let body =
+                format!(r#"{{"choices": ["{text}"], "usage": {{"total_tokens": {total}}}}}"#);
+            Ok(Response::new(Full::new(Bytes::from(body)).boxed_unsync()))
+        }
         Ending::Reset => Err(io::Error::other("the path asked for it")),
         Ending::Hang => std::future::pending().await,
     }
@@ -146,6 +155,7 @@ fn ending(path: &str) -> Ending {
         ("grpc", name) => Ending::Grpc(
             GRPC_STATUSES.iter().find(|(have, _)| *have == name).map_or(2, |(_, status)| *status),
         ),
+        ("tokens", total) => Ending::Tokens(total.parse().unwrap_or(0)),
         (_, "reset") => Ending::Reset,
         (_, "hang") => Ending::Hang,
         _ => Ending::Status(200),

@@ -21,13 +21,15 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
   "http_addr" ":8080"
   "admin_grpc_addr" "127.0.0.1:8082"
   "data_dir" (ternary "/var/lib/tollgate/data" ":memory:" .Values.volume.enabled)
-  "rules" "/etc/tollgate/rules"
   "log_format" "json"
   "grpc.workers" (.Values.workers | int64)
   "engine.max_counters" (.Values.maxCounters | int64)
   "ledger.max_windows" (div (.Values.maxCounters | int64) 2)
   "grpc.max_pending_bytes" 67108864
 -}}
+{{- if not (hasKey .Values.settings "xds.server") -}}
+{{- $_ := set $settings "rules" "/etc/tollgate/rules" -}}
+{{- end -}}
 {{- if .Values.tokensSecret -}}
 {{- $_ := set $settings "auth.tokens_file" "/etc/tollgate/auth/tokens.yaml" -}}
 {{- end -}}
