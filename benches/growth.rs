@@ -238,8 +238,9 @@ fn measure_memory(arguments: &Arguments, folder: &Path, machine: &str) {
     println!();
     if arguments.has("--write") {
         let text = format!(
-            "# What a server holds in memory\n\n`cargo bench --bench growth -- --memory --full --write`. {machine}. Resident memory of the \
-             server's process, its ledger on disk. Each has called twice. Bytes each: what a minute later is more than at rest.\n\n{table}"
+            "# What a server holds in memory\n\n`cargo bench --bench growth -- --memory --full --write` makes the table.\n{machine}.\nResident \
+             memory of the server's process, its ledger on disk. Each key or customer has called\ntwice or more. Bytes each: what a minute \
+             later is more than at rest.\n\n{table}"
         );
         write("memory.md", &text);
     }

@@ -66,10 +66,13 @@ pub fn digits(number: f64) -> String {
     format!("{number:.decimals$}")
 }
 
-/// Writes a file of results beside the benches.
+/// Writes a file of results beside the benches. What people have written in it, from its first
+/// section on, stays.
 pub fn write(name: &str, text: &str) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/results");
     fs::create_dir_all(&folder).unwrap();
-    fs::write(folder.join(name), text).unwrap();
+    let before = fs::read_to_string(folder.join(name)).unwrap_or_default();
+    let sections = before.find("\n## ").map_or("", |at| &before[at..]);
+    fs::write(folder.join(name), format!("{text}{sections}")).unwrap();
     println!("written: benches/results/{name}");
 }

@@ -2,7 +2,9 @@
 //! the thread that decides.
 
 use allocation_counter::measure;
+use tollgate::catalog::{CatalogStore, EditOptions, HashKey, NewValue};
 use tollgate::decide::ledger::{Balance, CounterId, Lease};
+use tollgate::decide::plan::{About, ApiKey, Dates, LastFour, Plan, Subscriber};
 use tollgate::decide::time::{Now, SECOND_NS};
 use tollgate::engine::plans::{CheckInput, Checked, PlanEngine, Settings, Shortage};
 use tollgate::engine::rules::RuleEngine;
@@ -105,4 +107,54 @@ descriptors:
         assert_eq!(over, Some(call >= 3));
         assert!(call == 0 || counted.count_total == 0, "call {call}: {counted:?}");
     }
+}
+
+/// With ids of 24 bytes, and an API key each. Of a million every hundred bytes are 100 MB.
+#[test]
+fn a_customer_takes_few_bytes_of_the_catalog() {
+    const CUSTOMERS: u64 = 4_000;
+    const AT_ONCE: u64 = 500;
+    let catalog = CatalogStore::new(HashKey([7; 32]), None);
+    let plan = Plan { id: "gold".into(), about: About::default(), entitlements: Vec::new() };
+    catalog.edit(EditOptions::default(), NOW, |draft| draft.create_plan(plan)).unwrap();
+    let add = |first: u64, with_keys: bool| {
+        let counted = measure(|| {
+            let edited = catalog.edit(EditOptions::default(), NOW, |draft| {
+                for number in first..first + AT_ONCE {
+                    let id = format!("of-a-test-and-{number:010}");
+                    let subscriber = Subscriber {
+                        id: id.as_str().into(),
+                        plans: vec!["gold".into()].into(),
+                        about: About::default(),
+                    };
+                    if !with_keys {
+                        draft.create_subscriber(subscriber)?;
+                        continue;
+                    }
+                    let key = ApiKey {
+                        id: id.as_str().into(),
+                        subscriber: id.as_str().into(),
+                        about: About::default(),
+                        enabled: true,
+                        dates: Dates::default().into(),
+                        last_four: LastFour::default(),
+                    };
+                    draft.create_key(key, NewValue::Given(&id))?;
+                }
+                Ok(())
+            });
+            drop(edited.unwrap());
+        });
+        counted.bytes_current
+    };
+    let all = |with_keys| {
+        let bytes: i64 =
+            (0..CUSTOMERS).step_by(AT_ONCE as usize).map(|first| add(first, with_keys)).sum();
+        bytes / CUSTOMERS as i64
+    };
+    let (subscriber, key) = (all(false), all(true));
+    // A record of 80 bytes, its id, and its places in two trees.
+    assert!((120..=200).contains(&subscriber), "{subscriber} bytes for a subscriber");
+    // A record of 128 bytes, its id, and its places in two trees and in the map of values.
+    assert!((168..=340).contains(&key), "{key} bytes for an API key");
 }
