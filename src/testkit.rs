@@ -15,5 +15,6 @@
 pub mod answer;
 pub mod at_once;
 pub mod declared;
+pub mod plans;
 pub mod started;
 pub mod told_clock;

@@ -187,31 +187,9 @@ impl PlanEngine {
 
     /// Decides one request, and charges it if it is admitted; or says what it needs from the ledger
     /// first, and has charged nothing. A refusal is a decision, not an error.
-    pub fn check_or_need<'a>(
-        &self,
-        lookup: &'a impl Lookup,
-        request: &CheckInput<'_>,
-        shortage: Shortage,
-        now: Now,
-    ) -> Result<Checked<'a>, InvalidRequest> {
-        self.check_known(lookup, None, request, shortage, now)
-    }
-
-    fn check_known<'a>(
-        &self,
-        lookup: &'a impl Lookup,
-        known: Option<(Covered<'a>, &mut EntryHandle)>,
-        request: &CheckInput<'_>,
-        shortage: Shortage,
-        now: Now,
-    ) -> Result<Checked<'a>, InvalidRequest> {
-        let mut decision = undecided();
-        let needs = self.check_into(lookup, known, request, shortage, now, &mut decision)?;
-        Ok(needs.map_or(Checked::Decided(decision), Checked::Needs))
-    }
-
-    /// The same, with the decision in a place of the caller's: it is too large to be handed on and
-    /// on. Gives what the request needs first; `None`: it is decided.
+    ///
+    /// Writes into `decision`, which is too large to be moved through each layer. Gives what the
+    /// request needs first; `None`: it is decided.
     ///
     /// `known`: what covered an earlier request of the same API key to the same target, at the same
     /// revision of the declarations, and a handle: always the same one beside what is covered so.

@@ -301,6 +301,7 @@ mod tests {
     use crate::ledger::faults::{Fault, FaultyLedger};
     use crate::ledger::{MemoryLedger, Scope, SqliteLedger};
     use crate::testkit::declared::{in_file, request};
+    use crate::testkit::plans::AsksPlans;
 
     const NOW: Now = Now { unix_ns: 1_795_341_600_123_456_789, steady_ns: 1 };
 

@@ -327,7 +327,7 @@ impl Usage {
         // The ledger's file blocks, and the thread that asks serves calls.
         let read = on_a_thread(move || {
             let whose = (&*first.0, first.1.as_deref());
-            let held = engine.quota_usage_from(&*catalog, &scope, from_ns..until_ns, whose);
+            let held = engine.quota_usage(&*catalog, &scope, from_ns..until_ns, whose);
             let stretch = LedgerStretch {
                 from_s: from_ns / SECOND_NS,
                 until_s: until_ns.div_ceil(SECOND_NS),

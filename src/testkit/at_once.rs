@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use super::plans::AsksPlans;
 use crate::clock::Clock;
 use crate::decide::ledger::{GiveBack, Holder, Lease};
 use crate::decide::lookup::Lookup;

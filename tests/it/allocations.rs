@@ -11,6 +11,7 @@ use tollgate::engine::rules::RuleEngine;
 use tollgate::engine::rules::decision::{Descriptor, Modes};
 use tollgate::rules::{LoadOptions, Source, load};
 use tollgate::testkit::declared::{self, request};
+use tollgate::testkit::plans::AsksPlans;
 
 const NOW: Now = Now { unix_ns: 1_795_341_600 * SECOND_NS, steady_ns: SECOND_NS };
 

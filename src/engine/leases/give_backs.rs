@@ -29,11 +29,6 @@ impl<E: Extra> LeaseBook<E> {
         found
     }
 
-    /// The same of a whole plan at once.
-    pub fn take_back(&self, plan: &str) -> Vec<GiveBack> {
-        self.take_back_from(&self.holding(plan, usize::MAX, usize::MAX).0)
-    }
-
     /// Lets go of everything, for a clean stop, and tells what was spent of each lease: also where
     /// the ledger may know of more than it has answered. What is asked and not answered yet is
     /// found by a second call, after the answers.

@@ -162,22 +162,11 @@ impl PlanEngine {
         });
     }
 
-    /// The books of quotas whose periods overlap `from_ns` (included) to `until_ns` (not), in the
-    /// order of names and periods.
+    /// The books of quotas whose periods overlap `time_ns`, from the counters of this subscriber and
+    /// key on, in the order of names and periods.
     ///
     /// An entitlement that counts by subscriber has nothing to show for one key.
     pub fn quota_usage(
-        &self,
-        lookup: &impl Lookup,
-        scope: &Scope,
-        from_ns: u64,
-        until_ns: u64,
-    ) -> Vec<QuotaUsage> {
-        self.quota_usage_from(lookup, scope, from_ns..until_ns, ("", None))
-    }
-
-    /// The same, from the counters of this subscriber and key on.
-    pub fn quota_usage_from(
         &self,
         lookup: &impl Lookup,
         scope: &Scope,

@@ -308,21 +308,6 @@ impl PlanEngine {
         }
     }
 
-    /// Applies all changes of a correction, and answers the report.
-    pub fn apply_correction(
-        &self,
-        correction: &Correction,
-        committed: &[Committed],
-        now: Now,
-    ) -> Settlement {
-        correction
-            .changes
-            .iter()
-            .zip(committed)
-            .for_each(|(change, committed)| self.apply_change(change, *committed, now));
-        self.conclude_correction(correction, committed, now)
-    }
-
     /// Answers a report, after all its changes were applied. `committed` says of each what came of
     /// it.
     pub fn conclude_correction(

@@ -12,6 +12,7 @@ use crate::grpc::stored::Messages;
 use crate::ledger::{Ledger, LedgerThread, MemoryLedger};
 use crate::service::lease_broker::LeaseBroker;
 use crate::testkit::declared::request;
+use crate::testkit::plans::AsksPlans;
 use crate::testkit::told_clock::ToldClock;
 
 mod edits;

@@ -100,8 +100,12 @@ async fn a_sweep_closes_all_periods_that_are_over_however_few_it_finds_at_once()
         "MINUTE",
     );
     let broker = plans.broker.clone();
-    let remembered =
-        || plans.engine.quota_usage(&**plans.catalog.load(), &Scope::All, 0, u64::MAX).len();
+    let remembered = || {
+        plans
+            .engine
+            .quota_usage(&**plans.catalog.load(), &Scope::All, 0..u64::MAX, ("", None))
+            .len()
+    };
     for _ in 0..3 {
         assert_eq!(check(&plans, None).await, None);
         told.pass_s(60);

@@ -15,6 +15,7 @@ use crate::engine::plans::{
 };
 use crate::ledger::{Answer, GiveBack, Holder, Mark, Operation, Settle};
 use crate::testkit::declared::request;
+use crate::testkit::plans::AsksPlans;
 
 /// How an engine is told what became of a give-back.
 type Tell = fn(&LeaseBook<PlanExtra>, GiveBack);
@@ -344,7 +345,7 @@ impl World {
 
     pub(super) fn edit(&mut self, place: usize) {
         self.rest.lower = true;
-        let backs = self.engines[place].leases().take_back("gold");
+        let backs = self.engines[place].take_back("gold");
         if self.setup.mutant == Some(Mutant::NotFenced) {
             backs.iter().for_each(|back| self.engines[place].leases().gave_back(*back));
         }

@@ -6,6 +6,7 @@ use crate::engine::plans::{Checked, Report, ReportSubject, Settled, Settlement, 
 use crate::ledger::MemoryLedger;
 use crate::ledger::faults::{Fault, FaultyLedger};
 use crate::testkit::declared::{self, request};
+use crate::testkit::plans::AsksPlans;
 use crate::testkit::started::{Started, settings};
 use crate::testkit::told_clock::ToldClock;
 

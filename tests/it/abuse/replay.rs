@@ -73,8 +73,11 @@ async fn a_receipt_replayed_has_one_effect_and_costs_one_transaction() {
     assert_eq!(refunded.load(Ordering::SeqCst), 1);
     // Those that came while the first was on its way may have asked as well.
     assert!(committed <= CALLERS, "{committed}");
-    let used =
-        || house.engine.quota_usage(&**house.catalog.load(), &Scope::All, 0, u64::MAX)[0].row.used;
+    let used = || {
+        house.engine.quota_usage(&**house.catalog.load(), &Scope::All, 0..u64::MAX, ("", None))[0]
+            .row
+            .used
+    };
     assert_eq!(used(), QUOTA - 1);
     let mut again = 0;
     while house.plans.check(&input, None, |decision| decision.verdict.is_allowed()).await.unwrap() {

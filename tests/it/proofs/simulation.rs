@@ -27,6 +27,7 @@ use tollgate::ledger::{
 };
 use tollgate::testkit::at_once::AtOnce;
 use tollgate::testkit::declared::{entitlement, key, plan, quota, request, subscriber};
+use tollgate::testkit::plans::AsksPlans;
 
 const MINUTE_S: u64 = 60;
 const START_S: u64 = 1_795_341_600;
@@ -637,7 +638,7 @@ impl<C: Choices> House<C> {
         self.tally.edits += 1;
         self.limit = [0, 3, 10, 40, 100, 300][usize::try_from(self.choices.below(6)).unwrap()];
         self.declare();
-        let backs = self.node.engine.leases().take_back("gold");
+        let backs = self.node.engine.take_back("gold");
         self.give_back(&backs);
         Ok(())
     }

@@ -251,8 +251,8 @@ impl Services {
         let usage = self.at_once.engine.quota_usage(
             &**self.catalog.load(),
             &tollgate::decide::ledger::Scope::All,
-            0,
-            u64::MAX,
+            0..u64::MAX,
+            ("", None),
         );
         usage.iter().map(|usage| usage.row.used).sum()
     }

@@ -67,7 +67,7 @@ const PLAN_GAUGES: [(&str, &str, Read<PlanEngine>); 7] = [
         |engine| count(engine.earlier_names()),
     ),
 ];
-const PLAN_COUNTERS: [(&str, &str, Read<PlanEngine>); 8] = [
+const PLAN_COUNTERS: [(&str, &str, Read<PlanEngine>); 10] = [
     (
         "tollgate_plan_entries_refused",
         "Checks refused because no further subject fits in memory",
@@ -102,6 +102,16 @@ const PLAN_COUNTERS: [(&str, &str, Read<PlanEngine>); 8] = [
         "tollgate_invalid_reports",
         "Reports that could not be used: forged, altered or truncated receipts among them",
         PlanEngine::invalid_reports,
+    ),
+    (
+        "tollgate_without_receipt",
+        "Admissions without a receipt, because the ledger had not numbered their counter yet",
+        PlanEngine::without_receipt,
+    ),
+    (
+        "tollgate_prefetches_dropped",
+        "Units to lease ahead of use that found no room in the queue: a call waits for them instead",
+        |engine| engine.leases().prefetches_dropped(),
     ),
     (
         "tollgate_dropped_settlements",

@@ -14,10 +14,11 @@ use crate::decide::verdict::Decision;
 use crate::engine::plans::settle::Settled;
 use crate::engine::plans::{
     CheckInput, EntryHandle, GrantError, InvalidRequest, PlanEngine, QuotaUsage, Report, Settings,
-    Settlement, Subject,
+    Settlement, Subject, undecided,
 };
 use crate::engine::plans::{Checked, Need, Shortage};
 use crate::engine::sync::Mutex;
+use crate::testkit::plans::AsksPlans;
 
 fn counter_of(usage: &QuotaUsage) -> CounterIdentity {
     let QuotaUsage { subscriber, key, plan, entitlement, quota, .. } = usage.clone();
@@ -96,13 +97,10 @@ impl Desk {
             let names = format!("{subscriber_id}|{key}|{}|{}", entitlement.plan, entitlement.name);
             let mut handles = handles.lock();
             let handle = handles.entry(names).or_default();
-            return self.engine.check_known(
-                lookup,
-                Some((covered, handle)),
-                request,
-                shortage,
-                now,
-            );
+            let (known, mut decision) = (Some((covered, handle)), undecided());
+            let needs =
+                self.engine.check_into(lookup, known, request, shortage, now, &mut decision)?;
+            return Ok(needs.map_or(Checked::Decided(decision), Checked::Needs));
         }
         self.engine.check_or_need(lookup, request, shortage, now)
     }
@@ -157,7 +155,7 @@ impl Desk {
     /// The books of everyone in all periods: the engine's, and of periods that it has forgotten the
     /// ledger's.
     pub(crate) fn books(&self, lookup: &impl Lookup) -> Vec<QuotaUsage> {
-        let mut books = self.engine.quota_usage(lookup, &Scope::All, 0, u64::MAX);
+        let mut books = self.engine.quota_usage(lookup, &Scope::All, 0..u64::MAX, ("", None));
         let held: HashSet<(CounterIdentity, u64)> =
             books.iter().map(|usage| (counter_of(usage), usage.row.period.start_ns)).collect();
         let kept: Vec<QuotaUsage> = self.ledger.lock().rows.values().map(Kept::usage).collect();

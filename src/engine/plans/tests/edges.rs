@@ -237,7 +237,7 @@ fn books_are_listed_by_scope_and_time() {
     let mut world = world();
     world.run("plan by-key\n ent all b key\n quota q 3 hour\nsub acme gold,by-key\ncheck k1 a -> ALLOW\ncheck k1 b -> ALLOW\ncheck k2 a -> ALLOW").unwrap();
     let list = |scope| {
-        let rows = world.engine.quota_usage(&world.catalog, &scope, 0, u64::MAX);
+        let rows = world.engine.quota_usage(&world.catalog, &scope, 0..u64::MAX, ("", None));
         rows.iter()
             .map(|row| {
                 format!("{}/{}/{}", row.subscriber, row.key.as_deref().unwrap_or("-"), row.plan)
@@ -250,12 +250,19 @@ fn books_are_listed_by_scope_and_time() {
     assert_eq!(list(Scope::Plan("gold".into())), ["acme/-/gold", "other/-/gold"]);
     let end = (START_S + 14 * 3600) * SECOND_NS;
     let after = |from| {
-        world.engine.quota_usage(&world.catalog, &Scope::Plan("gold".into()), from, u64::MAX).len()
+        world
+            .engine
+            .quota_usage(&world.catalog, &Scope::Plan("gold".into()), from..u64::MAX, ("", None))
+            .len()
     };
     assert_eq!((after(end - 1), after(end)), (2, 0));
     world.run("drop plan gold").unwrap();
-    let gone =
-        &world.engine.quota_usage(&world.catalog, &Scope::Plan("gold".into()), 0, u64::MAX)[0];
+    let gone = &world.engine.quota_usage(
+        &world.catalog,
+        &Scope::Plan("gold".into()),
+        0..u64::MAX,
+        ("", None),
+    )[0];
     assert_eq!((gone.limit, gone.row.used, gone.remaining()), (None, 1, 0));
 }
 

@@ -25,6 +25,7 @@ use crate::engine::plans::{
 };
 use crate::engine::plans::{Checked, Shortage};
 use crate::testkit::declared::request;
+use crate::testkit::plans::AsksPlans;
 
 const DAY_NS: u64 = 86_400 * SECOND_NS;
 
@@ -269,9 +270,9 @@ fn a_lowered_limit_takes_unspent_units_back_and_late_answers_bring_none() {
     let late = site.needs(Some(5));
     let granted = site.ledger.lease(1, &late[0]);
     site.world.run("plan gold\n ent all a\n quota q 2 day").unwrap();
-    let backs = site.world.engine.leases().take_back("gold");
+    let backs = site.world.engine.take_back("gold");
     assert_eq!((backs.len(), backs[0].spent), (1, 1));
-    assert!(site.world.engine.leases().take_back("silver").is_empty());
+    assert!(site.world.engine.take_back("silver").is_empty());
     site.give_back(&backs);
     assert_eq!(site.charged(), 1);
     site.world.engine.leases().apply_lease(&late[0], &granted, site.now());
@@ -287,10 +288,10 @@ fn a_lowered_limit_takes_unspent_units_back_and_late_answers_bring_none() {
 fn while_a_give_back_is_on_its_way_no_answer_brings_units() {
     let site = &mut Site::new("1000 day");
     assert!(site.admits());
-    let backs = site.world.engine.leases().take_back("gold");
+    let backs = site.world.engine.take_back("gold");
     assert_eq!(backs.len(), 1);
     // Another edit at the same time: both must have arrived.
-    let again = site.world.engine.leases().take_back("gold");
+    let again = site.world.engine.take_back("gold");
     // A check asks again before the ledger has the give-back: it is answered with the very units
     // that go back.
     let early = site.needs(None);

@@ -22,6 +22,7 @@ use crate::engine::plans::{
 use crate::engine::plans::{Checked, Need, Shortage};
 use crate::engine::sync::Mutex;
 use crate::engine::sync::schedules::{found_out, many_orders};
+use crate::testkit::plans::AsksPlans;
 
 const EPOCH: u32 = 1;
 const DAY_NS: u64 = 86_400 * SECOND_NS;
@@ -144,7 +145,7 @@ impl Stage {
 
     /// As an edit does that lowers.
     fn take_back(&self) {
-        self.give_back(&self.world.engine.leases().take_back("gold"));
+        self.give_back(&self.world.engine.take_back("gold"));
     }
 
     /// Every so often, some time after midnight.
@@ -367,7 +368,7 @@ fn apart(stage: &Stage) {
 
 /// Says that the units are back before they are.
 fn too_soon(stage: &Stage) {
-    let backs = stage.world.engine.leases().take_back("gold");
+    let backs = stage.world.engine.take_back("gold");
     backs.iter().for_each(|back| stage.world.engine.leases().gave_back(*back));
     backs.iter().for_each(|back| stage.ledger.lock().give_back(EPOCH, back));
 }

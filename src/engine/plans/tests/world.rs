@@ -370,8 +370,8 @@ impl World {
         let rows = self.engine.quota_usage(
             &self.catalog,
             &Scope::Subscriber(subscriber.into()),
-            self.now.unix_ns,
-            self.now.unix_ns + 1,
+            self.now.unix_ns..self.now.unix_ns + 1,
+            ("", None),
         );
         let named = |usage: &QuotaUsage| {
             format!("{}/{}/{}", usage.plan, usage.entitlement, usage.quota.name) == quota

@@ -11,6 +11,7 @@ use crate::engine::plans::PlanEngine;
 use crate::engine::plans::settle::Settled;
 use crate::engine::plans::{Checked, Shortage};
 use crate::engine::plans::{LeaseSettings, Settlement};
+use crate::testkit::plans::AsksPlans;
 
 /// The clock comes to an instant, and then two sweeps, with the give-backs of the first between
 /// them.
@@ -25,7 +26,7 @@ fn swept(site: &mut Site, unix_ns: u64) {
 
 /// What the engine itself still counts.
 fn remembered(site: &Site) -> usize {
-    site.world.engine.quota_usage(&site.world.catalog, &Scope::All, 0, u64::MAX).len()
+    site.world.engine.quota_usage(&site.world.catalog, &Scope::All, 0..u64::MAX, ("", None)).len()
 }
 
 #[test]
@@ -78,13 +79,12 @@ fn a_period_of_which_the_ledger_does_not_know_all_is_not_forgotten() {
         // What became of a question is not known.
         (|site| site.world.engine.leases().lease_failed(&site.needs(Some(5))[0]), 0),
         // A give-back is on its way.
-        (|site| drop(site.world.engine.leases().take_back("gold")), 1),
+        (|site| drop(site.world.engine.take_back("gold")), 1),
         // What became of a give-back is not known.
         (
             |site| {
                 site.world
                     .engine
-                    .leases()
                     .take_back("gold")
                     .into_iter()
                     .for_each(|back| site.world.engine.leases().give_back_failed(back))
@@ -265,7 +265,7 @@ fn what_is_asked_about_a_forgotten_period_gives_nothing_back() {
     let balance = site.needs(None);
     // An edit, and a clean stop: what was spent is not known yet.
     assert!(
-        site.world.engine.leases().take_back("gold").is_empty()
+        site.world.engine.take_back("gold").is_empty()
             && site.world.engine.leases().put_away().is_empty()
     );
     site.lease(&balance[0]);

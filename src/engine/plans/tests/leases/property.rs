@@ -15,6 +15,7 @@ use crate::engine::plans::PlanEngine;
 use crate::engine::plans::settle::{Change, Committed, Correction, Settled};
 use crate::engine::plans::{Checked, Need, Shortage};
 use crate::engine::plans::{LeaseSettings, Subject};
+use crate::testkit::plans::AsksPlans;
 
 /// What a request may cost.
 const MOST: u64 = 3;
@@ -245,7 +246,7 @@ impl Run {
         self.limit = limit;
         self.site.world.run(&script(limit)).unwrap();
         self.arrive();
-        self.backs = self.site.world.engine.leases().take_back("gold");
+        self.backs = self.site.world.engine.take_back("gold");
     }
 
     fn arrive(&mut self) {

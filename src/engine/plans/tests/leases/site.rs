@@ -19,6 +19,7 @@ use crate::engine::plans::{
     Settlement,
 };
 use crate::engine::plans::{Checked, Need, Shortage};
+use crate::testkit::plans::AsksPlans;
 
 /// A ledger in maps. It does what it is told, in order, at once.
 #[derive(Debug, Default)]
