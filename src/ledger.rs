@@ -6,8 +6,8 @@
 //! therefore never forgets a charge; it wastes at most what was leased and not spent, shown as
 //! `lost`.
 //!
-//! One interface ([`Ledger`]), two implementations ([`MemoryLedger`], [`SqliteLedger`]), and
-//! nothing that assumes one holder: each names itself and its epoch, amounts are cumulative so that
+//! One interface ([`Ledger`]), three implementations ([`MemoryLedger`], [`SqliteLedger`],
+//! [`PostgresLedger`]), and nothing that assumes one holder: each names itself and its epoch, amounts are cumulative so that
 //! a repeat is harmless, and every operation is about the counters of one subject. [`LedgerThread`]
 //! stands in front: it commits all that is waiting in one transaction, and answers by callbacks.
 //!
@@ -28,11 +28,13 @@ use std::fmt;
 
 mod balance;
 mod catalog;
+mod codes;
 mod error;
 pub mod faults;
 mod listing;
 mod memory;
 mod operations;
+pub mod postgres;
 mod shown;
 pub mod sqlite;
 mod status;
@@ -43,6 +45,7 @@ pub use catalog::{CatalogChange, CatalogEdit, CatalogImage, CatalogResource, Rev
 pub use error::LedgerError;
 pub use listing::Stretch;
 pub use memory::MemoryLedger;
+pub use postgres::{PostgresLedger, PostgresSettings, Promise};
 pub use sqlite::SqliteLedger;
 pub use status::LedgerStatus;
 pub use thread::{Callback, LedgerThread, Request};
@@ -301,6 +304,16 @@ pub trait Ledger: Send + Sync + fmt::Debug {
     /// Looks whether the ledger is still where it was. Called each second; what it finds is told,
     /// and is a [`Self::concern`].
     fn look(&self) {}
+
+    /// What an answer is worth, where that depends on how a database is set up.
+    fn promise(&self) -> Option<Promise> {
+        None
+    }
+
+    /// Why nothing will ever be done here again: another process has taken this one's place.
+    fn ended(&self) -> Option<LedgerError> {
+        None
+    }
 
     /// How many damaged rows were met.
     fn damaged_rows(&self) -> usize {

@@ -38,6 +38,25 @@ pub enum LedgerError {
     WentBack { path: PathBuf, what: String },
     #[error("there is no ledger {}, and `ledger.must_exist` says that there is one: is the disk mounted, and `data_dir` right?", .0.display())]
     Missing(PathBuf),
+    #[error("the database of the ledger ({place}) cannot be reached or does not answer: {what}")]
+    Away { place: String, what: String },
+    #[error("the database of the ledger ({place}) refuses: {what}")]
+    Denied { place: String, what: String },
+    #[error(
+        "the database of the ledger ({place}) is read-only: it is a standby, or was told to be. The ledger goes on where one can be written: name \
+         all servers in `ledger.url`"
+    )]
+    Standby { place: String },
+    #[error(
+        "another process has started as node `{node}` on the same ledger: this one draws nothing more, and ends. Give each a name of its own \
+         with `node.name`"
+    )]
+    Fenced { node: String },
+    #[error(
+        "the ledger {place} is used by the node `{node}`, heard {ago_s} s ago: several nodes on one ledger are not there yet. Stop that one; one \
+         that was killed counts as gone after {gone_s} s"
+    )]
+    OtherNode { place: String, node: String, ago_s: u64, gone_s: u64 },
     #[error("too many operations wait for the ledger")]
     Busy,
     /// It may be done all the same.
@@ -51,7 +70,7 @@ pub enum LedgerError {
 
 impl LedgerError {
     /// Every word of [`Self::reason`].
-    pub const REASONS: [&'static str; 15] = [
+    pub const REASONS: [&'static str; 20] = [
         "full",
         "read_only",
         "io",
@@ -63,6 +82,11 @@ impl LedgerError {
         "gone",
         "went_back",
         "missing",
+        "away",
+        "denied",
+        "standby",
+        "fenced",
+        "other_node",
         "busy",
         "late",
         "stopped",
@@ -83,6 +107,11 @@ impl LedgerError {
             Self::Gone { .. } => "gone",
             Self::WentBack { .. } => "went_back",
             Self::Missing(_) => "missing",
+            Self::Away { .. } => "away",
+            Self::Denied { .. } => "denied",
+            Self::Standby { .. } => "standby",
+            Self::Fenced { .. } => "fenced",
+            Self::OtherNode { .. } => "other_node",
             Self::Busy => "busy",
             Self::Late => "late",
             Self::Stopped => "stopped",

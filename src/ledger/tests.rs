@@ -8,15 +8,18 @@ use crate::decide::compiled::QuotaIdentity;
 use crate::decide::plan::{Id, PeriodUnit, Weekday};
 use crate::decide::quota::Grant;
 
-/// Every test of the behaviour of a ledger, over both. A test gets a bench that can open the ledger
-/// again.
-macro_rules! on_both {
+/// Every test of the behaviour of a ledger, over all of them. A test gets a bench that can open the
+/// ledger again.
+macro_rules! on_each {
     ($($name:ident),* $(,)?) => {
         mod in_memory {
             $(#[test] fn $name() { super::$name(&$crate::ledger::tests::Bench::memory()); })*
         }
         mod in_a_file {
             $(#[test] fn $name() { super::$name(&$crate::ledger::tests::Bench::file()); })*
+        }
+        mod in_postgres {
+            $(#[test] fn $name() { super::$name(&$crate::ledger::tests::Bench::postgres()); })*
         }
     };
 }
@@ -31,6 +34,7 @@ mod leases;
 mod model;
 mod names;
 mod once;
+mod postgres;
 mod retention;
 mod settlements;
 mod threads;
@@ -45,25 +49,38 @@ const NOON: u64 = 86_400 + 43_200;
 struct Bench {
     ledger: Arc<dyn Ledger>,
     folder: Option<TempDir>,
+    database: Option<PostgresSettings>,
 }
 
 impl Bench {
     fn memory() -> Self {
-        Self { ledger: Arc::new(MemoryLedger::new().unwrap()), folder: None }
+        Self { ledger: Arc::new(MemoryLedger::new().unwrap()), folder: None, database: None }
     }
 
     fn file() -> Self {
         let folder = TempDir::new().unwrap();
-        Self { ledger: Arc::new(SqliteLedger::open(folder.path()).unwrap()), folder: Some(folder) }
+        let ledger = Arc::new(SqliteLedger::open(folder.path()).unwrap());
+        Self { ledger, folder: Some(folder), database: None }
+    }
+
+    fn postgres() -> Self {
+        let database = postgres::database();
+        let ledger = Arc::new(PostgresLedger::open(&database, 0).unwrap());
+        Self { ledger, folder: None, database: Some(database) }
     }
 
     /// What is there after the process ended without a word, and started again. A ledger in memory
     /// goes on.
     fn reopened(self) -> Self {
-        let Self { ledger, folder } = self;
-        let Some(folder) = folder else { return Self { ledger, folder } };
-        drop(ledger);
-        Self { ledger: Arc::new(SqliteLedger::open(folder.path()).unwrap()), folder: Some(folder) }
+        let Self { mut ledger, folder, database } = self;
+        if let Some(folder) = &folder {
+            drop(ledger);
+            ledger = Arc::new(SqliteLedger::open(folder.path()).unwrap());
+        } else if let Some(database) = &database {
+            drop(ledger);
+            ledger = Arc::new(PostgresLedger::open(database, 0).unwrap());
+        }
+        Self { ledger, folder, database }
     }
 
     fn join(&self, holder: u32) -> Holder {

@@ -1,6 +1,6 @@
 use super::*;
 
-on_both![
+on_each![
     a_new_ledger_has_an_empty_catalog_of_revision_0,
     an_edit_of_the_current_revision_is_kept,
     an_edit_of_another_revision_changes_nothing,

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use super::*;
 
-on_both![
+on_each![
     counts_of_a_day_replace_those_of_the_same_epoch,
     epochs_holders_and_rows_are_given_apart,
     counts_without_a_name_are_those_of_a_row_that_is_there,

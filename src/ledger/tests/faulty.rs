@@ -1,7 +1,7 @@
 use super::faults::{Fault, FaultyLedger};
 use super::*;
 
-on_both![
+on_each![
     a_commit_that_fails_before_it_is_done_does_nothing,
     a_lease_whose_answer_was_lost_is_asked_again_and_charged_once,
     a_settlement_whose_answer_was_lost_is_a_duplicate,

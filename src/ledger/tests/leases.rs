@@ -1,6 +1,6 @@
 use super::*;
 
-on_both![
+on_each![
     a_lease_gives_what_is_wanted_and_charges_it,
     the_last_unit_is_leased_and_not_one_more,
     a_repeated_lease_changes_nothing,

@@ -238,3 +238,12 @@ proptest! {
         run(Bench::file(), steps);
     }
 }
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 8, max_shrink_iters: 64, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_ledger_in_postgres_keeps_what_it_promises_through_crashes(steps in prop::collection::vec(step(), 1..60)) {
+        run(Bench::postgres(), steps);
+    }
+}

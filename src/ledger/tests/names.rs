@@ -1,6 +1,6 @@
 use super::*;
 
-on_both![
+on_each![
     names_are_kept_by_epoch_and_a_repeat_is_harmless,
     the_latest_epochs_are_loaded_first_up_to_a_bound,
     names_are_dropped_when_their_epoch_has_been_dead_for_long_enough,

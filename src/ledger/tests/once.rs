@@ -2,7 +2,7 @@
 
 use super::*;
 
-on_both![
+on_each![
     a_grant_is_made_once_under_its_name_whatever_happens_to_the_process,
     a_charge_is_made_once_under_its_name,
     an_edit_is_made_once_under_its_name,

@@ -1,6 +1,6 @@
 use super::*;
 
-on_both![
+on_each![
     periods_are_kept_until_the_time_that_is_said,
     a_counter_ends_with_its_last_period_and_its_number_is_never_another_s,
     no_dropped_period_starts_from_0_again,

@@ -1,6 +1,6 @@
 use super::*;
 
-on_both![
+on_each![
     a_settlement_refunds_once,
     kinds_holders_epochs_shards_and_numbers_are_marked_apart,
     a_settlement_of_several_counters_changes_all,

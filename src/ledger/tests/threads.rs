@@ -3,7 +3,7 @@ use std::sync::mpsc::{Receiver, channel};
 use super::faults::{Fault, FaultyLedger};
 use super::*;
 
-on_both![answers_come_in_the_order_of_submission, what_waits_is_done_before_the_thread_ends];
+on_each![answers_come_in_the_order_of_submission, what_waits_is_done_before_the_thread_ends];
 
 const WAITING: usize = 64;
 

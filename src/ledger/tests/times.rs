@@ -2,7 +2,7 @@
 
 use super::*;
 
-on_both![
+on_each![
     a_time_that_is_believed_is_kept_whether_it_goes_on_or_back,
     a_period_that_a_wrong_clock_dropped_is_open_again_and_those_that_are_over_are_not,
     receipts_are_settled_again_that_are_issued_after_a_wrong_clock_dropped_marks,

@@ -1,6 +1,6 @@
 use super::*;
 
-on_both![
+on_each![
     what_a_living_epoch_has_not_told_to_be_spent_is_held,
     what_a_dead_epoch_has_not_told_to_be_spent_is_lost,
     what_was_given_back_is_not_lost,

@@ -1,6 +1,6 @@
 use super::*;
 
-on_both![
+on_each![
     a_row_replaces_the_one_before,
     a_holder_takes_over_its_own_windows_that_go_on,
     windows_are_dropped_when_they_are_over_in_steps,
