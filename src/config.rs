@@ -3,6 +3,7 @@
 
 mod layer;
 mod layers;
+mod ledger;
 mod names;
 mod pages;
 mod plans;
@@ -18,6 +19,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 pub use self::layers::Flags;
+pub use self::ledger::SharedLedger;
 pub use self::pages::Pages;
 pub use self::plans::{HeaderSets, Plans};
 pub use self::reach::{Reach, Tls};
@@ -159,7 +161,32 @@ pub const SETTINGS: &[Setting] = &[
     setting(
         "ledger.must_exist",
         "false",
-        "do not start where `data_dir` holds no ledger: a disk that is not mounted, a wrong path",
+        "do not start where `data_dir` or `ledger.url` holds no ledger: a disk that is not mounted, a wrong path",
+    ),
+    setting(
+        "ledger.url",
+        "",
+        "the ledger is in PostgreSQL, and not in `data_dir`: `postgres://user@host:5432/database`, with several hosts and libpq's parameters, such as `?sslmode=verify-full`; empty: in `data_dir`",
+    ),
+    setting(
+        "ledger.password_file",
+        "",
+        "a file with the password for `ledger.url`, read at each connection; empty: the URL's, or none",
+    ),
+    setting(
+        "ledger.ca",
+        "",
+        "certificates that vouch for the database's, PEM; empty: `sslmode` up to `require` believes any",
+    ),
+    setting(
+        "ledger.start_wait_ms",
+        "60000",
+        "how long a start waits for the database of `ledger.url`; meanwhile `http_addr` answers 503",
+    ),
+    setting(
+        "node.name",
+        "",
+        "the name of this node in the ledger of `ledger.url`, the same at each start; a second process of the name ends the first; empty: the machine's name",
     ),
     setting(
         "ledger.max_wait_ms",
@@ -381,6 +408,8 @@ pub struct Config {
     pub reference: reference::Told,
     pub reach: Reach,
     pub data_dir: DataDir,
+    /// Where the ledger is, where it is not in `data_dir`.
+    pub shared: Option<SharedLedger>,
     /// A folder without a ledger is not a new one.
     pub ledger_must_exist: bool,
     pub drain_timeout_ms: u64,
@@ -512,6 +541,7 @@ impl Config {
         let config = Self {
             reach,
             ledger_must_exist: reader.flag("ledger.must_exist"),
+            shared: SharedLedger::read(&mut reader),
             data_dir: match reader.text("data_dir").as_str() {
                 ":memory:" => DataDir::Memory,
                 path => DataDir::Path(path.into()),

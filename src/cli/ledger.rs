@@ -8,6 +8,7 @@ use super::client::output::{note, print};
 use super::serve::unopened;
 use crate::config::{Config, DataDir, Flags};
 use crate::grpc::stored::Messages;
+use crate::ledger::postgres::migrate;
 use crate::ledger::sqlite::{FILE, Found, accept, backup, check};
 use crate::service::catalog_storage::unusable;
 
@@ -31,6 +32,16 @@ pub(super) enum Command {
         to: PathBuf,
         #[command(flatten)]
         of: Of,
+    },
+    /// Make the tables of a ledger in PostgreSQL, or bring old ones to this version, as a role that
+    /// may. A service whose role may do it does it by itself.
+    Migrate {
+        /// The database [default: as `serve` finds it]
+        #[arg(long, value_name = "URL")]
+        ledger: Option<String>,
+        /// A file with the settings of the service
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
     },
     /// Take a ledger that has gone back as it is, after a backup was restored on purpose, or the
     /// file removed. The service must be stopped. What was charged since is forgotten, and can be
@@ -89,6 +100,22 @@ pub(super) fn run(command: Command) -> Result<(), Failure> {
             note(&format!("copied to {}", to.display()));
             Ok(())
         }
+        Command::Migrate { ledger, config } => {
+            let config = settings(config, ledger.map(|url| ("ledger.url", url)))?;
+            let Some(shared) = config.shared else {
+                return Err(Failure::unusable(
+                    "no database is named: `--ledger postgres://…`, or the setting ledger.url",
+                ));
+            };
+            let place = shared.postgres.shown();
+            let (found, version) = migrate(&shared.postgres).map_err(unopened)?;
+            note(&match found {
+                0 => format!("{place} has the tables of version {version} now"),
+                found if found == version => format!("{place} is of version {version} already"),
+                found => format!("{place} is of version {version} now, and was of {found}"),
+            });
+            Ok(())
+        }
         Command::Accept { of: OfService { data_dir, config } } => {
             let path = Of { data_dir, config, file: None }.path()?;
             note(&accept(path.parent().unwrap_or(&path)).map_err(unopened)?);
@@ -102,15 +129,15 @@ impl Of {
         if let Some(file) = self.file {
             return Ok(file);
         }
-        // Nothing is served here, so nothing is asked about who could reach it.
-        let insecure = Some(("insecure", "true".to_owned()));
-        let settings =
-            self.data_dir.map(|folder| ("data_dir", folder)).into_iter().chain(insecure).collect();
-        let config = Config::resolve_in(
-            &Flags { file: self.config, settings, as_ratelimit: false },
-            &std::env::vars_os().collect::<Vec<_>>(),
-        )
-        .map_err(Failure::unusable)?;
+        let named = self.data_dir.is_some();
+        let config = settings(self.config, self.data_dir.map(|folder| ("data_dir", folder)))?;
+        if let Some(shared) = config.shared.filter(|_| !named) {
+            return Err(Failure::unusable(format!(
+                "the service keeps its ledger in {}: there is no file. PostgreSQL checks and copies \
+                 its own: `pg_amcheck`, `pg_dump`",
+                shared.postgres.shown()
+            )));
+        }
         match config.data_dir {
             DataDir::Path(folder) => Ok(folder.join(FILE)),
             DataDir::Memory => Err(Failure::unusable(
@@ -118,4 +145,16 @@ impl Of {
             )),
         }
     }
+}
+
+/// The settings of the service. Nothing is served here, so nothing is asked about who could reach
+/// it.
+fn settings(
+    file: Option<PathBuf>,
+    given: Option<(&'static str, String)>,
+) -> Result<Config, Failure> {
+    let insecure = Some(("insecure", "true".to_owned()));
+    let settings = given.into_iter().chain(insecure).collect();
+    let flags = Flags { file, settings, as_ratelimit: false };
+    Config::resolve_in(&flags, &std::env::vars_os().collect::<Vec<_>>()).map_err(Failure::unusable)
 }

@@ -7,8 +7,10 @@ mod housekeeping;
 mod listen;
 mod parts;
 mod services;
+mod shared;
 mod signals;
 mod timekeeping;
+mod waiting;
 
 use std::fmt::Display;
 use std::net::SocketAddr;
@@ -28,6 +30,7 @@ use self::listen::Ports;
 use self::parts::Parts;
 pub(super) use self::parts::unopened;
 use self::signals::{Asked, Signals};
+use self::waiting::Waiting;
 use super::Failure;
 use super::client::output::print;
 use crate::catalog::Catalog;
@@ -47,6 +50,8 @@ use crate::xds;
 
 /// How long a start waits for the first leases. Those that come later are of use all the same.
 const WARM_AT_MOST: Duration = Duration::from_secs(2);
+/// How often it is looked whether another process has taken this one's place.
+const LOOK_FOR_END: Duration = Duration::from_millis(250);
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -62,6 +67,12 @@ pub(super) struct Args {
     /// Where durable state is kept; `:memory:` keeps none [default: ./tollgate-data]
     #[arg(long, value_name = "DIR")]
     data_dir: Option<String>,
+    /// A PostgreSQL database that keeps the ledger, instead of the data folder
+    #[arg(long, value_name = "URL")]
+    ledger: Option<String>,
+    /// The name of this node in a ledger in PostgreSQL [default: the machine's]
+    #[arg(long, value_name = "NAME")]
+    node_name: Option<String>,
     /// A rules file, or a directory of them
     #[arg(long, value_name = "FILE|DIR")]
     rules: Vec<String>,
@@ -91,6 +102,8 @@ impl Args {
             ("admin_grpc_addr", self.admin_grpc_addr),
             ("http_addr", self.http_addr),
             ("data_dir", self.data_dir),
+            ("ledger.url", self.ledger),
+            ("node.name", self.node_name),
             ("rules", rules),
             ("auth.tokens_file", self.tokens_file),
             ("insecure", self.insecure.then(|| "true".to_owned())),
@@ -155,11 +168,25 @@ async fn serve(config: Config, log: &Log) -> Result<(), Failure> {
     let ports = Ports::bind(&config.reach).map_err(Failure::failed)?;
     let drain_timeout = Duration::from_millis(config.drain_timeout_ms);
     let (config, settings) = (Arc::new(config.clone()), config);
-    let mut assembling = tokio::task::spawn_blocking(move || Parts::assemble(&settings));
+    let waiting = Waiting::default();
+    let meanwhile =
+        config.shared.is_some() && !config.reach.tls.as_ref().is_some_and(|tls| tls.http);
+    let meanwhile = meanwhile.then(|| ports.http_meanwhile()).transpose();
+    let watched = meanwhile.map_err(Failure::failed)?;
+    let asking = waiting.clone();
+    let mut assembling = tokio::task::spawn_blocking(move || Parts::assemble(&settings, &asking));
+    let unready = async {
+        match watched {
+            Some(listener) => waiting.answer(listener).await,
+            None => std::future::pending().await,
+        }
+    };
     let assembled = tokio::select! {
         assembled = &mut assembling => assembled,
+        () = unready => return Err(Failure::failed("nobody can ask for health")),
         () = signals.asked_to_stop() => {
             tracing::info!("stopping before the service was ready");
+            waiting.stop();
             // Nothing is leased yet, and what the ledger is at ends with it or not at all.
             tokio::select! {
                 _ = assembling => {}
@@ -179,7 +206,7 @@ async fn serve(config: Config, log: &Log) -> Result<(), Failure> {
             return Ok(());
         }
     }
-    if let DataDir::Path(folder) = &config.data_dir {
+    if let (DataDir::Path(folder), None) = (&config.data_dir, &config.shared) {
         file_modes::tell(&file_modes::findings("data_dir", folder, Holds::Decisions));
     }
     if let Some(tls) = config.xds.as_ref().and_then(|xds| xds.tls.as_ref()) {
@@ -305,11 +332,19 @@ async fn serve(config: Config, log: &Log) -> Result<(), Failure> {
     health.set(true);
     served(&parts, &config);
     announce(grpc_addr, http_addr, &more);
+    let mut ended = None;
+    let mut look_for_end = tokio::time::interval(LOOK_FOR_END);
     let mut look_for_rules = tokio::time::interval(Duration::from_millis(config.rules.poll_ms));
     loop {
         tokio::select! {
             _ = look_for_rules.tick(), if wanted.may_be_missing() && health.failure().is_none() => {
                 services::report_health(&reporter, serving(&wanted)).await;
+            }
+            _ = look_for_end.tick() => {
+                ended = parts.ledger.ledger().ended();
+                if ended.is_some() {
+                    break;
+                }
             }
             asked = signals.next() => match asked {
                 Asked::Stop => break,
@@ -347,7 +382,7 @@ async fn serve(config: Config, log: &Log) -> Result<(), Failure> {
         // A disk that hangs must not keep the process for ever.
         () = signals.asked_to_stop() => tracing::error!("stopped before the ledger had everything: unspent units count as lost"),
     }
-    Ok(())
+    ended.map_or(Ok(()), |why| Err(Failure::failed(why)))
 }
 
 /// The pages for people.

@@ -23,9 +23,9 @@ use crate::patience::until;
 use crate::server::Tollgate;
 
 const KEY: &str = "a-value-of-twenty-characters";
-const TARGETS: [(&str, u64); 4] =
+pub const TARGETS: [(&str, u64); 4] =
     [("tiny", 7), ("small", 60), ("middle", 3_000), ("large", 1_000_000)];
-const CALLERS: usize = 8;
+pub const CALLERS: usize = 8;
 const ROUNDS: u64 = 20;
 
 /// Limits are declared anew with every round: `extra` on each of them.
@@ -42,11 +42,11 @@ fn file(extra: u64) -> String {
     )
 }
 
-async fn apply(tollgate: &Tollgate, extra: u64) {
+pub async fn apply(tollgate: &Tollgate, extra: u64) {
     tollgate.apply(&file(extra)).await;
 }
 
-async fn usage(tollgate: &Tollgate) -> BTreeMap<String, QuotaUsage> {
+pub async fn usage(tollgate: &Tollgate) -> BTreeMap<String, QuotaUsage> {
     let usage = UsagePlanServiceClient::new(tollgate.lazy_channel(Duration::from_secs(20)))
         .get_usage(GetUsageRequest::default())
         .await
@@ -55,7 +55,7 @@ async fn usage(tollgate: &Tollgate) -> BTreeMap<String, QuotaUsage> {
     usage.quotas.into_iter().map(|row| (row.entitlement.clone(), row)).collect()
 }
 
-fn check(target: &str) -> CheckRequest {
+pub fn check(target: &str) -> CheckRequest {
     CheckRequest { api_key: KEY.into(), target: target.to_owned(), ..CheckRequest::default() }
 }
 
@@ -70,26 +70,29 @@ fn failed(receipt: &str) -> ReportRequest {
     }
 }
 
-async fn report(client: &mut DecisionServiceClient<Channel>, receipt: &str) -> Option<Settlement> {
+pub async fn report(
+    client: &mut DecisionServiceClient<Channel>,
+    receipt: &str,
+) -> Option<Settlement> {
     let answer = client.report(failed(receipt)).await.ok()?.into_inner();
     answer.results().next()
 }
 
 /// What the callers were told, and what they have asked to be refunded.
 #[derive(Default)]
-struct Log {
-    admitted: [AtomicU64; TARGETS.len()],
+pub struct Log {
+    pub admitted: [AtomicU64; TARGETS.len()],
     /// Distinct 5xx of which the report was answered.
-    refunded: [AtomicU64; TARGETS.len()],
+    pub refunded: [AtomicU64; TARGETS.len()],
     /// Reports that got no answer: they are sent again after the restart.
-    unanswered: Mutex<Vec<(usize, String)>>,
+    pub unanswered: Mutex<Vec<(usize, String)>>,
     answered: Mutex<Vec<String>>,
     /// Checks without an answer.
     errors: AtomicU64,
 }
 
 impl Log {
-    async fn refund(
+    pub async fn refund(
         &self,
         client: &mut DecisionServiceClient<Channel>,
         place: usize,
@@ -107,7 +110,7 @@ impl Log {
         self.answered.lock().unwrap().push(receipt);
     }
 
-    async fn drive(&self, channel: Channel, seed: usize, stop: &AtomicBool) {
+    pub async fn drive(&self, channel: Channel, seed: usize, stop: &AtomicBool) {
         let mut client = DecisionServiceClient::new(channel);
         for call in seed.. {
             if stop.load(Ordering::SeqCst) {

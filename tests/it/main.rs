@@ -36,6 +36,9 @@ mod output;
 mod papers;
 mod patience;
 mod plans;
+mod postgres;
+#[path = "../fixtures/postgres.rs"]
+mod postgres_server;
 mod process;
 mod proofs;
 mod ratelimit_service;

@@ -148,6 +148,7 @@ pub(super) fn start(
         trouble.look(&status, steady_ns);
         gauges.set(&rules, &plans, &durable, &status);
         gauges.set_damaged_rows(ledger.ledger().damaged_rows());
+        gauges.set_promise(ledger.ledger().promise());
         gauges.set_callers(&callers);
         gauges.set_waits(&overload, &stalled, clock.steady_ns());
         gauges.set_log(&log);

@@ -54,6 +54,20 @@ impl Ports {
         })
     }
 
+    /// Connections of `http_addr` until the service is ready, where somebody has to be told that it
+    /// is not.
+    pub(super) fn http_meanwhile(&self) -> Result<TcpListener, String> {
+        let Port { socket, address, says } = &self.http;
+        let listen = || {
+            let socket = SockRef::from(socket);
+            socket.listen(i32::try_from(BACKLOG).unwrap_or(i32::MAX))?;
+            let same = socket.try_clone()?;
+            same.set_nonblocking(true)?;
+            TcpListener::from_std(same.into())
+        };
+        listen().map_err(|error| unbound(*address, says, &error))
+    }
+
     /// From here on connections come.
     pub(super) fn listen(self) -> Result<Listeners, String> {
         Ok(Listeners {

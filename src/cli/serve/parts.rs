@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use super::absolute;
+use super::shared;
 use super::timekeeping::Timekeeping;
+use super::waiting::Waiting;
 use crate::access::Access;
 use crate::catalog::{CatalogStore, HashKey};
 use crate::cli::Failure;
@@ -17,7 +19,7 @@ use crate::grpc::overload::Overload;
 use crate::grpc::ratelimit::RateLimiter;
 use crate::grpc::stored::Messages;
 use crate::ledger::{
-    Holder, Ledger, LedgerError, LedgerThread, MemoryLedger, Secrets, SqliteLedger,
+    Holder, Ledger, LedgerError, LedgerThread, MemoryLedger, Promise, Secrets, SqliteLedger,
 };
 use crate::metrics::Metrics;
 use crate::rulebook::Rulebook;
@@ -60,7 +62,7 @@ pub(super) struct Parts {
 }
 
 impl Parts {
-    pub(super) fn assemble(config: &Config) -> Result<Self, Failure> {
+    pub(super) fn assemble(config: &Config, waiting: &Waiting) -> Result<Self, Failure> {
         let metrics = Arc::new(Metrics::with_labels(config.reach.metrics_labels.clone()));
         let clock = Clock::system();
         let reach = &config.reach;
@@ -82,9 +84,10 @@ impl Parts {
         );
         // What the operator can have got wrong is looked at by now: a mistake stands alone in the
         // log.
-        let data = match &config.data_dir {
-            DataDir::Memory => ":memory:".to_owned(),
-            DataDir::Path(folder) => absolute(folder),
+        let data = match (&config.shared, &config.data_dir) {
+            (Some(shared), _) => shared.postgres.shown(),
+            (None, DataDir::Memory) => ":memory:".to_owned(),
+            (None, DataDir::Path(folder)) => absolute(folder),
         };
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"),
@@ -92,7 +95,7 @@ impl Parts {
             data,
             "tollgate starts"
         );
-        let (ledger, secrets, holder) = open_ledger(config)?;
+        let (ledger, secrets, holder) = open_ledger(config, &clock, waiting)?;
         let time = Timekeeping::start(&ledger, clock.now(), &metrics).map_err(unopened)?;
         let rule_engine = Arc::new(rule_engine(config, &secrets)?);
         let windows = restore_windows(&rule_engine, &ledger, holder, &clock, &metrics)?;
@@ -121,6 +124,7 @@ impl Parts {
         tracing::info!(
             revision = catalog.load().revision(),
             counters = plan_engine.leases().live_entries(),
+            promise = ledger.ledger().promise().map(Promise::word),
             "the ledger is open"
         );
         let decisions = Decisions::new(
@@ -193,7 +197,7 @@ fn overload(settings: &GrpcServer) -> Overload {
         .calming(settings.max_control_frames)
 }
 
-/// The one holder of an embedded ledger.
+/// The one holder of a ledger that nobody shares.
 const HOLDER: u32 = 1;
 /// Operations that may wait for the ledger's thread.
 const MAX_WAITING: usize = 65_536;
@@ -201,10 +205,10 @@ const MAX_WAITING: usize = 65_536;
 /// Where there is no file, nothing survives.
 fn rule_engine(config: &Config, secrets: &Secrets) -> Result<RuleEngine, Failure> {
     match &config.data_dir {
-        DataDir::Memory => RuleEngine::new(config.max_counters).map_err(Failure::failed),
-        DataDir::Path(_) => {
-            Ok(RuleEngine::kept(config.max_counters, config.max_windows, &secrets.fingerprint))
+        DataDir::Memory if config.shared.is_none() => {
+            RuleEngine::new(config.max_counters).map_err(Failure::failed)
         }
+        _ => Ok(RuleEngine::kept(config.max_counters, config.max_windows, &secrets.fingerprint)),
     }
 }
 
@@ -227,10 +231,20 @@ fn restore_windows(
     Ok(Arc::new(keeper))
 }
 
-fn open_ledger(config: &Config) -> Result<(Arc<LedgerThread>, Secrets, Holder), Failure> {
-    let ledger: Arc<dyn Ledger> = match &config.data_dir {
-        DataDir::Memory => Arc::new(MemoryLedger::new().map_err(Failure::failed)?),
-        DataDir::Path(folder) => {
+fn open_ledger(
+    config: &Config,
+    clock: &Clock,
+    waiting: &Waiting,
+) -> Result<(Arc<LedgerThread>, Secrets, Holder), Failure> {
+    let mut id = HOLDER;
+    let ledger: Arc<dyn Ledger> = match (&config.shared, &config.data_dir) {
+        (Some(shared), _) => {
+            let (ledger, own) = shared::open(shared, clock, waiting).map_err(unopened)?;
+            id = own;
+            Arc::new(ledger)
+        }
+        (None, DataDir::Memory) => Arc::new(MemoryLedger::new().map_err(Failure::failed)?),
+        (None, DataDir::Path(folder)) => {
             let open = if config.ledger_must_exist {
                 SqliteLedger::open_existing
             } else {
@@ -240,7 +254,7 @@ fn open_ledger(config: &Config) -> Result<(Arc<LedgerThread>, Secrets, Holder), 
         }
     };
     let secrets = ledger.secrets().map_err(unopened)?;
-    let holder = ledger.join(HOLDER).map_err(unopened)?;
+    let holder = ledger.join(id).map_err(unopened)?;
     let thread = LedgerThread::start(ledger, MAX_WAITING).map_err(Failure::failed)?;
     Ok((Arc::new(thread), secrets, holder))
 }

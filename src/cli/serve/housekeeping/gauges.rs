@@ -5,7 +5,7 @@ use crate::engine::durable_rules::DurableRuleEngine;
 use crate::engine::plans::PlanEngine;
 use crate::engine::rules::RuleEngine;
 use crate::grpc::overload::Overload;
-use crate::ledger::{LedgerError, LedgerStatus};
+use crate::ledger::{LedgerError, LedgerStatus, Promise};
 use crate::log::Log;
 use crate::metrics::Metrics;
 use crate::service::decisions::Decisions;
@@ -226,6 +226,7 @@ pub(super) struct Gauges {
     damaged_rows: metrics::Gauge,
     /// 1 for the reason for which the ledger fails.
     ledger_failing: Vec<(metrics::Gauge, &'static str)>,
+    promises: Vec<(metrics::Gauge, Promise)>,
 }
 
 impl Gauges {
@@ -260,6 +261,14 @@ impl Gauges {
             ),
             damaged_rows: damaged_rows(metrics),
             ledger_failing: failing(metrics),
+            promises: promises(metrics),
+        }
+    }
+
+    /// What the ledger's answers are worth, where that depends on a database.
+    pub(super) fn set_promise(&self, promise: Option<Promise>) {
+        for (gauge, known) in &self.promises {
+            gauge.set(if promise == Some(*known) { 1.0 } else { 0.0 });
         }
     }
 
@@ -318,6 +327,16 @@ fn damaged_rows(metrics: &Metrics) -> metrics::Gauge {
         "Rows of the ledger that are not as they were written, as far as they were met",
     );
     metrics.gauge(NAME, &[])
+}
+
+fn promises(metrics: &Metrics) -> Vec<(metrics::Gauge, Promise)> {
+    const NAME: &str = "tollgate_ledger_promise";
+    metrics.describe_gauge(
+        NAME,
+        "1 for what an answer of a ledger in PostgreSQL is worth, by the database's settings: exact, exact-single or lossy",
+    );
+    let promises = Promise::ALL.into_iter();
+    promises.map(|promise| (metrics.gauge(NAME, &[("promise", promise.word())]), promise)).collect()
 }
 
 fn failing(metrics: &Metrics) -> Vec<(metrics::Gauge, &'static str)> {
