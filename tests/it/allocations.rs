@@ -113,15 +113,15 @@ descriptors:
 /// With ids of 24 bytes, and an API key each. Of a million every hundred bytes are 100 MB.
 #[test]
 fn a_customer_takes_few_bytes_of_the_catalog() {
-    const CUSTOMERS: u64 = 4_000;
-    const AT_ONCE: u64 = 500;
+    const CUSTOMERS: i64 = 4_000;
+    const AT_ONCE: usize = 500;
     let catalog = CatalogStore::new(HashKey([7; 32]), None);
     let plan = Plan { id: "gold".into(), about: About::default(), entitlements: Vec::new() };
     catalog.edit(EditOptions::default(), NOW, |draft| draft.create_plan(plan)).unwrap();
-    let add = |first: u64, with_keys: bool| {
+    let add = |first: i64, with_keys: bool| {
         let counted = measure(|| {
             let edited = catalog.edit(EditOptions::default(), NOW, |draft| {
-                for number in first..first + AT_ONCE {
+                for number in (first..).take(AT_ONCE) {
                     let id = format!("of-a-test-and-{number:010}");
                     let subscriber = Subscriber {
                         id: id.as_str().into(),
@@ -149,9 +149,8 @@ fn a_customer_takes_few_bytes_of_the_catalog() {
         counted.bytes_current
     };
     let all = |with_keys| {
-        let bytes: i64 =
-            (0..CUSTOMERS).step_by(AT_ONCE as usize).map(|first| add(first, with_keys)).sum();
-        bytes / CUSTOMERS as i64
+        let bytes: i64 = (0..CUSTOMERS).step_by(AT_ONCE).map(|first| add(first, with_keys)).sum();
+        bytes / CUSTOMERS
     };
     let (subscriber, key) = (all(false), all(true));
     // A record of 80 bytes, its id, and its places in two trees.

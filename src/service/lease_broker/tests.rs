@@ -5,6 +5,7 @@ use crate::engine::plans::{Checked, Shortage};
 use crate::ledger::faults::{Fault, FaultyLedger};
 use crate::testkit::at_once::AtOnce;
 use crate::testkit::declared::{self, request};
+use crate::testkit::plans::AsksPlans;
 use crate::testkit::started::memory;
 use crate::testkit::told_clock::ToldClock;
 
