@@ -50,6 +50,8 @@ class Browser:
         self.devtools("Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=False)
         theme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.devtools("Emulation.setEmulatedMedia", features=[theme])
+        # What is asked for on a page is waited for: the one before may still be there.
+        call("POST", self.address + "/timeouts", {"implicit": PATIENCE_S * 1000})
         if not script:
             self.devtools("Emulation.setScriptExecutionDisabled", value=True)
 
@@ -94,13 +96,13 @@ class Browser:
 
     def press(self, words):
         """Clicks the button or the link of these words."""
-        for kind in ("button", "a"):
-            path = f"//{kind}[not(@aria-hidden)][normalize-space()='{words}' or starts-with(normalize-space(), '{words} ')]"
-            found = call("POST", self.address + "/elements", {"using": "xpath", "value": path})
-            for element in found:
-                if call("GET", f"{self.address}/element/{element[ELEMENT]}/displayed"):
-                    self.click_on(element[ELEMENT])
-                    return
+        is_it = f"normalize-space()='{words}' or starts-with(normalize-space(), '{words} ')"
+        path = f"//*[self::button or self::a][not(@aria-hidden)][{is_it}]"
+        found = call("POST", self.address + "/elements", {"using": "xpath", "value": path})
+        for element in found:
+            if call("GET", f"{self.address}/element/{element[ELEMENT]}/displayed"):
+                self.click_on(element[ELEMENT])
+                return
         raise AssertionError(f"nothing says {words!r}: {self.text()}")
 
     def fill(self, name, text):
@@ -128,9 +130,25 @@ class Browser:
 
     def until(self, what, seen):
         end = time.monotonic() + PATIENCE_S
-        while not seen():
-            assert time.monotonic() < end, f"{what} was not seen: {self.text()}"
+        while True:
+            try:
+                if seen():
+                    return
+            except AssertionError as error:
+                # The page went away while it was looked at.
+                if "stale" not in str(error) and "no such" not in str(error):
+                    raise
+            assert time.monotonic() < end, f"{what} was not seen at {self.path}: {self.text()}"
             time.sleep(0.05)
+
+    def shows(self, *texts):
+        """Waits until the page says all of this, and answers what it says."""
+        self.until(" and ".join(texts), lambda: all(text in self.text() for text in texts))
+        return self.text()
+
+    def arrives(self, path):
+        """Waits until the address ends so."""
+        self.until(path, lambda: self.path.endswith(path))
 
     def complaints(self):
         """What the browser wrote into its log: policies that were broken, scripts that failed."""
