@@ -21,8 +21,8 @@ pub(super) const AGAIN: &str = "again";
 /// What is in the field of a row that is there.
 pub(super) const THERE: &str = "1";
 
-/// Fields of one form. The largest plan that has a form at all has about half as many.
-const MOST_FIELDS: usize = 20_000;
+/// Fields of one form. The largest plan that has a form at all has three quarters of it.
+const MOST_FIELDS: usize = 8_000;
 /// Fields that are never sent back: they hold what nobody may read in a page.
 const SECRET: &[&str] = &["token", "value"];
 
@@ -282,6 +282,7 @@ mod tests {
             [("id", "acme-1"), ("once", "o"), ("etag", "r1")]
         );
         assert_eq!(form.filled().collect::<Vec<_>>(), [("id", "acme-1")]);
-        assert!(!format!("{form:?}").contains('v') || !format!("{form:?}").contains("\"v\""));
+        let shown = format!("{form:?}");
+        assert!(!shown.contains("\"v\"") && !shown.contains("\"t\""), "{shown}");
     }
 }
