@@ -35,6 +35,7 @@ mod model;
 mod names;
 mod once;
 mod postgres;
+mod postgres_tls;
 mod retention;
 mod settlements;
 mod threads;

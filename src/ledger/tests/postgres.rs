@@ -8,7 +8,7 @@ use crate::ledger::postgres::{self, GONE_AFTER_S, Promise};
 
 #[path = "../../../tests/fixtures/postgres.rs"]
 #[allow(unreachable_pub)]
-mod server;
+pub(super) mod server;
 
 use server::Postgres;
 
