@@ -3,23 +3,23 @@
 //!
 //! # How to add a page
 //!
-//! 1. Write a file beside these, or a folder for a section ([`plans`] is the example), with a
+//! 1. Write a file beside these, or a folder for a section (`plans` is the example), with a
 //!    function `routes() -> Router<Console>`, and merge it in [`Console::router`].
 //! 2. A handler that shows takes `State<Console>`, `Extension<Visit>` (who looks, and whether they
-//!    may edit) and, as it needs them, `Path<String>` and [`listing::Listing`]. It answers
-//!    `Result<Page, Problem>`. The guard puts the frame around a [`Page`], with navigation and
-//!    headers, and says a [`Problem`] in words. A page that reads much is made by
-//!    [`Console::make`], on a thread that serves nothing else.
+//!    may edit) and, as it needs them, `Path<String>` and `listing::Listing`. It answers
+//!    `Result<Page, Problem>`. The guard puts the frame around a `Page`, with navigation and
+//!    headers, and says a `Problem` in words. A page that reads much is made by
+//!    `Console::make`, on a thread that serves nothing else.
 //! 3. A handler that edits takes `Extension<Form>` instead of a body. By then the guard has seen to
 //!    it that the person is signed in with the scope `admin`, and that the form is one of ours
-//!    (CSRF). It makes its edit with [`Console::edit`], which makes it once however often the form
-//!    is sent, and says who made it. It answers a redirect ([`see`]), or the form again with
+//!    (CSRF). It makes its edit with `Console::edit`, which makes it once however often the form
+//!    is sent, and says who made it. It answers a redirect (`see`), or the form again with
 //!    what is wrong.
-//! 4. Forms are written with [`fields::Fields`]: the name of a field is the path that validation
+//! 4. Forms are written with `fields::Fields`: the name of a field is the path that validation
 //!    gives it (`entitlements[0].quotas[1].limit`), so that a mistake finds its field by itself.
-//!    [`Fields::hidden`](fields::Fields::hidden) puts in what each form needs. A stale etag is
-//!    answered by [`conflict::page`].
-//! 5. Addresses of resources come from [`links`], sentences from [`words`]. Everything that is put
+//!    `Fields::hidden` puts in what each form needs. A stale etag is
+//!    answered by `conflict::page`.
+//! 5. Addresses of resources come from `links`, sentences from `words`. Everything that is put
 //!    into a page by `html!` is escaped. `style` attributes and inline scripts do nothing here: the
 //!    policy forbids them.
 //! 6. Put the page into the lists of `tests/it/console/` and of the browser's test.

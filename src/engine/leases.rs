@@ -11,8 +11,8 @@
 //! [`LeaseBook::gave_back`] or [`LeaseBook::give_back_failed`] was told of it.
 //!
 //! Plans and durable rules have a book each. A decision takes what it meets from there, locked
-//! ([`Entry`]), looks at each quota ([`LeaseBook::ask`]), and then charges ([`Slot::spend`]) or
-//! says what is missing ([`Asking::missing`]).
+//! (`Entry`), looks at each quota (`LeaseBook::ask`), and then charges (`Slot::spend`) or
+//! says what is missing (`Asking::missing`).
 
 mod answers;
 mod asking;

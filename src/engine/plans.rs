@@ -4,7 +4,7 @@
 //! then the target's, then the account's; it checks everything, then charges everything, and undoes
 //! nothing.
 //!
-//! Quotas are spent from leases of a ledger, which [`leases`](super::leases) keeps; reports change
+//! Quotas are spent from leases of a ledger, which [`leases`] keeps; reports change
 //! what was charged there: see [`settle`].
 //!
 //! Everything that grows has a bound in [`Settings`], and says there what happens at it.

@@ -20,7 +20,7 @@ use crate::fingerprint::Fingerprint;
 /// The most counts of quotas in one entry, those of units and zones that were edited away included.
 const MAX_SLOTS: usize = 1024;
 
-/// What an entry holds beside the counts of its quotas. [`()`]: nothing.
+/// What an entry holds beside the counts of its quotas. `()`: nothing.
 pub trait Extra: fmt::Debug + Default + Send + 'static {
     /// Are entries found by their plan, too, as an edit of it needs them?
     const BY_PLAN: bool;

@@ -54,7 +54,7 @@ impl<E: Extra> LeaseBook<E> {
     }
 
     /// The ledger did not take it, or did and never answered, and it is not sent again: its counter
-    /// leases again. Once its period is over, [`Self::sweep`] finds it again.
+    /// leases again. Once its period is over, `Self::sweep` finds it again.
     pub fn give_back_failed(&self, back: GiveBack) {
         self.given_back(back, Held::give_back_failed);
     }
@@ -63,7 +63,7 @@ impl<E: Extra> LeaseBook<E> {
         self.find_numbered(back.counter, |slot| slot.held_from(back.period_start_s).for_each(then));
     }
 
-    /// Unspent units of periods that are over, found by [`Self::sweep`] since the last call. Then
+    /// Unspent units of periods that are over, found by `Self::sweep` since the last call. Then
     /// [`Self::gave_back`] for each.
     pub fn take_ended(&self) -> Vec<GiveBack> {
         std::mem::take(&mut *self.ended.lock())
