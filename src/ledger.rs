@@ -163,6 +163,17 @@ pub struct Expired {
     pub more: bool,
 }
 
+impl Expired {
+    /// Sums up what was dropped, at most `most` of each kind; of a kind of which as many were
+    /// dropped there may be more. `made`: the operations of [`Expired::made`], by kind.
+    pub(crate) fn up_to(most: u64, dropped: Self, made: [u64; 3]) -> Self {
+        let Self { mark_rows, periods, days, names, windows, .. } = dropped;
+        let rows = [mark_rows, periods, days, names, windows];
+        let more = rows.iter().chain(&made).any(|rows| *rows == most);
+        Self { made: made.iter().sum(), more, ..dropped }
+    }
+}
+
 /// What one holder and epoch counted. The counts take the place of those that it reported before: a
 /// repeat is harmless.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -533,19 +533,9 @@ impl Rows for State {
         let requests = self.made.expire(OnceKind::Request, expire.requests_made_before_s, limit);
         let charges = self.made.expire(OnceKind::Charge, expire.charges_made_before_s, limit);
         let checks = self.made.expire(OnceKind::Check, expire.checks_made_before_s, limit);
-        let more =
-            [mark_rows, periods, days, names, windows, requests, charges, checks].contains(&most);
-        Ok(Expired {
-            mark_rows,
-            periods,
-            counters,
-            days,
-            names,
-            windows,
-            made: requests + charges + checks,
-            reopened: false,
-            more,
-        })
+        let none = Expired::default();
+        let dropped = Expired { mark_rows, periods, counters, days, names, windows, ..none };
+        Ok(Expired::up_to(most, dropped, [requests, charges, checks]))
     }
 }
 

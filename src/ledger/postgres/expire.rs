@@ -96,10 +96,9 @@ pub(super) async fn expire(session: &Session, request: &Expire) -> Result<Expire
         let kept = int(kind.max_kept());
         *made = session.execute(MADE, values![once_kind(kind), int(before_s), kept, most]).await?;
     }
-    let dropped = [mark_rows, periods, days, names, windows];
-    let more = dropped.iter().chain(&made).any(|rows| *rows == MAX_EXPIRED);
-    let made = made.iter().sum();
-    Ok(Expired { mark_rows, periods, counters, days, names, windows, made, reopened, more })
+    let none = Expired { reopened, ..Expired::default() };
+    let dropped = Expired { mark_rows, periods, counters, days, names, windows, ..none };
+    Ok(Expired::up_to(MAX_EXPIRED, dropped, made))
 }
 
 async fn numbers(session: &Session) -> Result<HashMap<String, u64>, Wrong> {

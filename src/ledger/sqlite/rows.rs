@@ -597,19 +597,9 @@ impl Rows for Transaction<'_> {
         let charges = drop_made(OnceKind::Charge, expire.charges_made_before_s)?;
         let checks = drop_made(OnceKind::Check, expire.checks_made_before_s)?;
         self.written += requests + charges + checks;
-        let more =
-            [mark_rows, periods, days, names, windows, requests, charges, checks].contains(&most);
-        Ok(Expired {
-            mark_rows,
-            periods,
-            counters,
-            days,
-            names,
-            windows,
-            made: requests + charges + checks,
-            reopened: false,
-            more,
-        })
+        let none = Expired::default();
+        let dropped = Expired { mark_rows, periods, counters, days, names, windows, ..none };
+        Ok(Expired::up_to(most, dropped, [requests, charges, checks]))
     }
 }
 
