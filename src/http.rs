@@ -226,7 +226,7 @@ async fn with_its_whole_body(State(pages): State<Pages>, request: Request, next:
 }
 
 async fn index() -> &'static str {
-    "/console/: plans, targets and subscribers, for people\n/healthcheck: 200 while traffic is wanted; OK, or DEGRADED and why; 503 where only a restart helps\n/json: a RateLimitRequest in JSON, answered\n/metrics: for Prometheus\n/rlconfig: the rules in force\n"
+    "/console/: plans and targets, for people\n/healthcheck: 200 while traffic is wanted; OK, or DEGRADED and why; 503 where only a restart helps\n/json: a RateLimitRequest in JSON, answered\n/metrics: for Prometheus\n/rlconfig: the rules in force\n"
 }
 
 async fn healthcheck(State(pages): State<Pages>) -> Response {

@@ -2,6 +2,7 @@
 //! `multipart/form-data`. Rows of a list have numbered names, `quotas[0].limit`, and each row says
 //! that it is there by a field of its own, `quotas[0]`.
 
+use std::collections::HashMap;
 use std::fmt;
 
 use axum::body::Bytes;
@@ -26,9 +27,32 @@ const MOST_FIELDS: usize = 8_000;
 /// Fields that are never sent back: they hold what nobody may read in a page.
 const SECRET: &[&str] = &["token", "value"];
 
+/// What of a form is sent back to whoever has no session: answers wait for those who read them.
+const MOST_CARRIED_BYTES: usize = 64 * 1024;
+
 /// The fields of a form, each with its text.
-#[derive(Clone, Default, PartialEq, Eq)]
-pub(super) struct Form(Vec<(String, String)>);
+#[derive(Clone, Default)]
+pub(super) struct Form {
+    fields: Vec<(String, String)>,
+    /// Where the first field of each name is.
+    places: HashMap<String, usize>,
+}
+
+impl PartialEq for Form {
+    fn eq(&self, other: &Self) -> bool {
+        self.fields == other.fields
+    }
+}
+
+impl Eq for Form {}
+
+impl FromIterator<(String, String)> for Form {
+    fn from_iter<I: IntoIterator<Item = (String, String)>>(fields: I) -> Self {
+        let mut form = Self::default();
+        fields.into_iter().for_each(|(name, text)| form.push(name, text));
+        form
+    }
+}
 
 /// What a form is sent for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,7 +66,7 @@ pub(super) enum Step {
 /// What is sent may hold a token or the value of a key.
 impl fmt::Debug for Form {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.0.iter().map(|(name, _)| name)).finish()
+        f.debug_list().entries(self.fields.iter().map(|(name, _)| name)).finish()
     }
 }
 
@@ -62,7 +86,7 @@ impl Form {
         } else {
             return Err("It has none of the content types of forms.".to_owned());
         };
-        if form.0.len() > MOST_FIELDS {
+        if form.field_count() > MOST_FIELDS {
             return Err(format!("It has more than {MOST_FIELDS} fields."));
         }
         Ok(form)
@@ -76,34 +100,34 @@ impl Form {
         while let Some(part) = parts.next_field().await.map_err(cut)? {
             let name = part.name().unwrap_or_default().to_owned();
             let bytes = part.bytes().await.map_err(cut)?;
-            let text = String::from_utf8(bytes.into())
-                .map_err(|_| format!("What was sent as `{name}` is not text in UTF-8."))?;
-            form.0.push((name, text));
-            if form.0.len() > MOST_FIELDS {
+            let text = std::str::from_utf8(&bytes)
+                .map_err(|_| format!("What was sent as `{name}` is not text in UTF-8."))?
+                .replace("\r\n", "\n");
+            form.push(name, text);
+            if form.field_count() > MOST_FIELDS {
                 break;
             }
         }
         Ok(form)
     }
 
-    /// Reads `a=b&c=d`. Broken encodings stay as they are.
+    /// Reads `a=b&c=d`. Broken encodings stay as they are. Lines end in `\n`, however a browser
+    /// sends them.
     pub(super) fn decode(text: &str) -> Self {
         let plain = |text: &str| {
             let text = text.replace('+', " ");
-            percent_decode_str(&text).decode_utf8_lossy().into_owned()
+            percent_decode_str(&text).decode_utf8_lossy().replace("\r\n", "\n")
         };
         let pairs = text.split('&').filter(|pair| !pair.is_empty()).take(MOST_FIELDS + 1);
-        Self(
-            pairs
-                .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
-                .map(|(name, text)| (plain(name), plain(text)))
-                .collect(),
-        )
+        pairs
+            .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+            .map(|(name, text)| (plain(name), plain(text)))
+            .collect()
     }
 
     /// `a=b&c=d`, without what belongs to one sending alone.
     pub(super) fn encoded(&self) -> String {
-        let pairs = self.0.iter().filter(|(name, _)| name != CSRF && name != DO);
+        let pairs = self.fields.iter().filter(|(name, _)| name != CSRF && name != DO);
         let part = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
         pairs
             .map(|(name, text)| format!("{}={}", part(name), part(text)))
@@ -118,7 +142,8 @@ impl Form {
 
     /// The text of a field as it was typed.
     pub(super) fn raw(&self, name: &str) -> Option<&str> {
-        self.0.iter().find(|(known, _)| known == name).map(|(_, text)| text.as_str())
+        let (_, text) = self.fields.get(*self.places.get(name)?)?;
+        Some(text)
     }
 
     pub(super) fn has(&self, name: &str) -> bool {
@@ -128,20 +153,22 @@ impl Form {
     /// Puts a field, in the place of one of its name.
     pub(super) fn set(&mut self, name: impl Into<String>, text: impl Into<String>) {
         let (name, text) = (name.into(), text.into());
-        match self.0.iter_mut().find(|(known, _)| *known == name) {
+        match self.places.get(&name).and_then(|place| self.fields.get_mut(*place)) {
             Some(field) => field.1 = text,
-            None => self.0.push((name, text)),
+            None => self.push(name, text),
         }
     }
 
-    /// Puts a field behind all others. Nothing may have its name yet.
+    /// Puts a field behind all others. Where another has its name, that one is found.
     pub(super) fn push(&mut self, name: impl Into<String>, text: impl Into<String>) {
-        self.0.push((name.into(), text.into()));
+        let name = name.into();
+        self.places.entry(name.clone()).or_insert(self.fields.len());
+        self.fields.push((name, text.into()));
     }
 
     /// All fields that may be sent back, but for those of one sending alone.
     pub(super) fn carried(&self) -> impl Iterator<Item = (&str, &str)> {
-        let fields = self.0.iter().map(|(name, text)| (name.as_str(), text.as_str()));
+        let fields = self.fields.iter().map(|(name, text)| (name.as_str(), text.as_str()));
         fields.filter(|(name, _)| *name != CSRF && *name != DO && !SECRET.contains(name))
     }
 
@@ -152,7 +179,18 @@ impl Form {
 
     /// How many fields there are.
     pub(super) fn field_count(&self) -> usize {
-        self.0.len()
+        self.fields.len()
+    }
+
+    /// It is small enough to be sent back to anybody.
+    pub(super) fn may_be_carried(&self) -> bool {
+        let bytes = self.carried().map(|(name, text)| name.len() + text.len()).sum::<usize>();
+        bytes <= MOST_CARRIED_BYTES
+    }
+
+    /// It only leads back to a form, see [`AGAIN`].
+    pub(super) fn leads_back(&self) -> bool {
+        self.get(DO) == AGAIN
     }
 
     /// How many rows a list has.
@@ -198,12 +236,14 @@ impl Form {
             let (at, rest) = name.strip_prefix(list)?.strip_prefix('[')?.split_once(']')?;
             Some((at.parse::<usize>().ok()?, rest.to_owned()))
         };
-        self.0.retain(|(name, _)| within(name).is_none_or(|(at, _)| at != number));
-        for (name, _) in &mut self.0 {
+        let mut fields = std::mem::take(&mut self.fields);
+        fields.retain(|(name, _)| within(name).is_none_or(|(at, _)| at != number));
+        for (name, _) in &mut fields {
             if let Some((at, rest)) = within(name).filter(|(at, _)| *at > number) {
                 *name = format!("{list}[{}]{rest}", at - 1);
             }
         }
+        *self = fields.into_iter().collect();
     }
 }
 
@@ -226,6 +266,15 @@ mod tests {
         }
         assert!(!form.has("none") && form.has("alone"));
         assert_eq!(Form::decode(&form.encoded()), form);
+        assert_eq!(Form::decode("lines=a%0D%0Ab").get("lines"), "a\nb", "as a plan keeps them");
+        assert_eq!(Form::decode("twice=1&twice=2").get("twice"), "1");
+    }
+
+    #[test]
+    fn a_form_is_carried_up_to_a_size() {
+        let sized = |bytes: usize| Form::decode(&format!("text={}", "a".repeat(bytes - 4)));
+        assert!(sized(MOST_CARRIED_BYTES).may_be_carried());
+        assert!(!sized(MOST_CARRIED_BYTES + 1).may_be_carried());
     }
 
     #[tokio::test]

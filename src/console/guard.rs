@@ -5,7 +5,7 @@ use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::middleware::Next;
-use axum::response::{IntoResponse, Response};
+use axum::response::{IntoResponse, Redirect, Response};
 use maud::html;
 
 use super::form::Form;
@@ -14,6 +14,9 @@ use super::problem::Problem;
 use super::sign_in::{self, closed};
 use super::visit::Visit;
 use super::{Console, links};
+
+/// How the addresses end that show a form again as it was sent.
+const SHOWN_AGAIN: [&str; 3] = ["/new", "/edit", "/import"];
 
 pub(super) async fn guard(
     State(console): State<Console>,
@@ -52,6 +55,11 @@ pub(super) async fn guard(
     if !visit.may_edit() && head.uri.path() != links::SIGN_OUT {
         return framed(&console, &visit, Problem::MayNotEdit.into_response(), "");
     }
+    // Leading back to a form does nothing. A form of many fields is shown as it was sent, by the
+    // handler itself; the others begin again.
+    if form.leads_back() && !SHOWN_AGAIN.iter().any(|end| head.uri.path().ends_with(end)) {
+        return Redirect::to(head.uri.path()).into_response();
+    }
     head.extensions.insert(visit.clone());
     head.extensions.insert(form);
     let answer = next.run(Request::from_parts(head, Body::empty())).await;
@@ -61,7 +69,10 @@ pub(super) async fn guard(
 /// The frame is put around a page; what is none goes through as it is.
 fn framed(console: &Console, visit: &Visit, mut answer: Response, done: &str) -> Response {
     match answer.extensions_mut().remove::<Page>() {
-        Some(page) => super::html(answer.status(), whole(console, visit, &page, done)),
+        Some(page) => {
+            let done = if answer.status() == StatusCode::OK { done } else { "" };
+            super::html(answer.status(), whole(console, visit, &page, done))
+        }
         None if answer.status() == StatusCode::METHOD_NOT_ALLOWED => {
             framed(console, visit, Problem::NoPage.into_response(), "")
         }

@@ -19,6 +19,9 @@ pub(super) const LONGEST_NS: u64 = 12 * 3_600 * SECOND_NS;
 /// Sessions at a time. One more takes the place of the one that was used longest ago.
 const MOST: usize = 1_000;
 
+/// Sessions of one token. One more ends its own that was used longest ago, and nobody else's.
+const MOST_OF_A_TOKEN: usize = 50;
+
 /// Names a session without opening it.
 pub(super) type SessionId = [u8; 32];
 
@@ -60,12 +63,13 @@ impl Sessions {
         getrandom::fill(&mut random)?;
         let word = URL_SAFE_NO_PAD.encode(random);
         let mut open = self.open.lock();
-        if open.len() >= MOST {
-            open.retain(|_, session| !session.is_over(now_ns));
-        }
-        if open.len() >= MOST {
-            let oldest = open.iter().min_by_key(|(_, session)| session.seen_ns).map(|(id, _)| *id);
-            oldest.and_then(|id| open.remove(&id));
+        open.retain(|_, session| !session.is_over(now_ns));
+        let own = open.values().filter(|session| session.token == token).count();
+        if own >= MOST_OF_A_TOKEN || open.len() >= MOST {
+            let may_end = |session: &Session| own < MOST_OF_A_TOKEN || session.token == token;
+            let longest_ago = open.iter().filter(|(_, session)| may_end(session));
+            let longest_ago = longest_ago.min_by_key(|(_, session)| session.seen_ns);
+            longest_ago.map(|(id, _)| *id).and_then(|id| open.remove(&id));
         }
         open.insert(id_of(&word), Session { token, since_ns: now_ns, seen_ns: now_ns });
         self.show(&open);
@@ -151,6 +155,22 @@ mod tests {
         sessions.close(&id);
         assert!(sessions.find(&one, 0).is_none() && sessions.find(&other, 0).is_some());
         assert!(sessions.find("", 0).is_none() && sessions.find(&other[1..], 0).is_none());
+    }
+
+    #[test]
+    fn a_token_has_so_many_and_one_more_ends_its_own_alone() {
+        let sessions = sessions();
+        let (many, other) = (token(), token());
+        let of_other = sessions.open(other, 0).unwrap();
+        let words: Vec<_> =
+            (1..=MOST_OF_A_TOKEN as u64).map(|now| sessions.open(many, now).unwrap()).collect();
+        assert_eq!(sessions.open.lock().len(), MOST_OF_A_TOKEN + 1);
+        let one_more = sessions.open(many, 1_000).unwrap();
+        assert_eq!(sessions.open.lock().len(), MOST_OF_A_TOKEN + 1);
+        assert!(sessions.find(&words[0], 1_000).is_none());
+        for stays in [&of_other, &words[1], &one_more] {
+            assert!(sessions.find(stays, 1_000).is_some());
+        }
     }
 
     #[test]

@@ -20,6 +20,8 @@ use crate::decide::time::SECOND_NS;
 const TO: &str = "to";
 const CARRIED: &str = "carried";
 const TOKEN: &str = "token";
+/// Of a form that is not sent back.
+const TOO_LARGE: &str = "What was sent is too large to be kept here: go back in your browser, copy it, and send it again.";
 
 pub(super) fn routes() -> Router<Console> {
     Router::new().route("/console/sign-in", get(show).post(sign_in))
@@ -42,16 +44,17 @@ async fn show(State(console): State<Console>) -> Response {
 
 /// Asks to sign in, and comes back to `path` then. `form`: what was sent to it, and kept.
 pub(super) fn ask(console: &Console, path: &str, form: Option<&Form>) -> Response {
-    let carried = form.map(|form| carried(form).encoded()).unwrap_or_default();
-    let why = form
-        .map(|_| html! { "Your session has ended. What you typed is kept: sign in, and go on." });
+    let kept = form.filter(|form| form.may_be_carried());
+    let carried = kept.map(|form| carried(form).encoded()).unwrap_or_default();
+    let why = form.map(|_| match kept {
+        Some(_) => html! { "Your session has ended. What you typed is kept: sign in, and go on." },
+        None => html! { "Your session has ended. " (TOO_LARGE) },
+    });
     page(console, StatusCode::UNAUTHORIZED, path, &carried, why.as_ref())
 }
 
 fn carried(form: &Form) -> Form {
-    let mut carried = Form::default();
-    form.carried().for_each(|(name, text)| carried.push(name, text));
-    carried
+    form.carried().map(|(name, text)| (name.to_owned(), text.to_owned())).collect()
 }
 
 fn page(
@@ -96,6 +99,9 @@ async fn sign_in(State(console): State<Console>, request: Request) -> Response {
         Err(_) => Err(String::new()),
     };
     let Ok(form) = read else { return ask(&console, "/console/", None) };
+    if !form.may_be_carried() {
+        return ask(&console, "/console/", Some(&form));
+    }
     let (to, carried) = (inside(form.get(TO)), form.get(CARRIED));
     let form_key = console.form_token(&[]);
     if !constant_time_eq::constant_time_eq(form.get(CSRF).as_bytes(), form_key.as_bytes()) {
@@ -159,6 +165,9 @@ pub(super) fn once_more(visit: &Visit, to: &str, form: &Form, title: &str) -> Pa
 }
 
 fn back(csrf: &str, to: &str, form: &Form) -> Markup {
+    if !form.may_be_carried() {
+        return html! { div.note.bad role="alert" { p { "Nothing was saved. " (TOO_LARGE) } } };
+    }
     html! {
         form.note method="post" action=(to) {
             p { "What you typed is kept, and not saved yet." }

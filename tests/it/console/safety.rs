@@ -287,6 +287,42 @@ fn a_form_of_a_session_that_ended_is_there_after_signing_in_again() {
 }
 
 #[test]
+fn leading_back_to_a_form_edits_nothing_wherever_it_leads() {
+    let guarded = Guarded::start();
+    let visitor = Visitor::signed_in(&guarded.tollgate, &guarded.admin);
+    assert_eq!(visitor.send("/console/plans/new", &[("display_name", "Gold")]).status, 303);
+    assert_eq!(visitor.send("/console/targets/new", &[("id", "zebra")]).status, 303);
+    for path in ["plans/gold/delete", "plans/gold/connect", "plans/gold/disconnect"]
+        .into_iter()
+        .chain(["targets/zebra/delete", "targets/zebra/connect"])
+    {
+        let path = format!("/console/{path}");
+        let asked = visitor.page(&path);
+        // What the page asks, as it would be sent, but for the button.
+        let fields = [("do", "again"), ("force", "1"), ("target", "zebra"), ("plan", "gold")];
+        let back = visitor.send_form(&asked, &path, &fields);
+        assert_eq!((back.status, leads_to(&back)), (303, path.as_str()), "{}", back.text());
+    }
+    assert_eq!(visitor.get("/console/plans/gold").status, 200);
+    assert_eq!(visitor.get("/console/targets/zebra").status, 200);
+    assert!(!visitor.page("/console/plans/gold").contains("zebra"), "nothing is connected");
+}
+
+#[test]
+fn what_is_sent_without_a_session_is_sent_back_up_to_a_size() {
+    let guarded = Guarded::start();
+    let visitor = Visitor::of(&guarded.tollgate);
+    for (bytes, kept) in [(60_000, true), (3_000_000, false)] {
+        let text = "x".repeat(bytes);
+        let fields = [("description".to_owned(), text)];
+        let answer = visitor.post("/console/plans/new", &fields);
+        assert_eq!(answer.status, 401);
+        assert_eq!(answer.text().contains("What you typed is kept"), kept);
+        assert_eq!(answer.text().len() > bytes, kept, "{}", answer.text().len());
+    }
+}
+
+#[test]
 fn tokens_are_not_tried_at_the_speed_of_the_network() {
     let guarded = Guarded::start();
     let mut visitor = Visitor::of(&guarded.tollgate);
