@@ -48,8 +48,8 @@ pub enum LedgerError {
     )]
     Standby { place: String },
     #[error(
-        "another process has started as node `{node}` on the same ledger: this one draws nothing more, and ends. Give each a name of its own \
-         with `node.name`"
+        "another process has taken the ledger over from node `{node}`: this one draws nothing more, and ends. It has the same `node.name`, or this \
+         one was not heard for so long that it counted as gone"
     )]
     Fenced { node: String },
     #[error(

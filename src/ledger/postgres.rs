@@ -75,7 +75,7 @@ struct Inner {
     heard: Line,
     kept: tokio::sync::Mutex<Kept>,
     secrets: Secrets,
-    promise: Promise,
+    promise: Mutex<Promise>,
     /// The epochs that were given here, by holder: another epoch means that another process has
     /// joined.
     joined: Mutex<BTreeMap<u32, u32>>,
@@ -177,7 +177,7 @@ impl PostgresLedger {
                 heard,
                 kept: tokio::sync::Mutex::default(),
                 secrets,
-                promise,
+                promise: Mutex::new(promise),
                 joined: Mutex::default(),
                 node: Mutex::default(),
                 fenced: Mutex::default(),
@@ -266,6 +266,8 @@ impl Inner {
                 }
                 Err(wrong) => wrong,
             };
+            // Numbers that were given to rules are in no table then: they are read again.
+            kept.rules.clear();
             // Whatever it was at is over: nothing of it may be left open.
             if wrong.leaves_session()
                 && in_time(ANSWER, async { Ok(session.client().batch_execute("ROLLBACK").await?) })
@@ -382,7 +384,7 @@ impl Inner {
                 Ok(answers) => {
                     let steps = write::steps(&draft)?;
                     let (counters, rules) = (draft.counters.len(), draft.rules);
-                    // Whatever becomes of the transaction: a number is given once.
+                    // Whatever becomes of the transaction: a number of a counter is given once.
                     kept.ids.drain(..counters);
                     kept.rules.extend(rules);
                     return Ok((answers, steps));
@@ -544,7 +546,7 @@ impl Ledger for PostgresLedger {
     }
 
     fn promise(&self) -> Option<Promise> {
-        Some(self.inner.promise)
+        Some(*self.inner.promise.lock())
     }
 
     fn ended(&self) -> Option<LedgerError> {
@@ -553,6 +555,6 @@ impl Ledger for PostgresLedger {
 
     fn concern(&self) -> Option<String> {
         let fenced = self.inner.fenced.lock().as_ref().map(ToString::to_string);
-        fenced.or_else(|| self.inner.promise.concern(self.place()))
+        fenced.or_else(|| self.inner.promise.lock().concern(self.place()))
     }
 }

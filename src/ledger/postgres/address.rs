@@ -75,8 +75,13 @@ impl PostgresSettings {
     /// The address, understood or not, without what may be a password.
     pub(super) fn url_without_password(&self) -> String {
         let rest = self.url.split_once("://").map_or(&*self.url, |(_, rest)| rest);
-        let rest = rest.rsplit_once('@').map_or(rest, |(_, rest)| rest);
-        format!("postgres://{}", rest.split(['?', '#']).next().unwrap_or_default())
+        let place = rest.split(['?', '#']).next().unwrap_or_default();
+        match place.rsplit_once('@') {
+            Some((_, place)) => format!("postgres://{place}"),
+            // What stands before it was cut in a password, maybe.
+            None if rest.contains('@') => "postgres://…".to_owned(),
+            None => format!("postgres://{place}"),
+        }
     }
 
     /// Understands the address, and reads the certificates.
@@ -88,10 +93,23 @@ impl PostgresSettings {
                 .to_owned());
         }
         let (url, mode) = take_mode(&self.url)?;
+        // Who gives certificates wants them used.
+        let mode = mode.unwrap_or(if self.ca.is_some() { Mode::Require } else { Mode::Prefer });
         let mut config: Config =
             url.parse().map_err(|wrong: tokio_postgres::Error| super::failure::words(&wrong))?;
         if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
             return Err("it names no host".to_owned());
+        }
+        let is_cut = |host: &Host| match host {
+            Host::Tcp(name) => name.contains('@'),
+            #[cfg(unix)]
+            Host::Unix(_) => false,
+        };
+        // The rest of the password would be shown as a host.
+        if config.get_hosts().iter().any(is_cut) {
+            return Err(
+                "it holds an `@` that is not encoded: write %40 in a user or a password".to_owned()
+            );
         }
         if self.password_file.is_some() && config.get_password().is_some() {
             return Err(
@@ -177,16 +195,16 @@ enum Mode {
 }
 
 /// Takes `sslmode` out of a URL: the client knows fewer than there are.
-fn take_mode(url: &str) -> Result<(String, Mode), String> {
+fn take_mode(url: &str) -> Result<(String, Option<Mode>), String> {
     let Some((before, parameters)) = url.split_once('?') else {
-        return Ok((url.to_owned(), Mode::Prefer));
+        return Ok((url.to_owned(), None));
     };
-    let mut mode = Mode::Prefer;
+    let mut mode = None;
     let mut others = Vec::new();
     for parameter in parameters.split('&') {
         match parameter.split_once('=') {
             Some(("sslmode", value)) => {
-                mode = match value {
+                mode = Some(match value {
                     "disable" => Mode::Disable,
                     "allow" | "prefer" => Mode::Prefer,
                     "require" => Mode::Require,
@@ -197,7 +215,7 @@ fn take_mode(url: &str) -> Result<(String, Mode), String> {
                             value.escape_debug()
                         ));
                     }
-                }
+                });
             }
             Some(("target_session_attrs", "read-write" | "primary" | "any")) => {}
             Some(("target_session_attrs", _)) => {
@@ -324,6 +342,32 @@ mod tests {
             assert_eq!(address.shown(), shown, "{url}");
             assert!(!format!("{address:?}").contains("secret"));
         }
+    }
+
+    #[test]
+    fn no_part_of_a_password_is_shown_of_an_address_that_cannot_be_used() {
+        for url in [
+            "postgres://me:p@se@cr@et@db/books",
+            "postgres://me:secr?et@db/books",
+            "postgres://me:s#ecret@db/books",
+            "postgres://me@db/books?colour=red&password=s@ecret",
+        ] {
+            let settings = settings(url);
+            let shown = format!("{} {}", settings.shown(), settings.url_without_password());
+            for part in ["me", "secr", "ecret", "cr", "et@"] {
+                assert!(!shown.contains(part), "{url}: {shown}");
+            }
+        }
+        let told = settings("postgres://me:p@ss@db/books").check().unwrap_err();
+        assert!(told.contains("%40") && !told.contains("ss@") && !told.contains("p@"), "{told}");
+    }
+
+    #[test]
+    fn certificates_that_are_given_are_used() {
+        let mode = |url: &str| take_mode(url).unwrap().1;
+        assert_eq!(mode("postgres://me@db/books"), None);
+        assert_eq!(mode("postgres://me@db/books?sslmode=prefer"), Some(Mode::Prefer));
+        assert_eq!(Mode::Require.wire(), SslMode::Require);
     }
 
     #[test]

@@ -166,8 +166,10 @@ impl Rows for Draft<'_> {
             self.missing.rules = true;
             return Err(Missing);
         }
-        let next = self.kept.rules.len() + self.rules.len();
-        let next = u16::try_from(next).ok().filter(|next| *next < MAX_COUNT_RULES);
+        // Behind the last: where a process was ended between two, a number is missing.
+        let last = self.kept.rules.values().chain(self.rules.values()).max();
+        let next = last.map_or(Some(0), |last| last.checked_add(1));
+        let next = next.filter(|next| *next < MAX_COUNT_RULES);
         if let Some(next) = next {
             self.rules.insert(*rule, next);
         }

@@ -7,6 +7,7 @@ use futures_util::FutureExt;
 
 use super::Inner;
 use super::failure::Wrong;
+use super::promise;
 use super::rows::{get, number, short};
 use super::session::{ANSWER, Session, Step, values};
 use super::texts::{read, written};
@@ -24,6 +25,9 @@ const OTHERS: &str = "SELECT h.id, coalesce(h.name, ''),
         AND b.heard > clock_timestamp() - make_interval(secs => $2)
     ORDER BY b.heard DESC";
 const NUMBER: &str = "SELECT id FROM tollgate.holders WHERE name = $1";
+// A node that counts as gone may live, and not be heard: it must not go on beside another.
+const END_OTHERS: &str = "UPDATE tollgate.holders SET epoch = epoch + 1
+    WHERE name IS NOT NULL AND name <> $1";
 const NAME: &str = "INSERT INTO tollgate.holders (id, name, epoch)
     SELECT coalesce(max(id), 0) + 1, $1::text, 0 FROM tollgate.holders RETURNING id";
 const LOCK: &str = "SELECT pg_advisory_xact_lock(8390320540001989733)";
@@ -94,6 +98,17 @@ impl Inner {
         Ok(())
     }
 
+    /// Settings change while a server runs, and after a failover it is another server.
+    async fn look_at_the_promise(&self) -> Result<(), LedgerError> {
+        let found = self.heard.use_for(ANSWER, |session| promise::read(session).boxed()).await?;
+        let before = std::mem::replace(&mut *self.promise.lock(), found);
+        if before != found {
+            let (before, now) = (before.word(), found.word());
+            tracing::warn!(before, now, "what the database promises has changed");
+        }
+        Ok(())
+    }
+
     /// Tells the others that this node ends.
     pub(super) async fn say_stopped(&self) -> Result<(), LedgerError> {
         self.beat(true).await
@@ -118,11 +133,12 @@ async fn enter(session: &Session, place: &str, node: &str) -> Result<u32, Wrong>
     let id = match known.first() {
         Some(row) => short(row, 0)?,
         None => {
-            let made = session.query(NAME, values![name]).await?;
+            let made = session.query(NAME, values![name.clone()]).await?;
             let row = made.first().ok_or_else(|| Wrong::Row("a node without a number".into()))?;
             short(row, 0)?
         }
     };
+    session.query(END_OTHERS, values![name]).await?;
     // From here on: it takes part before it has an epoch.
     session.query(HEARD, values![i64::from(id), false]).await?;
     Ok(id)
@@ -138,7 +154,11 @@ pub(super) async fn be_heard(inner: Weak<Inner>) {
             return;
         };
         // What is wrong was told where the connection was opened.
-        if let Err(wrong) = inner.beat(false).await {
+        let heard = async {
+            inner.beat(false).await?;
+            inner.look_at_the_promise().await
+        };
+        if let Err(wrong) = heard.await {
             tracing::debug!("this node was not heard: {wrong}");
         }
     }

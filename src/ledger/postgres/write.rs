@@ -53,7 +53,8 @@ const MADE: &str = "INSERT INTO tollgate.made (kind, name, fields, made_s, charg
     SELECT * FROM unnest($1::smallint[], $2::bytea[], $3::bytea[], $4::bigint[], $5::bigint[],
         $6::bigint[], $7::bytea[])
     ON CONFLICT (kind, name) DO UPDATE SET fields = excluded.fields, made_s = excluded.made_s,
-        charged = excluded.charged, granted = excluded.granted, note = excluded.note";
+        charged = excluded.charged, granted = excluded.granted, note = excluded.note,
+        seq = DEFAULT";
 const RESOURCES: &str = "INSERT INTO tollgate.catalog (kind, id, value, revision)
     SELECT kind, id, value, $4::bigint FROM unnest($1::smallint[], $2::text[], $3::bytea[])
         AS k (kind, id, value)

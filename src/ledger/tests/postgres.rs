@@ -120,6 +120,30 @@ fn another_node_is_refused_until_the_first_has_stopped_or_is_gone() {
     third.enter("c").unwrap();
 }
 
+/// It may live, and only its heartbeat may have failed.
+#[test]
+fn a_node_that_counted_as_gone_is_ended_when_another_takes_over() {
+    let name = new_name();
+    let database = at(shared().database(&name));
+    let first = open(&database);
+    let id = first.enter("a").unwrap();
+    let holder = first.join(id).unwrap();
+    assert_eq!(one(&first, lease(holder, 10)).unwrap().unwrap().leased, 10);
+    // As old as after a silence; its own next heartbeat would make it new again.
+    let second = open(&database);
+    let sql = format!(
+        "UPDATE tollgate.heartbeats SET heard = clock_timestamp() - interval '{GONE_AFTER_S} s'"
+    );
+    let entered = (0..200).find_map(|_| {
+        shared().sql(&name, &sql);
+        second.enter("b").ok()
+    });
+    let second_id = entered.expect("it enters between two heartbeats");
+    second.join(second_id).unwrap();
+    let told = one(&first, lease(holder, 20)).unwrap_err();
+    assert_eq!(told, LedgerError::Fenced { node: "a".to_owned() });
+}
+
 #[test]
 fn names_hold_any_letters() {
     let bench = Bench::postgres();
@@ -291,4 +315,36 @@ fn a_row_that_cannot_be_read_fails_the_operation_that_needs_it_and_no_other() {
     assert!(done[0].is_ok() && done[2].is_ok());
     let row = ledger.usage(&Scope::All, 0, u64::MAX).unwrap().remove(0);
     assert_eq!(row.charged, 11 - 1);
+}
+
+/// A number is of a rule from the commit on, and not before.
+#[test]
+fn a_count_rule_of_a_transaction_that_failed_is_written_by_the_next() {
+    let name = new_name();
+    let ledger = open(&at(shared().database(&name)));
+    let holder = ledger.join(1).unwrap();
+    let with =
+        |rule: u64| LeaseRequest { count_rule: CountRule::of_bits([rule; 8]), ..lease(holder, 10) };
+    one(&ledger, with(1)).unwrap().unwrap();
+    shared().sql(
+        &name,
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql
+            AS 'BEGIN RAISE EXCEPTION ''as the test wants it''; END';
+        CREATE CONSTRAINT TRIGGER refuse AFTER INSERT ON tollgate.count_rules
+            DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION refuse()",
+    );
+    one(&ledger, with(2)).unwrap_err();
+    shared().sql(&name, "DROP TRIGGER refuse ON tollgate.count_rules");
+    one(&ledger, with(2)).unwrap().unwrap();
+    let kept: Vec<_> = ledger.load_count_rules().unwrap();
+    let bits: Vec<_> = kept.iter().map(|(_, rule)| rule.bits()[0]).collect();
+    assert_eq!(bits, [1, 2]);
+    // A number that is missing between two is no hindrance.
+    shared().sql(&name, "UPDATE tollgate.count_rules SET id = id + 5");
+    drop(ledger);
+    let ledger = open(&at(shared().url(&name)));
+    let holder = ledger.join(1).unwrap();
+    let third = LeaseRequest { count_rule: CountRule::of_bits([3; 8]), ..lease(holder, 10) };
+    one(&ledger, third).unwrap().unwrap();
+    assert_eq!(ledger.load_count_rules().unwrap().len(), 3);
 }
