@@ -5,7 +5,7 @@ use std::time::Duration;
 
 const LONGEST_MS: u64 = 30_000;
 
-/// Refusals since the server last sent something good.
+/// Refusals since the server last sent something good, or the stream began.
 #[derive(Debug, Default)]
 pub(super) struct Damping {
     in_a_row: u32,
@@ -13,8 +13,12 @@ pub(super) struct Damping {
 
 impl Damping {
     /// How long to wait with a refusal: the first is sent at once, the next after 1 s, then 2 s, up
-    /// to 30 s, each a quarter shorter or longer.
-    pub(super) fn refused(&mut self, random: u32) -> Duration {
+    /// to 30 s, each a quarter shorter or longer. Another set than the last one (`is_again` is
+    /// false) waits for 1 s at most: what is good in it may be new.
+    pub(super) fn refused(&mut self, is_again: bool, random: u32) -> Duration {
+        if !is_again {
+            self.in_a_row = self.in_a_row.min(1);
+        }
         let doublings = self.in_a_row.checked_sub(1);
         self.in_a_row = self.in_a_row.saturating_add(1);
         let Some(doublings) = doublings else { return Duration::ZERO };
@@ -24,7 +28,8 @@ impl Damping {
         Duration::from_millis(middle_ms - middle_ms / 4 + spread)
     }
 
-    pub(super) fn accepted(&mut self) {
+    /// Something good came, or another stream has begun.
+    pub(super) fn begin(&mut self) {
         self.in_a_row = 0;
     }
 }
@@ -37,13 +42,15 @@ mod tests {
     fn each_refusal_in_a_row_waits_longer_and_something_good_ends_the_row() {
         let mut damping = Damping::default();
         let half = u32::MAX / 2 + 1;
-        let waits: Vec<u128> = (0..8).map(|_| damping.refused(half).as_millis()).collect();
+        let waits: Vec<u128> = (0..8).map(|at| damping.refused(at > 0, half).as_millis()).collect();
         assert_eq!(waits, [0, 1_000, 2_000, 4_000, 8_000, 16_000, 30_000, 30_000]);
-        damping.accepted();
-        assert_eq!(damping.refused(0), Duration::ZERO);
-        assert_eq!(damping.refused(0).as_millis(), 750);
-        assert_eq!(damping.refused(u32::MAX).as_millis(), 2_499);
+        assert_eq!(damping.refused(false, half).as_millis(), 1_000, "another set");
+        assert_eq!(damping.refused(true, half).as_millis(), 2_000, "and the same again");
+        damping.begin();
+        assert_eq!(damping.refused(false, 0), Duration::ZERO);
+        assert_eq!(damping.refused(true, 0).as_millis(), 750);
+        assert_eq!(damping.refused(true, u32::MAX).as_millis(), 2_499);
         let mut long = Damping { in_a_row: u32::MAX };
-        assert_eq!(long.refused(half).as_millis(), 30_000);
+        assert_eq!(long.refused(true, half).as_millis(), 30_000);
     }
 }

@@ -87,6 +87,7 @@ impl Client {
 
     async fn answer(&mut self, channel: Channel) -> Ended {
         self.state.opened();
+        self.damping.begin();
         let (sender, requests) = mpsc::channel(MOST_WAITING);
         let mut session = Session { sender, version: String::new() };
         // It has to be there before the call: a server may send no headers before its first answer.
@@ -196,6 +197,7 @@ impl Client {
         let Done { looked, nonce, version } = done;
         let mut request = session.request(&nonce);
         request.node = Some(self.node());
+        let is_again = matches!(looked, Some((_, Came::Again)));
         let refused = match looked {
             Some((looked, came)) => {
                 self.state.came(came);
@@ -212,7 +214,7 @@ impl Client {
         };
         match refused {
             None => {
-                self.damping.accepted();
+                self.damping.begin();
                 session.version.clone_from(&version);
                 request.version_info = version;
                 (request, Duration::ZERO)
@@ -223,7 +225,7 @@ impl Client {
                     message: cut(refused),
                     details: Vec::new(),
                 });
-                (request, self.damping.refused(random()))
+                (request, self.damping.refused(is_again, random()))
             }
         }
     }
