@@ -94,7 +94,7 @@ fn who_reads_no_answers_has_as_many_calls_as_it_may_and_costs_their_answers() {
     let (clients, asked) = (scaled(200).max(10), STREAMS + 200);
     let message = message(&request());
     let mut grown = Vec::new();
-    for _ in 0..3 {
+    for _ in 0..6 {
         // Room for no answer: all calls stay open.
         let mut deaf: Vec<Raw> = (0..clients).map(|_| Raw::open(tollgate.grpc_addr(), 0)).collect();
         for client in &mut deaf {
@@ -126,15 +126,15 @@ fn who_reads_no_answers_has_as_many_calls_as_it_may_and_costs_their_answers() {
     }
     let calls = clients * STREAMS as u64;
     println!(
-        "{clients} clients with {STREAMS} answers each that they do not take, three times: {} more, {} bytes a call; a neighbour had {} calls answered",
+        "{clients} clients with {STREAMS} answers each that they do not take, six times: {} more, {} bytes a call; a neighbour had {} calls answered",
         grown.iter().map(|&grown| mebibytes(grown)).collect::<Vec<_>>().join(", "),
         grown[0] / calls,
         neighbour.end()
     );
     assert!(grown[0] < calls * 16 * 1024);
-    // What they had is there for the next ones, but for what the allocator leaves between: kept, it
-    // would be three times as much.
-    assert!(grown[2] < grown[0] * 2, "{grown:?}");
+    // What they had is there for the next ones, but for what the allocator leaves between (twice as
+    // much was seen): kept, it would be six times as much.
+    assert!(grown[5] < grown[0] * 4, "{grown:?}");
 }
 
 #[test]
