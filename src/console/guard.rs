@@ -23,7 +23,7 @@ pub(super) async fn guard(
     request: Request,
     next: Next,
 ) -> Response {
-    if !console.is_open() {
+    if !console.is_open(request.headers()) {
         return closed();
     }
     let (mut head, body) = request.into_parts();

@@ -3,7 +3,7 @@
 
 use axum::body::to_bytes;
 use axum::extract::{Request, State};
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Router};
@@ -32,8 +32,8 @@ pub(super) fn guarded_routes() -> Router<Console> {
     Router::new().route(links::SIGN_OUT, post(sign_out))
 }
 
-async fn show(State(console): State<Console>) -> Response {
-    if !console.is_open() {
+async fn show(State(console): State<Console>, headers: HeaderMap) -> Response {
+    if !console.is_open(&headers) {
         return closed();
     }
     if console.parts().access.is_none() {
@@ -91,8 +91,10 @@ fn page(
 }
 
 async fn sign_in(State(console): State<Console>, request: Request) -> Response {
-    let Some(access) = &console.parts().access else { return show(State(console)).await };
     let (head, body) = request.into_parts();
+    let Some(access) = &console.parts().access else {
+        return show(State(console), head.headers).await;
+    };
     // Whoever serves this has bounded it.
     let read = match to_bytes(body, usize::MAX).await {
         Ok(body) => Form::read(&head.headers, body).await,

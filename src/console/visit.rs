@@ -98,11 +98,16 @@ impl Console {
     }
 
     /// Whether the pages may be shown at all. Without a tokens file everyone who reaches them may
-    /// edit.
-    pub(super) fn is_open(&self) -> bool {
-        self.parts().access.is_some() || self.parts().on_loopback
+    /// edit: that has to be somebody on this machine, and a proxy here lets others in.
+    pub(super) fn is_open(&self, headers: &HeaderMap) -> bool {
+        let is_passed_on = || PASSED_ON.iter().any(|name| headers.contains_key(*name));
+        self.parts().access.is_some() || (self.parts().on_loopback && !is_passed_on())
     }
 }
+
+/// What proxies add to what they pass on.
+const PASSED_ON: [&str; 6] =
+    ["forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip"];
 
 fn cookie(headers: &HeaderMap) -> Option<&str> {
     let cookies = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());

@@ -364,6 +364,20 @@ fn no_token_is_in_a_page_an_address_or_the_log() {
 fn without_tokens_it_is_for_this_machine_alone_and_it_can_be_switched_off() {
     let open = Tollgate::start(&[], &[("TOLLGATE_CONSOLE_ENABLED", "false")]);
     assert_eq!(get("/console/").status(open.http_addr()), 404);
+    // A proxy on this machine lets others in.
+    let tollgate = Tollgate::start(&[], &[]);
+    let name = tollgate.http_addr();
+    assert_eq!(get("/console/plans").status(name), 200);
+    for (header, value) in
+        [("x-forwarded-for", "203.0.113.7"), ("via", "1.1 proxy"), ("forwarded", "for=203.0.113.7")]
+    {
+        for path in ["/console/plans", "/console/sign-in"] {
+            let answer = get(path).header(header, value).send(name).unwrap();
+            assert_eq!(answer.status, 403, "{header}: {path}");
+        }
+        let sent = post("/console/plans/new", "display_name=Gold").header("content-type", FORM);
+        assert_eq!(sent.header(header, value).status(name), 403, "{header}");
+    }
     // Where other machines can reach it and nobody is asked who they are, it says what to do.
     let mut command = Command::new(env!("CARGO_BIN_EXE_tollgate"));
     command.args(["serve", "--grpc-addr", "127.0.0.1:0", "--http-addr", "0.0.0.0:0"]);
