@@ -4,11 +4,10 @@
 //! In a project of your own the messages come from the contract, by `tonic-prost-build` in
 //! `build.rs`; here they are those of the crate, whose texts that callers choose are bytes.
 
-// What it says is its output.
-#![allow(clippy::print_stdout, clippy::print_stderr)]
-
 use std::convert::Infallible;
 use std::error::Error;
+use std::fmt::Arguments;
+use std::io::{self, Write};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -46,6 +45,11 @@ const MOST_AT_ONCE: usize = 1000;
 /// How long a stop may take.
 const LAST_REPORTS: Duration = Duration::from_secs(5);
 const UPSTREAM_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What cannot be written is lost: `eprintln!` would panic, and end the reports with it.
+fn tell(line: Arguments<'_>) {
+    let _ = writeln!(io::stderr(), "{line}");
+}
 
 #[derive(Debug, Parser)]
 struct Args {
@@ -89,7 +93,7 @@ impl Tollgate {
             match timeout(CHECK_TIMEOUT, self.client.clone().check(call)).await {
                 Ok(Ok(answer)) => return Some(answer.into_inner()),
                 Ok(Err(status)) if !is_passing(status.code()) => {
-                    eprintln!("tollgate refuses the question: {status}");
+                    tell(format_args!("tollgate refuses the question: {status}"));
                     return None;
                 }
                 _ => {}
@@ -106,7 +110,7 @@ impl Tollgate {
             ..Outcome::default()
         };
         if self.reports.try_send((Instant::now(), outcome)).is_err() {
-            eprintln!("a report is lost: too many wait");
+            tell(format_args!("a report is lost: too many wait"));
         }
     }
 }
@@ -138,8 +142,8 @@ async fn send_reports(
             let call = client.report(ReportRequest { outcomes });
             match timeout(REPORT_TIMEOUT, call).await {
                 Ok(Ok(_)) => batch.clear(),
-                Ok(Err(status)) => eprintln!("reports are sent again: {status}"),
-                Err(_) => eprintln!("reports are sent again: no answer in time"),
+                Ok(Err(status)) => tell(format_args!("reports are sent again: {status}")),
+                Err(_) => tell(format_args!("reports are sent again: no answer in time")),
             }
             if !batch.is_empty() {
                 sleep(pause).await;
@@ -255,7 +259,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let args = Args::parse();
     let (tollgate, sends) = Tollgate::new(&args.tollgate)?;
     let listener = TcpListener::bind("127.0.0.1:0").await?;
-    println!("listening {}", listener.local_addr()?);
+    writeln!(io::stdout(), "listening {}", listener.local_addr()?)?;
     let gateway = Arc::new(Gateway { args, tollgate });
     let mut told_to_stop = signal(SignalKind::terminate())?;
     let router = Router::new().fallback(handle).with_state(gateway);
